@@ -1,0 +1,50 @@
+// Element types of tensors. The numbers are GGUF's own type ids (ggml's), so that a file's field is
+// checked and then cast. Types that we store and compute with are `computable`; of the others only the
+// sizes are known, so that `inspect` can list a file that holds them.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace thermocline {
+
+enum class DType : uint32_t {
+  kF32 = 0,
+  kF16 = 1,
+  kQ4_0 = 2,  // 32 weights: f16 scale d, 16 bytes of nibbles; weight i (i < 16) is the low nibble of
+              // byte i, weight 16 + i its high nibble; value = d * (nibble - 8)
+  kQ8_0 = 8,  // 32 weights: f16 scale d, 32 signed bytes; value = d * q
+  kI8 = 24,
+  kI16 = 25,
+  kI32 = 26,
+  kI64 = 27,
+  kF64 = 28,
+  kBF16 = 30,
+};
+
+inline constexpr int kQuantBlock = 32;  // weights that share a scale in Q4_0 and Q8_0
+
+struct DTypeInfo {
+  DType dtype;
+  std::string_view name;  // "F16", "Q4_0", ...
+  uint32_t block_elems;   // elements in a block
+  uint32_t block_bytes;   // bytes of a block
+  bool computable;        // F32, F16, BF16, Q8_0, Q4_0
+};
+
+// The entry of a GGUF type id, or nullptr for an id nobody knows.
+const DTypeInfo* find_dtype(uint32_t gguf_type_id);
+const DTypeInfo& dtype_info(DType dtype);
+std::string_view dtype_name(DType dtype);
+
+// "f16", "Q8_0", ... in any case; nullopt for a name that is not a computable type.
+std::optional<DType> parse_weight_dtype(std::string_view name);
+// "F32, F16, BF16, Q8_0, Q4_0", for messages.
+std::string weight_dtype_names();
+
+// Bytes of a row of n elements. REQUIRES: n is a multiple of the block.
+int64_t row_bytes(DType dtype, int64_t n);
+
+}  // namespace thermocline

@@ -1,0 +1,15 @@
+// One process-wide request to stop. The command line's SIGINT handler sets it; long work polls it
+// between steps. Kept here so that every layer can honour Ctrl-C without knowing about signals.
+#pragma once
+
+namespace thermocline {
+
+// Async-signal-safe. Returns how many requests there have been since the last clear.
+int request_interrupt();
+bool interrupt_requested();
+void clear_interrupt();
+
+// Throws Interrupted when a stop was requested.
+void throw_if_interrupted();
+
+}  // namespace thermocline

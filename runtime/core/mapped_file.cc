@@ -1,0 +1,50 @@
+#include "runtime/core/mapped_file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "runtime/core/error.h"
+
+namespace thermocline {
+
+MappedFile::MappedFile(const std::string& path) : path_(path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) {
+    throw Error({.path = path,
+                 .what = std::string("cannot open: ") + std::strerror(errno),
+                 .hint = "check the path and its permissions"});
+  }
+  struct stat status {};
+  const bool regular = ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
+  if (!regular || status.st_size == 0) {
+    ::close(fd);
+    throw Error({.path = path,
+                 .what = regular ? "the file is empty" : "not a regular file",
+                 .expected = "a GGUF file"});
+  }
+  size_ = static_cast<uint64_t>(status.st_size);
+  void* mapping = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd, 0);
+  const int map_errno = errno;
+  ::close(fd);
+  if (mapping == MAP_FAILED) {
+    throw Error({.path = path, .what = std::string("cannot map: ") + std::strerror(map_errno)});
+  }
+  data_ = static_cast<const std::byte*>(mapping);
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)) {}
+
+}  // namespace thermocline

@@ -1,0 +1,18 @@
+// Sizes as people write and read them: "8G", "512M", "1.5G" (binary units) and back.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace thermocline {
+
+// Accepts digits with an optional fraction and an optional K, M, G or T (KiB, MiB, ... also accepted).
+// nullopt for anything else, for negative numbers and for what does not fit into 63 bits.
+std::optional<uint64_t> parse_size(std::string_view text);
+
+// "512 B", "3.2 MiB", "7.95 GiB".
+std::string format_bytes(uint64_t n_bytes);
+
+}  // namespace thermocline

@@ -1,0 +1,79 @@
+// Reads GGUF v2 and v3, one file or a split set (NAME-00001-of-00003.gguf names the set by any member).
+// Every number of the file is checked before it is used; what does not hold throws Error with the path,
+// what was expected and what was found. Tensor data stays in the mapping.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/core/mapped_file.h"
+#include "runtime/core/tensor_view.h"
+#include "runtime/gguf/gguf.h"
+
+namespace thermocline {
+
+class GgufReader {
+ public:
+  explicit GgufReader(const std::string& path);
+  // Parses bytes in memory (fuzzing, tests). `name` stands for the path in messages. The bytes must
+  // outlive the reader.
+  GgufReader(std::span<const std::byte> bytes, std::string name);
+
+  const std::string& path() const { return path_; }
+  uint32_t version() const { return version_; }
+  uint64_t alignment() const { return alignment_; }
+  uint64_t file_bytes() const;  // of all files of the set
+  int n_files() const { return static_cast<int>(files_.size()); }
+
+  // ---- metadata; keys in file order in `keys()` ----
+  const std::vector<std::string>& keys() const { return keys_; }
+  const GgufValue* find(std::string_view key) const;
+  // Optional keys: nullopt when absent; Error when present with another type or out of range.
+  std::optional<std::string> get_string(std::string_view key) const;
+  std::optional<uint64_t> get_u64(std::string_view key) const;  // any integer type, not negative
+  std::optional<double> get_f64(std::string_view key) const;    // any float or integer type
+  std::optional<bool> get_bool(std::string_view key) const;
+  const std::vector<std::string>* get_strings(std::string_view key) const;
+  // Required keys: Error when absent.
+  std::string require_string(std::string_view key) const;
+  uint64_t require_u64(std::string_view key, uint64_t min, uint64_t max) const;
+
+  // ---- tensors, in file order ----
+  const std::vector<GgufTensorInfo>& tensors() const { return tensors_; }
+  const GgufTensorInfo* find_tensor(std::string_view name) const;
+  // The tensor's bytes inside the mapping: n_bytes of them.
+  const std::byte* tensor_data(const GgufTensorInfo& tensor) const;
+  // A matrix with the shape wanted (row-major rows x cols; a vector is one row); Error when the tensor is
+  // absent or has another shape. Any dtype.
+  TensorView require_matrix(std::string_view name, int64_t rows, int64_t cols) const;
+
+  // A fast fingerprint of metadata, tensor table and samples of every tensor's data (64-bit, hex),
+  // to bind profiles and placements to the model they were made for. Stable across re-reads;
+  // independent of the path and of how the set is split.
+  std::string fingerprint() const;
+
+ private:
+  struct File {
+    std::optional<MappedFile> mapping;
+    std::span<const std::byte> bytes;
+    uint64_t data_offset = 0;
+    std::string name;
+  };
+  void parse(int split_index);
+
+  std::string path_;
+  uint32_t version_ = 0;
+  uint64_t alignment_ = 32;
+  std::vector<File> files_;
+  std::vector<std::string> keys_;
+  std::map<std::string, GgufValue, std::less<>> values_;
+  std::vector<GgufTensorInfo> tensors_;
+  std::map<std::string, size_t, std::less<>> tensor_index_;
+};
+
+}  // namespace thermocline

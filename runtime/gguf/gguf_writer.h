@@ -1,0 +1,47 @@
+// Writes GGUF v3, streaming: declare every tensor, then hand over their bytes in the same order. Memory
+// use is one tensor's piece at a time. The file appears under its name only at finish() (AtomicFile).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/core/atomic_file.h"
+#include "runtime/gguf/gguf.h"
+
+namespace thermocline {
+
+class GgufWriter {
+ public:
+  // Throws Error at once when `path` cannot be written, so that long work does not end in that surprise.
+  explicit GgufWriter(const std::string& path, uint64_t alignment = 32);
+
+  void set(const std::string& key, GgufValue value);  // replaces an earlier value of the key
+  // dims: dims[0] is the row length. REQUIRES: dims valid for dtype; name unique.
+  void declare_tensor(const std::string& name, DType dtype, std::vector<uint64_t> dims);
+
+  // After the last declare_tensor: the bytes of the tensors, in order of declaration, in pieces of any
+  // size. begin_tensor CHECKs the name and that the one before is complete.
+  void begin_tensor(const std::string& name);
+  void write(const void* data, uint64_t n_bytes);
+  void write_tensor(const std::string& name, const void* data, uint64_t n_bytes);
+
+  // CHECKs that every tensor is complete; syncs and renames.
+  void finish();
+  uint64_t bytes_written() const { return file_.bytes_written(); }
+
+ private:
+  void write_header();
+  void end_tensor();
+
+  AtomicFile file_;
+  uint64_t alignment_;
+  std::vector<std::pair<std::string, GgufValue>> values_;
+  std::vector<GgufTensorInfo> tensors_;
+  size_t next_tensor_ = 0;
+  uint64_t left_in_tensor_ = 0;
+  bool header_written_ = false;
+};
+
+}  // namespace thermocline
