@@ -1,9 +1,9 @@
 // The CPU kernels, as one table of functions per instruction set. The table is chosen once at start
 // (or forced with THERMOCLINE_FORCE_ISA); callers never ask which one they got.
 //
-// Kernels know pointers and dimensions, nothing else: no models, no files, no threads. Those that split
-// across threads take a [begin, end) range, and what they compute for one row or column does not
-// depend on the range, so results are the same bits for any number of threads.
+// Kernels know pointers and dimensions, nothing else: no models, no files, no threads. Those that
+// split across threads take a [begin, end) range, and what they compute for one row or column does
+// not depend on the range, so results are the same bits for any number of threads.
 #pragma once
 
 #include <cstddef>
@@ -15,8 +15,8 @@
 
 namespace thermocline {
 
-// How a dot-product kernel wants its activation vector. Prepared once per vector and reused by every
-// matrix that reads it (q/k/v; gate/up).
+// How a dot-product kernel wants its activation vector. Prepared once per vector and reused by
+// every matrix that reads it (q/k/v; gate/up).
 enum class VectorForm : uint8_t {
   kF32,   // as it is
   kBF16,  // two bf16 vectors, x = hi + lo to 16 bits of mantissa (BF16 dot instructions)
@@ -33,32 +33,38 @@ struct KernelTable {
   std::string_view isa;       // "scalar", "avx2", "avx512"
   std::string_view features;  // "avx512 vnni bf16 vbmi", for the logs
 
-  // ---- vectors -------------------------------------------------------------------------------------
+  // ---- vectors ----
+
   // The form in which matvec of this weight type wants x.
   VectorForm (*vector_form)(DType weights);
-  // Bytes of a prepared vector of n elements (a multiple of 64, so that vectors can be laid end to end).
+  // Bytes of a prepared vector of n elements (a multiple of 64, so that vectors can be laid end to
+  // end).
   int64_t (*prepared_bytes)(VectorForm form, int64_t n);
   // x: (n) f32. out: prepared_bytes(form, n), 64-byte aligned. REQUIRES: n % 32 == 0 for kQ8.
   void (*prepare)(VectorForm form, const float* x, int64_t n, void* out);
 
-  // ---- matrix-vector -------------------------------------------------------------------------------
+  // ---- matrix-vector ----
+
   // out[i] = W[r(i), :] . x for i in [begin, end), r(i) = rows ? rows[i] : i.
-  // w: rows of n_cols weights, row r at w + r * row_stride_bytes, any alignment; never read past a row's end.
-  // x: prepared in vector_form(dtype). rows: ascending when given (prefetch looks ahead in the list).
-  // f32 accumulation; the sum of one row does not depend on the range or on the neighbours in it.
+  // w: rows of n_cols weights, row r at w + r * row_stride_bytes, any alignment; never read past a
+  // row's end. x: prepared in vector_form(dtype). rows: ascending when given (prefetch looks ahead
+  // in the list). f32 accumulation; the sum of one row does not depend on the range or on the
+  // neighbours in it.
   void (*matvec)(DType dtype, const std::byte* w, int64_t row_stride_bytes, int64_t n_cols,
                  const void* x, const int32_t* rows, int64_t begin, int64_t end, float* out);
 
-  // y[c] += sum over i of h[i] * W[rows[i], c] for c in [col_begin, col_end) (Deja Vu's down projection,
-  // arXiv:2310.17157: one row of w per neuron). rows may be null: row i is i. Every column is summed in
-  // the order of the list as one chain of fused multiply-adds in f32, so entries with h == 0 (and finite
-  // weights) change no bit and the split of columns across threads changes none either.
-  // REQUIRES: col_begin and col_end are multiples of 32 for quantised types (col_end may be n_cols).
+  // y[c] += sum over i of h[i] * W[rows[i], c] for c in [col_begin, col_end) (Deja Vu's down
+  // projection, arXiv:2310.17157: one row of w per neuron). rows may be null: row i is i. Every
+  // column is summed in the order of the list as one chain of fused multiply-adds in f32 (plain
+  // C++: a multiply, then an add), so entries with h == 0 (and finite weights) change no bit and
+  // the split of columns across threads changes none either. REQUIRES: col_begin and col_end are
+  // multiples of 32 for quantised types (col_end may be n_cols).
   void (*accumulate_rows)(DType dtype, const std::byte* w, int64_t row_stride_bytes, const float* h,
                           const int32_t* rows, int64_t n_rows, int64_t col_begin, int64_t col_end,
                           float* y);
 
-  // ---- conversions ---------------------------------------------------------------------------------
+  // ---- conversions ----
+
   // Columns [col_begin, col_end) of one row to f32 / bf16. Column bounds as in accumulate_rows.
   void (*dequantize_f32)(DType dtype, const std::byte* row, int64_t col_begin, int64_t col_end,
                          float* out);
@@ -67,7 +73,8 @@ struct KernelTable {
   void (*f32_to_f16)(const float* x, int64_t n, uint16_t* out);
   void (*f32_to_bf16)(const float* x, int64_t n, uint16_t* out);
 
-  // ---- small steps ---------------------------------------------------------------------------------
+  // ---- small steps ----
+
   // out[i] = x[i] / sqrt(mean(x^2) + eps) * weight[i]. x, weight, out: (n) f32; out may be x.
   void (*rms_norm)(const float* x, const float* weight, int64_t n, float eps, float* out);
   // Rotates the first rot_dim elements of a head by the angles whose cosines and sines are given.
@@ -85,21 +92,21 @@ struct KernelTable {
   void (*activate)(Activation activation, float* gate, int64_t n);
   void (*multiply)(float* x, const float* y, int64_t n);  // x *= y
   void (*add)(float* x, const float* y, int64_t n);       // x += y
-  // Writes base + i for each i in [0, n) with values[i] != 0, ascending; returns how many (NaN counts
-  // as active, so that garbage stays visible). indices: room for n + 16.
+  // Writes base + i for each i in [0, n) with values[i] != 0, ascending; returns how many (NaN
+  // counts as active, so that garbage stays visible). indices: room for n + 16.
   int64_t (*compact_nonzero)(const float* values, int64_t n, int32_t base, int32_t* indices);
 };
 
-// The table in use. Throws Error when THERMOCLINE_FORCE_ISA names an ISA that is unknown or that this
-// machine lacks.
+// The table in use. Throws Error when THERMOCLINE_FORCE_ISA names an ISA that is unknown or that
+// this machine lacks.
 const KernelTable& cpu_kernels();
 
 // Every table this machine can run, slowest first (scalar is always there). For tests and benches.
 std::span<const KernelTable* const> available_cpu_kernels();
 
 // Quantises n weights to `dtype` (any computable type). x: (n) f32. out: row_bytes(dtype, n).
-// Plain C++ on every machine, so that files come out the same everywhere. Q8_0 and Q4_0 round as ggml's
-// reference does: Q8_0 d = max|x| / 127; Q4_0 d = (the value of largest magnitude) / -8.
+// Plain C++ on every machine, so that files come out the same everywhere. Q8_0 and Q4_0 round as
+// ggml's reference does: Q8_0 d = max|x| / 127; Q4_0 d = (the value of largest magnitude) / -8.
 void quantize_row(DType dtype, const float* x, int64_t n, std::byte* out);
 
 }  // namespace thermocline

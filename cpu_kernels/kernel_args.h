@@ -1,0 +1,36 @@
+// The arguments of the two big kernels as plain structs, for the code between the table's entries
+// and the loops of one instruction set.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace thermocline {
+
+struct MatvecArgs {
+  const std::byte* w;
+  int64_t row_stride_bytes;
+  int64_t n_cols;
+  const void* x;
+  const int32_t* rows;
+  int64_t begin;
+  int64_t end;
+  float* out;
+};
+
+struct AccumulateArgs {
+  const std::byte* w;
+  int64_t row_stride_bytes;
+  const float* h;
+  const int32_t* rows;
+  int64_t n_rows;
+  int64_t col_begin;
+  int64_t col_end;
+  float* y;
+};
+
+// A block of activations whose largest magnitude is below this is stored as zeros: its scale's
+// reciprocal would leave the range of f32.
+inline constexpr float kSmallestQ8Block = 0x1p-100F;
+
+}  // namespace thermocline

@@ -1,0 +1,33 @@
+// The plain C++ kernels: the same contracts as KernelTable, for any machine.
+#pragma once
+
+#include "cpu_kernels/kernels.h"
+
+namespace thermocline::scalar {
+
+VectorForm vector_form(DType weights);
+int64_t prepared_bytes(VectorForm form, int64_t n);
+void prepare(VectorForm form, const float* x, int64_t n, void* out);
+void matvec(DType dtype, const std::byte* w, int64_t row_stride_bytes, int64_t n_cols,
+            const void* x, const int32_t* rows, int64_t begin, int64_t end, float* out);
+void accumulate_rows(DType dtype, const std::byte* w, int64_t row_stride_bytes, const float* h,
+                     const int32_t* rows, int64_t n_rows, int64_t col_begin, int64_t col_end,
+                     float* y);
+void dequantize_f32(DType dtype, const std::byte* row, int64_t col_begin, int64_t col_end,
+                    float* out);
+void dequantize_bf16(DType dtype, const std::byte* row, int64_t col_begin, int64_t col_end,
+                     uint16_t* out);
+void f32_to_f16_row(const float* x, int64_t n, uint16_t* out);
+void f32_to_bf16_row(const float* x, int64_t n, uint16_t* out);
+
+void rms_norm(const float* x, const float* weight, int64_t n, float eps, float* out);
+void rope(RopePairing pairing, float* head, int64_t rot_dim, const float* cos, const float* sin);
+void softmax(float* x, int64_t n);
+void attend(const float* q, const uint16_t* k, const uint16_t* v, int64_t n_kv, int64_t kv_stride,
+            int64_t head_dim, float scale, float* scores, float* out);
+void activate(Activation activation, float* gate, int64_t n);
+void multiply(float* x, const float* y, int64_t n);
+void add(float* x, const float* y, int64_t n);
+int64_t compact_nonzero(const float* values, int64_t n, int32_t base, int32_t* indices);
+
+}  // namespace thermocline::scalar

@@ -1,0 +1,229 @@
+// Matrix kernels in plain C++. Weights are turned into f32 in chunks of at most 32 columns;
+// everything else is written once over those chunks.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "cpu_kernels/kernel_args.h"
+#include "cpu_kernels/scalar.h"
+#include "runtime/core/error.h"
+#include "runtime/core/half.h"
+
+namespace thermocline::scalar {
+namespace {
+
+constexpr int kLanes = 8;  // partial sums of a dot product
+
+template <class T>
+T load(const std::byte* p) {
+  T value;
+  std::memcpy(&value, p, sizeof(value));
+  return value;
+}
+
+// Columns [col, col + n) of a row, n <= 32; for quantised types col is the start of a block, n
+// == 32.
+template <DType kType>
+void load_chunk(const std::byte* row, int64_t col, int n, float* out) {
+  if constexpr (kType == DType::kF32) {
+    std::memcpy(out, row + col * 4, static_cast<size_t>(n) * 4);
+  } else if constexpr (kType == DType::kF16) {
+    for (int i = 0; i < n; ++i) out[i] = f16_to_f32(load<uint16_t>(row + (col + i) * 2));
+  } else if constexpr (kType == DType::kBF16) {
+    for (int i = 0; i < n; ++i) out[i] = bf16_to_f32(load<uint16_t>(row + (col + i) * 2));
+  } else if constexpr (kType == DType::kQ8_0) {
+    const std::byte* block = row + col / kQuantBlock * 34;
+    const float d = f16_to_f32(load<uint16_t>(block));
+    for (int i = 0; i < n; ++i) out[i] = d * static_cast<float>(load<int8_t>(block + 2 + i));
+  } else {
+    const std::byte* block = row + col / kQuantBlock * 18;
+    const float d = f16_to_f32(load<uint16_t>(block));
+    for (int i = 0; i < kQuantBlock / 2; ++i) {
+      const int byte = std::to_integer<int>(block[2 + i]);
+      out[i] = d * static_cast<float>((byte & 15) - 8);
+      out[i + 16] = d * static_cast<float>((byte >> 4) - 8);
+    }
+  }
+}
+
+float sum_lanes(const float* lanes) {
+  return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) +
+         ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+}
+
+template <DType kType>
+float dot_float(const std::byte* row, const void* prepared, int64_t n) {
+  const auto* x = static_cast<const float*>(prepared);
+  float lanes[kLanes] = {};
+  for (int64_t col = 0; col < n; col += kQuantBlock) {
+    const int chunk = static_cast<int>(std::min<int64_t>(kQuantBlock, n - col));
+    float w[kQuantBlock] = {};
+    load_chunk<kType>(row, col, chunk, w);
+    for (int i = 0; i < chunk; ++i) lanes[i % kLanes] += w[i] * x[col + i];
+  }
+  return sum_lanes(lanes);
+}
+
+// A prepared kQ8 vector: n int8, padded to a multiple of 64 bytes, then one f32 scale per block.
+int64_t q8_scales_offset(int64_t n) { return (n + 63) / 64 * 64; }
+
+template <DType kType>
+float dot_quantised(const std::byte* row, const void* prepared, int64_t n) {
+  constexpr int kBlockBytes = kType == DType::kQ8_0 ? 34 : 18;
+  const auto* q = static_cast<const int8_t*>(prepared);
+  const std::byte* scales = static_cast<const std::byte*>(prepared) + q8_scales_offset(n);
+  float lanes[kLanes] = {};
+  for (int64_t b = 0; b < n / kQuantBlock; ++b) {
+    const std::byte* block = row + b * kBlockBytes;
+    const int8_t* xq = q + b * kQuantBlock;
+    int32_t dot = 0;
+    if constexpr (kType == DType::kQ8_0) {
+      for (int i = 0; i < kQuantBlock; ++i) dot += load<int8_t>(block + 2 + i) * xq[i];
+    } else {
+      for (int i = 0; i < kQuantBlock / 2; ++i) {
+        const int byte = std::to_integer<int>(block[2 + i]);
+        dot += ((byte & 15) - 8) * xq[i] + ((byte >> 4) - 8) * xq[i + 16];
+      }
+    }
+    const float d = f16_to_f32(load<uint16_t>(block)) * load<float>(scales + b * 4);
+    lanes[b % kLanes] += d * static_cast<float>(dot);
+  }
+  return sum_lanes(lanes);
+}
+
+using Dot = float (*)(const std::byte* row, const void* prepared, int64_t n);
+
+Dot dot_for(DType dtype) {
+  switch (dtype) {
+    case DType::kF32:
+      return dot_float<DType::kF32>;
+    case DType::kF16:
+      return dot_float<DType::kF16>;
+    case DType::kBF16:
+      return dot_float<DType::kBF16>;
+    case DType::kQ8_0:
+      return dot_quantised<DType::kQ8_0>;
+    case DType::kQ4_0:
+      return dot_quantised<DType::kQ4_0>;
+    default:
+      check_failed(__FILE__, __LINE__, "computable dtype");
+  }
+}
+
+using LoadChunk = void (*)(const std::byte* row, int64_t col, int n, float* out);
+
+LoadChunk load_chunk_for(DType dtype) {
+  switch (dtype) {
+    case DType::kF32:
+      return load_chunk<DType::kF32>;
+    case DType::kF16:
+      return load_chunk<DType::kF16>;
+    case DType::kBF16:
+      return load_chunk<DType::kBF16>;
+    case DType::kQ8_0:
+      return load_chunk<DType::kQ8_0>;
+    case DType::kQ4_0:
+      return load_chunk<DType::kQ4_0>;
+    default:
+      check_failed(__FILE__, __LINE__, "computable dtype");
+  }
+}
+
+// Rounds to nearest even; exact for |x| < 2^22.
+float round_even(float x) { return (x + 12582912.0F) - 12582912.0F; }
+
+void prepare_q8_block(const float* x, int8_t* q, float* scale) {
+  float largest = 0.0F;
+  bool finite = true;
+  for (int i = 0; i < kQuantBlock; ++i) {
+    largest = std::max(largest, std::fabs(x[i]));
+    finite = finite && std::isfinite(x[i]);
+  }
+  std::memset(q, 0, kQuantBlock);
+  *scale = finite ? 0.0F : NAN;
+  if (!finite || largest < kSmallestQ8Block) return;
+  *scale = largest / 127.0F;
+  const float inverse = 1.0F / *scale;
+  for (int i = 0; i < kQuantBlock; ++i) q[i] = static_cast<int8_t>(round_even(x[i] * inverse));
+}
+
+}  // namespace
+
+VectorForm vector_form(DType weights) {
+  return weights == DType::kQ8_0 || weights == DType::kQ4_0 ? VectorForm::kQ8 : VectorForm::kF32;
+}
+
+int64_t prepared_bytes(VectorForm form, int64_t n) {
+  const int64_t bytes = form == VectorForm::kQ8 ? q8_scales_offset(n) + n / kQuantBlock * 4 : n * 4;
+  return (bytes + 63) / 64 * 64;
+}
+
+void prepare(VectorForm form, const float* x, int64_t n, void* out) {
+  CHECK(form != VectorForm::kBF16);
+  if (form == VectorForm::kF32) {
+    std::memcpy(out, x, static_cast<size_t>(n) * 4);
+    return;
+  }
+  DCHECK(n % kQuantBlock == 0);
+  auto* q = static_cast<int8_t*>(out);
+  auto* scales = static_cast<std::byte*>(out) + q8_scales_offset(n);
+  for (int64_t b = 0; b < n / kQuantBlock; ++b) {
+    float scale = 0.0F;
+    prepare_q8_block(x + b * kQuantBlock, q + b * kQuantBlock, &scale);
+    std::memcpy(scales + b * 4, &scale, 4);
+  }
+}
+
+void matvec(DType dtype, const std::byte* w, int64_t row_stride_bytes, int64_t n_cols,
+            const void* x, const int32_t* rows, int64_t begin, int64_t end, float* out) {
+  const Dot dot = dot_for(dtype);
+  for (int64_t i = begin; i < end; ++i) {
+    const int64_t row = rows != nullptr ? rows[i] : i;
+    out[i] = dot(w + row * row_stride_bytes, x, n_cols);
+  }
+}
+
+void accumulate_rows(DType dtype, const std::byte* w, int64_t row_stride_bytes, const float* h,
+                     const int32_t* rows, int64_t n_rows, int64_t col_begin, int64_t col_end,
+                     float* y) {
+  const LoadChunk load_weights = load_chunk_for(dtype);
+  for (int64_t i = 0; i < n_rows; ++i) {
+    const std::byte* row = w + (rows != nullptr ? rows[i] : i) * row_stride_bytes;
+    for (int64_t col = col_begin; col < col_end; col += kQuantBlock) {
+      const int chunk = static_cast<int>(std::min<int64_t>(kQuantBlock, col_end - col));
+      float weights[kQuantBlock] = {};
+      load_weights(row, col, chunk, weights);
+      for (int c = 0; c < chunk; ++c) y[col + c] += h[i] * weights[c];
+    }
+  }
+}
+
+void dequantize_f32(DType dtype, const std::byte* row, int64_t col_begin, int64_t col_end,
+                    float* out) {
+  const LoadChunk load_weights = load_chunk_for(dtype);
+  for (int64_t col = col_begin; col < col_end; col += kQuantBlock) {
+    const int chunk = static_cast<int>(std::min<int64_t>(kQuantBlock, col_end - col));
+    load_weights(row, col, chunk, out + (col - col_begin));
+  }
+}
+
+void dequantize_bf16(DType dtype, const std::byte* row, int64_t col_begin, int64_t col_end,
+                     uint16_t* out) {
+  const LoadChunk load_weights = load_chunk_for(dtype);
+  for (int64_t col = col_begin; col < col_end; col += kQuantBlock) {
+    const int chunk = static_cast<int>(std::min<int64_t>(kQuantBlock, col_end - col));
+    float weights[kQuantBlock] = {};
+    load_weights(row, col, chunk, weights);
+    for (int c = 0; c < chunk; ++c) out[col - col_begin + c] = f32_to_bf16(weights[c]);
+  }
+}
+
+void f32_to_f16_row(const float* x, int64_t n, uint16_t* out) {
+  for (int64_t i = 0; i < n; ++i) out[i] = f32_to_f16(x[i]);
+}
+
+void f32_to_bf16_row(const float* x, int64_t n, uint16_t* out) {
+  for (int64_t i = 0; i < n; ++i) out[i] = f32_to_bf16(x[i]);
+}
+
+}  // namespace thermocline::scalar

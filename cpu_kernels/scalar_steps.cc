@@ -1,0 +1,84 @@
+// Normalisation, positions, attention and activations in plain C++.
+#include <algorithm>
+#include <cmath>
+
+#include "cpu_kernels/scalar.h"
+#include "runtime/core/half.h"
+
+namespace thermocline::scalar {
+
+void rms_norm(const float* x, const float* weight, int64_t n, float eps, float* out) {
+  double sum = 0.0;
+  for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(x[i]) * x[i];
+  const auto mean = static_cast<float>(sum / static_cast<double>(n));
+  const float inverse = 1.0F / std::sqrt(mean + eps);
+  for (int64_t i = 0; i < n; ++i) out[i] = x[i] * inverse * weight[i];
+}
+
+void rope(RopePairing pairing, float* head, int64_t rot_dim, const float* cos, const float* sin) {
+  const int64_t half = rot_dim / 2;
+  const bool adjacent = pairing == RopePairing::kAdjacent;
+  for (int64_t i = 0; i < half; ++i) {
+    float* first = head + (adjacent ? 2 * i : i);
+    float* second = first + (adjacent ? 1 : half);
+    const float a = *first;
+    const float b = *second;
+    *first = a * cos[i] - b * sin[i];
+    *second = a * sin[i] + b * cos[i];
+  }
+}
+
+void softmax(float* x, int64_t n) {
+  const float largest = *std::max_element(x, x + n);
+  double sum = 0.0;
+  for (int64_t i = 0; i < n; ++i) {
+    x[i] = std::exp(x[i] - largest);
+    sum += x[i];
+  }
+  const auto inverse = static_cast<float>(1.0 / sum);
+  for (int64_t i = 0; i < n; ++i) x[i] *= inverse;
+}
+
+void attend(const float* q, const uint16_t* k, const uint16_t* v, int64_t n_kv, int64_t kv_stride,
+            int64_t head_dim, float scale, float* scores, float* out) {
+  for (int64_t p = 0; p < n_kv; ++p) {
+    float dot = 0.0F;
+    for (int64_t i = 0; i < head_dim; ++i) dot += q[i] * f16_to_f32(k[p * kv_stride + i]);
+    scores[p] = dot * scale;
+  }
+  softmax(scores, n_kv);
+  std::fill(out, out + head_dim, 0.0F);
+  for (int64_t p = 0; p < n_kv; ++p) {
+    for (int64_t i = 0; i < head_dim; ++i) out[i] += scores[p] * f16_to_f32(v[p * kv_stride + i]);
+  }
+}
+
+void activate(Activation activation, float* gate, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    const float x = gate[i];
+    if (activation == Activation::kSilu) {
+      gate[i] = x / (1.0F + std::exp(-x));  // exp overflows to inf below -88: x / inf = -0
+    } else {
+      const float positive = x < 0.0F ? 0.0F : x;  // NaN stays NaN
+      gate[i] = activation == Activation::kRelu ? positive : positive * positive;
+    }
+  }
+}
+
+void multiply(float* x, const float* y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) x[i] *= y[i];
+}
+
+void add(float* x, const float* y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) x[i] += y[i];
+}
+
+int64_t compact_nonzero(const float* values, int64_t n, int32_t base, int32_t* indices) {
+  int64_t count = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    if (values[i] != 0.0F) indices[count++] = base + static_cast<int32_t>(i);
+  }
+  return count;
+}
+
+}  // namespace thermocline::scalar
