@@ -25,7 +25,8 @@ std::string directory_of(const std::string& path) {
 AtomicFile::AtomicFile(const std::string& path) : path_(path) {
   struct stat status {};
   if (::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
-    throw Error({.path = path, .what = "cannot write here: not a regular file",
+    throw Error({.path = path,
+                 .what = "cannot write here: not a regular file",
                  .hint = "choose another output file"});
   }
   temporary_path_ = path + ".XXXXXX.tmp";

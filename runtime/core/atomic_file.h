@@ -1,6 +1,7 @@
-// Writes a file so that its final name never holds half of it: the bytes go to a temporary name beside
-// it, are synced, and the name changes in one step at commit(). Without commit() (an exception, Ctrl-C)
-// the temporary file is removed and an older file under the final name stays as it was.
+// Writes a file so that its final name never holds half of it: the bytes go to a temporary name
+// beside it, are synced, and the name changes in one step at commit(). Without commit() (an
+// exception, Ctrl-C) the temporary file is removed and an older file under the final name stays as
+// it was.
 #pragma once
 
 #include <cstddef>

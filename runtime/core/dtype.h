@@ -1,6 +1,6 @@
 // Element types of tensors. The numbers are GGUF's own type ids (ggml's), so that a file's field is
-// checked and then cast. Types that we store and compute with are `computable`; of the others only the
-// sizes are known, so that `inspect` can list a file that holds them.
+// checked and then cast. Types that we store and compute with are `computable`; of the others only
+// the sizes are known, so that `inspect` can list a file that holds them.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,8 @@ namespace thermocline {
 enum class DType : uint32_t {
   kF32 = 0,
   kF16 = 1,
-  kQ4_0 = 2,  // 32 weights: f16 scale d, 16 bytes of nibbles; weight i (i < 16) is the low nibble of
-              // byte i, weight 16 + i its high nibble; value = d * (nibble - 8)
+  kQ4_0 = 2,  // 32 weights: f16 scale d, 16 bytes of nibbles; weight i (i < 16) is the low nibble
+              // of byte i, weight 16 + i its high nibble; value = d * (nibble - 8)
   kQ8_0 = 8,  // 32 weights: f16 scale d, 32 signed bytes; value = d * q
   kI8 = 24,
   kI16 = 25,

@@ -1,6 +1,6 @@
 // How things go wrong. A user's mistake (a file, a flag, memory, a device) throws one `Error` whose
-// message is one line and says which file, what was expected, what was found and what to do about it.
-// A broken invariant of ours is not a user's mistake: CHECK aborts.
+// message is one line and says which file, what was expected, what was found and what to do about
+// it. A broken invariant of ours is not a user's mistake: CHECK aborts.
 #pragma once
 
 #include <stdexcept>
@@ -9,11 +9,11 @@
 namespace thermocline {
 
 struct ErrorInfo {
-  std::string path;      // the file concerned, or empty
-  std::string what;      // what is wrong, in a few words
-  std::string expected;  // empty when there is nothing to compare
-  std::string found;
-  std::string hint;  // what the user can do
+  std::string path = {};      // the file concerned, or empty
+  std::string what = {};      // what is wrong, in a few words
+  std::string expected = {};  // empty when there is nothing to compare
+  std::string found = {};
+  std::string hint = {};  // what the user can do
 };
 
 // message(): "PATH: WHAT: expected E, found F; HINT", always one line, control characters escaped.
@@ -40,10 +40,10 @@ std::string printable(const std::string& text, size_t max_bytes = 80);
 
 }  // namespace thermocline
 
-#define CHECK(condition)                                                       \
-  do {                                                                         \
-    if (!(condition)) [[unlikely]]                                             \
-      ::thermocline::check_failed(__FILE__, __LINE__, #condition);             \
+#define CHECK(condition)                                           \
+  do {                                                             \
+    if (!(condition)) [[unlikely]]                                 \
+      ::thermocline::check_failed(__FILE__, __LINE__, #condition); \
   } while (false)
 
 #ifdef NDEBUG

@@ -8,8 +8,9 @@
 
 namespace thermocline {
 
-// Accepts digits with an optional fraction and an optional K, M, G or T (KiB, MiB, ... also accepted).
-// nullopt for anything else, for negative numbers and for what does not fit into 63 bits.
+// Accepts digits with an optional fraction and an optional K, M, G or T (KiB, MiB, ... also
+// accepted). nullopt for anything else, for negative numbers and for what does not fit into 63
+// bits.
 std::optional<uint64_t> parse_size(std::string_view text);
 
 // "512 B", "3.2 MiB", "7.95 GiB".

@@ -1,4 +1,5 @@
-// A matrix of weights in somebody else's memory: rows of `cols` elements, row r at data + r * stride.
+// A matrix of weights in somebody else's memory: rows of `cols` elements, row r at data + r *
+// stride.
 #pragma once
 
 #include <cstddef>
@@ -13,7 +14,8 @@ struct TensorView {
   DType dtype = DType::kF32;
   int64_t rows = 0;
   int64_t cols = 0;
-  int64_t row_stride_bytes = 0;  // >= row_bytes(dtype, cols); larger where rows of two tensors alternate
+  int64_t row_stride_bytes =
+      0;  // >= row_bytes(dtype, cols); larger where rows of two tensors alternate
 
   bool empty() const { return data == nullptr; }
   const std::byte* row(int64_t r) const { return data + r * row_stride_bytes; }

@@ -1,6 +1,6 @@
-// Reads GGUF v2 and v3, one file or a split set (NAME-00001-of-00003.gguf names the set by any member).
-// Every number of the file is checked before it is used; what does not hold throws Error with the path,
-// what was expected and what was found. Tensor data stays in the mapping.
+// Reads GGUF v2 and v3, one file or a split set (NAME-00001-of-00003.gguf names the set by any
+// member). Every number of the file is checked before it is used; what does not hold throws Error
+// with the path, what was expected and what was found. Tensor data stays in the mapping.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +16,9 @@
 #include "runtime/gguf/gguf.h"
 
 namespace thermocline {
+
+struct GgufContents;
+struct GgufSplitSet;
 
 class GgufReader {
  public:
@@ -36,9 +39,12 @@ class GgufReader {
   // Optional keys: nullopt when absent; Error when present with another type or out of range.
   std::optional<std::string> get_string(std::string_view key) const;
   std::optional<uint64_t> get_u64(std::string_view key) const;  // any integer type, not negative
-  std::optional<double> get_f64(std::string_view key) const;    // any float or integer type
+  std::optional<double> get_f64(std::string_view key) const;    // any float or integer type, finite
   std::optional<bool> get_bool(std::string_view key) const;
+  // Optional arrays: nullptr when absent; Error when present with other elements.
   const std::vector<std::string>* get_strings(std::string_view key) const;
+  const std::vector<double>* get_f64s(std::string_view key) const;   // any float elements
+  const std::vector<int64_t>* get_i64s(std::string_view key) const;  // any signed elements
   // Required keys: Error when absent.
   std::string require_string(std::string_view key) const;
   uint64_t require_u64(std::string_view key, uint64_t min, uint64_t max) const;
@@ -48,8 +54,8 @@ class GgufReader {
   const GgufTensorInfo* find_tensor(std::string_view name) const;
   // The tensor's bytes inside the mapping: n_bytes of them.
   const std::byte* tensor_data(const GgufTensorInfo& tensor) const;
-  // A matrix with the shape wanted (row-major rows x cols; a vector is one row); Error when the tensor is
-  // absent or has another shape. Any dtype.
+  // A matrix with the shape wanted (row-major rows x cols; a vector is one row); Error when the
+  // tensor is absent or has another shape. Any dtype.
   TensorView require_matrix(std::string_view name, int64_t rows, int64_t cols) const;
 
   // A fast fingerprint of metadata, tensor table and samples of every tensor's data (64-bit, hex),
@@ -64,7 +70,10 @@ class GgufReader {
     uint64_t data_offset = 0;
     std::string name;
   };
-  void parse(int split_index);
+  void add_file(File file, GgufContents contents);
+  void open_split_set(const GgufSplitSet& set, MappedFile named, GgufContents named_contents);
+  template <typename T>
+  const std::vector<T>* get_array(std::string_view key, const char* expected) const;
 
   std::string path_;
   uint32_t version_ = 0;

@@ -1,8 +1,10 @@
-// Writes GGUF v3, streaming: declare every tensor, then hand over their bytes in the same order. Memory
-// use is one tensor's piece at a time. The file appears under its name only at finish() (AtomicFile).
+// Writes GGUF v3, streaming: declare every tensor, then hand over their bytes in the same order.
+// Memory use is one tensor's piece at a time. The file appears under its name only at finish()
+// (AtomicFile).
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,15 +16,18 @@ namespace thermocline {
 
 class GgufWriter {
  public:
-  // Throws Error at once when `path` cannot be written, so that long work does not end in that surprise.
+  // Throws Error at once when `path` cannot be written, so that long work does not end in that
+  // surprise.
   explicit GgufWriter(const std::string& path, uint64_t alignment = 32);
 
-  void set(const std::string& key, GgufValue value);  // replaces an earlier value of the key
+  // Replaces an earlier value of the key. Of general.alignment only the place counts: its value is
+  // the writer's alignment.
+  void set(const std::string& key, GgufValue value);
   // dims: dims[0] is the row length. REQUIRES: dims valid for dtype; name unique.
   void declare_tensor(const std::string& name, DType dtype, std::vector<uint64_t> dims);
 
-  // After the last declare_tensor: the bytes of the tensors, in order of declaration, in pieces of any
-  // size. begin_tensor CHECKs the name and that the one before is complete.
+  // After the last declare_tensor: the bytes of the tensors, in order of declaration, in pieces of
+  // any size. begin_tensor CHECKs the name and that the one before is complete.
   void begin_tensor(const std::string& name);
   void write(const void* data, uint64_t n_bytes);
   void write_tensor(const std::string& name, const void* data, uint64_t n_bytes);
@@ -34,11 +39,13 @@ class GgufWriter {
  private:
   void write_header();
   void end_tensor();
+  void pad();
 
   AtomicFile file_;
   uint64_t alignment_;
   std::vector<std::pair<std::string, GgufValue>> values_;
   std::vector<GgufTensorInfo> tensors_;
+  std::set<std::string> names_;
   size_t next_tensor_ = 0;
   uint64_t left_in_tensor_ = 0;
   bool header_written_ = false;

@@ -1,0 +1,32 @@
+#include "runtime/gguf/gguf.h"
+
+namespace thermocline {
+
+GgufValueKind gguf_value_kind(GgufType type) {
+  switch (type) {
+    case GgufType::kI8:
+    case GgufType::kI16:
+    case GgufType::kI32:
+    case GgufType::kI64:
+      return GgufValueKind::kSigned;
+    case GgufType::kF32:
+    case GgufType::kF64:
+      return GgufValueKind::kFloat;
+    case GgufType::kBool:
+      return GgufValueKind::kBool;
+    case GgufType::kString:
+      return GgufValueKind::kString;
+    case GgufType::kArray:
+      return GgufValueKind::kArray;
+    default:
+      return GgufValueKind::kUnsigned;
+  }
+}
+
+std::string_view gguf_type_name(GgufType type) {
+  constexpr std::string_view kNames[] = {"u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
+                                         "bool", "string", "array", "u64", "i64", "f64"};
+  return kNames[static_cast<uint32_t>(type)];
+}
+
+}  // namespace thermocline

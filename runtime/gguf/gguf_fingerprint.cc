@@ -1,0 +1,91 @@
+// The fingerprint: FNV-1a with 64 bits (http://www.isthe.com/chongo/tech/comp/fnv/) over the
+// architecture, its hyperparameters, and per tensor the name, dims, dtype and three samples of its
+// data; keys and tensors sorted by name, so that their order and the split into files do not count.
+// Names, texts about the model and thermocline.* keys do not count either.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <type_traits>
+
+#include "runtime/gguf/gguf_reader.h"
+
+namespace thermocline {
+namespace {
+
+constexpr uint64_t kSampleBytes = 256;
+
+class Fnv1a {
+ public:
+  void add(const void* data, uint64_t n_bytes) {
+    const auto* bytes = static_cast<const unsigned char*>(data);
+    for (uint64_t i = 0; i < n_bytes; ++i) hash_ = (hash_ ^ bytes[i]) * 0x100000001b3ULL;
+  }
+  template <typename T>
+  void add_number(T value) {
+    static_assert(std::is_arithmetic_v<T>);
+    add(&value, sizeof(value));
+  }
+  void add_text(std::string_view text) {
+    add_number(uint64_t{text.size()});
+    add(text.data(), text.size());
+  }
+  uint64_t hash() const { return hash_; }
+
+ private:
+  uint64_t hash_ = 0xcbf29ce484222325ULL;
+};
+
+struct AddValue {
+  Fnv1a& hash;
+  void operator()(const std::string& text) const { hash.add_text(text); }
+  template <typename T>
+  void operator()(const std::vector<T>& elements) const {
+    hash.add_number(uint64_t{elements.size()});
+    for (const T& element : elements) (*this)(element);
+  }
+  void operator()(const GgufValue::Array& array) const { std::visit(*this, array); }
+  template <typename T>
+  std::enable_if_t<std::is_arithmetic_v<T>> operator()(T number) const {
+    hash.add_number(number);
+  }
+};
+
+void add_samples(Fnv1a& hash, const std::byte* data, uint64_t n_bytes) {
+  if (n_bytes <= 3 * kSampleBytes) {
+    hash.add(data, n_bytes);
+    return;
+  }
+  hash.add(data, kSampleBytes);
+  hash.add(data + (n_bytes / 2 - kSampleBytes / 2), kSampleBytes);
+  hash.add(data + (n_bytes - kSampleBytes), kSampleBytes);
+}
+
+}  // namespace
+
+std::string GgufReader::fingerprint() const {
+  Fnv1a hash;
+  const GgufValue* named = find("general.architecture");
+  const auto* architecture = named == nullptr ? nullptr : std::get_if<std::string>(&named->value);
+  if (architecture != nullptr) {
+    hash.add_text(*architecture);
+    const std::string prefix = *architecture + ".";
+    for (auto it = values_.lower_bound(prefix); it != values_.end(); ++it) {
+      if (it->first.compare(0, prefix.size(), prefix) != 0) break;
+      hash.add_text(it->first);
+      hash.add_number(static_cast<uint32_t>(it->second.type));
+      std::visit(AddValue{hash}, it->second.value);
+    }
+  }
+  for (const auto& [name, index] : tensor_index_) {
+    const GgufTensorInfo& tensor = tensors_[index];
+    hash.add_text(name);
+    hash.add_number(static_cast<uint32_t>(tensor.dtype));
+    hash.add_number(uint64_t{tensor.dims.size()});
+    for (const uint64_t dim : tensor.dims) hash.add_number(dim);
+    add_samples(hash, tensor_data(tensor), tensor.n_bytes);
+  }
+  return fmt::format("{:016x}", hash.hash());
+}
+
+}  // namespace thermocline

@@ -1,0 +1,231 @@
+#include "runtime/gguf/gguf_reader.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <cmath>
+#include <filesystem>
+
+#include "runtime/core/error.h"
+#include "runtime/gguf/gguf_cursor.h"
+#include "runtime/gguf/gguf_parser.h"
+#include "runtime/gguf/gguf_split.h"
+
+namespace thermocline {
+namespace {
+
+std::span<const std::byte> bytes_of(const MappedFile& file) { return {file.data(), file.size()}; }
+
+MappedFile open_member(const GgufSplitSet& set, int index) {
+  const std::string path = set.path_of(index);
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored)) {
+    throw Error({.path = path,
+                 .what = "a file of a split model is missing",
+                 .expected = fmt::format("{} files, up to {}", set.n_files,
+                                         printable(set.path_of(set.n_files - 1), 400)),
+                 .hint = "put all files of the set into one directory"});
+  }
+  return MappedFile(path);
+}
+
+}  // namespace
+
+GgufReader::GgufReader(const std::string& path) : path_(path) {
+  MappedFile file(path);
+  const auto bytes = bytes_of(file);
+  GgufContents contents = parse_gguf(bytes, path);
+  if (const auto set = find_split_set(contents, path)) {
+    open_split_set(*set, std::move(file), std::move(contents));
+    return;
+  }
+  add_file({std::move(file), bytes, contents.data_offset, path}, std::move(contents));
+}
+
+GgufReader::GgufReader(std::span<const std::byte> bytes, std::string name)
+    : path_(std::move(name)) {
+  GgufContents contents = parse_gguf(bytes, path_);
+  if (const auto n_files = find_u64(contents.values, "split.count", path_).value_or(1);
+      n_files > 1) {
+    throw Error({.path = path_,
+                 .what = "one part of a split model",
+                 .expected = "a whole model",
+                 .found = fmt::format("split.count {}", n_files),
+                 .hint = "open it by its path"});
+  }
+  add_file({std::nullopt, bytes, contents.data_offset, path_}, std::move(contents));
+}
+
+void GgufReader::open_split_set(const GgufSplitSet& set, MappedFile named,
+                                GgufContents named_contents) {
+  for (int i = 0; i < set.n_files; ++i) {
+    const bool is_named = i == set.member;
+    MappedFile file = is_named ? std::move(named) : open_member(set, i);
+    const std::string path = file.path();
+    const auto bytes = bytes_of(file);
+    GgufContents contents = is_named ? std::move(named_contents) : parse_gguf(bytes, path);
+    check_split_member(contents, path, i, set.n_files);
+    add_file({std::move(file), bytes, contents.data_offset, path}, std::move(contents));
+  }
+  const auto n_tensors = get_u64("split.tensors.count");
+  if (n_tensors != tensors_.size()) {
+    throw Error({.path = files_[0].name,
+                 .what = "the files of the set do not hold the tensors that it should have",
+                 .expected = n_tensors ? fmt::format("{} tensors", *n_tensors)
+                                       : "the key 'split.tensors.count'",
+                 .found = fmt::format("{} tensors", tensors_.size()),
+                 .hint = "the files were mixed up: use one complete download"});
+  }
+}
+
+void GgufReader::add_file(File file, GgufContents contents) {
+  if (files_.empty()) {
+    version_ = contents.version;
+    alignment_ = contents.alignment;
+    keys_ = std::move(contents.keys);
+    values_ = std::move(contents.values);
+  }
+  for (GgufTensorInfo& tensor : contents.tensors) {
+    if (!tensor_index_.emplace(tensor.name, tensors_.size()).second) {
+      throw Error({.path = file.name,
+                   .what = fmt::format("tensor '{}' is there twice", printable(tensor.name)),
+                   .expected = "each name once",
+                   .hint = kDamagedHint});
+    }
+    tensor.split_index = n_files();
+    tensors_.push_back(std::move(tensor));
+  }
+  files_.push_back(std::move(file));
+}
+
+uint64_t GgufReader::file_bytes() const {
+  uint64_t sum = 0;
+  for (const File& file : files_) sum += file.bytes.size();
+  return sum;
+}
+
+const GgufValue* GgufReader::find(std::string_view key) const {
+  const auto entry = values_.find(key);
+  return entry == values_.end() ? nullptr : &entry->second;
+}
+
+std::optional<std::string> GgufReader::get_string(std::string_view key) const {
+  const GgufValue* value = find(key);
+  if (value == nullptr) return std::nullopt;
+  const auto* text = std::get_if<std::string>(&value->value);
+  if (text == nullptr) fail_key_type(key, *value, "string", path_);
+  return *text;
+}
+
+std::optional<uint64_t> GgufReader::get_u64(std::string_view key) const {
+  return find_u64(values_, key, path_);
+}
+
+std::optional<double> GgufReader::get_f64(std::string_view key) const {
+  const GgufValue* value = find(key);
+  if (value == nullptr) return std::nullopt;
+  if (const auto* n = std::get_if<uint64_t>(&value->value)) return static_cast<double>(*n);
+  if (const auto* n = std::get_if<int64_t>(&value->value)) return static_cast<double>(*n);
+  const auto* number = std::get_if<double>(&value->value);
+  if (number == nullptr) fail_key_type(key, *value, "a number", path_);
+  if (!std::isfinite(*number)) {
+    throw Error({.path = path_,
+                 .what = fmt::format("key '{}' is out of range", printable(std::string(key))),
+                 .expected = "a finite number",
+                 .found = fmt::format("{}", *number),
+                 .hint = kDamagedHint});
+  }
+  return *number;
+}
+
+std::optional<bool> GgufReader::get_bool(std::string_view key) const {
+  const GgufValue* value = find(key);
+  if (value == nullptr) return std::nullopt;
+  const auto* flag = std::get_if<bool>(&value->value);
+  if (flag == nullptr) fail_key_type(key, *value, "bool", path_);
+  return *flag;
+}
+
+template <typename T>
+const std::vector<T>* GgufReader::get_array(std::string_view key, const char* expected) const {
+  const GgufValue* value = find(key);
+  if (value == nullptr) return nullptr;
+  const auto* array = std::get_if<GgufValue::Array>(&value->value);
+  const auto* elements = array == nullptr ? nullptr : std::get_if<std::vector<T>>(array);
+  if (elements == nullptr) fail_key_type(key, *value, expected, path_);
+  return elements;
+}
+
+const std::vector<std::string>* GgufReader::get_strings(std::string_view key) const {
+  return get_array<std::string>(key, "array of string");
+}
+
+const std::vector<double>* GgufReader::get_f64s(std::string_view key) const {
+  return get_array<double>(key, "array of f32 or f64");
+}
+
+const std::vector<int64_t>* GgufReader::get_i64s(std::string_view key) const {
+  return get_array<int64_t>(key, "array of signed integers");
+}
+
+std::string GgufReader::require_string(std::string_view key) const {
+  auto text = get_string(key);
+  if (!text) {
+    throw Error({.path = path_,
+                 .what = fmt::format("key '{}' is missing", printable(std::string(key))),
+                 .expected = "string",
+                 .hint = "the file is of another kind or incomplete: make it again"});
+  }
+  return *std::move(text);
+}
+
+uint64_t GgufReader::require_u64(std::string_view key, uint64_t min, uint64_t max) const {
+  const auto number = get_u64(key);
+  if (!number) {
+    throw Error({.path = path_,
+                 .what = fmt::format("key '{}' is missing", printable(std::string(key))),
+                 .expected = "an integer",
+                 .hint = "the file is of another kind or incomplete: make it again"});
+  }
+  if (*number < min || *number > max) {
+    throw Error({.path = path_,
+                 .what = fmt::format("key '{}' is out of range", printable(std::string(key))),
+                 .expected = fmt::format("{} to {}", min, max),
+                 .found = fmt::format("{}", *number),
+                 .hint = kDamagedHint});
+  }
+  return *number;
+}
+
+const GgufTensorInfo* GgufReader::find_tensor(std::string_view name) const {
+  const auto entry = tensor_index_.find(name);
+  return entry == tensor_index_.end() ? nullptr : &tensors_[entry->second];
+}
+
+const std::byte* GgufReader::tensor_data(const GgufTensorInfo& tensor) const {
+  CHECK(tensor.split_index >= 0 && tensor.split_index < n_files());
+  const File& file = files_[static_cast<size_t>(tensor.split_index)];
+  return file.bytes.data() + file.data_offset + tensor.offset;
+}
+
+TensorView GgufReader::require_matrix(std::string_view name, int64_t rows, int64_t cols) const {
+  const GgufTensorInfo* tensor = find_tensor(name);
+  const std::string expected = fmt::format("{} rows of {}", rows, cols);
+  if (tensor == nullptr) {
+    throw Error({.path = path_,
+                 .what = fmt::format("tensor '{}' is missing", printable(std::string(name))),
+                 .expected = expected,
+                 .hint = "the file is incomplete or of a kind that is not supported"});
+  }
+  if (tensor->cols() != static_cast<uint64_t>(cols) ||
+      tensor->rows() != static_cast<uint64_t>(rows)) {
+    throw Error({.path = path_,
+                 .what = fmt::format("tensor '{}' has the wrong shape", printable(tensor->name)),
+                 .expected = expected,
+                 .found = fmt::format("{} rows of {}", tensor->rows(), tensor->cols()),
+                 .hint = "its metadata and its tensors do not belong together: download it again"});
+  }
+  return dense_view(tensor_data(*tensor), tensor->dtype, rows, cols);
+}
+
+}  // namespace thermocline

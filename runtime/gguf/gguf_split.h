@@ -1,0 +1,28 @@
+// A model in several GGUF files: NAME-00001-of-00003.gguf and so on, each with the keys split.no
+// (from 0), split.count and split.tensors.count. The first holds the model's metadata.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "runtime/gguf/gguf_parser.h"
+
+namespace thermocline {
+
+struct GgufSplitSet {
+  std::string prefix;  // path up to the "-00001-of-00003.gguf"
+  int n_files = 1;
+  int member = 0;  // which of them, from 0, the path named
+
+  std::string path_of(int index) const;
+};
+
+// The set that a file belongs to by its keys and its name; nullopt for a file of its own. Error
+// when the keys and the name do not agree.
+std::optional<GgufSplitSet> find_split_set(const GgufContents& contents, const std::string& path);
+
+// Error when the file is not member `index` of a set of n_files.
+void check_split_member(const GgufContents& contents, const std::string& path, int index,
+                        int n_files);
+
+}  // namespace thermocline

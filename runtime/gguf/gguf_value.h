@@ -1,0 +1,19 @@
+// Reads one metadata value at a cursor. Counts are checked against the bytes left before anything
+// is allocated.
+#pragma once
+
+#include <cstdint>
+
+#include "runtime/gguf/gguf.h"
+#include "runtime/gguf/gguf_cursor.h"
+
+namespace thermocline {
+
+inline constexpr uint64_t kMaxStringBytes = 16U << 20;
+// Array elements in one file, all arrays together: 512 MiB of numbers when decoded.
+inline constexpr uint64_t kMaxArrayElements = 64U << 20;
+
+// `elements_left` is what remains of kMaxArrayElements; counted down.
+GgufValue read_gguf_value(GgufCursor& cursor, uint64_t* elements_left);
+
+}  // namespace thermocline
