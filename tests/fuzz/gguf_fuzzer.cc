@@ -1,0 +1,66 @@
+// libFuzzer harness of the GGUF parser: whatever the bytes, an Error or a file whose every value
+// and tensor can be used.
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+
+#include "runtime/core/error.h"
+#include "runtime/gguf/gguf_reader.h"
+
+namespace {
+
+using thermocline::Error;
+using thermocline::GgufReader;
+
+// Optional keys may be of any type: a typed getter gives the value or an Error.
+template <typename Get>
+void call(Get get) {
+  try {
+    get();
+  } catch (const Error&) {
+  }
+}
+
+void use_keys(const GgufReader& reader) {
+  for (const std::string& key : reader.keys()) {
+    if (reader.find(key) == nullptr) std::abort();
+    call([&] { (void)reader.get_string(key); });
+    call([&] { (void)reader.get_u64(key); });
+    call([&] { (void)reader.get_f64(key); });
+    call([&] { (void)reader.get_bool(key); });
+    call([&] { (void)reader.get_strings(key); });
+    call([&] { (void)reader.get_f64s(key); });
+    call([&] { (void)reader.get_i64s(key); });
+    call([&] { (void)reader.require_u64(key, 1, 100); });
+  }
+}
+
+unsigned use_tensors(const GgufReader& reader) {
+  unsigned sum = 0;
+  for (const thermocline::GgufTensorInfo& tensor : reader.tensors()) {
+    if (reader.find_tensor(tensor.name) != &tensor || tensor.n_bytes == 0) std::abort();
+    const std::byte* data = reader.tensor_data(tensor);
+    sum += std::to_integer<unsigned>(data[0]) + std::to_integer<unsigned>(data[tensor.n_bytes - 1]);
+    const auto view = reader.require_matrix(tensor.name, static_cast<int64_t>(tensor.rows()),
+                                            static_cast<int64_t>(tensor.cols()));
+    if (view.weight_bytes() != tensor.n_bytes) std::abort();
+  }
+  return sum;
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  try {
+    const GgufReader reader({reinterpret_cast<const std::byte*>(data), size}, "fuzz.gguf");
+    use_keys(reader);
+    volatile unsigned keep = use_tensors(reader);
+    (void)keep;
+    if (reader.fingerprint().size() != 16) std::abort();
+  } catch (const Error& error) {
+    for (const char* c = error.what(); *c != '\0'; ++c) {
+      if (static_cast<unsigned char>(*c) < 0x20) std::abort();  // not one line
+    }
+  }
+  return 0;
+}
