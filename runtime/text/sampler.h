@@ -4,41 +4,59 @@
 
 #include <cstdint>
 #include <span>
+#include <unordered_map>
 #include <vector>
 
 namespace thermocline {
 
-// Names and meaning as in the local-LLM tools people know. Filters run in this order: repetition penalty,
-// top-k, (temperature), top-p, min-p.
+// Names and meaning as in the local-LLM tools people know. Filters run in this order: repetition
+// penalty, top-k, (temperature), top-p, min-p.
 struct SamplerOptions {
-  float temperature = 0.8F;    // 0: greedy
-  int32_t top_k = 40;          // 0: off
-  float top_p = 0.95F;         // 1: off
-  float min_p = 0.05F;         // 0: off; relative to the best token's probability
-  float repeat_penalty = 1.0F; // 1: off; divides positive and multiplies negative logits
-  int32_t repeat_last_n = 64;  // tokens the penalty looks back; 0: off, -1: all
+  float temperature = 0.8F;     // 0: greedy
+  int32_t top_k = 40;           // 0: off
+  float top_p = 0.95F;          // 1: off
+  float min_p = 0.05F;          // 0: off; relative to the best token's probability
+  float repeat_penalty = 1.0F;  // 1: off; divides positive and multiplies negative logits
+  int32_t repeat_last_n = 64;   // tokens the penalty looks back; 0: off, -1: all
   uint64_t seed = 0;
 };
 
-// Throws Error for options that make no sense (NaN, negative, top_p outside (0, 1], ...).
+// Throws Error for options that make no sense (NaN, negative, top_p outside (0, 1], ...). The
+// message names the command line's flag.
 void validate(const SamplerOptions& options);
 
 class Sampler {
  public:
   explicit Sampler(const SamplerOptions& options);
   // Tells the sampler a token of the text so far (prompt or generated), for the penalty.
+  // REQUIRES: id >= 0.
   void accept(int32_t id);
   // logits: (vocab_size) f32. Does not call accept. Greedy takes the lowest id of equal logits.
-  // Throws Error when no logit is finite (the model's output is garbage).
+  // Logits that are not finite are left out (-inf is how a caller forbids a token). Throws Error
+  // when no logit is finite (the model's output is garbage).
   int32_t sample(std::span<const float> logits);
 
  private:
+  struct Candidate {
+    float logit;
+    int32_t id;
+    double weight;  // its probability times a constant that all share
+  };
+  void collect(std::span<const float> logits);  // fills candidates_: penalised, finite ones only
+  int32_t best() const;
+  void keep_top_k();
+  void weigh();
+  void keep_top_p();
+  void keep_min_p();
+  int32_t draw();
   double uniform();  // [0, 1)
+
   SamplerOptions options_;
   uint64_t rng_state_[4];
-  std::vector<int32_t> history_;  // ring of the last repeat_last_n tokens
+  std::vector<int32_t> history_;  // ring of the last repeat_last_n tokens; unused when that is -1
   size_t history_next_ = 0;
-  std::vector<std::pair<float, int32_t>> candidates_;
+  std::unordered_map<int32_t, int64_t> n_recent_;  // how often an id stands in the window
+  std::vector<Candidate> candidates_;
 };
 
 }  // namespace thermocline

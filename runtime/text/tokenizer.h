@@ -1,5 +1,5 @@
-// Text to token ids and back. Made from a GGUF's `tokenizer.ggml.*` keys; nothing of a tokenizer is read
-// from anywhere else.
+// Text to token ids and back. Made from a GGUF's `tokenizer.ggml.*` keys; nothing of a tokenizer is
+// read from anywhere else.
 #pragma once
 
 #include <cstdint>
@@ -30,8 +30,8 @@ class Tokenizer {
   // The same with BOS and EOS as the file wishes.
   std::vector<int32_t> encode_prompt(std::string_view text) const;
 
-  // The bytes one token stands for (a byte token: one byte; a control token: none), with the leading
-  // space a word piece carries. Not necessarily whole UTF-8 characters.
+  // The bytes one token stands for (a byte token: one byte; a control token: none), with the
+  // leading space a word piece carries. Not necessarily whole UTF-8 characters.
   virtual std::string token_bytes(int32_t id) const = 0;
   // Whether the encoder puts a space in front of a text, so that the decoder drops the first one.
   virtual bool adds_space_prefix() const = 0;
@@ -39,12 +39,13 @@ class Tokenizer {
   std::string decode(const std::vector<int32_t>& ids) const;
 };
 
-// Throws Error when the file has no vocabulary, one of a kind not supported (the message lists which
-// are), or an inconsistent one (scores and tokens of different length, ids out of range, ...).
+// Throws Error when the file has no vocabulary, one of a kind not supported (the message lists
+// which are), or an inconsistent one (scores and tokens of different length, ids out of range,
+// ...).
 std::unique_ptr<Tokenizer> make_tokenizer(const GgufReader& gguf);
 
-// Turns a stream of tokens into text that can be printed as it comes: bytes of a character are held back
-// until it is complete; bytes that can never become one are replaced by U+FFFD.
+// Turns a stream of tokens into text that can be printed as it comes: bytes of a character are held
+// back until it is complete; bytes that can never become one are replaced by U+FFFD.
 class StreamDecoder {
  public:
   // at_text_start: drop the space the encoder put in front of the first word.

@@ -1,0 +1,136 @@
+#include "runtime/text/sentencepiece_tokenizer.h"
+
+#include <fmt/format.h>
+
+#include <exception>
+#include <utility>
+
+#include "runtime/core/error.h"
+#include "runtime/core/interrupt.h"
+#include "runtime/text/sentencepiece_proto.h"
+#include "runtime/text/utf8.h"
+
+namespace thermocline {
+namespace {
+
+constexpr uint32_t kSpaceSignCodepoint = 0x2581;
+// The library counts in 32 bits and makes of a byte up to three.
+constexpr size_t kMaxChunkBytes = size_t{1} << 28;
+
+void check_status(const sentencepiece::util::Status& status, const Vocabulary& vocab,
+                  const char* what) {
+  if (status.ok()) return;
+  throw Error({vocab.path, what, "", replace_invalid_utf8(status.ToString()), ""});
+}
+
+// As the library does it when asked to: no spaces at the ends, one in place of several.
+std::string without_extra_spaces(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    if (c != ' ' || (!out.empty() && out.back() != ' ')) out += c;
+  }
+  if (!out.empty() && out.back() == ' ') out.pop_back();
+  return out;
+}
+
+}  // namespace
+
+SentencePieceTokenizer::SentencePieceTokenizer(Vocabulary vocab, size_t chunk_bytes)
+    : vocab_(std::move(vocab)), chunk_bytes_(chunk_bytes) {
+  // The space in front of a text and the removal of extra ones are done in encode(), which hands
+  // the library one part of a text at a time.
+  const std::string proto = sentencepiece_model_proto(vocab_, NormalizerOptions{});
+  try {
+    check_status(processor_.LoadFromSerializedProto(proto), vocab_,
+                 "sentencepiece does not accept the vocabulary");
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception& e) {
+    throw Error({vocab_.path, "sentencepiece does not accept the vocabulary", "", e.what(), ""});
+  }
+  for (int32_t id = 0; id < vocab_.size(); ++id) {
+    boundaries_.add_piece(matchable_piece(vocab_, id));
+  }
+  boundaries_.finish();
+}
+
+bool SentencePieceTokenizer::ends_text(int32_t id) const {
+  return id >= 0 && (id == vocab_.eos_id || id == vocab_.eot_id);
+}
+
+std::vector<int32_t> SentencePieceTokenizer::encode(std::string_view text) const {
+  std::string cleaned;
+  if (vocab_.remove_extra_spaces) {
+    cleaned = without_extra_spaces(text);
+    text = cleaned;
+  }
+  std::vector<int32_t> ids;
+  bool at_start = true;
+  while (!text.empty()) {
+    if (!at_start) throw_if_interrupted();
+    const size_t n_bytes = chunk_size(text);
+    if (at_start && vocab_.add_space_prefix) {
+      std::string with_space(1, ' ');
+      with_space += text.substr(0, n_bytes);
+      encode_chunk(with_space, &ids);
+    } else if (n_bytes > 0) {
+      encode_chunk(text.substr(0, n_bytes), &ids);
+    }
+    at_start = false;
+    text.remove_prefix(n_bytes);
+    while (!text.empty() && first_utf8_char(text).status != Utf8Status::kValid) {
+      append(vocab_.has_byte_tokens ? vocab_.byte_ids[static_cast<uint8_t>(text[0])]
+                                    : vocab_.unknown_id,
+             &ids);
+      text.remove_prefix(1);
+    }
+  }
+  return ids;
+}
+
+size_t SentencePieceTokenizer::chunk_size(std::string_view text) const {
+  size_t size = 0;
+  uint32_t left = 0;
+  while (size < text.size()) {
+    const Utf8Char next = first_utf8_char(text.substr(size));
+    if (next.status != Utf8Status::kValid) break;
+    const uint32_t right = next.codepoint == ' ' ? kSpaceSignCodepoint : next.codepoint;
+    if (size >= chunk_bytes_ && boundaries_.safe_between(left, right)) break;
+    left = right;
+    size += next.n_bytes;
+  }
+  return size;
+}
+
+void SentencePieceTokenizer::encode_chunk(std::string_view text, std::vector<int32_t>* ids) const {
+  if (text.size() > kMaxChunkBytes) {
+    throw Error({vocab_.path, "text that this vocabulary cannot cut into parts",
+                 fmt::format("at most {} bytes", kMaxChunkBytes),
+                 fmt::format("{} bytes", text.size()), ""});
+  }
+  std::vector<int> chunk_ids;
+  check_status(processor_.Encode(text, &chunk_ids), vocab_, "sentencepiece cannot encode a text");
+  for (const int id : chunk_ids) append(id, ids);
+}
+
+// The library makes one unknown token of a run of unknown characters, wherever we cut it.
+void SentencePieceTokenizer::append(int32_t id, std::vector<int32_t>* ids) const {
+  const bool continues_unknown =
+      id == vocab_.unknown_id && !ids->empty() && ids->back() == vocab_.unknown_id;
+  if (!continues_unknown) ids->push_back(id);
+}
+
+std::string SentencePieceTokenizer::token_bytes(int32_t id) const {
+  CHECK(id >= 0 && id < vocab_.size());
+  switch (vocab_.types[id]) {
+    case TokenType::kControl:
+    case TokenType::kUnknown:
+      return "";
+    case TokenType::kByte:
+      return std::string(1, static_cast<char>(byte_of_token_name(vocab_.tokens[id])));
+    default:
+      return unescape_spaces(vocab_.tokens[id]);
+  }
+}
+
+}  // namespace thermocline

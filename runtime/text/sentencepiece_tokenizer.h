@@ -1,0 +1,52 @@
+// The tokenizer of llama-like vocabularies, on the sentencepiece library.
+//
+// The library sees valid UTF-8 in moderate pieces: a long text is cut where nothing can be joined
+// across (merge_boundaries.h), so that time and memory stay linear and the ids are those of one
+// call. Bytes that are not UTF-8 become byte tokens one by one, so that decoding gives them back.
+#pragma once
+
+#include <sentencepiece_processor.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/text/merge_boundaries.h"
+#include "runtime/text/tokenizer.h"
+#include "runtime/text/vocabulary.h"
+
+namespace thermocline {
+
+class SentencePieceTokenizer : public Tokenizer {
+ public:
+  static constexpr size_t kDefaultChunkBytes = 8192;
+
+  // Throws Error when the library does not accept the vocabulary.
+  explicit SentencePieceTokenizer(Vocabulary vocab, size_t chunk_bytes = kDefaultChunkBytes);
+
+  int32_t vocab_size() const override { return vocab_.size(); }
+  int32_t bos_id() const override { return vocab_.bos_id; }
+  int32_t eos_id() const override { return vocab_.eos_id; }
+  bool add_bos() const override { return vocab_.add_bos; }
+  bool add_eos() const override { return vocab_.add_eos; }
+  bool ends_text(int32_t id) const override;
+  // Between the pieces of a long text it throws Interrupted when the user asked to stop.
+  std::vector<int32_t> encode(std::string_view text) const override;
+  std::string token_bytes(int32_t id) const override;
+  bool adds_space_prefix() const override { return vocab_.add_space_prefix; }
+
+ private:
+  // Bytes from the start of `text` to a safe place at or after chunk_bytes_, or to its end, or to
+  // what is not UTF-8.
+  size_t chunk_size(std::string_view text) const;
+  void encode_chunk(std::string_view text, std::vector<int32_t>* ids) const;
+  void append(int32_t id, std::vector<int32_t>* ids) const;
+
+  Vocabulary vocab_;
+  size_t chunk_bytes_;
+  MergeBoundaries boundaries_;
+  sentencepiece::SentencePieceProcessor processor_;
+};
+
+}  // namespace thermocline

@@ -1,0 +1,36 @@
+// UTF-8 one character at a time, with the Unicode standard's rules (table 3-7) and its practice for
+// what is not UTF-8: one U+FFFD per maximal subpart (chapter 3.9, "U+FFFD Substitution of Maximal
+// Subparts").
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace thermocline {
+
+inline constexpr std::string_view kReplacementCharacter = "\xEF\xBF\xBD";
+
+enum class Utf8Status {
+  kValid,       // a whole character
+  kIncomplete,  // the text ends within a character that more bytes may complete
+  kInvalid,     // whatever follows, these bytes are no character
+};
+
+struct Utf8Char {
+  Utf8Status status = Utf8Status::kInvalid;
+  uint32_t codepoint = 0;  // of a valid one
+  size_t n_bytes = 0;      // of the character, or of the maximal subpart; at least 1
+};
+
+// The first character of `text`. REQUIRES: text is not empty.
+Utf8Char first_utf8_char(std::string_view text);
+
+bool is_valid_utf8(std::string_view text);
+
+// The text with every maximal subpart that is no character (at the end also an incomplete one)
+// replaced by U+FFFD.
+std::string replace_invalid_utf8(std::string_view text);
+
+}  // namespace thermocline

@@ -1,0 +1,55 @@
+// A vocabulary as a GGUF file describes it (`tokenizer.ggml.*`), checked: whatever a tokenizer does
+// with one of these, an id is in range and the arrays are of one length.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace thermocline {
+
+class GgufReader;
+
+enum class TokenType : uint8_t {  // numbers as in the file
+  kNormal = 1,
+  kUnknown = 2,
+  kControl = 3,
+  kUserDefined = 4,
+  kUnused = 5,
+  kByte = 6,
+};
+
+struct Vocabulary {
+  std::string path;  // the file, for messages
+  std::vector<std::string> tokens;
+  std::vector<float> scores;  // finite; a higher one is merged first
+  std::vector<TokenType> types;
+
+  int32_t unknown_id = 0;  // the one token of type kUnknown
+  int32_t bos_id = -1;     // -1: none
+  int32_t eos_id = -1;
+  int32_t eot_id = -1;
+  bool add_bos = true;
+  bool add_eos = false;
+  bool add_space_prefix = true;
+  bool remove_extra_spaces = false;
+
+  // Ids of <0x00> to <0xFF>. All 256 are there or none is; without them unknown characters become
+  // unknown_id.
+  bool has_byte_tokens = false;
+  std::array<int32_t, 256> byte_ids{};
+
+  int32_t size() const { return static_cast<int32_t>(tokens.size()); }
+};
+
+// The vocabulary of a SentencePiece BPE tokenizer (`tokenizer.ggml.model` is "llama"). Throws Error
+// for one that is missing a part or contradicts itself. Where llama.cpp makes sense of a gap, so
+// does this: without token types they follow from names and ids, an empty token is one that never
+// occurs, and BOS, EOS and unknown are 1, 2 and 0 unless the file says otherwise.
+Vocabulary read_sentencepiece_vocabulary(const GgufReader& gguf);
+
+// The byte a token named "<0x41>" stands for, or -1 for any other name.
+int byte_of_token_name(const std::string& name);
+
+}  // namespace thermocline

@@ -1,0 +1,217 @@
+#include "runtime/text/sentencepiece_tokenizer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "runtime/core/error.h"
+#include "runtime/core/interrupt.h"
+#include "runtime/text/sentencepiece_proto.h"
+#include "tests/text/test_vocabulary.h"
+
+namespace thermocline {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+int32_t id_of(const Vocabulary& vocab, const std::string& name) {
+  const auto found = std::find(vocab.tokens.begin(), vocab.tokens.end(), name);
+  return found == vocab.tokens.end() ? -1 : static_cast<int32_t>(found - vocab.tokens.begin());
+}
+
+// What the library gives for the whole text in one call, with its own normaliser at work.
+std::vector<int32_t> encode_in_one_call(const Vocabulary& vocab, const std::string& text) {
+  sentencepiece::SentencePieceProcessor processor;
+  const auto status = processor.LoadFromSerializedProto(
+      sentencepiece_model_proto(vocab, {vocab.add_space_prefix, vocab.remove_extra_spaces}));
+  EXPECT_TRUE(status.ok()) << status.ToString();
+  std::vector<int> ids;
+  EXPECT_TRUE(processor.Encode(text, &ids).ok());
+  return {ids.begin(), ids.end()};
+}
+
+TEST(SentencePieceTokenizerTest, MergesByScoreAndFallsBackToBytes) {
+  const Vocabulary vocab = hello_vocabulary();
+  const SentencePieceTokenizer tokenizer(vocab);
+  EXPECT_THAT(tokenizer.encode("hello world"),
+              ElementsAre(id_of(vocab, "▁hello"), id_of(vocab, "▁world")));
+  EXPECT_THAT(tokenizer.encode("é!"),
+              ElementsAre(id_of(vocab, "▁"), id_of(vocab, "é"), kFirstByteId + '!'));
+  EXPECT_THAT(tokenizer.encode("€"), ElementsAre(id_of(vocab, "▁"), kFirstByteId + 0xE2,
+                                                 kFirstByteId + 0x82, kFirstByteId + 0xAC));
+  EXPECT_THAT(tokenizer.encode(""), IsEmpty());
+  EXPECT_THAT(tokenizer.encode(" "), ElementsAre(id_of(vocab, "▁▁")));
+}
+
+TEST(SentencePieceTokenizerTest, PromptGetsBosAndEosAsTheFileWishes) {
+  Vocabulary vocab = hello_vocabulary();
+  const int32_t hello = id_of(vocab, "▁hello");
+  EXPECT_THAT(SentencePieceTokenizer(vocab).encode_prompt("hello"), ElementsAre(1, hello));
+  EXPECT_THAT(SentencePieceTokenizer(vocab).encode_prompt(""), ElementsAre(1));
+  vocab.add_eos = true;
+  EXPECT_THAT(SentencePieceTokenizer(vocab).encode_prompt("hello"), ElementsAre(1, hello, 2));
+  vocab.bos_id = -1;
+  EXPECT_THAT(SentencePieceTokenizer(vocab).encode_prompt("hello"), ElementsAre(hello, 2));
+}
+
+TEST(SentencePieceTokenizerTest, TextThatLooksLikeAControlTokenIsText) {
+  Vocabulary vocab = hello_vocabulary();
+  add_token(&vocab, "#", 0, TokenType::kControl);  // one character: reachable without a merge
+  add_token(&vocab, "<s", 100);                    // a way to merge up to "<s>"
+  const SentencePieceTokenizer tokenizer(vocab);
+  for (const std::string text : {"<s>", "</s>", "<unk>", "#", "h#<s>#", "<0x41>"}) {
+    const std::vector<int32_t> ids = tokenizer.encode(text);
+    for (const int32_t id : ids) EXPECT_NE(vocab.types[id], TokenType::kControl) << text;
+    EXPECT_EQ(tokenizer.decode(ids), text);
+  }
+}
+
+TEST(SentencePieceTokenizerTest, TokenBytes) {
+  Vocabulary vocab = hello_vocabulary();
+  const int32_t user = add_token(&vocab, "▁▁▁x", 0, TokenType::kUserDefined);
+  const int32_t empty = add_token(&vocab, "", 0, TokenType::kUnused);
+  const SentencePieceTokenizer tokenizer(vocab);
+  EXPECT_EQ(tokenizer.token_bytes(0), "");
+  EXPECT_EQ(tokenizer.token_bytes(1), "");
+  EXPECT_EQ(tokenizer.token_bytes(2), "");
+  EXPECT_EQ(tokenizer.token_bytes(kFirstByteId), std::string(1, '\0'));
+  EXPECT_EQ(tokenizer.token_bytes(kFirstByteId + 255), "\xFF");
+  EXPECT_EQ(tokenizer.token_bytes(id_of(vocab, "▁world")), " world");
+  EXPECT_EQ(tokenizer.token_bytes(user), "   x");
+  EXPECT_EQ(tokenizer.token_bytes(empty), "");
+}
+
+TEST(SentencePieceTokenizerTest, UserDefinedTokensAreFoundWithEitherSpace) {
+  Vocabulary vocab = hello_vocabulary();
+  const int32_t signs = add_token(&vocab, "▁▁▁", -1e3F, TokenType::kUserDefined);
+  const int32_t spaces = add_token(&vocab, "    ", -1e3F, TokenType::kUserDefined);
+  const int32_t shadowed = add_token(&vocab, "   ", -1e3F, TokenType::kUserDefined);
+  const SentencePieceTokenizer tokenizer(vocab);
+  EXPECT_THAT(tokenizer.encode("  "), ElementsAre(signs));
+  EXPECT_THAT(tokenizer.encode("   "), ElementsAre(spaces));
+  EXPECT_EQ(tokenizer.token_bytes(shadowed), "   ");
+}
+
+TEST(SentencePieceTokenizerTest, WithoutByteTokensUnknownCharactersAreUnknown) {
+  Vocabulary vocab;
+  vocab.path = "test.gguf";
+  add_token(&vocab, "<unk>", 0, TokenType::kUnknown);
+  add_token(&vocab, "a", -1);
+  add_token(&vocab, "▁", -2);
+  for (const size_t chunk_bytes : {1, 3, 8192}) {
+    const SentencePieceTokenizer tokenizer(vocab, chunk_bytes);
+    EXPECT_THAT(tokenizer.encode("a"), ElementsAre(2, 1));
+    EXPECT_THAT(tokenizer.encode("azzzzéa\xFF\xFE"), ElementsAre(2, 1, 0, 1, 0));
+    EXPECT_EQ(tokenizer.encode("zza éz zz"), encode_in_one_call(vocab, "zza éz zz"));
+  }
+}
+
+TEST(SentencePieceTokenizerTest, BytesThatAreNotUtf8SurviveARoundTrip) {
+  const Vocabulary vocab = hello_vocabulary();
+  const SentencePieceTokenizer tokenizer(vocab);
+  EXPECT_THAT(tokenizer.encode("\xFF"), ElementsAre(id_of(vocab, "▁"), kFirstByteId + 0xFF));
+  EXPECT_THAT(tokenizer.encode("hello\xE2\x82 world"),
+              ElementsAre(id_of(vocab, "▁hello"), kFirstByteId + 0xE2, kFirstByteId + 0x82,
+                          id_of(vocab, "▁world")));
+  std::mt19937 random(3);
+  for (int round = 0; round < 2000; ++round) {
+    std::string text(random() % 40, '\0');
+    // Bytes of every kind, then mostly those of the vocabulary, so that some of the text merges.
+    for (char& c : text)
+      c = random() % 3 == 0 ? static_cast<char>(random()) : "hello world"[random() % 11];
+    // U+2581 itself is the one character that decodes to another (a space).
+    if (text.find("\xE2\x96\x81") != std::string::npos) continue;
+    ASSERT_EQ(tokenizer.decode(tokenizer.encode(text)), text);
+  }
+}
+
+// A vocabulary of random merges over few characters, so that texts merge deeply and pieces span
+// words.
+Vocabulary random_vocabulary(std::mt19937* random) {
+  Vocabulary vocab = base_vocabulary();
+  for (const char* piece : {"a", "b", "c", "▁", "é", "漢"}) {
+    add_token(&vocab, piece, -static_cast<float>((*random)() % 20));
+  }
+  const int32_t first = kFirstPieceId;
+  const TokenType rare[] = {TokenType::kUnused, TokenType::kUserDefined};
+  for (int i = 0; i < 60; ++i) {
+    const auto any = [&]() {
+      return vocab.tokens[first + static_cast<int32_t>((*random)() % (vocab.size() - first))];
+    };
+    const std::string name = any() + any();
+    if (name.size() > 40 || id_of(vocab, name) >= 0) continue;
+    const TokenType type = (*random)() % 8 == 0 ? rare[(*random)() % 2] : TokenType::kNormal;
+    add_token(&vocab, name, -static_cast<float>((*random)() % 20), type);
+  }
+  vocab.add_space_prefix = (*random)() % 2 == 0;
+  vocab.remove_extra_spaces = (*random)() % 2 == 0;
+  return vocab;
+}
+
+TEST(SentencePieceTokenizerTest, CuttingATextChangesNoId) {
+  std::mt19937 random(11);
+  const char* const alphabet[] = {"a", "b", "c", " ", " ", "é", "漢", "x", "\n", "▁"};
+  for (int round = 0; round < 150; ++round) {
+    const Vocabulary vocab = random_vocabulary(&random);
+    const SentencePieceTokenizer every_place(vocab, 1);
+    const SentencePieceTokenizer some_places(vocab, 17);
+    for (int i = 0; i < 20; ++i) {
+      std::string text;
+      for (size_t n = random() % 80; n > 0; --n) text += alphabet[random() % std::size(alphabet)];
+      // The library also strips U+2581 where it is asked to strip spaces at the end; we do not.
+      if (vocab.remove_extra_spaces) text += "a";
+      const std::vector<int32_t> expected = encode_in_one_call(vocab, text);
+      ASSERT_EQ(every_place.encode(text), expected) << text;
+      ASSERT_EQ(some_places.encode(text), expected) << text;
+    }
+  }
+}
+
+TEST(SentencePieceTokenizerTest, ExtraSpacesAreRemovedOnRequest) {
+  Vocabulary vocab = hello_vocabulary();
+  vocab.remove_extra_spaces = true;
+  const SentencePieceTokenizer tokenizer(vocab);
+  for (const std::string text : {"  hello   world  ", "hello", "   ", " ", "", "\n  hello \n "}) {
+    EXPECT_EQ(tokenizer.encode(text), encode_in_one_call(vocab, text)) << text;
+  }
+}
+
+TEST(SentencePieceTokenizerTest, LongWorkStopsWhenAsked) {
+  const SentencePieceTokenizer tokenizer(hello_vocabulary());
+  std::string text;
+  while (text.size() < 5 * SentencePieceTokenizer::kDefaultChunkBytes) text += "hello world ";
+  request_interrupt();
+  EXPECT_THROW(tokenizer.encode(text), Interrupted);
+  EXPECT_NO_THROW(tokenizer.encode("hello"));
+  clear_interrupt();
+  EXPECT_EQ(tokenizer.decode(tokenizer.encode(text)), text);
+}
+
+TEST(SentencePieceTokenizerTest, TextWithoutAnySafePlaceStaysFast) {
+  Vocabulary vocab = hello_vocabulary();
+  std::string run = "==";
+  for (int i = 0; i < 6; ++i, run += run) add_token(&vocab, run, -static_cast<float>(100 + i));
+  add_token(&vocab, "=", -99);
+  const SentencePieceTokenizer tokenizer(vocab);
+  const std::string text(size_t{1} << 20, '=');
+  EXPECT_EQ(tokenizer.encode(text), encode_in_one_call(vocab, text));
+}
+
+TEST(SentencePieceTokenizerTest, TheLibraryStaysSilentAndItsErrorsBecomeOurs) {
+  Vocabulary two_unknown = hello_vocabulary();
+  two_unknown.types[5] = TokenType::kUnknown;
+  two_unknown.has_byte_tokens = false;
+  ::testing::internal::CaptureStderr();
+  EXPECT_THROW(SentencePieceTokenizer{two_unknown}, Error);
+  const SentencePieceTokenizer tokenizer(hello_vocabulary());
+  tokenizer.encode("hello \xFF wörld");
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
+}
+
+}  // namespace
+}  // namespace thermocline
