@@ -1,8 +1,14 @@
 #include "cpu_kernels/tables.h"
 
+#include <cstring>
 #include <vector>
 
+#include "cpu_kernels/kernel_args.h"
 #include "cpu_kernels/scalar.h"
+#if defined(THERMOCLINE_X86)
+#include "cpu_kernels/avx2.h"
+#include "cpu_kernels/avx512.h"
+#endif
 
 namespace thermocline {
 namespace {
@@ -31,12 +37,128 @@ KernelTable scalar_table() {
   return table;
 }
 
+#if defined(THERMOCLINE_X86)
+
+// The entries that depend on which extensions there are, put together from the parts of an ISA.
+template <class Parts>
+struct Composed {
+  static VectorForm vector_form(DType weights) {
+    if (weights == DType::kQ8_0 || weights == DType::kQ4_0) return VectorForm::kQ8;
+    return weights == DType::kBF16 && Parts::kBf16 ? VectorForm::kBF16 : VectorForm::kF32;
+  }
+
+  static int64_t prepared_bytes(VectorForm form, int64_t n) {
+    if (form == VectorForm::kQ8) return Parts::q8_bytes(n);
+    if (form == VectorForm::kBF16) return avx512::bf16_bytes(n);
+    return (n * 4 + 63) / 64 * 64;
+  }
+
+  static void prepare(VectorForm form, const float* x, int64_t n, void* out) {
+    if (form == VectorForm::kQ8) return Parts::prepare_q8(x, n, out);
+    if (form == VectorForm::kBF16) return avx512::bf16_prepare(x, n, out);
+    std::memcpy(out, x, static_cast<size_t>(n) * 4);
+  }
+
+  static void matvec(DType dtype, const std::byte* w, int64_t row_stride_bytes, int64_t n_cols,
+                     const void* x, const int32_t* rows, int64_t begin, int64_t end, float* out) {
+    if (begin >= end) return;
+    const MatvecArgs args = {w, row_stride_bytes, n_cols, x, rows, begin, end, out};
+    switch (vector_form(dtype)) {
+      case VectorForm::kQ8:
+        return Parts::matvec_quantised(dtype, args);
+      case VectorForm::kBF16:
+        return avx512::bf16_matvec(args);
+      case VectorForm::kF32:
+        return Parts::matvec_float(dtype, args);
+    }
+  }
+
+  static void fill(KernelTable* table) {
+    table->vector_form = vector_form;
+    table->prepared_bytes = prepared_bytes;
+    table->prepare = prepare;
+    table->matvec = matvec;
+  }
+};
+
+struct Avx2Parts {
+  static constexpr bool kBf16 = false;
+  static constexpr auto q8_bytes = avx2::q8_bytes;
+  static constexpr auto prepare_q8 = avx2::prepare_q8;
+  static constexpr auto matvec_quantised = avx2::matvec_quantised;
+  static constexpr auto matvec_float = avx2::matvec_float;
+};
+
+// Without VNNI, products of bytes gain nothing from wider registers that would be worth a third
+// version of them: the AVX2 one serves.
+struct Avx512Parts : Avx2Parts {
+  static constexpr auto matvec_float = avx512::matvec_float;
+};
+
+struct Avx512VnniParts : Avx512Parts {
+  static constexpr auto q8_bytes = avx512::vnni_q8_bytes;
+  static constexpr auto prepare_q8 = avx512::vnni_prepare_q8;
+  static constexpr auto matvec_quantised = avx512::vnni_matvec_quantised;
+};
+
+struct Avx512VnniBf16Parts : Avx512VnniParts {
+  static constexpr bool kBf16 = true;
+};
+
+template <class Parts>
+KernelTable table_of(std::string_view isa, std::string_view features,
+                     void (*fill_shared)(KernelTable*)) {
+  KernelTable table{};
+  table.isa = isa;
+  table.features = features;
+  fill_shared(&table);
+  Composed<Parts>::fill(&table);
+  return table;
+}
+
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+         __builtin_cpu_supports("f16c");
+}
+
+bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512cd");
+}
+
+void append_x86_tables(std::vector<KernelTable>* tables) {
+  if (!has_avx2()) return;
+  tables->push_back(table_of<Avx2Parts>("avx2", "avx2 fma f16c", avx2::fill_table));
+  if (!has_avx512()) return;
+  tables->push_back(table_of<Avx512Parts>("avx512", "avx512", avx512::fill_table));
+  if (!__builtin_cpu_supports("avx512vnni")) return;
+  tables->push_back(table_of<Avx512VnniParts>("avx512", "avx512 vnni", avx512::fill_table));
+  if (!__builtin_cpu_supports("avx512bf16")) return;
+  tables->push_back(
+      table_of<Avx512VnniBf16Parts>("avx512", "avx512 vnni bf16", avx512::fill_table));
+}
+
+#endif
+
+std::vector<KernelTable> make_tables() {
+  std::vector<KernelTable> tables = {scalar_table()};
+#if defined(THERMOCLINE_X86)
+  append_x86_tables(&tables);
+#endif
+  return tables;
+}
+
 }  // namespace
 
 std::span<const KernelTable* const> make_available_tables() {
-  static const KernelTable scalar_kernels = scalar_table();
-  static const std::vector<const KernelTable*> tables = {&scalar_kernels};
-  return tables;
+  static const std::vector<KernelTable> tables = make_tables();
+  static const std::vector<const KernelTable*> pointers = [] {
+    std::vector<const KernelTable*> list;
+    for (const KernelTable& table : tables) list.push_back(&table);
+    return list;
+  }();
+  return pointers;
 }
 
 }  // namespace thermocline

@@ -1,0 +1,97 @@
+// Products of Q8_0 and Q4_0 rows with activations in int8, by multiplying unsigned with signed
+// bytes.
+#include "cpu_kernels/avx2.h"
+#include "cpu_kernels/convert_simd.h"
+#include "cpu_kernels/matvec_rows.h"
+#include "cpu_kernels/simd_avx2.h"
+#include "runtime/core/error.h"
+
+namespace thermocline::avx2 {
+namespace {
+
+// A prepared vector: n int8, padded to a multiple of 64 bytes, then one f32 scale per block.
+int64_t scales_offset(int64_t n) { return (n + 63) / 64 * 64; }
+
+struct Q8Block {
+  static constexpr int kBytes = 34;
+  static __m256i load(const std::byte* p) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 2));
+  }
+};
+
+struct Q4Block {
+  static constexpr int kBytes = 18;
+  static __m256i load(const std::byte* p) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 2));
+    const __m256i both = _mm256_set_m128i(_mm_srli_epi16(bytes, 4), bytes);
+    const __m256i nibbles = _mm256_and_si256(both, _mm256_set1_epi8(15));
+    return _mm256_sub_epi8(nibbles, _mm256_set1_epi8(8));
+  }
+};
+
+template <class Block>
+class BlockDot {
+ public:
+  using Reg = __m256;
+  static constexpr int kStepBlocks = 4;
+  static constexpr int kStepBytes = kStepBlocks * Block::kBytes;
+
+  explicit BlockDot(const MatvecArgs& args)
+      : x_(static_cast<const std::byte*>(args.x)),
+        scales_(reinterpret_cast<const float*>(x_ + scales_offset(args.n_cols))),
+        n_blocks_(args.n_cols / kQuantBlock) {}
+
+  int64_t full_steps() const { return n_blocks_ / kStepBlocks; }
+
+  template <int kRows>
+  void step(const std::byte* const* rows, int64_t t, Reg (*sums)[2]) const {
+    for (int b = 0; b < kStepBlocks; ++b) block<kRows>(rows, t * kStepBlocks + b, b % 2, sums);
+  }
+
+  template <int kRows>
+  void tail(const std::byte* const* rows, Reg (*sums)[2]) const {
+    for (int64_t b = full_steps() * kStepBlocks; b < n_blocks_; ++b) block<kRows>(rows, b, 0, sums);
+  }
+
+  static float total(Reg sum0, Reg sum1) { return Simd::sum(Simd::add(sum0, sum1)); }
+
+ private:
+  // |w| <= 128 is the unsigned factor and x with the sign of w the signed one: a pair's sum is at
+  // most 2 * 128 * 127 = 32512, so the 16-bit addition cannot saturate.
+  template <int kRows>
+  void block(const std::byte* const* rows, int64_t b, int sum, Reg (*sums)[2]) const {
+    const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x_ + b * kQuantBlock));
+    for (int r = 0; r < kRows; ++r) {
+      const std::byte* p = rows[r] + b * Block::kBytes;
+      const __m256i w = Block::load(p);
+      const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+      const __m256i fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+      const Reg scale = Simd::mul(Simd::broadcast_f16(p), Simd::set1(scales_[b]));
+      sums[r][sum] = Simd::fma(_mm256_cvtepi32_ps(fours), scale, sums[r][sum]);
+    }
+  }
+
+  const std::byte* x_;
+  const float* scales_;
+  int64_t n_blocks_;
+};
+
+}  // namespace
+
+int64_t q8_bytes(int64_t n) { return (scales_offset(n) + n / kQuantBlock * 4 + 63) / 64 * 64; }
+
+void prepare_q8(const float* x, int64_t n, void* out) {
+  auto* q = static_cast<int8_t*>(out);
+  auto* scales = reinterpret_cast<float*>(q + scales_offset(n));
+  for (int64_t b = 0; b < n / kQuantBlock; ++b) {
+    quantise_activations<Simd>(x + b * kQuantBlock, q + b * kQuantBlock, scales + b);
+  }
+}
+
+void matvec_quantised(DType dtype, const MatvecArgs& args) {
+  if (dtype == DType::kQ8_0) return matvec_rows<BlockDot<Q8Block>>(args);
+  if (dtype == DType::kQ4_0) return matvec_rows<BlockDot<Q4Block>>(args);
+  check_failed(__FILE__, __LINE__, "quantised dtype");
+}
+
+}  // namespace thermocline::avx2

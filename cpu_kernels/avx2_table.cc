@@ -1,0 +1,13 @@
+#include "cpu_kernels/avx2.h"
+#include "cpu_kernels/simd_avx2.h"
+#include "cpu_kernels/simd_table.h"
+
+namespace thermocline::avx2 {
+
+void fill_table(KernelTable* table) { SimdKernels<Simd>::fill(table); }
+
+void matvec_float(DType dtype, const MatvecArgs& args) {
+  SimdKernels<Simd>::matvec_float(dtype, args);
+}
+
+}  // namespace thermocline::avx2

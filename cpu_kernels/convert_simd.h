@@ -1,0 +1,79 @@
+// Conversions with any vector unit V: weights to f32 and bf16, f32 to the 16-bit types, and f32 to
+// int8 per block of 32 (the core of VectorForm::kQ8).
+#pragma once
+
+#include "cpu_kernels/kernel_args.h"
+#include "cpu_kernels/weights_simd.h"
+
+namespace thermocline {
+
+template <class V>
+struct ToF32 {
+  using Out = float;
+  static void store(Out* p, typename V::Reg x) { V::store(p, x); }
+  static void store_n(Out* p, typename V::Reg x, int64_t n) { V::store_n(p, x, n); }
+};
+
+template <class V>
+struct ToF16 {
+  using Out = uint16_t;
+  static void store(Out* p, typename V::Reg x) { V::store_f16(p, x); }
+  static void store_n(Out* p, typename V::Reg x, int64_t n) { V::store_f16_n(p, x, n); }
+};
+
+template <class V>
+struct ToBf16 {
+  using Out = uint16_t;
+  static void store(Out* p, typename V::Reg x) { V::store_bf16(p, x); }
+  static void store_n(Out* p, typename V::Reg x, int64_t n) { V::store_bf16_n(p, x, n); }
+};
+
+// Columns [col, col_end) of one row through the store of `To`.
+template <class V, class W, class To>
+void convert_row(const std::byte* row, int64_t col, int64_t col_end, typename To::Out* out) {
+  if constexpr (W::kBlocks) {
+    for (; col < col_end; col += kQuantBlock, out += kQuantBlock) {
+      const std::byte* block = row + column_offset<W>(col);
+      const typename V::Reg scale = W::scale(block);
+      typename V::Reg weights[W::kRegs];
+      W::integers(block, weights);
+      for (int v = 0; v < W::kRegs; ++v) To::store(out + v * V::kLanes, V::mul(scale, weights[v]));
+    }
+  } else {
+    for (; col + V::kLanes <= col_end; col += V::kLanes, out += V::kLanes) {
+      To::store(out, W::load(row + column_offset<W>(col)));
+    }
+    if (col < col_end) {
+      const int64_t left = col_end - col;
+      To::store_n(out, W::load_n(row + column_offset<W>(col), left), left);
+    }
+  }
+}
+
+// q = x / scale rounded to nearest even, scale = max|x| / 127; the same bits with every V. A block
+// that holds NaN or infinity gets the scale NaN and q = 0.
+template <class V>
+void quantise_activations(const float* x, int8_t* q, float* scale) {
+  constexpr int kRegs = kQuantBlock / V::kLanes;
+  typename V::Reg values[kRegs];
+  typename V::Reg largest = V::zero();
+  bool finite = true;
+  const typename V::Reg infinity = V::set1(__builtin_inff());
+  for (int v = 0; v < kRegs; ++v) {
+    values[v] = V::load(x + v * V::kLanes);
+    const typename V::Reg magnitude = V::abs(values[v]);
+    finite = V::all_less(magnitude, infinity) && finite;
+    largest = V::max(largest, magnitude);
+  }
+  const float top = V::largest(largest);
+  const bool zero = !finite || top < kSmallestQ8Block;
+  const float d = top / 127.0F;
+  *scale = !finite ? __builtin_nanf("") : zero ? 0.0F : d;
+  const typename V::Reg inverse = V::set1(zero ? 0.0F : 1.0F / d);
+  for (int v = 0; v < kRegs; ++v) {
+    const typename V::Reg scaled = finite ? V::mul(values[v], inverse) : V::zero();
+    V::store_i8(q + v * V::kLanes, scaled);
+  }
+}
+
+}  // namespace thermocline

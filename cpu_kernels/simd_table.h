@@ -1,0 +1,113 @@
+// The entries of a KernelTable that are the same templates for every vector unit V. Instantiated
+// once per instruction set, in a translation unit compiled for it.
+#pragma once
+
+#include "cpu_kernels/accumulate_simd.h"
+#include "cpu_kernels/convert_simd.h"
+#include "cpu_kernels/float_matvec.h"
+#include "cpu_kernels/kernels.h"
+#include "cpu_kernels/steps_simd.h"
+#include "runtime/core/error.h"
+
+namespace thermocline {
+
+template <class V>
+struct SimdKernels {
+  static void matvec_float(DType dtype, const MatvecArgs& args) {
+    switch (dtype) {
+      case DType::kF32:
+        return matvec_rows<FloatDot<V, F32Weights<V>>>(args);
+      case DType::kF16:
+        return matvec_rows<FloatDot<V, F16Weights<V>>>(args);
+      case DType::kBF16:
+        return matvec_rows<FloatDot<V, Bf16Weights<V>>>(args);
+      default:
+        check_failed(__FILE__, __LINE__, "float dtype");
+    }
+  }
+
+  static void accumulate_rows(DType dtype, const std::byte* w, int64_t row_stride_bytes,
+                              const float* h, const int32_t* rows, int64_t n_rows,
+                              int64_t col_begin, int64_t col_end, float* y) {
+    const AccumulateArgs args = {w, row_stride_bytes, h, rows, n_rows, col_begin, col_end, y};
+    switch (dtype) {
+      case DType::kF32:
+        return accumulate<V, F32Weights<V>>(args);
+      case DType::kF16:
+        return accumulate<V, F16Weights<V>>(args);
+      case DType::kBF16:
+        return accumulate<V, Bf16Weights<V>>(args);
+      case DType::kQ8_0:
+        return accumulate<V, Q8Weights<V>>(args);
+      case DType::kQ4_0:
+        return accumulate<V, Q4Weights<V>>(args);
+      default:
+        check_failed(__FILE__, __LINE__, "computable dtype");
+    }
+  }
+
+  template <class To>
+  static void dequantize(DType dtype, const std::byte* row, int64_t col_begin, int64_t col_end,
+                         typename To::Out* out) {
+    switch (dtype) {
+      case DType::kF32:
+        return convert_row<V, F32Weights<V>, To>(row, col_begin, col_end, out);
+      case DType::kF16:
+        return convert_row<V, F16Weights<V>, To>(row, col_begin, col_end, out);
+      case DType::kBF16:
+        return convert_row<V, Bf16Weights<V>, To>(row, col_begin, col_end, out);
+      case DType::kQ8_0:
+        return convert_row<V, Q8Weights<V>, To>(row, col_begin, col_end, out);
+      case DType::kQ4_0:
+        return convert_row<V, Q4Weights<V>, To>(row, col_begin, col_end, out);
+      default:
+        check_failed(__FILE__, __LINE__, "computable dtype");
+    }
+  }
+
+  template <class To>
+  static void narrow(const float* x, int64_t n, uint16_t* out) {
+    convert_row<V, F32Weights<V>, To>(reinterpret_cast<const std::byte*>(x), 0, n, out);
+  }
+
+  static void rope(RopePairing pairing, float* head, int64_t rot_dim, const float* cos,
+                   const float* sin) {
+    if (pairing == RopePairing::kAdjacent) {
+      rope_adjacent_simd<V>(head, rot_dim, cos, sin);
+    } else {
+      rope_halves_simd<V>(head, rot_dim, cos, sin);
+    }
+  }
+
+  // Scores are a matrix-vector product with the keys, the output is accumulated from the rows of v.
+  static void attend(const float* q, const uint16_t* k, const uint16_t* v, int64_t n_kv,
+                     int64_t kv_stride, int64_t head_dim, float scale, float* scores, float* out) {
+    const int64_t stride_bytes = kv_stride * static_cast<int64_t>(sizeof(uint16_t));
+    matvec_rows<FloatDot<V, F16Weights<V>>>({reinterpret_cast<const std::byte*>(k), stride_bytes,
+                                             head_dim, q, nullptr, 0, n_kv, scores});
+    const typename V::Reg factor = V::set1(scale);
+    map_in_place<V>(scores, n_kv, [&](typename V::Reg x) { return V::mul(x, factor); });
+    softmax_simd<V>(scores, n_kv);
+    for (int64_t i = 0; i < head_dim; ++i) out[i] = 0.0F;
+    accumulate<V, F16Weights<V>>({reinterpret_cast<const std::byte*>(v), stride_bytes, scores,
+                                  nullptr, n_kv, 0, head_dim, out});
+  }
+
+  static void fill(KernelTable* table) {
+    table->accumulate_rows = accumulate_rows;
+    table->dequantize_f32 = dequantize<ToF32<V>>;
+    table->dequantize_bf16 = dequantize<ToBf16<V>>;
+    table->f32_to_f16 = narrow<ToF16<V>>;
+    table->f32_to_bf16 = narrow<ToBf16<V>>;
+    table->rms_norm = rms_norm_simd<V>;
+    table->rope = rope;
+    table->softmax = softmax_simd<V>;
+    table->attend = attend;
+    table->activate = activate_simd<V>;
+    table->multiply = multiply_simd<V>;
+    table->add = add_simd<V>;
+    table->compact_nonzero = compact_nonzero_simd<V>;
+  }
+};
+
+}  // namespace thermocline
