@@ -1,11 +1,14 @@
 #include "runtime/core/atomic_file.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <random>
 
 #include "runtime/core/error.h"
 
@@ -23,19 +26,21 @@ std::string directory_of(const std::string& path) {
 }  // namespace
 
 AtomicFile::AtomicFile(const std::string& path) : path_(path) {
+  if (path.empty()) fail("cannot write here", ENOENT);
   struct stat status {};
   if (::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
     throw Error({.path = path,
                  .what = "cannot write here: not a regular file",
                  .hint = "choose another output file"});
   }
-  temporary_path_ = path + ".XXXXXX.tmp";
-  fd_ = ::mkstemps(temporary_path_.data(), 4);
-  if (fd_ < 0) fail("cannot write here", errno);
-  const mode_t mask = ::umask(0);
-  ::umask(mask);
-  (void)::fchmod(fd_, 0666 & ~mask);
   buffer_.reserve(kBufferBytes);
+  // mkstemp would give the file to its owner alone; open() obeys the umask, as other programs do.
+  std::random_device random;
+  do {
+    temporary_path_ = fmt::format("{}.{:08x}.tmp", path, random());
+    fd_ = ::open(temporary_path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  } while (fd_ < 0 && errno == EEXIST);
+  if (fd_ < 0) fail("cannot write here", errno);
 }
 
 AtomicFile::~AtomicFile() {
@@ -45,6 +50,7 @@ AtomicFile::~AtomicFile() {
 }
 
 void AtomicFile::write(const void* data, size_t n_bytes) {
+  CHECK(fd_ >= 0);
   bytes_written_ += n_bytes;
   const char* bytes = static_cast<const char*>(data);
   while (n_bytes > 0) {

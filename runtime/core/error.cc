@@ -2,11 +2,32 @@
 
 #include <fmt/format.h>
 
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 
 namespace thermocline {
 namespace {
+
+// Bytes of the UTF-8 character at `at`, or 0 where there is none or it is a control character (C1
+// ones too: terminals obey them).
+size_t printable_character(const std::string& text, size_t at) {
+  const auto byte = [&](size_t i) -> uint32_t {
+    return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U;
+  };
+  const uint32_t first = byte(at);
+  if (first < 0x80) return first < 0x20 || first == 0x7f ? 0 : 1;
+  const size_t n_bytes = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
+  if (first < 0xc2 || first > 0xf4) return 0;
+  uint32_t code = first & (0x7fU >> n_bytes);
+  for (size_t i = 1; i < n_bytes; ++i) {
+    if ((byte(at + i) & 0xc0U) != 0x80U) return 0;
+    code = (code << 6) | (byte(at + i) & 0x3fU);
+  }
+  const bool overlong = (n_bytes == 3 && code < 0x800) || (n_bytes == 4 && code < 0x10000);
+  const bool surrogate = code >= 0xd800 && code <= 0xdfff;
+  return overlong || surrogate || code < 0xa0 || code > 0x10ffff ? 0 : n_bytes;
+}
 
 std::string one_line(const ErrorInfo& info) {
   std::string text;
@@ -24,14 +45,15 @@ Error::Error(const ErrorInfo& info) : std::runtime_error(one_line(info)), info_(
 
 std::string printable(const std::string& text, size_t max_bytes) {
   std::string out;
-  for (const char c : text) {
+  for (size_t i = 0; i < text.size();) {
     if (out.size() >= max_bytes) return out + "...";
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7f) {
-      out += fmt::format("\\x{:02x}", byte);
+    const size_t n_bytes = printable_character(text, i);
+    if (n_bytes > 0) {
+      out.append(text, i, n_bytes);
     } else {
-      out += c;
+      out += fmt::format("\\x{:02x}", static_cast<unsigned char>(text[i]));
     }
+    i += n_bytes > 0 ? n_bytes : 1;
   }
   return out;
 }

@@ -14,7 +14,8 @@
 namespace thermocline {
 
 MappedFile::MappedFile(const std::string& path) : path_(path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // Not to wait for the writer of a FIFO; regular files do not care.
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) {
     throw Error({.path = path,
                  .what = std::string("cannot open: ") + std::strerror(errno),
@@ -26,7 +27,7 @@ MappedFile::MappedFile(const std::string& path) : path_(path) {
     ::close(fd);
     throw Error({.path = path,
                  .what = regular ? "the file is empty" : "not a regular file",
-                 .expected = "a GGUF file"});
+                 .hint = regular ? "download or make it again" : "give the path of a file"});
   }
   size_ = static_cast<uint64_t>(status.st_size);
   void* mapping = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd, 0);

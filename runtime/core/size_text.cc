@@ -5,41 +5,60 @@
 #include <cctype>
 #include <charconv>
 #include <cmath>
+#include <string>
+
+#include "runtime/core/checked_math.h"
 
 namespace thermocline {
 
-std::optional<uint64_t> parse_size(std::string_view text) {
-  double value = 0;
-  const char* end = text.data() + text.size();
-  const auto [rest, error] = std::from_chars(text.data(), end, value, std::chars_format::fixed);
-  if (error != std::errc() || !std::isfinite(value) || value < 0) return std::nullopt;
+namespace {
+
+constexpr std::string_view kUnits = "BKMGT";
+
+// "", "K", "KB", "KiB", ... -> the power of 1024; -1 for anything else.
+int power_of_unit(std::string_view text) {
+  if (text.empty()) return 0;
   std::string unit;
-  for (const char* c = rest; c != end; ++c) {
-    unit += static_cast<char>(std::toupper(static_cast<unsigned char>(*c)));
+  for (const char c : text) unit += static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  const size_t power = kUnits.find(unit[0]);
+  if (power == std::string_view::npos) return -1;
+  const std::string rest = unit.substr(1);
+  return rest.empty() || (power > 0 && (rest == "B" || rest == "IB")) ? static_cast<int>(power)
+                                                                      : -1;
+}
+
+}  // namespace
+
+std::optional<uint64_t> parse_size(std::string_view text) {
+  const char* end = text.data() + text.size();
+  uint64_t whole = 0;
+  const auto digits = std::from_chars(text.data(), end, whole);
+  if (digits.ec != std::errc()) return std::nullopt;
+  const char* rest = digits.ptr;
+  double fraction = 0;
+  if (rest != end && *rest == '.') {
+    const auto decimals = std::from_chars(rest, end, fraction, std::chars_format::fixed);
+    if (decimals.ec != std::errc() || decimals.ptr == rest + 1) return std::nullopt;
+    rest = decimals.ptr;
   }
-  int power = -1;
-  for (int i = 0; i < 5; ++i) {
-    constexpr std::string_view kUnits = "BKMGT";
-    const std::string letter(1, kUnits[static_cast<size_t>(i)]);
-    if (unit == letter || (i > 0 && (unit == letter + "B" || unit == letter + "IB"))) power = i;
-  }
-  if (unit.empty()) power = 0;
-  if (power < 0) return std::nullopt;
-  const double n_bytes = std::ldexp(value, 10 * power);
-  if (n_bytes >= 0x1p63) return std::nullopt;
-  return static_cast<uint64_t>(n_bytes);
+  const int power = power_of_unit({rest, static_cast<size_t>(end - rest)});
+  uint64_t n_bytes = 0;
+  if (power < 0 || !checked_mul(whole, 1ULL << (10 * power), &n_bytes)) return std::nullopt;
+  const auto part = static_cast<uint64_t>(std::ldexp(fraction, 10 * power));
+  if (!checked_add(n_bytes, part, &n_bytes) || n_bytes > INT64_MAX) return std::nullopt;
+  return n_bytes;
 }
 
 std::string format_bytes(uint64_t n_bytes) {
-  constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  constexpr const char* kNames[] = {"B", "KiB", "MiB", "GiB", "TiB"};
   auto value = static_cast<double>(n_bytes);
   int unit = 0;
-  while (value >= 1024 && unit < 4) {
+  while (value >= (unit == 0 ? 1024 : 1023.95) && unit < 4) {  // never "1024.0 KiB"
     value /= 1024;
     ++unit;
   }
   if (unit == 0) return fmt::format("{} B", n_bytes);
-  return fmt::format("{:.{}f} {}", value, value < 10 ? 2 : 1, kUnits[unit]);
+  return fmt::format("{:.{}f} {}", value, value < 9.995 ? 2 : 1, kNames[unit]);
 }
 
 }  // namespace thermocline

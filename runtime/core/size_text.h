@@ -13,7 +13,7 @@ namespace thermocline {
 // bits.
 std::optional<uint64_t> parse_size(std::string_view text);
 
-// "512 B", "3.2 MiB", "7.95 GiB".
+// "512 B", "3.20 MiB", "79.5 GiB".
 std::string format_bytes(uint64_t n_bytes);
 
 }  // namespace thermocline

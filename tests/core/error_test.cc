@@ -1,0 +1,86 @@
+#include "runtime/core/error.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "runtime/core/interrupt.h"
+
+namespace thermocline {
+namespace {
+
+std::string message(const ErrorInfo& info) { return Error(info).what(); }
+
+TEST(Error, Messages) {
+  EXPECT_EQ(message({.what = "w"}), "w");
+  EXPECT_EQ(message({.path = "p", .what = "w"}), "p: w");
+  EXPECT_EQ(message({.path = "p", .what = "w", .expected = "e"}), "p: w: expected e");
+  EXPECT_EQ(message({.path = "p", .what = "w", .found = "f"}), "p: w: found f");
+  EXPECT_EQ(message({.path = "p", .what = "w", .expected = "e", .found = "f", .hint = "h"}),
+            "p: w: expected e, found f; h");
+  EXPECT_EQ(Error({.what = "w", .hint = "h"}).info().hint, "h");
+}
+
+TEST(Error, IsOneLineWithoutControlCharacters) {
+  EXPECT_EQ(message({.path = "a\nb", .what = "c\rd\te", .found = "\x1b[31m\x7f"}),
+            "a\\x0ab: c\\x0dd\\x09e: found \\x1b[31m\\x7f");
+}
+
+TEST(Error, LongTextsAreCut) {
+  const std::string text = message({.path = std::string(5000, 'p'), .what = "what is wrong"});
+  EXPECT_LT(text.size(), 500U);
+  EXPECT_THAT(text, testing::HasSubstr("p...: what is wrong"));
+  EXPECT_LT(message({.what = std::string(50000, 'w')}).size(), 2100U);
+}
+
+TEST(Printable, KeepsText) {
+  EXPECT_EQ(printable("plain text"), "plain text");
+  EXPECT_EQ(printable("\xc3\xa9 \xe9\x9b\xaa \xf0\x9f\x98\x80"),
+            "\xc3\xa9 \xe9\x9b\xaa \xf0\x9f\x98\x80");
+  EXPECT_EQ(printable(""), "");
+}
+
+TEST(Printable, EscapesWhatIsNotText) {
+  EXPECT_EQ(printable(std::string("a\0b", 3)), "a\\x00b");
+  EXPECT_EQ(printable("\xff\xfe"), "\\xff\\xfe");
+  EXPECT_EQ(printable("\x80"), "\\x80");
+  EXPECT_EQ(printable("\xc2\x9b"), "\\xc2\\x9b");  // CSI, which a terminal obeys
+  EXPECT_EQ(printable("\xc2\xa0"), "\xc2\xa0");
+  EXPECT_EQ(printable("\xc0\xaf"), "\\xc0\\xaf");           // overlong
+  EXPECT_EQ(printable("\xe0\x80\xaf"), "\\xe0\\x80\\xaf");  // overlong
+  EXPECT_EQ(printable("\xed\xa0\x80"), "\\xed\\xa0\\x80");  // a surrogate
+  EXPECT_EQ(printable("\xf4\x90\x80\x80"), "\\xf4\\x90\\x80\\x80");
+  EXPECT_EQ(printable("\xe9\x9b"), "\\xe9\\x9b");  // cut short
+  EXPECT_EQ(printable("\xe9z"), "\\xe9z");
+}
+
+TEST(Printable, TwiceIsOnce) {
+  const std::string once = printable("a\n\xff\xc3\xa9");
+  EXPECT_EQ(printable(once), once);
+}
+
+TEST(Printable, CutsBetweenCharacters) {
+  EXPECT_EQ(printable("abcdef", 3), "abc...");
+  EXPECT_EQ(printable("abc", 3), "abc");
+  EXPECT_EQ(printable("\xc3\xa9\xc3\xa9\xc3\xa9", 3), "\xc3\xa9\xc3\xa9...");
+}
+
+TEST(CheckDeathTest, SaysWhere) {
+  const int two = 2;
+  EXPECT_DEATH(CHECK(two == 3), "internal error at .*error_test.cc:[0-9]+: CHECK\\(two == 3\\)");
+  CHECK(two == 2);
+}
+
+TEST(Interrupt, CountsRequests) {
+  clear_interrupt();
+  EXPECT_FALSE(interrupt_requested());
+  EXPECT_NO_THROW(throw_if_interrupted());
+  EXPECT_EQ(request_interrupt(), 1);
+  EXPECT_EQ(request_interrupt(), 2);
+  EXPECT_TRUE(interrupt_requested());
+  EXPECT_THROW(throw_if_interrupted(), Interrupted);
+  clear_interrupt();
+  EXPECT_FALSE(interrupt_requested());
+}
+
+}  // namespace
+}  // namespace thermocline
