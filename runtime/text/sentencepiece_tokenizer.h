@@ -20,7 +20,9 @@ namespace thermocline {
 
 class SentencePieceTokenizer : public Tokenizer {
  public:
-  static constexpr size_t kDefaultChunkBytes = 8192;
+  // About the fastest: below it the calls cost, above it the library's working set leaves the
+  // caches (2.8 MB of English take 0.7 s so, 3.7 s and 250 MB in one call).
+  static constexpr size_t kDefaultChunkBytes = 512;
 
   // Throws Error when the library does not accept the vocabulary.
   explicit SentencePieceTokenizer(Vocabulary vocab, size_t chunk_bytes = kDefaultChunkBytes);

@@ -1,0 +1,231 @@
+#include "runtime/cpu_device.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "runtime/core/checked_math.h"
+#include "runtime/core/error.h"
+
+namespace thermocline {
+namespace {
+
+constexpr VectorForm kForms[] = {VectorForm::kF32, VectorForm::kBF16, VectorForm::kQ8};
+constexpr int64_t kRowUnit = 8;  // rows a lane's share of a matrix is cut at
+
+int64_t PreparedBytes(const KernelTable& kernels, int64_t d) {
+  int64_t most = 0;
+  for (const VectorForm form : kForms) {
+    most = std::max(most, kernels.prepared_bytes(form, align_up(d, kQuantBlock)));
+  }
+  return most * (kGemmMinTokens - 1);
+}
+
+uint64_t ScoresBytes(int64_t max_seq_len) {
+  return static_cast<uint64_t>(max_seq_len) * sizeof(float);
+}
+uint64_t IndicesBytes(int64_t max_neurons) {
+  return static_cast<uint64_t>(max_neurons + 16) * sizeof(int32_t);
+}
+uint64_t Bf16Bytes(const CpuDeviceLimits& limits) {
+  return static_cast<uint64_t>(limits.max_tokens * limits.max_d_in) * sizeof(uint16_t);
+}
+uint64_t PanelBytes(const CpuDeviceLimits& limits) {
+  return static_cast<uint64_t>(
+             std::max(kPanelRows * limits.max_d_in, kPanelNeurons * kPanelColumns)) *
+         sizeof(float);
+}
+
+}  // namespace
+
+uint64_t CpuDeviceLimits::ScratchBytes(const KernelTable& kernels) const {
+  const uint64_t per_lane = static_cast<uint64_t>(PreparedBytes(kernels, max_d_in)) +
+                            ScoresBytes(max_seq_len) + IndicesBytes(max_neurons) +
+                            PanelBytes(*this);
+  return per_lane * static_cast<uint64_t>(n_lanes) + Bf16Bytes(*this);
+}
+
+CpuDeviceLimits MakeCpuDeviceLimits(const ModelConfig& config, int64_t max_tokens,
+                                    int64_t max_seq_len, int n_lanes) {
+  return {.n_lanes = n_lanes,
+          .max_tokens = max_tokens,
+          .max_d_in = std::max({config.d_model, config.d_ff, config.q_dim()}),
+          .max_neurons = config.d_ff,
+          .max_seq_len = max_seq_len};
+}
+
+CpuDevice::CpuDevice(std::string name, const CpuDeviceLimits& limits)
+    : kernels_(cpu_kernels()), name_(std::move(name)) {
+  for (int i = 0; i < limits.n_lanes; ++i) {
+    auto lane = std::make_unique<LaneScratch>();
+    lane->prepared = AlignedBuffer(
+        static_cast<uint64_t>(PreparedBytes(kernels_, limits.max_d_in)), "activation vectors");
+    lane->scores = AlignedBuffer(ScoresBytes(limits.max_seq_len), "attention scores");
+    lane->indices = AlignedBuffer(IndicesBytes(limits.max_neurons), "neuron lists");
+    lane->gemm = std::make_unique<PanelGemm>(kernels_, limits.max_d_in);
+    lanes_.push_back(std::move(lane));
+  }
+  bf16_input_ = AlignedBuffer(Bf16Bytes(limits), "prefill inputs");
+  allocated_bytes_ = limits.ScratchBytes(kernels_);
+}
+
+void* CpuDevice::Allocate(uint64_t n_bytes, const std::string& purpose) {
+  buffers_.emplace_back(n_bytes, purpose);
+  allocated_bytes_ += n_bytes;
+  return buffers_.back().data();
+}
+
+void CpuDevice::Upload(void* destination, const void* source, uint64_t n_bytes) {
+  std::memcpy(destination, source, n_bytes);
+}
+
+const std::byte* CpuDevice::Prepare(const Lane& lane, VectorForm form, const float* x, int64_t d) {
+  if (form == VectorForm::kF32) return reinterpret_cast<const std::byte*>(x);
+  std::byte* out = scratch(lane).prepared.bytes();
+  kernels_.prepare(form, x, d, out);
+  return out;
+}
+
+void CpuDevice::Embed(const Lane& lane, const TensorView& table, std::span<const int32_t> ids,
+                      float* x) {
+  const auto [begin, end] = lane.Split(static_cast<int64_t>(ids.size()));
+  for (int64_t t = begin; t < end; ++t) {
+    const int32_t id = ids[static_cast<size_t>(t)];
+    DCHECK(id >= 0 && id < table.rows);
+    kernels_.dequantize_f32(table.dtype, table.row(id), 0, table.cols, x + t * table.cols);
+  }
+  lane.Sync();
+}
+
+void CpuDevice::RmsNorm(const Lane& lane, const float* x, const float* weight, float eps, int64_t n,
+                        int64_t d, float* out) {
+  const auto [begin, end] = lane.Split(n);
+  for (int64_t t = begin; t < end; ++t) {
+    kernels_.rms_norm(x + t * d, weight, d, eps, out + t * d);
+  }
+  lane.Sync();
+}
+
+void CpuDevice::Linear(const Lane& lane, std::span<const LinearStep> steps, const float* x,
+                       int64_t n) {
+  if (n < kGemmMinTokens) {
+    LinearRows(lane, steps, x, n);
+  } else {
+    LinearPanels(lane, steps, x, n);
+  }
+  lane.Sync();
+}
+
+// Each lane takes the same share of every matrix; with one row length for all of them (they read the same
+// x) and one type, which is the rule, shares are equal in bytes.
+void CpuDevice::LinearRows(const Lane& lane, std::span<const LinearStep> steps, const float* x,
+                           int64_t n) {
+  const int64_t d_in = steps.front().weights->w.cols;
+  for (int64_t t = 0; t < n; ++t) {
+    const std::byte* prepared = nullptr;
+    VectorForm prepared_form{};
+    for (const LinearStep& step : steps) {
+      const TensorView& w = step.weights->w;
+      const VectorForm form = kernels_.vector_form(w.dtype);
+      if (prepared == nullptr || form != prepared_form) {
+        prepared = Prepare(lane, form, x + t * d_in, d_in);
+        prepared_form = form;
+      }
+      const auto [begin, end] = lane.Split(w.rows, kRowUnit);
+      float* out = step.out + t * w.rows;
+      kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols, prepared, nullptr, begin, end,
+                      out);
+      if (step.weights->bias != nullptr) {
+        kernels_.add(out + begin, step.weights->bias + begin, end - begin);
+      }
+    }
+  }
+}
+
+GemmInput CpuDevice::MakeGemmInput(const Lane& lane, bool bf16, const float* x, int64_t n,
+                                   int64_t d) {
+  GemmInput input{.f32 = x, .bf16 = nullptr, .n_tokens = n, .d_in = d};
+  if (bf16) {
+    const auto [begin, end] = lane.Split(n);
+    kernels_.f32_to_bf16(x + begin * d, (end - begin) * d, bf16_input_.as<uint16_t>() + begin * d);
+    input.bf16 = bf16_input_.as<uint16_t>();
+    lane.Sync();
+  }
+  return input;
+}
+
+void CpuDevice::LinearPanels(const Lane& lane, std::span<const LinearStep> steps, const float* x,
+                             int64_t n) {
+  const int64_t d_in = steps.front().weights->w.cols;
+  bool bf16 = false;
+  int64_t n_panels = 0;
+  for (const LinearStep& step : steps) {
+    bf16 = bf16 || PanelGemm::UsesBf16(kernels_, step.weights->w.dtype);
+    n_panels += ceil_div(step.weights->w.rows, kPanelRows);
+  }
+  const GemmInput input = MakeGemmInput(lane, bf16, x, n, d_in);
+  auto [begin, end] = lane.Split(n_panels);
+  for (const LinearStep& step : steps) {
+    const TensorView& w = step.weights->w;
+    const int64_t panels = ceil_div(w.rows, kPanelRows);
+    for (int64_t p = std::max<int64_t>(begin, 0); p < std::min(end, panels); ++p) {
+      const int64_t first = p * kPanelRows;
+      const int64_t last = std::min(first + kPanelRows, w.rows);
+      scratch(lane).gemm->MultiplyRows(w, first, last, input, step.out, w.rows);
+      if (step.weights->bias == nullptr) continue;
+      for (int64_t t = 0; t < n; ++t) {
+        kernels_.add(step.out + t * w.rows + first, step.weights->bias + first, last - first);
+      }
+    }
+    begin -= panels;
+    end -= panels;
+  }
+}
+
+void CpuDevice::Rope(const Lane& lane, const RopeStep& rope, int64_t n, int64_t n_heads,
+                     int64_t head_dim, float* heads) {
+  const int64_t n_frequencies = rope.rot_dim / 2;
+  const auto [begin, end] = lane.Split(n * n_heads);
+  for (int64_t i = begin; i < end; ++i) {
+    const int64_t angles = i / n_heads * n_frequencies;
+    kernels_.rope(rope.pairing, heads + i * head_dim, rope.rot_dim, rope.cos + angles,
+                  rope.sin + angles);
+  }
+  lane.Sync();
+}
+
+void CpuDevice::AppendKv(const Lane& lane, const KvCache& cache, int64_t layer,
+                         int64_t first_position, int64_t n, int64_t n_kv_heads, int64_t head_dim,
+                         const float* k, const float* v) {
+  const auto [begin, end] = lane.Split(n * n_kv_heads);
+  for (int64_t i = begin; i < end; ++i) {
+    const KvRun run = cache.RunAt(layer, i % n_kv_heads, first_position + i / n_kv_heads);
+    kernels_.f32_to_f16(k + i * head_dim, head_dim, run.k);
+    kernels_.f32_to_f16(v + i * head_dim, head_dim, run.v);
+  }
+  lane.Sync();
+}
+
+void CpuDevice::Attend(const Lane& lane, const KvCache& cache, int64_t layer,
+                       int64_t first_position, int64_t n, int64_t n_heads, int64_t n_kv_heads,
+                       int64_t head_dim, const float* q, float* out) {
+  const float scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
+  const int64_t group = n_heads / n_kv_heads;
+  // Later tokens see more positions; dealing heads out in turn keeps the lanes even.
+  for (int64_t i = lane.rank; i < n * n_heads; i += lane.size) {
+    const int64_t n_kv = first_position + i / n_heads + 1;
+    const KvRun run = cache.RunAt(layer, i % n_heads / group, 0);
+    CHECK(run.n_tokens >= n_kv);
+    kernels_.attend(q + i * head_dim, run.k, run.v, n_kv, head_dim, head_dim, scale,
+                    scratch(lane).scores.as<float>(), out + i * head_dim);
+  }
+  lane.Sync();
+}
+
+void CpuDevice::Add(const Lane& lane, float* x, const float* y, int64_t n) {
+  const auto [begin, end] = lane.Split(n, 16);
+  kernels_.add(x + begin, y + begin, end - begin);
+  lane.Sync();
+}
+
+}  // namespace thermocline

@@ -1,0 +1,96 @@
+// The CPU as a device. Both tiers can be one: the slow tier always is, the fast tier is a second one
+// where there is no GPU, so that the split, the hand-over and the merge are the same code everywhere.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "runtime/core/aligned_buffer.h"
+#include "runtime/device.h"
+#include "runtime/panel_gemm.h"
+
+namespace thermocline {
+
+// Batches of at least this many tokens are multiplied as panels (GEMM), smaller ones row by row.
+inline constexpr int64_t kGemmMinTokens = 4;
+
+struct CpuDeviceLimits {
+  int n_lanes = 1;           // of the largest group that will run steps
+  int64_t max_tokens = 1;    // of a step
+  int64_t max_d_in = 0;      // longest input of a matrix (d_model, d_ff, n_heads * head_dim)
+  int64_t max_neurons = 0;   // of an FFN slice
+  int64_t max_seq_len = 0;
+
+  uint64_t ScratchBytes(const KernelTable& kernels) const;
+};
+
+// What a model's steps need at most.
+CpuDeviceLimits MakeCpuDeviceLimits(const ModelConfig& config, int64_t max_tokens,
+                                    int64_t max_seq_len, int n_lanes);
+
+class CpuDevice final : public Device {
+ public:
+  CpuDevice(std::string name, const CpuDeviceLimits& limits);
+
+  const std::string& name() const override { return name_; }
+  void* Allocate(uint64_t n_bytes, const std::string& purpose) override;
+  void Upload(void* destination, const void* source, uint64_t n_bytes) override;
+  uint64_t allocated_bytes() const override { return allocated_bytes_; }
+
+  void Embed(const Lane& lane, const TensorView& table, std::span<const int32_t> ids,
+             float* x) override;
+  void RmsNorm(const Lane& lane, const float* x, const float* weight, float eps, int64_t n,
+               int64_t d, float* out) override;
+  void Linear(const Lane& lane, std::span<const LinearStep> steps, const float* x,
+              int64_t n) override;
+  void Rope(const Lane& lane, const RopeStep& rope, int64_t n, int64_t n_heads, int64_t head_dim,
+            float* heads) override;
+  void AppendKv(const Lane& lane, const KvCache& cache, int64_t layer, int64_t first_position,
+                int64_t n, int64_t n_kv_heads, int64_t head_dim, const float* k,
+                const float* v) override;
+  void Attend(const Lane& lane, const KvCache& cache, int64_t layer, int64_t first_position,
+              int64_t n, int64_t n_heads, int64_t n_kv_heads, int64_t head_dim, const float* q,
+              float* out) override;
+  int64_t Ffn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+              const FfnState& state) override;
+  void Add(const Lane& lane, float* x, const float* y, int64_t n) override;
+
+ private:
+  struct LaneScratch {
+    AlignedBuffer prepared;  // up to kGemmMinTokens - 1 activation vectors
+    AlignedBuffer scores;    // (max_seq_len) f32
+    AlignedBuffer indices;   // (max_neurons + 16) i32: active neurons this lane found
+    std::unique_ptr<PanelGemm> gemm;
+    alignas(64) int64_t n_active = 0;
+  };
+
+  // ---- cpu_device.cc ----
+  LaneScratch& scratch(const Lane& lane) { return *lanes_[static_cast<size_t>(lane.rank)]; }
+  const std::byte* Prepare(const Lane& lane, VectorForm form, const float* x, int64_t d);
+  void LinearRows(const Lane& lane, std::span<const LinearStep> steps, const float* x, int64_t n);
+  void LinearPanels(const Lane& lane, std::span<const LinearStep> steps, const float* x, int64_t n);
+  // Activations for panels: converts to bf16 where the weights want it. Collective.
+  GemmInput MakeGemmInput(const Lane& lane, bool bf16, const float* x, int64_t n, int64_t d);
+
+  // ---- cpu_ffn.cc ----
+  void FfnDenseToken(const Lane& lane, const FfnStep& step, const float* x, const FfnState& state);
+  int64_t FfnExactToken(const Lane& lane, const FfnStep& step, const float* x,
+                        const FfnState& state);
+  void FfnPanels(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+                 const FfnState& state);
+  void GateRows(const Lane& lane, const FfnStep& step, const float* x, int64_t begin, int64_t end,
+                float* gate);
+  // Up projection, h and the compacted list for entries [begin, end) of the token's active list.
+  void UpActive(const Lane& lane, const FfnSlice& slice, const float* x, int64_t begin, int64_t end,
+                const FfnState& state);
+
+  const KernelTable& kernels_;
+  std::string name_;
+  std::vector<std::unique_ptr<LaneScratch>> lanes_;
+  AlignedBuffer bf16_input_;  // (max_tokens, max_d_in)
+  std::vector<AlignedBuffer> buffers_;
+  uint64_t allocated_bytes_ = 0;
+};
+
+}  // namespace thermocline

@@ -1,0 +1,75 @@
+// What the executor asks of a device: the steps of a layer, over device memory. Steps are collective: every
+// lane of the group calls the same step with the same arguments, does its part and returns when the step
+// is complete for all (a device that works by itself is driven by a group of one lane and may return
+// earlier, as long as its own later steps and the hand-over see the result).
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "runtime/kv_cache.h"
+#include "runtime/model.h"
+#include "runtime/team.h"
+
+namespace thermocline {
+
+struct LinearStep {
+  const LinearWeights* weights;  // (d_out, d_in)
+  float* out;                    // (n, d_out)
+};
+
+// The angles of a step's tokens: cos, sin: (n, n_frequencies) f32.
+struct RopeStep {
+  RopePairing pairing;
+  int64_t rot_dim;
+  const float* cos;
+  const float* sin;
+};
+
+struct FfnStep {
+  const FfnSlice* slice;
+  Activation activation;
+  bool skip_inactive;  // exact mode: up and down only where act(gate) != 0; used for single tokens
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+  virtual const std::string& name() const = 0;
+
+  // Memory that lives as long as the device; zero-filled. Throws Error naming `purpose`.
+  virtual void* Allocate(uint64_t n_bytes, const std::string& purpose) = 0;
+  // Copies from host memory into memory of this device.
+  virtual void Upload(void* destination, const void* source, uint64_t n_bytes) = 0;
+  virtual uint64_t allocated_bytes() const = 0;
+
+  // x[t] = table[ids[t]]. x: (n, d_model).
+  virtual void Embed(const Lane& lane, const TensorView& table, std::span<const int32_t> ids,
+                     float* x) = 0;
+  // x, out: (n, d).
+  virtual void RmsNorm(const Lane& lane, const float* x, const float* weight, float eps, int64_t n,
+                       int64_t d, float* out) = 0;
+  // out_i = x W_i^T + bias_i for several matrices that read the same x: (n, d_in).
+  virtual void Linear(const Lane& lane, std::span<const LinearStep> steps, const float* x,
+                      int64_t n) = 0;
+  // heads: (n, n_heads, head_dim), turned in place.
+  virtual void Rope(const Lane& lane, const RopeStep& rope, int64_t n, int64_t n_heads,
+                    int64_t head_dim, float* heads) = 0;
+  // Stores k, v: (n, n_kv_heads, head_dim) at positions first_position ....
+  virtual void AppendKv(const Lane& lane, const KvCache& cache, int64_t layer,
+                        int64_t first_position, int64_t n, int64_t n_kv_heads, int64_t head_dim,
+                        const float* k, const float* v) = 0;
+  // Causal attention of n tokens at first_position .... q, out: (n, n_heads, head_dim).
+  virtual void Attend(const Lane& lane, const KvCache& cache, int64_t layer, int64_t first_position,
+                      int64_t n, int64_t n_heads, int64_t n_kv_heads, int64_t head_dim,
+                      const float* q, float* out) = 0;
+  // state.y = the slice's part of the FFN of x: (n, d_model). Returns how many neurons were active, over
+  // all n tokens (all of them where nothing is skipped); the same number on every lane.
+  virtual int64_t Ffn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+                      const FfnState& state) = 0;
+  // x += y. x, y: (n) f32.
+  virtual void Add(const Lane& lane, float* x, const float* y, int64_t n) = 0;
+};
+
+}  // namespace thermocline

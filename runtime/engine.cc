@@ -1,0 +1,190 @@
+#include "runtime/engine.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "gpu_kernels/gpu_support.h"
+#include "runtime/core/error.h"
+#include "runtime/core/interrupt.h"
+#include "runtime/cpu_device.h"
+
+namespace thermocline {
+namespace {
+
+constexpr const char* kOneTierName = "dram";
+constexpr const char* kFastName = "vram (a second CPU device stands in)";
+constexpr const char* kSlowName = "dram";
+
+// The device layer has one kind of fast device so far; a GPU that was asked for must not be silently
+// replaced by it.
+void CheckFastTier(FastTier wanted) {
+  const GpuSupport gpu = gpu_support();
+  if (wanted == FastTier::kGpu && !gpu.available) {
+    throw Error({.what = "a GPU was asked for and cannot be used: " + gpu.reason,
+                 .hint = "leave the GPU options out to run on the CPU"});
+  }
+}
+
+int64_t ContextTokens(const EngineOptions& options, const ModelConfig& config) {
+  if (options.context_tokens == 0) return std::min(config.max_seq_len, kDefaultContext);
+  if (options.context_tokens < 1 || options.context_tokens > config.max_seq_len) {
+    throw Error({.path = options.model_path,
+                 .what = "context size (-c)",
+                 .expected = fmt::format("1 to {}, the context the model was made for",
+                                         config.max_seq_len),
+                 .found = std::to_string(options.context_tokens)});
+  }
+  return options.context_tokens;
+}
+
+std::optional<Placement> OpenPlacement(const EngineOptions& options, const GgufReader& gguf,
+                                       const ModelConfig& config) {
+  if (options.placement_path.empty()) return std::nullopt;
+  Placement placement = ReadPlacement(options.placement_path);
+  CheckPlacementFits(placement, config, options.model_path, ModelFingerprints(gguf));
+  int64_t n_nvme = 0;
+  for (const LayerPlacement& layer : placement.layers) n_nvme += layer.n_nvme;
+  if (n_nvme > 0) {
+    throw Error({.path = options.placement_path,
+                 .what = "the placement puts neurons on NVMe, a tier this version does not run",
+                 .expected = "every neuron in vram or dram",
+                 .found = fmt::format("{} neurons on nvme", n_nvme),
+                 .hint = "place again with a larger --ram or --vram"});
+  }
+  return placement;
+}
+
+}  // namespace
+
+OpenedModel::OpenedModel(const EngineOptions& options)
+    : options_(options),
+      gguf_(options.model_path),
+      family_(FindFamily(gguf_)),
+      config_(ReadModelConfig(gguf_, family_)),
+      placement_(OpenPlacement(options, gguf_, config_)),
+      mode_(resolve_sparse_mode(options.sparse, config_.activation)),
+      context_tokens_(ContextTokens(options, config_)),
+      n_threads_(options.n_threads > 0 ? options.n_threads : DefaultThreadCount()) {
+  CheckFastTier(options.fast_tier);
+  CheckTensors(gguf_, family_, config_);
+}
+
+ExecutorOptions OpenedModel::executor_options() const {
+  const int64_t batch = std::clamp<int64_t>(options_.batch_tokens, 1, context_tokens_);
+  return {.max_tokens = batch, .max_logits = options_.all_logits ? batch : 1, .mode = mode_};
+}
+
+DownLayout OpenedModel::down_layout() const {
+  const bool per_neuron = mode_ == SparseMode::kExact || placement_ || options_.always_per_neuron;
+  return per_neuron ? DownLayout::kPerNeuron : DownLayout::kStock;
+}
+
+MemoryPlan OpenedModel::Plan() const {
+  PlanInput input;
+  input.gguf = &gguf_;
+  input.family = &family_;
+  input.config = &config_;
+  input.placement = placement();
+  input.executor = executor_options();
+  input.context_tokens = context_tokens_;
+  input.n_threads = n_threads_;
+  input.fast_name = placement_ ? kFastName : kOneTierName;
+  input.slow_name = kSlowName;
+  return PlanMemory(input);
+}
+
+Engine::Engine(const EngineOptions& options)
+    : model_(options), tokenizer_(make_tokenizer(model_.gguf())), team_(model_.n_threads()) {
+  const ExecutorOptions executor_options = model_.executor_options();
+  const CpuDeviceLimits limits = MakeCpuDeviceLimits(
+      model_.config(), executor_options.max_tokens, model_.context_tokens(), model_.n_threads());
+  const bool two_tiers = model_.placement() != nullptr;
+  fast_ = std::make_unique<CpuDevice>(two_tiers ? kFastName : kOneTierName, limits);
+  if (two_tiers) slow_ = std::make_unique<CpuDevice>(kSlowName, limits);
+  LoadOptions load;
+  load.down_layout = model_.down_layout();
+  load.placement = model_.placement();
+  load.n_threads = model_.n_threads();
+  load.progress = options.progress;
+  loaded_ = LoadWeights(model_.gguf(), model_.family(), model_.config(), load, *fast_, slow_.get());
+  cache_ = std::make_unique<ContiguousKvCache>(model_.config(), model_.context_tokens());
+  executor_ = std::make_unique<Executor>(model_.config(), loaded_->weights, executor_options, team_,
+                                         *cache_, *fast_, slow_.get());
+}
+
+Engine::~Engine() = default;
+
+uint64_t Engine::allocated_bytes() const {
+  return fast_->allocated_bytes() + (slow_ ? slow_->allocated_bytes() : 0) +
+         cache_->allocated_bytes();
+}
+
+void Engine::Truncate(int64_t n_tokens) {
+  CHECK(n_tokens >= 0 && n_tokens <= n_past_);
+  n_past_ = n_tokens;
+}
+
+void Engine::CheckRoom(size_t n_ids) const {
+  const int64_t needed = n_past_ + static_cast<int64_t>(n_ids);
+  if (needed <= context_tokens()) return;
+  throw Error({.what = "the context is full",
+               .expected = fmt::format("at most {} tokens", context_tokens()),
+               .found = std::to_string(needed),
+               .hint = "shorten the text or raise -c (the model allows " +
+                       std::to_string(config().max_seq_len) + ")"});
+}
+
+std::span<const float> Engine::Feed(std::span<const int32_t> ids) {
+  CHECK(!ids.empty());
+  CheckRoom(ids.size());
+  const auto batch = static_cast<size_t>(model_.executor_options().max_tokens);
+  std::span<const float> logits;
+  while (!ids.empty()) {
+    const size_t n = std::min(batch, ids.size());
+    if (n < ids.size() || n > 1) throw_if_interrupted();
+    const LogitsWanted wanted = n == ids.size() ? LogitsWanted::kLast : LogitsWanted::kNone;
+    logits = executor_->Step(ids.first(n), n_past_, wanted);
+    n_past_ += static_cast<int64_t>(n);
+    ids = ids.subspan(n);
+  }
+  return logits;
+}
+
+std::span<const float> Engine::EvaluateAll(std::span<const int32_t> ids) {
+  CHECK(model_.options().all_logits && !ids.empty());
+  CheckRoom(ids.size());
+  const std::span<const float> logits = executor_->Step(ids, n_past_, LogitsWanted::kAll);
+  n_past_ += static_cast<int64_t>(ids.size());
+  return logits;
+}
+
+TouchedBytes TouchedPerToken(const ModelConfig& config, const ModelWeights& weights,
+                             const FfnCounts& counts, SparseMode mode) {
+  TouchedBytes touched;
+  double fixed = static_cast<double>(weights.output.w.weight_bytes()) +
+                 static_cast<double>(row_bytes(weights.token_embd.dtype, config.d_model)) +
+                 static_cast<double>(config.d_model * (2 * config.n_layers + 1)) * sizeof(float);
+  double ffn = 0;
+  double dense_ffn = 0;
+  const auto tokens = static_cast<double>(std::max<int64_t>(1, counts.tokens));
+  for (size_t l = 0; l < weights.layers.size(); ++l) {
+    const LayerWeights& w = weights.layers[l];
+    for (const LinearWeights* linear : {&w.wq, &w.wk, &w.wv, &w.wo}) {
+      fixed += static_cast<double>(linear->w.weight_bytes());
+    }
+    const auto all = static_cast<double>(w.hot.weight_bytes() + w.cold.weight_bytes());
+    const FfnSlice& any = w.hot.n_neurons > 0 ? w.hot : w.cold;
+    const auto gate = static_cast<double>(row_bytes(any.gate.dtype, any.gate.cols) * config.d_ff);
+    const double density =
+        static_cast<double>(counts.active[l]) / tokens / static_cast<double>(config.d_ff);
+    dense_ffn += all;
+    ffn += mode == SparseMode::kExact ? gate + (all - gate) * density : all;
+    touched.mean_density += density / static_cast<double>(weights.layers.size());
+  }
+  touched.bytes = fixed + ffn;
+  touched.dense_bytes = fixed + dense_ffn;
+  return touched;
+}
+
+}  // namespace thermocline

@@ -1,0 +1,121 @@
+// The whole runtime behind one door: opens a model (and a placement), sets up the tiers, feeds tokens and
+// hands out logits. One sequence at a time.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "runtime/executor.h"
+#include "runtime/families.h"
+#include "runtime/memory_plan.h"
+#include "runtime/placement.h"
+#include "runtime/progress.h"
+#include "runtime/text/tokenizer.h"
+#include "runtime/weights.h"
+
+namespace thermocline {
+
+enum class FastTier : uint8_t {
+  kAuto,  // a GPU where there is one; else a second CPU device stands in for it
+  kCpu,
+  kGpu,  // an error where there is none
+};
+
+struct EngineOptions {
+  std::string model_path;
+  std::string placement_path;  // empty: everything in one tier
+  std::string sparse = "auto";
+  FastTier fast_tier = FastTier::kAuto;
+  int n_threads = 0;           // 0: one per physical core
+  int64_t context_tokens = 0;  // 0: the model's own, at most kDefaultContext
+  int64_t batch_tokens = 512;  // of a prefill step
+  bool all_logits = false;     // EvaluateAll will be called
+  // Store down per neuron also where nothing is skipped, so that dense and sparse read the same weights.
+  bool always_per_neuron = false;
+  ProgressFn progress;
+};
+
+inline constexpr int64_t kDefaultContext = 4096;
+
+// Opened and checked, nothing loaded: enough for --dry-run and `place`.
+class OpenedModel {
+ public:
+  explicit OpenedModel(const EngineOptions& options);
+
+  const EngineOptions& options() const { return options_; }
+  const GgufReader& gguf() const { return gguf_; }
+  const Family& family() const { return family_; }
+  const ModelConfig& config() const { return config_; }
+  const Placement* placement() const { return placement_ ? &*placement_ : nullptr; }
+  SparseMode mode() const { return mode_; }
+  int64_t context_tokens() const { return context_tokens_; }
+  int n_threads() const { return n_threads_; }
+  ExecutorOptions executor_options() const;
+  DownLayout down_layout() const;
+  MemoryPlan Plan() const;
+
+ private:
+  EngineOptions options_;
+  GgufReader gguf_;
+  const Family& family_;
+  ModelConfig config_;
+  std::optional<Placement> placement_;
+  SparseMode mode_;
+  int64_t context_tokens_;
+  int n_threads_;
+};
+
+class Engine {
+ public:
+  explicit Engine(const EngineOptions& options);
+  ~Engine();
+
+  const OpenedModel& model() const { return model_; }
+  const ModelConfig& config() const { return model_.config(); }
+  const Tokenizer& tokenizer() const { return *tokenizer_; }
+  const ModelWeights& weights() const { return loaded_->weights; }
+  const RequantReport& requant() const { return loaded_->requant; }
+  Executor& executor() { return *executor_; }
+  int64_t n_past() const { return n_past_; }  // tokens in the cache
+  int64_t context_tokens() const { return model_.context_tokens(); }
+  uint64_t allocated_bytes() const;
+
+  // Starts a new sequence.
+  void Reset() { n_past_ = 0; }
+  // Forgets all but the first n tokens.
+  void Truncate(int64_t n_tokens);
+  // Feeds tokens in batches; returns the logits after the last: (vocab_size). Valid until the next call.
+  // Throws Error when the context is full, Interrupted between batches on Ctrl-C.
+  std::span<const float> Feed(std::span<const int32_t> ids);
+  // Feeds at most batch_tokens tokens and returns the logits after each: (n, vocab_size).
+  std::span<const float> EvaluateAll(std::span<const int32_t> ids);
+
+ private:
+  void CheckRoom(size_t n_ids) const;
+
+  OpenedModel model_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  ThreadTeam team_;
+  std::unique_ptr<Device> fast_;
+  std::unique_ptr<Device> slow_;
+  std::unique_ptr<LoadedWeights> loaded_;
+  std::unique_ptr<KvCache> cache_;
+  std::unique_ptr<Executor> executor_;
+  int64_t n_past_ = 0;
+};
+
+// Bytes of weights that decode reads per token, on average over the counted steps: attention, norms and
+// output head whole, and of the FFN what the mode computed. `dense_bytes` is the same with nothing skipped.
+struct TouchedBytes {
+  double bytes = 0;
+  double dense_bytes = 0;
+  double mean_density = 0;  // active neurons / neurons, mean over layers
+};
+TouchedBytes TouchedPerToken(const ModelConfig& config, const ModelWeights& weights,
+                             const FfnCounts& counts, SparseMode mode);
+
+}  // namespace thermocline

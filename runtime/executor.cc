@@ -1,0 +1,240 @@
+#include "runtime/executor.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "runtime/core/error.h"
+
+namespace thermocline {
+namespace {
+
+int64_t MaxNeurons(const ModelWeights& weights, FfnSlice LayerWeights::*slice) {
+  int64_t most = 0;
+  for (const LayerWeights& layer : weights.layers) {
+    most = std::max(most, (layer.*slice).n_neurons);
+  }
+  return most;
+}
+
+template <typename T>
+T* AllocateElems(Device& device, int64_t n, const char* purpose) {
+  return static_cast<T*>(device.Allocate(static_cast<uint64_t>(n) * sizeof(T), purpose));
+}
+
+}  // namespace
+
+Executor::Executor(const ModelConfig& config, const ModelWeights& weights,
+                   const ExecutorOptions& options, ThreadTeam& team, KvCache& cache, Device& fast,
+                   Device* slow)
+    : config_(config),
+      weights_(weights),
+      options_(options),
+      team_(team),
+      cache_(cache),
+      fast_(fast),
+      slow_(slow),
+      angles_(config.rope) {
+  AllocateState();
+  MakeGroups();
+  reset_counts();
+  step_active_.resize(static_cast<size_t>(config.n_layers));
+}
+
+StateSize Executor::StateBytes(const ModelConfig& config, const ExecutorOptions& options,
+                               int64_t max_hot, int64_t max_cold) {
+  const int64_t n = options.max_tokens;
+  const int64_t residual = 3 * config.d_model;  // x, xn, proj
+  const int64_t attention = 2 * config.q_dim() + 2 * config.kv_dim() + config.rope.rot_dim;
+  const auto ffn = [&](int64_t neurons) {  // gate, up, y; rows, h
+    return n * (2 * neurons + config.d_model) + 2 * neurons;
+  };
+  const int64_t fast = n * (residual + attention) + ffn(max_hot) +
+                       options.max_logits * config.vocab_size;
+  const int64_t slow = max_cold == 0 ? 0 : ffn(max_cold) + n * config.d_model;  // and x_cold
+  return {static_cast<uint64_t>(fast) * sizeof(float), static_cast<uint64_t>(slow) * sizeof(float)};
+}
+
+void Executor::AllocateState() {
+  const int64_t n = options_.max_tokens;
+  const auto floats = [&](int64_t elems, const char* purpose) {
+    return AllocateElems<float>(fast_, elems, purpose);
+  };
+  state_.x = floats(n * config_.d_model, "the residual stream");
+  state_.xn = floats(n * config_.d_model, "normalised inputs");
+  state_.q = floats(n * config_.q_dim(), "queries");
+  state_.k = floats(n * config_.kv_dim(), "keys");
+  state_.v = floats(n * config_.kv_dim(), "values");
+  state_.att = floats(n * config_.q_dim(), "attention outputs");
+  state_.proj = floats(n * config_.d_model, "attention projections");
+  state_.logits = floats(options_.max_logits * config_.vocab_size, "logits");
+  cos_ = floats(n * angles_.n_frequencies(), "rotary angles");
+  sin_ = floats(n * angles_.n_frequencies(), "rotary angles");
+  AllocateFfn(state_.hot, MaxNeurons(weights_, &LayerWeights::hot), fast_);
+  const int64_t max_cold = MaxNeurons(weights_, &LayerWeights::cold);
+  if (max_cold == 0) return;
+  CHECK(slow_ != nullptr);
+  AllocateFfn(state_.cold, max_cold, *slow_);
+  state_.x_cold = AllocateElems<float>(*slow_, n * config_.d_model, "the slow tier's inputs");
+  handover_.emplace(team_, state_.x_cold, config_.d_model);
+}
+
+void Executor::AllocateFfn(FfnState& state, int64_t max_neurons, Device& device) {
+  const int64_t n = options_.max_tokens;
+  state.gate = AllocateElems<float>(device, n * max_neurons, "FFN activations");
+  state.up = AllocateElems<float>(device, n * max_neurons, "FFN activations");
+  state.rows = AllocateElems<int32_t>(device, max_neurons, "neuron lists");
+  state.h = AllocateElems<float>(device, max_neurons, "FFN activations");
+  state.y = AllocateElems<float>(device, n * config_.d_model, "FFN outputs");
+}
+
+// While both tiers run, threads are shared out by the bytes of weights each tier holds, at least one each.
+void Executor::MakeGroups() {
+  const int n = team_.n_threads();
+  all_barrier_ = team_.MakeBarrier(n);
+  if (!handover_ || n < 2) return;
+  uint64_t hot_bytes = 0;
+  uint64_t cold_bytes = 0;
+  for (const LayerWeights& layer : weights_.layers) {
+    hot_bytes += layer.hot.weight_bytes();
+    cold_bytes += layer.cold.weight_bytes();
+  }
+  const double share =
+      static_cast<double>(hot_bytes) / static_cast<double>(std::max<uint64_t>(1, hot_bytes + cold_bytes));
+  n_fast_lanes_ = std::clamp(static_cast<int>(std::lround(share * n)), 1, n - 1);
+  fast_barrier_ = team_.MakeBarrier(n_fast_lanes_);
+  slow_barrier_ = team_.MakeBarrier(n - n_fast_lanes_);
+}
+
+Executor::Lanes Executor::LanesOf(int thread) const {
+  const int n = team_.n_threads();
+  Lanes lanes{.all = {thread, n, all_barrier_}, .fast = {}, .slow = {}};
+  if (!handover_) return lanes;
+  if (n == 1) {  // one thread runs the tiers one after the other
+    lanes.fast = lanes.slow = Lane{};
+  } else if (thread < n_fast_lanes_) {
+    lanes.fast = Lane{thread, n_fast_lanes_, fast_barrier_};
+  } else {
+    lanes.slow = Lane{thread - n_fast_lanes_, n - n_fast_lanes_, slow_barrier_};
+  }
+  return lanes;
+}
+
+void Executor::reset_counts() {
+  counts_.tokens = 0;
+  counts_.active.assign(static_cast<size_t>(config_.n_layers), 0);
+}
+
+void Executor::set_keep_hidden(bool keep) {
+  keep_hidden_ = keep;
+  hidden_.assign(keep ? static_cast<size_t>(config_.n_layers * config_.d_model) : 0, 0.0F);
+}
+
+std::span<const float> Executor::Step(std::span<const int32_t> ids, int64_t first_position,
+                                      LogitsWanted wanted) {
+  const StepArgs args{ids, static_cast<int64_t>(ids.size()), first_position, wanted};
+  CHECK(args.n > 0 && args.n <= options_.max_tokens);
+  CHECK(wanted != LogitsWanted::kAll || args.n <= options_.max_logits);
+  cache_.Reserve(first_position + args.n);
+  for (int64_t t = 0; t < args.n; ++t) {
+    const int64_t offset = t * angles_.n_frequencies();
+    angles_.Fill(first_position + t, cos_ + offset, sin_ + offset);
+  }
+  for (auto& active : step_active_) active = {0, 0};
+  if (handover_) handover_->BeginStep();
+  team_.Run([&](int thread) { RunLanes(LanesOf(thread), args); });
+
+  if (args.n == 1) {
+    ++counts_.tokens;
+    for (size_t l = 0; l < step_active_.size(); ++l) {
+      counts_.active[l] += step_active_[l][0] + step_active_[l][1];
+    }
+  }
+  const int64_t rows = wanted == LogitsWanted::kNone ? 0 : wanted == LogitsWanted::kLast ? 1 : args.n;
+  return {state_.logits, static_cast<size_t>(rows * config_.vocab_size)};
+}
+
+void Executor::RunLanes(const Lanes& lanes, const StepArgs& args) {
+  uint32_t handovers = 0;
+  fast_.Embed(lanes.all, weights_.token_embd, args.ids, state_.x);
+  for (int64_t layer = 0; layer < config_.n_layers; ++layer) {
+    RunLayer(lanes, layer, args, &handovers);
+  }
+  RunOutput(lanes.all, args);
+}
+
+void Executor::RunLayer(const Lanes& lanes, int64_t layer, const StepArgs& args,
+                        uint32_t* handovers) {
+  const ModelConfig& c = config_;
+  const LayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
+  const RunState& s = state_;
+  const Lane& all = lanes.all;
+  const int64_t n = args.n;
+  const int64_t position = args.first_position;
+  const RopeStep rope{c.rope.pairing, c.rope.rot_dim, cos_, sin_};
+  const LinearStep qkv[] = {{&w.wq, s.q}, {&w.wk, s.k}, {&w.wv, s.v}};
+  const LinearStep output[] = {{&w.wo, s.proj}};
+
+  fast_.RmsNorm(all, s.x, w.attn_norm, c.norm_eps, n, c.d_model, s.xn);
+  fast_.Linear(all, qkv, s.xn, n);
+  fast_.Rope(all, rope, n, c.n_heads, c.head_dim, s.q);
+  fast_.Rope(all, rope, n, c.n_kv_heads, c.head_dim, s.k);
+  fast_.AppendKv(all, cache_, layer, position, n, c.n_kv_heads, c.head_dim, s.k, s.v);
+  fast_.Attend(all, cache_, layer, position, n, c.n_heads, c.n_kv_heads, c.head_dim, s.q, s.att);
+  fast_.Linear(all, output, s.att, n);
+  fast_.Add(all, s.x, s.proj, n * c.d_model);
+  fast_.RmsNorm(all, s.x, w.ffn_norm, c.norm_eps, n, c.d_model, s.xn);
+  RunFfn(lanes, layer, n, handovers);  // hot FFN || cold FFN, merged into x
+  if (keep_hidden_ && all.rank == 0) {
+    std::copy_n(s.x + (n - 1) * c.d_model, c.d_model, hidden_.begin() + layer * c.d_model);
+  }
+}
+
+void Executor::RunFfn(const Lanes& lanes, int64_t layer, int64_t n, uint32_t* handovers) {
+  const LayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
+  const RunState& s = state_;
+  const bool hot = w.hot.n_neurons > 0;
+  const bool cold = w.cold.n_neurons > 0;
+  // A layer that lies on one tier alone is computed there by all lanes.
+  const std::optional<Lane> fast_lane = cold ? lanes.fast : lanes.all;
+  const std::optional<Lane> slow_lane = hot ? lanes.slow : lanes.all;
+
+  if (cold && lanes.all.rank == 0) handover_->SendInput(s.xn, n);
+  if (hot && fast_lane) RunTier(*fast_lane, fast_, layer, w.hot, s.xn, n, s.hot);
+  if (cold && slow_lane) {
+    const float* x = handover_->AwaitInput(*handovers);
+    RunTier(*slow_lane, *slow_, layer, w.cold, x, n, s.cold);
+    if (slow_lane->rank == 0) handover_->SendOutput();
+  }
+  if (cold) handover_->AwaitOutput((*handovers)++);
+  if (hot && cold) lanes.all.Sync();
+  if (observer_ != nullptr) Observe(lanes.all, layer, n);
+  if (hot) fast_.Add(lanes.all, s.x, s.hot.y, n * config_.d_model);
+  if (cold) fast_.Add(lanes.all, s.x, s.cold.y, n * config_.d_model);
+}
+
+void Executor::RunTier(const Lane& lane, Device& device, int64_t layer, const FfnSlice& slice,
+                       const float* x, int64_t n, const FfnState& state) {
+  const bool skip = options_.mode == SparseMode::kExact && observer_ == nullptr;
+  const FfnStep step{&slice, config_.activation, skip};
+  const int64_t active = device.Ffn(lane, step, x, n, state);
+  if (lane.rank == 0) step_active_[static_cast<size_t>(layer)][&device == &fast_ ? 0 : 1] = active;
+}
+
+void Executor::Observe(const Lane& lane, int64_t layer, int64_t n) {
+  const LayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
+  if (w.hot.n_neurons > 0) observer_->OnFfn(lane, {layer, n, &w.hot, state_.hot.gate});
+  if (w.cold.n_neurons > 0) observer_->OnFfn(lane, {layer, n, &w.cold, state_.cold.gate});
+}
+
+void Executor::RunOutput(const Lane& lane, const StepArgs& args) {
+  if (args.wanted == LogitsWanted::kNone) return;
+  const int64_t rows = args.wanted == LogitsWanted::kAll ? args.n : 1;
+  const int64_t skipped = (args.n - rows) * config_.d_model;
+  const LinearStep output[] = {{&weights_.output, state_.logits}};
+  fast_.RmsNorm(lane, state_.x + skipped, weights_.output_norm, config_.norm_eps, rows,
+                config_.d_model, state_.xn);
+  fast_.Linear(lane, output, state_.xn, rows);
+}
+
+}  // namespace thermocline

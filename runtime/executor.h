@@ -1,0 +1,130 @@
+// Runs a model: one step feeds n tokens of a sequence through all layers. Written once, over devices; a
+// layer reads top to bottom in executor.cc.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "predictor/sparse_mode.h"
+#include "runtime/device.h"
+#include "runtime/handover.h"
+#include "runtime/model.h"
+#include "runtime/rope.h"
+#include "runtime/team.h"
+
+namespace thermocline {
+
+// What one tier computed of one layer's FFN, for whoever watches (the profiler).
+struct FfnObservation {
+  int64_t layer = 0;
+  int64_t n_tokens = 0;
+  const FfnSlice* slice = nullptr;  // which neurons
+  const float* h = nullptr;         // (n_tokens, slice->n_neurons)
+};
+
+class FfnObserver {
+ public:
+  virtual ~FfnObserver() = default;
+  // Collective, after the FFN of a layer: every lane calls it and may do a part; it must not return
+  // before h was read by all (a Sync at the end does).
+  virtual void OnFfn(const Lane& lane, const FfnObservation& observation) = 0;
+};
+
+enum class LogitsWanted : uint8_t { kNone, kLast, kAll };
+
+struct ExecutorOptions {
+  int64_t max_tokens = 512;  // of a step
+  int64_t max_logits = 1;    // tokens of a step whose logits may be wanted: 1, or max_tokens for kAll
+  SparseMode mode = SparseMode::kDense;
+};
+
+// Neurons computed so far, by layer; `tokens` counts the single-token steps they belong to (prefill runs
+// dense and is not counted).
+struct FfnCounts {
+  int64_t tokens = 0;
+  std::vector<int64_t> active;  // (n_layers)
+};
+
+// Bytes of the run state's buffers in each tier.
+struct StateSize {
+  uint64_t fast_bytes = 0;
+  uint64_t slow_bytes = 0;
+};
+
+class Executor {
+ public:
+  // `slow` may be null when no layer has a cold slice. Everything referenced must outlive the executor.
+  Executor(const ModelConfig& config, const ModelWeights& weights, const ExecutorOptions& options,
+           ThreadTeam& team, KvCache& cache, Device& fast, Device* slow);
+
+  // For the memory plan. max_hot, max_cold: most neurons a layer has on the fast and on the slow tier.
+  static StateSize StateBytes(const ModelConfig& config, const ExecutorOptions& options,
+                              int64_t max_hot, int64_t max_cold);
+
+  // Feeds ids at positions first_position .... Returns the logits wanted: (1 or n, vocab_size).
+  // REQUIRES: 0 < n <= max_tokens; the cache holds first_position tokens and has room for n more.
+  std::span<const float> Step(std::span<const int32_t> ids, int64_t first_position,
+                              LogitsWanted wanted);
+
+  void set_mode(SparseMode mode) { options_.mode = mode; }
+  // With an observer every FFN runs dense, since h of all neurons is what it wants. Null: none.
+  void set_observer(FfnObserver* observer) { observer_ = observer; }
+  const FfnCounts& counts() const { return counts_; }
+  void reset_counts();
+  // The residual stream after each layer of the last step's last token: (n_layers, d_model); for tests.
+  void set_keep_hidden(bool keep);
+  std::span<const float> hidden() const { return hidden_; }
+
+ private:
+  struct StepArgs {
+    std::span<const int32_t> ids;
+    int64_t n = 0;
+    int64_t first_position = 0;
+    LogitsWanted wanted = LogitsWanted::kLast;
+  };
+  // A thread's lanes: among all, and within its tier while both tiers run (none for the other tier).
+  struct Lanes {
+    Lane all;
+    std::optional<Lane> fast;
+    std::optional<Lane> slow;
+  };
+
+  void AllocateState();
+  void AllocateFfn(FfnState& state, int64_t max_neurons, Device& device);
+  void MakeGroups();
+  Lanes LanesOf(int thread) const;
+  void RunLanes(const Lanes& lanes, const StepArgs& args);
+  void RunLayer(const Lanes& lanes, int64_t layer, const StepArgs& args, uint32_t* handovers);
+  void RunFfn(const Lanes& lanes, int64_t layer, int64_t n, uint32_t* handovers);
+  void RunTier(const Lane& lane, Device& device, int64_t layer, const FfnSlice& slice,
+               const float* x, int64_t n, const FfnState& state);
+  void Observe(const Lane& lane, int64_t layer, int64_t n);
+  void RunOutput(const Lane& lane, const StepArgs& args);
+
+  const ModelConfig& config_;
+  const ModelWeights& weights_;
+  ExecutorOptions options_;
+  ThreadTeam& team_;
+  KvCache& cache_;
+  Device& fast_;
+  Device* slow_;
+  RopeAngles angles_;
+  RunState state_;
+  float* cos_ = nullptr;  // (max_tokens, rot_dim / 2)
+  float* sin_ = nullptr;
+  std::optional<Handover> handover_;
+  int n_fast_lanes_ = 0;  // while both tiers run
+  Barrier* all_barrier_ = nullptr;
+  Barrier* fast_barrier_ = nullptr;
+  Barrier* slow_barrier_ = nullptr;
+  FfnObserver* observer_ = nullptr;
+  FfnCounts counts_;
+  std::vector<std::array<int64_t, 2>> step_active_;  // (n_layers) per tier, of the running step
+  bool keep_hidden_ = false;
+  std::vector<float> hidden_;
+};
+
+}  // namespace thermocline

@@ -1,0 +1,18 @@
+// Progress of long work, reported by the lower layers and drawn by the command line.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+namespace thermocline {
+
+// done of total units of what `label` says. Called from one thread, often; the receiver thins out.
+using ProgressFn = std::function<void(const std::string& label, uint64_t done, uint64_t total)>;
+
+inline void Report(const ProgressFn& progress, const std::string& label, uint64_t done,
+                   uint64_t total) {
+  if (progress) progress(label, done, total);
+}
+
+}  // namespace thermocline

@@ -1,0 +1,339 @@
+#include "runtime/weights.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+
+#include "runtime/core/error.h"
+#include "runtime/core/interrupt.h"
+
+namespace thermocline {
+namespace {
+
+[[noreturn]] void FailType(const GgufReader& gguf, const std::string& name, DType found,
+                           const std::string& expected, const std::string& hint) {
+  throw Error({.path = gguf.path(),
+               .what = "tensor " + name + " has a type that cannot be computed with",
+               .expected = expected,
+               .found = std::string(dtype_name(found)),
+               .hint = hint});
+}
+
+TensorView RequireWeights(const GgufReader& gguf, const std::string& name, int64_t rows,
+                          int64_t cols) {
+  const TensorView view = gguf.require_matrix(name, rows, cols);
+  if (!dtype_info(view.dtype).computable) {
+    FailType(gguf, name, view.dtype, weight_dtype_names(),
+             "`thermocline quantize` from the F16 model makes one that works");
+  }
+  return view;
+}
+
+// The weights of one layer's FFN as the file stores them.
+struct FileFfn {
+  TensorView gate, up, down;  // down: (d_model, d_ff) in a stock file, (d_ff, d_model) in a packed one
+  DownLayout layout = DownLayout::kStock;
+};
+
+class Loader {
+ public:
+  Loader(const GgufReader& gguf, const Family& family, const ModelConfig& config,
+         const LoadOptions& options, Device& fast, Device* slow)
+      : gguf_(gguf),
+        names_(family.names),
+        config_(config),
+        options_(options),
+        fast_(fast),
+        slow_(slow),
+        packed_(IsPacked(gguf)) {}
+
+  std::unique_ptr<LoadedWeights> Load() {
+    out_ = std::make_unique<LoadedWeights>();
+    ModelWeights& w = out_->weights;
+    w.token_embd = RequireWeights(gguf_, std::string(names_.token_embd), config_.vocab_size,
+                                  config_.d_model);
+    w.output_norm = LoadVector(std::string(names_.output_norm), config_.d_model);
+    w.output.w = config_.tied_output ? w.token_embd
+                                     : RequireWeights(gguf_, std::string(names_.output),
+                                                      config_.vocab_size, config_.d_model);
+    w.layers.resize(static_cast<size_t>(config_.n_layers));
+    out_->neuron_orders.resize(w.layers.size());
+    for (int64_t l = 0; l < config_.n_layers; ++l) {
+      throw_if_interrupted();
+      Report(options_.progress, "loading layers", static_cast<uint64_t>(l),
+             static_cast<uint64_t>(config_.n_layers));
+      LoadAttention(l);
+      LoadFfn(l);
+    }
+    Report(options_.progress, "loading layers", static_cast<uint64_t>(config_.n_layers),
+           static_cast<uint64_t>(config_.n_layers));
+    if (squared_weights_ > 0) {
+      out_->requant.relative_rms_error = std::sqrt(squared_error_ / squared_weights_);
+    }
+    return std::move(out_);
+  }
+
+  FileFfn ReadFfn(int64_t layer) const {
+    FileFfn ffn;
+    const int64_t d_ff = config_.d_ff;
+    const int64_t d_model = config_.d_model;
+    ffn.gate = RequireWeights(gguf_, LayerTensorName(names_.w_gate, layer), d_ff, d_model);
+    if (packed_) {
+      const std::string name = LayerTensorName(kPackedUpDown, layer);
+      const TensorView both = RequireWeights(gguf_, name, d_ff, 2 * d_model);
+      DownRowBytes(layer, both);  // a row is cut in the middle: both halves are whole blocks
+      ffn.up = both;
+      ffn.up.cols = d_model;
+      ffn.down = ffn.up;
+      ffn.down.data += row_bytes(both.dtype, d_model);
+      ffn.layout = DownLayout::kPerNeuron;
+    } else {
+      ffn.up = RequireWeights(gguf_, LayerTensorName(names_.w_up, layer), d_ff, d_model);
+      ffn.down = RequireWeights(gguf_, LayerTensorName(names_.w_down, layer), d_model, d_ff);
+    }
+    return ffn;
+  }
+
+ private:
+  // Small F32 vectors are used in place; other types are widened into memory of the fast device.
+  const float* LoadVector(const std::string& name, int64_t n) {
+    const TensorView view = RequireWeights(gguf_, name, 1, n);
+    const bool aligned = reinterpret_cast<uintptr_t>(view.data) % alignof(float) == 0;
+    if (view.dtype == DType::kF32 && aligned) return reinterpret_cast<const float*>(view.data);
+    std::vector<float> values(static_cast<size_t>(n));
+    cpu_kernels().dequantize_f32(view.dtype, view.data, 0, n, values.data());
+    return UploadVector(values, name, fast_);
+  }
+
+  const float* UploadVector(const std::vector<float>& values, const std::string& name,
+                            Device& device) {
+    const uint64_t n_bytes = values.size() * sizeof(float);
+    void* memory = device.Allocate(n_bytes, name);
+    device.Upload(memory, values.data(), n_bytes);
+    return static_cast<const float*>(memory);
+  }
+
+  const float* LoadBias(std::string_view pattern, int64_t layer, int64_t n) {
+    const std::string name = LayerTensorName(pattern, layer);
+    return gguf_.find_tensor(name) == nullptr ? nullptr : LoadVector(name, n);
+  }
+
+  void LoadAttention(int64_t layer) {
+    LayerWeights& w = out_->weights.layers[static_cast<size_t>(layer)];
+    const auto linear = [&](std::string_view weight, std::string_view bias, int64_t d_out,
+                            int64_t d_in) {
+      return LinearWeights{RequireWeights(gguf_, LayerTensorName(weight, layer), d_out, d_in),
+                           LoadBias(bias, layer, d_out)};
+    };
+    const int64_t d = config_.d_model;
+    w.attn_norm = LoadVector(LayerTensorName(names_.attn_norm, layer), d);
+    w.wq = linear(names_.wq, names_.wq_bias, config_.q_dim(), d);
+    w.wk = linear(names_.wk, names_.wk_bias, config_.kv_dim(), d);
+    w.wv = linear(names_.wv, names_.wv_bias, config_.kv_dim(), d);
+    w.wo = linear(names_.wo, names_.wo_bias, d, config_.q_dim());
+    w.ffn_norm = LoadVector(LayerTensorName(names_.ffn_norm, layer), d);
+  }
+
+  void LoadFfn(int64_t layer) {
+    const FileFfn file = ReadFfn(layer);
+    LayerWeights& w = out_->weights.layers[static_cast<size_t>(layer)];
+    std::vector<float> bias = ReadGateBias(layer);
+    if (options_.placement == nullptr) {
+      LoadWholeFfn(layer, file, bias, &w.hot);
+      return;
+    }
+    const LayerPlacement& p = options_.placement->layers[static_cast<size_t>(layer)];
+    CHECK(p.n_nvme == 0 && slow_ != nullptr);
+    out_->neuron_orders[static_cast<size_t>(layer)] = p.neuron_order;
+    if (packed_) {
+      CheckPackedOrder(layer, p);
+      SlicePacked(layer, file, bias, 0, p.n_vram, fast_, &w.hot);
+      SlicePacked(layer, file, bias, p.n_vram, config_.d_ff, *slow_, &w.cold);
+    } else {
+      CopyFfn(layer, file, bias, 0, p.n_vram, fast_, &w.hot);
+      CopyFfn(layer, file, bias, p.n_vram, config_.d_ff, *slow_, &w.cold);
+    }
+  }
+
+  std::vector<float> ReadGateBias(int64_t layer) const {
+    const std::string name = LayerTensorName(names_.gate_bias, layer);
+    if (gguf_.find_tensor(name) == nullptr) return {};
+    const TensorView view = RequireWeights(gguf_, name, 1, config_.d_ff);
+    std::vector<float> bias(static_cast<size_t>(config_.d_ff));
+    cpu_kernels().dequantize_f32(view.dtype, view.data, 0, config_.d_ff, bias.data());
+    return bias;
+  }
+
+  // All neurons on the fast device, in file order; only a stock file's down may have to be rebuilt.
+  void LoadWholeFfn(int64_t layer, const FileFfn& file, const std::vector<float>& bias,
+                    FfnSlice* slice) {
+    slice->n_neurons = config_.d_ff;
+    slice->gate = file.gate;
+    slice->up = file.up;
+    slice->down = file.down;
+    slice->down_layout = file.layout;
+    if (!bias.empty()) slice->gate_bias = UploadVector(bias, "gate biases", fast_);
+    if (file.layout == DownLayout::kPerNeuron || options_.down_layout == DownLayout::kStock) return;
+    std::vector<int32_t> identity(static_cast<size_t>(config_.d_ff));
+    std::iota(identity.begin(), identity.end(), 0);
+    const int64_t bytes = DownRowBytes(layer, file.down);
+    auto* memory = static_cast<std::byte*>(
+        fast_.Allocate(static_cast<uint64_t>(bytes * config_.d_ff), "down projections"));
+    Account(file.down, TransposeDown(file.down, identity, memory, bytes, options_.n_threads));
+    slice->down = dense_view(memory, file.down.dtype, config_.d_ff, config_.d_model);
+    slice->down_layout = DownLayout::kPerNeuron;
+  }
+
+  // Neurons [begin, end) of the placement's order, copied to a device: gate rows, and up and down rows
+  // side by side.
+  void CopyFfn(int64_t layer, const FileFfn& file, const std::vector<float>& bias, int64_t begin,
+               int64_t end, Device& device, FfnSlice* slice) {
+    if (begin == end) return;
+    const auto& order = out_->neuron_orders[static_cast<size_t>(layer)];
+    const int64_t n = end - begin;
+    const int64_t gate_bytes = row_bytes(file.gate.dtype, config_.d_model);
+    const int64_t up_bytes = row_bytes(file.up.dtype, config_.d_model);
+    const int64_t stride = up_bytes + DownRowBytes(layer, file.down);
+    auto* gate = static_cast<std::byte*>(
+        device.Allocate(static_cast<uint64_t>(n * gate_bytes), "gate projections"));
+    auto* up_down = static_cast<std::byte*>(
+        device.Allocate(static_cast<uint64_t>(n * stride), "up and down projections"));
+    std::vector<float> slice_bias;
+    for (int64_t i = 0; i < n; ++i) {
+      const int32_t id = order[static_cast<size_t>(begin + i)];
+      device.Upload(gate + i * gate_bytes, file.gate.row(id), static_cast<uint64_t>(gate_bytes));
+      device.Upload(up_down + i * stride, file.up.row(id), static_cast<uint64_t>(up_bytes));
+      if (!bias.empty()) slice_bias.push_back(bias[static_cast<size_t>(id)]);
+    }
+    CopyDown(file.down, order, begin, end, up_down + up_bytes, stride, device);
+    slice->n_neurons = n;
+    slice->gate = dense_view(gate, file.gate.dtype, n, config_.d_model);
+    slice->up = {up_down, file.up.dtype, n, config_.d_model, stride};
+    slice->down = {up_down + up_bytes, file.down.dtype, n, config_.d_model, stride};
+    slice->neuron_ids = order.data() + begin;
+    if (!bias.empty()) slice->gate_bias = UploadVector(slice_bias, "gate biases", device);
+  }
+
+  // The transposed down of a whole layer is built once in host memory and its rows handed out.
+  void CopyDown(const TensorView& down, const std::vector<int32_t>& order, int64_t begin,
+                int64_t end, std::byte* out, int64_t stride, Device& device) {
+    const int64_t bytes = row_bytes(down.dtype, config_.d_model);
+    if (transposed_of_ != down.data) {
+      if (transposed_.size() == 0) {
+        transposed_ = AlignedBuffer(static_cast<uint64_t>(bytes * config_.d_ff), "loading");
+      }
+      Account(down, TransposeDown(down, order, transposed_.bytes(), bytes, options_.n_threads));
+      transposed_of_ = down.data;
+    }
+    for (int64_t i = begin; i < end; ++i) {
+      device.Upload(out + (i - begin) * stride, transposed_.bytes() + i * bytes,
+                    static_cast<uint64_t>(bytes));
+    }
+  }
+
+  int64_t DownRowBytes(int64_t layer, const TensorView& down) const {
+    if (config_.d_model % dtype_info(down.dtype).block_elems != 0) {
+      throw Error({.path = gguf_.path(),
+                   .what = fmt::format("{} cannot be stored per neuron",
+                                       LayerTensorName(names_.w_down, layer)),
+                   .expected = fmt::format("d_model a multiple of {} for {}",
+                                           dtype_info(down.dtype).block_elems,
+                                           dtype_name(down.dtype)),
+                   .found = std::to_string(config_.d_model),
+                   .hint = "use --sparse dense without a placement, or an F16 model"});
+    }
+    return row_bytes(down.dtype, config_.d_model);
+  }
+
+  // A packed file is in placement order already: a slice is a run of its rows.
+  void SlicePacked(int64_t layer, const FileFfn& file, const std::vector<float>& bias,
+                   int64_t begin, int64_t end, Device& device, FfnSlice* slice) {
+    if (begin == end) return;
+    slice->n_neurons = end - begin;
+    slice->gate = file.gate.slice_rows(begin, end);
+    slice->up = file.up.slice_rows(begin, end);
+    slice->down = file.down.slice_rows(begin, end);
+    slice->neuron_ids = out_->neuron_orders[static_cast<size_t>(layer)].data() + begin;
+    if (!bias.empty()) {
+      slice->gate_bias = UploadVector({bias.begin() + begin, bias.begin() + end}, "gate biases",
+                                      device);
+    }
+  }
+
+  void CheckPackedOrder(int64_t layer, const LayerPlacement& placement) const {
+    const std::string name = LayerTensorName(kPackedOrder, layer);
+    const TensorView view = gguf_.require_matrix(name, 1, config_.d_ff);
+    if (view.dtype != DType::kI32) FailType(gguf_, name, view.dtype, "I32", "pack the model again");
+    if (std::memcmp(view.data, placement.neuron_order.data(),
+                    placement.neuron_order.size() * sizeof(int32_t)) != 0) {
+      throw Error({.path = options_.placement->path,
+                   .what = fmt::format("layer {} has another neuron order than the packed model",
+                                       layer),
+                   .hint = "use the placement the model was packed with, or pack it again"});
+    }
+  }
+
+  void Account(const TensorView& down, const RequantReport& report) {
+    if (!report.requantised) return;
+    const auto weights = static_cast<double>(down.rows * down.cols);
+    out_->requant.requantised = true;
+    squared_error_ += weights * report.relative_rms_error * report.relative_rms_error;
+    squared_weights_ += weights;
+  }
+
+  const GgufReader& gguf_;
+  const TensorNames& names_;
+  const ModelConfig& config_;
+  const LoadOptions& options_;
+  Device& fast_;
+  Device* slow_;
+  bool packed_;
+  std::unique_ptr<LoadedWeights> out_;
+  AlignedBuffer transposed_;
+  const std::byte* transposed_of_ = nullptr;
+  double squared_error_ = 0;
+  double squared_weights_ = 0;
+};
+
+}  // namespace
+
+bool IsPacked(const GgufReader& gguf) { return gguf.find(kPackedSourceKey) != nullptr; }
+
+std::unique_ptr<LoadedWeights> LoadWeights(const GgufReader& gguf, const Family& family,
+                                           const ModelConfig& config, const LoadOptions& options,
+                                           Device& fast, Device* slow) {
+  CheckTensors(gguf, family, config);
+  return Loader(gguf, family, config, options, fast, slow).Load();
+}
+
+void CheckTensors(const GgufReader& gguf, const Family& family, const ModelConfig& config) {
+  const TensorNames& names = family.names;
+  const auto require = [&](const std::string& name, int64_t rows, int64_t cols) {
+    RequireWeights(gguf, name, rows, cols);
+  };
+  const bool packed = IsPacked(gguf);
+  const int64_t d = config.d_model;
+  require(std::string(names.token_embd), config.vocab_size, d);
+  require(std::string(names.output_norm), 1, d);
+  if (!config.tied_output) require(std::string(names.output), config.vocab_size, d);
+  for (int64_t l = 0; l < config.n_layers; ++l) {
+    require(LayerTensorName(names.attn_norm, l), 1, d);
+    require(LayerTensorName(names.wq, l), config.q_dim(), d);
+    require(LayerTensorName(names.wk, l), config.kv_dim(), d);
+    require(LayerTensorName(names.wv, l), config.kv_dim(), d);
+    require(LayerTensorName(names.wo, l), d, config.q_dim());
+    require(LayerTensorName(names.ffn_norm, l), 1, d);
+    require(LayerTensorName(names.w_gate, l), config.d_ff, d);
+    if (packed) {
+      require(LayerTensorName(kPackedUpDown, l), config.d_ff, 2 * d);
+    } else {
+      require(LayerTensorName(names.w_up, l), config.d_ff, d);
+      require(LayerTensorName(names.w_down, l), d, config.d_ff);
+    }
+  }
+}
+
+}  // namespace thermocline
