@@ -1,0 +1,103 @@
+#include "runtime/team.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <numeric>
+#include <stdexcept>
+#include <vector>
+
+namespace thermocline {
+namespace {
+
+TEST(Lane, SplitCoversEverythingOnceAndCutsAtUnits) {
+  for (const int64_t n : {0, 1, 7, 32, 100, 1000}) {
+    for (const int64_t unit : {1, 8, 32}) {
+      for (const int size : {1, 2, 3, 7}) {
+        int64_t next = 0;
+        for (int rank = 0; rank < size; ++rank) {
+          const auto [begin, end] = Lane{rank, size, nullptr}.Split(n, unit);
+          EXPECT_EQ(begin, next);
+          EXPECT_LE(begin, end);
+          EXPECT_TRUE(end == n || end % unit == 0);
+          next = end;
+        }
+        EXPECT_EQ(next, n);
+      }
+    }
+  }
+}
+
+TEST(ThreadTeam, BarriersOrderWritesBeforeReads) {
+  constexpr int kLanes = 4;
+  ThreadTeam team(kLanes);
+  Barrier* barrier = team.MakeBarrier(kLanes);
+  std::vector<int> cells(kLanes, 0);
+  std::vector<int64_t> sums(kLanes, 0);
+  team.Run([&](int thread) {
+    const Lane lane{thread, kLanes, barrier};
+    for (int round = 0; round < 500; ++round) {
+      cells[static_cast<size_t>(thread)] = round;
+      lane.Sync();
+      sums[static_cast<size_t>(thread)] += std::accumulate(cells.begin(), cells.end(), 0);
+      lane.Sync();
+    }
+  });
+  for (const int64_t sum : sums) EXPECT_EQ(sum, int64_t{kLanes} * 499 * 500 / 2);
+}
+
+TEST(ThreadTeam, SignalsHandValuesOver) {
+  ThreadTeam team(2);
+  Signal* there = team.MakeSignal();
+  Signal* back = team.MakeSignal();
+  int64_t value = 0;
+  team.Run([&](int thread) {
+    for (uint32_t round = 0; round < 1000; ++round) {
+      if (thread == 0) {
+        value += 1;
+        there->Advance();
+        back->AwaitChange(round);
+      } else {
+        there->AwaitChange(round);
+        value *= 2;
+        back->Advance();
+      }
+      if (thread == 0) value %= 1009;
+    }
+  });
+  int64_t expected = 0;
+  for (int round = 0; round < 1000; ++round) expected = (expected + 1) * 2 % 1009;
+  EXPECT_EQ(value, expected);
+}
+
+TEST(ThreadTeam, AnErrorInOneLaneReachesTheCallerAndFreesTheOthers) {
+  constexpr int kLanes = 3;
+  ThreadTeam team(kLanes);
+  Barrier* barrier = team.MakeBarrier(kLanes);
+  Signal* never = team.MakeSignal();
+  for (int failing = 0; failing < kLanes; ++failing) {
+    EXPECT_THAT(
+        [&] {
+          team.Run([&](int thread) {
+            const Lane lane{thread, kLanes, barrier};
+            lane.Sync();
+            if (thread == failing) throw std::runtime_error("lane failed");
+            if (thread == (failing + 1) % kLanes) never->AwaitChange(never->value());
+            lane.Sync();
+          });
+        },
+        testing::ThrowsMessage<std::runtime_error>("lane failed"));
+    int sum = 0;  // the team works again afterwards
+    team.Run([&](int thread) {
+      const Lane lane{thread, kLanes, barrier};
+      for (int turn = 0; turn < kLanes; ++turn) {
+        if (turn == thread) sum += thread;
+        lane.Sync();
+      }
+    });
+    EXPECT_EQ(sum, 3);
+  }
+}
+
+}  // namespace
+}  // namespace thermocline
