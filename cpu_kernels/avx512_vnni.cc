@@ -22,9 +22,9 @@ constexpr int64_t kPairCols = 2 * kQuantBlock;
 constexpr int64_t kPairBytes = 3 * 64;
 int64_t pairs_of(int64_t n) { return (n + kPairCols - 1) / kPairCols; }
 
-// Where in its row a pair lies: Q4_0 loads 64 bytes for a pair's 36, which only the row's last pair
-// must not do.
-enum class Edge { kInside, kLastPair, kLastBlock };
+// Where in its row a pair lies. Q4_0 loads 64 bytes for a pair's 36, which it may not do where less
+// than four blocks of 18 bytes are left.
+enum class Edge { kInside, kNearEnd, kLastBlock };
 
 struct Pair {
   __m512i weights;  // 64 unsigned bytes
@@ -75,7 +75,7 @@ struct Q4Format {
     if constexpr (kEdge == Edge::kInside) {
       bytes = _mm512_loadu_si512(p);
     } else {
-      constexpr int kLeft = kEdge == Edge::kLastPair ? 36 : 18;
+      constexpr int kLeft = kEdge == Edge::kNearEnd ? 36 : 18;
       bytes = _mm512_maskz_loadu_epi8((uint64_t{1} << kLeft) - 1, p);
     }
     const __m512i spread = _mm512_sllv_epi16(_mm512_permutexvar_epi16(nibbles_at, bytes), shift);
@@ -97,8 +97,8 @@ class PairDot {
         scales_(starts_ + pairs_of(args.n_cols) * 64),
         n_blocks_(args.n_cols / kQuantBlock) {}
 
-  // The row's last pair is always the tail's.
-  int64_t full_steps() const { return (n_blocks_ - 1) / (2 * kStepPairs); }
+  // Every pair of a step has at least four blocks from its own first on.
+  int64_t full_steps() const { return n_blocks_ < 2 ? 0 : (n_blocks_ - 2) / (2 * kStepPairs); }
 
   template <int kRows>
   void step(const std::byte* const* rows, int64_t t, Reg (*sums)[2]) const {
@@ -110,12 +110,9 @@ class PairDot {
   template <int kRows>
   void tail(const std::byte* const* rows, Reg (*sums)[2]) const {
     int64_t p = full_steps() * kStepPairs;
-    for (; 2 * p + 2 < n_blocks_; ++p) pair<Edge::kInside, kRows>(rows, p, 0, sums);
-    if (2 * p + 2 == n_blocks_) {
-      pair<Edge::kLastPair, kRows>(rows, p, 1, sums);
-    } else if (2 * p + 1 == n_blocks_) {
-      pair<Edge::kLastBlock, kRows>(rows, p, 1, sums);
-    }
+    for (; 2 * p + 4 <= n_blocks_; ++p) pair<Edge::kInside, kRows>(rows, p, 0, sums);
+    for (; 2 * p + 2 <= n_blocks_; ++p) pair<Edge::kNearEnd, kRows>(rows, p, 1, sums);
+    if (2 * p + 1 == n_blocks_) pair<Edge::kLastBlock, kRows>(rows, p, 1, sums);
   }
 
   static float total(Reg sum0, Reg sum1) {

@@ -1,0 +1,128 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <tuple>
+
+#include "tests/cpu_kernels/kernel_reference.h"
+
+namespace thermocline::testing {
+namespace {
+
+using Param = std::tuple<const KernelTable*, DType>;
+
+class AccumulateTest : public ::testing::TestWithParam<Param> {
+ protected:
+  const KernelTable& kernels() const { return *std::get<0>(GetParam()); }
+  DType dtype() const { return std::get<1>(GetParam()); }
+
+  void run(const Matrix& w, const std::vector<float>& h, const std::vector<int32_t>* rows,
+           int64_t col_begin, int64_t col_end, std::vector<float>* y) const {
+    kernels().accumulate_rows(dtype(), w.data(), w.stride(), h.data(),
+                              rows != nullptr ? rows->data() : nullptr,
+                              static_cast<int64_t>(h.size()), col_begin, col_end, y->data());
+  }
+
+  // One rounding of h * d per product, one per addition of the chain.
+  void expect_close(const Matrix& w, const std::vector<float>& h, const std::vector<int32_t>& rows,
+                    const std::vector<float>& before, const std::vector<float>& after) const {
+    for (size_t c = 0; c < after.size(); ++c) {
+      double reference = before[c];
+      double magnitudes = std::fabs(before[c]);
+      for (size_t i = 0; i < rows.size(); ++i) {
+        const double product = h[i] * w.decoded(rows[i])[c];
+        reference += product;
+        magnitudes += std::fabs(product);
+      }
+      const auto n = static_cast<int64_t>(rows.size());
+      const double allowed = allowed_error({.fixed = 4, .per_term = 1}, n, magnitudes, reference);
+      ASSERT_NEAR(after[c], reference, allowed) << "column " << c;
+    }
+  }
+};
+
+TEST_P(AccumulateTest, MatchesDoubleForEveryWidthAndList) {
+  std::mt19937 rng(1);
+  for (const int64_t n_cols : column_counts(dtype())) {
+    constexpr int64_t kRows = 27;
+    const Matrix w(dtype(), kRows, n_cols, n_cols % 2, &rng);
+    for (const std::vector<int32_t>& rows : row_lists(kRows, &rng)) {
+      const std::vector<float> h = random_floats(&rng, static_cast<int64_t>(rows.size()));
+      const std::vector<float> before = random_floats(&rng, n_cols);
+      std::vector<float> y = before;
+      run(w, h, &rows, 0, n_cols, &y);
+      expect_close(w, h, rows, before, y);
+      if (rows.size() != kRows) continue;
+      std::vector<float> without_list = before;
+      run(w, h, nullptr, 0, n_cols, &without_list);
+      EXPECT_EQ(without_list, y);
+    }
+  }
+}
+
+TEST_P(AccumulateTest, TouchesOnlyItsColumnsAndSplitsChangeNoBit) {
+  std::mt19937 rng(2);
+  const int64_t unit = is_quantised(dtype()) ? 32 : 1;
+  const int64_t n_cols = 15 * 32 * unit / (unit == 1 ? 3 : 32);
+  const Matrix w(dtype(), 21, n_cols, 5, &rng);
+  const std::vector<float> h = random_floats(&rng, 21);
+  const std::vector<float> before = random_floats(&rng, n_cols);
+  std::vector<float> whole = before;
+  run(w, h, nullptr, 0, n_cols, &whole);
+  for (const int64_t cut : {1, 2, 3, 7, 8, 12}) {
+    std::vector<float> parts = before;
+    run(w, h, nullptr, 0, cut * unit, &parts);
+    for (int64_t c = cut * unit; c < n_cols; ++c) {
+      ASSERT_EQ(parts[static_cast<size_t>(c)], before[static_cast<size_t>(c)]);
+    }
+    run(w, h, nullptr, cut * unit, (cut + 1) * unit, &parts);
+    run(w, h, nullptr, (cut + 1) * unit, n_cols, &parts);
+    EXPECT_EQ(parts, whole) << "cut at " << cut * unit;
+  }
+}
+
+TEST_P(AccumulateTest, ZerosChangeNoBit) {
+  std::mt19937 rng(3);
+  constexpr int64_t kRows = 40;
+  const Matrix w(dtype(), kRows, 352, 0, &rng);
+  std::vector<float> h = random_floats(&rng, kRows);
+  std::vector<int32_t> active;
+  std::vector<float> active_h;
+  for (int32_t i = 0; i < kRows; ++i) {
+    if (i % 3 != 0) h[static_cast<size_t>(i)] = 0.0F;
+    if (i % 3 == 0) active.push_back(i), active_h.push_back(h[static_cast<size_t>(i)]);
+  }
+  std::vector<float> with_zeros(352, 0.0F);
+  std::vector<float> without(352, 0.0F);
+  run(w, h, nullptr, 0, 352, &with_zeros);
+  run(w, active_h, &active, 0, 352, &without);
+  EXPECT_EQ(with_zeros, without);
+}
+
+TEST_P(AccumulateTest, SplittingTheListChangesNoBit) {
+  std::mt19937 rng(4);
+  const Matrix w(dtype(), 19, 96, 0, &rng);
+  const std::vector<float> h = random_floats(&rng, 19);
+  std::vector<float> whole(96, 0.5F);
+  run(w, h, nullptr, 0, 96, &whole);
+  std::vector<float> parts(96, 0.5F);
+  for (int32_t i = 0; i < 19; ++i) {
+    const std::vector<int32_t> rows = {i};
+    run(w, {h[static_cast<size_t>(i)]}, &rows, 0, 96, &parts);
+  }
+  EXPECT_EQ(parts, whole);
+}
+
+std::string param_name(const ::testing::TestParamInfo<Param>& info) {
+  return table_name(*std::get<0>(info.param)) + "_" +
+         std::string(dtype_name(std::get<1>(info.param)));
+}
+
+INSTANTIATE_TEST_SUITE_P(Tables, AccumulateTest,
+                         ::testing::Combine(::testing::ValuesIn(available_cpu_kernels().begin(),
+                                                                available_cpu_kernels().end()),
+                                            ::testing::ValuesIn(kDTypes)),
+                         param_name);
+
+}  // namespace
+}  // namespace thermocline::testing

@@ -1,0 +1,79 @@
+// THERMOCLINE_FORCE_ISA is read once per process, so every case runs in its own.
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+#include "cpu_kernels/kernels.h"
+#include "runtime/core/error.h"
+
+namespace thermocline {
+namespace {
+
+[[noreturn]] void choose_and_exit(const char* forced) {
+  if (forced == nullptr) {
+    unsetenv("THERMOCLINE_FORCE_ISA");
+  } else {
+    setenv("THERMOCLINE_FORCE_ISA", forced, 1);
+  }
+  try {
+    const KernelTable& kernels = cpu_kernels();
+    std::fprintf(stderr, "chosen: %s", std::string(kernels.features).c_str());
+    std::exit(0);
+  } catch (const Error& error) {
+    std::fprintf(stderr, "error: %s", error.what());
+    std::exit(1);
+  }
+}
+
+class DispatchTest : public ::testing::Test {
+ protected:
+  void SetUp() override { GTEST_FLAG_SET(death_test_style, "threadsafe"); }
+  static bool has(std::string_view isa) {
+    for (const KernelTable* table : available_cpu_kernels()) {
+      if (table->isa == isa) return true;
+    }
+    return false;
+  }
+};
+
+TEST_F(DispatchTest, EveryTableIsComplete) {
+  ASSERT_FALSE(available_cpu_kernels().empty());
+  EXPECT_EQ(available_cpu_kernels().front()->isa, "scalar");
+  for (const KernelTable* table : available_cpu_kernels()) {
+    EXPECT_TRUE(table->vector_form && table->prepared_bytes && table->prepare && table->matvec);
+    EXPECT_TRUE(table->accumulate_rows && table->dequantize_f32 && table->dequantize_bf16);
+    EXPECT_TRUE(table->f32_to_f16 && table->f32_to_bf16 && table->rms_norm && table->rope);
+    EXPECT_TRUE(table->softmax && table->attend && table->activate && table->multiply);
+    EXPECT_TRUE(table->add && table->compact_nonzero);
+    EXPECT_EQ(table->features.substr(0, table->isa.size()), table->isa);
+  }
+}
+
+TEST_F(DispatchTest, TakesTheBestUnlessForced) {
+  const std::string best(available_cpu_kernels().back()->features);
+  EXPECT_EXIT(choose_and_exit(nullptr), ::testing::ExitedWithCode(0), "chosen: " + best + "$");
+  EXPECT_EXIT(choose_and_exit(""), ::testing::ExitedWithCode(0), "chosen: " + best + "$");
+}
+
+TEST_F(DispatchTest, ForcedNameIsObeyedOrRefused) {
+  for (const char* name : {"scalar", "avx2", "avx512"}) {
+    if (has(name)) {
+      EXPECT_EXIT(choose_and_exit(name), ::testing::ExitedWithCode(0),
+                  std::string("chosen: ") + name);
+    } else {
+      EXPECT_EXIT(choose_and_exit(name), ::testing::ExitedWithCode(1),
+                  std::string("error: .*lacks.*one of scalar.*") + name);
+    }
+  }
+}
+
+TEST_F(DispatchTest, UnknownNameIsAnErrorThatListsWhatIsThere) {
+  EXPECT_EXIT(choose_and_exit("sse9"), ::testing::ExitedWithCode(1),
+              "error: THERMOCLINE_FORCE_ISA names an unknown.*one of scalar.*sse9");
+  EXPECT_EXIT(choose_and_exit("AVX2"), ::testing::ExitedWithCode(1), "error: .*unknown");
+}
+
+}  // namespace
+}  // namespace thermocline

@@ -1,0 +1,172 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <tuple>
+
+#include "tests/cpu_kernels/kernel_reference.h"
+
+namespace thermocline::testing {
+namespace {
+
+constexpr float kSentinel = -12345.5F;
+
+using Param = std::tuple<const KernelTable*, DType>;
+
+class MatvecTest : public ::testing::TestWithParam<Param> {
+ protected:
+  const KernelTable& kernels() const { return *std::get<0>(GetParam()); }
+  DType dtype() const { return std::get<1>(GetParam()); }
+  VectorForm form() const { return kernels().vector_form(dtype()); }
+
+  // Runs [begin, end) into a fresh output of `size` sentinels with one more on either side.
+  std::vector<float> run(const Matrix& w, const Prepared& x, const std::vector<int32_t>* rows,
+                         int64_t begin, int64_t end, int64_t size) const {
+    std::vector<float> out(static_cast<size_t>(size) + 2, kSentinel);
+    kernels().matvec(dtype(), w.data(), w.stride(), w.n_cols(), x.data(),
+                     rows != nullptr ? rows->data() : nullptr, begin, end, out.data() + 1);
+    for (int64_t i = -1; i <= size; ++i) {
+      if (i >= begin && i < end) continue;
+      EXPECT_EQ(out[static_cast<size_t>(i + 1)], kSentinel) << i;
+    }
+    return {out.begin() + 1, out.end() - 1};
+  }
+
+  void expect_close(const Matrix& w, int64_t row, const std::vector<double>& x, float got) const {
+    double reference = 0;
+    double magnitudes = 0;
+    for (int64_t c = 0; c < w.n_cols(); ++c) {
+      const double product = w.decoded(row)[static_cast<size_t>(c)] * x[static_cast<size_t>(c)];
+      reference += product;
+      magnitudes += std::fabs(product);
+    }
+    const Tolerance tolerance = dot_tolerance(dtype(), form());
+    ASSERT_NEAR(got, reference, allowed_error(tolerance, w.n_cols(), magnitudes, reference))
+        << "row " << row << ", " << w.n_cols() << " columns";
+  }
+};
+
+bool same_bits(float a, float b) { return std::memcmp(&a, &b, sizeof(a)) == 0; }
+
+TEST_P(MatvecTest, MatchesDoubleForEveryWidthAndStride) {
+  std::mt19937 rng(1);
+  for (const int64_t n_cols : column_counts(dtype())) {
+    for (const int64_t padding : {0, 1, 70}) {
+      const Matrix w(dtype(), 9, n_cols, padding, &rng);
+      const std::vector<float> x = random_floats(&rng, n_cols);
+      const Prepared prepared(kernels(), form(), x);
+      const std::vector<double> effective = effective_activations(form(), x);
+      const std::vector<float> out = run(w, prepared, nullptr, 0, 9, 9);
+      for (int64_t r = 0; r < 9; ++r) expect_close(w, r, effective, out[static_cast<size_t>(r)]);
+    }
+  }
+}
+
+TEST_P(MatvecTest, BitsDoNotDependOnTheRange) {
+  std::mt19937 rng(2);
+  for (const int64_t n_cols : {int64_t{32}, int64_t{96}, int64_t{992}}) {
+    constexpr int64_t kRows = 29;
+    const Matrix w(dtype(), kRows, n_cols, 3, &rng);
+    const Prepared x(kernels(), form(), random_floats(&rng, n_cols));
+    const std::vector<float> whole = run(w, x, nullptr, 0, kRows, kRows);
+    for (const auto& [begin, end] :
+         {std::pair{0, 1}, {0, 5}, {1, 8}, {3, 3}, {7, 29}, {10, 13}, {28, 29}}) {
+      const std::vector<float> part = run(w, x, nullptr, begin, end, kRows);
+      for (int i = begin; i < end; ++i) {
+        EXPECT_TRUE(same_bits(part[static_cast<size_t>(i)], whole[static_cast<size_t>(i)]));
+      }
+    }
+  }
+}
+
+TEST_P(MatvecTest, GathersTheRowsOfAList) {
+  std::mt19937 rng(3);
+  constexpr int64_t kRows = 61;
+  const Matrix w(dtype(), kRows, 288, 0, &rng);
+  const Prepared x(kernels(), form(), random_floats(&rng, 288));
+  const std::vector<float> whole = run(w, x, nullptr, 0, kRows, kRows);
+  for (const std::vector<int32_t>& rows : row_lists(kRows, &rng)) {
+    const auto n = static_cast<int64_t>(rows.size());
+    for (const int64_t begin : {int64_t{0}, n / 3}) {
+      const std::vector<float> out = run(w, x, &rows, begin, n, n);
+      for (int64_t i = begin; i < n; ++i) {
+        const auto row = static_cast<size_t>(rows[static_cast<size_t>(i)]);
+        EXPECT_TRUE(same_bits(out[static_cast<size_t>(i)], whole[row])) << "row " << row;
+      }
+    }
+  }
+}
+
+TEST_P(MatvecTest, ZerosGiveZero) {
+  std::mt19937 rng(4);
+  const Matrix w(dtype(), 6, 224, 0, &rng);
+  const Prepared x(kernels(), form(), std::vector<float>(224, 0.0F));
+  EXPECT_THAT(run(w, x, nullptr, 0, 6, 6), ::testing::Each(0.0F));
+}
+
+TEST_P(MatvecTest, ExtremeActivationsStayExact) {
+  std::mt19937 rng(5);
+  const Matrix w(dtype(), 6, 160, 0, &rng);
+  std::vector<float> x(160);
+  for (size_t i = 0; i < x.size(); ++i) {
+    x[i] = (i % 2 == 0 ? 1.0F : -1.0F) * (i < 64 ? 1e30F : i < 96 ? 0.0F : 1e-20F);
+  }
+  const Prepared prepared(kernels(), form(), x);
+  const std::vector<double> effective = effective_activations(form(), x);
+  const std::vector<float> out = run(w, prepared, nullptr, 0, 6, 6);
+  for (int64_t r = 0; r < 6; ++r) expect_close(w, r, effective, out[static_cast<size_t>(r)]);
+}
+
+TEST_P(MatvecTest, GarbageStaysVisible) {
+  std::mt19937 rng(6);
+  const Matrix w(dtype(), 5, 96, 0, &rng);
+  for (const float garbage : {NAN, INFINITY, -INFINITY}) {
+    std::vector<float> x = random_floats(&rng, 96);
+    x[70] = garbage;
+    const Prepared prepared(kernels(), form(), x);
+    for (const float y : run(w, prepared, nullptr, 0, 5, 5)) EXPECT_FALSE(std::isfinite(y));
+  }
+}
+
+class QuantisedMatvecTest : public MatvecTest {};
+
+// The largest integer sums that VNNI and the 16-bit pairs of AVX2 can meet.
+TEST_P(QuantisedMatvecTest, LargestWeightsTimesLargestActivations) {
+  const int64_t block_bytes = dtype_info(dtype()).block_bytes;
+  for (const int fill : {0x00, 0x80, 0x7f, 0xff, 0x88}) {
+    GuardedBytes row(static_cast<size_t>(block_bytes * 3));
+    std::memset(row.data(), fill, static_cast<size_t>(block_bytes * 3));
+    const uint16_t one = 0x3c00;
+    for (int b = 0; b < 3; ++b) std::memcpy(row.data() + b * block_bytes, &one, 2);
+    const std::vector<double> weights = decode_row(dtype(), row.data(), 96);
+    for (const float sign : {1.0F, -1.0F}) {
+      const Prepared x(kernels(), form(), std::vector<float>(96, sign * 127.0F));
+      double reference = 0;
+      for (const double weight : weights) reference += weight * sign * 127.0;
+      float out = 0;
+      kernels().matvec(dtype(), row.data(), 0, 96, x.data(), nullptr, 0, 1, &out);
+      EXPECT_EQ(out, reference) << fill;
+    }
+  }
+}
+
+std::string param_name(const ::testing::TestParamInfo<Param>& info) {
+  return table_name(*std::get<0>(info.param)) + "_" +
+         std::string(dtype_name(std::get<1>(info.param)));
+}
+
+INSTANTIATE_TEST_SUITE_P(Tables, MatvecTest,
+                         ::testing::Combine(::testing::ValuesIn(available_cpu_kernels().begin(),
+                                                                available_cpu_kernels().end()),
+                                            ::testing::ValuesIn(kDTypes)),
+                         param_name);
+
+INSTANTIATE_TEST_SUITE_P(Tables, QuantisedMatvecTest,
+                         ::testing::Combine(::testing::ValuesIn(available_cpu_kernels().begin(),
+                                                                available_cpu_kernels().end()),
+                                            ::testing::Values(DType::kQ8_0, DType::kQ4_0)),
+                         param_name);
+
+}  // namespace
+}  // namespace thermocline::testing

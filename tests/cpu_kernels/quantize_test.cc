@@ -1,0 +1,139 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "runtime/core/half.h"
+#include "tests/cpu_kernels/kernel_reference.h"
+
+namespace thermocline::testing {
+namespace {
+
+using Bytes = std::vector<int>;
+
+Bytes quantized(DType dtype, const std::vector<float>& x) {
+  const auto n = static_cast<int64_t>(x.size());
+  std::vector<std::byte> out(static_cast<size_t>(row_bytes(dtype, n)) + 1, std::byte{0xa5});
+  quantize_row(dtype, x.data(), n, out.data());
+  EXPECT_EQ(out.back(), std::byte{0xa5});
+  Bytes bytes;
+  for (size_t i = 0; i + 1 < out.size(); ++i) bytes.push_back(std::to_integer<int>(out[i]));
+  return bytes;
+}
+
+// The largest magnitude is 127/64, so d = 1/64 = f16 0x2400 and x = q / 64.
+TEST(QuantizeTest, Q8_0GoldenBytes) {
+  std::vector<float> x(32, 0.0F);
+  x[0] = 127.0F / 64;
+  x[1] = -127.0F / 64;
+  x[2] = 1.0F / 64;
+  x[3] = -1.0F / 64;
+  x[4] = 2.5F / 64;  // halves go away from zero
+  x[5] = -2.5F / 64;
+  x[6] = 2.4F / 64;
+  x[31] = 100.0F / 64;
+  Bytes expected(34, 0);
+  expected[1] = 0x24;
+  const int head[] = {127, 256 - 127, 1, 256 - 1, 3, 256 - 3, 2};
+  std::copy(std::begin(head), std::end(head), expected.begin() + 2);
+  expected[33] = 100;
+  EXPECT_EQ(quantized(DType::kQ8_0, x), expected);
+}
+
+// The value of largest magnitude is -8, so d = 1 = f16 0x3c00 and a nibble is trunc(x + 8.5).
+TEST(QuantizeTest, Q4_0GoldenBytes) {
+  std::vector<float> x(32, 0.0F);
+  x[0] = -8.0F;   // 0
+  x[16] = 7.0F;   // 15
+  x[1] = 7.6F;    // 15, not 16
+  x[17] = 0.5F;   // 9
+  x[2] = 0.49F;   // 8
+  x[18] = -0.5F;  // 8
+  x[3] = -0.51F;  // 7
+  x[19] = -7.5F;  // 1
+  Bytes expected(18, 0x88);
+  expected[0] = 0x00;
+  expected[1] = 0x3c;
+  expected[2] = 0xf0;
+  expected[3] = 0x9f;
+  expected[4] = 0x88;
+  expected[5] = 0x17;
+  EXPECT_EQ(quantized(DType::kQ4_0, x), expected);
+}
+
+TEST(QuantizeTest, Q4_0ScaleTakesTheSignOfTheLargestValue) {
+  std::vector<float> x(32, 0.0F);
+  x[0] = 8.0F;  // d = -1: 8 is -1 * (0 - 8)
+  const Bytes bytes = quantized(DType::kQ4_0, x);
+  EXPECT_EQ(bytes[1], 0xbc);
+  EXPECT_EQ(bytes[2], 0x80);
+}
+
+TEST(QuantizeTest, ZerosAndGarbage) {
+  for (const DType dtype : {DType::kQ8_0, DType::kQ4_0}) {
+    const Bytes zeros = quantized(dtype, std::vector<float>(64, 0.0F));
+    EXPECT_EQ(zeros[0] | (zeros[1] & 0x7f), 0);
+    for (const float garbage : {NAN, INFINITY, -INFINITY}) {
+      std::vector<float> x(32, 1.0F);
+      x[5] = garbage;
+      const Bytes bytes = quantized(dtype, x);
+      EXPECT_TRUE(std::isnan(decode_half(static_cast<uint16_t>(bytes[0] | bytes[1] << 8))));
+    }
+    quantized(dtype, std::vector<float>(32, 1e-45F));  // must not overflow on the way
+    quantized(dtype, std::vector<float>(32, 3e38F));
+  }
+}
+
+// A second writing of ggml's reference, in double where it makes no difference.
+Bytes reference_block(DType dtype, const float* x) {
+  const bool is_q8 = dtype == DType::kQ8_0;
+  float largest = 0;
+  for (int i = 0; i < 32; ++i) {
+    if (std::fabs(x[i]) > std::fabs(largest)) largest = x[i];
+  }
+  const float d = is_q8 ? std::fabs(largest) / 127.0F : largest / -8.0F;
+  const float inverse = d != 0 ? 1.0F / d : 0.0F;
+  const uint16_t half = f32_to_f16(d);
+  Bytes out = {half & 255, half >> 8};
+  if (is_q8) {
+    for (int i = 0; i < 32; ++i) out.push_back(static_cast<int>(std::lround(x[i] * inverse)) & 255);
+    return out;
+  }
+  const auto nibble = [&](int i) {
+    return std::min(15, static_cast<int>(std::floor(x[i] * inverse + 8.5F)));
+  };
+  for (int i = 0; i < 16; ++i) out.push_back(nibble(i) | nibble(i + 16) << 4);
+  return out;
+}
+
+TEST(QuantizeTest, MatchesASecondImplementation) {
+  std::mt19937 rng(8);
+  for (const DType dtype : {DType::kQ8_0, DType::kQ4_0}) {
+    for (int trial = 0; trial < 3000; ++trial) {
+      const std::vector<float> x = random_floats(&rng, 64, trial % 2 == 0 ? 1.0F : 1e-3F);
+      Bytes expected = reference_block(dtype, x.data());
+      const Bytes second = reference_block(dtype, x.data() + 32);
+      expected.insert(expected.end(), second.begin(), second.end());
+      ASSERT_EQ(quantized(dtype, x), expected);
+    }
+  }
+}
+
+TEST(QuantizeTest, FloatTypesRoundOnce) {
+  std::mt19937 rng(9);
+  const std::vector<float> x = random_floats(&rng, 37);
+  const Bytes f16 = quantized(DType::kF16, x);
+  const Bytes bf16 = quantized(DType::kBF16, x);
+  const Bytes f32 = quantized(DType::kF32, x);
+  for (size_t i = 0; i < x.size(); ++i) {
+    EXPECT_EQ(f16[2 * i] | f16[2 * i + 1] << 8, f32_to_f16(x[i]));
+    EXPECT_EQ(bf16[2 * i] | bf16[2 * i + 1] << 8, f32_to_bf16(x[i]));
+    uint32_t bits = 0;
+    std::memcpy(&bits, &x[i], 4);
+    EXPECT_EQ(static_cast<uint32_t>(f32[4 * i + 3]), bits >> 24);
+  }
+}
+
+}  // namespace
+}  // namespace thermocline::testing
