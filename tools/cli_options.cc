@@ -1,0 +1,136 @@
+#include "tools/cli_options.h"
+
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+
+#include "runtime/core/error.h"
+#include "runtime/core/size_text.h"
+
+namespace thermocline {
+namespace {
+
+constexpr const char* kExitCodes =
+    "Exit codes: 0 done, 1 failed (one line on stderr says why), 2 wrong usage, 130 interrupted.";
+constexpr int64_t kMaxTokensFlag = int64_t{1} << 26;
+
+}  // namespace
+
+CLI::App* AddVerb(CLI::App& app, const std::string& name, const std::string& summary,
+                  const std::string& details) {
+  CLI::App* verb = app.add_subcommand(name, summary);
+  verb->footer("\n" + details + "\n\n" + kExitCodes);
+  verb->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  return verb;
+}
+
+CLI::Option* AddSizeOption(CLI::App& verb, const std::string& flags, uint64_t* n_bytes,
+                           const std::string& help) {
+  const auto parse = [n_bytes](const CLI::results_t& values) {
+    const auto size = parse_size(values.back());
+    if (size) *n_bytes = *size;
+    return size.has_value();
+  };
+  const auto check = [](const std::string& text) {
+    return parse_size(text)
+               ? std::string()
+               : fmt::format("'{}' is not a size; write 8G, 512M or 1.5G", printable(text));
+  };
+  return verb.add_option(flags, parse, help)->type_name("SIZE")->check(CLI::Validator(check, ""));
+}
+
+void AddModelOptions(CLI::App& verb, EngineOptions* options) {
+  verb.add_option("-m,--model", options->model_path, "GGUF model; of a split one, any of its files")
+      ->required()
+      ->type_name("FILE");
+  verb.add_option("--placement", options->placement_path,
+                  "Placement file: which neurons lie in which tier (made by `profile` or `place`); "
+                  "without it all lie in one")
+      ->type_name("FILE");
+}
+
+CLI::Option* AddThreadsOption(CLI::App& verb, int* n_threads) {
+  return verb
+      .add_option("-t,--threads", *n_threads, "Threads; 0 (the default): one per physical core")
+      ->type_name("N")
+      ->check(CLI::Range(0, 1024));
+}
+
+void AddEngineOptions(CLI::App& verb, EngineOptions* options) {
+  verb.add_option(
+          "--sparse", options->sparse,
+          "Which neurons are computed: dense (all), exact (skips those whose gate is 0; the same "
+          "text as dense), auto (the default: exact where the model's activation has true "
+          "zeros, else dense)")
+      ->type_name("MODE")
+      ->check(CLI::IsMember({"auto", "dense", "exact"}));
+  AddThreadsOption(verb, &options->n_threads);
+  verb.add_option("-c,--context,--ctx-size", options->context_tokens,
+                  fmt::format("Context in tokens, prompt and reply together; 0 (the default): the "
+                              "model's own, at most {}",
+                              kDefaultContext))
+      ->type_name("N")
+      ->check(CLI::Range(int64_t{0}, kMaxTokensFlag));
+  verb.add_option("-b,--batch,--batch-size", options->batch_tokens,
+                  fmt::format("Prompt tokens per step (default {})", options->batch_tokens))
+      ->type_name("N")
+      ->check(CLI::Range(int64_t{1}, kMaxTokensFlag));
+  const auto want_gpu = [options](const int64_t& n_layers) {
+    if (n_layers > 0) options->fast_tier = FastTier::kGpu;
+  };
+  verb.add_option_function<int64_t>("--gpu-layers,--n-gpu-layers", want_gpu,
+                                    "Also written -ngl. N > 0 asks for a GPU, and is an error "
+                                    "where none can be used; how many "
+                                    "neurons it holds is the placement's business")
+      ->type_name("N")
+      ->check(CLI::Range(int64_t{-1}, kMaxTokensFlag));
+  const auto choose_tier = [options](const std::string& name) {
+    if (name == "gpu") options->fast_tier = FastTier::kGpu;
+    if (name == "cpu") options->fast_tier = FastTier::kCpu;
+  };
+  verb.add_option_function<std::string>(
+          "--fast-tier", choose_tier,
+          "What the fast tier is: gpu (an error where none can be used), cpu (a second CPU device "
+          "stands in for it), auto (the default: gpu where there is one)")
+      ->type_name("auto|cpu|gpu")
+      ->check(CLI::IsMember({"auto", "cpu", "gpu"}));
+}
+
+std::vector<std::string> NormaliseArguments(int argc, char** argv) {
+  std::vector<std::string> arguments;
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    arguments.push_back(argument == "-ngl" ? "--gpu-layers" : argument);
+  }
+  return arguments;
+}
+
+std::string ReadTextFile(const std::string& path) {
+  const bool from_stdin = path == "-";
+  std::ifstream file;
+  errno = 0;
+  if (!from_stdin) file.open(path, std::ios::binary);
+  std::istream& in = from_stdin ? std::cin : file;
+  std::string text;
+  if (in) text.assign(std::istreambuf_iterator<char>(in), {});
+  // A directory opens, and fails when it is read.
+  if (!in || errno == EISDIR) {
+    throw Error({.path = from_stdin ? "standard input" : path,
+                 .what = std::string("cannot read: ") + std::strerror(errno != 0 ? errno : EIO)});
+  }
+  return text;
+}
+
+void WriteOutput(std::string_view text) {
+  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
+  if (written && std::fflush(stdout) == 0) return;
+  throw Error(
+      {.path = "standard output", .what = std::string("cannot write: ") + std::strerror(errno)});
+}
+
+}  // namespace thermocline

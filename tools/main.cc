@@ -1,0 +1,106 @@
+// The program: verbs, signals, and from exceptions to exit codes.
+#include <fmt/format.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <new>
+
+#include "runtime/core/error.h"
+#include "runtime/core/interrupt.h"
+#include "tools/cli_options.h"
+#include "tools/progress_bar.h"
+#include "tools/verbs.h"
+
+namespace thermocline {
+namespace {
+
+constexpr int kFailed = 1;
+constexpr int kUsage = 2;
+constexpr int kInterrupted = 130;
+
+// The first Ctrl-C asks the work to stop, which it does at the next safe place and cleans up. A
+// second one, when that takes too long, leaves at once. A request to terminate is treated as the
+// first, so that temporary files go away then, too.
+extern "C" void OnSignal(int signal_number) {
+  if (request_interrupt() > 1 && signal_number == SIGINT) ::_exit(kInterrupted);
+}
+
+void InstallSignalHandlers() {
+  struct sigaction action {};
+  action.sa_handler = OnSignal;  // without SA_RESTART: a read that waits for the user must end
+  for (const int signal_number : {SIGINT, SIGTERM, SIGHUP}) {
+    ::sigaction(signal_number, &action, nullptr);
+  }
+}
+
+void PrintError(std::string message) {
+  ClearStderrProgress();
+  std::replace(message.begin(), message.end(), '\n', ' ');
+  fmt::print(stderr, "thermocline: {}\n", message);
+}
+
+// The verb that was named, for "see ... --help".
+std::string HelpCommand(const CLI::App& app) {
+  const auto verbs = app.get_subcommands();
+  return "`thermocline " + (verbs.empty() ? "" : verbs.front()->get_name() + " ") + "--help`";
+}
+
+int ReportParseOutcome(const CLI::App& app, const CLI::ParseError& outcome) {
+  if (outcome.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
+    return app.exit(outcome);  // --help, --version
+  }
+  PrintError(fmt::format("{}; see {}", outcome.what(), HelpCommand(app)));
+  return kUsage;
+}
+
+// In the order in which --help lists them.
+void AddVerbs(CLI::App& /*app*/) {}
+
+int Run(CLI::App& app, int argc, char** argv) {
+  try {
+    std::vector<std::string> arguments = NormaliseArguments(argc, argv);
+    std::reverse(arguments.begin(), arguments.end());  // the order CLI11 wants
+    app.parse(std::move(arguments));
+    WriteOutput("");  // what a verb printed without looking whether it could
+    return 0;
+  } catch (const CLI::ParseError& outcome) {
+    return ReportParseOutcome(app, outcome);
+  } catch (const Interrupted&) {
+    PrintError("interrupted");
+    return kInterrupted;
+  } catch (const std::bad_alloc&) {
+    PrintError(
+        "out of memory: the system gave no more; a smaller -c or -b needs less, and `thermocline "
+        "run "
+        "--dry-run` shows what a model needs");
+    return kFailed;
+  } catch (const Error& error) {
+    PrintError(error.what());
+    return kFailed;
+  } catch (const std::exception& error) {
+    PrintError(std::string("unexpected error: ") + error.what());
+    return kFailed;
+  }
+}
+
+}  // namespace
+}  // namespace thermocline
+
+int main(int argc, char** argv) {
+  thermocline::InstallSignalHandlers();
+  CLI::App app(
+      "Runs large language models on small GPUs: neurons that fire often on the fast tier, the "
+      "others "
+      "where they lie, and only those that fire are computed.",
+      "thermocline");
+  app.set_version_flag("--version", "thermocline " THERMOCLINE_VERSION);
+  app.require_subcommand(1);
+  app.footer("`thermocline VERB --help` describes a verb.");
+  thermocline::AddVerbs(app);
+  return thermocline::Run(app, argc, argv);
+}

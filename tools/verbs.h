@@ -1,0 +1,21 @@
+// The verbs of the command line. Each adds itself as a subcommand of `app`; CLI11 calls it back
+// when the user names it. A verb returns when it is done and throws otherwise: Error (exit 1),
+// CLI::ParseError (2), Interrupted (130).
+#pragma once
+
+namespace CLI {
+class App;
+}
+
+namespace thermocline {
+
+void AddRunVerb(CLI::App& app);
+void AddProfileVerb(CLI::App& app);
+void AddPlaceVerb(CLI::App& app);
+void AddPackVerb(CLI::App& app);
+void AddQuantizeVerb(CLI::App& app);
+void AddBenchVerb(CLI::App& app);
+void AddPerplexityVerb(CLI::App& app);
+void AddInspectVerb(CLI::App& app);
+
+}  // namespace thermocline
