@@ -27,6 +27,11 @@ if(THERMOCLINE_SANITIZE)
   endforeach()
   add_compile_options(-fno-omit-frame-pointer -fno-sanitize-recover=all)
 endif()
+if(THERMOCLINE_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)
+  add_link_options(-fsanitize=fuzzer-no-link)
+  add_custom_target(fuzzers)
+endif()
 
 # thermocline_library(NAME SOURCES ... LINKS ...)
 function(thermocline_library name)
@@ -36,17 +41,92 @@ function(thermocline_library name)
   target_link_libraries(${name} PUBLIC ${ARG_LINKS})
 endfunction()
 
-# thermocline_test(NAME SOURCES ... LINKS ... [LABELS ...]): one GoogleTest binary, one CTest test.
+# How tests run. CTest counts a binary in which every test was skipped as skipped (exit code of
+# tests/support/gtest_main.cc). A sanitizer's or fuzzer's tree puts its name before the names of its tests, so that
+# tools/test can list the tests of all trees in one run.
+set(THERMOCLINE_SKIPPED_EXIT_CODE 77)
+set(THERMOCLINE_TEST_ENVIRONMENT
+  "ASAN_OPTIONS=strict_string_checks=1:detect_stack_use_after_return=1:check_initialization_order=1"
+  "UBSAN_OPTIONS=print_stacktrace=1"
+  "TSAN_OPTIONS=second_deadlock_stack=1")
+set(THERMOCLINE_TEST_PREFIX "")
+if(THERMOCLINE_FUZZ)
+  set(THERMOCLINE_TEST_PREFIX "fuzz.")
+elseif("thread" IN_LIST THERMOCLINE_SANITIZE)
+  set(THERMOCLINE_TEST_PREFIX "tsan.")
+elseif(THERMOCLINE_SANITIZE)
+  set(THERMOCLINE_TEST_PREFIX "asan.")
+endif()
+# See the script: ThreadSanitizer cannot start under some kernels' address space randomisation.
+set(THERMOCLINE_TEST_LAUNCHER "")
+if("thread" IN_LIST THERMOCLINE_SANITIZE)
+  set(THERMOCLINE_TEST_LAUNCHER "${CMAKE_CURRENT_LIST_DIR}/run_without_aslr.sh")
+endif()
+
+# thermocline_test(NAME SOURCES ... LINKS ... [LABELS ...] [TIMEOUT seconds] [PROCESSORS n]): one GoogleTest
+# binary, one CTest test. The label `slow` keeps it out of the sanitizer trees; PROCESSORS says how many
+# cores it keeps busy, so that CTest does not run another one beside it.
 function(thermocline_test name)
-  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;LINKS;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "" "TIMEOUT;PROCESSORS" "SOURCES;LINKS;LABELS" ${ARGN})
+  if(THERMOCLINE_FUZZ OR ("slow" IN_LIST ARG_LABELS AND NOT THERMOCLINE_SLOW_TESTS))
+    return()
+  endif()
   add_executable(${name} ${ARG_SOURCES})
-  target_link_libraries(${name} PRIVATE ${ARG_LINKS} GTest::gmock GTest::gtest_main)
+  target_link_libraries(${name} PRIVATE ${ARG_LINKS} tc_test_main)
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
   target_compile_definitions(${name} PRIVATE
     THERMOCLINE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
-  add_test(NAME ${name} COMMAND ${name})
+  thermocline_add_test(${name} COMMAND ${name} LABELS ${ARG_LABELS} TIMEOUT ${ARG_TIMEOUT}
+    PROCESSORS ${ARG_PROCESSORS})
+endfunction()
+
+# thermocline_fuzz_test(NAME SOURCES harness.cc LINKS ... CORPUS directory [SECONDS 60] [MAX_LEN bytes]): a
+# libFuzzer harness. In the fuzz tree it is fuzzed for SECONDS, starting from the corpus; in every other
+# tree each file of the corpus runs through it once.
+function(thermocline_fuzz_test name)
+  cmake_parse_arguments(ARG "" "CORPUS;SECONDS;MAX_LEN" "SOURCES;LINKS" ${ARGN})
+  get_filename_component(corpus "${ARG_CORPUS}" ABSOLUTE)
+  if(NOT ARG_SECONDS)
+    set(ARG_SECONDS 60)
+  endif()
+  if(NOT ARG_MAX_LEN)
+    set(ARG_MAX_LEN 16384)
+  endif()
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ${ARG_LINKS})
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
+  if(THERMOCLINE_FUZZ)
+    target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+    add_dependencies(fuzzers ${name})
+    # New inputs go to the first directory and are kept from run to run; what breaks goes to findings/.
+    set(work "${CMAKE_CURRENT_BINARY_DIR}/${name}_work")
+    file(MAKE_DIRECTORY "${work}/inputs" "${work}/findings")
+    math(EXPR timeout "${ARG_SECONDS} + 120")
+    thermocline_add_test(${name} LABELS fuzz TIMEOUT ${timeout} COMMAND ${name}
+      -max_total_time=${ARG_SECONDS} -max_len=${ARG_MAX_LEN} -timeout=10 -rss_limit_mb=2048
+      -print_final_stats=1 -artifact_prefix=${work}/findings/ ${work}/inputs ${corpus})
+  else()
+    target_link_libraries(${name} PRIVATE tc_fuzz_replay)
+    thermocline_add_test(${name} COMMAND ${name} ${corpus})
+  endif()
+endfunction()
+
+# thermocline_add_test(NAME COMMAND ... [LABELS ...] [TIMEOUT seconds] [PROCESSORS n]): any command as a test.
+function(thermocline_add_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT;PROCESSORS" "COMMAND;LABELS" ${ARGN})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 600)
   endif()
-  set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}"
-    SKIP_REGULAR_EXPRESSION "\\[  SKIPPED \\] [0-9]+ tests?, listed below:.*ALL_SKIPPED")
+  if(NOT ARG_PROCESSORS)
+    set(ARG_PROCESSORS 1)
+  endif()
+  set(test "${THERMOCLINE_TEST_PREFIX}${name}")
+  list(POP_FRONT ARG_COMMAND program)
+  if(TARGET ${program})
+    set(program $<TARGET_FILE:${program}>)
+  endif()
+  add_test(NAME ${test} COMMAND ${THERMOCLINE_TEST_LAUNCHER} ${program} ${ARG_COMMAND})
+  set_tests_properties(${test} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}"
+    PROCESSORS ${ARG_PROCESSORS} SKIP_RETURN_CODE ${THERMOCLINE_SKIPPED_EXIT_CODE}
+    ENVIRONMENT "${THERMOCLINE_TEST_ENVIRONMENT}")
 endfunction()

@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+"""Runs clang-format or clang-tidy over the project's C++ files, several at a time.
+
+    run_clang_tool.py format ROOT
+    run_clang_tool.py tidy ROOT BUILD_DIR     (BUILD_DIR holds compile_commands.json)
+
+Prints what the tool prints about files it objects to; exit code 1 if there is any, 77 (skipped) if the tool is
+not installed. clang-tidy looks at a source file again only when the file, a header of ours that it includes, its
+compile command or .clang-tidy changed since it last passed.
+"""
+
+import concurrent.futures
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+
+from project_files import cpp_files, includes, read
+
+SKIPPED = 77
+# Options of g++ that clang does not know, and ones that only cost time here.
+DROPPED_OPTIONS = ("-Werror", "-fno-openmp")
+
+
+def find_tool(name):
+    for candidate in (name + "-14", name):
+        if shutil.which(candidate):
+            return candidate
+    print(f"{name} is not installed")
+    sys.exit(SKIPPED)
+
+
+def in_parallel(function, items):
+    with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        return list(pool.map(function, items))
+
+
+def check_format(root):
+    tool = find_tool("clang-format")
+    names = cpp_files(root)
+    chunks = [names[i:i + 20] for i in range(0, len(names), 20)]
+    results = in_parallel(lambda chunk: subprocess.run([tool, "--dry-run", "-Werror", *chunk], cwd=root), chunks)
+    failed = any(result.returncode != 0 for result in results)
+    print(f"{len(names)} files")
+    if failed:
+        print(f"To format them: git ls-files '*.h' '*.cc' | xargs {tool} -i")
+    return failed
+
+
+def content_key(root, name, known, seen):
+    """Adds to `seen` the file and, through its includes, every header of ours that it depends on."""
+    if name in seen:
+        return
+    text = read(root, name)
+    seen[name] = hashlib.sha256(text.encode()).hexdigest()
+    for _, quoted, target in includes(text):
+        if quoted and target in known:
+            content_key(root, target, known, seen)
+
+
+def tidy_one(tool, root, stamp_dir, entry, known, config):
+    name = os.path.relpath(os.path.join(entry["directory"], entry["file"]), root)
+    command = entry.get("command") or shlex.join(entry["arguments"])
+    contents = {}
+    content_key(root, name, known, contents)
+    key = hashlib.sha256(json.dumps([config, command, sorted(contents.items())]).encode()).hexdigest()
+    stamp = os.path.join(stamp_dir, name.replace("/", "_"))
+    if os.path.exists(stamp) and open(stamp, encoding="ascii").read() == key:
+        return name, None, 0.0, ""
+    start = time.monotonic()
+    result = subprocess.run(
+        [tool, "--quiet", "-p", stamp_dir, os.path.join(root, name)], cwd=root, capture_output=True, text=True)
+    if result.returncode == 0:
+        with open(stamp, "w", encoding="ascii") as file:
+            file.write(key)
+    # Of stderr only errors matter; the rest counts warnings in headers of the system.
+    errors = "\n".join(line for line in result.stderr.splitlines() if "error" in line.lower())
+    return name, result.returncode == 0, time.monotonic() - start, result.stdout + errors
+
+
+def check_tidy(root, build_dir):
+    tool = find_tool("clang-tidy")
+    known = set(cpp_files(root))
+    with open(os.path.join(build_dir, "compile_commands.json"), encoding="utf-8") as file:
+        database = json.load(file)
+    entries = {os.path.relpath(os.path.join(e["directory"], e["file"]), root): e for e in database}
+    entries = {name: entry for name, entry in entries.items() if name in known}
+    stamp_dir = os.path.join(build_dir, "clang_tidy")
+    os.makedirs(stamp_dir, exist_ok=True)
+    for entry in entries.values():
+        command = entry.get("command") or shlex.join(entry["arguments"])
+        words = [word for word in shlex.split(command) if word not in DROPPED_OPTIONS]
+        words = words[1:] if os.path.basename(words[0]) == "ccache" else words
+        entry.pop("arguments", None)
+        entry["command"] = shlex.join(words)
+    with open(os.path.join(stamp_dir, "compile_commands.json"), "w", encoding="utf-8") as file:
+        json.dump(list(entries.values()), file)
+    version = subprocess.run([tool, "--version"], capture_output=True, text=True).stdout
+    config = version + read(root, ".clang-tidy")
+    results = in_parallel(lambda entry: tidy_one(tool, root, stamp_dir, entry, known, config), entries.values())
+    for name, passed, _, output in results:
+        if passed is False:
+            print(output.strip() or f"{name}: {tool} failed without a word")
+    checked = [result for result in results if result[1] is not None]
+    print(f"{len(results)} files, {len(checked)} of them changed since they last passed")
+    for name, _, seconds, _ in sorted(checked, key=lambda result: -result[2])[:5]:
+        print(f"  {seconds:5.1f} s {name}")
+    return any(result[1] is False for result in results)
+
+
+def main():
+    root = os.path.abspath(sys.argv[2])
+    failed = check_format(root) if sys.argv[1] == "format" else check_tidy(root, os.path.abspath(sys.argv[3]))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
