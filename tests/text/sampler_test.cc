@@ -71,6 +71,7 @@ void expect_distribution(const std::map<int32_t, int>& counts,
 // Logits whose softmax is exactly these probabilities.
 std::vector<float> logits_of(const std::vector<double>& probabilities) {
   std::vector<float> logits;
+  logits.reserve(probabilities.size());
   for (const double p : probabilities) logits.push_back(static_cast<float>(std::log(p)));
   return logits;
 }

@@ -23,7 +23,7 @@ std::string error_of(const Keys& keys) {
   try {
     tokenizer_from_keys(keys);
   } catch (const Error& e) {
-    const std::string message = e.what();
+    std::string message = e.what();
     EXPECT_THAT(message, HasSubstr("vocab.gguf: "));
     EXPECT_EQ(message.find('\n'), std::string::npos);
     return message;
