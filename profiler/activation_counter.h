@@ -1,0 +1,49 @@
+// Counts which neurons are active while the executor runs a text.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "profiler/lru.h"
+#include "profiler/profile_stats.h"
+#include "runtime/executor.h"
+#include "runtime/model.h"
+
+namespace thermocline {
+
+// Channel ids of the rows of a layer's FFN where the file's order is not the channels' own (packed
+// models): (n_layers) vectors of (d_ff), each a permutation. Empty: row i is channel i.
+using ChannelOrders = std::vector<std::vector<int32_t>>;
+
+// ||w_down,i||_2 of every neuron of a slice, in the slice's order: (n_neurons). Either layout.
+std::vector<double> DownNorms(const FfnSlice& slice);
+
+class ActivationCounter final : public FfnObserver {
+ public:
+  // Reads every down projection once, for the norms. `weights` and `orders` must outlive the
+  // counter. Throws Interrupted.
+  ActivationCounter(const ModelConfig& config, const ModelWeights& weights,
+                    const ChannelOrders& orders, double activation_threshold);
+
+  // Counts into *split from now on (sizes it when it is empty); with an `lru` its caches see every
+  // token, too, which needs each layer to lie on one tier, in file order.
+  void CountInto(SplitActivity* split, LruBaseline* lru);
+
+  void OnFfn(const Lane& lane, const FfnObservation& observation) override;
+
+ private:
+  const int32_t* ChannelsOf(const FfnObservation& observation) const;
+  void CountNeurons(const FfnObservation& observation, int64_t begin, int64_t end);
+  void FeedLru(const FfnObservation& observation);
+  bool IsActive(float h) const;
+
+  const ModelConfig& config_;
+  const ChannelOrders& orders_;
+  const double activation_threshold_;
+  std::vector<std::vector<double>> norms_;  // (n_layers) of (d_ff) by channel
+  SplitActivity* split_ = nullptr;
+  LruBaseline* lru_ = nullptr;
+  std::vector<int32_t> active_;  // of the token the caches are seeing
+};
+
+}  // namespace thermocline

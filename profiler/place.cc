@@ -1,0 +1,194 @@
+#include "profiler/place.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+
+#include "profiler/solver.h"
+#include "runtime/core/error.h"
+#include "runtime/core/size_text.h"
+#include "runtime/weights.h"
+
+namespace thermocline {
+namespace {
+
+// As a budget to type: MiB rounded up, so that what is asked for is enough.
+std::string BudgetText(uint64_t n_bytes) {
+  const uint64_t mib = (n_bytes >> 20) + ((n_bytes & 0xFFFFFU) != 0 ? 1 : 0);
+  return fmt::format("{}M", mib);
+}
+
+std::vector<int32_t> OrderByCount(const LayerActivity& activity) {
+  std::vector<int32_t> order(activity.count.size());
+  std::iota(order.begin(), order.end(), 0);
+  const auto hotter = [&](int32_t a, int32_t b) {
+    const auto i = static_cast<size_t>(a);
+    const auto j = static_cast<size_t>(b);
+    if (activity.count[i] != activity.count[j]) return activity.count[i] > activity.count[j];
+    if (activity.mass[i] != activity.mass[j]) return activity.mass[i] > activity.mass[j];
+    return a < b;
+  };
+  std::sort(order.begin(), order.end(), hotter);
+  return order;
+}
+
+MemoryPlan PlanOf(const OpenedModel& model, const Placement& placement) {
+  PlanInput input;
+  input.gguf = &model.gguf();
+  input.family = &model.family();
+  input.config = &model.config();
+  input.placement = &placement;
+  input.executor = model.executor_options();
+  input.context_tokens = model.context_tokens();
+  input.n_threads = model.n_threads();
+  input.fast_name = "vram";
+  input.slow_name = "dram";
+  return PlanMemory(input);
+}
+
+void SetHot(Placement* placement, const std::vector<int64_t>& n_hot) {
+  for (size_t l = 0; l < n_hot.size(); ++l) {
+    LayerPlacement& layer = placement->layers[l];
+    layer.n_vram = n_hot[l];
+    layer.n_dram = static_cast<int64_t>(layer.neuron_order.size()) - n_hot[l];
+  }
+}
+
+// Without the orders, which a plan does not look at.
+MemoryPlan PlanOfEqualShares(const OpenedModel& model, int64_t n_hot) {
+  const ModelConfig& config = model.config();
+  Placement placement;
+  placement.layers.assign(static_cast<size_t>(config.n_layers),
+                          {{}, n_hot, config.d_ff - n_hot, 0});
+  return PlanOf(model, placement);
+}
+
+Placement OrderedPlacement(const OpenedModel& model, const ProfileStats& stats) {
+  Placement placement;
+  placement.model_fingerprint = PlacementFingerprint(model.gguf());
+  placement.layers.resize(stats.calibration.layers.size());
+  const ChannelOrders packed = ReadChannelOrders(model.gguf(), model.config());
+  for (size_t l = 0; l < placement.layers.size(); ++l) {
+    placement.layers[l].neuron_order =
+        packed.empty() ? OrderByCount(stats.calibration.layers[l]) : packed[l];
+  }
+  return placement;
+}
+
+SolverProblem MakeProblem(const OpenedModel& model, const ProfileStats& stats,
+                          const Placement& ordered, const Budgets& budgets) {
+  SolverProblem problem;
+  problem.d_ff = model.config().d_ff;
+  problem.vram_bytes = budgets.vram_bytes;
+  problem.ram_bytes = budgets.ram_bytes;
+  for (size_t l = 0; l < ordered.layers.size(); ++l) {
+    SolverLayer layer;
+    layer.neuron_bytes = NeuronBytes(model.gguf(), model.family(), static_cast<int64_t>(l));
+    for (const int32_t id : ordered.layers[l].neuron_order) {
+      layer.benefit.push_back(stats.calibration.layers[l].count[static_cast<size_t>(id)]);
+    }
+    problem.layers.push_back(std::move(layer));
+  }
+  problem.fast_fixed_bytes = [&model](int64_t max_hot) {
+    return PlanOfEqualShares(model, max_hot).fast_fixed_bytes();
+  };
+  problem.slow_fixed_bytes = [&model](int64_t max_cold) {
+    return PlanOfEqualShares(model, model.config().d_ff - max_cold).slow_scratch_bytes;
+  };
+  return problem;
+}
+
+[[noreturn]] void FailBudget(const OpenedModel& model, const Budgets& budgets,
+                             const SolverResult& result) {
+  const bool vram = result.outcome == SolverOutcome::kVramTooSmall;
+  const uint64_t given = vram ? budgets.vram_bytes : budgets.ram_bytes;
+  const std::string flag = vram ? "--vram" : "--ram";
+  std::string holds = "embeddings, attention, KV cache and scratch lie there whatever is placed";
+  if (!vram) {
+    holds = fmt::format("that is what --vram {} leaves over, and scratch",
+                        format_bytes(budgets.vram_bytes));
+  }
+  throw Error({.path = model.gguf().path(),
+               .what = fmt::format("the {} budget is too small ({})", flag, holds),
+               .expected = fmt::format("{} or more ({})", BudgetText(result.least_bytes),
+                                       format_bytes(result.least_bytes)),
+               .found = format_bytes(given),
+               .hint = fmt::format("give {} more{}, take a smaller context (-c {} now) or batch "
+                                   "(-b {} now), or a model quantised further",
+                                   flag, vram ? "" : " or raise --vram", model.context_tokens(),
+                                   model.executor_options().max_tokens)});
+}
+
+}  // namespace
+
+ChannelOrders ReadChannelOrders(const GgufReader& gguf, const ModelConfig& config) {
+  ChannelOrders orders;
+  if (!IsPacked(gguf)) return orders;
+  for (int64_t l = 0; l < config.n_layers; ++l) {
+    const std::string name = LayerTensorName(kPackedOrder, l);
+    const TensorView view = gguf.require_matrix(name, 1, config.d_ff);
+    std::vector<int32_t> order(static_cast<size_t>(config.d_ff));
+    if (view.dtype == DType::kI32) {
+      std::memcpy(order.data(), view.data, order.size() * sizeof(int32_t));
+    }
+    std::vector<int32_t> sorted = order;
+    std::sort(sorted.begin(), sorted.end());
+    for (size_t i = 0; i < sorted.size(); ++i) {
+      if (sorted[i] == static_cast<int32_t>(i)) continue;
+      throw Error({.path = gguf.path(),
+                   .what = "tensor " + name,
+                   .expected = fmt::format("I32, each neuron 0 to {} once", config.d_ff - 1),
+                   .found = "something else",
+                   .hint = "pack the model again"});
+    }
+    orders.push_back(std::move(order));
+  }
+  return orders;
+}
+
+std::string PlacementFingerprint(const GgufReader& gguf) { return ModelFingerprints(gguf).back(); }
+
+SolvedPlacement Place(const OpenedModel& model, const ProfileStats& stats, const Budgets& budgets) {
+  SolvedPlacement solved;
+  solved.placement = OrderedPlacement(model, stats);
+  solved.placement.vram_budget_bytes = budgets.vram_bytes;
+  solved.placement.ram_budget_bytes = budgets.ram_bytes;
+  const SolverProblem problem = MakeProblem(model, stats, solved.placement, budgets);
+  const SolverResult result = SolvePlacementSizes(problem);
+  if (result.outcome != SolverOutcome::kSolved) FailBudget(model, budgets, result);
+  SetHot(&solved.placement, result.n_hot);
+  solved.plan = PlanOf(model, solved.placement);
+  CHECK(solved.plan.fast_total_bytes() <= budgets.vram_bytes);
+  CHECK(solved.plan.slow_total_bytes() <= budgets.ram_bytes);
+  return solved;
+}
+
+SolvedPlacement PlaceFraction(const OpenedModel& model, const ProfileStats& stats,
+                              double hot_fraction, uint64_t ram_bytes) {
+  const int64_t d_ff = model.config().d_ff;
+  const double clusters = hot_fraction * static_cast<double>(d_ff) / kClusterNeurons;
+  const int64_t n_hot = hot_fraction >= 1 ? d_ff : std::llround(clusters) * kClusterNeurons;
+  SolvedPlacement solved;
+  solved.placement = OrderedPlacement(model, stats);
+  SetHot(&solved.placement,
+         std::vector<int64_t>(solved.placement.layers.size(), std::min(n_hot, d_ff)));
+  solved.plan = PlanOf(model, solved.placement);
+  solved.placement.vram_budget_bytes = solved.plan.fast_total_bytes();
+  solved.placement.ram_budget_bytes = ram_bytes;
+  const uint64_t slow_bytes = solved.plan.slow_total_bytes();
+  if (slow_bytes > ram_bytes) {
+    throw Error({.path = model.gguf().path(),
+                 .what = fmt::format("with {:.0f} % of the neurons in vram the rest does not fit",
+                                     100 * hot_fraction),
+                 .expected = fmt::format("--ram {} or more ({})", BudgetText(slow_bytes),
+                                         format_bytes(slow_bytes)),
+                 .found = format_bytes(ram_bytes),
+                 .hint = "raise --ram or --hot"});
+  }
+  return solved;
+}
+
+}  // namespace thermocline

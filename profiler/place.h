@@ -1,0 +1,44 @@
+// From statistics and budgets to a placement.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "profiler/activation_counter.h"
+#include "profiler/profile_stats.h"
+#include "runtime/engine.h"
+#include "runtime/memory_plan.h"
+#include "runtime/placement.h"
+
+namespace thermocline {
+
+struct Budgets {
+  uint64_t vram_bytes = 0;
+  uint64_t ram_bytes = 0;
+};
+
+struct SolvedPlacement {
+  Placement placement;
+  MemoryPlan
+      plan;  // of a run with it, with the context, batch and threads the model was opened with
+};
+
+// The file's own neuron order of a packed model, per layer; empty for any other. Throws Error when
+// it is no order.
+ChannelOrders ReadChannelOrders(const GgufReader& gguf, const ModelConfig& config);
+
+// The fingerprint profiles and placements of this model carry: a packed model's source's.
+std::string PlacementFingerprint(const GgufReader& gguf);
+
+// Fills --vram with the clusters most often active on the calibration text per byte, leaves the
+// rest to --ram. Within a layer neurons are ordered by count, then mass, then channel; a packed
+// model's order stays as it is. Throws Error when a budget is too small, with what it would take.
+// The plan keeps both budgets. REQUIRES: the statistics fit the model.
+SolvedPlacement Place(const OpenedModel& model, const ProfileStats& stats, const Budgets& budgets);
+
+// For experiments: the same share of every layer in VRAM (0 to 1, rounded to clusters), whatever
+// that takes; throws Error when the rest does not fit ram_bytes.
+SolvedPlacement PlaceFraction(const OpenedModel& model, const ProfileStats& stats,
+                              double hot_fraction, uint64_t ram_bytes);
+
+}  // namespace thermocline

@@ -1,0 +1,38 @@
+// What profiling counts: for every layer and neuron, how often it was active and how much it
+// contributed, on the text the placement is made from (calibration) and on text kept apart from it
+// (held-out), so that a placement is judged on text it has not seen.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace thermocline {
+
+// Neurons by channel of the model the statistics belong to; of a packed model, of the one it was
+// packed from.
+struct LayerActivity {
+  std::vector<int64_t> count;  // (d_ff) tokens in which |h_i| > activation_threshold
+  std::vector<double> mass;    // (d_ff) sum over tokens of |h_i| * ||w_down,i||_2
+};
+
+// Every position of every window counts, the BOS in front of it too: the runtime computes them all.
+struct SplitActivity {
+  int64_t n_tokens = 0;
+  std::string corpus_hash;            // of the tokens run: 16 hex digits
+  std::vector<LayerActivity> layers;  // (n_layers)
+};
+
+struct ProfileStats {
+  std::string path;  // where it was read from; for messages
+  std::string model_fingerprint;
+  double activation_threshold = 0;
+  int64_t context_tokens = 0;  // of a window, with its BOS
+  SplitActivity calibration;
+  SplitActivity heldout;
+
+  int64_t n_layers() const { return static_cast<int64_t>(calibration.layers.size()); }
+  int64_t d_ff() const { return static_cast<int64_t>(calibration.layers.at(0).count.size()); }
+};
+
+}  // namespace thermocline

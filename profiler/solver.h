@@ -1,0 +1,51 @@
+// How many neurons of each layer go to the fast tier: the first solver. It fills the fast tier's
+// budget with the clusters of 32 neurons that bring most activations per byte; what is left must
+// fit the slow tier.
+//
+// What a tier holds besides weights of neurons (attention, KV cache, scratch) depends on the
+// largest share a layer has in it, since the FFN's buffers are sized for that layer. So the filling
+// is done for a number of limits on the shares, with what a tier needs for that limit set aside,
+// and the best one wins. That keeps the budgets by construction, and more of either never means
+// less coverage: every filling alone has that property where the benefits of a layer do not
+// increase (the first cluster that fits into one more byte takes the last byte with it and is worth
+// more than all that could have stood there).
+//
+// With clusters of one size in all layers the result is optimal up to the grid of limits (every
+// cluster up to 64 of them per layer); otherwise it misses at most what the first cluster that did
+// not fit would have brought.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+namespace thermocline {
+
+struct SolverLayer {
+  std::vector<int64_t> benefit;  // (d_ff) of each neuron, in placement order; not negative
+  uint64_t neuron_bytes = 1;
+};
+
+struct SolverProblem {
+  int64_t d_ff = 0;
+  std::vector<SolverLayer> layers;
+  // What a tier holds besides neurons when no layer has more than that many in it; not decreasing.
+  std::function<uint64_t(int64_t max_hot)> fast_fixed_bytes;
+  std::function<uint64_t(int64_t max_cold)> slow_fixed_bytes;
+  uint64_t vram_bytes = 0;
+  uint64_t ram_bytes = 0;
+};
+
+enum class SolverOutcome : uint8_t { kSolved, kVramTooSmall, kRamTooSmall };
+
+struct SolverResult {
+  SolverOutcome outcome = SolverOutcome::kVramTooSmall;
+  std::vector<int64_t> n_hot;  // (n_layers) when solved
+  int64_t benefit = 0;         // of the hot neurons
+  // kVramTooSmall, kRamTooSmall: the least budget that works (for RAM: beside this VRAM budget).
+  uint64_t least_bytes = 0;
+};
+
+SolverResult SolvePlacementSizes(const SolverProblem& problem);
+
+}  // namespace thermocline
