@@ -182,50 +182,53 @@ void CpuDevice::LinearPanels(const Lane& lane, std::span<const LinearStep> steps
   }
 }
 
-void CpuDevice::Rope(const Lane& lane, const RopeStep& rope, int64_t n, int64_t n_heads,
-                     int64_t head_dim, float* heads) {
+void CpuDevice::RopeAppend(const Lane& lane, const RopeStep& rope, const KvCache& cache,
+                           const AttentionStep& step, float* q, float* k, const float* v) {
   const int64_t n_frequencies = rope.rot_dim / 2;
-  const auto [begin, end] = lane.Split(n * n_heads);
-  for (int64_t i = begin; i < end; ++i) {
-    const int64_t angles = i / n_heads * n_frequencies;
-    kernels_.rope(rope.pairing, heads + i * head_dim, rope.rot_dim, rope.cos + angles,
-                  rope.sin + angles);
+  const auto turn = [&](float* head, int64_t token) {
+    kernels_.rope(rope.pairing, head, rope.rot_dim, rope.cos + token * n_frequencies,
+                  rope.sin + token * n_frequencies);
+  };
+  const auto [q_begin, q_end] = lane.Split(step.n * step.n_heads);
+  for (int64_t i = q_begin; i < q_end; ++i) turn(q + i * step.head_dim, i / step.n_heads);
+  const auto [k_begin, k_end] = lane.Split(step.n * step.n_kv_heads);
+  for (int64_t i = k_begin; i < k_end; ++i) {
+    const int64_t token = i / step.n_kv_heads;
+    turn(k + i * step.head_dim, token);
+    const KvRun run = cache.RunAt(step.layer, i % step.n_kv_heads, step.first_position + token);
+    kernels_.f32_to_f16(k + i * step.head_dim, step.head_dim, run.k);
+    kernels_.f32_to_f16(v + i * step.head_dim, step.head_dim, run.v);
   }
   lane.Sync();
 }
 
-void CpuDevice::AppendKv(const Lane& lane, const KvCache& cache, int64_t layer,
-                         int64_t first_position, int64_t n, int64_t n_kv_heads, int64_t head_dim,
-                         const float* k, const float* v) {
-  const auto [begin, end] = lane.Split(n * n_kv_heads);
-  for (int64_t i = begin; i < end; ++i) {
-    const KvRun run = cache.RunAt(layer, i % n_kv_heads, first_position + i / n_kv_heads);
-    kernels_.f32_to_f16(k + i * head_dim, head_dim, run.k);
-    kernels_.f32_to_f16(v + i * head_dim, head_dim, run.v);
-  }
-  lane.Sync();
-}
-
-void CpuDevice::Attend(const Lane& lane, const KvCache& cache, int64_t layer,
-                       int64_t first_position, int64_t n, int64_t n_heads, int64_t n_kv_heads,
-                       int64_t head_dim, const float* q, float* out) {
-  const float scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
-  const int64_t group = n_heads / n_kv_heads;
+void CpuDevice::Attend(const Lane& lane, const KvCache& cache, const AttentionStep& step,
+                       const float* q, float* out) {
+  const int64_t d = step.head_dim;
+  const float scale = 1.0F / std::sqrt(static_cast<float>(d));
+  const int64_t group = step.n_heads / step.n_kv_heads;
   // Later tokens see more positions; dealing heads out in turn keeps the lanes even.
-  for (int64_t i = lane.rank; i < n * n_heads; i += lane.size) {
-    const int64_t n_kv = first_position + i / n_heads + 1;
-    const KvRun run = cache.RunAt(layer, i % n_heads / group, 0);
+  for (int64_t i = lane.rank; i < step.n * step.n_heads; i += lane.size) {
+    const int64_t n_kv = step.first_position + i / step.n_heads + 1;
+    const KvRun run = cache.RunAt(step.layer, i % step.n_heads / group, 0);
     CHECK(run.n_tokens >= n_kv);
-    kernels_.attend(q + i * head_dim, run.k, run.v, n_kv, head_dim, head_dim, scale,
-                    scratch(lane).scores.as<float>(), out + i * head_dim);
+    kernels_.attend(q + i * d, run.k, run.v, n_kv, d, d, scale, scratch(lane).scores.as<float>(),
+                    out + i * d);
   }
   lane.Sync();
 }
 
-void CpuDevice::Add(const Lane& lane, float* x, const float* y, int64_t n) {
+void CpuDevice::Add(const Lane& lane, float* x, std::span<const float* const> ys, int64_t n) {
   const auto [begin, end] = lane.Split(n, 16);
-  kernels_.add(x + begin, y + begin, end - begin);
+  for (const float* y : ys) kernels_.add(x + begin, y + begin, end - begin);
   lane.Sync();
+}
+
+void CpuDevice::AddRmsNorm(const Lane& lane, float* x, const float* y, const float* weight,
+                           float eps, int64_t n, int64_t d, float* out) {
+  const auto [begin, end] = lane.Split(n);
+  kernels_.add(x + begin * d, y + begin * d, (end - begin) * d);
+  RmsNorm(lane, x, weight, eps, n, d, out);
 }
 
 }  // namespace thermocline

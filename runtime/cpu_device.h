@@ -44,17 +44,15 @@ class CpuDevice final : public Device {
                int64_t d, float* out) override;
   void Linear(const Lane& lane, std::span<const LinearStep> steps, const float* x,
               int64_t n) override;
-  void Rope(const Lane& lane, const RopeStep& rope, int64_t n, int64_t n_heads, int64_t head_dim,
-            float* heads) override;
-  void AppendKv(const Lane& lane, const KvCache& cache, int64_t layer, int64_t first_position,
-                int64_t n, int64_t n_kv_heads, int64_t head_dim, const float* k,
-                const float* v) override;
-  void Attend(const Lane& lane, const KvCache& cache, int64_t layer, int64_t first_position,
-              int64_t n, int64_t n_heads, int64_t n_kv_heads, int64_t head_dim, const float* q,
+  void RopeAppend(const Lane& lane, const RopeStep& rope, const KvCache& cache,
+                  const AttentionStep& step, float* q, float* k, const float* v) override;
+  void Attend(const Lane& lane, const KvCache& cache, const AttentionStep& step, const float* q,
               float* out) override;
   int64_t Ffn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
               const FfnState& state) override;
-  void Add(const Lane& lane, float* x, const float* y, int64_t n) override;
+  void Add(const Lane& lane, float* x, std::span<const float* const> ys, int64_t n) override;
+  void AddRmsNorm(const Lane& lane, float* x, const float* y, const float* weight, float eps,
+                  int64_t n, int64_t d, float* out) override;
 
  private:
   struct LaneScratch {

@@ -27,6 +27,16 @@ struct RopeStep {
   const float* sin;
 };
 
+// Which tokens attend, in which layer, and how wide the heads are.
+struct AttentionStep {
+  int64_t layer;
+  int64_t first_position;
+  int64_t n;  // tokens
+  int64_t n_heads;
+  int64_t n_kv_heads;
+  int64_t head_dim;
+};
+
 struct FfnStep {
   const FfnSlice* slice;
   Activation activation;
@@ -53,23 +63,22 @@ class Device {
   // out_i = x W_i^T + bias_i for several matrices that read the same x: (n, d_in).
   virtual void Linear(const Lane& lane, std::span<const LinearStep> steps, const float* x,
                       int64_t n) = 0;
-  // heads: (n, n_heads, head_dim), turned in place.
-  virtual void Rope(const Lane& lane, const RopeStep& rope, int64_t n, int64_t n_heads,
-                    int64_t head_dim, float* heads) = 0;
-  // Stores k, v: (n, n_kv_heads, head_dim) at positions first_position ....
-  virtual void AppendKv(const Lane& lane, const KvCache& cache, int64_t layer,
-                        int64_t first_position, int64_t n, int64_t n_kv_heads, int64_t head_dim,
-                        const float* k, const float* v) = 0;
-  // Causal attention of n tokens at first_position .... q, out: (n, n_heads, head_dim).
-  virtual void Attend(const Lane& lane, const KvCache& cache, int64_t layer, int64_t first_position,
-                      int64_t n, int64_t n_heads, int64_t n_kv_heads, int64_t head_dim,
+  // Turns q: (n, n_heads, head_dim) and k: (n, n_kv_heads, head_dim) in place, and stores k and
+  // v: (n, n_kv_heads, head_dim) in the cache at positions first_position ....
+  virtual void RopeAppend(const Lane& lane, const RopeStep& rope, const KvCache& cache,
+                          const AttentionStep& step, float* q, float* k, const float* v) = 0;
+  // Causal attention of the step's tokens. q, out: (n, n_heads, head_dim).
+  virtual void Attend(const Lane& lane, const KvCache& cache, const AttentionStep& step,
                       const float* q, float* out) = 0;
   // state.y = the slice's part of the FFN of x: (n, d_model). Returns how many neurons were active, over
   // all n tokens (all of them where nothing is skipped); the same number on every lane.
   virtual int64_t Ffn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
                       const FfnState& state) = 0;
-  // x += y. x, y: (n) f32.
-  virtual void Add(const Lane& lane, float* x, const float* y, int64_t n) = 0;
+  // x += y_0 + y_1 .... x, y_i: (n) f32.
+  virtual void Add(const Lane& lane, float* x, std::span<const float* const> ys, int64_t n) = 0;
+  // x += y; out = RmsNorm(x). x, y, out: (n, d).
+  virtual void AddRmsNorm(const Lane& lane, float* x, const float* y, const float* weight, float eps,
+                          int64_t n, int64_t d, float* out) = 0;
 };
 
 }  // namespace thermocline

@@ -170,20 +170,18 @@ void Executor::RunLayer(const Lanes& lanes, int64_t layer, const StepArgs& args,
   const RunState& s = state_;
   const Lane& all = lanes.all;
   const int64_t n = args.n;
-  const int64_t position = args.first_position;
   const RopeStep rope{c.rope.pairing, c.rope.rot_dim, cos_, sin_};
+  const AttentionStep attention{layer,        args.first_position, n,
+                                c.n_heads,    c.n_kv_heads,        c.head_dim};
   const LinearStep qkv[] = {{&w.wq, s.q}, {&w.wk, s.k}, {&w.wv, s.v}};
   const LinearStep output[] = {{&w.wo, s.proj}};
 
   fast_.RmsNorm(all, s.x, w.attn_norm, c.norm_eps, n, c.d_model, s.xn);
   fast_.Linear(all, qkv, s.xn, n);
-  fast_.Rope(all, rope, n, c.n_heads, c.head_dim, s.q);
-  fast_.Rope(all, rope, n, c.n_kv_heads, c.head_dim, s.k);
-  fast_.AppendKv(all, cache_, layer, position, n, c.n_kv_heads, c.head_dim, s.k, s.v);
-  fast_.Attend(all, cache_, layer, position, n, c.n_heads, c.n_kv_heads, c.head_dim, s.q, s.att);
+  fast_.RopeAppend(all, rope, cache_, attention, s.q, s.k, s.v);
+  fast_.Attend(all, cache_, attention, s.q, s.att);
   fast_.Linear(all, output, s.att, n);
-  fast_.Add(all, s.x, s.proj, n * c.d_model);
-  fast_.RmsNorm(all, s.x, w.ffn_norm, c.norm_eps, n, c.d_model, s.xn);
+  fast_.AddRmsNorm(all, s.x, s.proj, w.ffn_norm, c.norm_eps, n, c.d_model, s.xn);
   RunFfn(lanes, layer, n, handovers);  // hot FFN || cold FFN, merged into x
   if (keep_hidden_ && all.rank == 0) {
     std::copy_n(s.x + (n - 1) * c.d_model, c.d_model, hidden_.begin() + layer * c.d_model);
@@ -209,8 +207,8 @@ void Executor::RunFfn(const Lanes& lanes, int64_t layer, int64_t n, uint32_t* ha
   if (cold) handover_->AwaitOutput((*handovers)++);
   if (hot && cold) lanes.all.Sync();
   if (observer_ != nullptr) Observe(lanes.all, layer, n);
-  if (hot) fast_.Add(lanes.all, s.x, s.hot.y, n * config_.d_model);
-  if (cold) fast_.Add(lanes.all, s.x, s.cold.y, n * config_.d_model);
+  const float* const both[] = {hot ? s.hot.y : s.cold.y, s.cold.y};
+  fast_.Add(lanes.all, s.x, {both, hot && cold ? 2U : 1U}, n * config_.d_model);
 }
 
 void Executor::RunTier(const Lane& lane, Device& device, int64_t layer, const FfnSlice& slice,

@@ -1,0 +1,60 @@
+// The measurement behind `bench`: the same prompts through the same weights in several modes, turn
+// by turn, so that a machine whose speed drifts treats all modes alike. Greedy decoding; tokens,
+// logits and times.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "predictor/sparse_mode.h"
+#include "runtime/engine.h"
+
+namespace thermocline {
+
+struct ComparisonOptions {
+  int64_t n_prompts = 20;
+  int64_t prompt_tokens = 32;
+  int64_t decode_tokens = 64;
+  ProgressFn progress;
+};
+
+// Median and the 10th and 90th percentile of a set of measurements.
+struct Spread {
+  double median = 0;
+  double p10 = 0;
+  double p90 = 0;
+};
+Spread SpreadOf(std::vector<double> values);
+
+struct ModeResult {
+  SparseMode mode = SparseMode::kDense;
+  Spread prefill_tokens_per_s;
+  Spread decode_tokens_per_s;
+  Spread speed_up;  // over the first mode, prompt by prompt
+  TouchedBytes touched;
+  double read_bytes_per_s = 0;  // weights touched per token times the median decode speed
+  // Against the first mode:
+  int64_t tokens_compared = 0;
+  int64_t tokens_identical =
+      0;               // up to each prompt's first difference, all after it counted as different
+  double mean_kl = 0;  // nats, over the tokens up to the first difference
+  std::vector<float>
+      first_difference_margins;  // lead of the first mode's best token where they part
+};
+
+// The first mode is the baseline. prompts: token ids, BOS included.
+// REQUIRES: engine opened with always_per_neuron, so that all modes read the same weights.
+std::vector<ModeResult> CompareModes(Engine& engine, const std::vector<SparseMode>& modes,
+                                     const std::vector<std::vector<int32_t>>& prompts,
+                                     const ComparisonOptions& options);
+
+// Consecutive prompts of prompt_tokens tokens cut from the text's tokens, BOS in front of each
+// where the vocabulary has one (it counts). Throws Error when the text is too short for n_prompts
+// of them.
+std::vector<std::vector<int32_t>> CutPrompts(const Tokenizer& tokenizer,
+                                             std::span<const int32_t> ids,
+                                             const ComparisonOptions& options);
+
+}  // namespace thermocline

@@ -1,0 +1,245 @@
+// thermocline bench: dense against sparse on the same model, weights and prompts, quality beside
+// speed.
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "runtime/core/error.h"
+#include "runtime/core/size_text.h"
+#include "tools/cli_options.h"
+#include "tools/compare_modes.h"
+#include "tools/progress_bar.h"
+#include "tools/read_bandwidth.h"
+#include "tools/verbs.h"
+
+namespace thermocline {
+namespace {
+
+constexpr const char* kDetails =
+    "Every prompt is run in every mode, turn by turn, and continued greedily. All modes read the "
+    "same\n"
+    "stored weights (down projections stored per neuron), so the difference is what skipping "
+    "does.\n"
+    "Speeds are medians over the prompts with the 10th and 90th percentile; the speed-up is taken\n"
+    "prompt by prompt. GB/s are bytes of weights touched per token times tokens per second, beside "
+    "the\n"
+    "read bandwidth measured in the same process. Tokens are identical up to a prompt's first\n"
+    "difference. Prompts are cut from the text of -f; without it they are random tokens, good "
+    "enough\n"
+    "for speed but not for sparsity.\n"
+    "\n"
+    "Example:\n"
+    "  thermocline bench -m model.gguf --placement model.placement.gguf -f text.txt";
+
+struct Options {
+  EngineOptions engine;
+  ComparisonOptions comparison;
+  std::string text_path;
+  std::string format = "table";
+  bool no_bandwidth = false;
+};
+
+struct Report {
+  std::string model;
+  std::string mode_note;
+  int n_threads = 0;
+  bool two_tiers = false;
+  double hot_share = 0;       // of the FFN neurons
+  double read_bandwidth = 0;  // bytes/s, 0: not measured
+  double requant_error = -1;
+  std::vector<ModeResult> modes;
+};
+
+std::vector<std::vector<int32_t>> MakePrompts(const Options& options, const Engine& engine) {
+  if (!options.text_path.empty()) {
+    const std::string text = ReadTextFile(options.text_path);
+    return CutPrompts(engine.tokenizer(), engine.tokenizer().encode(text), options.comparison);
+  }
+  std::mt19937 random(1);
+  std::vector<int32_t> ids(
+      static_cast<size_t>(options.comparison.n_prompts * options.comparison.prompt_tokens));
+  for (int32_t& id : ids) {
+    id = static_cast<int32_t>(random() % static_cast<uint32_t>(engine.config().vocab_size));
+  }
+  return CutPrompts(engine.tokenizer(), ids, options.comparison);
+}
+
+double HotShare(const Engine& engine) {
+  double hot = 0;
+  for (const LayerWeights& layer : engine.weights().layers) {
+    hot += static_cast<double>(layer.hot.n_neurons);
+  }
+  return hot / static_cast<double>(engine.config().n_layers * engine.config().d_ff);
+}
+
+std::string SpreadText(const Spread& spread) {
+  return fmt::format("{:.1f} ({:.1f}-{:.1f})", spread.median, spread.p10, spread.p90);
+}
+
+std::string TokensText(const ModeResult& mode) {
+  if (mode.tokens_compared == 0) return "baseline";
+  return fmt::format("{}/{}", mode.tokens_identical, mode.tokens_compared);
+}
+
+void PrintTable(const Report& report) {
+  std::string text = fmt::format(
+      "model {}, {} threads, {}\n", report.model, report.n_threads,
+      report.two_tiers ? fmt::format("{:.0f} % of the neurons hot", 100 * report.hot_share)
+                       : "one tier");
+  const auto row = [&](const std::string& label, const auto& cell) {
+    text += fmt::format("{:<26}", label);
+    for (const ModeResult& mode : report.modes) text += fmt::format("{:>24}", cell(mode));
+    text += "\n";
+  };
+  row("", [](const ModeResult& m) { return std::string(sparse_mode_name(m.mode)); });
+  row("prefill tokens/s", [](const ModeResult& m) { return SpreadText(m.prefill_tokens_per_s); });
+  row("decode tokens/s", [](const ModeResult& m) { return SpreadText(m.decode_tokens_per_s); });
+  row("decode speed-up", [](const ModeResult& m) {
+    return fmt::format("{:.2f} ({:.2f}-{:.2f})", m.speed_up.median, m.speed_up.p10, m.speed_up.p90);
+  });
+  row("weights touched per token", [](const ModeResult& m) {
+    return fmt::format("{} ({:.0f} %)", format_bytes(static_cast<uint64_t>(m.touched.bytes)),
+                       100 * m.touched.bytes / m.touched.dense_bytes);
+  });
+  row("weights read, GB/s",
+      [](const ModeResult& m) { return fmt::format("{:.2f}", m.read_bytes_per_s / 1e9); });
+  if (report.read_bandwidth > 0) {
+    row("  of the read bandwidth", [&](const ModeResult& m) {
+      return fmt::format("{:.0f} %", 100 * m.read_bytes_per_s / report.read_bandwidth);
+    });
+  }
+  row("FFN neurons skipped", [](const ModeResult& m) {
+    return fmt::format("{:.1f} %", 100 * (1 - m.touched.mean_density));
+  });
+  row("tokens identical", TokensText);
+  row("mean KL to the baseline", [](const ModeResult& m) {
+    return m.tokens_compared == 0 ? std::string("baseline") : fmt::format("{:.2e} nats", m.mean_kl);
+  });
+  if (report.read_bandwidth > 0) {
+    text += fmt::format("read bandwidth measured in this process: {:.1f} GB/s on {} threads\n",
+                        report.read_bandwidth / 1e9, report.n_threads);
+  }
+  if (report.requant_error >= 0) {
+    text += fmt::format(
+        "the stock file's down projections were re-quantised per neuron: relative RMS error "
+        "{:.2e}\n",
+        report.requant_error);
+  }
+  if (!report.mode_note.empty()) text += report.mode_note + "\n";
+  for (const ModeResult& mode : report.modes) {
+    for (const float margin : mode.first_difference_margins) {
+      text += fmt::format("{} parts from the baseline where its best token leads by {:.3g}\n",
+                          sparse_mode_name(mode.mode), margin);
+    }
+  }
+  WriteOutput(text);
+}
+
+nlohmann::ordered_json ModeJson(const ModeResult& m) {
+  const auto spread = [](const Spread& s) {
+    return nlohmann::ordered_json{{"median", s.median}, {"p10", s.p10}, {"p90", s.p90}};
+  };
+  return {{"mode", sparse_mode_name(m.mode)},
+          {"prefill_tokens_per_s", spread(m.prefill_tokens_per_s)},
+          {"decode_tokens_per_s", spread(m.decode_tokens_per_s)},
+          {"decode_speed_up", spread(m.speed_up)},
+          {"touched_bytes_per_token", m.touched.bytes},
+          {"dense_bytes_per_token", m.touched.dense_bytes},
+          {"read_bytes_per_s", m.read_bytes_per_s},
+          {"ffn_sparsity", 1 - m.touched.mean_density},
+          {"tokens_compared", m.tokens_compared},
+          {"tokens_identical", m.tokens_identical},
+          {"mean_kl_nats", m.mean_kl},
+          {"first_difference_margins", m.first_difference_margins}};
+}
+
+void PrintJson(const Report& report) {
+  nlohmann::ordered_json json = {{"model", report.model},
+                                 {"threads", report.n_threads},
+                                 {"two_tiers", report.two_tiers},
+                                 {"hot_share", report.hot_share},
+                                 {"read_bandwidth_bytes_per_s", report.read_bandwidth},
+                                 {"modes", nlohmann::ordered_json::array()}};
+  if (report.requant_error >= 0) json["requantisation_relative_rms_error"] = report.requant_error;
+  for (const ModeResult& mode : report.modes) json["modes"].push_back(ModeJson(mode));
+  WriteOutput(json.dump(2) + "\n");
+}
+
+void PrintCsv(const Report& report) {
+  std::string text =
+      "mode,prefill_tokens_per_s,decode_tokens_per_s,decode_p10,decode_p90,speed_up,"
+      "touched_bytes_per_token,read_bytes_per_s,read_bandwidth_bytes_per_s,ffn_sparsity,"
+      "tokens_identical,tokens_compared,mean_kl_nats\n";
+  for (const ModeResult& m : report.modes) {
+    text += fmt::format(
+        "{},{:.3f},{:.3f},{:.3f},{:.3f},{:.4f},{:.0f},{:.0f},{:.0f},{:.5f},{},{},{:.6e}\n",
+        sparse_mode_name(m.mode), m.prefill_tokens_per_s.median, m.decode_tokens_per_s.median,
+        m.decode_tokens_per_s.p10, m.decode_tokens_per_s.p90, m.speed_up.median, m.touched.bytes,
+        m.read_bytes_per_s, report.read_bandwidth, 1 - m.touched.mean_density, m.tokens_identical,
+        m.tokens_compared, m.mean_kl);
+  }
+  WriteOutput(text);
+}
+
+void Run(Options& options) {
+  options.engine.always_per_neuron = true;
+  options.engine.progress = StderrProgress();
+  options.comparison.progress = options.engine.progress;
+  Engine engine(options.engine);
+  const int64_t needed = options.comparison.prompt_tokens + options.comparison.decode_tokens;
+  if (needed > engine.context_tokens()) {
+    throw Error({.what = "prompt and continuation do not fit the context",
+                 .expected = fmt::format("at most {} tokens", engine.context_tokens()),
+                 .found = std::to_string(needed),
+                 .hint = "lower --prompt-tokens or -n, or raise -c"});
+  }
+  Report report;
+  std::vector<SparseMode> modes = {SparseMode::kDense};
+  if (engine.model().mode() == SparseMode::kExact) {
+    modes.push_back(SparseMode::kExact);
+  } else if (options.engine.sparse == "auto") {
+    report.mode_note = "this model's activation has no true zeros: there is nothing exact to skip";
+  }
+  const auto prompts = MakePrompts(options, engine);
+  if (!options.no_bandwidth) {
+    report.read_bandwidth = MeasureReadBandwidth(engine.model().n_threads(), uint64_t{512} << 20);
+  }
+  report.model = engine.config().name.empty() ? options.engine.model_path : engine.config().name;
+  report.n_threads = engine.model().n_threads();
+  report.two_tiers = engine.model().placement() != nullptr;
+  report.hot_share = HotShare(engine);
+  if (engine.requant().requantised) report.requant_error = engine.requant().relative_rms_error;
+  report.modes = CompareModes(engine, modes, prompts, options.comparison);
+  ClearStderrProgress();
+  if (options.format == "json") return PrintJson(report);
+  if (options.format == "csv") return PrintCsv(report);
+  PrintTable(report);
+}
+
+}  // namespace
+
+void AddBenchVerb(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  CLI::App* verb =
+      AddVerb(app, "bench", "Dense against sparse: speed, bytes and quality", kDetails);
+  AddModelOptions(*verb, &options->engine);
+  AddEngineOptions(*verb, &options->engine);
+  verb->add_option("-f,--file", options->text_path, "text the prompts are cut from")
+      ->type_name("FILE");
+  verb->add_option("--prompts", options->comparison.n_prompts, "number of prompts (default 20)")
+      ->check(CLI::PositiveNumber);
+  verb->add_option("--prompt-tokens", options->comparison.prompt_tokens,
+                   "tokens of a prompt, BOS included (default 32)")
+      ->check(CLI::PositiveNumber);
+  verb->add_option("-n,--predict", options->comparison.decode_tokens,
+                   "tokens to continue each prompt by (default 64)")
+      ->check(CLI::PositiveNumber);
+  verb->add_option("-o,--output", options->format, "table, json or csv (default table)")
+      ->check(CLI::IsMember({"table", "json", "csv"}));
+  verb->add_flag("--no-bandwidth", options->no_bandwidth,
+                 "do not measure the read bandwidth (takes a second and 512 MiB)");
+  verb->callback([options] { Run(*options); });
+}
+
+}  // namespace thermocline
