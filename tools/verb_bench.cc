@@ -203,7 +203,7 @@ void Run(Options& options) {
   }
   const auto prompts = MakePrompts(options, engine);
   if (!options.no_bandwidth) {
-    report.read_bandwidth = MeasureReadBandwidth(engine.model().n_threads(), uint64_t{512} << 20);
+    report.read_bandwidth = measure_read_bandwidth(engine.model().n_threads(), uint64_t{512} << 20);
   }
   report.model = engine.config().name.empty() ? options.engine.model_path : engine.config().name;
   report.n_threads = engine.model().n_threads();

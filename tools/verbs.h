@@ -17,5 +17,6 @@ void AddQuantizeVerb(CLI::App& app);
 void AddBenchVerb(CLI::App& app);
 void AddPerplexityVerb(CLI::App& app);
 void AddInspectVerb(CLI::App& app);
+void AddSynthVerb(CLI::App& app);
 
 }  // namespace thermocline

@@ -1,0 +1,41 @@
+// Models of random weights with the shape asked for: to try what a machine does with a model of
+// some size before a download, and to measure. What such a model writes is noise.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "cpu_kernels/kernels.h"
+#include "runtime/core/dtype.h"
+#include "runtime/progress.h"
+
+namespace thermocline {
+
+struct SynthOptions {
+  int64_t n_layers = 16;
+  int64_t d_model = 2048;
+  int64_t d_ff = 8192;
+  int64_t n_heads = 16;
+  int64_t n_kv_heads = 16;
+  int64_t vocab_size = 32000;
+  int64_t max_seq_len = 4096;
+  DType dtype = DType::kQ8_0;
+  Activation activation = Activation::kSilu;
+  uint64_t seed = 1;
+  int n_threads = 1;
+  ProgressFn progress;
+};
+
+// Sets the dimensions to those of a known model ("llama-7b", ...); Error listing the names
+// otherwise.
+void ApplyShape(std::string_view like, SynthOptions* options);
+std::string ShapeNames();
+
+// Writes a llama-architecture GGUF, streaming. The same options give the same file on every machine
+// and for any number of threads. Weights are close to normal with variance 1 / d_in, so that
+// activations keep their size through the layers. Throws Error for dimensions that do not go
+// together.
+void WriteSynthModel(const std::string& path, const SynthOptions& options);
+
+}  // namespace thermocline
