@@ -58,8 +58,8 @@ CpuDevice::CpuDevice(std::string name, const CpuDeviceLimits& limits)
     : kernels_(cpu_kernels()), name_(std::move(name)) {
   for (int i = 0; i < limits.n_lanes; ++i) {
     auto lane = std::make_unique<LaneScratch>();
-    lane->prepared = AlignedBuffer(
-        static_cast<uint64_t>(PreparedBytes(kernels_, limits.max_d_in)), "activation vectors");
+    lane->prepared = AlignedBuffer(static_cast<uint64_t>(PreparedBytes(kernels_, limits.max_d_in)),
+                                   "activation vectors");
     lane->scores = AlignedBuffer(ScoresBytes(limits.max_seq_len), "attention scores");
     lane->indices = AlignedBuffer(IndicesBytes(limits.max_neurons), "neuron lists");
     lane->gemm = std::make_unique<PanelGemm>(kernels_, limits.max_d_in);
@@ -116,8 +116,8 @@ void CpuDevice::Linear(const Lane& lane, std::span<const LinearStep> steps, cons
   lane.Sync();
 }
 
-// Each lane takes the same share of every matrix; with one row length for all of them (they read the same
-// x) and one type, which is the rule, shares are equal in bytes.
+// Each lane takes the same share of every matrix; with one row length for all of them (they read
+// the same x) and one type, which is the rule, shares are equal in bytes.
 void CpuDevice::LinearRows(const Lane& lane, std::span<const LinearStep> steps, const float* x,
                            int64_t n) {
   const int64_t d_in = steps.front().weights->w.cols;

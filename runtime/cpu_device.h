@@ -1,5 +1,6 @@
-// The CPU as a device. Both tiers can be one: the slow tier always is, the fast tier is a second one
-// where there is no GPU, so that the split, the hand-over and the merge are the same code everywhere.
+// The CPU as a device. Both tiers can be one: the slow tier always is, the fast tier is a second
+// one where there is no GPU, so that the split, the hand-over and the merge are the same code
+// everywhere.
 #pragma once
 
 #include <memory>
@@ -16,10 +17,10 @@ namespace thermocline {
 inline constexpr int64_t kGemmMinTokens = 4;
 
 struct CpuDeviceLimits {
-  int n_lanes = 1;           // of the largest group that will run steps
-  int64_t max_tokens = 1;    // of a step
-  int64_t max_d_in = 0;      // longest input of a matrix (d_model, d_ff, n_heads * head_dim)
-  int64_t max_neurons = 0;   // of an FFN slice
+  int n_lanes = 1;          // of the largest group that will run steps
+  int64_t max_tokens = 1;   // of a step
+  int64_t max_d_in = 0;     // longest input of a matrix (d_model, d_ff, n_heads * head_dim)
+  int64_t max_neurons = 0;  // of an FFN slice
   int64_t max_seq_len = 0;
 
   uint64_t ScratchBytes(const KernelTable& kernels) const;

@@ -1,6 +1,8 @@
-// The FFN on the CPU: h_i = act(gate_i . x) * (up_i . x), y = sum_i h_i down_i over the slice's neurons.
+// The FFN on the CPU: h_i = act(gate_i . x) * (up_i . x), y = sum_i h_i down_i over the slice's
+// neurons.
 //
-// Bytes per token, rows of b bytes, m neurons of which a are active: dense 3 m b; exact m b + 2 a b.
+// Bytes per token, rows of b bytes, m neurons of which a are active: dense 3 m b; exact m b + 2 a
+// b.
 #include <algorithm>
 #include <cstring>
 
@@ -76,9 +78,10 @@ void CpuDevice::FfnDenseToken(const Lane& lane, const FfnStep& step, const float
   lane.Sync();
 }
 
-// Three passes, the lanes meeting between them: gate for all neurons and the list of active ones; up for
-// the listed, shared out evenly over the whole list (active neurons crowd where the hot ones lie); down for
-// the listed, shared out by columns, so that each column is one sum in list order, whatever the lanes.
+// Three passes, the lanes meeting between them: gate for all neurons and the list of active ones;
+// up for the listed, shared out evenly over the whole list (active neurons crowd where the hot ones
+// lie); down for the listed, shared out by columns, so that each column is one sum in list order,
+// whatever the lanes.
 int64_t CpuDevice::FfnExactToken(const Lane& lane, const FfnStep& step, const float* x,
                                  const FfnState& state) {
   const FfnSlice& slice = *step.slice;

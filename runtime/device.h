@@ -1,7 +1,8 @@
-// What the executor asks of a device: the steps of a layer, over device memory. Steps are collective: every
-// lane of the group calls the same step with the same arguments, does its part and returns when the step
-// is complete for all (a device that works by itself is driven by a group of one lane and may return
-// earlier, as long as its own later steps and the hand-over see the result).
+// What the executor asks of a device: the steps of a layer, over device memory. Steps are
+// collective: every lane of the group calls the same step with the same arguments, does its part
+// and returns when the step is complete for all (a device that works by itself is driven by a group
+// of one lane and may return earlier, as long as its own later steps and the hand-over see the
+// result).
 #pragma once
 
 #include <cstdint>
@@ -70,15 +71,15 @@ class Device {
   // Causal attention of the step's tokens. q, out: (n, n_heads, head_dim).
   virtual void Attend(const Lane& lane, const KvCache& cache, const AttentionStep& step,
                       const float* q, float* out) = 0;
-  // state.y = the slice's part of the FFN of x: (n, d_model). Returns how many neurons were active, over
-  // all n tokens (all of them where nothing is skipped); the same number on every lane.
+  // state.y = the slice's part of the FFN of x: (n, d_model). Returns how many neurons were active,
+  // over all n tokens (all of them where nothing is skipped); the same number on every lane.
   virtual int64_t Ffn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
                       const FfnState& state) = 0;
   // x += y_0 + y_1 .... x, y_i: (n) f32.
   virtual void Add(const Lane& lane, float* x, std::span<const float* const> ys, int64_t n) = 0;
   // x += y; out = RmsNorm(x). x, y, out: (n, d).
-  virtual void AddRmsNorm(const Lane& lane, float* x, const float* y, const float* weight, float eps,
-                          int64_t n, int64_t d, float* out) = 0;
+  virtual void AddRmsNorm(const Lane& lane, float* x, const float* y, const float* weight,
+                          float eps, int64_t n, int64_t d, float* out) = 0;
 };
 
 }  // namespace thermocline

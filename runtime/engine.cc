@@ -16,8 +16,8 @@ constexpr const char* kOneTierName = "dram";
 constexpr const char* kFastName = "vram (a second CPU device stands in)";
 constexpr const char* kSlowName = "dram";
 
-// The device layer has one kind of fast device so far; a GPU that was asked for must not be silently
-// replaced by it.
+// The device layer has one kind of fast device so far; a GPU that was asked for must not be
+// silently replaced by it.
 void CheckFastTier(FastTier wanted) {
   const GpuSupport gpu = gpu_support();
   if (wanted == FastTier::kGpu && !gpu.available) {
@@ -29,11 +29,11 @@ void CheckFastTier(FastTier wanted) {
 int64_t ContextTokens(const EngineOptions& options, const ModelConfig& config) {
   if (options.context_tokens == 0) return std::min(config.max_seq_len, kDefaultContext);
   if (options.context_tokens < 1 || options.context_tokens > config.max_seq_len) {
-    throw Error({.path = options.model_path,
-                 .what = "context size (-c)",
-                 .expected = fmt::format("1 to {}, the context the model was made for",
-                                         config.max_seq_len),
-                 .found = std::to_string(options.context_tokens)});
+    throw Error(
+        {.path = options.model_path,
+         .what = "context size (-c)",
+         .expected = fmt::format("1 to {}, the context the model was made for", config.max_seq_len),
+         .found = std::to_string(options.context_tokens)});
   }
   return options.context_tokens;
 }
@@ -97,8 +97,8 @@ MemoryPlan OpenedModel::Plan() const {
 Engine::Engine(const EngineOptions& options)
     : model_(options), tokenizer_(make_tokenizer(model_.gguf())), team_(model_.n_threads()) {
   const ExecutorOptions executor_options = model_.executor_options();
-  const CpuDeviceLimits limits = MakeCpuDeviceLimits(
-      model_.config(), executor_options.max_tokens, model_.context_tokens(), model_.n_threads());
+  const CpuDeviceLimits limits = MakeCpuDeviceLimits(model_.config(), executor_options.max_tokens,
+                                                     model_.context_tokens(), model_.n_threads());
   const bool two_tiers = model_.placement() != nullptr;
   fast_ = std::make_unique<CpuDevice>(two_tiers ? kFastName : kOneTierName, limits);
   if (two_tiers) slow_ = std::make_unique<CpuDevice>(kSlowName, limits);

@@ -1,5 +1,5 @@
-// The whole runtime behind one door: opens a model (and a placement), sets up the tiers, feeds tokens and
-// hands out logits. One sequence at a time.
+// The whole runtime behind one door: opens a model (and a placement), sets up the tiers, feeds
+// tokens and hands out logits. One sequence at a time.
 #pragma once
 
 #include <cstdint>
@@ -34,7 +34,8 @@ struct EngineOptions {
   int64_t context_tokens = 0;  // 0: the model's own, at most kDefaultContext
   int64_t batch_tokens = 512;  // of a prefill step
   bool all_logits = false;     // EvaluateAll will be called
-  // Store down per neuron also where nothing is skipped, so that dense and sparse read the same weights.
+  // Store down per neuron also where nothing is skipped, so that dense and sparse read the same
+  // weights.
   bool always_per_neuron = false;
   ProgressFn progress;
 };
@@ -88,8 +89,8 @@ class Engine {
   void Reset() { n_past_ = 0; }
   // Forgets all but the first n tokens.
   void Truncate(int64_t n_tokens);
-  // Feeds tokens in batches; returns the logits after the last: (vocab_size). Valid until the next call.
-  // Throws Error when the context is full, Interrupted between batches on Ctrl-C.
+  // Feeds tokens in batches; returns the logits after the last: (vocab_size). Valid until the next
+  // call. Throws Error when the context is full, Interrupted between batches on Ctrl-C.
   std::span<const float> Feed(std::span<const int32_t> ids);
   // Feeds at most batch_tokens tokens and returns the logits after each: (n, vocab_size).
   std::span<const float> EvaluateAll(std::span<const int32_t> ids);
@@ -108,8 +109,9 @@ class Engine {
   int64_t n_past_ = 0;
 };
 
-// Bytes of weights that decode reads per token, on average over the counted steps: attention, norms and
-// output head whole, and of the FFN what the mode computed. `dense_bytes` is the same with nothing skipped.
+// Bytes of weights that decode reads per token, on average over the counted steps: attention, norms
+// and output head whole, and of the FFN what the mode computed. `dense_bytes` is the same with
+// nothing skipped.
 struct TouchedBytes {
   double bytes = 0;
   double dense_bytes = 0;

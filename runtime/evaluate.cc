@@ -61,9 +61,8 @@ class Evaluation {
       });
       engine_.executor().set_mode(mode);
     }
-    Run(inputs, [&](size_t at, std::span<const float> logits) {
-      Score(targets[at + first], at, logits);
-    });
+    Run(inputs,
+        [&](size_t at, std::span<const float> logits) { Score(targets[at + first], at, logits); });
   }
 
   PerplexityResult Result() const {
@@ -89,7 +88,8 @@ class Evaluation {
       throw_if_interrupted();
       const auto part = inputs.subspan(begin, std::min(batch_, inputs.size() - begin));
       const auto logits = engine_.EvaluateAll(part);
-      for (size_t i = 0; i < part.size(); ++i) receive(begin + i, logits.subspan(i * vocab_, vocab_));
+      for (size_t i = 0; i < part.size(); ++i)
+        receive(begin + i, logits.subspan(i * vocab_, vocab_));
     }
   }
 
@@ -172,8 +172,8 @@ PerplexityResult EvaluatePerplexity(Engine& engine, std::span<const int32_t> ids
     Report(options.progress, "scoring windows", static_cast<uint64_t>(w),
            static_cast<uint64_t>(n_windows));
     const int64_t begin = w * window;
-    evaluation.Window(ids.subspan(static_cast<size_t>(begin),
-                                  static_cast<size_t>(std::min(window, n - begin))));
+    evaluation.Window(
+        ids.subspan(static_cast<size_t>(begin), static_cast<size_t>(std::min(window, n - begin))));
   }
   Report(options.progress, "scoring windows", static_cast<uint64_t>(n_windows),
          static_cast<uint64_t>(n_windows));

@@ -1,5 +1,5 @@
-// How good a run is: perplexity over a text, every token counted, and how far a mode's predictions are
-// from those of the dense run on the same weights (KL divergence, agreement of the best token).
+// How good a run is: perplexity over a text, every token counted, and how far a mode's predictions
+// are from those of the dense run on the same weights (KL divergence, agreement of the best token).
 #pragma once
 
 #include <cstdint>
@@ -31,9 +31,9 @@ struct PerplexityResult {
   double ratio_std_error = 0;  // of perplexity / dense perplexity, from the paired differences
 };
 
-// ids: the text's tokens without BOS, cut in windows; each window is fed behind BOS (where the vocabulary
-// has one) and each of its tokens is scored. Throws Error when there are fewer than two tokens.
-// REQUIRES: engine opened with all_logits. Leaves the engine's mode as it was.
+// ids: the text's tokens without BOS, cut in windows; each window is fed behind BOS (where the
+// vocabulary has one) and each of its tokens is scored. Throws Error when there are fewer than two
+// tokens. REQUIRES: engine opened with all_logits. Leaves the engine's mode as it was.
 PerplexityResult EvaluatePerplexity(Engine& engine, std::span<const int32_t> ids,
                                     const PerplexityOptions& options);
 

@@ -49,8 +49,8 @@ StateSize Executor::StateBytes(const ModelConfig& config, const ExecutorOptions&
   const auto ffn = [&](int64_t neurons) {  // gate, up, y; rows, h
     return n * (2 * neurons + config.d_model) + 2 * neurons;
   };
-  const int64_t fast = n * (residual + attention) + ffn(max_hot) +
-                       options.max_logits * config.vocab_size;
+  const int64_t fast =
+      n * (residual + attention) + ffn(max_hot) + options.max_logits * config.vocab_size;
   const int64_t slow = max_cold == 0 ? 0 : ffn(max_cold) + n * config.d_model;  // and x_cold
   return {static_cast<uint64_t>(fast) * sizeof(float), static_cast<uint64_t>(slow) * sizeof(float)};
 }
@@ -88,7 +88,8 @@ void Executor::AllocateFfn(FfnState& state, int64_t max_neurons, Device& device)
   state.y = AllocateElems<float>(device, n * config_.d_model, "FFN outputs");
 }
 
-// While both tiers run, threads are shared out by the bytes of weights each tier holds, at least one each.
+// While both tiers run, threads are shared out by the bytes of weights each tier holds, at least
+// one each.
 void Executor::MakeGroups() {
   const int n = team_.n_threads();
   all_barrier_ = team_.MakeBarrier(n);
@@ -99,8 +100,8 @@ void Executor::MakeGroups() {
     hot_bytes += layer.hot.weight_bytes();
     cold_bytes += layer.cold.weight_bytes();
   }
-  const double share =
-      static_cast<double>(hot_bytes) / static_cast<double>(std::max<uint64_t>(1, hot_bytes + cold_bytes));
+  const double share = static_cast<double>(hot_bytes) /
+                       static_cast<double>(std::max<uint64_t>(1, hot_bytes + cold_bytes));
   n_fast_lanes_ = std::clamp(static_cast<int>(std::lround(share * n)), 1, n - 1);
   fast_barrier_ = team_.MakeBarrier(n_fast_lanes_);
   slow_barrier_ = team_.MakeBarrier(n - n_fast_lanes_);
@@ -150,7 +151,9 @@ std::span<const float> Executor::Step(std::span<const int32_t> ids, int64_t firs
       counts_.active[l] += step_active_[l][0] + step_active_[l][1];
     }
   }
-  const int64_t rows = wanted == LogitsWanted::kNone ? 0 : wanted == LogitsWanted::kLast ? 1 : args.n;
+  const int64_t rows = wanted == LogitsWanted::kNone   ? 0
+                       : wanted == LogitsWanted::kLast ? 1
+                                                       : args.n;
   return {state_.logits, static_cast<size_t>(rows * config_.vocab_size)};
 }
 
@@ -171,8 +174,7 @@ void Executor::RunLayer(const Lanes& lanes, int64_t layer, const StepArgs& args,
   const Lane& all = lanes.all;
   const int64_t n = args.n;
   const RopeStep rope{c.rope.pairing, c.rope.rot_dim, cos_, sin_};
-  const AttentionStep attention{layer,        args.first_position, n,
-                                c.n_heads,    c.n_kv_heads,        c.head_dim};
+  const AttentionStep attention{layer, args.first_position, n, c.n_heads, c.n_kv_heads, c.head_dim};
   const LinearStep qkv[] = {{&w.wq, s.q}, {&w.wk, s.k}, {&w.wv, s.v}};
   const LinearStep output[] = {{&w.wo, s.proj}};
 

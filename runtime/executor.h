@@ -1,5 +1,5 @@
-// Runs a model: one step feeds n tokens of a sequence through all layers. Written once, over devices; a
-// layer reads top to bottom in executor.cc.
+// Runs a model: one step feeds n tokens of a sequence through all layers. Written once, over
+// devices; a layer reads top to bottom in executor.cc.
 #pragma once
 
 #include <array>
@@ -37,12 +37,12 @@ enum class LogitsWanted : uint8_t { kNone, kLast, kAll };
 
 struct ExecutorOptions {
   int64_t max_tokens = 512;  // of a step
-  int64_t max_logits = 1;    // tokens of a step whose logits may be wanted: 1, or max_tokens for kAll
+  int64_t max_logits = 1;  // tokens of a step whose logits may be wanted: 1, or max_tokens for kAll
   SparseMode mode = SparseMode::kDense;
 };
 
-// Neurons computed so far, by layer; `tokens` counts the single-token steps they belong to (prefill runs
-// dense and is not counted).
+// Neurons computed so far, by layer; `tokens` counts the single-token steps they belong to (prefill
+// runs dense and is not counted).
 struct FfnCounts {
   int64_t tokens = 0;
   std::vector<int64_t> active;  // (n_layers)
@@ -56,11 +56,13 @@ struct StateSize {
 
 class Executor {
  public:
-  // `slow` may be null when no layer has a cold slice. Everything referenced must outlive the executor.
+  // `slow` may be null when no layer has a cold slice. Everything referenced must outlive the
+  // executor.
   Executor(const ModelConfig& config, const ModelWeights& weights, const ExecutorOptions& options,
            ThreadTeam& team, KvCache& cache, Device& fast, Device* slow);
 
-  // For the memory plan. max_hot, max_cold: most neurons a layer has on the fast and on the slow tier.
+  // For the memory plan. max_hot, max_cold: most neurons a layer has on the fast and on the slow
+  // tier.
   static StateSize StateBytes(const ModelConfig& config, const ExecutorOptions& options,
                               int64_t max_hot, int64_t max_cold);
 
@@ -74,7 +76,8 @@ class Executor {
   void set_observer(FfnObserver* observer) { observer_ = observer; }
   const FfnCounts& counts() const { return counts_; }
   void reset_counts();
-  // The residual stream after each layer of the last step's last token: (n_layers, d_model); for tests.
+  // The residual stream after each layer of the last step's last token: (n_layers, d_model); for
+  // tests.
   void set_keep_hidden(bool keep);
   std::span<const float> hidden() const { return hidden_; }
 
@@ -85,7 +88,8 @@ class Executor {
     int64_t first_position = 0;
     LogitsWanted wanted = LogitsWanted::kLast;
   };
-  // A thread's lanes: among all, and within its tier while both tiers run (none for the other tier).
+  // A thread's lanes: among all, and within its tier while both tiers run (none for the other
+  // tier).
   struct Lanes {
     Lane all;
     std::optional<Lane> fast;

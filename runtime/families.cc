@@ -156,8 +156,8 @@ RopeConfig ReadRope(const GgufReader& gguf, const ConfigReader& keys, const Fami
     }
     rope.pairing = *pairing == "halves" ? RopePairing::kHalves : RopePairing::kAdjacent;
   }
-  rope.rot_dim = keys.GetInt("rope.dimension_count", config.head_dim,
-                             static_cast<uint64_t>(config.head_dim));
+  rope.rot_dim =
+      keys.GetInt("rope.dimension_count", config.head_dim, static_cast<uint64_t>(config.head_dim));
   if (rope.rot_dim % 2 != 0) {
     keys.Fail("rope.dimension_count", "an even number", std::to_string(rope.rot_dim));
   }
@@ -203,8 +203,8 @@ ModelConfig ReadModelConfig(const GgufReader& gguf, const Family& family) {
     keys.Fail("attention.head_count", fmt::format("a divisor of d_model {}", c.d_model),
               std::to_string(c.n_heads));
   }
-  c.head_dim = keys.GetInt("attention.key_length", std::max<int64_t>(1, c.d_model / c.n_heads),
-                           kMaxDim);
+  c.head_dim =
+      keys.GetInt("attention.key_length", std::max<int64_t>(1, c.d_model / c.n_heads), kMaxDim);
   const int64_t value_dim = keys.GetInt("attention.value_length", c.head_dim, kMaxDim);
   if (value_dim != c.head_dim) {
     keys.Fail("attention.value_length", fmt::format("{} (attention.key_length)", c.head_dim),

@@ -1,5 +1,5 @@
-// Model families as data: which keys and tensors of a GGUF are which of ours, and what the family fixes.
-// A new family of the same block structure is a new row of the table in families.cc.
+// Model families as data: which keys and tensors of a GGUF are which of ours, and what the family
+// fixes. A new family of the same block structure is a new row of the table in families.cc.
 #pragma once
 
 #include <string>
@@ -27,7 +27,8 @@ struct Family {
 // Throws Error for an architecture that is not in the table, naming those that are.
 const Family& FindFamily(const GgufReader& gguf);
 
-// Reads and checks every dimension. Throws Error with the key, what was expected and what was found.
+// Reads and checks every dimension. Throws Error with the key, what was expected and what was
+// found.
 ModelConfig ReadModelConfig(const GgufReader& gguf, const Family& family);
 
 // "blk.{}.ffn_up.weight" -> "blk.7.ffn_up.weight".

@@ -1,6 +1,7 @@
-// How a layer's FFN crosses between the tiers. The input x (d_model per token) goes from the fast tier to
-// the slow one, one partial y comes back; nothing of width d_ff ever does. Both directions are a copy and
-// a signal: the receiver waits for the signal, so that both tiers compute at the same time.
+// How a layer's FFN crosses between the tiers. The input x (d_model per token) goes from the fast
+// tier to the slow one, one partial y comes back; nothing of width d_ff ever does. Both directions
+// are a copy and a signal: the receiver waits for the signal, so that both tiers compute at the
+// same time.
 //
 // One step of the model makes a sequence of hand-overs, in layer order; every lane counts its own.
 #pragma once
@@ -23,7 +24,8 @@ class Handover {
     input_base_ = input_->value();
     output_base_ = output_->value();
   }
-  // `index`: how many hand-overs of this step came before. Sending is for one lane of the sending tier.
+  // `index`: how many hand-overs of this step came before. Sending is for one lane of the sending
+  // tier.
   void SendInput(const float* x, int64_t n_tokens) {
     std::memcpy(x_cold_, x, static_cast<size_t>(n_tokens * d_model_) * sizeof(float));
     input_->Advance();

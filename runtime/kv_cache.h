@@ -1,5 +1,6 @@
-// Keys and values of the sequence so far, f16. Attention sees a sequence as runs of consecutive positions
-// that lie together; the contiguous cache has one run, a paged one would have one per page.
+// Keys and values of the sequence so far, f16. Attention sees a sequence as runs of consecutive
+// positions that lie together; the contiguous cache has one run, a paged one would have one per
+// page.
 #pragma once
 
 #include <cstdint>
@@ -30,7 +31,8 @@ class KvCache {
 
 class ContiguousKvCache final : public KvCache {
  public:
-  // Throws Error when the memory is not there. `memory` is (n_layers, 2, n_kv_heads, max_seq_len, head_dim).
+  // Throws Error when the memory is not there. `memory` is (n_layers, 2, n_kv_heads, max_seq_len,
+  // head_dim).
   ContiguousKvCache(const ModelConfig& config, int64_t max_seq_len);
   static uint64_t Bytes(const ModelConfig& config, int64_t max_seq_len);
 

@@ -72,8 +72,8 @@ MemoryPlan PlanMemory(const PlanInput& input) {
   }
 
   const StateSize state = Executor::StateBytes(config, input.executor, max_hot, max_cold);
-  CpuDeviceLimits limits = MakeCpuDeviceLimits(config, input.executor.max_tokens,
-                                               input.context_tokens, input.n_threads);
+  CpuDeviceLimits limits =
+      MakeCpuDeviceLimits(config, input.executor.max_tokens, input.context_tokens, input.n_threads);
   plan.fast_scratch_bytes = state.fast_bytes + limits.ScratchBytes(cpu_kernels());
   if (max_cold > 0) {
     plan.slow_scratch_bytes = state.slow_bytes + limits.ScratchBytes(cpu_kernels());

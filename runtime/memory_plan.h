@@ -1,5 +1,5 @@
-// What a run will need in each tier, computed from the file's table alone: printed by --dry-run before
-// anything is loaded, and checked against the budgets.
+// What a run will need in each tier, computed from the file's table alone: printed by --dry-run
+// before anything is loaded, and checked against the budgets.
 #pragma once
 
 #include <cstdint>

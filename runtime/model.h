@@ -1,10 +1,10 @@
-// Read this first: what a model is here, in three structs. The config (its dimensions), the weights (every
-// tensor with its shape) and the run state (every buffer one step fills). The executor's layer is a list
-// of steps over these.
+// Read this first: what a model is here, in three structs. The config (its dimensions), the weights
+// (every tensor with its shape) and the run state (every buffer one step fills). The executor's
+// layer is a list of steps over these.
 //
-// Words: d_model is the width of the residual stream, d_ff the number of FFN neurons of a layer. A neuron
-// is FFN channel i: row i of gate and up, column i of down. Hot neurons lie on the fast tier, cold ones on
-// the slow tier. Matrices are row-major; (rows, cols).
+// Words: d_model is the width of the residual stream, d_ff the number of FFN neurons of a layer. A
+// neuron is FFN channel i: row i of gate and up, column i of down. Hot neurons lie on the fast
+// tier, cold ones on the slow tier. Matrices are row-major; (rows, cols).
 #pragma once
 
 #include <cstdint>
@@ -23,13 +23,13 @@ struct RopeConfig {
   int64_t rot_dim = 0;       // leading elements of a head that are rotated
   double freq_base = 10000;  // NTK-aware scaling is a larger base, which files store here
   RopeScaling scaling = RopeScaling::kNone;
-  double factor = 1;                  // linear, yarn: context extension
-  int64_t original_max_seq_len = 0;   // yarn: context length the model was first trained for
-  double yarn_beta_fast = 32;         // yarn: rotations within the original context above which a
-  double yarn_beta_slow = 1;          //   frequency is kept, and below which it is divided by factor
-  double yarn_ext_factor = 1;         // yarn: 0 turns the ramp off
-  double attention_factor = 1;        // yarn: multiplies cos and sin, on top of 0.1 ln(factor) + 1
-  std::vector<float> freq_divisors;   // llama-3 scaling: rope_freqs.weight, (rot_dim / 2)
+  double factor = 1;                 // linear, yarn: context extension
+  int64_t original_max_seq_len = 0;  // yarn: context length the model was first trained for
+  double yarn_beta_fast = 32;        // yarn: rotations within the original context above which a
+  double yarn_beta_slow = 1;         //   frequency is kept, and below which it is divided by factor
+  double yarn_ext_factor = 1;        // yarn: 0 turns the ramp off
+  double attention_factor = 1;       // yarn: multiplies cos and sin, on top of 0.1 ln(factor) + 1
+  std::vector<float> freq_divisors;  // llama-3 scaling: rope_freqs.weight, (rot_dim / 2)
 };
 
 struct ModelConfig {
@@ -65,9 +65,9 @@ enum class DownLayout : uint8_t {
 // The neurons of one layer that lie on one tier, in placement order.
 struct FfnSlice {
   int64_t n_neurons = 0;
-  TensorView gate;                  // (n_neurons, d_model)
-  TensorView up;                    // (n_neurons, d_model)
-  TensorView down;                  // see DownLayout
+  TensorView gate;  // (n_neurons, d_model)
+  TensorView up;    // (n_neurons, d_model)
+  TensorView down;  // see DownLayout
   DownLayout down_layout = DownLayout::kPerNeuron;
   const float* gate_bias = nullptr;     // (n_neurons) or null
   const int32_t* neuron_ids = nullptr;  // (n_neurons) channel in the file; null: 0, 1, 2, ...
@@ -89,19 +89,20 @@ struct LayerWeights {
 };
 
 struct ModelWeights {
-  TensorView token_embd;              // (vocab_size, d_model)
-  std::vector<LayerWeights> layers;   // n_layers
-  const float* output_norm = nullptr; // (d_model)
-  LinearWeights output;               // (vocab_size, d_model)
+  TensorView token_embd;               // (vocab_size, d_model)
+  std::vector<LayerWeights> layers;    // n_layers
+  const float* output_norm = nullptr;  // (d_model)
+  LinearWeights output;                // (vocab_size, d_model)
 };
 
-// What one tier's FFN needs while it runs. n = tokens of the step, m = the tier's neurons in the layer.
+// What one tier's FFN needs while it runs. n = tokens of the step, m = the tier's neurons in the
+// layer.
 struct FfnState {
-  float* gate = nullptr;     // (n, m) gate, then act(gate), then h = act(gate) * up
-  float* up = nullptr;       // (n, m)
-  int32_t* rows = nullptr;   // (m) active neurons of the token, ascending
-  float* h = nullptr;        // (m) their h, in the order of rows
-  float* y = nullptr;        // (n, d_model) this tier's part of the FFN's output
+  float* gate = nullptr;    // (n, m) gate, then act(gate), then h = act(gate) * up
+  float* up = nullptr;      // (n, m)
+  int32_t* rows = nullptr;  // (m) active neurons of the token, ascending
+  float* h = nullptr;       // (m) their h, in the order of rows
+  float* y = nullptr;       // (n, d_model) this tier's part of the FFN's output
 };
 
 // Buffers of one step over n tokens; n is 1 in decode, up to the batch size in prefill.

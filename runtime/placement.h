@@ -1,6 +1,6 @@
-// A neuron placement: for every layer the order of its neurons, hot to cold, and how many of them lie in
-// each tier. The order is a permutation of the layer's channels; the first n_vram of it lie in VRAM, the
-// next n_dram in DRAM, the rest on NVMe.
+// A neuron placement: for every layer the order of its neurons, hot to cold, and how many of them
+// lie in each tier. The order is a permutation of the layer's channels; the first n_vram of it lie
+// in VRAM, the next n_dram in DRAM, the rest on NVMe.
 #pragma once
 
 #include <array>

@@ -33,8 +33,8 @@ RopeAngles::RopeAngles(const RopeConfig& config) {
   CHECK(config.freq_divisors.empty() || config.freq_divisors.size() == n);
   frequencies_.resize(n);
   for (size_t i = 0; i < n; ++i) {
-    double frequency = std::pow(config.freq_base, -2.0 * static_cast<double>(i) /
-                                                      static_cast<double>(config.rot_dim));
+    double frequency = std::pow(
+        config.freq_base, -2.0 * static_cast<double>(i) / static_cast<double>(config.rot_dim));
     if (!config.freq_divisors.empty()) frequency /= static_cast<double>(config.freq_divisors[i]);
     double kept = 0;
     if (config.scaling == RopeScaling::kNone) kept = 1;

@@ -1,6 +1,7 @@
-// Rotary position embedding (RoFormer, arXiv:2104.09864): the angles, with the context extensions that
-// GGUF files describe: linear (positions divided), NTK-aware (a larger base, already in freq_base), YaRN
-// (arXiv:2309.00071) and llama-3 (a divisor per frequency, in the file). The rotation itself is a kernel.
+// Rotary position embedding (RoFormer, arXiv:2104.09864): the angles, with the context extensions
+// that GGUF files describe: linear (positions divided), NTK-aware (a larger base, already in
+// freq_base), YaRN (arXiv:2309.00071) and llama-3 (a divisor per frequency, in the file). The
+// rotation itself is a kernel.
 #pragma once
 
 #include <cstdint>

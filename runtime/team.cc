@@ -7,9 +7,9 @@
 #include <string>
 #include <thread>
 
-// libgomp is not instrumented for ThreadSanitizer, which would then report every access on both sides of
-// a fork or join. Under that tool a team is made of std::threads, which it understands; all that the
-// lanes do inside, barriers and hand-overs included, is the same code.
+// libgomp is not instrumented for ThreadSanitizer, which would then report every access on both
+// sides of a fork or join. Under that tool a team is made of std::threads, which it understands;
+// all that the lanes do inside, barriers and hand-overs included, is the same code.
 #if defined(__SANITIZE_THREAD__)
 #define THERMOCLINE_TSAN 1
 #elif defined(__has_feature)
@@ -21,8 +21,8 @@
 namespace thermocline {
 namespace {
 
-constexpr int kSpins = 4000;  // pauses, about 20-50 us: longer than a step's imbalance, shorter than
-                              // a scheduler's time slice
+constexpr int kSpins = 4000;  // pauses, about 20-50 us: longer than a step's imbalance, shorter
+                              // than a scheduler's time slice
 
 void ForkJoin(int n_threads, const std::function<void(int)>& body) {
 #ifdef THERMOCLINE_TSAN

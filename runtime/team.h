@@ -1,5 +1,5 @@
-// Threads that run a step together. One OpenMP parallel region per step of the model; inside it every
-// thread is a lane, lanes split each operation and meet at barriers. A barrier spins for some
+// Threads that run a step together. One OpenMP parallel region per step of the model; inside it
+// every thread is a lane, lanes split each operation and meet at barriers. A barrier spins for some
 // microseconds, then sleeps (futex), so that a machine shared with other processes is not burnt up.
 #pragma once
 
@@ -22,7 +22,8 @@ class TeamAborted : public std::exception {
   const char* what() const noexcept override { return "another lane of the team failed"; }
 };
 
-// Counts up; lanes wait for a value. The building block of barriers and of the hand-over between tiers.
+// Counts up; lanes wait for a value. The building block of barriers and of the hand-over between
+// tiers.
 class Signal {
  public:
   explicit Signal(const std::atomic<bool>* aborted) : aborted_(aborted) {}
@@ -41,7 +42,8 @@ class Signal {
 
 class Barrier {
  public:
-  Barrier(int n_lanes, const std::atomic<bool>* aborted) : n_lanes_(n_lanes), generation_(aborted) {}
+  Barrier(int n_lanes, const std::atomic<bool>* aborted)
+      : n_lanes_(n_lanes), generation_(aborted) {}
   void Wait();
   void Wake() { generation_.Advance(); }
   void Reset() { arrived_.store(0, std::memory_order_relaxed); }
@@ -79,8 +81,8 @@ class ThreadTeam {
   Barrier* MakeBarrier(int size);
   Signal* MakeSignal();
 
-  // Runs body(thread) once on each of the n_threads threads. When one throws, the others are woken from
-  // their barriers and the first error is rethrown here, after all have left.
+  // Runs body(thread) once on each of the n_threads threads. When one throws, the others are woken
+  // from their barriers and the first error is rethrown here, after all have left.
   void Run(const std::function<void(int)>& body);
 
  private:

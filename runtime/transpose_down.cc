@@ -1,5 +1,6 @@
-// The down projection, from columns to rows. Tiles of 32 neurons: their columns are gathered from all
-// d_model rows of the file, then each neuron's column is stored (and quantised along d_model) as one row.
+// The down projection, from columns to rows. Tiles of 32 neurons: their columns are gathered from
+// all d_model rows of the file, then each neuron's column is stored (and quantised along d_model)
+// as one row.
 #include <algorithm>
 #include <cmath>
 #include <mutex>

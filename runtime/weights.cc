@@ -34,7 +34,8 @@ TensorView RequireWeights(const GgufReader& gguf, const std::string& name, int64
 
 // The weights of one layer's FFN as the file stores them.
 struct FileFfn {
-  TensorView gate, up, down;  // down: (d_model, d_ff) in a stock file, (d_ff, d_model) in a packed one
+  TensorView gate, up,
+      down;  // down: (d_model, d_ff) in a stock file, (d_ff, d_model) in a packed one
   DownLayout layout = DownLayout::kStock;
 };
 
@@ -53,8 +54,8 @@ class Loader {
   std::unique_ptr<LoadedWeights> Load() {
     out_ = std::make_unique<LoadedWeights>();
     ModelWeights& w = out_->weights;
-    w.token_embd = RequireWeights(gguf_, std::string(names_.token_embd), config_.vocab_size,
-                                  config_.d_model);
+    w.token_embd =
+        RequireWeights(gguf_, std::string(names_.token_embd), config_.vocab_size, config_.d_model);
     w.output_norm = LoadVector(std::string(names_.output_norm), config_.d_model);
     w.output.w = config_.tied_output ? w.token_embd
                                      : RequireWeights(gguf_, std::string(names_.output),
@@ -187,8 +188,8 @@ class Loader {
     slice->down_layout = DownLayout::kPerNeuron;
   }
 
-  // Neurons [begin, end) of the placement's order, copied to a device: gate rows, and up and down rows
-  // side by side.
+  // Neurons [begin, end) of the placement's order, copied to a device: gate rows, and up and down
+  // rows side by side.
   void CopyFfn(int64_t layer, const FileFfn& file, const std::vector<float>& bias, int64_t begin,
                int64_t end, Device& device, FfnSlice* slice) {
     if (begin == end) return;
@@ -236,14 +237,14 @@ class Loader {
 
   int64_t DownRowBytes(int64_t layer, const TensorView& down) const {
     if (config_.d_model % dtype_info(down.dtype).block_elems != 0) {
-      throw Error({.path = gguf_.path(),
-                   .what = fmt::format("{} cannot be stored per neuron",
-                                       LayerTensorName(names_.w_down, layer)),
-                   .expected = fmt::format("d_model a multiple of {} for {}",
-                                           dtype_info(down.dtype).block_elems,
-                                           dtype_name(down.dtype)),
-                   .found = std::to_string(config_.d_model),
-                   .hint = "use --sparse dense without a placement, or an F16 model"});
+      throw Error(
+          {.path = gguf_.path(),
+           .what =
+               fmt::format("{} cannot be stored per neuron", LayerTensorName(names_.w_down, layer)),
+           .expected = fmt::format("d_model a multiple of {} for {}",
+                                   dtype_info(down.dtype).block_elems, dtype_name(down.dtype)),
+           .found = std::to_string(config_.d_model),
+           .hint = "use --sparse dense without a placement, or an F16 model"});
     }
     return row_bytes(down.dtype, config_.d_model);
   }
@@ -258,8 +259,8 @@ class Loader {
     slice->down = file.down.slice_rows(begin, end);
     slice->neuron_ids = out_->neuron_orders[static_cast<size_t>(layer)].data() + begin;
     if (!bias.empty()) {
-      slice->gate_bias = UploadVector({bias.begin() + begin, bias.begin() + end}, "gate biases",
-                                      device);
+      slice->gate_bias =
+          UploadVector({bias.begin() + begin, bias.begin() + end}, "gate biases", device);
     }
   }
 
@@ -269,10 +270,10 @@ class Loader {
     if (view.dtype != DType::kI32) FailType(gguf_, name, view.dtype, "I32", "pack the model again");
     if (std::memcmp(view.data, placement.neuron_order.data(),
                     placement.neuron_order.size() * sizeof(int32_t)) != 0) {
-      throw Error({.path = options_.placement->path,
-                   .what = fmt::format("layer {} has another neuron order than the packed model",
-                                       layer),
-                   .hint = "use the placement the model was packed with, or pack it again"});
+      throw Error(
+          {.path = options_.placement->path,
+           .what = fmt::format("layer {} has another neuron order than the packed model", layer),
+           .hint = "use the placement the model was packed with, or pack it again"});
     }
   }
 

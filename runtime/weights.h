@@ -1,5 +1,6 @@
-// From a GGUF file to weights on devices. What can be used where it lies in the mapping is; what must be
-// reordered (a placement), transposed (down of a stock file, for skipping) or widened (norms) is copied.
+// From a GGUF file to weights on devices. What can be used where it lies in the mapping is; what
+// must be reordered (a placement), transposed (down of a stock file, for skipping) or widened
+// (norms) is copied.
 #pragma once
 
 #include <memory>
@@ -15,16 +16,16 @@
 
 namespace thermocline {
 
-// A packed model's own tensors and keys (DESIGN: neurons hot to cold, down transposed, up and down rows side
-// by side).
+// A packed model's own tensors and keys (DESIGN: neurons hot to cold, down transposed, up and down
+// rows side by side).
 inline constexpr const char* kPackedSourceKey = "thermocline.packed.source_fingerprint";
-inline constexpr const char* kPackedUpDown = "blk.{}.ffn_up_down.weight";   // (d_ff, 2 * d_model)
-inline constexpr const char* kPackedOrder = "blk.{}.neuron_order";          // (d_ff) I32
+inline constexpr const char* kPackedUpDown = "blk.{}.ffn_up_down.weight";  // (d_ff, 2 * d_model)
+inline constexpr const char* kPackedOrder = "blk.{}.neuron_order";         // (d_ff) I32
 
 bool IsPacked(const GgufReader& gguf);
 
-// What storing a stock file's down projection per neuron cost: quantised blocks run along d_model instead
-// of d_ff, so the weights are rounded once more.
+// What storing a stock file's down projection per neuron cost: quantised blocks run along d_model
+// instead of d_ff, so the weights are rounded once more.
 struct RequantReport {
   bool requantised = false;
   double relative_rms_error = 0;  // over all layers: sqrt(sum (new - old)^2 / sum old^2)
@@ -43,8 +44,8 @@ struct LoadedWeights {
   std::vector<std::vector<int32_t>> neuron_orders;  // what FfnSlice::neuron_ids point into
 };
 
-// Every tensor's presence, shape and type is checked before anything is copied. `gguf`, `fast` and `slow`
-// must outlive the weights; `slow` may be null without a placement.
+// Every tensor's presence, shape and type is checked before anything is copied. `gguf`, `fast` and
+// `slow` must outlive the weights; `slow` may be null without a placement.
 std::unique_ptr<LoadedWeights> LoadWeights(const GgufReader& gguf, const Family& family,
                                            const ModelConfig& config, const LoadOptions& options,
                                            Device& fast, Device* slow);

@@ -1,5 +1,6 @@
-// Logits, hidden states and greedy tokens against implementations that are not ours: transformers on tiny
-// seeded models (tests/golden, see its README) and, where the data is there, the classics model.
+// Logits, hidden states and greedy tokens against implementations that are not ours: transformers
+// on tiny seeded models (tests/golden, see its README) and, where the data is there, the classics
+// model.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -98,8 +99,8 @@ TEST_P(TransformersGolden, LogitsHiddenStatesAndGreedyTokens) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Llama, TransformersGolden,
-                         testing::Values("mha_silu_tied", "gqa_relu", "mqa_relu_sqr",
-                                         "rope_linear", "rope_yarn", "rope_llama3", "wide_heads",
+                         testing::Values("mha_silu_tied", "gqa_relu", "mqa_relu_sqr", "rope_linear",
+                                         "rope_yarn", "rope_llama3", "wide_heads",
                                          "rope_theta_500k", "rope_partial"));
 
 TEST(ClassicsGolden, LogitsGreedyTokensAndHiddenStates) {

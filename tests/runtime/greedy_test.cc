@@ -1,7 +1,8 @@
-// Skipping inactive neurons and splitting them between the tiers must not change what the model writes:
-// 200 prompts of 32 tokens of held-out text, 64 greedy tokens each, exact mode at every split against the
-// dense run in one tier. "The same" is: equal, or the two best tokens of the dense run lie closer, where
-// the texts part, than the noise that another order of summation makes in the dense run itself.
+// Skipping inactive neurons and splitting them between the tiers must not change what the model
+// writes: 200 prompts of 32 tokens of held-out text, 64 greedy tokens each, exact mode at every
+// split against the dense run in one tier. "The same" is: equal, or the two best tokens of the
+// dense run lie closer, where the texts part, than the noise that another order of summation makes
+// in the dense run itself.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

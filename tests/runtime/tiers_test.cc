@@ -1,5 +1,5 @@
-// What must not change a result: which tier a neuron lies in, how many threads compute, how a prompt is
-// cut into batches, and whether inactive neurons are skipped.
+// What must not change a result: which tier a neuron lies in, how many threads compute, how a
+// prompt is cut into batches, and whether inactive neurons are skipped.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -59,7 +59,8 @@ class Tiers : public testing::Test {
     const auto feed = [&](size_t n) {
       std::vector<int32_t> ids;
       while (ids.size() < n) {
-        ids.push_back(static_cast<int32_t>(random() % static_cast<uint32_t>(engine->config().vocab_size)));
+        ids.push_back(
+            static_cast<int32_t>(random() % static_cast<uint32_t>(engine->config().vocab_size)));
       }
       const auto logits = engine->Feed(ids);
       all.insert(all.end(), logits.begin(), logits.end());
@@ -99,8 +100,9 @@ TEST_F(Tiers, ThreadCountChangesNoBit) {
       const auto one = Run({.model = model, .sparse = "auto", .hot_share = split, .n_threads = 1});
       for (const int n_threads : {2, 3, 5}) {
         SCOPED_TRACE(model + ", " + std::to_string(n_threads) + " threads");
-        EXPECT_EQ(one, Run({.model = model, .sparse = "auto", .hot_share = split,
-                            .n_threads = n_threads}));
+        EXPECT_EQ(
+            one,
+            Run({.model = model, .sparse = "auto", .hot_share = split, .n_threads = n_threads}));
       }
     }
   }
@@ -111,8 +113,8 @@ TEST_F(Tiers, SplitsAgreeWithOneTier) {
     const auto one_tier = Run({.model = model});
     for (const double split : kSplits) {
       SCOPED_TRACE(model + " at " + std::to_string(split));
-      // f32 sums in another order; logits are of size 1 to 10, and an f16 cache can turn a last bit of
-      // f32 into one of f16.
+      // f32 sums in another order; logits are of size 1 to 10, and an f16 cache can turn a last bit
+      // of f32 into one of f16.
       EXPECT_LE(MaxDifference(one_tier, Run({.model = model, .hot_share = split})), 5e-3);
     }
   }
@@ -124,8 +126,9 @@ TEST_F(Tiers, ChunkingOfThePromptChangesLittle) {
       const auto whole = Run({.model = model, .hot_share = split});
       for (const int64_t batch : {1, 2, 3, 4, 7}) {
         SCOPED_TRACE(model + ", batches of " + std::to_string(batch));
-        EXPECT_LE(MaxDifference(whole, Run({.model = model, .hot_share = split,
-                                            .batch_tokens = batch})), 5e-3);
+        EXPECT_LE(
+            MaxDifference(whole, Run({.model = model, .hot_share = split, .batch_tokens = batch})),
+            5e-3);
       }
     }
   }
