@@ -36,36 +36,34 @@ GgufReader::GgufReader(const std::string& path) : path_(path) {
   const auto bytes = bytes_of(file);
   GgufContents contents = parse_gguf(bytes, path);
   if (const auto set = find_split_set(contents, path)) {
-    open_split_set(*set, std::move(file), std::move(contents));
-    return;
+    open_split_set(*set);
+  } else {
+    add_file({.mapping = std::move(file), .bytes = bytes, .name = path}, std::move(contents));
   }
-  add_file({std::move(file), bytes, contents.data_offset, path}, std::move(contents));
 }
 
 GgufReader::GgufReader(std::span<const std::byte> bytes, std::string name)
     : path_(std::move(name)) {
   GgufContents contents = parse_gguf(bytes, path_);
-  if (const auto n_files = find_u64(contents.values, "split.count", path_).value_or(1);
-      n_files > 1) {
+  const uint64_t n_files_of_set = find_u64(contents.values, "split.count", path_).value_or(1);
+  if (n_files_of_set > 1) {
     throw Error({.path = path_,
                  .what = "one part of a split model",
                  .expected = "a whole model",
-                 .found = fmt::format("split.count {}", n_files),
+                 .found = fmt::format("split.count {}", n_files_of_set),
                  .hint = "open it by its path"});
   }
-  add_file({std::nullopt, bytes, contents.data_offset, path_}, std::move(contents));
+  add_file({.bytes = bytes, .name = path_}, std::move(contents));
 }
 
-void GgufReader::open_split_set(const GgufSplitSet& set, MappedFile named,
-                                GgufContents named_contents) {
+void GgufReader::open_split_set(const GgufSplitSet& set) {
   for (int i = 0; i < set.n_files; ++i) {
-    const bool is_named = i == set.member;
-    MappedFile file = is_named ? std::move(named) : open_member(set, i);
+    MappedFile file = open_member(set, i);
     const std::string path = file.path();
     const auto bytes = bytes_of(file);
-    GgufContents contents = is_named ? std::move(named_contents) : parse_gguf(bytes, path);
+    GgufContents contents = parse_gguf(bytes, path);
     check_split_member(contents, path, i, set.n_files);
-    add_file({std::move(file), bytes, contents.data_offset, path}, std::move(contents));
+    add_file({.mapping = std::move(file), .bytes = bytes, .name = path}, std::move(contents));
   }
   const auto n_tensors = get_u64("split.tensors.count");
   if (n_tensors != tensors_.size()) {
@@ -79,6 +77,7 @@ void GgufReader::open_split_set(const GgufSplitSet& set, MappedFile named,
 }
 
 void GgufReader::add_file(File file, GgufContents contents) {
+  file.data_offset = contents.data_offset;
   if (files_.empty()) {
     version_ = contents.version;
     alignment_ = contents.alignment;

@@ -65,13 +65,13 @@ class GgufReader {
 
  private:
   struct File {
-    std::optional<MappedFile> mapping;
-    std::span<const std::byte> bytes;
+    std::optional<MappedFile> mapping = {};  // absent for bytes in memory
+    std::span<const std::byte> bytes = {};
     uint64_t data_offset = 0;
-    std::string name;
+    std::string name = {};
   };
   void add_file(File file, GgufContents contents);
-  void open_split_set(const GgufSplitSet& set, MappedFile named, GgufContents named_contents);
+  void open_split_set(const GgufSplitSet& set);
   template <typename T>
   const std::vector<T>* get_array(std::string_view key, const char* expected) const;
 

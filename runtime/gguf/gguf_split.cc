@@ -53,7 +53,7 @@ std::optional<GgufSplitSet> find_split_set(const GgufContents& contents, const s
                  .found = fmt::format("{}", n_files),
                  .hint = "the file is damaged: download it again"});
   }
-  const std::optional<GgufSplitSet> set = parse_name(path);
+  std::optional<GgufSplitSet> set = parse_name(path);
   if (!set) {
     throw Error(
         {.path = path,

@@ -50,7 +50,7 @@ class GgufSplitTest : public testing::Test {
 
   std::string error_of(const std::string& opened) const {
     try {
-      GgufReader{opened};
+      const GgufReader reader(opened);
       return "";
     } catch (const Error& error) {
       return error.what();
