@@ -95,6 +95,8 @@ struct KernelTable {
   // Writes base + i for each i in [0, n) with values[i] != 0, ascending; returns how many (NaN
   // counts as active, so that garbage stays visible). indices: room for n + 16.
   int64_t (*compact_nonzero)(const float* values, int64_t n, int32_t base, int32_t* indices);
+  // The sum of n words modulo 2^64, read as a plain stream: the yardstick of read bandwidth.
+  uint64_t (*sum_words)(const uint64_t* words, int64_t n);
 };
 
 // The table in use. Throws Error when THERMOCLINE_FORCE_ISA names an ISA that is unknown or that

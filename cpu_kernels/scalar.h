@@ -29,5 +29,6 @@ void activate(Activation activation, float* gate, int64_t n);
 void multiply(float* x, const float* y, int64_t n);
 void add(float* x, const float* y, int64_t n);
 int64_t compact_nonzero(const float* values, int64_t n, int32_t base, int32_t* indices);
+uint64_t sum_words(const uint64_t* words, int64_t n);
 
 }  // namespace thermocline::scalar

@@ -81,4 +81,10 @@ int64_t compact_nonzero(const float* values, int64_t n, int32_t base, int32_t* i
   return count;
 }
 
+uint64_t sum_words(const uint64_t* words, int64_t n) {
+  uint64_t sum = 0;
+  for (int64_t i = 0; i < n; ++i) sum += words[i];
+  return sum;
+}
+
 }  // namespace thermocline::scalar

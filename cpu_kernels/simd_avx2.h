@@ -145,6 +145,17 @@ struct Simd {
     for (; active != 0; active &= active - 1) *p++ = base + __builtin_ctz(active);
     return count;
   }
+
+  using Words = __m256i;
+  static constexpr int kWords = 4;
+  static Words add_words(Words sum, const uint64_t* p) {
+    return _mm256_add_epi64(sum, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  static uint64_t total_words(Words sum) {
+    uint64_t words[kWords];
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(words), sum);
+    return (words[0] + words[1]) + (words[2] + words[3]);
+  }
 };
 
 }  // namespace thermocline::avx2

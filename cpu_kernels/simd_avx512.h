@@ -150,6 +150,15 @@ struct Simd {
     _mm512_storeu_si512(p, _mm512_maskz_compress_epi32(active, index));
     return __builtin_popcount(active);
   }
+
+  using Words = __m512i;
+  static constexpr int kWords = 8;
+  static Words add_words(Words sum, const uint64_t* p) {
+    return _mm512_add_epi64(sum, _mm512_loadu_si512(p));
+  }
+  static uint64_t total_words(Words sum) {
+    return static_cast<uint64_t>(_mm512_reduce_add_epi64(sum));
+  }
 };
 
 }  // namespace thermocline::avx512

@@ -107,6 +107,7 @@ struct SimdKernels {
     table->multiply = multiply_simd<V>;
     table->add = add_simd<V>;
     table->compact_nonzero = compact_nonzero_simd<V>;
+    table->sum_words = sum_words_simd<V>;
   }
 };
 

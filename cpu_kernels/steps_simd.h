@@ -189,4 +189,19 @@ int64_t compact_nonzero_simd(const float* values, int64_t n, int32_t base, int32
   return count;
 }
 
+template <class V>
+uint64_t sum_words_simd(const uint64_t* words, int64_t n) {
+  constexpr int kSums = 4;
+  constexpr int64_t kStep = kSums * V::kWords;
+  typename V::Words sums[kSums] = {};
+  int64_t i = 0;
+  for (; i + kStep <= n; i += kStep) {
+    for (int s = 0; s < kSums; ++s) sums[s] = V::add_words(sums[s], words + i + s * V::kWords);
+  }
+  uint64_t total = 0;
+  for (int s = 0; s < kSums; ++s) total += V::total_words(sums[s]);
+  for (; i < n; ++i) total += words[i];
+  return total;
+}
+
 }  // namespace thermocline

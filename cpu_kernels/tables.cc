@@ -6,6 +6,8 @@
 #include "cpu_kernels/kernel_args.h"
 #include "cpu_kernels/scalar.h"
 #if defined(THERMOCLINE_X86)
+#include <cpuid.h>
+
 #include "cpu_kernels/avx2.h"
 #include "cpu_kernels/avx512.h"
 #endif
@@ -34,6 +36,7 @@ KernelTable scalar_table() {
   table.multiply = scalar::multiply;
   table.add = scalar::add;
   table.compact_nonzero = scalar::compact_nonzero;
+  table.sum_words = scalar::sum_words;
   return table;
 }
 
@@ -116,9 +119,18 @@ KernelTable table_of(std::string_view isa, std::string_view features,
   return table;
 }
 
+// Not among the names that every compiler's __builtin_cpu_supports knows.
+bool has_f16c() {
+  unsigned eax = 0;
+  unsigned ebx = 0;
+  unsigned ecx = 0;
+  unsigned edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+
+// __builtin_cpu_supports also asks whether the system saves the registers.
 bool has_avx2() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-         __builtin_cpu_supports("f16c");
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 }
 
 bool has_avx512() {

@@ -231,6 +231,17 @@ TEST_P(StepsTest, CompactNonzero) {
   }
 }
 
+TEST_P(StepsTest, SumWords) {
+  std::mt19937_64 rng(8);
+  std::vector<uint64_t> words;
+  uint64_t expected = 0;
+  for (int64_t n = 0; n <= 100; ++n) {
+    EXPECT_EQ(kernels().sum_words(words.data(), n), expected);
+    words.push_back(rng());
+    expected += words.back();
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Tables, StepsTest,
                          ::testing::ValuesIn(available_cpu_kernels().begin(),
                                              available_cpu_kernels().end()),

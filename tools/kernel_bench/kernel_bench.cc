@@ -1,0 +1,160 @@
+// Times the CPU kernels against the machine's read bandwidth. Every kernel is checked before it is
+// timed. One iteration is one segment of weights that is not in any cache, followed by a plain
+// streaming read of as many bytes elsewhere, so that both see the same machine. The counters are
+//   best_GBs, p50_GBs    bytes of weights touched per second, of the best and of the median segment
+//   roof_GBs             the median of the plain reads
+//   best_roof, p50_roof  best over best, median over median
+// On a machine with other work the best says what the kernel can do and the median what it got.
+#include <benchmark/benchmark.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "tools/kernel_bench/bench_weights.h"
+#include "tools/read_bandwidth.h"
+
+namespace thermocline {
+namespace {
+
+constexpr int64_t kCols = 4096;
+constexpr uint64_t kWeightBytes = 768ULL << 20;
+constexpr int64_t kSegmentBytes = 48LL << 20;
+constexpr double kDensity = 0.1;
+constexpr int kMaxThreads = 2;
+
+double median(const std::vector<double>& ascending) { return ascending[ascending.size() / 2]; }
+
+// One set of weights at a time: they fill much of a small machine's memory.
+const BenchWeights& weights_of(DType dtype) {
+  static std::unique_ptr<BenchWeights> weights;
+  if (weights == nullptr || weights->dtype() != dtype) {
+    weights.reset();
+    weights = std::make_unique<BenchWeights>(dtype, kCols, kWeightBytes);
+    weights->verify();
+  }
+  return *weights;
+}
+
+// Every row, or about one row in ten as runs of `run` neighbours.
+std::vector<int32_t> list_rows(int64_t n_rows, int64_t run) {
+  std::vector<int32_t> rows;
+  std::mt19937 rng(2);
+  std::bernoulli_distribution active(kDensity);
+  for (int64_t r = 0; r + run <= n_rows; r += run) {
+    if (!active(rng)) continue;
+    for (int64_t i = 0; i < run; ++i) rows.push_back(static_cast<int32_t>(r + i));
+  }
+  return rows;
+}
+
+struct Case {
+  std::string kernel;  // "matvec" or "accumulate"
+  DType dtype;
+  int64_t run;  // 0: all rows, else a list of 10 % of them in runs of this length
+  int n_threads;
+};
+
+// The part of [0, n) that a thread takes, cut at multiples of `unit`.
+std::pair<int64_t, int64_t> share_of(int64_t n, int64_t unit, int thread, int n_threads) {
+  const int64_t units = n / unit;
+  return {units * thread / n_threads * unit, units * (thread + 1) / n_threads * unit};
+}
+
+double run_segment(const Case& bench, const BenchWeights& weights, const int32_t* rows,
+                   int64_t first, int64_t n, const std::vector<float>& h, std::vector<float>* y) {
+  const KernelTable& kernels = cpu_kernels();
+  const int64_t stride = weights.stride_bytes();
+  return time_on_team(bench.n_threads, [&](int thread, int n_threads) {
+    if (bench.kernel == "matvec") {
+      const auto [begin, end] = share_of(n, 1, thread, n_threads);
+      kernels.matvec(bench.dtype, weights.data(), stride, kCols, weights.prepared(), rows,
+                     first + begin, first + end, y->data());
+    } else {
+      const auto [begin, end] = share_of(kCols, kQuantBlock, thread, n_threads);
+      const std::byte* base = rows == nullptr ? weights.data() + first * stride : weights.data();
+      kernels.accumulate_rows(bench.dtype, base, stride, h.data(),
+                              rows == nullptr ? nullptr : rows + first, n, begin, end, y->data());
+    }
+  });
+}
+
+struct Rates {
+  std::vector<double> kernel;
+  std::vector<double> roof;
+};
+
+void report(Rates rates, benchmark::State* state) {
+  std::sort(rates.kernel.begin(), rates.kernel.end());
+  std::sort(rates.roof.begin(), rates.roof.end());
+  state->counters["best_GBs"] = rates.kernel.back() / 1e9;
+  state->counters["p50_GBs"] = median(rates.kernel) / 1e9;
+  state->counters["roof_GBs"] = median(rates.roof) / 1e9;
+  state->counters["best_roof"] = rates.kernel.back() / rates.roof.back();
+  state->counters["p50_roof"] = median(rates.kernel) / median(rates.roof);
+}
+
+void run_case(benchmark::State& state, const Case& bench) {
+  const BenchWeights& weights = weights_of(bench.dtype);
+  std::vector<int32_t> list;
+  if (bench.run > 0) list = list_rows(weights.n_rows(), bench.run);
+  const int32_t* rows = bench.run > 0 ? list.data() : nullptr;
+  const int64_t total = bench.run > 0 ? static_cast<int64_t>(list.size()) : weights.n_rows();
+  // A sparse segment also spans 48 MiB of the matrix, or neighbouring passes would find it in
+  // cache.
+  const double touched = static_cast<double>(kSegmentBytes) * (bench.run > 0 ? kDensity : 1.0);
+  const int64_t segment = std::min(total, static_cast<int64_t>(touched) / weights.stride_bytes());
+  const auto segment_bytes = static_cast<double>(segment * weights.stride_bytes());
+  const std::vector<float> h(static_cast<size_t>(segment), 0.5F);
+  std::vector<float> y(static_cast<size_t>(std::max(weights.n_rows(), kCols)));
+  const PinnedTeam pinned(bench.n_threads);
+  Rates rates;
+  int64_t first = 0;
+  uint64_t roof_at = kWeightBytes / 2;
+  for (auto _ : state) {
+    const double seconds = run_segment(bench, weights, rows, first, segment, h, &y);
+    state.SetIterationTime(seconds);
+    rates.kernel.push_back(segment_bytes / seconds);
+    rates.roof.push_back(
+        time_streaming_read(bench.n_threads, weights.data() + roof_at, kSegmentBytes));
+    first = first + 2 * segment <= total ? first + segment : 0;
+    roof_at = roof_at + 2 * kSegmentBytes <= weights.n_bytes() ? roof_at + kSegmentBytes : 0;
+  }
+  report(std::move(rates), &state);
+}
+
+void register_cases() {
+  const std::pair<const char*, int64_t> kinds[] = {
+      {"dense", 0}, {"scattered_10%", 1}, {"runs_of_32_10%", 32}};
+  for (const DType dtype : {DType::kQ4_0, DType::kQ8_0, DType::kF16, DType::kBF16, DType::kF32}) {
+    for (const char* kernel : {"matvec", "accumulate"}) {
+      for (const auto& [kind, run] : kinds) {
+        for (int n_threads = 1; n_threads <= kMaxThreads; ++n_threads) {
+          const Case bench = {kernel, dtype, run, n_threads};
+          const std::string name =
+              fmt::format("{}/{}/{}/threads:{}", kernel, dtype_name(dtype), kind, n_threads);
+          benchmark::RegisterBenchmark(name.c_str(), run_case, bench)
+              ->UseManualTime()
+              ->Unit(benchmark::kMicrosecond)
+              ->Iterations(60);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace thermocline
+
+int main(int argc, char** argv) {
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
+  thermocline::register_cases();
+  benchmark::AddCustomContext("kernels", std::string(thermocline::cpu_kernels().features));
+  benchmark::RunSpecifiedBenchmarks();
+  benchmark::Shutdown();
+  return 0;
+}
