@@ -24,7 +24,7 @@ constexpr int64_t kMaxTokensFlag = int64_t{1} << 26;
 CLI::App* AddVerb(CLI::App& app, const std::string& name, const std::string& summary,
                   const std::string& details) {
   CLI::App* verb = app.add_subcommand(name, summary);
-  verb->footer("\n" + details + "\n\n" + kExitCodes);
+  verb->footer(details + "\n\n" + kExitCodes);
   verb->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   return verb;
 }

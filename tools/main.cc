@@ -13,6 +13,7 @@
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
 #include "tools/cli_options.h"
+#include "tools/help_formatter.h"
 #include "tools/progress_bar.h"
 #include "tools/verbs.h"
 
@@ -54,12 +55,22 @@ int ReportParseOutcome(const CLI::App& app, const CLI::ParseError& outcome) {
   if (outcome.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
     return app.exit(outcome);  // --help, --version
   }
-  PrintError(fmt::format("{}; see {}", outcome.what(), HelpCommand(app)));
+  const std::string what = app.get_subcommands().empty() && app.remaining_size() == 0
+                               ? "which verb? run, inspect, ..."
+                               : outcome.what();
+  PrintError(fmt::format("{}; see {}", what, HelpCommand(app)));
   return kUsage;
 }
 
 // In the order in which --help lists them.
-void AddVerbs(CLI::App& /*app*/) {}
+void AddVerbs(CLI::App& app) {
+  AddRunVerb(app);
+  AddProfileVerb(app);
+  AddPlaceVerb(app);
+  AddBenchVerb(app);
+  AddPerplexityVerb(app);
+  AddSynthVerb(app);
+}
 
 int Run(CLI::App& app, int argc, char** argv) {
   try {
@@ -98,6 +109,7 @@ int main(int argc, char** argv) {
       "others "
       "where they lie, and only those that fire are computed.",
       "thermocline");
+  app.formatter(std::make_shared<thermocline::HelpFormatter>());
   app.set_version_flag("--version", "thermocline " THERMOCLINE_VERSION);
   app.require_subcommand(1);
   app.footer("`thermocline VERB --help` describes a verb.");

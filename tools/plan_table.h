@@ -1,0 +1,14 @@
+// The memory plan as people read it (a table) and as programs do (JSON).
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "runtime/engine.h"
+
+namespace thermocline {
+
+std::string MemoryPlanTable(const OpenedModel& model);
+nlohmann::ordered_json MemoryPlanJson(const OpenedModel& model);
+
+}  // namespace thermocline

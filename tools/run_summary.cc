@@ -1,0 +1,77 @@
+#include "tools/run_summary.h"
+
+#include <fmt/format.h>
+
+#include "runtime/core/size_text.h"
+
+namespace thermocline {
+namespace {
+
+double PerSecond(int64_t n, double ms) { return ms > 0 ? 1000.0 * static_cast<double>(n) / ms : 0; }
+
+std::string StopText(const Engine& engine, StopReason stop) {
+  switch (stop) {
+    case StopReason::kEndOfText:
+      return "the model ended the text";
+    case StopReason::kTokenLimit:
+      return "the limit -n was reached";
+    case StopReason::kContextFull:
+      return fmt::format("the context of {} tokens is full (this model allows -c up to {})",
+                         engine.context_tokens(), engine.config().max_seq_len);
+    case StopReason::kInterrupted:
+      return "stopped by Ctrl-C";
+  }
+  return "";
+}
+
+std::string ModeText(Engine& engine, int64_t decode_steps) {
+  const OpenedModel& model = engine.model();
+  const SparseMode mode = model.mode();
+  std::string text =
+      fmt::format("mode     {}, {} threads", sparse_mode_name(mode), model.n_threads());
+  if (decode_steps == 0) return text + "\n";
+  const TouchedBytes touched =
+      TouchedPerToken(engine.config(), engine.weights(), engine.executor().counts(), mode);
+  if (mode == SparseMode::kExact) {
+    text += fmt::format(", FFN sparsity {:.1f} %", 100 * (1 - touched.mean_density));
+  }
+  text += fmt::format(", {} of weights read per token",
+                      format_bytes(static_cast<uint64_t>(touched.bytes)));
+  if (mode == SparseMode::kExact) {
+    text += fmt::format(" ({} dense)", format_bytes(static_cast<uint64_t>(touched.dense_bytes)));
+  }
+  return text + "\n";
+}
+
+}  // namespace
+
+std::string RunSummaryText(Engine& engine, const RunSummary& summary) {
+  const Generation& g = summary.generation;
+  std::string text = fmt::format("\nload     {:.0f} ms\n", summary.load_ms);
+  text += fmt::format("prompt   {} tokens, {:.1f} tok/s\n", g.prompt_tokens,
+                      PerSecond(g.prompt_tokens, g.prefill_ms));
+  // The first token comes with the prompt's pass; the rate counts passes of its own.
+  text += fmt::format("decode   {} tokens, {:.1f} tok/s", g.generated_tokens,
+                      PerSecond(g.decode_steps, g.decode_ms));
+  text += summary.sampling.temperature == 0 ? ", greedy\n"
+                                            : fmt::format(", seed {}\n", summary.sampling.seed);
+  text += ModeText(engine, g.decode_steps);
+  if (summary.tell_stop) text += "ended    " + StopText(engine, g.stop) + "\n";
+  if (engine.requant().requantised) {
+    text += fmt::format(
+        "note     the down projections were quantised a second time, to lie per neuron: relative "
+        "RMS error "
+        "{:.3f} %\n",
+        100 * engine.requant().relative_rms_error);
+  }
+  return text;
+}
+
+std::string EngineDescription(const Engine& engine) {
+  const KernelTable& kernels = cpu_kernels();
+  return fmt::format("kernels {} ({}), fingerprint {}, {} allocated beside the mapped file\n",
+                     kernels.isa, kernels.features, engine.model().gguf().fingerprint(),
+                     format_bytes(engine.allocated_bytes()));
+}
+
+}  // namespace thermocline
