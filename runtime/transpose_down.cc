@@ -16,17 +16,27 @@ namespace {
 struct SquaredSums {
   double error = 0;
   double weights = 0;
+  double max_abs_error = 0;
 };
 
 class Transposer {
  public:
-  Transposer(const TensorView& down, const std::vector<int32_t>& order, std::byte* out,
+  Transposer(const TensorView& down, const std::vector<int32_t>& order, DType stored, std::byte* out,
              int64_t out_stride_bytes)
-      : down_(down), out_(out), out_stride_bytes_(out_stride_bytes), position_(order.size()) {
+      : down_(down),
+        stored_(stored),
+        out_(out),
+        out_stride_bytes_(out_stride_bytes),
+        position_(order.size()) {
     for (size_t i = 0; i < order.size(); ++i) {
       position_[static_cast<size_t>(order[i])] = static_cast<int64_t>(i);
     }
-    exact_ = dtype_info(down.dtype).block_elems == 1;
+    exact_ = IsExact(down.dtype, stored);
+  }
+
+  // Moving a weight as it is changes nothing; a block's weights share a scale with new neighbours.
+  static bool IsExact(DType from, DType stored) {
+    return dtype_info(stored).block_elems == 1 && (stored == from || stored == DType::kF32);
   }
 
   int64_t n_tiles() const { return ceil_div(down_.cols, kQuantBlock); }
@@ -47,13 +57,14 @@ class Transposer {
     for (int64_t i = 0; i < last - first; ++i) {
       const float* row = tile.data() + i * down_.rows;
       std::byte* out = out_ + position_[static_cast<size_t>(first + i)] * out_stride_bytes_;
-      quantize_row(down_.dtype, row, down_.rows, out);
+      quantize_row(stored_, row, down_.rows, out);
       if (exact_) continue;
-      kernels.dequantize_f32(down_.dtype, out, 0, down_.rows, check.data());
+      kernels.dequantize_f32(stored_, out, 0, down_.rows, check.data());
       for (int64_t c = 0; c < down_.rows; ++c) {
         const double difference = static_cast<double>(check[static_cast<size_t>(c)]) - row[c];
         sums.error += difference * difference;
         sums.weights += static_cast<double>(row[c]) * row[c];
+        sums.max_abs_error = std::max(sums.max_abs_error, std::abs(difference));
       }
     }
     return sums;
@@ -61,6 +72,7 @@ class Transposer {
 
  private:
   const TensorView& down_;
+  DType stored_;
   std::byte* out_;
   int64_t out_stride_bytes_;
   std::vector<int64_t> position_;  // of each neuron in the order
@@ -69,9 +81,9 @@ class Transposer {
 
 }  // namespace
 
-RequantReport TransposeDown(const TensorView& down, const std::vector<int32_t>& order,
+RequantReport TransposeDown(const TensorView& down, const std::vector<int32_t>& order, DType stored,
                             std::byte* out, int64_t out_stride_bytes, int n_threads) {
-  Transposer transposer(down, order, out, out_stride_bytes);
+  Transposer transposer(down, order, stored, out, out_stride_bytes);
   std::vector<SquaredSums> sums(static_cast<size_t>(transposer.n_tiles()));
   ThreadTeam team(n_threads);
   team.Run([&](int thread) {
@@ -87,9 +99,11 @@ RequantReport TransposeDown(const TensorView& down, const std::vector<int32_t>& 
   for (const SquaredSums& s : sums) {
     total.error += s.error;
     total.weights += s.weights;
+    total.max_abs_error = std::max(total.max_abs_error, s.max_abs_error);
   }
-  return {.requantised = dtype_info(down.dtype).block_elems > 1,
-          .relative_rms_error = total.weights > 0 ? std::sqrt(total.error / total.weights) : 0};
+  return {.requantised = !Transposer::IsExact(down.dtype, stored),
+          .relative_rms_error = total.weights > 0 ? std::sqrt(total.error / total.weights) : 0,
+          .max_abs_error = total.max_abs_error};
 }
 
 }  // namespace thermocline

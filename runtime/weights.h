@@ -29,6 +29,7 @@ bool IsPacked(const GgufReader& gguf);
 struct RequantReport {
   bool requantised = false;
   double relative_rms_error = 0;  // over all layers: sqrt(sum (new - old)^2 / sum old^2)
+  double max_abs_error = 0;
 };
 
 struct LoadOptions {
@@ -53,9 +54,14 @@ std::unique_ptr<LoadedWeights> LoadWeights(const GgufReader& gguf, const Family&
 // Checks the presence, shape and type of every tensor the model needs, without reading data.
 void CheckTensors(const GgufReader& gguf, const Family& family, const ModelConfig& config);
 
-// The down projection of a stock file as rows per neuron, in the file's own type.
+// The down projection of a stock file as rows per neuron, stored as `stored`.
 // down: (d_model, d_ff). Row of neuron order[i] goes to out + i * out_stride_bytes.
-RequantReport TransposeDown(const TensorView& down, const std::vector<int32_t>& order,
+RequantReport TransposeDown(const TensorView& down, const std::vector<int32_t>& order, DType stored,
                             std::byte* out, int64_t out_stride_bytes, int n_threads);
+// The same in the file's own type.
+inline RequantReport TransposeDown(const TensorView& down, const std::vector<int32_t>& order,
+                                   std::byte* out, int64_t out_stride_bytes, int n_threads) {
+  return TransposeDown(down, order, down.dtype, out, out_stride_bytes, n_threads);
+}
 
 }  // namespace thermocline

@@ -55,9 +55,11 @@ int ReportParseOutcome(const CLI::App& app, const CLI::ParseError& outcome) {
   if (outcome.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
     return app.exit(outcome);  // --help, --version
   }
-  const std::string what = app.get_subcommands().empty() && app.remaining_size() == 0
-                               ? "which verb? run, inspect, ..."
-                               : outcome.what();
+  std::string what = outcome.what();
+  if (app.get_subcommands().empty()) {
+    const std::vector<std::string> rest = app.remaining();
+    what = rest.empty() ? "which verb?" : "no such verb or option: " + printable(rest.front());
+  }
   PrintError(fmt::format("{}; see {}", what, HelpCommand(app)));
   return kUsage;
 }
@@ -86,9 +88,8 @@ int Run(CLI::App& app, int argc, char** argv) {
     return kInterrupted;
   } catch (const std::bad_alloc&) {
     PrintError(
-        "out of memory: the system gave no more; a smaller -c or -b needs less, and `thermocline "
-        "run "
-        "--dry-run` shows what a model needs");
+        "out of memory: the system gave no more; a smaller -c or -b needs less, and "
+        "`thermocline run --dry-run` shows what a model needs");
     return kFailed;
   } catch (const Error& error) {
     PrintError(error.what());
@@ -103,16 +104,20 @@ int Run(CLI::App& app, int argc, char** argv) {
 }  // namespace thermocline
 
 int main(int argc, char** argv) {
-  thermocline::InstallSignalHandlers();
+  using namespace thermocline;
+  InstallSignalHandlers();
   CLI::App app(
-      "Runs large language models on small GPUs: neurons that fire often on the fast tier, the "
-      "others "
-      "where they lie, and only those that fire are computed.",
+      WrapText("Runs large language models on small GPUs: neurons that fire often lie on the fast "
+               "tier, the others where there is room, and only those that fire are computed.",
+               100, 0),
       "thermocline");
-  app.formatter(std::make_shared<thermocline::HelpFormatter>());
+  const auto formatter = std::make_shared<HelpFormatter>();
+  formatter->label("SUBCOMMAND", "VERB");
+  formatter->label("Subcommands", "Verbs");
+  app.formatter(formatter);
   app.set_version_flag("--version", "thermocline " THERMOCLINE_VERSION);
   app.require_subcommand(1);
   app.footer("`thermocline VERB --help` describes a verb.");
-  thermocline::AddVerbs(app);
-  return thermocline::Run(app, argc, argv);
+  AddVerbs(app);
+  return Run(app, argc, argv);
 }
