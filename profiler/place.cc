@@ -166,6 +166,16 @@ SolvedPlacement Place(const OpenedModel& model, const ProfileStats& stats, const
   return solved;
 }
 
+void CheckBudgets(const OpenedModel& model, const Budgets& budgets) {
+  const ModelConfig& config = model.config();
+  const auto d_ff = static_cast<size_t>(config.d_ff);
+  ProfileStats nothing;
+  nothing.calibration.layers.assign(
+      static_cast<size_t>(config.n_layers),
+      {std::vector<int64_t>(d_ff, 0), std::vector<double>(d_ff, 0.0)});
+  Place(model, nothing, budgets);
+}
+
 SolvedPlacement PlaceFraction(const OpenedModel& model, const ProfileStats& stats,
                               double hot_fraction, uint64_t ram_bytes) {
   const int64_t d_ff = model.config().d_ff;

@@ -36,6 +36,10 @@ std::string PlacementFingerprint(const GgufReader& gguf);
 // The plan keeps both budgets. REQUIRES: the statistics fit the model.
 SolvedPlacement Place(const OpenedModel& model, const ProfileStats& stats, const Budgets& budgets);
 
+// Throws the Error that Place() would, before anything is profiled. (Which neurons are hot changes
+// how many bytes fit only where layers' neurons differ in size, and there by less than a cluster.)
+void CheckBudgets(const OpenedModel& model, const Budgets& budgets);
+
 // For experiments: the same share of every layer in VRAM (0 to 1, rounded to clusters), whatever
 // that takes; throws Error when the rest does not fit ram_bytes.
 SolvedPlacement PlaceFraction(const OpenedModel& model, const ProfileStats& stats,
