@@ -71,6 +71,9 @@ void AddVerbs(CLI::App& app) {
   AddPlaceVerb(app);
   AddBenchVerb(app);
   AddPerplexityVerb(app);
+  AddInspectVerb(app);
+  AddQuantizeVerb(app);
+  AddPackVerb(app);
   AddSynthVerb(app);
 }
 
