@@ -96,6 +96,12 @@ MemoryPlan OpenedModel::Plan() const {
 
 Engine::Engine(const EngineOptions& options)
     : model_(options), tokenizer_(make_tokenizer(model_.gguf())), team_(model_.n_threads()) {
+  if (tokenizer_->vocab_size() != config().vocab_size) {
+    throw Error({.path = options.model_path,
+                 .what = "the vocabulary and the embedding table do not go together",
+                 .expected = fmt::format("{} tokens, one per row", config().vocab_size),
+                 .found = fmt::format("{}", tokenizer_->vocab_size())});
+  }
   const ExecutorOptions executor_options = model_.executor_options();
   const CpuDeviceLimits limits = MakeCpuDeviceLimits(model_.config(), executor_options.max_tokens,
                                                      model_.context_tokens(), model_.n_threads());
