@@ -14,6 +14,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr size_t kMaxValueBytes = 90;
+constexpr size_t kMaxReasonBytes = 1000;
 
 std::string Bytes(const Json& n_bytes) { return format_bytes(n_bytes.get<uint64_t>()); }
 
@@ -98,6 +99,16 @@ std::string PlacementText(const Json& placement) {
   return text;
 }
 
+std::string VocabularyText(Json vocabulary) {
+  std::string reason;
+  if (vocabulary.contains("reason")) {
+    reason = "this version cannot use it: " +
+             printable(vocabulary["reason"].get<std::string>(), kMaxReasonBytes) + "\n";
+    vocabulary.erase("reason");
+  }
+  return "\nvocabulary\n" + Pairs(vocabulary) + reason;
+}
+
 std::string TensorsText(const Json& in) {
   const Json& tensors = in["tensors"];
   if (tensors.empty()) return "\nno tensors\n";
@@ -131,7 +142,7 @@ std::string InspectionText(const Json& in) {
   std::string text = HeadText(in);
   if (in.contains("model")) text += ModelText(in["model"]);
   if (in.contains("placement")) text += PlacementText(in["placement"]);
-  if (in.contains("vocabulary")) text += "\nvocabulary\n" + Pairs(in["vocabulary"]);
+  if (in.contains("vocabulary")) text += VocabularyText(in["vocabulary"]);
   text += fmt::format("\nmetadata ({} keys)\n", in["metadata"].size()) + Pairs(in["metadata"]);
   return text + TensorsText(in);
 }
