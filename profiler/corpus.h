@@ -21,7 +21,7 @@ struct CorpusOptions {
   int64_t context_tokens = 0;  // of a window, with the BOS in front of it where the model wants one
   int64_t max_tokens = 0;      // of the text, without the BOS; 0: all of it
   uint64_t chunk_bytes = uint64_t{4} << 20;
-  ProgressFn progress;  // of the first reading
+  ProgressFn progress = {};  // of the first reading
 };
 
 class Corpus {

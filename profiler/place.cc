@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <numeric>
 
@@ -15,10 +14,11 @@
 namespace thermocline {
 namespace {
 
-// As a budget to type: MiB rounded up, so that what is asked for is enough.
+// As a budget to type: rounded up, so that what is asked for is enough.
 std::string BudgetText(uint64_t n_bytes) {
-  const uint64_t mib = (n_bytes >> 20) + ((n_bytes & 0xFFFFFU) != 0 ? 1 : 0);
-  return fmt::format("{}M", mib);
+  const bool small = n_bytes < (uint64_t{10} << 20);
+  const uint64_t unit = uint64_t{1} << (small ? 10 : 20);
+  return fmt::format("{}{}", (n_bytes + unit - 1) / unit, small ? "K" : "M");
 }
 
 std::vector<int32_t> OrderByCount(const LayerActivity& activity) {
@@ -33,6 +33,14 @@ std::vector<int32_t> OrderByCount(const LayerActivity& activity) {
   };
   std::sort(order.begin(), order.end(), hotter);
   return order;
+}
+
+// The last cluster of a layer may be shorter.
+int64_t NearestClusterEnd(double fraction, int64_t d_ff) {
+  const double wanted = fraction * static_cast<double>(d_ff);
+  const int64_t below = static_cast<int64_t>(wanted) / kClusterNeurons * kClusterNeurons;
+  const int64_t above = std::min(below + kClusterNeurons, d_ff);
+  return wanted - static_cast<double>(below) < static_cast<double>(above) - wanted ? below : above;
 }
 
 MemoryPlan PlanOf(const OpenedModel& model, const Placement& placement) {
@@ -178,13 +186,10 @@ void CheckBudgets(const OpenedModel& model, const Budgets& budgets) {
 
 SolvedPlacement PlaceFraction(const OpenedModel& model, const ProfileStats& stats,
                               double hot_fraction, uint64_t ram_bytes) {
-  const int64_t d_ff = model.config().d_ff;
-  const double clusters = hot_fraction * static_cast<double>(d_ff) / kClusterNeurons;
-  const int64_t n_hot = hot_fraction >= 1 ? d_ff : std::llround(clusters) * kClusterNeurons;
   SolvedPlacement solved;
   solved.placement = OrderedPlacement(model, stats);
-  SetHot(&solved.placement,
-         std::vector<int64_t>(solved.placement.layers.size(), std::min(n_hot, d_ff)));
+  const int64_t n_hot = NearestClusterEnd(hot_fraction, model.config().d_ff);
+  SetHot(&solved.placement, std::vector<int64_t>(solved.placement.layers.size(), n_hot));
   solved.plan = PlanOf(model, solved.placement);
   solved.placement.vram_budget_bytes = solved.plan.fast_total_bytes();
   solved.placement.ram_budget_bytes = ram_bytes;

@@ -1,0 +1,184 @@
+#include "profiler/profile_run.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "profiler/coverage.h"
+#include "profiler/place.h"
+#include "runtime/core/interrupt.h"
+#include "tests/profiler/profiler_testing.h"
+#include "tests/support/temp_dir.h"
+
+namespace thermocline {
+namespace {
+
+using testing::HasSubstr;
+
+class ProfileRunTest : public testing::Test {
+ protected:
+  ProfileRunTest() {
+    engine_options_.model_path = ReluModelPath();
+    engine_options_.sparse = "dense";
+    engine_options_.n_threads = 2;
+    engine_options_.context_tokens = 32;
+    options_.text_path = Text("text", WordText(600));
+  }
+  ~ProfileRunTest() override { clear_interrupt(); }
+
+  std::string Text(const std::string& name, const std::string& bytes) {
+    write_whole_file(dir_.file(name), bytes);
+    return dir_.file(name);
+  }
+
+  ProfileStats Profile(const std::vector<int64_t>& lru_sizes = {}) {
+    Engine engine(engine_options_);
+    ProfileTexts texts(engine.model(), engine.tokenizer(), options_);
+    ProfileRun run(engine, texts, options_);
+    run.Calibrate();
+    run.HoldOut(lru_sizes);
+    EXPECT_EQ(run.stats().calibration.n_tokens, texts.calibration_tokens());
+    EXPECT_EQ(run.stats().heldout.n_tokens, texts.heldout_tokens());
+    if (run.lru() != nullptr) lru_hits_ = run.lru()->hits(0);
+    return run.stats();
+  }
+
+  std::string TextsError() {
+    return ErrorOf([&] {
+      const Engine engine(engine_options_);
+      ProfileTexts(engine.model(), engine.tokenizer(), options_);
+    });
+  }
+
+  TempDir dir_;
+  EngineOptions engine_options_;
+  ProfileOptions options_;
+  int64_t lru_hits_ = -1;
+};
+
+int64_t Sum(const std::vector<int64_t>& values) {
+  return std::accumulate(values.begin(), values.end(), int64_t{0});
+}
+
+TEST_F(ProfileRunTest, SplitsTheWindowsAndCountsEveryPosition) {
+  const ProfileStats stats = Profile();
+  const Engine engine(engine_options_);
+  const auto n_ids = static_cast<int64_t>(engine.tokenizer().encode(WordText(600)).size());
+  const int64_t n_windows = (n_ids + 30) / 31;
+  EXPECT_EQ(stats.calibration.n_tokens + stats.heldout.n_tokens, n_ids + n_windows);
+  const auto calibration_windows = n_windows - std::llround(0.2 * static_cast<double>(n_windows));
+  EXPECT_EQ(stats.calibration.n_tokens, calibration_windows * 32);
+  EXPECT_EQ(stats.n_layers(), 2);
+  EXPECT_EQ(stats.d_ff(), 96);
+  EXPECT_EQ(stats.context_tokens, 32);
+  EXPECT_GT(Sum(stats.heldout.layers[1].count), 0);
+  EXPECT_NE(stats.calibration.corpus_hash, stats.heldout.corpus_hash);
+}
+
+TEST_F(ProfileRunTest, TheSameTextCountsTheSame) {
+  const ProfileStats first = Profile();
+  const ProfileStats second = Profile();
+  EXPECT_EQ(first.calibration.corpus_hash, second.calibration.corpus_hash);
+  EXPECT_EQ(first.calibration.layers[0].count, second.calibration.layers[0].count);
+  EXPECT_EQ(first.heldout.layers[1].mass, second.heldout.layers[1].mass);
+}
+
+TEST_F(ProfileRunTest, AnotherTextCanBeHeldOut) {
+  options_.heldout_path = Text("other", WordText(100, 9));
+  const ProfileStats stats = Profile();
+  // The same text twice: the same counts, the same hash.
+  options_.heldout_path = options_.text_path;
+  const ProfileStats twice = Profile();
+  EXPECT_EQ(twice.calibration.corpus_hash, stats.calibration.corpus_hash);
+  EXPECT_EQ(twice.heldout.corpus_hash, twice.calibration.corpus_hash);
+  EXPECT_EQ(twice.heldout.layers[0].count, twice.calibration.layers[0].count);
+  EXPECT_LT(stats.heldout.n_tokens, stats.calibration.n_tokens);
+}
+
+TEST_F(ProfileRunTest, MaxTokensLimitsEachText) {
+  options_.max_tokens = 62;
+  options_.heldout_path = options_.text_path;
+  const ProfileStats stats = Profile();
+  EXPECT_EQ(stats.calibration.n_tokens, 64);  // two windows, BOS in front of each
+  EXPECT_EQ(stats.heldout.n_tokens, 64);
+}
+
+TEST_F(ProfileRunTest, AThresholdLeavesFewerActive) {
+  const ProfileStats zero = Profile();
+  options_.activation_threshold = 0.05;
+  const ProfileStats some = Profile();
+  options_.activation_threshold = 1e30;
+  const ProfileStats none = Profile();
+  EXPECT_LT(Sum(some.calibration.layers[0].count), Sum(zero.calibration.layers[0].count));
+  EXPECT_EQ(Sum(none.calibration.layers[0].count), 0);
+  EXPECT_EQ(none.calibration.layers[0].mass, zero.calibration.layers[0].mass);
+}
+
+TEST_F(ProfileRunTest, TheLruSeesTheHeldoutText) {
+  const ProfileStats stats = Profile({96, 0});
+  // A cache that holds all neurons misses each only once.
+  const int64_t active = Sum(stats.heldout.layers[0].count);
+  EXPECT_GE(lru_hits_, active - 96);
+  EXPECT_LT(lru_hits_, active);
+}
+
+TEST_F(ProfileRunTest, TextsTooShortAreErrors) {
+  options_.text_path = Text("short", "the rain");
+  const std::string message = TextsError();
+  EXPECT_THAT(message, HasSubstr("too short"));
+  EXPECT_THAT(message, HasSubstr("expected more than 31 tokens"));
+  EXPECT_THAT(message, HasSubstr("--heldout"));
+  options_.heldout_path = options_.text_path;
+  EXPECT_EQ(TextsError(), "");
+  options_.heldout_path = Text("empty", "");
+  EXPECT_THAT(TextsError(), HasSubstr("empty"));
+}
+
+TEST_F(ProfileRunTest, BytesThatAreNoTextAreCounted) {
+  std::string bytes;
+  for (int i = 0; i < 400; ++i) bytes += static_cast<char>(i * 37);
+  options_.text_path = Text("bytes", bytes);
+  EXPECT_GE(Profile().calibration.n_tokens, 64);
+}
+
+TEST_F(ProfileRunTest, StopsWhenAskedInTheMiddle) {
+  options_.progress = [](const std::string& label, uint64_t done, uint64_t) {
+    if (label == "calibration tokens" && done >= 64) request_interrupt();
+  };
+  EXPECT_THROW(Profile(), Interrupted);
+}
+
+TEST_F(ProfileRunTest, PlacementsCoverMoreThanChance) {
+  const ProfileStats stats = Profile();
+  const OpenedModel model(engine_options_);
+  const SolvedPlacement solved = PlaceFraction(model, stats, 0.34, uint64_t{1} << 40);
+  const LayerCoverage total = MakeCoverageReport(stats, &solved.placement, nullptr).total;
+  EXPECT_GT(total.heldout.value(), total.uniform.value());
+}
+
+// The share of active neurons that another implementation measured on text that was held out.
+TEST_F(ProfileRunTest, ClassicsModelHasTheGoldenDensity) {
+  const std::string data = std::string(THERMOCLINE_SOURCE_DIR) + "/../shared/data/";
+  engine_options_.model_path = data + "models/classics-9m-relu-f16.gguf";
+  if (!std::filesystem::exists(engine_options_.model_path)) {
+    GTEST_SKIP() << "no classics-9m-relu-f16.gguf beside the project";
+  }
+  std::ifstream file(data + "models/classics-9m.golden.json");
+  const auto golden = nlohmann::json::parse(file);
+  engine_options_.context_tokens = 0;
+  options_.text_path = data + "text/classics-heldout.txt";
+  options_.max_tokens = 12000;
+  const CoverageReport report = MakeCoverageReport(Profile(), nullptr, nullptr);
+  for (size_t l = 0; l < report.layers.size(); ++l) {
+    EXPECT_NEAR(1 - report.layers[l].calibration_sparsity,
+                golden["density_per_layer"][l].get<double>(), 0.01)
+        << "layer " << l;
+  }
+}
+
+}  // namespace
+}  // namespace thermocline

@@ -1,0 +1,183 @@
+// The verbs `profile` and `place`, called as the command line calls them.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+
+#include "profiler/profile_file.h"
+#include "runtime/core/interrupt.h"
+#include "runtime/placement.h"
+#include "tests/profiler/profiler_testing.h"
+#include "tests/support/temp_dir.h"
+#include "tools/verbs.h"
+
+namespace thermocline {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+
+class ProfileVerbsTest : public testing::Test {
+ protected:
+  ProfileVerbsTest() { write_whole_file(text_, WordText(1500)); }
+  ~ProfileVerbsTest() override { clear_interrupt(); }
+
+  // Standard output of `thermocline ARGS`. What it throws goes through.
+  static std::string Call(std::vector<std::string> args) {
+    CLI::App app("test", "thermocline");
+    AddProfileVerb(app);
+    AddPlaceVerb(app);
+    std::reverse(args.begin(), args.end());
+    testing::internal::CaptureStdout();
+    try {
+      app.parse(std::move(args));
+    } catch (...) {
+      testing::internal::GetCapturedStdout();
+      throw;
+    }
+    return testing::internal::GetCapturedStdout();
+  }
+  std::vector<std::string> ProfileArgs(const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> args = {"profile", "-m", ReluModelPath(), "-f", text_, "-t", "2", "-b",
+                                     "32",      "-o", profile_};
+    args.insert(args.end(), more.begin(), more.end());
+    return args;
+  }
+  std::vector<std::string> PlaceArgs(const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> args = {"place",
+                                     "-m",
+                                     ReluModelPath(),
+                                     "--profile",
+                                     profile_,
+                                     "-t",
+                                     "2",
+                                     "-b",
+                                     "32",
+                                     "-o",
+                                     dir_.file("other.placement.gguf")};
+    args.insert(args.end(), more.begin(), more.end());
+    return args;
+  }
+  static std::string CallError(const std::vector<std::string>& args) {
+    return ErrorOf([&] { Call(args); });
+  }
+  static std::string UsageError(const std::vector<std::string>& args) {
+    try {
+      Call(args);
+    } catch (const CLI::ParseError& error) {
+      return error.what();
+    }
+    return "";
+  }
+
+  TempDir dir_;
+  std::string text_ = dir_.file("text");
+  std::string profile_ = dir_.file("m.profile.gguf");
+  std::string placement_ = dir_.file("m.placement.gguf");
+};
+
+TEST_F(ProfileVerbsTest, ProfileWithABudgetWritesBothFiles) {
+  const std::string out = Call(ProfileArgs({"--vram", "900K", "--ram", "1G"}));
+  EXPECT_THAT(out,
+              AllOf(HasSubstr("LRU"), HasSubstr("uniform"), HasSubstr("budgets: vram 900.0 KiB"),
+                    HasSubstr(profile_), HasSubstr(placement_)));
+  const ProfileStats stats = ReadProfile(profile_);
+  const Placement placement = ReadPlacement(placement_);
+  EXPECT_EQ(stats.model_fingerprint, placement.model_fingerprint);
+  EXPECT_EQ(placement.vram_budget_bytes, 900U * 1024);
+  EXPECT_EQ(dir_.n_entries(), 3U);  // and the text
+
+  // The same placement from the file.
+  const std::string again = Call(PlaceArgs({"--vram", "900K", "--ram", "1G"}));
+  EXPECT_THAT(again, AllOf(HasSubstr("slow tier"), HasSubstr("uniform"), Not(HasSubstr("LRU:"))));
+  EXPECT_EQ(read_whole_file(dir_.file("other.placement.gguf")), read_whole_file(placement_));
+}
+
+TEST_F(ProfileVerbsTest, ProfileWithoutABudgetSaysThatItPlacesNothing) {
+  const std::string out = Call(ProfileArgs());
+  EXPECT_THAT(out, AllOf(HasSubstr("no placement was made"), Not(HasSubstr("LRU"))));
+  EXPECT_FALSE(std::filesystem::exists(placement_));
+  EXPECT_TRUE(std::filesystem::exists(profile_));
+}
+
+TEST_F(ProfileVerbsTest, SharesAndTheDefaultOfRam) {
+  const std::string out = Call(ProfileArgs({"--hot", "34%", "--placement", dir_.file("p.gguf")}));
+  EXPECT_THAT(out, AllOf(HasSubstr("of the memory available now"), HasSubstr("LRU")));
+  EXPECT_EQ(ReadPlacement(dir_.file("p.gguf")).layers[0].n_vram, 32);
+}
+
+TEST_F(ProfileVerbsTest, AModelWithoutZerosGetsANote) {
+  std::vector<std::string> args = ProfileArgs({"--max-tokens", "600"});
+  args[2] = SiluModelPath();
+  EXPECT_THAT(Call(args), HasSubstr("--activation-threshold"));
+}
+
+TEST_F(ProfileVerbsTest, WrongUsage) {
+  EXPECT_THAT(UsageError(ProfileArgs({"--placement", placement_})), HasSubstr("--vram"));
+  EXPECT_THAT(UsageError(ProfileArgs({"--vram", "many"})), HasSubstr("many"));
+  EXPECT_THAT(UsageError(ProfileArgs({"--vram", "1G", "--hot", "0.5"})), HasSubstr("excludes"));
+  EXPECT_THAT(UsageError(ProfileArgs({"--hot", "1.5"})), HasSubstr("1.5"));
+  EXPECT_THAT(UsageError(ProfileArgs({"--heldout-fraction", "1"})), HasSubstr("between 0 and 1"));
+  EXPECT_THAT(UsageError(ProfileArgs({"--heldout-fraction", "0.1", "--heldout", text_})),
+              HasSubstr("excludes"));
+  EXPECT_THAT(UsageError(ProfileArgs({"--activation-threshold", "nan"})), HasSubstr("nan"));
+  EXPECT_THAT(UsageError(ProfileArgs({"--activation-threshold=-1"})), HasSubstr("-1"));
+  EXPECT_THAT(UsageError(ProfileArgs({"--max-tokens", "0"})), Not(testing::IsEmpty()));
+  EXPECT_THAT(UsageError(PlaceArgs()), HasSubstr("--vram"));
+  EXPECT_EQ(dir_.n_entries(), 1U);
+}
+
+TEST_F(ProfileVerbsTest, WrongFiles) {
+  std::vector<std::string> args = ProfileArgs();
+  args[4] = dir_.file("none");
+  EXPECT_THAT(CallError(args), AllOf(HasSubstr("none"), HasSubstr("cannot open")));
+  write_whole_file(dir_.file("empty"), "");
+  args[4] = dir_.file("empty");
+  EXPECT_THAT(CallError(args), HasSubstr("empty"));
+  args = ProfileArgs();
+  args.back() = dir_.file("no/such/place.gguf");
+  EXPECT_THAT(CallError(args), HasSubstr("cannot write here"));
+  args.back() = text_;
+  EXPECT_THAT(CallError(args), HasSubstr("this file is read"));
+  args.back() =
+      dir_.path() + "/../" + std::filesystem::path(dir_.path()).filename().string() + "/text";
+  EXPECT_THAT(CallError(args), HasSubstr("this file is read"));
+  EXPECT_THAT(CallError(ProfileArgs({"--hot", "1", "--placement", profile_})), HasSubstr(profile_));
+  EXPECT_THAT(CallError(ProfileArgs({"--vram", "1K"})), HasSubstr("--vram budget is too small"));
+  EXPECT_FALSE(std::filesystem::exists(profile_));
+  EXPECT_EQ(read_whole_file(text_), WordText(1500));
+}
+
+TEST_F(ProfileVerbsTest, AProfileOfAnotherModel) {
+  Call(ProfileArgs({"--max-tokens", "600"}));
+  std::vector<std::string> args = PlaceArgs({"--vram", "1G"});
+  args[2] = SiluModelPath();
+  EXPECT_THAT(CallError(args), AllOf(HasSubstr("another model"), HasSubstr("wide_heads.gguf")));
+  args = PlaceArgs({"--vram", "1G"});
+  args[4] = ReluModelPath();
+  EXPECT_THAT(CallError(args), HasSubstr("not a profile file"));
+  EXPECT_FALSE(std::filesystem::exists(dir_.file("other.placement.gguf")));
+}
+
+TEST_F(ProfileVerbsTest, CtrlCLeavesNoFiles) {
+  request_interrupt();
+  EXPECT_THROW(Call(ProfileArgs({"--hot", "0.5"})), Interrupted);
+  EXPECT_EQ(dir_.n_entries(), 1U);
+}
+
+TEST_F(ProfileVerbsTest, HelpNamesUnitsAndShowsAnExample) {
+  for (const auto* verb : {"profile", "place"}) {
+    CLI::App app("test", "thermocline");
+    AddProfileVerb(app);
+    AddPlaceVerb(app);
+    const std::string help = app.get_subcommand(verb)->help();
+    EXPECT_THAT(help, AllOf(HasSubstr("Example"), HasSubstr("--vram"), HasSubstr("8G"),
+                            HasSubstr("Exit codes")))
+        << verb;
+  }
+}
+
+}  // namespace
+}  // namespace thermocline
