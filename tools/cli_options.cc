@@ -5,11 +5,10 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <fstream>
-#include <iostream>
-#include <iterator>
+#include <memory>
 
 #include "runtime/core/error.h"
+#include "runtime/core/interrupt.h"
 #include "runtime/core/size_text.h"
 
 namespace thermocline {
@@ -112,16 +111,20 @@ std::vector<std::string> NormaliseArguments(int argc, char** argv) {
 
 std::string ReadTextFile(const std::string& path) {
   const bool from_stdin = path == "-";
-  std::ifstream file;
-  errno = 0;
-  if (!from_stdin) file.open(path, std::ios::binary);
-  std::istream& in = from_stdin ? std::cin : file;
+  const auto close = [&](std::FILE* file) { return from_stdin ? 0 : std::fclose(file); };
+  const std::unique_ptr<std::FILE, decltype(close)> file(
+      from_stdin ? stdin : std::fopen(path.c_str(), "rb"), close);
   std::string text;
-  if (in) text.assign(std::istreambuf_iterator<char>(in), {});
-  // A directory opens, and fails when it is read.
-  if (!in || errno == EISDIR) {
+  while (file != nullptr) {
+    char bytes[4096];
+    const size_t n = std::fread(bytes, 1, sizeof(bytes), file.get());
+    text.append(bytes, n);
+    throw_if_interrupted();
+    if (n == 0) break;
+  }
+  if (file == nullptr || std::ferror(file.get()) != 0) {
     throw Error({.path = from_stdin ? "standard input" : path,
-                 .what = std::string("cannot read: ") + std::strerror(errno != 0 ? errno : EIO)});
+                 .what = std::string("cannot read: ") + std::strerror(errno)});
   }
   return text;
 }

@@ -35,7 +35,10 @@ void InstallSignalHandlers() {
   struct sigaction action {};
   action.sa_handler = OnSignal;  // without SA_RESTART: a read that waits for the user must end
   for (const int signal_number : {SIGINT, SIGTERM, SIGHUP}) {
-    ::sigaction(signal_number, &action, nullptr);
+    struct sigaction inherited {};
+    ::sigaction(signal_number, nullptr, &inherited);
+    // What nohup and background jobs ignore stays ignored.
+    if (inherited.sa_handler != SIG_IGN) ::sigaction(signal_number, &action, nullptr);
   }
 }
 

@@ -1,0 +1,103 @@
+// The verb `inspect` on every kind of file.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "runtime/gguf/gguf_writer.h"
+#include "runtime/pack_model.h"
+#include "tests/tools/models.h"
+#include "tests/tools/tool_process.h"
+
+namespace thermocline {
+namespace {
+
+using testing::HasSubstr;
+
+nlohmann::json Inspect(const std::string& path) {
+  const ToolResult result = RunTool({"inspect", path, "--json"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  return nlohmann::json::parse(result.out);
+}
+
+TEST(InspectTest, Model) {
+  const auto json = Inspect(GoldenModel("gqa_relu"));
+  EXPECT_EQ(json["kind"], "model");
+  EXPECT_EQ(json["model"]["d_ff"], 96);
+  EXPECT_EQ(json["model"]["runs"], true);
+  EXPECT_EQ(json["model"]["default_mode"], "exact");
+  EXPECT_EQ(json["vocabulary"]["size"], 288);
+  EXPECT_EQ(json["fingerprint"], GgufReader(GoldenModel("gqa_relu")).fingerprint());
+  EXPECT_EQ(json["metadata"]["tokenizer.ggml.tokens"]["count"], 288);
+  EXPECT_EQ(json["metadata"]["tokenizer.ggml.tokens"]["first"].size(), 8U);
+  EXPECT_EQ(json["metadata"]["llama.attention.layer_norm_rms_epsilon"], 1e-5);
+  uint64_t n_bytes = 0;
+  for (const auto& tensor : json["tensors"]) n_bytes += tensor["bytes"].get<uint64_t>();
+  EXPECT_EQ(json["types"][0]["bytes"], n_bytes) << "all F32";
+
+  const ToolResult text = RunTool({"inspect", GoldenModel("gqa_relu")});
+  for (const char* part :
+       {"this version runs it", "n_kv_heads      2", "token_embd.weight", "F32"}) {
+    EXPECT_THAT(text.out, HasSubstr(part));
+  }
+}
+
+TEST(InspectTest, PlacementAndPackedModel) {
+  TempDir dir;
+  WriteShuffledPlacement(GoldenModel("gqa_relu"), dir.file("placement"));
+  const auto placement = Inspect(dir.file("placement"));
+  EXPECT_EQ(placement["kind"], "placement");
+  EXPECT_EQ(placement["placement"]["layer_neurons"][1],
+            nlohmann::json({{"vram", 38}, {"dram", 58}, {"nvme", 0}}));
+  EXPECT_THAT(RunTool({"inspect", dir.file("placement")}).out, HasSubstr("neurons in vram"));
+
+  PackOptions options;
+  options.placement_path = dir.file("placement");
+  PackModel(GoldenModel("gqa_relu"), dir.file("packed"), options);
+  const auto packed = Inspect(dir.file("packed"));
+  EXPECT_EQ(packed["kind"], "packed model");
+  EXPECT_EQ(packed["alignment"], 64);
+  EXPECT_EQ(packed["model"]["runs"], true);
+}
+
+TEST(InspectTest, ListsWhatItCannotRunAndSaysWhy) {
+  TempDir dir;
+  {
+    GgufWriter writer(dir.file("other"));
+    writer.set("general.architecture", GgufValue::string("mamba\x1b[31m"));
+    writer.set("broken \xff text", GgufValue::string("\xff\x01"));
+    writer.declare_tensor("counts", DType::kI64, {3});
+    const int64_t counts[3] = {1, 2, 3};
+    writer.write_tensor("counts", counts, sizeof(counts));
+    writer.finish();
+  }
+  const auto json = Inspect(dir.file("other"));
+  EXPECT_EQ(json["model"]["runs"], false);
+  EXPECT_THAT(json["model"]["reason"].get<std::string>(), HasSubstr("model family not supported"));
+  EXPECT_EQ(json["tensors"][0]["type"], "I64");
+  const ToolResult text = RunTool({"inspect", dir.file("other")});
+  EXPECT_EQ(text.exit_code, 0);
+  EXPECT_THAT(text.out, HasSubstr("this version cannot run it"));
+  EXPECT_EQ(text.out.find('\x1b'), std::string::npos) << "control characters reach the terminal";
+}
+
+TEST(InspectTest, VocabularyAlone) {
+  const std::string path =
+      std::string(THERMOCLINE_SOURCE_DIR) + "/../shared/data/tokenizers/ggml-vocab-llama-spm.gguf";
+  if (!std::filesystem::exists(path)) GTEST_SKIP() << "not here: " << path;
+  const auto json = Inspect(path);
+  EXPECT_EQ(json["kind"], "vocabulary");
+  EXPECT_EQ(json["vocabulary"]["size"], 32000);
+  EXPECT_THAT(RunTool({"inspect", path}).out, HasSubstr("no tensors"));
+}
+
+TEST(InspectTest, DemoModelIsCommittedAndRuns) {
+  ASSERT_TRUE(std::filesystem::exists(DemoModel())) << DemoModel();
+  const auto json = Inspect(DemoModel());
+  EXPECT_EQ(json["model"]["runs"], true);
+  EXPECT_EQ(json["model"]["default_mode"], "exact");
+}
+
+}  // namespace
+}  // namespace thermocline

@@ -1,0 +1,74 @@
+// Ctrl-C in the middle of writing a model: exit code 130, and the directory as it was.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <chrono>
+#include <filesystem>
+#include <thread>
+
+#include "tests/tools/models.h"
+#include "tests/tools/tool_process.h"
+
+namespace thermocline {
+namespace {
+
+class InterruptFilesTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    WriteLargeModel(dir_.file("large.gguf"));
+    WriteShuffledPlacement(dir_.file("large.gguf"), dir_.file("placement.gguf"));
+    std::filesystem::create_directory(dir_.file("out"));
+    write_whole_file(dir_.file("out/older.gguf"), "an older file");
+  }
+
+  std::vector<std::string> Listing() const {
+    std::vector<std::string> names;
+    for (const auto& entry : std::filesystem::directory_iterator(dir_.file("out"))) {
+      names.push_back(entry.path().filename());
+    }
+    return names;
+  }
+
+  // Sends the signal when the temporary file is there, which it is before the work begins. A
+  // machine that was busy elsewhere may see the work done before: then once more.
+  void InterruptWhileWriting(const std::vector<std::string>& arguments, int signal_number) {
+    for (int attempt = 0; attempt < 5; ++attempt) {
+      write_whole_file(dir_.file("out/older.gguf"), "an older file");
+      ToolProcess process(arguments);
+      while (process.running() && Listing().size() == 1) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      }
+      if (process.running()) process.Signal(signal_number);
+      const ToolResult result = process.Wait();
+      if (result.exit_code == 0) continue;
+      EXPECT_EQ(result.exit_code, 130) << result.err;
+      EXPECT_THAT(result.err, testing::EndsWith("thermocline: interrupted\n"));
+      EXPECT_THAT(Listing(), testing::ElementsAre("older.gguf"));
+      EXPECT_EQ(read_whole_file(dir_.file("out/older.gguf")), "an older file");
+      return;
+    }
+    FAIL() << "the work was always done before the signal came";
+  }
+
+  TempDir dir_;
+};
+
+TEST_F(InterruptFilesTest, Quantize) {
+  InterruptWhileWriting({"quantize", dir_.file("large.gguf"), dir_.file("out/older.gguf"), "Q4_0"},
+                        SIGINT);
+}
+
+TEST_F(InterruptFilesTest, Pack) {
+  InterruptWhileWriting({"pack", "-m", dir_.file("large.gguf"), "--placement",
+                         dir_.file("placement.gguf"), "-o", dir_.file("out/older.gguf")},
+                        SIGINT);
+}
+
+TEST_F(InterruptFilesTest, TerminatedIsLikeInterrupted) {
+  InterruptWhileWriting({"quantize", dir_.file("large.gguf"), dir_.file("out/older.gguf"), "Q8_0"},
+                        SIGTERM);
+}
+
+}  // namespace
+}  // namespace thermocline

@@ -1,0 +1,44 @@
+// Models that the tests of the command line run.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "runtime/families.h"
+#include "runtime/placement.h"
+#include "runtime/synth.h"
+#include "tests/runtime/placements.h"
+
+namespace thermocline {
+
+inline std::string GoldenModel(const std::string& name) {
+  return std::string(THERMOCLINE_SOURCE_DIR) + "/tests/golden/" + name + ".gguf";
+}
+
+inline std::string DemoModel() {
+  return std::string(THERMOCLINE_SOURCE_DIR) + "/tools/demo.d/classics-9m-relu-q8_0.gguf";
+}
+
+// Writes a placement with shuffled orders and 40 % of the neurons hot.
+inline void WriteShuffledPlacement(const std::string& model_path, const std::string& path) {
+  const GgufReader gguf(model_path);
+  const ModelConfig config = ReadModelConfig(gguf, FindFamily(gguf));
+  WritePlacement(path, ShuffledPlacement(gguf.fingerprint(), config.n_layers, config.d_ff, 0.4));
+}
+
+// About 70 MB of random weights: long enough at work to be interrupted.
+inline void WriteLargeModel(const std::string& path) {
+  SynthOptions options;
+  options.n_layers = 2;
+  options.d_model = 1024;
+  options.d_ff = 4096;
+  options.n_heads = 8;
+  options.n_kv_heads = 8;
+  options.vocab_size = 2048;
+  options.dtype = DType::kF16;
+  options.activation = Activation::kRelu;
+  options.n_threads = 2;
+  WriteSynthModel(path, options);
+}
+
+}  // namespace thermocline

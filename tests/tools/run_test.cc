@@ -1,0 +1,197 @@
+// The verb `run` as a user sees it.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "tests/tools/models.h"
+#include "tests/tools/tool_process.h"
+
+namespace thermocline {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+using Strings = std::vector<std::string>;
+
+const std::string kModel = GoldenModel("gqa_relu");
+
+Strings Join(Strings a, const Strings& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+TEST(RunTest, ContinuesLikeTheReference) {
+  const std::string model =
+      std::string(THERMOCLINE_SOURCE_DIR) + "/../shared/data/models/stories260k-f32.gguf";
+  if (!std::filesystem::exists(model)) GTEST_SKIP() << "not here: " << model;
+  const ToolResult result =
+      RunTool({"run", "-m", model, "-p", "Once upon a time", "--temp", "0", "-n", "40"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(
+      result.out,
+      ", there was a little girl named Lily. She loved to play outside in the park. One day, she "
+      "saw a big, red ball.\n");
+}
+
+TEST(RunTest, DenseAndExactWriteTheSameText) {
+  const Strings base = {"run", "-m", DemoModel(), "-p", "The captain", "--temp", "0", "-n", "48"};
+  const ToolResult dense = RunTool(Join(base, {"--sparse", "dense"}));
+  const ToolResult exact = RunTool(Join(base, {"--sparse", "exact"}));
+  EXPECT_EQ(dense.exit_code, 0) << dense.err;
+  EXPECT_GT(dense.out.size(), 50U);
+  EXPECT_EQ(dense.out, exact.out);
+  EXPECT_THAT(exact.err, HasSubstr("FFN sparsity"));
+  EXPECT_THAT(dense.err, Not(HasSubstr("FFN sparsity")));
+}
+
+TEST(RunTest, SameSeedSameText) {
+  const Strings base = {"run", "-m", DemoModel(), "-p", "The captain", "-n", "32"};
+  const ToolResult first = RunTool(Join(base, {"-s", "7"}));
+  const ToolResult again = RunTool(Join(base, {"--seed", "7"}));
+  const ToolResult other = RunTool(Join(base, {"-s", "8"}));
+  EXPECT_EQ(first.out, again.out);
+  EXPECT_NE(first.out, other.out);
+  EXPECT_THAT(first.err, HasSubstr("seed 7"));
+}
+
+TEST(RunTest, PromptFromFileAndStandardInputAreTheSame) {
+  TempDir dir;
+  write_whole_file(dir.file("prompt.txt"), "The captain\n");
+  const Strings base = {"run", "-m", DemoModel(), "--temp", "0", "-n", "16"};
+  const ToolResult text = RunTool(Join(base, {"-p", "The captain"}));
+  EXPECT_EQ(RunTool(Join(base, {"-f", dir.file("prompt.txt")})).out, text.out);
+  EXPECT_EQ(RunTool(Join(base, {"-f", "-"}), "The captain\n").out, text.out);
+}
+
+TEST(RunTest, SaysThatTheContextIsFull) {
+  const ToolResult result =
+      RunTool({"run", "-m", DemoModel(), "-p", "The captain", "-c", "24", "-n", "-1", "-s", "1"});
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_THAT(result.err, HasSubstr("the context of 24 tokens is full"));
+}
+
+TEST(RunTest, SummaryNamesWhatWasMeasured) {
+  const ToolResult result =
+      RunTool({"run", "-m", DemoModel(), "-p", "The captain", "-n", "8", "-t", "1", "-v"});
+  for (const char* part : {"load ", "prompt ", "decode   8 tokens", "tok/s", "1 threads",
+                           "weights read per token", "second time", "kernels ", "fingerprint "}) {
+    EXPECT_THAT(result.err, HasSubstr(part));
+  }
+}
+
+TEST(RunTest, DryRunShowsThePlanOfTheTiers) {
+  TempDir dir;
+  WriteShuffledPlacement(kModel, dir.file("p.gguf"));
+  const Strings base = {"run", "-m", kModel, "--placement", dir.file("p.gguf"), "--dry-run"};
+  const ToolResult table = RunTool(base);
+  EXPECT_EQ(table.exit_code, 0) << table.err;
+  EXPECT_THAT(table.out, HasSubstr("fast tier     slow tier"));
+  EXPECT_THAT(table.out, HasSubstr("KV cache"));
+
+  const auto plan = nlohmann::json::parse(RunTool(Join(base, {"--json"})).out);
+  EXPECT_EQ(plan["layers"].size(), 2U);
+  EXPECT_EQ(plan["layers"][0]["hot_neurons"], 38);
+  EXPECT_EQ(plan["layers"][0]["cold_neurons"], 58);
+  const auto sum = [&](std::initializer_list<const char*> parts) {
+    uint64_t total = 0;
+    for (const char* part : parts) total += plan[part].get<uint64_t>();
+    return total;
+  };
+  EXPECT_EQ(plan["fast_total_bytes"], sum({"embedding_bytes", "attention_bytes", "hot_bytes",
+                                           "kv_bytes", "fast_scratch_bytes"}));
+  EXPECT_EQ(plan["slow_total_bytes"], sum({"cold_bytes", "slow_scratch_bytes"}));
+}
+
+TEST(RunTest, FullDiskIsAnError) {
+  if (!std::filesystem::exists("/dev/full")) GTEST_SKIP() << "no /dev/full here";
+  const ToolResult result = RunTool({"quantize", kModel, "/dev/full", "F16"});
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_THAT(result.err, HasSubstr("/dev/full: cannot write here"));
+}
+
+// ---- the session ----
+
+TEST(SessionTest, GoesOnWithTheSameText) {
+  const Strings base = {"run", "-m", DemoModel(), "-i", "--temp", "0", "-n", "12"};
+  const ToolResult two = RunTool(base, "The captain\n\n");
+  EXPECT_EQ(two.exit_code, 0) << two.err;
+  const ToolResult one =
+      RunTool({"run", "-m", DemoModel(), "-p", "The captain", "--temp", "0", "-n", "24"});
+  std::string joined = two.out;
+  joined.erase(std::remove(joined.begin(), joined.end(), '\n'), joined.end());
+  std::string whole = one.out;
+  whole.erase(std::remove(whole.begin(), whole.end(), '\n'), whole.end());
+  EXPECT_EQ(joined, whole) << "an empty line lets the reply go on";
+}
+
+TEST(SessionTest, ResetForgets) {
+  const Strings base = {"run", "-m", DemoModel(), "-i", "--temp", "0", "-n", "12"};
+  const ToolResult once = RunTool(base, "The captain\n");
+  const ToolResult twice = RunTool(base, "The captain\n/reset\nThe captain\n");
+  EXPECT_EQ(twice.out, once.out + once.out);
+}
+
+TEST(SessionTest, ObeysCommandsAndSaysWhenTheContextIsFull) {
+  const Strings base = {"run", "-m", DemoModel(), "-i", "-c", "16", "-n", "-1", "-s", "1"};
+  const ToolResult result = RunTool(base, "/help\n/fly\nThe captain\nof the ship\n/exit\nnever\n");
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_THAT(result.err, HasSubstr("/reset   forget"));
+  EXPECT_THAT(result.err, HasSubstr("no such command"));
+  EXPECT_THAT(result.err, HasSubstr("the context is full: /reset"));
+}
+
+// ---- Ctrl-C ----
+
+class InterruptTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    dir_ = new TempDir;
+    WriteLargeModel(dir_->file("large.gguf"));
+  }
+  static void TearDownTestSuite() {
+    delete dir_;
+    dir_ = nullptr;
+  }
+  static std::string model() { return dir_->file("large.gguf"); }
+  static TempDir* dir_;
+};
+TempDir* InterruptTest::dir_ = nullptr;
+
+TEST_F(InterruptTest, StopsTheReplyAndPrintsTheSummary) {
+  ToolProcess process({"run", "-m", model(), "-p", "Hello", "-n", "-1", "-s", "1"});
+  ASSERT_TRUE(process.AwaitOutput(" "));
+  process.Signal(SIGINT);
+  const ToolResult result = process.Wait();
+  EXPECT_EQ(result.exit_code, 130) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("stopped by Ctrl-C"));
+  EXPECT_THAT(result.err, HasSubstr("decode "));
+  EXPECT_THAT(result.err, HasSubstr("thermocline: interrupted\n"));
+}
+
+TEST_F(InterruptTest, SessionReturnsToThePromptAndLeavesThere) {
+  ToolProcess process({"run", "-m", model(), "-i", "-n", "-1", "-s", "1"}, "",
+                      ToolProcess::Terminal::kYes);
+  ASSERT_TRUE(process.AwaitOutput("> "));
+  process.Type("Hello\n");
+  ASSERT_TRUE(process.AwaitOutput("Hello\r\n"));
+  ASSERT_TRUE(process.AwaitOutput(" "));
+  process.Type("\x03");
+  ASSERT_TRUE(process.AwaitOutput("[stopped]"));
+  ASSERT_TRUE(process.AwaitOutput("> "));
+  EXPECT_TRUE(process.running());
+  process.Type("\x03");
+  EXPECT_EQ(process.Wait().exit_code, 130);
+}
+
+TEST_F(InterruptTest, CtrlDLeavesTheSession) {
+  ToolProcess process({"run", "-m", model(), "-i"}, "", ToolProcess::Terminal::kYes);
+  ASSERT_TRUE(process.AwaitOutput("> "));
+  process.Type("\x04");
+  EXPECT_EQ(process.Wait().exit_code, 0);
+}
+
+}  // namespace
+}  // namespace thermocline

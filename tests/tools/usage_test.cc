@@ -1,0 +1,200 @@
+// Everything a user can get wrong: the exit code, one line on stderr that says what, nothing
+// half-written.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "tests/tools/models.h"
+#include "tests/tools/tool_process.h"
+
+namespace thermocline {
+namespace {
+
+using testing::HasSubstr;
+using testing::StartsWith;
+
+struct Case {
+  std::string name;
+  std::vector<std::string> arguments;  // {} is replaced by the test's directory
+  int exit_code;
+  std::string message;
+};
+
+class UsageTest : public testing::TestWithParam<Case> {
+ protected:
+  static void SetUpTestSuite() {
+    dir_ = new TempDir;
+    const std::string bytes = read_whole_file(GoldenModel("gqa_relu"));
+    write_whole_file(dir_->file("truncated.gguf"), bytes.substr(0, bytes.size() / 2));
+    write_whole_file(dir_->file("cut_in_keys.gguf"), bytes.substr(0, 100));
+    write_whole_file(dir_->file("text.gguf"), "this is no model\n");
+    write_whole_file(dir_->file("empty.gguf"), "");
+    write_whole_file(dir_->file("empty.txt"), "\n");
+    write_whole_file(dir_->file("long.txt"), std::string(1000, 'x'));
+    WriteShuffledPlacement(GoldenModel("gqa_relu"), dir_->file("gqa.placement.gguf"));
+    WriteShuffledPlacement(GoldenModel("mha_silu_tied"), dir_->file("mha.placement.gguf"));
+    std::filesystem::create_directory(dir_->file("directory"));
+  }
+  static void TearDownTestSuite() {
+    delete dir_;
+    dir_ = nullptr;
+  }
+  static TempDir* dir_;
+};
+TempDir* UsageTest::dir_ = nullptr;
+
+TEST_P(UsageTest, SaysWhatIsWrong) {
+  const Case& c = GetParam();
+  std::vector<std::string> arguments = c.arguments;
+  for (std::string& argument : arguments) {
+    const size_t hole = argument.find("{}");
+    if (hole != std::string::npos) argument.replace(hole, 2, dir_->path());
+  }
+  const size_t n_entries = dir_->n_entries();
+  const ToolResult result = RunTool(arguments);
+  EXPECT_EQ(result.exit_code, c.exit_code) << result.err;
+  EXPECT_THAT(result.err, HasSubstr(c.message));
+  EXPECT_THAT(result.err, StartsWith("thermocline: "));
+  EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
+  EXPECT_EQ(result.out, "");
+  EXPECT_EQ(dir_->n_entries(), n_entries) << "something was left behind";
+}
+
+const std::string kModel = GoldenModel("gqa_relu");
+
+std::vector<Case> UsageCases() {
+  return {
+      {"no_verb", {}, 2, "which verb?"},
+      {"unknown_verb", {"fly"}, 2, "no such verb or option: fly"},
+      {"unknown_flag", {"run", "-m", kModel, "-p", "a", "--bogus"}, 2, "--bogus"},
+      {"no_model", {"run", "-p", "a"}, 2, "--model is required"},
+      {"no_prompt", {"run", "-m", kModel}, 2, "-p TEXT, -f FILE or -i"},
+      {"two_prompts", {"run", "-m", kModel, "-p", "a", "-f", "b"}, 2, "--file"},
+      {"bad_context", {"run", "-m", kModel, "-p", "a", "-c", "many"}, 2, "--context"},
+      {"bad_temperature", {"run", "-m", kModel, "-p", "a", "--temp", "-1"}, 2, "--temp"},
+      {"bad_top_p", {"run", "-m", kModel, "-p", "a", "--top-p", "1.5"}, 2, "--top-p"},
+      {"bad_sparse", {"run", "-m", kModel, "-p", "a", "--sparse", "some"}, 2, "--sparse"},
+      {"bad_fast_tier", {"run", "-m", kModel, "-p", "a", "--fast-tier", "tpu"}, 2, "--fast-tier"},
+      {"json_alone", {"run", "-m", kModel, "-p", "a", "--json"}, 2, "--dry-run"},
+      {"bad_type", {"quantize", kModel, "{}/o.gguf", "Q3_K"}, 2, "no such type: 'Q3_K'"},
+      {"bad_size",
+       {"place", "-m", kModel, "--profile", "x", "--vram", "8Q", "-o", "{}/o.gguf"},
+       2,
+       "'8Q' is not a size"},
+  };
+}
+
+std::vector<Case> FileCases() {
+  return {
+      {"missing_model", {"run", "-m", "{}/none.gguf", "-p", "a"}, 1, "none.gguf: cannot open"},
+      {"text_as_model", {"run", "-m", "{}/text.gguf", "-p", "a"}, 1, "text.gguf: "},
+      {"empty_model", {"run", "-m", "{}/empty.gguf", "-p", "a"}, 1, "empty.gguf: "},
+      {"directory_as_model", {"run", "-m", "{}/directory", "-p", "a"}, 1, "directory: "},
+      {"truncated_model", {"run", "-m", "{}/truncated.gguf", "-p", "a"}, 1, "truncated"},
+      {"model_cut_in_keys", {"inspect", "{}/cut_in_keys.gguf"}, 1, "truncated"},
+      {"placement_as_model",
+       {"run", "-m", "{}/gqa.placement.gguf", "-p", "a"},
+       1,
+       "thermocline-placement"},
+      {"model_as_placement",
+       {"run", "-m", kModel, "--placement", kModel, "-p", "a"},
+       1,
+       "not a placement file"},
+      {"placement_of_another_model",
+       {"run", "-m", kModel, "--placement", "{}/mha.placement.gguf", "-p", "a"},
+       1,
+       "made for another model: expected fingerprint"},
+      {"pack_with_placement_of_another_model",
+       {"pack", "-m", kModel, "--placement", "{}/mha.placement.gguf", "-o", "{}/o.gguf"},
+       1,
+       "made for another model"},
+      {"pack_without_placement",
+       {"pack", "-m", kModel, "--placement", "{}/none", "-o", "{}/o.gguf"},
+       1,
+       "none: cannot open"},
+      {"quantize_unwritable",
+       {"quantize", kModel, "{}/no/such/dir/o.gguf", "F16"},
+       1,
+       "cannot write here"},
+      {"quantize_into_directory", {"quantize", kModel, "{}/directory", "F16"}, 1, "directory: "},
+      {"quantize_onto_itself", {"quantize", kModel, kModel, "F16"}, 1, "the output is the input"},
+      {"pack_unwritable",
+       {"pack", "-m", kModel, "--placement", "{}/gqa.placement.gguf", "-o", "{}/no/o.gguf"},
+       1,
+       "cannot write here"},
+  };
+}
+
+std::vector<Case> RunCases() {
+  return {
+      {"gpu_layers", {"run", "-m", kModel, "-p", "a", "-ngl", "10"}, 1, "a GPU was asked for"},
+      {"gpu_tier",
+       {"run", "-m", kModel, "-p", "a", "--fast-tier", "gpu"},
+       1,
+       "a GPU was asked for"},
+      {"empty_prompt", {"run", "-m", kModel, "-p", ""}, 1, "the prompt is empty"},
+      {"empty_prompt_file", {"run", "-m", kModel, "-f", "{}/empty.txt"}, 1, "the prompt is empty"},
+      {"missing_prompt_file",
+       {"run", "-m", kModel, "-f", "{}/none.txt"},
+       1,
+       "none.txt: cannot read"},
+      {"directory_as_prompt", {"run", "-m", kModel, "-f", "{}/directory"}, 1, "cannot read"},
+      {"long_prompt",
+       {"run", "-m", kModel, "-p", std::string(200, 'x')},
+       1,
+       "longer than the context: expected at most 128 tokens, found 20"},
+      {"long_prompt_file",
+       {"run", "-m", kModel, "-f", "{}/long.txt", "-c", "64"},
+       1,
+       "long.txt: the prompt is longer than the context: expected at most 64 tokens, found 100"},
+      {"context_too_large", {"run", "-m", kModel, "-p", "a", "-c", "4096"}, 1, "1 to 128"},
+      {"exact_without_zeros",
+       {"run", "-m", GoldenModel("mha_silu_tied"), "-p", "a", "--sparse", "exact"},
+       1,
+       "true zeros"},
+  };
+}
+
+std::string CaseName(const testing::TestParamInfo<Case>& info) { return info.param.name; }
+INSTANTIATE_TEST_SUITE_P(Usage, UsageTest, testing::ValuesIn(UsageCases()), CaseName);
+INSTANTIATE_TEST_SUITE_P(Files, UsageTest, testing::ValuesIn(FileCases()), CaseName);
+INSTANTIATE_TEST_SUITE_P(Run, UsageTest, testing::ValuesIn(RunCases()), CaseName);
+
+class HelpTest : public testing::TestWithParam<const char*> {};
+
+TEST_P(HelpTest, IsCompleteAndFitsATerminal) {
+  const ToolResult result = RunTool({GetParam(), "--help"});
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_EQ(result.err, "");
+  EXPECT_THAT(result.out, HasSubstr("Usage: thermocline " + std::string(GetParam())));
+  EXPECT_THAT(result.out, HasSubstr("xample"));
+  EXPECT_THAT(result.out, HasSubstr("Exit codes: 0 done, 1 failed"));
+  size_t column = 0;
+  for (const char c : result.out) {
+    column = c == '\n' ? 0 : column + 1;
+    EXPECT_LE(column, 110U) << "a line of --help is too long";
+  }
+  EXPECT_EQ(RunTool({GetParam(), "-h"}).out, result.out);
+}
+
+INSTANTIATE_TEST_SUITE_P(Verbs, HelpTest,
+                         testing::Values("run", "profile", "place", "pack", "quantize", "bench",
+                                         "perplexity", "inspect", "synth"));
+
+TEST(ProgramTest, ListsItsVerbsAndItsVersion) {
+  const ToolResult help = RunTool({"--help"});
+  EXPECT_EQ(help.exit_code, 0);
+  for (const char* verb : {"run", "profile", "place", "pack", "quantize", "bench", "inspect"}) {
+    EXPECT_THAT(help.out, HasSubstr(std::string("\n  ") + verb + " "));
+  }
+  const ToolResult version = RunTool({"--version"});
+  EXPECT_EQ(version.exit_code, 0);
+  EXPECT_THAT(version.out, testing::MatchesRegex("thermocline [0-9]+\\.[0-9]+\\.[0-9]+\n"));
+}
+
+}  // namespace
+}  // namespace thermocline
