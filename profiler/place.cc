@@ -116,7 +116,7 @@ SolverProblem MakeProblem(const OpenedModel& model, const ProfileStats& stats,
   const std::string flag = vram ? "--vram" : "--ram";
   std::string holds = "embeddings, attention, KV cache and scratch lie there whatever is placed";
   if (!vram) {
-    holds = fmt::format("that is what --vram {} leaves over, and scratch",
+    holds = fmt::format("the neurons that --vram {} leaves over lie there, and scratch",
                         format_bytes(budgets.vram_bytes));
   }
   throw Error({.path = model.gguf().path(),
@@ -124,9 +124,9 @@ SolverProblem MakeProblem(const OpenedModel& model, const ProfileStats& stats,
                .expected = fmt::format("{} or more ({})", BudgetText(result.least_bytes),
                                        format_bytes(result.least_bytes)),
                .found = format_bytes(given),
-               .hint = fmt::format("give {} more{}, take a smaller context (-c {} now) or batch "
+               .hint = fmt::format("raise {}{}, or take a smaller context (-c {} now) or batch "
                                    "(-b {} now), or a model quantised further",
-                                   flag, vram ? "" : " or raise --vram", model.context_tokens(),
+                                   flag, vram ? "" : " or --vram", model.context_tokens(),
                                    model.executor_options().max_tokens)});
 }
 
@@ -159,6 +159,14 @@ ChannelOrders ReadChannelOrders(const GgufReader& gguf, const ModelConfig& confi
 
 std::string PlacementFingerprint(const GgufReader& gguf) { return ModelFingerprints(gguf).back(); }
 
+ProfileStats NoActivity(const ModelConfig& config) {
+  const auto d_ff = static_cast<size_t>(config.d_ff);
+  ProfileStats stats;
+  stats.calibration.layers.assign(static_cast<size_t>(config.n_layers),
+                                  {std::vector<int64_t>(d_ff, 0), std::vector<double>(d_ff, 0.0)});
+  return stats;
+}
+
 SolvedPlacement Place(const OpenedModel& model, const ProfileStats& stats, const Budgets& budgets) {
   SolvedPlacement solved;
   solved.placement = OrderedPlacement(model, stats);
@@ -172,16 +180,6 @@ SolvedPlacement Place(const OpenedModel& model, const ProfileStats& stats, const
   CHECK(solved.plan.fast_total_bytes() <= budgets.vram_bytes);
   CHECK(solved.plan.slow_total_bytes() <= budgets.ram_bytes);
   return solved;
-}
-
-void CheckBudgets(const OpenedModel& model, const Budgets& budgets) {
-  const ModelConfig& config = model.config();
-  const auto d_ff = static_cast<size_t>(config.d_ff);
-  ProfileStats nothing;
-  nothing.calibration.layers.assign(
-      static_cast<size_t>(config.n_layers),
-      {std::vector<int64_t>(d_ff, 0), std::vector<double>(d_ff, 0.0)});
-  Place(model, nothing, budgets);
 }
 
 SolvedPlacement PlaceFraction(const OpenedModel& model, const ProfileStats& stats,

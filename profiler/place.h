@@ -30,15 +30,16 @@ ChannelOrders ReadChannelOrders(const GgufReader& gguf, const ModelConfig& confi
 // The fingerprint profiles and placements of this model carry: a packed model's source's.
 std::string PlacementFingerprint(const GgufReader& gguf);
 
+// Statistics of a text in which nothing was active: for trying out budgets before anything is
+// profiled. (Which neurons are hot changes how many bytes fit only where layers' neurons differ in
+// size, and there by less than a cluster.)
+ProfileStats NoActivity(const ModelConfig& config);
+
 // Fills --vram with the clusters most often active on the calibration text per byte, leaves the
 // rest to --ram. Within a layer neurons are ordered by count, then mass, then channel; a packed
 // model's order stays as it is. Throws Error when a budget is too small, with what it would take.
 // The plan keeps both budgets. REQUIRES: the statistics fit the model.
 SolvedPlacement Place(const OpenedModel& model, const ProfileStats& stats, const Budgets& budgets);
-
-// Throws the Error that Place() would, before anything is profiled. (Which neurons are hot changes
-// how many bytes fit only where layers' neurons differ in size, and there by less than a cluster.)
-void CheckBudgets(const OpenedModel& model, const Budgets& budgets);
 
 // For experiments: the same share of every layer in VRAM (0 to 1, rounded to clusters), whatever
 // that takes; throws Error when the rest does not fit ram_bytes.

@@ -123,7 +123,7 @@ std::string SettleBudgets(PlacementArgs* args) {
 }
 
 void CheckPlacementArgs(const OpenedModel& model, const PlacementArgs& args) {
-  if (args.vram->count() > 0) CheckBudgets(model, {args.vram_bytes, args.ram_bytes});
+  SolvePlacement(model, NoActivity(model.config()), args);
 }
 
 SolvedPlacement SolvePlacement(const OpenedModel& model, const ProfileStats& stats,

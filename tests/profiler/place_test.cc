@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "profiler/coverage.h"
+#include "runtime/pack_model.h"
 #include "tests/profiler/profiler_testing.h"
 #include "tests/support/temp_dir.h"
 
@@ -119,10 +120,15 @@ TEST(PlaceTest, BudgetsTooSmallSayWhatItTakes) {
               HasSubstr("--vram"));
   const std::string ram = ErrorOf([&] { Place(model, stats, {least_vram, 1000}); });
   EXPECT_THAT(ram, HasSubstr("the --ram budget is too small"));
-  EXPECT_THAT(ram, HasSubstr("or raise --vram"));
+  EXPECT_THAT(ram, HasSubstr("raise --ram or --vram"));
 
-  EXPECT_THAT(ErrorOf([&] { CheckBudgets(model, {1000, kPlenty}); }), HasSubstr("--vram"));
-  EXPECT_EQ(ErrorOf([&] { CheckBudgets(model, {least_vram, kPlenty}); }), "");
+  // Known before anything was counted.
+  const ProfileStats nothing = NoActivity(model.config());
+  EXPECT_THAT(ErrorOf([&] {
+                Place(model, nothing, {least_vram - 1, kPlenty});
+              }),
+              HasSubstr("--vram"));
+  EXPECT_EQ(ErrorOf([&] { Place(model, nothing, {least_vram, kPlenty}); }), "");
 }
 
 TEST(PlaceTest, FractionsAreRoundedToClusters) {
@@ -142,6 +148,33 @@ TEST(PlaceTest, FractionsAreRoundedToClusters) {
   const ProfileStats odd_stats = StatsFor(odd);
   EXPECT_EQ(PlaceFraction(odd, odd_stats, 0.99, kPlenty).placement.layers[0].n_vram, 48);
   EXPECT_EQ(PlaceFraction(odd, odd_stats, 0.5, kPlenty).placement.layers[0].n_vram, 32);
+}
+
+// A packed model keeps its order, and what is counted on it goes by the channels of its source.
+TEST(PlaceTest, PackedModelsKeepTheirOrder) {
+  const TempDir dir;
+  const OpenedModel source = OpenModel(ReluModelPath(), 0, 32);
+  const ProfileStats stats = StatsFor(source);
+  const SolvedPlacement first = PlaceFraction(source, stats, 0.34, kPlenty);
+  const std::string placement_path = dir.file("first.placement.gguf");
+  const std::string packed_path = dir.file("packed.gguf");
+  WritePlacement(placement_path, first.placement);
+  PackOptions pack;
+  pack.placement_path = placement_path;
+  PackModel(ReluModelPath(), packed_path, pack);
+
+  const OpenedModel packed = OpenModel(packed_path, 0, 32);
+  EXPECT_EQ(PlacementFingerprint(packed.gguf()), source.gguf().fingerprint());
+  const ProfileStats other = StatsFor(source, 77);  // would order them in another way
+  const SolvedPlacement again = PlaceFraction(packed, other, 0.67, kPlenty);
+  EXPECT_EQ(again.placement.layers[1].neuron_order, first.placement.layers[1].neuron_order);
+  EXPECT_EQ(again.placement.layers[1].n_vram, 64);
+  EXPECT_EQ(again.placement.model_fingerprint, source.gguf().fingerprint());
+  // And the runtime takes it.
+  EngineOptions options = packed.options();
+  options.placement_path = dir.file("again.placement.gguf");
+  WritePlacement(options.placement_path, again.placement);
+  EXPECT_EQ(ErrorOf([&] { Engine engine(options); }), "");
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "profiler/coverage.h"
 #include "profiler/place.h"
 #include "runtime/core/interrupt.h"
+#include "runtime/pack_model.h"
 #include "tests/profiler/profiler_testing.h"
 #include "tests/support/temp_dir.h"
 
@@ -158,6 +159,45 @@ TEST_F(ProfileRunTest, PlacementsCoverMoreThanChance) {
   const SolvedPlacement solved = PlaceFraction(model, stats, 0.34, uint64_t{1} << 40);
   const LayerCoverage total = MakeCoverageReport(stats, &solved.placement, nullptr).total;
   EXPECT_GT(total.heldout.value(), total.uniform.value());
+}
+
+TEST_F(ProfileRunTest, PackedModelsCountByTheChannelsOfTheirSource) {
+  const ProfileStats expected = Profile();
+  const OpenedModel model(engine_options_);
+  PackOptions pack;
+  pack.placement_path = dir_.file("a.placement.gguf");
+  WritePlacement(pack.placement_path,
+                 PlaceFraction(model, expected, 0.34, uint64_t{1} << 40).placement);
+  PackModel(ReluModelPath(), dir_.file("packed.gguf"), pack);
+  engine_options_.model_path = dir_.file("packed.gguf");
+  const ProfileStats found = Profile();
+  EXPECT_EQ(found.model_fingerprint, expected.model_fingerprint);
+  for (size_t i = 0; i < 96; ++i) {
+    EXPECT_NEAR(static_cast<double>(found.calibration.layers[1].count[i]),
+                static_cast<double>(expected.calibration.layers[1].count[i]), 2);
+  }
+}
+
+// The embedded model on the embedded texts: sparse and skewed, and the skew holds on other text.
+TEST_F(ProfileRunTest, TheEmbeddedModelIsSparseAndSkewed) {
+  const std::string demo = std::string(THERMOCLINE_SOURCE_DIR) + "/tools/demo.d/";
+  engine_options_.model_path = demo + "classics-9m-relu-q8_0.gguf";
+  engine_options_.context_tokens = 0;
+  options_.text_path = demo + "calibration.txt";
+  options_.heldout_path = demo + "heldout.txt";
+  options_.max_tokens = 6000;
+  const ProfileStats stats = Profile();
+  const OpenedModel model(engine_options_);
+  const SolvedPlacement solved = PlaceFraction(model, stats, 0.25, uint64_t{1} << 40);
+  const CoverageReport report = MakeCoverageReport(stats, &solved.placement, nullptr);
+  // Measured on the f16 model by another implementation.
+  const std::vector<double> density = {0.3416, 0.1599, 0.0527, 0.0393,
+                                       0.0907, 0.1092, 0.1227, 0.1448};
+  for (size_t l = 0; l < density.size(); ++l) {
+    EXPECT_NEAR(1 - report.layers[l].heldout_sparsity, density[l], 0.02) << "layer " << l;
+    EXPECT_GT(report.layers[l].heldout.value(), report.layers[l].uniform.value() + 0.04);
+    EXPECT_NEAR(report.layers[l].heldout.value(), report.layers[l].heldin.value(), 0.05);
+  }
 }
 
 // The share of active neurons that another implementation measured on text that was held out.
