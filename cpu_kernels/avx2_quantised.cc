@@ -33,6 +33,7 @@ template <class Block>
 class BlockDot {
  public:
   using Reg = __m256;
+  static constexpr int kRowGroup = Simd::kRowGroup;
   static constexpr int kStepBlocks = 4;
   static constexpr int kStepBytes = kStepBlocks * Block::kBytes;
 

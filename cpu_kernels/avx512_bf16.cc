@@ -15,6 +15,7 @@ __m512bh as_bf16(__m512i x) { return reinterpret_cast<__m512bh>(x); }
 class Bf16Dot {
  public:
   using Reg = __m512;
+  static constexpr int kRowGroup = Simd::kRowGroup;
   static constexpr int kStepBytes = 64;
 
   explicit Bf16Dot(const MatvecArgs& args)

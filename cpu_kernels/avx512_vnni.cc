@@ -1,10 +1,10 @@
 // Products of Q8_0 and Q4_0 rows with activations in int8 through VNNI (vpdpbusd: unsigned times
-// signed bytes, four at a time, added to int32). Two blocks of a row, 64 weights, fill a register.
+// signed bytes, four at a time, added to int32).
 //
 // Weights are made unsigned by an offset: Q8_0 as w + 128; Q4_0 as 16 * nibble, which is 16 * (w +
 // 8), so both owe 128 * sum(x) afterwards. That sum is known when x is prepared: each int32 lane
-// starts from -128 times the sum of its four activations, and the offset costs nothing. Largest
-// magnitude in a lane: 4 * (255 + 128) * 127 < 2^18.
+// starts from -128 times the sum of its activations, and the offset costs nothing. Largest
+// magnitude in a lane: eight activations, 8 * (255 + 128) * 127 < 2^19.
 #include "cpu_kernels/avx512.h"
 #include "cpu_kernels/convert_simd.h"
 #include "cpu_kernels/matvec_rows.h"
@@ -14,161 +14,228 @@
 namespace thermocline::avx512 {
 namespace {
 
-constexpr int64_t kPairCols = 2 * kQuantBlock;
+// A prepared vector holds x twice, each part starting at a cache line, blocks beyond n being zeros:
+//   for Q8_0, per pair of blocks: 64 int8 in order; 16 int32 starts; 16 f32, d of the pair's first
+//   block
+//     eight times, then of its second; all pairs' int8 first, then all starts, then all scales;
+//   for Q4_0, per four blocks: 64 int8, the first halves of the blocks, and 64, the second halves;
+//   16
+//     starts; 16 f32, each block's d four times; laid out likewise.
+struct Layout {
+  int64_t n_pairs;
+  int64_t n_quads;
 
-// A prepared vector, per pair of blocks (the last one padded with zeros): 64 int8; then for all
-// pairs 16 int32 starting values; then for all pairs the f32 scales, each in the eight lanes of its
-// block.
-constexpr int64_t kPairBytes = 3 * 64;
-int64_t pairs_of(int64_t n) { return (n + kPairCols - 1) / kPairCols; }
+  explicit Layout(int64_t n_cols)
+      : n_pairs((n_cols / kQuantBlock + 1) / 2), n_quads((n_cols / kQuantBlock + 3) / 4) {}
 
-// Where in its row a pair lies. Q4_0 loads 64 bytes for a pair's 36, which it may not do where less
-// than four blocks of 18 bytes are left.
-enum class Edge { kInside, kNearEnd, kLastBlock };
-
-struct Pair {
-  __m512i weights;  // 64 unsigned bytes
-  __m512 scales;    // d of the first block in lanes 0..7, of the second in 8..15
+  int64_t pair_starts() const { return n_pairs * 64; }
+  int64_t pair_scales() const { return n_pairs * 128; }
+  int64_t quad_bytes() const { return n_pairs * 192; }
+  int64_t quad_starts() const { return quad_bytes() + n_quads * 128; }
+  int64_t quad_scales() const { return quad_bytes() + n_quads * 192; }
+  int64_t total() const { return quad_bytes() + n_quads * 256; }
 };
 
-struct Q8Format {
-  static constexpr int kBytes = 68;
-  static constexpr float kUnit = 1.0F;
-
-  template <Edge kEdge>
-  static Pair load(const std::byte* p) {
-    const __m512i offset = _mm512_set1_epi8(-128);
-    const __m512i scale_at = _mm512_castsi256_si512(
-        _mm256_setr_epi16(0, 0, 0, 0, 0, 0, 0, 0, 17, 17, 17, 17, 17, 17, 17, 17));
-    __m512i bytes;
-    __m512i block;
-    if constexpr (kEdge == Edge::kLastBlock) {
-      bytes = _mm512_maskz_loadu_epi8((uint64_t{1} << 34) - 1, p);
-      block = _mm512_maskz_loadu_epi8((uint64_t{1} << 32) - 1, p + 2);
-    } else {
-      bytes = _mm512_loadu_si512(p);
-      const __m256i first = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 2));
-      const __m256i second = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 36));
-      block = _mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1);
-    }
-    const __m512i halves = _mm512_permutexvar_epi16(scale_at, bytes);
-    return {_mm512_xor_si512(block, offset), _mm512_cvtph_ps(_mm512_castsi512_si256(halves))};
-  }
-};
-
-struct Q4Format {
-  static constexpr int kBytes = 36;
-  static constexpr float kUnit = 1.0F / 16;  // what a weight byte counts
-
-  template <Edge kEdge>
-  static Pair load(const std::byte* p) {
-    // As 16-bit words: scale 0, nibbles 1..8, scale 9, nibbles 10..17. Each block's nibbles go to
-    // two lanes of 128 bits; in the first the low nibble of every byte is shifted to the top.
-    const __m512i nibbles_at =
-        _mm512_set_epi16(17, 16, 15, 14, 13, 12, 11, 10, 17, 16, 15, 14, 13, 12, 11, 10, 8, 7, 6, 5,
-                         4, 3, 2, 1, 8, 7, 6, 5, 4, 3, 2, 1);
-    const __m512i shift = _mm512_set_epi64(0, 0, 0x0004000400040004, 0x0004000400040004, 0, 0,
-                                           0x0004000400040004, 0x0004000400040004);
-    const __m512i top = _mm512_set1_epi8(-16);
-    const __m256i scale_at = _mm256_setr_epi16(0, 0, 0, 0, 0, 0, 0, 0, 9, 9, 9, 9, 9, 9, 9, 9);
-    __m512i bytes;
-    if constexpr (kEdge == Edge::kInside) {
-      bytes = _mm512_loadu_si512(p);
-    } else {
-      constexpr int kLeft = kEdge == Edge::kNearEnd ? 36 : 18;
-      bytes = _mm512_maskz_loadu_epi8((uint64_t{1} << kLeft) - 1, p);
-    }
-    const __m512i spread = _mm512_sllv_epi16(_mm512_permutexvar_epi16(nibbles_at, bytes), shift);
-    const __m256i halves = _mm256_permutexvar_epi16(scale_at, _mm512_castsi512_si256(bytes));
-    return {_mm512_and_si512(spread, top), _mm512_cvtph_ps(halves)};
-  }
-};
-
-template <class Format>
-class PairDot {
+// Q8_0: two blocks, 68 bytes, to a register.
+class Q8Dot {
  public:
   using Reg = __m512;
-  static constexpr int kStepPairs = 2;
-  static constexpr int kStepBytes = kStepPairs * Format::kBytes;
+  static constexpr int kRowGroup = Simd::kRowGroup;
+  static constexpr int64_t kPairBytes = 68;
+  static constexpr int kStepBytes = 2 * kPairBytes;
 
-  explicit PairDot(const MatvecArgs& args)
-      : q_(static_cast<const std::byte*>(args.x)),
-        starts_(q_ + pairs_of(args.n_cols) * 64),
-        scales_(starts_ + pairs_of(args.n_cols) * 64),
+  explicit Q8Dot(const MatvecArgs& args)
+      : x_(static_cast<const std::byte*>(args.x)),
+        layout_(args.n_cols),
         n_blocks_(args.n_cols / kQuantBlock) {}
 
-  // Every pair of a step has at least four blocks from its own first on.
-  int64_t full_steps() const { return n_blocks_ < 2 ? 0 : (n_blocks_ - 2) / (2 * kStepPairs); }
+  int64_t full_steps() const { return n_blocks_ / 4; }
 
   template <int kRows>
   void step(const std::byte* const* rows, int64_t t, Reg (*sums)[2]) const {
-    for (int p = 0; p < kStepPairs; ++p) {
-      pair<Edge::kInside, kRows>(rows, t * kStepPairs + p, p % 2, sums);
-    }
+    pair<kRows, 0, false>(rows, 2 * t, sums);
+    pair<kRows, 1, false>(rows, 2 * t + 1, sums);
   }
 
   template <int kRows>
   void tail(const std::byte* const* rows, Reg (*sums)[2]) const {
-    int64_t p = full_steps() * kStepPairs;
-    for (; 2 * p + 4 <= n_blocks_; ++p) pair<Edge::kInside, kRows>(rows, p, 0, sums);
-    for (; 2 * p + 2 <= n_blocks_; ++p) pair<Edge::kNearEnd, kRows>(rows, p, 1, sums);
-    if (2 * p + 1 == n_blocks_) pair<Edge::kLastBlock, kRows>(rows, p, 1, sums);
+    int64_t p = full_steps() * 2;
+    for (; 2 * p + 2 <= n_blocks_; ++p) pair<kRows, 0, false>(rows, p, sums);
+    if (2 * p < n_blocks_) pair<kRows, 1, true>(rows, p, sums);
   }
 
-  static float total(Reg sum0, Reg sum1) {
-    return Simd::sum(Simd::add(sum0, sum1)) * Format::kUnit;
-  }
+  static float total(Reg sum0, Reg sum1) { return Simd::sum(Simd::add(sum0, sum1)); }
 
  private:
-  template <Edge kEdge, int kRows>
-  void pair(const std::byte* const* rows, int64_t p, int sum, Reg (*sums)[2]) const {
-    const __m512i x = _mm512_load_si512(q_ + p * 64);
-    const __m512i start = _mm512_load_si512(starts_ + p * 64);
-    const __m512 x_scales = _mm512_load_ps(scales_ + p * 64);
+  // kHalf: the pair's second block lies beyond the row and must not be read.
+  template <int kRows, int kSum, bool kHalf>
+  void pair(const std::byte* const* rows, int64_t p, Reg (*sums)[2]) const {
+    const __m512i x = _mm512_load_si512(x_ + p * 64);
+    const __m512i start = _mm512_load_si512(x_ + layout_.pair_starts() + p * 64);
+    const __m512 x_scales = _mm512_load_ps(x_ + layout_.pair_scales() + p * 64);
+    const __m512i scale_at = _mm512_castsi256_si512(
+        _mm256_setr_epi16(0, 0, 0, 0, 0, 0, 0, 0, 17, 17, 17, 17, 17, 17, 17, 17));
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      const Pair w = Format::template load<kEdge>(rows[r] + p * Format::kBytes);
-      const __m512i dots = _mm512_dpbusd_epi32(start, w.weights, x);
-      const Reg scales = _mm512_mul_ps(w.scales, x_scales);
-      sums[r][sum] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots), scales, sums[r][sum]);
+      const std::byte* w = rows[r] + p * kPairBytes;
+      __m512i head;   // the first 64 bytes, in which both scales are
+      __m512i bytes;  // the 64 weights
+      if constexpr (kHalf) {
+        head = _mm512_maskz_loadu_epi8((uint64_t{1} << 34) - 1, w);
+        bytes = _mm512_maskz_loadu_epi8((uint64_t{1} << 32) - 1, w + 2);
+      } else {
+        head = _mm512_loadu_si512(w);
+        const __m256i first = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w + 2));
+        const __m256i second = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w + 36));
+        bytes = _mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1);
+      }
+      const __m256i halves = _mm512_castsi512_si256(_mm512_permutexvar_epi16(scale_at, head));
+      const Reg scales = _mm512_mul_ps(_mm512_cvtph_ps(halves), x_scales);
+      const __m512i weights = _mm512_xor_si512(bytes, _mm512_set1_epi8(-128));
+      const __m512i dots = _mm512_dpbusd_epi32(start, weights, x);
+      sums[r][kSum] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots), scales, sums[r][kSum]);
     }
   }
 
-  const std::byte* q_;
-  const std::byte* starts_;
-  const std::byte* scales_;
+  const std::byte* x_;
+  Layout layout_;
   int64_t n_blocks_;
 };
 
+// Q4_0: four blocks, 72 bytes, to a register of 128 nibbles.
+class Q4Dot {
+ public:
+  using Reg = __m512;
+  static constexpr int kRowGroup = Simd::kRowGroup;
+  static constexpr int64_t kBlockBytes = 18;
+  static constexpr int64_t kQuadBytes = 4 * kBlockBytes;
+  static constexpr int kStepBytes = 2 * kQuadBytes;
+
+  explicit Q4Dot(const MatvecArgs& args)
+      : x_(static_cast<const std::byte*>(args.x)),
+        layout_(args.n_cols),
+        n_blocks_(args.n_cols / kQuantBlock) {}
+
+  int64_t full_steps() const { return n_blocks_ / 8; }
+
+  template <int kRows>
+  void step(const std::byte* const* rows, int64_t t, Reg (*sums)[2]) const {
+    quad<kRows, 0, false>(rows, 2 * t, sums);
+    quad<kRows, 1, false>(rows, 2 * t + 1, sums);
+  }
+
+  template <int kRows>
+  void tail(const std::byte* const* rows, Reg (*sums)[2]) const {
+    int64_t i = full_steps() * 2;
+    for (; 4 * i + 4 <= n_blocks_; ++i) quad<kRows, 0, false>(rows, i, sums);
+    if (4 * i < n_blocks_) quad<kRows, 1, true>(rows, i, sums);
+  }
+
+  // A weight counts 16 in the integer sums.
+  static float total(Reg sum0, Reg sum1) { return Simd::sum(Simd::add(sum0, sum1)) * (1.0F / 16); }
+
+ private:
+  // kPart: the row ends before the quad does.
+  template <int kRows, int kSum, bool kPart>
+  void quad(const std::byte* const* rows, int64_t i, Reg (*sums)[2]) const {
+    const __m512i x_first = _mm512_load_si512(x_ + layout_.quad_bytes() + i * 128);
+    const __m512i x_second = _mm512_load_si512(x_ + layout_.quad_bytes() + i * 128 + 64);
+    const __m512i start = _mm512_load_si512(x_ + layout_.quad_starts() + i * 64);
+    const __m512 x_scales = _mm512_load_ps(x_ + layout_.quad_scales() + i * 64);
+    const int64_t left = kPart ? (n_blocks_ - 4 * i) * kBlockBytes : kQuadBytes;
+    const __m512i top = _mm512_set1_epi8(-16);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const Words words = load<kPart>(rows[r] + i * kQuadBytes, left);
+      const __m512i low = _mm512_and_si512(_mm512_slli_epi16(words.nibbles, 4), top);
+      const __m512i high = _mm512_and_si512(words.nibbles, top);
+      __m512i dots = _mm512_dpbusd_epi32(start, low, x_first);
+      dots = _mm512_dpbusd_epi32(dots, high, x_second);
+      const Reg scales = _mm512_mul_ps(_mm512_cvtph_ps(words.scales), x_scales);
+      sums[r][kSum] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots), scales, sums[r][kSum]);
+    }
+  }
+
+  struct Words {
+    __m512i nibbles;  // 16 bytes of each block
+    __m256i scales;   // f16, four of each block
+  };
+
+  // A quad as 36 words of 16 bits: block b's scale is word 9 b, its nibbles are the eight after it.
+  // Two loads cover it to the byte: words 0..31, and words 4..35, of which the last four are
+  // wanted.
+  template <bool kPart>
+  static Words load(const std::byte* w, int64_t left) {
+    const __m512i nibbles_at =
+        _mm512_set_epi16(63, 62, 61, 60, 31, 30, 29, 28, 26, 25, 24, 23, 22, 21, 20, 19, 17, 16, 15,
+                         14, 13, 12, 11, 10, 8, 7, 6, 5, 4, 3, 2, 1);
+    const __m512i scales_at = _mm512_castsi256_si512(
+        _mm256_setr_epi16(0, 0, 0, 0, 9, 9, 9, 9, 18, 18, 18, 18, 27, 27, 27, 27));
+    __m512i head;
+    __m512i last;
+    if constexpr (kPart) {  // left <= 54
+      head = _mm512_maskz_loadu_epi8((uint64_t{1} << left) - 1, w);
+      last = _mm512_setzero_si512();
+    } else {
+      head = _mm512_loadu_si512(w);
+      last = _mm512_loadu_si512(w + 8);
+      asm("" : "+v"(head));  // or it is loaded twice; nearly every load crosses a cache line
+    }
+    return {_mm512_permutex2var_epi16(head, nibbles_at, last),
+            _mm512_castsi512_si256(_mm512_permutexvar_epi16(scales_at, head))};
+  }
+
+  const std::byte* x_;
+  Layout layout_;
+  int64_t n_blocks_;
+};
+
+// -128 times the sums of the activations that share an int32 lane.
+__m512i starts_of(__m512i first, __m512i second) {
+  const __m512i ones = _mm512_set1_epi8(1);
+  const __m512i sums =
+      _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(_mm512_setzero_si512(), ones, first), ones, second);
+  return _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(sums, 7));
+}
+
 }  // namespace
 
-int64_t vnni_q8_bytes(int64_t n) { return pairs_of(n) * kPairBytes; }
+int64_t vnni_q8_bytes(int64_t n) { return Layout(n).total(); }
 
 void vnni_prepare_q8(const float* x, int64_t n, void* out) {
-  const int64_t n_pairs = pairs_of(n);
-  auto* q = static_cast<int8_t*>(out);
-  auto* starts = q + n_pairs * 64;
-  auto* scales = reinterpret_cast<float*>(starts + n_pairs * 64);
-  for (int64_t p = 0; p < n_pairs; ++p) {
-    for (int64_t b = 0; b < 2; ++b) {
-      int8_t* block = q + p * 64 + b * kQuantBlock;
-      float scale = 0.0F;
-      if (p * kPairCols + b * kQuantBlock < n) {
-        quantise_activations<Simd>(x + p * kPairCols + b * kQuantBlock, block, &scale);
-      } else {
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(block), _mm256_setzero_si256());
-      }
-      _mm256_storeu_ps(scales + p * 16 + b * 8, _mm256_set1_ps(scale));
+  const Layout layout(n);
+  auto* base = static_cast<std::byte*>(out);
+  const __m512i each_8_times = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+  const __m512i each_4_times = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+  for (int64_t i = 0; i < layout.n_quads; ++i) {
+    alignas(64) int8_t q[4 * kQuantBlock] = {};
+    alignas(64) float scales[16] = {};
+    for (int64_t b = 0; b < 4 && (4 * i + b) * kQuantBlock < n; ++b) {
+      quantise_activations<Simd>(x + (4 * i + b) * kQuantBlock, q + b * kQuantBlock, scales + b);
     }
-    const __m512i bytes = _mm512_loadu_si512(q + p * 64);
-    const __m512i sums = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(1), bytes);
-    const __m512i start = _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(sums, 7));
-    _mm512_storeu_si512(starts + p * 64, start);
+    const __m512i pairs[2] = {_mm512_load_si512(q), _mm512_load_si512(q + 64)};
+    const __m512 d = _mm512_load_ps(scales);
+    const __m512 pair_d[2] = {d, _mm512_permute_ps(d, 0x0e)};  // 2nd: d[2], d[3] in front
+    for (int64_t p = 2 * i; p < 2 * i + 2 && p < layout.n_pairs; ++p) {
+      const __m512i bytes = pairs[p % 2];
+      _mm512_storeu_si512(base + p * 64, bytes);
+      _mm512_storeu_si512(base + layout.pair_starts() + p * 64,
+                          starts_of(bytes, _mm512_setzero_si512()));
+      _mm512_storeu_ps(base + layout.pair_scales() + p * 64,
+                       _mm512_permutexvar_ps(each_8_times, pair_d[p % 2]));
+    }
+    const __m512i first = _mm512_shuffle_i32x4(pairs[0], pairs[1], 0x88);
+    const __m512i second = _mm512_shuffle_i32x4(pairs[0], pairs[1], 0xdd);
+    _mm512_storeu_si512(base + layout.quad_bytes() + i * 128, first);
+    _mm512_storeu_si512(base + layout.quad_bytes() + i * 128 + 64, second);
+    _mm512_storeu_si512(base + layout.quad_starts() + i * 64, starts_of(first, second));
+    _mm512_storeu_ps(base + layout.quad_scales() + i * 64, _mm512_permutexvar_ps(each_4_times, d));
   }
 }
 
 void vnni_matvec_quantised(DType dtype, const MatvecArgs& args) {
-  if (dtype == DType::kQ8_0) return matvec_rows<PairDot<Q8Format>>(args);
-  if (dtype == DType::kQ4_0) return matvec_rows<PairDot<Q4Format>>(args);
+  if (dtype == DType::kQ8_0) return matvec_rows<Q8Dot>(args);
+  if (dtype == DType::kQ4_0) return matvec_rows<Q4Dot>(args);
   check_failed(__FILE__, __LINE__, "quantised dtype");
 }
 

@@ -10,6 +10,7 @@ template <class V, class W>
 class FloatDot {
  public:
   using Reg = typename V::Reg;
+  static constexpr int kRowGroup = V::kRowGroup;
   static constexpr int kStepCols = 32;
   static constexpr int kStepBytes = kStepCols * W::kBytes;
 

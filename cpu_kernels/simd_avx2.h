@@ -13,6 +13,7 @@ namespace thermocline::avx2 {
 struct Simd {
   using Reg = __m256;
   static constexpr int kLanes = 8;
+  static constexpr int kRowGroup = 4;
   static constexpr int kAccumulateStrip = 4;
 
   static __m256i first(int64_t n) {
