@@ -13,16 +13,25 @@
 namespace thermocline {
 namespace {
 
-[[noreturn]] void FailNotFinite(const std::string& name, int64_t row, float from, DType dtype) {
-  if (std::isfinite(from)) {
-    throw Error({.what = fmt::format("tensor {}, row {}: {} does not fit into {}", name, row, from,
-                                     dtype_name(dtype)),
-                 .hint = "choose BF16 or F32"});
+// Says which weight of a row is to blame when its stored form is not finite. In a quantised block
+// one bad weight spoils its neighbours, so those of the source are looked at first.
+[[noreturn]] void FailNotFinite(const WeightRows& rows, int64_t r, const std::vector<float>& row,
+                                const std::vector<float>& stored, DType dtype) {
+  const std::string where = fmt::format("tensor {}, row {}", printable(rows.name), r);
+  for (const float weight : row) {
+    if (std::isfinite(weight)) continue;
+    throw Error({.path = rows.path,
+                 .what = where,
+                 .expected = "finite weights",
+                 .found = fmt::format("{}", weight),
+                 .hint = "the model is damaged: download or make it again"});
   }
-  throw Error({.what = fmt::format("tensor {}, row {}", name, row),
-               .expected = "finite weights",
-               .found = fmt::format("{}", from),
-               .hint = "the model is damaged: download or make it again"});
+  const auto bad = std::find_if(stored.begin(), stored.end(),
+                                [](float weight) { return !std::isfinite(weight); });
+  const float weight = bad == stored.end() ? 0 : row[static_cast<size_t>(bad - stored.begin())];
+  throw Error({.path = rows.path,
+               .what = fmt::format("{}: {} does not fit into {}", where, weight, dtype_name(dtype)),
+               .hint = "choose BF16 or F32"});
 }
 
 // n_cols values as they were and as they are stored.
@@ -50,33 +59,29 @@ double WeightError::relative_rms() const {
   return squared_weights > 0 ? std::sqrt(squared_error / squared_weights) : 0;
 }
 
-RowSource RowsOf(const TensorView& view, const int32_t* order) {
-  return [view, order](int64_t r, float* row) {
+WeightRows RowsOf(const std::string& path, const std::string& name, const TensorView& view,
+                  const int32_t* order) {
+  const auto read = [view, order](int64_t r, float* row) {
     const int64_t source_row = order == nullptr ? r : order[r];
     cpu_kernels().dequantize_f32(view.dtype, view.row(source_row), 0, view.cols, row);
   };
+  return {path, name, view.rows, view.cols, read};
 }
 
-WeightError ConvertRows(const RowSource& source, int64_t begin, int64_t end, int64_t n_cols,
-                        DType dtype, const std::string& name, ThreadTeam& team, std::byte* out,
-                        int64_t out_stride_bytes) {
+WeightError ConvertRows(const WeightRows& rows, int64_t begin, int64_t end, DType dtype,
+                        ThreadTeam& team, std::byte* out, int64_t out_stride_bytes) {
   std::vector<WeightError> errors(static_cast<size_t>(end - begin));
   team.Run([&](int thread) {
-    std::vector<float> row(static_cast<size_t>(n_cols));
+    std::vector<float> row(static_cast<size_t>(rows.n_cols));
     std::vector<float> stored(row.size());
     const auto [first, last] = Lane{thread, team.n_threads(), nullptr}.Split(end - begin);
     for (int64_t i = first; i < last; ++i) {
       std::byte* target = out + i * out_stride_bytes;
-      source(begin + i, row.data());
-      quantize_row(dtype, row.data(), n_cols, target);
-      cpu_kernels().dequantize_f32(dtype, target, 0, n_cols, stored.data());
-      const WeightError error = Compare(row.data(), stored.data(), n_cols);
-      if (!std::isfinite(error.squared_error)) {
-        for (int64_t c = 0; c < n_cols; ++c) {
-          const auto at = static_cast<size_t>(c);
-          if (!std::isfinite(stored[at])) FailNotFinite(name, begin + i, row[at], dtype);
-        }
-      }
+      rows.read(begin + i, row.data());
+      quantize_row(dtype, row.data(), rows.n_cols, target);
+      cpu_kernels().dequantize_f32(dtype, target, 0, rows.n_cols, stored.data());
+      const WeightError error = Compare(row.data(), stored.data(), rows.n_cols);
+      if (!std::isfinite(error.squared_error)) FailNotFinite(rows, begin + i, row, stored, dtype);
       errors[static_cast<size_t>(i)] = error;
     }
   });

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <string>
 
 #include "runtime/core/dtype.h"
 #include "runtime/core/tensor_view.h"
@@ -21,17 +22,23 @@ struct WeightError {
   double relative_rms() const;  // sqrt(squared_error / squared_weights)
 };
 
-// Fills `row` (n_cols f32) with row r of the source. Called from several threads.
-using RowSource = std::function<void(int64_t r, float* row)>;
+// Weights as f32, row by row, whatever they are stored as.
+struct WeightRows {
+  std::string path;  // the file and the tensor, for messages
+  std::string name;
+  int64_t n_rows = 0;
+  int64_t n_cols = 0;
+  std::function<void(int64_t r, float* row)> read;  // called from several threads
+};
 
-// The rows of a view; with an order, row r is the view's row order[r].
-RowSource RowsOf(const TensorView& view, const int32_t* order = nullptr);
+// The rows of a tensor; with an order, row r is the view's row order[r].
+WeightRows RowsOf(const std::string& path, const std::string& name, const TensorView& view,
+                  const int32_t* order = nullptr);
 
-// Stores rows [begin, end) of the source as `dtype`; row r at out + (r - begin) * out_stride_bytes.
-// The sums do not depend on the number of threads. Throws Error for a weight that is not finite, or
-// that becomes so; `name` is for that message. REQUIRES: n_cols is a multiple of the type's block.
-WeightError ConvertRows(const RowSource& source, int64_t begin, int64_t end, int64_t n_cols,
-                        DType dtype, const std::string& name, ThreadTeam& team, std::byte* out,
-                        int64_t out_stride_bytes);
+// Stores rows [begin, end) as `dtype`; row r at out + (r - begin) * out_stride_bytes. The sums do
+// not depend on the number of threads. Throws Error for a weight that is not finite, or that
+// becomes so. REQUIRES: n_cols is a multiple of the type's block.
+WeightError ConvertRows(const WeightRows& rows, int64_t begin, int64_t end, DType dtype,
+                        ThreadTeam& team, std::byte* out, int64_t out_stride_bytes);
 
 }  // namespace thermocline

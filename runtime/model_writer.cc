@@ -108,17 +108,16 @@ void TensorCopier::CopyRows(const std::string& name, const TensorView& view,
   for (const int32_t row : order) Write(view.row(row), n_bytes);
 }
 
-WeightError TensorCopier::Convert(const std::string& name, const RowSource& source, int64_t n_rows,
-                                  int64_t n_cols, DType dtype) {
+WeightError TensorCopier::Convert(const std::string& name, const WeightRows& rows, DType dtype) {
   writer_.begin_tensor(name);
-  const int64_t stride = row_bytes(dtype, n_cols);
+  const int64_t stride = row_bytes(dtype, rows.n_cols);
   const int64_t piece_rows =
-      std::clamp<int64_t>(static_cast<int64_t>(kPieceBytes) / stride, 1, n_rows);
+      std::clamp<int64_t>(static_cast<int64_t>(kPieceBytes) / stride, 1, rows.n_rows);
   std::vector<std::byte> piece(static_cast<size_t>(piece_rows * stride));
   WeightError total;
-  for (int64_t begin = 0; begin < n_rows; begin += piece_rows) {
-    const int64_t end = std::min(begin + piece_rows, n_rows);
-    total += ConvertRows(source, begin, end, n_cols, dtype, name, team_, piece.data(), stride);
+  for (int64_t begin = 0; begin < rows.n_rows; begin += piece_rows) {
+    const int64_t end = std::min(begin + piece_rows, rows.n_rows);
+    total += ConvertRows(rows, begin, end, dtype, team_, piece.data(), stride);
     Write(piece.data(), static_cast<uint64_t>((end - begin) * stride));
   }
   return total;

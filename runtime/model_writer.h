@@ -55,9 +55,8 @@ class TensorCopier {
   void Copy(const std::string& name, const std::byte* data, uint64_t n_bytes);
   // The rows of a view in another order, as they are.
   void CopyRows(const std::string& name, const TensorView& view, const std::vector<int32_t>& order);
-  // n_rows rows of the source as `dtype`, a few MiB at a time.
-  WeightError Convert(const std::string& name, const RowSource& source, int64_t n_rows,
-                      int64_t n_cols, DType dtype);
+  // All rows as `dtype`, a few MiB at a time.
+  WeightError Convert(const std::string& name, const WeightRows& rows, DType dtype);
   ThreadTeam& team() { return team_; }
 
  private:

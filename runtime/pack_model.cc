@@ -92,6 +92,8 @@ class Packer {
       replaced[LayerTensorName(names.w_up, l)] = [this, l] { PlanUpDown(l); };
       replaced[LayerTensorName(names.w_down, l)] = [] {};
       replaced[LayerTensorName(names.gate_bias, l)] = [this, l] { PlanGateBias(l); };
+      replaced[LayerTensorName(kPackedUpDown, l)] = [this] { FailHalfPacked(); };
+      replaced[LayerTensorName(kPackedOrder, l)] = [this] { FailHalfPacked(); };
     }
     for (const GgufTensorInfo& tensor : gguf_.tensors()) {
       const auto own = replaced.find(tensor.name);
@@ -101,6 +103,12 @@ class Packer {
         PlanCopy(tensor);
       }
     }
+  }
+
+  [[noreturn]] void FailHalfPacked() const {
+    throw Error({.path = gguf_.path(),
+                 .what = "the model holds tensors of a packed one, but not its keys",
+                 .hint = "pack from the model it was made of"});
   }
 
   const std::vector<int32_t>& Order(int64_t layer) const {
@@ -132,7 +140,7 @@ class Packer {
           dense_view(gguf_.tensor_data(tensor), tensor.dtype, static_cast<int64_t>(tensor.rows()),
                      static_cast<int64_t>(tensor.cols()));
       Tell(item.name, view, item.dtype,
-           copier.Convert(item.name, RowsOf(view), view.rows, view.cols, item.dtype));
+           copier.Convert(item.name, RowsOf(gguf_.path(), tensor.name, view), item.dtype));
     };
     items_.push_back({tensor.name, TypeOf(tensor), tensor.dims, write});
   }
@@ -147,7 +155,7 @@ class Packer {
         return;
       }
       Tell(item.name, gate, item.dtype,
-           copier.Convert(item.name, RowsOf(gate, Order(layer).data()), gate.rows, gate.cols,
+           copier.Convert(item.name, RowsOf(gguf_.path(), item.name, gate, Order(layer).data()),
                           item.dtype));
     };
     items_.push_back({name, TypeOf(tensor), tensor.dims, write});
@@ -216,8 +224,8 @@ class Packer {
       }
     } else {
       const WeightError error =
-          ConvertRows(RowsOf(up, order.data()), 0, config_.d_ff, config_.d_model, item.dtype,
-                      item.name, copier.team(), up_down_.bytes(), 2 * half);
+          ConvertRows(RowsOf(gguf_.path(), item.name, up, order.data()), 0, config_.d_ff,
+                      item.dtype, copier.team(), up_down_.bytes(), 2 * half);
       Tell(item.name + " (up)", up, item.dtype, error);
     }
     const RequantReport rounded = TransposeDown(down, order, item.dtype, up_down_.bytes() + half,

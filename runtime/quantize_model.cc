@@ -52,7 +52,7 @@ std::vector<TensorChange> QuantizeModel(const std::string& input, const std::str
     }
     const TensorView view = ViewOf(gguf, tensor);
     const WeightError error =
-        copier.Convert(change.name, RowsOf(view), view.rows, view.cols, change.to);
+        copier.Convert(change.name, RowsOf(input, change.name, view), change.to);
     change.relative_rms_error = error.relative_rms();
     change.max_abs_error = error.max_abs_error;
   }

@@ -147,7 +147,7 @@ TEST(PackLayoutTest, JoinsTwoTypesInTheLargerOne) {
   for (const GgufTensorInfo& tensor : source.tensors()) {
     if (is_up(tensor.name)) {
       const TensorView up = source.require_matrix(tensor.name, 96, 64);
-      copier.Convert(tensor.name, RowsOf(up), 96, 64, DType::kQ8_0);
+      copier.Convert(tensor.name, RowsOf("", tensor.name, up), DType::kQ8_0);
     } else {
       copier.Copy(tensor.name, source.tensor_data(tensor), tensor.n_bytes);
     }
