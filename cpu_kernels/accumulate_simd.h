@@ -1,99 +1,164 @@
 // y += sum_i h_i W[i, :] for any vector unit V and weight type W (weights_simd.h). Eight rows of
 // the list at a time: a strip of y is loaded once, takes eight fused multiply-adds per element in
-// the order of the list, and is stored; y (d_model f32) stays in L1. Meanwhile the same strip of
-// the next eight rows is prefetched. For quantised rows h_i * d is one f32 scale per block.
+// the order of the list, and is stored; y (d_model f32) stays in L1. What the rows need next is
+// prefetched, further on in the same rows or in those that follow in the list. For quantised rows
+// h_i * d is one f32 scale per block, computed for some blocks of all eight rows before their
+// weights are looked at.
 #pragma once
 
 #include <immintrin.h>
 
 #include "cpu_kernels/kernel_args.h"
+#include "cpu_kernels/prefetch_plan.h"
 #include "cpu_kernels/weights_simd.h"
 
 namespace thermocline {
 
 inline constexpr int kAccumulateRows = 8;
 
-template <class V, class W, int kRows>
-class RowAccumulator {
- public:
+// How a strip of y takes kRows rows: their weights for it lie at w[r] + offset, their factors are
+// h[r].
+template <class V, class W>
+struct Strips {
   using Reg = typename V::Reg;
-  static constexpr int kVectors = V::kAccumulateStrip;  // float types: registers of y per strip
-  static constexpr int64_t kStripCols = W::kBlocks ? kQuantBlock : kVectors * V::kLanes;
-  static constexpr int64_t kStripBytes = W::kBlocks ? W::kBytes : kStripCols * W::kBytes;
+  static constexpr int kBlocks = V::kLanes / 4;  // quantised types: eight registers of y
+  static constexpr int64_t kCols = W::kBlocks ? kBlocks * kQuantBlock : 4 * V::kLanes;
 
-  RowAccumulator(const AccumulateArgs& args, int64_t first) : y_(args.y) {
-    for (int r = 0; r < kRows; ++r) {
-      const int64_t ahead = first + kRows + r < args.n_rows ? first + kRows + r : args.n_rows - 1;
-      rows_[r] = row_at(args, first + r);
-      next_[r] = row_at(args, ahead);
-      h_[r] = V::set1(args.h[first + r]);
+  template <int kRows>
+  static void add(const std::byte* const* w, int64_t offset, const float* h, float* y) {
+    if constexpr (W::kBlocks) {
+      add_blocks<kRows, kBlocks>(w, offset, h, y);
+    } else {
+      add_floats<kRows>(w, offset, h, y);
     }
   }
 
-  void run(int64_t col, int64_t col_end) const {
-    for (; col + kStripCols <= col_end; col += kStripCols) {
-      const int64_t offset = column_offset<W>(col);
-      for (int r = 0; r < kRows; ++r) {
-        for (int64_t line = 0; line < kStripBytes; line += 64) {
-          _mm_prefetch(reinterpret_cast<const char*>(next_[r] + offset + line), _MM_HINT_T0);
-        }
+  // The columns that do not fill a strip.
+  template <int kRows>
+  static void add_rest(const std::byte* const* w, int64_t offset, const float* h, float* y,
+                       int64_t n) {
+    for (int64_t col = 0; col < n; col += W::kBlocks ? kQuantBlock : V::kLanes) {
+      const int64_t at = offset + column_offset<W>(col);
+      if constexpr (W::kBlocks) {
+        add_blocks<kRows, 1>(w, at, h, y + col);
+      } else {
+        add_some_floats<kRows>(w, at, h, y + col, n - col < V::kLanes ? n - col : V::kLanes);
       }
-      strip(col, offset);
     }
-    if constexpr (!W::kBlocks) tail(col, col_end);
   }
 
  private:
-  static const std::byte* row_at(const AccumulateArgs& args, int64_t i) {
-    return args.w + (args.rows != nullptr ? args.rows[i] : i) * args.row_stride_bytes;
-  }
-
-  void strip(int64_t col, int64_t offset) const {
-    constexpr int kRegs = static_cast<int>(kStripCols / V::kLanes);
-    Reg y[kRegs];
-    for (int v = 0; v < kRegs; ++v) y[v] = V::load(y_ + col + v * V::kLanes);
+  template <int kRows>
+  static void add_floats(const std::byte* const* w, int64_t offset, const float* h, float* y) {
+    Reg sums[4];
+    for (int v = 0; v < 4; ++v) sums[v] = V::load(y + v * V::kLanes);
     for (int r = 0; r < kRows; ++r) {
-      const std::byte* w = rows_[r] + offset;
-      if constexpr (W::kBlocks) {
-        const Reg scale = V::mul(h_[r], W::scale(w));
-        Reg weights[kRegs];
-        W::integers(w, weights);
-        for (int v = 0; v < kRegs; ++v) y[v] = V::fma(scale, weights[v], y[v]);
-      } else {
-        for (int v = 0; v < kRegs; ++v) {
-          y[v] = V::fma(h_[r], W::load(w + v * V::kLanes * W::kBytes), y[v]);
-        }
+      const Reg factor = V::set1(h[r]);
+      for (int v = 0; v < 4; ++v) {
+        sums[v] = V::fma(factor, W::load(w[r] + offset + v * V::kLanes * W::kBytes), sums[v]);
       }
     }
-    for (int v = 0; v < kRegs; ++v) V::store(y_ + col + v * V::kLanes, y[v]);
+    for (int v = 0; v < 4; ++v) V::store(y + v * V::kLanes, sums[v]);
   }
 
-  void tail(int64_t col, int64_t col_end) const {
-    for (; col < col_end; col += V::kLanes) {
-      const int64_t left = col_end - col < V::kLanes ? col_end - col : V::kLanes;
-      Reg y = V::load_n(y_ + col, left);
-      for (int r = 0; r < kRows; ++r) {
-        y = V::fma(h_[r], W::load_n(rows_[r] + col * W::kBytes, left), y);
+  template <int kRows>
+  static void add_some_floats(const std::byte* const* w, int64_t offset, const float* h, float* y,
+                              int64_t n) {
+    Reg sum = V::load_n(y, n);
+    for (int r = 0; r < kRows; ++r) sum = V::fma(V::set1(h[r]), W::load_n(w[r] + offset, n), sum);
+    V::store_n(y, sum, n);
+  }
+
+  // Several blocks side by side: the additions to one column wait for each other.
+  template <int kRows, int kSideBySide>
+  static void add_blocks(const std::byte* const* w, int64_t offset, const float* h, float* y) {
+    Reg sums[kSideBySide * W::kRegs];
+    for (int v = 0; v < kSideBySide * W::kRegs; ++v) sums[v] = V::load(y + v * V::kLanes);
+    for (int r = 0; r < kRows; ++r) {
+      const Reg factor = V::set1(h[r]);
+      for (int b = 0; b < kSideBySide; ++b) {
+        Reg weights[W::kRegs];
+        const std::byte* block = w[r] + offset + b * W::kBytes;
+        W::integers(block, weights);
+        const Reg scale = V::mul(factor, W::scale(block));
+        Reg* to = sums + b * W::kRegs;
+        for (int v = 0; v < W::kRegs; ++v) to[v] = V::fma(scale, weights[v], to[v]);
       }
-      V::store_n(y_ + col, y, left);
     }
+    for (int v = 0; v < kSideBySide * W::kRegs; ++v) V::store(y + v * V::kLanes, sums[v]);
   }
-
-  float* y_;
-  const std::byte* rows_[kRows];
-  const std::byte* next_[kRows];
-  Reg h_[kRows];
 };
+
+// Strip: as Strips<V, W>.
+template <class W, class Strip, int kRows>
+class RowAccumulator {
+ public:
+  static constexpr int64_t kStripBytes = column_offset<W>(Strip::kCols);
+
+  explicit RowAccumulator(const AccumulateArgs& args)
+      : args_(args),
+        n_strips_((args.col_end - args.col_begin) / Strip::kCols),
+        plan_(n_strips_, kStripBytes) {}
+
+  // Adds entries [first, first + kRows) of the list.
+  void run(int64_t first) const {
+    const std::byte* rows[kRows];
+    const std::byte* ahead[kRows];
+    const std::byte* after[kRows];
+    for (int r = 0; r < kRows; ++r) {
+      rows[r] = row_at(first + r);
+      ahead[r] = row_at(first + r + plan_.groups * kRows);
+      after[r] = row_at(first + r + (plan_.groups + 1) * kRows);
+    }
+    const float* h = args_.h + first;
+    float* y = args_.y + args_.col_begin;
+    int64_t s = 0;
+    for (; s < n_strips_ - plan_.steps; ++s, y += Strip::kCols) {
+      prefetch(ahead, s + plan_.steps);
+      Strip::template add<kRows>(rows, s * kStripBytes, h, y);
+    }
+    for (int64_t step = 0; s < n_strips_; ++s, ++step, y += Strip::kCols) {
+      prefetch(after, step);
+      Strip::template add<kRows>(rows, s * kStripBytes, h, y);
+    }
+    Strip::template add_rest<kRows>(rows, s * kStripBytes, h, y, args_.y + args_.col_end - y);
+  }
+
+ private:
+  const std::byte* row_at(int64_t i) const {
+    const int64_t at = i < args_.n_rows ? i : args_.n_rows - 1;
+    const int64_t row = args_.rows != nullptr ? args_.rows[at] : at;
+    return args_.w + row * args_.row_stride_bytes + column_offset<W>(args_.col_begin);
+  }
+
+  // Inlined by force: GCC takes a function that only prefetches for one without effect and drops
+  // the call.
+  [[gnu::always_inline]] static inline void prefetch(const std::byte* const* from, int64_t strip) {
+    const int64_t offset = strip * kStripBytes;
+    for (int r = 0; r < kRows; ++r) {
+      for (int64_t line = 0; line < kStripBytes; line += kCacheLine) {
+        _mm_prefetch(reinterpret_cast<const char*>(from[r] + offset + line), _MM_HINT_T0);
+      }
+    }
+  }
+
+  const AccumulateArgs& args_;
+  int64_t n_strips_;
+  PrefetchPlan plan_;
+};
+
+template <class W, class Strip>
+void accumulate_strips(const AccumulateArgs& args) {
+  int64_t i = 0;
+  const RowAccumulator<W, Strip, kAccumulateRows> eight(args);
+  for (; i + kAccumulateRows <= args.n_rows; i += kAccumulateRows) eight.run(i);
+  const RowAccumulator<W, Strip, 1> one(args);
+  for (; i < args.n_rows; ++i) one.run(i);
+}
 
 template <class V, class W>
 void accumulate(const AccumulateArgs& args) {
-  int64_t i = 0;
-  for (; i + kAccumulateRows <= args.n_rows; i += kAccumulateRows) {
-    RowAccumulator<V, W, kAccumulateRows>(args, i).run(args.col_begin, args.col_end);
-  }
-  for (; i < args.n_rows; ++i) {
-    RowAccumulator<V, W, 1>(args, i).run(args.col_begin, args.col_end);
-  }
+  accumulate_strips<W, Strips<V, W>>(args);
 }
 
 }  // namespace thermocline

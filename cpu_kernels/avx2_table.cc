@@ -3,11 +3,14 @@
 #include "cpu_kernels/simd_table.h"
 
 namespace thermocline::avx2 {
+namespace {
 
-void fill_table(KernelTable* table) { SimdKernels<Simd>::fill(table); }
+using Kernels = SimdKernels<Simd, accumulate<Simd, Q4Weights<Simd>>>;
 
-void matvec_float(DType dtype, const MatvecArgs& args) {
-  SimdKernels<Simd>::matvec_float(dtype, args);
-}
+}  // namespace
+
+void fill_table(KernelTable* table) { Kernels::fill(table); }
+
+void matvec_float(DType dtype, const MatvecArgs& args) { Kernels::matvec_float(dtype, args); }
 
 }  // namespace thermocline::avx2

@@ -8,6 +8,7 @@
 #include "cpu_kernels/avx512.h"
 #include "cpu_kernels/convert_simd.h"
 #include "cpu_kernels/matvec_rows.h"
+#include "cpu_kernels/quad_q4.h"
 #include "cpu_kernels/simd_avx512.h"
 #include "runtime/core/error.h"
 
@@ -53,15 +54,15 @@ class Q8Dot {
 
   template <int kRows>
   void step(const std::byte* const* rows, int64_t t, Reg (*sums)[2]) const {
-    pair<kRows, 0, false>(rows, 2 * t, sums);
-    pair<kRows, 1, false>(rows, 2 * t + 1, sums);
+    add_pair<kRows, 0, false>(rows, 2 * t, sums);
+    add_pair<kRows, 1, false>(rows, 2 * t + 1, sums);
   }
 
   template <int kRows>
   void tail(const std::byte* const* rows, Reg (*sums)[2]) const {
     int64_t p = full_steps() * 2;
-    for (; 2 * p + 2 <= n_blocks_; ++p) pair<kRows, 0, false>(rows, p, sums);
-    if (2 * p < n_blocks_) pair<kRows, 1, true>(rows, p, sums);
+    for (; 2 * p + 2 <= n_blocks_; ++p) add_pair<kRows, 0, false>(rows, p, sums);
+    if (2 * p < n_blocks_) add_pair<kRows, 1, true>(rows, p, sums);
   }
 
   static float total(Reg sum0, Reg sum1) { return Simd::sum(Simd::add(sum0, sum1)); }
@@ -69,7 +70,7 @@ class Q8Dot {
  private:
   // kHalf: the pair's second block lies beyond the row and must not be read.
   template <int kRows, int kSum, bool kHalf>
-  void pair(const std::byte* const* rows, int64_t p, Reg (*sums)[2]) const {
+  void add_pair(const std::byte* const* rows, int64_t p, Reg (*sums)[2]) const {
     const __m512i x = _mm512_load_si512(x_ + p * 64);
     const __m512i start = _mm512_load_si512(x_ + layout_.pair_starts() + p * 64);
     const __m512 x_scales = _mm512_load_ps(x_ + layout_.pair_scales() + p * 64);
@@ -107,8 +108,7 @@ class Q4Dot {
  public:
   using Reg = __m512;
   static constexpr int kRowGroup = Simd::kRowGroup;
-  static constexpr int64_t kBlockBytes = 18;
-  static constexpr int64_t kQuadBytes = 4 * kBlockBytes;
+  static constexpr int64_t kQuadBytes = 72;
   static constexpr int kStepBytes = 2 * kQuadBytes;
 
   explicit Q4Dot(const MatvecArgs& args)
@@ -120,15 +120,15 @@ class Q4Dot {
 
   template <int kRows>
   void step(const std::byte* const* rows, int64_t t, Reg (*sums)[2]) const {
-    quad<kRows, 0, false>(rows, 2 * t, sums);
-    quad<kRows, 1, false>(rows, 2 * t + 1, sums);
+    add_quad<kRows, 0, false>(rows, 2 * t, sums);
+    add_quad<kRows, 1, false>(rows, 2 * t + 1, sums);
   }
 
   template <int kRows>
   void tail(const std::byte* const* rows, Reg (*sums)[2]) const {
     int64_t i = full_steps() * 2;
-    for (; 4 * i + 4 <= n_blocks_; ++i) quad<kRows, 0, false>(rows, i, sums);
-    if (4 * i < n_blocks_) quad<kRows, 1, true>(rows, i, sums);
+    for (; 4 * i + 4 <= n_blocks_; ++i) add_quad<kRows, 0, false>(rows, i, sums);
+    if (4 * i < n_blocks_) add_quad<kRows, 1, true>(rows, i, sums);
   }
 
   // A weight counts 16 in the integer sums.
@@ -137,52 +137,23 @@ class Q4Dot {
  private:
   // kPart: the row ends before the quad does.
   template <int kRows, int kSum, bool kPart>
-  void quad(const std::byte* const* rows, int64_t i, Reg (*sums)[2]) const {
+  void add_quad(const std::byte* const* rows, int64_t i, Reg (*sums)[2]) const {
     const __m512i x_first = _mm512_load_si512(x_ + layout_.quad_bytes() + i * 128);
     const __m512i x_second = _mm512_load_si512(x_ + layout_.quad_bytes() + i * 128 + 64);
     const __m512i start = _mm512_load_si512(x_ + layout_.quad_starts() + i * 64);
     const __m512 x_scales = _mm512_load_ps(x_ + layout_.quad_scales() + i * 64);
-    const int64_t left = kPart ? (n_blocks_ - 4 * i) * kBlockBytes : kQuadBytes;
     const __m512i top = _mm512_set1_epi8(-16);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      const Words words = load<kPart>(rows[r] + i * kQuadBytes, left);
-      const __m512i low = _mm512_and_si512(_mm512_slli_epi16(words.nibbles, 4), top);
-      const __m512i high = _mm512_and_si512(words.nibbles, top);
+      const std::byte* w = rows[r] + i * kQuadBytes;
+      const QuadQ4 quad = kPart ? load_part_of_quad_q4(w, n_blocks_ - 4 * i) : load_quad_q4(w);
+      const __m512i low = _mm512_and_si512(_mm512_slli_epi16(quad.nibbles, 4), top);
+      const __m512i high = _mm512_and_si512(quad.nibbles, top);
       __m512i dots = _mm512_dpbusd_epi32(start, low, x_first);
       dots = _mm512_dpbusd_epi32(dots, high, x_second);
-      const Reg scales = _mm512_mul_ps(_mm512_cvtph_ps(words.scales), x_scales);
+      const Reg scales = _mm512_mul_ps(_mm512_cvtph_ps(quad.scales), x_scales);
       sums[r][kSum] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots), scales, sums[r][kSum]);
     }
-  }
-
-  struct Words {
-    __m512i nibbles;  // 16 bytes of each block
-    __m256i scales;   // f16, four of each block
-  };
-
-  // A quad as 36 words of 16 bits: block b's scale is word 9 b, its nibbles are the eight after it.
-  // Two loads cover it to the byte: words 0..31, and words 4..35, of which the last four are
-  // wanted.
-  template <bool kPart>
-  static Words load(const std::byte* w, int64_t left) {
-    const __m512i nibbles_at =
-        _mm512_set_epi16(63, 62, 61, 60, 31, 30, 29, 28, 26, 25, 24, 23, 22, 21, 20, 19, 17, 16, 15,
-                         14, 13, 12, 11, 10, 8, 7, 6, 5, 4, 3, 2, 1);
-    const __m512i scales_at = _mm512_castsi256_si512(
-        _mm256_setr_epi16(0, 0, 0, 0, 9, 9, 9, 9, 18, 18, 18, 18, 27, 27, 27, 27));
-    __m512i head;
-    __m512i last;
-    if constexpr (kPart) {  // left <= 54
-      head = _mm512_maskz_loadu_epi8((uint64_t{1} << left) - 1, w);
-      last = _mm512_setzero_si512();
-    } else {
-      head = _mm512_loadu_si512(w);
-      last = _mm512_loadu_si512(w + 8);
-      asm("" : "+v"(head));  // or it is loaded twice; nearly every load crosses a cache line
-    }
-    return {_mm512_permutex2var_epi16(head, nibbles_at, last),
-            _mm512_castsi512_si256(_mm512_permutexvar_epi16(scales_at, head))};
   }
 
   const std::byte* x_;

@@ -14,7 +14,6 @@ struct Simd {
   using Reg = __m256;
   static constexpr int kLanes = 8;
   static constexpr int kRowGroup = 4;
-  static constexpr int kAccumulateStrip = 4;
 
   static __m256i first(int64_t n) {
     const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);

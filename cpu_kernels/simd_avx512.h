@@ -15,7 +15,6 @@ struct Simd {
   using Reg = __m512;
   static constexpr int kLanes = 16;
   static constexpr int kRowGroup = 8;  // rows of a matvec at once: two sums each, 16 registers
-  static constexpr int kAccumulateStrip = 4;  // registers of y held over 8 rows
 
   static __mmask16 first(int64_t n) { return static_cast<__mmask16>((1U << n) - 1U); }
 

@@ -11,7 +11,7 @@
 
 namespace thermocline {
 
-template <class V>
+template <class V, void (*kAccumulateQ4)(const AccumulateArgs& args)>
 struct SimdKernels {
   static void matvec_float(DType dtype, const MatvecArgs& args) {
     switch (dtype) {
@@ -40,7 +40,7 @@ struct SimdKernels {
       case DType::kQ8_0:
         return accumulate<V, Q8Weights<V>>(args);
       case DType::kQ4_0:
-        return accumulate<V, Q4Weights<V>>(args);
+        return kAccumulateQ4(args);
       default:
         check_failed(__FILE__, __LINE__, "computable dtype");
     }

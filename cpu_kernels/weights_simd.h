@@ -61,7 +61,7 @@ struct Q4Weights {
 
 // Byte offset of a column (of a block's first column for quantised types).
 template <class W>
-int64_t column_offset(int64_t col) {
+constexpr int64_t column_offset(int64_t col) {
   return W::kBlocks ? col / kQuantBlock * W::kBytes : col * W::kBytes;
 }
 
