@@ -13,6 +13,7 @@ import concurrent.futures
 import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -102,9 +103,17 @@ def check_tidy(root, build_dir):
     version = subprocess.run([tool, "--version"], capture_output=True, text=True).stdout
     config = version + read(root, ".clang-tidy")
     results = in_parallel(lambda entry: tidy_one(tool, root, stamp_dir, entry, known, config), entries.values())
+    shown = set()
     for name, passed, _, output in results:
-        if passed is False:
-            print(output.strip() or f"{name}: {tool} failed without a word")
+        if passed is not False:
+            continue
+        if not output.strip():
+            print(f"{name}: {tool} failed without a word")
+        # What it says about a header comes with every file that includes the header: show it once.
+        for finding in re.split(r"^(?=/\S+:\d+:\d+: (?:error|warning):)", output.replace(root + "/", "/"), flags=re.M):
+            if finding.strip() and finding not in shown:
+                shown.add(finding)
+                print(finding.strip().removeprefix("/"))
     checked = [result for result in results if result[1] is not None]
     print(f"{len(results)} files, {len(checked)} of them changed since they last passed")
     for name, _, seconds, _ in sorted(checked, key=lambda result: -result[2])[:5]:

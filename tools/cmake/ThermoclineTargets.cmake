@@ -48,7 +48,7 @@ set(THERMOCLINE_SKIPPED_EXIT_CODE 77)
 set(THERMOCLINE_TEST_ENVIRONMENT
   "ASAN_OPTIONS=strict_string_checks=1:detect_stack_use_after_return=1:check_initialization_order=1"
   "UBSAN_OPTIONS=print_stacktrace=1"
-  "TSAN_OPTIONS=second_deadlock_stack=1")
+  "TSAN_OPTIONS=second_deadlock_stack=1:suppressions=${PROJECT_SOURCE_DIR}/tests/support/tsan_suppressions.txt")
 set(THERMOCLINE_TEST_PREFIX "")
 if(THERMOCLINE_FUZZ)
   set(THERMOCLINE_TEST_PREFIX "fuzz.")
