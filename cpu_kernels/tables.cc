@@ -51,13 +51,13 @@ struct Composed {
   }
 
   static int64_t prepared_bytes(VectorForm form, int64_t n) {
-    if (form == VectorForm::kQ8) return Parts::q8_bytes(n);
+    if (form == VectorForm::kQ8) return Parts::kQ8Bytes(n);
     if (form == VectorForm::kBF16) return avx512::bf16_bytes(n);
     return (n * 4 + 63) / 64 * 64;
   }
 
   static void prepare(VectorForm form, const float* x, int64_t n, void* out) {
-    if (form == VectorForm::kQ8) return Parts::prepare_q8(x, n, out);
+    if (form == VectorForm::kQ8) return Parts::kPrepareQ8(x, n, out);
     if (form == VectorForm::kBF16) return avx512::bf16_prepare(x, n, out);
     std::memcpy(out, x, static_cast<size_t>(n) * 4);
   }
@@ -68,11 +68,11 @@ struct Composed {
     const MatvecArgs args = {w, row_stride_bytes, n_cols, x, rows, begin, end, out};
     switch (vector_form(dtype)) {
       case VectorForm::kQ8:
-        return Parts::matvec_quantised(dtype, args);
+        return Parts::kMatvecQuantised(dtype, args);
       case VectorForm::kBF16:
         return avx512::bf16_matvec(args);
       case VectorForm::kF32:
-        return Parts::matvec_float(dtype, args);
+        return Parts::kMatvecFloat(dtype, args);
     }
   }
 
@@ -86,22 +86,22 @@ struct Composed {
 
 struct Avx2Parts {
   static constexpr bool kBf16 = false;
-  static constexpr auto q8_bytes = avx2::q8_bytes;
-  static constexpr auto prepare_q8 = avx2::prepare_q8;
-  static constexpr auto matvec_quantised = avx2::matvec_quantised;
-  static constexpr auto matvec_float = avx2::matvec_float;
+  static constexpr auto kQ8Bytes = avx2::q8_bytes;
+  static constexpr auto kPrepareQ8 = avx2::prepare_q8;
+  static constexpr auto kMatvecQuantised = avx2::matvec_quantised;
+  static constexpr auto kMatvecFloat = avx2::matvec_float;
 };
 
 // Without VNNI, products of bytes gain nothing from wider registers that would be worth a third
 // version of them: the AVX2 one serves.
 struct Avx512Parts : Avx2Parts {
-  static constexpr auto matvec_float = avx512::matvec_float;
+  static constexpr auto kMatvecFloat = avx512::matvec_float;
 };
 
 struct Avx512VnniParts : Avx512Parts {
-  static constexpr auto q8_bytes = avx512::vnni_q8_bytes;
-  static constexpr auto prepare_q8 = avx512::vnni_prepare_q8;
-  static constexpr auto matvec_quantised = avx512::vnni_matvec_quantised;
+  static constexpr auto kQ8Bytes = avx512::vnni_q8_bytes;
+  static constexpr auto kPrepareQ8 = avx512::vnni_prepare_q8;
+  static constexpr auto kMatvecQuantised = avx512::vnni_matvec_quantised;
 };
 
 struct Avx512VnniBf16Parts : Avx512VnniParts {
