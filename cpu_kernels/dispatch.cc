@@ -15,7 +15,7 @@ constexpr const char* kForceVariable = "THERMOCLINE_FORCE_ISA";
 std::string available_isas() {
   std::string names;
   std::string_view last;
-  for (const KernelTable* table : available_cpu_kernels()) {
+  for (const KernelTable* table : AvailableCpuKernels()) {
     if (table->isa == last) continue;
     last = table->isa;
     if (!names.empty()) names += ", ";
@@ -25,7 +25,7 @@ std::string available_isas() {
 }
 
 const KernelTable& choose_table() {
-  const auto tables = available_cpu_kernels();
+  const auto tables = AvailableCpuKernels();
   const char* forced = std::getenv(kForceVariable);
   if (forced == nullptr || *forced == '\0') return *tables.back();
   const KernelTable* found = nullptr;
@@ -46,12 +46,12 @@ const KernelTable& choose_table() {
 
 }  // namespace
 
-std::span<const KernelTable* const> available_cpu_kernels() {
+std::span<const KernelTable* const> AvailableCpuKernels() {
   static const std::span<const KernelTable* const> tables = make_available_tables();
   return tables;
 }
 
-const KernelTable& cpu_kernels() {
+const KernelTable& CpuKernels() {
   static const KernelTable& table = choose_table();
   return table;
 }

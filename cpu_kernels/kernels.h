@@ -101,14 +101,14 @@ struct KernelTable {
 
 // The table in use. Throws Error when THERMOCLINE_FORCE_ISA names an ISA that is unknown or that
 // this machine lacks.
-const KernelTable& cpu_kernels();
+const KernelTable& CpuKernels();
 
 // Every table this machine can run, slowest first (scalar is always there). For tests and benches.
-std::span<const KernelTable* const> available_cpu_kernels();
+std::span<const KernelTable* const> AvailableCpuKernels();
 
-// Quantises n weights to `dtype` (any computable type). x: (n) f32. out: row_bytes(dtype, n).
+// Quantises n weights to `dtype` (any computable type). x: (n) f32. out: RowBytes(dtype, n).
 // Plain C++ on every machine, so that files come out the same everywhere. Q8_0 and Q4_0 round as
 // ggml's reference does: Q8_0 d = max|x| / 127; Q4_0 d = (the value of largest magnitude) / -8.
-void quantize_row(DType dtype, const float* x, int64_t n, std::byte* out);
+void QuantizeRow(DType dtype, const float* x, int64_t n, std::byte* out);
 
 }  // namespace thermocline

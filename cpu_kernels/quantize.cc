@@ -25,7 +25,7 @@ void quantize_q8_0_block(const float* x, std::byte* out) {
   for (int i = 0; i < kQuantBlock; ++i) largest = std::max(largest, std::fabs(x[i]));
   const float d = largest / 127.0F;
   const float inverse = d != 0.0F ? 1.0F / d : 0.0F;
-  put_u16(out, f32_to_f16(d));
+  put_u16(out, F32ToF16(d));
   for (int i = 0; i < kQuantBlock; ++i) {
     // Only a subnormal d can leave [-127, 127]: its f16 is 0, so the clamp changes no value.
     const float q = std::clamp(std::round(x[i] * inverse), -127.0F, 127.0F);
@@ -40,7 +40,7 @@ void quantize_q4_0_block(const float* x, std::byte* out) {
   }
   const float d = largest / -8.0F;
   const float inverse = d != 0.0F ? 1.0F / d : 0.0F;
-  put_u16(out, f32_to_f16(d));
+  put_u16(out, F32ToF16(d));
   const auto nibble = [inverse](float value) {
     return static_cast<unsigned>(std::clamp(value * inverse + 8.5F, 0.0F, 15.0F));
   };
@@ -68,16 +68,16 @@ void quantize_blocks(QuantizeBlock quantize, int64_t block_bytes, const float* x
 
 }  // namespace
 
-void quantize_row(DType dtype, const float* x, int64_t n, std::byte* out) {
+void QuantizeRow(DType dtype, const float* x, int64_t n, std::byte* out) {
   switch (dtype) {
     case DType::kF32:
       std::memcpy(out, x, static_cast<size_t>(n) * 4);
       return;
     case DType::kF16:
-      for (int64_t i = 0; i < n; ++i) put_u16(out + i * 2, f32_to_f16(x[i]));
+      for (int64_t i = 0; i < n; ++i) put_u16(out + i * 2, F32ToF16(x[i]));
       return;
     case DType::kBF16:
-      for (int64_t i = 0; i < n; ++i) put_u16(out + i * 2, f32_to_bf16(x[i]));
+      for (int64_t i = 0; i < n; ++i) put_u16(out + i * 2, F32ToBf16(x[i]));
       return;
     case DType::kQ8_0:
       return quantize_blocks(quantize_q8_0_block, 34, x, n, out);

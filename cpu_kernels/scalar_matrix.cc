@@ -28,16 +28,16 @@ void load_chunk(const std::byte* row, int64_t col, int n, float* out) {
   if constexpr (kType == DType::kF32) {
     std::memcpy(out, row + col * 4, static_cast<size_t>(n) * 4);
   } else if constexpr (kType == DType::kF16) {
-    for (int i = 0; i < n; ++i) out[i] = f16_to_f32(load<uint16_t>(row + (col + i) * 2));
+    for (int i = 0; i < n; ++i) out[i] = F16ToF32(load<uint16_t>(row + (col + i) * 2));
   } else if constexpr (kType == DType::kBF16) {
-    for (int i = 0; i < n; ++i) out[i] = bf16_to_f32(load<uint16_t>(row + (col + i) * 2));
+    for (int i = 0; i < n; ++i) out[i] = Bf16ToF32(load<uint16_t>(row + (col + i) * 2));
   } else if constexpr (kType == DType::kQ8_0) {
     const std::byte* block = row + col / kQuantBlock * 34;
-    const float d = f16_to_f32(load<uint16_t>(block));
+    const float d = F16ToF32(load<uint16_t>(block));
     for (int i = 0; i < n; ++i) out[i] = d * static_cast<float>(load<int8_t>(block + 2 + i));
   } else {
     const std::byte* block = row + col / kQuantBlock * 18;
-    const float d = f16_to_f32(load<uint16_t>(block));
+    const float d = F16ToF32(load<uint16_t>(block));
     for (int i = 0; i < kQuantBlock / 2; ++i) {
       const int byte = std::to_integer<int>(block[2 + i]);
       out[i] = d * static_cast<float>((byte & 15) - 8);
@@ -85,7 +85,7 @@ float dot_quantised(const std::byte* row, const void* prepared, int64_t n) {
         dot += ((byte & 15) - 8) * xq[i] + ((byte >> 4) - 8) * xq[i + 16];
       }
     }
-    const float d = f16_to_f32(load<uint16_t>(block)) * load<float>(scales + b * 4);
+    const float d = F16ToF32(load<uint16_t>(block)) * load<float>(scales + b * 4);
     lanes[b % kLanes] += d * static_cast<float>(dot);
   }
   return sum_lanes(lanes);
@@ -214,16 +214,16 @@ void dequantize_bf16(DType dtype, const std::byte* row, int64_t col_begin, int64
     const int chunk = static_cast<int>(std::min<int64_t>(kQuantBlock, col_end - col));
     float weights[kQuantBlock] = {};
     load_weights(row, col, chunk, weights);
-    for (int c = 0; c < chunk; ++c) out[col - col_begin + c] = f32_to_bf16(weights[c]);
+    for (int c = 0; c < chunk; ++c) out[col - col_begin + c] = F32ToBf16(weights[c]);
   }
 }
 
 void f32_to_f16_row(const float* x, int64_t n, uint16_t* out) {
-  for (int64_t i = 0; i < n; ++i) out[i] = f32_to_f16(x[i]);
+  for (int64_t i = 0; i < n; ++i) out[i] = F32ToF16(x[i]);
 }
 
 void f32_to_bf16_row(const float* x, int64_t n, uint16_t* out) {
-  for (int64_t i = 0; i < n; ++i) out[i] = f32_to_bf16(x[i]);
+  for (int64_t i = 0; i < n; ++i) out[i] = F32ToBf16(x[i]);
 }
 
 }  // namespace thermocline::scalar

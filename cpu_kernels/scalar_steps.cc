@@ -43,13 +43,13 @@ void attend(const float* q, const uint16_t* k, const uint16_t* v, int64_t n_kv, 
             int64_t head_dim, float scale, float* scores, float* out) {
   for (int64_t p = 0; p < n_kv; ++p) {
     float dot = 0.0F;
-    for (int64_t i = 0; i < head_dim; ++i) dot += q[i] * f16_to_f32(k[p * kv_stride + i]);
+    for (int64_t i = 0; i < head_dim; ++i) dot += q[i] * F16ToF32(k[p * kv_stride + i]);
     scores[p] = dot * scale;
   }
   softmax(scores, n_kv);
   std::fill(out, out + head_dim, 0.0F);
   for (int64_t p = 0; p < n_kv; ++p) {
-    for (int64_t i = 0; i < head_dim; ++i) out[i] += scores[p] * f16_to_f32(v[p * kv_stride + i]);
+    for (int64_t i = 0; i < head_dim; ++i) out[i] += scores[p] * F16ToF32(v[p * kv_stride + i]);
   }
 }
 

@@ -157,7 +157,11 @@ struct Simd {
     return _mm512_add_epi64(sum, _mm512_loadu_si512(p));
   }
   static uint64_t total_words(Words sum) {
-    return static_cast<uint64_t>(_mm512_reduce_add_epi64(sum));
+    uint64_t words[kWords];
+    _mm512_storeu_si512(words, sum);
+    uint64_t total = 0;
+    for (const uint64_t word : words) total += word;
+    return total;
   }
 };
 
