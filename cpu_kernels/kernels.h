@@ -59,6 +59,8 @@ struct KernelTable {
   // C++: a multiply, then an add), so entries with h == 0 (and finite weights) change no bit and
   // the split of columns across threads changes none either. REQUIRES: col_begin and col_end are
   // multiples of 32 for quantised types (col_end may be n_cols).
+  // For speed: y aligned to 64 bytes and cut there, or threads write to one line; and whole rows go
+  // faster than parts of them (partial sums in a fixed order, where the caller can have them).
   void (*accumulate_rows)(DType dtype, const std::byte* w, int64_t row_stride_bytes, const float* h,
                           const int32_t* rows, int64_t n_rows, int64_t col_begin, int64_t col_end,
                           float* y);

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/core/aligned_buffer.h"
 #include "tools/kernel_bench/bench_weights.h"
 #include "tools/read_bandwidth.h"
 
@@ -65,19 +66,19 @@ std::pair<int64_t, int64_t> share_of(int64_t n, int64_t unit, int thread, int n_
 }
 
 double run_segment(const Case& bench, const BenchWeights& weights, const int32_t* rows,
-                   int64_t first, int64_t n, const std::vector<float>& h, std::vector<float>* y) {
+                   int64_t first, int64_t n, const std::vector<float>& h, float* y) {
   const KernelTable& kernels = cpu_kernels();
   const int64_t stride = weights.stride_bytes();
   return time_on_team(bench.n_threads, [&](int thread, int n_threads) {
     if (bench.kernel == "matvec") {
       const auto [begin, end] = share_of(n, 1, thread, n_threads);
       kernels.matvec(bench.dtype, weights.data(), stride, kCols, weights.prepared(), rows,
-                     first + begin, first + end, y->data());
+                     first + begin, first + end, y);
     } else {
       const auto [begin, end] = share_of(kCols, kQuantBlock, thread, n_threads);
       const std::byte* base = rows == nullptr ? weights.data() + first * stride : weights.data();
       kernels.accumulate_rows(bench.dtype, base, stride, h.data(),
-                              rows == nullptr ? nullptr : rows + first, n, begin, end, y->data());
+                              rows == nullptr ? nullptr : rows + first, n, begin, end, y);
     }
   });
 }
@@ -109,13 +110,15 @@ void run_case(benchmark::State& state, const Case& bench) {
   const int64_t segment = std::min(total, static_cast<int64_t>(touched) / weights.stride_bytes());
   const auto segment_bytes = static_cast<double>(segment * weights.stride_bytes());
   const std::vector<float> h(static_cast<size_t>(segment), 0.5F);
-  std::vector<float> y(static_cast<size_t>(std::max(weights.n_rows(), kCols)));
+  // Aligned, or two threads with half the columns each would write one cache line.
+  AlignedBuffer y(static_cast<uint64_t>(std::max(weights.n_rows(), kCols)) * sizeof(float),
+                  "a result of the bench");
   const PinnedTeam pinned(bench.n_threads);
   Rates rates;
   int64_t first = 0;
   uint64_t roof_at = kWeightBytes / 2;
   for (auto _ : state) {
-    const double seconds = run_segment(bench, weights, rows, first, segment, h, &y);
+    const double seconds = run_segment(bench, weights, rows, first, segment, h, y.as<float>());
     state.SetIterationTime(seconds);
     rates.kernel.push_back(segment_bytes / seconds);
     rates.roof.push_back(
