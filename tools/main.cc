@@ -106,11 +106,7 @@ int Run(CLI::App& app, int argc, char** argv) {
   }
 }
 
-}  // namespace
-}  // namespace thermocline
-
-int main(int argc, char** argv) {
-  using namespace thermocline;
+int Main(int argc, char** argv) {
   InstallSignalHandlers();
   CLI::App app(
       WrapText("Runs large language models on small GPUs: neurons that fire often lie on the fast "
@@ -127,3 +123,8 @@ int main(int argc, char** argv) {
   AddVerbs(app);
   return Run(app, argc, argv);
 }
+
+}  // namespace
+}  // namespace thermocline
+
+int main(int argc, char** argv) { return thermocline::Main(argc, argv); }

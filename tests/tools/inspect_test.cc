@@ -82,6 +82,46 @@ TEST(InspectTest, ListsWhatItCannotRunAndSaysWhy) {
   EXPECT_EQ(text.out.find('\x1b'), std::string::npos) << "control characters reach the terminal";
 }
 
+// The model's first tensor in one file, the others in a second.
+void WriteSplitSet(const std::string& model, const TempDir& dir) {
+  const GgufReader source(model);
+  for (int part = 0; part < 2; ++part) {
+    GgufWriter writer(dir.file(part == 0 ? "m-00001-of-00002.gguf" : "m-00002-of-00002.gguf"));
+    if (part == 0) CopyMetadata(source, std::nullopt, writer);
+    writer.set("split.no", GgufValue::u32(static_cast<uint32_t>(part)));
+    writer.set("split.count", GgufValue::u32(2));
+    writer.set("split.tensors.count", GgufValue::u64(source.tensors().size()));
+    const auto first = source.tensors().begin();
+    const std::vector<GgufTensorInfo> own(part == 0 ? first : first + 1,
+                                          part == 0 ? first + 1 : source.tensors().end());
+    for (const auto& tensor : own) writer.declare_tensor(tensor.name, tensor.dtype, tensor.dims);
+    for (const auto& tensor : own) {
+      writer.write_tensor(tensor.name, source.tensor_data(tensor), tensor.n_bytes);
+    }
+    writer.finish();
+  }
+}
+
+TEST(InspectTest, SplitSetByAnyMember) {
+  TempDir dir;
+  WriteSplitSet(GoldenModel("gqa_relu"), dir);
+  const auto json = Inspect(dir.file("m-00002-of-00002.gguf"));
+  EXPECT_EQ(json["files"],
+            nlohmann::json({dir.file("m-00001-of-00002.gguf"), dir.file("m-00002-of-00002.gguf")}));
+  EXPECT_EQ(json["tensors"][0]["file"], 0);
+  EXPECT_EQ(json["tensors"][1]["file"], 1);
+  EXPECT_EQ(json["model"]["runs"], true);
+
+  // quantize makes one file of it, without the keys of the set.
+  const ToolResult result =
+      RunTool({"quantize", dir.file("m-00001-of-00002.gguf"), dir.file("one.gguf"), "F32"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  const auto one = Inspect(dir.file("one.gguf"));
+  EXPECT_EQ(one["files"].size(), 1U);
+  EXPECT_EQ(one["metadata"].count("split.count"), 0U);
+  EXPECT_EQ(one["tensors"].size(), json["tensors"].size());
+}
+
 TEST(InspectTest, VocabularyAlone) {
   const std::string path =
       std::string(THERMOCLINE_SOURCE_DIR) + "/../shared/data/tokenizers/ggml-vocab-llama-spm.gguf";
