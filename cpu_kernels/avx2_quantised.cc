@@ -92,7 +92,7 @@ void prepare_q8(const float* x, int64_t n, void* out) {
 void matvec_quantised(DType dtype, const MatvecArgs& args) {
   if (dtype == DType::kQ8_0) return matvec_rows<BlockDot<Q8Block>>(args);
   if (dtype == DType::kQ4_0) return matvec_rows<BlockDot<Q4Block>>(args);
-  check_failed(__FILE__, __LINE__, "quantised dtype");
+  CheckFailed(__FILE__, __LINE__, "quantised dtype");
 }
 
 }  // namespace thermocline::avx2

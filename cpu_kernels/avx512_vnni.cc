@@ -207,7 +207,7 @@ void vnni_prepare_q8(const float* x, int64_t n, void* out) {
 void vnni_matvec_quantised(DType dtype, const MatvecArgs& args) {
   if (dtype == DType::kQ8_0) return matvec_rows<Q8Dot>(args);
   if (dtype == DType::kQ4_0) return matvec_rows<Q4Dot>(args);
-  check_failed(__FILE__, __LINE__, "quantised dtype");
+  CheckFailed(__FILE__, __LINE__, "quantised dtype");
 }
 
 }  // namespace thermocline::avx512

@@ -40,7 +40,7 @@ const KernelTable& choose_table() {
                        (known ? " names an instruction set that this machine lacks"
                               : " names an unknown instruction set"),
                .expected = "one of " + available_isas(),
-               .found = printable(forced),
+               .found = Printable(forced),
                .hint = "unset it to use the best that is there"});
 }
 

@@ -84,7 +84,7 @@ void QuantizeRow(DType dtype, const float* x, int64_t n, std::byte* out) {
     case DType::kQ4_0:
       return quantize_blocks(quantize_q4_0_block, 18, x, n, out);
     default:
-      check_failed(__FILE__, __LINE__, "computable dtype");
+      CheckFailed(__FILE__, __LINE__, "computable dtype");
   }
 }
 

@@ -106,7 +106,7 @@ Dot dot_for(DType dtype) {
     case DType::kQ4_0:
       return dot_quantised<DType::kQ4_0>;
     default:
-      check_failed(__FILE__, __LINE__, "computable dtype");
+      CheckFailed(__FILE__, __LINE__, "computable dtype");
   }
 }
 
@@ -125,7 +125,7 @@ LoadChunk load_chunk_for(DType dtype) {
     case DType::kQ4_0:
       return load_chunk<DType::kQ4_0>;
     default:
-      check_failed(__FILE__, __LINE__, "computable dtype");
+      CheckFailed(__FILE__, __LINE__, "computable dtype");
   }
 }
 

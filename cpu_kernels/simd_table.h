@@ -22,7 +22,7 @@ struct SimdKernels {
       case DType::kBF16:
         return matvec_rows<FloatDot<V, Bf16Weights<V>>>(args);
       default:
-        check_failed(__FILE__, __LINE__, "float dtype");
+        CheckFailed(__FILE__, __LINE__, "float dtype");
     }
   }
 
@@ -42,7 +42,7 @@ struct SimdKernels {
       case DType::kQ4_0:
         return kAccumulateQ4(args);
       default:
-        check_failed(__FILE__, __LINE__, "computable dtype");
+        CheckFailed(__FILE__, __LINE__, "computable dtype");
     }
   }
 
@@ -61,7 +61,7 @@ struct SimdKernels {
       case DType::kQ4_0:
         return convert_row<V, Q4Weights<V>, To>(row, col_begin, col_end, out);
       default:
-        check_failed(__FILE__, __LINE__, "computable dtype");
+        CheckFailed(__FILE__, __LINE__, "computable dtype");
     }
   }
 

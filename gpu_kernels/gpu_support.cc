@@ -2,7 +2,7 @@
 
 namespace thermocline {
 
-GpuSupport gpu_support() {
+GpuSupport QueryGpuSupport() {
   return {.available = false,
           .reason = "this build of thermocline has no GPU tier (built with THERMOCLINE_GPU=off)"};
 }

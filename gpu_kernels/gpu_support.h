@@ -11,6 +11,6 @@ struct GpuSupport {
   std::string reason;  // when not available: why, in words for the user
 };
 
-GpuSupport gpu_support();
+GpuSupport QueryGpuSupport();
 
 }  // namespace thermocline

@@ -4,16 +4,17 @@
 
 namespace thermocline {
 
-bool has_true_zeros(Activation activation) {
+bool HasTrueZeros(Activation activation) {
   return activation == Activation::kRelu || activation == Activation::kReluSqr;
 }
 
-SparseMode resolve_sparse_mode(std::string_view name, Activation activation) {
-  const bool zeros = has_true_zeros(activation);
+SparseMode ResolveSparseMode(std::string_view name, Activation activation) {
+  const bool zeros = HasTrueZeros(activation);
   if (name == "auto") return zeros ? SparseMode::kExact : SparseMode::kDense;
   if (name == "dense") return SparseMode::kDense;
   if (name != "exact") {
-    throw Error({.what = "--sparse", .expected = "auto, dense or exact", .found = std::string(name)});
+    throw Error(
+        {.what = "--sparse", .expected = "auto, dense or exact", .found = std::string(name)});
   }
   if (!zeros) {
     throw Error({.what = "--sparse exact needs an activation with true zeros",
@@ -24,7 +25,7 @@ SparseMode resolve_sparse_mode(std::string_view name, Activation activation) {
   return SparseMode::kExact;
 }
 
-std::string_view sparse_mode_name(SparseMode mode) {
+std::string_view SparseModeName(SparseMode mode) {
   return mode == SparseMode::kDense ? "dense" : "exact";
 }
 

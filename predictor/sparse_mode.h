@@ -14,12 +14,13 @@ enum class SparseMode : uint8_t {
   kExact,  // gate for all, up and down only where act(gate) != 0: the same result as dense
 };
 
-// Whether act() maps a sizeable part of its inputs to exactly 0, which `exact` needs to skip anything.
-bool has_true_zeros(Activation activation);
+// Whether act() maps a sizeable part of its inputs to exactly 0, which `exact` needs to skip
+// anything.
+bool HasTrueZeros(Activation activation);
 
 // "auto" is `exact` where the activation has true zeros, else `dense`: never a lossy mode.
 // Throws Error for a name that is not a mode, and for `exact` on an activation without true zeros.
-SparseMode resolve_sparse_mode(std::string_view name, Activation activation);
-std::string_view sparse_mode_name(SparseMode mode);
+SparseMode ResolveSparseMode(std::string_view name, Activation activation);
+std::string_view SparseModeName(SparseMode mode);
 
 }  // namespace thermocline

@@ -23,7 +23,7 @@ std::vector<double> DownNorms(const FfnSlice& slice) {
   std::vector<double> squares(static_cast<size_t>(slice.n_neurons), 0.0);
   std::vector<float> row(static_cast<size_t>(down.cols));
   for (int64_t r = 0; r < down.rows; ++r) {
-    cpu_kernels().dequantize_f32(down.dtype, down.row(r), 0, down.cols, row.data());
+    CpuKernels().dequantize_f32(down.dtype, down.row(r), 0, down.cols, row.data());
     for (size_t c = 0; c < row.size(); ++c) {
       const auto value = static_cast<double>(row[c]);
       squares[per_neuron ? static_cast<size_t>(r) : c] += value * value;
@@ -38,7 +38,7 @@ ActivationCounter::ActivationCounter(const ModelConfig& config, const ModelWeigh
     : config_(config), orders_(orders), activation_threshold_(activation_threshold) {
   CHECK(orders.empty() || orders.size() == weights.layers.size());
   for (size_t l = 0; l < weights.layers.size(); ++l) {
-    throw_if_interrupted();
+    ThrowIfInterrupted();
     std::vector<double> by_channel(static_cast<size_t>(config.d_ff), 0.0);
     for (const FfnSlice* slice : {&weights.layers[l].hot, &weights.layers[l].cold}) {
       if (slice->n_neurons == 0) continue;

@@ -33,7 +33,7 @@ Corpus::Corpus(const std::string& path, const Tokenizer& tokenizer, const Corpus
   }
   if (is_done()) n_tokens_ = options.max_tokens;
   if (n_tokens_ == 0) throw Error({.path = path, .what = "the text has no tokens"});
-  n_windows_ = ceil_div(n_tokens_, window_text_tokens_);
+  n_windows_ = CeilDiv(n_tokens_, window_text_tokens_);
   // A text of one chunk need not be encoded again.
   if (ChunkAt(0).size() == file_.size()) return;
   next_offset_ = 0;
@@ -53,9 +53,9 @@ std::string_view Corpus::ChunkAt(uint64_t offset) const {
 
 bool Corpus::LoadChunk() {
   if (next_offset_ >= file_.size()) return false;
-  throw_if_interrupted();
+  ThrowIfInterrupted();
   const std::string_view chunk = ChunkAt(next_offset_);
-  ids_ = tokenizer_.encode(chunk);
+  ids_ = tokenizer_.Encode(chunk);
   next_id_ = 0;
   next_offset_ += chunk.size();
   return true;

@@ -14,7 +14,7 @@ std::optional<uint64_t> AvailableMemoryBytes(const std::string& meminfo_path) {
   while (file >> key) {
     uint64_t kib = 0;
     uint64_t n_bytes = 0;
-    if (key == "MemAvailable:" && file >> kib && checked_mul(kib, 1024, &n_bytes)) return n_bytes;
+    if (key == "MemAvailable:" && file >> kib && CheckedMul(kib, 1024, &n_bytes)) return n_bytes;
     if (key == "MemAvailable:") return std::nullopt;
     std::getline(file, line);
   }

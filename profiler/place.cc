@@ -117,13 +117,13 @@ SolverProblem MakeProblem(const OpenedModel& model, const ProfileStats& stats,
   std::string holds = "embeddings, attention, KV cache and scratch lie there whatever is placed";
   if (!vram) {
     holds = fmt::format("the neurons that --vram {} leaves over lie there, and scratch",
-                        format_bytes(budgets.vram_bytes));
+                        FormatBytes(budgets.vram_bytes));
   }
   throw Error({.path = model.gguf().path(),
                .what = fmt::format("the {} budget is too small ({})", flag, holds),
                .expected = fmt::format("{} or more ({})", BudgetText(result.least_bytes),
-                                       format_bytes(result.least_bytes)),
-               .found = format_bytes(given),
+                                       FormatBytes(result.least_bytes)),
+               .found = FormatBytes(given),
                .hint = fmt::format("raise {}{}, or take a smaller context (-c {} now) or batch "
                                    "(-b {} now), or a model quantised further",
                                    flag, vram ? "" : " or --vram", model.context_tokens(),
@@ -137,7 +137,7 @@ ChannelOrders ReadChannelOrders(const GgufReader& gguf, const ModelConfig& confi
   if (!IsPacked(gguf)) return orders;
   for (int64_t l = 0; l < config.n_layers; ++l) {
     const std::string name = LayerTensorName(kPackedOrder, l);
-    const TensorView view = gguf.require_matrix(name, 1, config.d_ff);
+    const TensorView view = gguf.RequireMatrix(name, 1, config.d_ff);
     std::vector<int32_t> order(static_cast<size_t>(config.d_ff));
     if (view.dtype == DType::kI32) {
       std::memcpy(order.data(), view.data, order.size() * sizeof(int32_t));
@@ -197,8 +197,8 @@ SolvedPlacement PlaceFraction(const OpenedModel& model, const ProfileStats& stat
                  .what = fmt::format("with {:.0f} % of the neurons in vram the rest does not fit",
                                      100 * hot_fraction),
                  .expected = fmt::format("--ram {} or more ({})", BudgetText(slow_bytes),
-                                         format_bytes(slow_bytes)),
-                 .found = format_bytes(ram_bytes),
+                                         FormatBytes(slow_bytes)),
+                 .found = FormatBytes(ram_bytes),
                  .hint = "raise --ram or --hot"});
   }
   return solved;

@@ -38,12 +38,12 @@ std::string MassName(size_t layer, const SplitNames& names) {
 
 template <typename T>
 std::vector<T> ReadVector(const GgufReader& gguf, const std::string& name, DType dtype, int64_t n) {
-  const TensorView view = gguf.require_matrix(name, 1, n);
+  const TensorView view = gguf.RequireMatrix(name, 1, n);
   if (view.dtype != dtype) {
     throw Error({.path = gguf.path(),
                  .what = "tensor " + name,
-                 .expected = "type " + std::string(dtype_name(dtype)),
-                 .found = std::string(dtype_name(view.dtype))});
+                 .expected = "type " + std::string(DTypeName(dtype)),
+                 .found = std::string(DTypeName(view.dtype))});
   }
   std::vector<T> values(static_cast<size_t>(n));
   std::memcpy(values.data(), view.data, values.size() * sizeof(T));
@@ -83,8 +83,8 @@ LayerActivity ReadLayer(const GgufReader& gguf, size_t layer, const SplitNames& 
 SplitActivity ReadSplit(const GgufReader& gguf, const SplitNames& names, size_t n_layers,
                         int64_t d_ff) {
   SplitActivity split;
-  split.n_tokens = static_cast<int64_t>(gguf.require_u64(names.tokens, 1, kMaxTokens));
-  split.corpus_hash = gguf.require_string(names.hash);
+  split.n_tokens = static_cast<int64_t>(gguf.RequireU64(names.tokens, 1, kMaxTokens));
+  split.corpus_hash = gguf.RequireString(names.hash);
   for (size_t layer = 0; layer < n_layers; ++layer) {
     split.layers.push_back(ReadLayer(gguf, layer, names, d_ff, split.n_tokens));
   }
@@ -93,7 +93,7 @@ SplitActivity ReadSplit(const GgufReader& gguf, const SplitNames& names, size_t 
 
 double ReadThreshold(const GgufReader& gguf) {
   constexpr const char* kKey = "thermocline.activation_threshold";
-  const auto threshold = gguf.get_f64(kKey);
+  const auto threshold = gguf.GetF64(kKey);
   if (threshold && *threshold >= 0) return *threshold;
   throw Error({.path = gguf.path(),
                .what = std::string("key ") + kKey,
@@ -102,20 +102,20 @@ double ReadThreshold(const GgufReader& gguf) {
 }
 
 void DeclareSplit(GgufWriter& writer, const SplitActivity& split, const SplitNames& names) {
-  writer.set(names.tokens, GgufValue::u64(static_cast<uint64_t>(split.n_tokens)));
-  writer.set(names.hash, GgufValue::string(split.corpus_hash));
+  writer.Set(names.tokens, GgufValue::u64(static_cast<uint64_t>(split.n_tokens)));
+  writer.Set(names.hash, GgufValue::string(split.corpus_hash));
   for (size_t layer = 0; layer < split.layers.size(); ++layer) {
     const uint64_t d_ff = split.layers[layer].count.size();
-    writer.declare_tensor(CountName(layer, names), DType::kI64, {d_ff});
-    writer.declare_tensor(MassName(layer, names), DType::kF64, {d_ff});
+    writer.DeclareTensor(CountName(layer, names), DType::kI64, {d_ff});
+    writer.DeclareTensor(MassName(layer, names), DType::kF64, {d_ff});
   }
 }
 
 void WriteSplit(GgufWriter& writer, const SplitActivity& split, const SplitNames& names) {
   for (size_t layer = 0; layer < split.layers.size(); ++layer) {
     const LayerActivity& a = split.layers[layer];
-    writer.write_tensor(CountName(layer, names), a.count.data(), a.count.size() * sizeof(int64_t));
-    writer.write_tensor(MassName(layer, names), a.mass.data(), a.mass.size() * sizeof(double));
+    writer.WriteTensor(CountName(layer, names), a.count.data(), a.count.size() * sizeof(int64_t));
+    writer.WriteTensor(MassName(layer, names), a.mass.data(), a.mass.size() * sizeof(double));
   }
 }
 
@@ -124,38 +124,38 @@ void WriteSplit(GgufWriter& writer, const SplitActivity& split, const SplitNames
 void WriteProfile(const std::string& path, const ProfileStats& stats) {
   CHECK(stats.n_layers() > 0 && stats.heldout.layers.size() == stats.calibration.layers.size());
   GgufWriter writer(path);
-  writer.set("general.architecture", GgufValue::string(kFileType));
-  writer.set("thermocline.model_fingerprint", GgufValue::string(stats.model_fingerprint));
-  writer.set("thermocline.n_layers", GgufValue::u64(stats.calibration.layers.size()));
-  writer.set("thermocline.d_ff", GgufValue::u64(static_cast<uint64_t>(stats.d_ff())));
-  writer.set("thermocline.activation_threshold", GgufValue::f64(stats.activation_threshold));
-  writer.set("thermocline.context_tokens",
+  writer.Set("general.architecture", GgufValue::string(kFileType));
+  writer.Set("thermocline.model_fingerprint", GgufValue::string(stats.model_fingerprint));
+  writer.Set("thermocline.n_layers", GgufValue::u64(stats.calibration.layers.size()));
+  writer.Set("thermocline.d_ff", GgufValue::u64(static_cast<uint64_t>(stats.d_ff())));
+  writer.Set("thermocline.activation_threshold", GgufValue::f64(stats.activation_threshold));
+  writer.Set("thermocline.context_tokens",
              GgufValue::u64(static_cast<uint64_t>(stats.context_tokens)));
   DeclareSplit(writer, stats.calibration, kCalibration);
   DeclareSplit(writer, stats.heldout, kHeldout);
   WriteSplit(writer, stats.calibration, kCalibration);
   WriteSplit(writer, stats.heldout, kHeldout);
-  writer.finish();
+  writer.Finish();
 }
 
 ProfileStats ReadProfile(const std::string& path) {
   const GgufReader gguf(path);
-  const std::string type = gguf.require_string("general.architecture");
+  const std::string type = gguf.RequireString("general.architecture");
   if (type != kFileType) {
     throw Error({.path = path,
                  .what = "not a profile file",
                  .expected = std::string("general.architecture ") + kFileType,
-                 .found = printable(type),
+                 .found = Printable(type),
                  .hint = "make one with `thermocline profile`"});
   }
   ProfileStats stats;
   stats.path = path;
-  stats.model_fingerprint = gguf.require_string("thermocline.model_fingerprint");
+  stats.model_fingerprint = gguf.RequireString("thermocline.model_fingerprint");
   stats.activation_threshold = ReadThreshold(gguf);
   stats.context_tokens =
-      static_cast<int64_t>(gguf.require_u64("thermocline.context_tokens", 1, kMaxTokens));
-  const uint64_t n_layers = gguf.require_u64("thermocline.n_layers", 1, kMaxLayers);
-  const auto d_ff = static_cast<int64_t>(gguf.require_u64("thermocline.d_ff", 1, kMaxNeurons));
+      static_cast<int64_t>(gguf.RequireU64("thermocline.context_tokens", 1, kMaxTokens));
+  const uint64_t n_layers = gguf.RequireU64("thermocline.n_layers", 1, kMaxLayers);
+  const auto d_ff = static_cast<int64_t>(gguf.RequireU64("thermocline.d_ff", 1, kMaxNeurons));
   stats.calibration = ReadSplit(gguf, kCalibration, n_layers, d_ff);
   stats.heldout = ReadSplit(gguf, kHeldout, n_layers, d_ff);
   return stats;
@@ -168,7 +168,7 @@ void CheckProfileFits(const ProfileStats& stats, const ModelConfig& config,
     throw Error({.path = stats.path,
                  .what = "the profile was made of another model",
                  .expected = fmt::format("fingerprint {} ({})", fingerprints.front(), model_path),
-                 .found = printable(own),
+                 .found = Printable(own),
                  .hint = "profile this model, or name the model the profile was made of"});
   }
   if (stats.n_layers() != config.n_layers || stats.d_ff() != config.d_ff) {

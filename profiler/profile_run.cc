@@ -132,7 +132,7 @@ void ProfileRun::RunSplit(bool calibration) {
   const ScopedObserver watching(engine_.executor(), &counter_);
   TokenHash hash;
   for (int64_t w = 0; w < n_windows; ++w) {
-    throw_if_interrupted();
+    ThrowIfInterrupted();
     const std::vector<int32_t> ids =
         calibration ? texts_.NextCalibrationWindow() : texts_.NextHeldoutWindow();
     engine_.Reset();

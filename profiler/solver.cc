@@ -63,7 +63,7 @@ std::vector<Cluster> GreedyOrder(const SolverProblem& problem) {
 
 // Limits to try: 0, then ends of clusters up to d_ff.
 std::vector<int64_t> Limits(int64_t d_ff) {
-  const int64_t n_clusters = ceil_div(d_ff, kClusterNeurons);
+  const int64_t n_clusters = CeilDiv(d_ff, kClusterNeurons);
   const int64_t n_steps = std::min(n_clusters, kMaxLimits);
   std::vector<int64_t> limits;
   for (int64_t i = 0; i <= n_steps; ++i) {

@@ -17,7 +17,7 @@ namespace {
 // one bad weight spoils its neighbours, so those of the source are looked at first.
 [[noreturn]] void FailNotFinite(const WeightRows& rows, int64_t r, const std::vector<float>& row,
                                 const std::vector<float>& stored, DType dtype) {
-  const std::string where = fmt::format("tensor {}, row {}", printable(rows.name), r);
+  const std::string where = fmt::format("tensor {}, row {}", Printable(rows.name), r);
   for (const float weight : row) {
     if (std::isfinite(weight)) continue;
     throw Error({.path = rows.path,
@@ -30,7 +30,7 @@ namespace {
                                 [](float weight) { return !std::isfinite(weight); });
   const float weight = bad == stored.end() ? 0 : row[static_cast<size_t>(bad - stored.begin())];
   throw Error({.path = rows.path,
-               .what = fmt::format("{}: {} does not fit into {}", where, weight, dtype_name(dtype)),
+               .what = fmt::format("{}: {} does not fit into {}", where, weight, DTypeName(dtype)),
                .hint = "choose BF16 or F32"});
 }
 
@@ -63,7 +63,7 @@ WeightRows RowsOf(const std::string& path, const std::string& name, const Tensor
                   const int32_t* order) {
   const auto read = [view, order](int64_t r, float* row) {
     const int64_t source_row = order == nullptr ? r : order[r];
-    cpu_kernels().dequantize_f32(view.dtype, view.row(source_row), 0, view.cols, row);
+    CpuKernels().dequantize_f32(view.dtype, view.row(source_row), 0, view.cols, row);
   };
   return {path, name, view.rows, view.cols, read};
 }
@@ -78,8 +78,8 @@ WeightError ConvertRows(const WeightRows& rows, int64_t begin, int64_t end, DTyp
     for (int64_t i = first; i < last; ++i) {
       std::byte* target = out + i * out_stride_bytes;
       rows.read(begin + i, row.data());
-      quantize_row(dtype, row.data(), rows.n_cols, target);
-      cpu_kernels().dequantize_f32(dtype, target, 0, rows.n_cols, stored.data());
+      QuantizeRow(dtype, row.data(), rows.n_cols, target);
+      CpuKernels().dequantize_f32(dtype, target, 0, rows.n_cols, stored.data());
       const WeightError error = Compare(row.data(), stored.data(), rows.n_cols);
       if (!std::isfinite(error.squared_error)) FailNotFinite(rows, begin + i, row, stored, dtype);
       errors[static_cast<size_t>(i)] = error;

@@ -16,7 +16,7 @@ constexpr int64_t kRowUnit = 8;  // rows a lane's share of a matrix is cut at
 int64_t PreparedBytes(const KernelTable& kernels, int64_t d) {
   int64_t most = 0;
   for (const VectorForm form : kForms) {
-    most = std::max(most, kernels.prepared_bytes(form, align_up(d, kQuantBlock)));
+    most = std::max(most, kernels.prepared_bytes(form, AlignUp(d, kQuantBlock)));
   }
   return most * (kGemmMinTokens - 1);
 }
@@ -55,7 +55,7 @@ CpuDeviceLimits MakeCpuDeviceLimits(const ModelConfig& config, int64_t max_token
 }
 
 CpuDevice::CpuDevice(std::string name, const CpuDeviceLimits& limits)
-    : kernels_(cpu_kernels()), name_(std::move(name)) {
+    : kernels_(CpuKernels()), name_(std::move(name)) {
   for (int i = 0; i < limits.n_lanes; ++i) {
     auto lane = std::make_unique<LaneScratch>();
     lane->prepared = AlignedBuffer(static_cast<uint64_t>(PreparedBytes(kernels_, limits.max_d_in)),
@@ -161,13 +161,13 @@ void CpuDevice::LinearPanels(const Lane& lane, std::span<const LinearStep> steps
   int64_t n_panels = 0;
   for (const LinearStep& step : steps) {
     bf16 = bf16 || PanelGemm::UsesBf16(kernels_, step.weights->w.dtype);
-    n_panels += ceil_div(step.weights->w.rows, kPanelRows);
+    n_panels += CeilDiv(step.weights->w.rows, kPanelRows);
   }
   const GemmInput input = MakeGemmInput(lane, bf16, x, n, d_in);
   auto [begin, end] = lane.Split(n_panels);
   for (const LinearStep& step : steps) {
     const TensorView& w = step.weights->w;
-    const int64_t panels = ceil_div(w.rows, kPanelRows);
+    const int64_t panels = CeilDiv(w.rows, kPanelRows);
     for (int64_t p = std::max<int64_t>(begin, 0); p < std::min(end, panels); ++p) {
       const int64_t first = p * kPanelRows;
       const int64_t last = std::min(first + kPanelRows, w.rows);

@@ -137,7 +137,7 @@ void CpuDevice::FfnPanels(const Lane& lane, const FfnStep& step, const float* x,
   const bool bf16_in = PanelGemm::UsesBf16(kernels_, slice.gate.dtype) ||
                        PanelGemm::UsesBf16(kernels_, slice.up.dtype);
   const GemmInput input = MakeGemmInput(lane, bf16_in, x, n, slice.gate.cols);
-  const auto [begin, end] = lane.Split(ceil_div(m, kPanelRows));
+  const auto [begin, end] = lane.Split(CeilDiv(m, kPanelRows));
   for (int64_t p = begin; p < end; ++p) {
     const int64_t first = p * kPanelRows;
     const int64_t last = std::min(first + kPanelRows, m);
@@ -156,13 +156,13 @@ void CpuDevice::FfnPanels(const Lane& lane, const FfnStep& step, const float* x,
   const GemmInput h =
       MakeGemmInput(lane, PanelGemm::UsesBf16(kernels_, down.dtype), state.gate, n, m);
   if (slice.down_layout == DownLayout::kStock) {
-    const auto [a, b] = lane.Split(ceil_div(down.rows, kPanelRows));
+    const auto [a, b] = lane.Split(CeilDiv(down.rows, kPanelRows));
     for (int64_t p = a; p < b; ++p) {
       gemm.MultiplyRows(down, p * kPanelRows, std::min((p + 1) * kPanelRows, down.rows), h, state.y,
                         down.rows);
     }
   } else {
-    const auto [a, b] = lane.Split(ceil_div(down.cols, kPanelColumns));
+    const auto [a, b] = lane.Split(CeilDiv(down.cols, kPanelColumns));
     for (int64_t p = a; p < b; ++p) {
       gemm.MultiplyColumns(down, p * kPanelColumns, std::min((p + 1) * kPanelColumns, down.cols), h,
                            state.y, down.cols);

@@ -19,7 +19,7 @@ constexpr const char* kSlowName = "dram";
 // The device layer has one kind of fast device so far; a GPU that was asked for must not be
 // silently replaced by it.
 void CheckFastTier(FastTier wanted) {
-  const GpuSupport gpu = gpu_support();
+  const GpuSupport gpu = QueryGpuSupport();
   if (wanted == FastTier::kGpu && !gpu.available) {
     throw Error({.what = "a GPU was asked for and cannot be used: " + gpu.reason,
                  .hint = "leave the GPU options out to run on the CPU"});
@@ -63,7 +63,7 @@ OpenedModel::OpenedModel(const EngineOptions& options)
       family_(FindFamily(gguf_)),
       config_(ReadModelConfig(gguf_, family_)),
       placement_(OpenPlacement(options, gguf_, config_)),
-      mode_(resolve_sparse_mode(options.sparse, config_.activation)),
+      mode_(ResolveSparseMode(options.sparse, config_.activation)),
       context_tokens_(ContextTokens(options, config_)),
       n_threads_(options.n_threads > 0 ? options.n_threads : DefaultThreadCount()) {
   CheckFastTier(options.fast_tier);
@@ -95,7 +95,7 @@ MemoryPlan OpenedModel::Plan() const {
 }
 
 Engine::Engine(const EngineOptions& options)
-    : model_(options), tokenizer_(make_tokenizer(model_.gguf())), team_(model_.n_threads()) {
+    : model_(options), tokenizer_(MakeTokenizer(model_.gguf())), team_(model_.n_threads()) {
   if (tokenizer_->vocab_size() != config().vocab_size) {
     throw Error({.path = options.model_path,
                  .what = "the vocabulary and the embedding table do not go together",
@@ -148,7 +148,7 @@ std::span<const float> Engine::Feed(std::span<const int32_t> ids) {
   std::span<const float> logits;
   while (!ids.empty()) {
     const size_t n = std::min(batch, ids.size());
-    if (n < ids.size() || n > 1) throw_if_interrupted();
+    if (n < ids.size() || n > 1) ThrowIfInterrupted();
     const LogitsWanted wanted = n == ids.size() ? LogitsWanted::kLast : LogitsWanted::kNone;
     logits = executor_->Step(ids.first(n), n_past_, wanted);
     n_past_ += static_cast<int64_t>(n);
@@ -169,7 +169,7 @@ TouchedBytes TouchedPerToken(const ModelConfig& config, const ModelWeights& weig
                              const FfnCounts& counts, SparseMode mode) {
   TouchedBytes touched;
   double fixed = static_cast<double>(weights.output.w.weight_bytes()) +
-                 static_cast<double>(row_bytes(weights.token_embd.dtype, config.d_model)) +
+                 static_cast<double>(RowBytes(weights.token_embd.dtype, config.d_model)) +
                  static_cast<double>(config.d_model * (2 * config.n_layers + 1)) * sizeof(float);
   double ffn = 0;
   double dense_ffn = 0;
@@ -181,7 +181,7 @@ TouchedBytes TouchedPerToken(const ModelConfig& config, const ModelWeights& weig
     }
     const auto all = static_cast<double>(w.hot.weight_bytes() + w.cold.weight_bytes());
     const FfnSlice& any = w.hot.n_neurons > 0 ? w.hot : w.cold;
-    const auto gate = static_cast<double>(row_bytes(any.gate.dtype, any.gate.cols) * config.d_ff);
+    const auto gate = static_cast<double>(RowBytes(any.gate.dtype, any.gate.cols) * config.d_ff);
     const double density =
         static_cast<double>(counts.active[l]) / tokens / static_cast<double>(config.d_ff);
     dense_ffn += all;

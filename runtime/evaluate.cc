@@ -85,7 +85,7 @@ class Evaluation {
   void Run(std::span<const int32_t> inputs, const Receive& receive) {
     engine_.Reset();
     for (size_t begin = 0; begin < inputs.size(); begin += batch_) {
-      throw_if_interrupted();
+      ThrowIfInterrupted();
       const auto part = inputs.subspan(begin, std::min(batch_, inputs.size() - begin));
       const auto logits = engine_.EvaluateAll(part);
       for (size_t i = 0; i < part.size(); ++i)

@@ -37,7 +37,7 @@ Executor::Executor(const ModelConfig& config, const ModelWeights& weights,
       angles_(config.rope) {
   AllocateState();
   MakeGroups();
-  reset_counts();
+  ResetCounts();
   step_active_.resize(static_cast<size_t>(config.n_layers));
 }
 
@@ -121,7 +121,7 @@ Executor::Lanes Executor::LanesOf(int thread) const {
   return lanes;
 }
 
-void Executor::reset_counts() {
+void Executor::ResetCounts() {
   counts_.tokens = 0;
   counts_.active.assign(static_cast<size_t>(config_.n_layers), 0);
 }

@@ -75,7 +75,7 @@ class Executor {
   // With an observer every FFN runs dense, since h of all neurons is what it wants. Null: none.
   void set_observer(FfnObserver* observer) { observer_ = observer; }
   const FfnCounts& counts() const { return counts_; }
-  void reset_counts();
+  void ResetCounts();
   // The residual stream after each layer of the last step's last token: (n_layers, d_model); for
   // tests.
   void set_keep_hidden(bool keep);

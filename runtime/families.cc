@@ -57,10 +57,10 @@ class ConfigReader {
   std::string Key(std::string_view name) const { return prefix_ + std::string(name); }
 
   int64_t Require(std::string_view name, uint64_t max) const {
-    return static_cast<int64_t>(gguf_.require_u64(Key(name), 1, max));
+    return static_cast<int64_t>(gguf_.RequireU64(Key(name), 1, max));
   }
   int64_t GetInt(std::string_view name, int64_t fallback, uint64_t max) const {
-    const auto value = gguf_.get_u64(Key(name));
+    const auto value = gguf_.GetU64(Key(name));
     if (!value) return fallback;
     if (*value < 1 || *value > max) {
       Fail(name, fmt::format("1 to {}", max), std::to_string(*value));
@@ -68,13 +68,13 @@ class ConfigReader {
     return static_cast<int64_t>(*value);
   }
   double GetPositive(std::string_view name, double fallback) const {
-    const auto value = gguf_.get_f64(Key(name));
+    const auto value = gguf_.GetF64(Key(name));
     if (!value) return fallback;
     if (!(*value > 0 && *value < 1e12)) Fail(name, "a positive number", fmt::format("{}", *value));
     return *value;
   }
   std::optional<std::string> GetString(std::string_view name) const {
-    return gguf_.get_string(Key(name));
+    return gguf_.GetString(Key(name));
   }
   [[noreturn]] void Fail(std::string_view name, std::string expected, std::string found) const {
     throw Error({.path = gguf_.path(),
@@ -94,7 +94,7 @@ Activation ReadActivation(const ConfigReader& keys, Activation fallback) {
   for (const ActivationEntry& entry : kActivations) {
     if (entry.name == *name) return entry.activation;
   }
-  keys.Fail("hidden_activation", "silu, relu, reglu or relu_sqr", printable(*name));
+  keys.Fail("hidden_activation", "silu, relu, reglu or relu_sqr", Printable(*name));
 }
 
 void ReadRopeScaling(const ConfigReader& keys, int64_t max_seq_len, RopeConfig* rope) {
@@ -110,7 +110,7 @@ void ReadRopeScaling(const ConfigReader& keys, int64_t max_seq_len, RopeConfig* 
   } else if (type == "yarn") {
     rope->scaling = RopeScaling::kYarn;
   } else {
-    keys.Fail("rope.scaling.type", "none, linear or yarn", printable(type));
+    keys.Fail("rope.scaling.type", "none, linear or yarn", Printable(type));
   }
   rope->factor = keys.GetPositive("rope.scaling.factor", rope->factor);
   rope->original_max_seq_len =
@@ -122,13 +122,13 @@ void ReadRopeScaling(const ConfigReader& keys, int64_t max_seq_len, RopeConfig* 
 
 // llama-3's scaling comes as a tensor of divisors, one per frequency.
 void ReadRopeDivisors(const GgufReader& gguf, std::string_view name, RopeConfig* rope) {
-  if (gguf.find_tensor(name) == nullptr) return;
-  const TensorView divisors = gguf.require_matrix(name, 1, rope->rot_dim / 2);
+  if (gguf.FindTensor(name) == nullptr) return;
+  const TensorView divisors = gguf.RequireMatrix(name, 1, rope->rot_dim / 2);
   if (divisors.dtype != DType::kF32) {
     throw Error({.path = gguf.path(),
                  .what = "tensor " + std::string(name),
                  .expected = "type F32",
-                 .found = std::string(dtype_name(divisors.dtype))});
+                 .found = std::string(DTypeName(divisors.dtype))});
   }
   const auto* values = reinterpret_cast<const float*>(divisors.data);
   rope->freq_divisors.assign(values, values + divisors.cols);
@@ -147,12 +147,12 @@ RopeConfig ReadRope(const GgufReader& gguf, const ConfigReader& keys, const Fami
   RopeConfig rope;
   rope.pairing = family.pairing;
   // Our own key, for a file whose projections were not permuted to the family's pairing.
-  if (const auto pairing = gguf.get_string("thermocline.rope.pairing")) {
+  if (const auto pairing = gguf.GetString("thermocline.rope.pairing")) {
     if (*pairing != "adjacent" && *pairing != "halves") {
       throw Error({.path = gguf.path(),
                    .what = "key thermocline.rope.pairing",
                    .expected = "adjacent or halves",
-                   .found = printable(*pairing)});
+                   .found = Printable(*pairing)});
     }
     rope.pairing = *pairing == "halves" ? RopePairing::kHalves : RopePairing::kAdjacent;
   }
@@ -170,7 +170,7 @@ RopeConfig ReadRope(const GgufReader& gguf, const ConfigReader& keys, const Fami
 }  // namespace
 
 const Family& FindFamily(const GgufReader& gguf) {
-  const std::string architecture = gguf.require_string("general.architecture");
+  const std::string architecture = gguf.RequireString("general.architecture");
   std::string known;
   for (const Family& family : kFamilies) {
     if (family.architecture == architecture) return family;
@@ -179,7 +179,7 @@ const Family& FindFamily(const GgufReader& gguf) {
   throw Error({.path = gguf.path(),
                .what = "model family not supported",
                .expected = known,
-               .found = printable(architecture),
+               .found = Printable(architecture),
                .hint = "`thermocline inspect` shows what the file holds"});
 }
 
@@ -187,7 +187,7 @@ ModelConfig ReadModelConfig(const GgufReader& gguf, const Family& family) {
   const ConfigReader keys(gguf, family.architecture);
   ModelConfig c;
   c.architecture = std::string(family.architecture);
-  c.name = gguf.get_string("general.name").value_or("");
+  c.name = gguf.GetString("general.name").value_or("");
   c.n_layers = keys.Require("block_count", kMaxLayers);
   c.d_model = keys.Require("embedding_length", kMaxDim);
   c.d_ff = keys.Require("feed_forward_length", kMaxDim);
@@ -198,7 +198,7 @@ ModelConfig ReadModelConfig(const GgufReader& gguf, const Family& family) {
     keys.Fail("attention.head_count_kv", fmt::format("a divisor of {} heads", c.n_heads),
               std::to_string(c.n_kv_heads));
   }
-  const bool has_key_length = gguf.find(keys.Key("attention.key_length")) != nullptr;
+  const bool has_key_length = gguf.Find(keys.Key("attention.key_length")) != nullptr;
   if (!has_key_length && c.d_model % c.n_heads != 0) {
     keys.Fail("attention.head_count", fmt::format("a divisor of d_model {}", c.d_model),
               std::to_string(c.n_heads));
@@ -214,7 +214,7 @@ ModelConfig ReadModelConfig(const GgufReader& gguf, const Family& family) {
     keys.Fail("attention.key_length", fmt::format("at most {} in all heads", kMaxDim),
               std::to_string(c.q_dim()));
   }
-  const GgufTensorInfo* embedding = gguf.find_tensor(family.names.token_embd);
+  const GgufTensorInfo* embedding = gguf.FindTensor(family.names.token_embd);
   const auto embedded = embedding == nullptr ? 0 : static_cast<int64_t>(embedding->rows());
   c.vocab_size = embedded > 0 ? embedded : keys.Require("vocab_size", kMaxVocab);
   if (c.vocab_size > static_cast<int64_t>(kMaxVocab)) {
@@ -223,7 +223,7 @@ ModelConfig ReadModelConfig(const GgufReader& gguf, const Family& family) {
   c.norm_eps = static_cast<float>(keys.GetPositive("attention.layer_norm_rms_epsilon", 1e-5));
   c.activation = ReadActivation(keys, family.default_activation);
   c.rope = ReadRope(gguf, keys, family, c);
-  c.tied_output = gguf.find_tensor(family.names.output) == nullptr;
+  c.tied_output = gguf.FindTensor(family.names.output) == nullptr;
   return c;
 }
 

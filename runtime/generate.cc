@@ -41,7 +41,7 @@ Generator::Generator(Engine& engine, const SamplerOptions& options)
 
 std::vector<int32_t> Generator::Encode(std::string_view text) const {
   const Tokenizer& tokenizer = engine_.tokenizer();
-  std::vector<int32_t> ids = tokenizer.encode(text);
+  std::vector<int32_t> ids = tokenizer.Encode(text);
   const bool with_bos = at_start() && tokenizer.add_bos() && tokenizer.bos_id() >= 0;
   if (with_bos && !ids.empty()) ids.insert(ids.begin(), tokenizer.bos_id());
   return ids;
@@ -85,7 +85,7 @@ Generation Generator::Continue(const std::vector<int32_t>& ids, int64_t max_toke
   }
   generation.prompt_tokens = static_cast<int64_t>(unread.size());
   pending_.clear();
-  for (const int32_t id : ids) sampler_.accept(id);
+  for (const int32_t id : ids) sampler_.Accept(id);
   const Stopwatch decode;
   generation.stop = Write(logits, max_tokens, sink, &generation);
   generation.decode_ms = decode.ms();
@@ -99,7 +99,7 @@ std::span<const float> Generator::Read(const std::vector<int32_t>& ids) {
   std::span<const float> logits;
   try {
     for (size_t begin = 0; begin < ids.size(); begin += batch) {
-      throw_if_interrupted();
+      ThrowIfInterrupted();
       Report(progress, "reading the prompt (tokens)", begin, ids.size());
       logits = engine_.Feed(std::span(ids).subspan(begin, std::min(batch, ids.size() - begin)));
     }
@@ -119,7 +119,7 @@ StopReason Generator::Write(std::span<const float> logits, int64_t max_tokens, c
   };
   StopReason stop = StopReason::kTokenLimit;
   while (max_tokens < 0 || generation->generated_tokens < max_tokens) {
-    if (interrupt_requested()) {
+    if (InterruptRequested()) {
       stop = StopReason::kInterrupted;
       break;
     }
@@ -132,17 +132,17 @@ StopReason Generator::Write(std::span<const float> logits, int64_t max_tokens, c
       pending_.clear();
       ++generation->decode_steps;
     }
-    const int32_t id = sampler_.sample(logits);
-    if (engine_.tokenizer().ends_text(id)) {
+    const int32_t id = sampler_.Sample(logits);
+    if (engine_.tokenizer().EndsText(id)) {
       stop = StopReason::kEndOfText;
       break;
     }
-    sampler_.accept(id);
+    sampler_.Accept(id);
     pending_ = {id};
     ++generation->generated_tokens;
-    hand_out(decoder.push(id));
+    hand_out(decoder.Push(id));
   }
-  hand_out(decoder.finish());
+  hand_out(decoder.Finish());
   return stop;
 }
 

@@ -10,7 +10,7 @@ namespace thermocline {
 namespace {
 
 uint64_t TensorBytes(const GgufReader& gguf, const std::string& name) {
-  const GgufTensorInfo* tensor = gguf.find_tensor(name);
+  const GgufTensorInfo* tensor = gguf.FindTensor(name);
   return tensor == nullptr ? 0 : tensor->n_bytes;
 }
 
@@ -33,7 +33,7 @@ uint64_t NeuronBytes(const GgufReader& gguf, const Family& family, int64_t layer
                          TensorBytes(gguf, LayerTensorName(names.w_down, layer)) +
                          TensorBytes(gguf, LayerTensorName(kPackedUpDown, layer)) +
                          TensorBytes(gguf, LayerTensorName(names.gate_bias, layer));
-  const GgufTensorInfo* gate = gguf.find_tensor(LayerTensorName(names.w_gate, layer));
+  const GgufTensorInfo* gate = gguf.FindTensor(LayerTensorName(names.w_gate, layer));
   CHECK(gate != nullptr);
   return bytes / gate->rows();
 }
@@ -74,9 +74,9 @@ MemoryPlan PlanMemory(const PlanInput& input) {
   const StateSize state = Executor::StateBytes(config, input.executor, max_hot, max_cold);
   CpuDeviceLimits limits =
       MakeCpuDeviceLimits(config, input.executor.max_tokens, input.context_tokens, input.n_threads);
-  plan.fast_scratch_bytes = state.fast_bytes + limits.ScratchBytes(cpu_kernels());
+  plan.fast_scratch_bytes = state.fast_bytes + limits.ScratchBytes(CpuKernels());
   if (max_cold > 0) {
-    plan.slow_scratch_bytes = state.slow_bytes + limits.ScratchBytes(cpu_kernels());
+    plan.slow_scratch_bytes = state.slow_bytes + limits.ScratchBytes(CpuKernels());
   }
   return plan;
 }

@@ -41,19 +41,19 @@ uint64_t RunLength(const GgufTensorInfo& tensor) {
 }  // namespace
 
 DType TypeForRows(DType from, uint64_t n_cols, DType wanted) {
-  if (n_cols % dtype_info(wanted).block_elems == 0) return wanted;
+  if (n_cols % GetDTypeInfo(wanted).block_elems == 0) return wanted;
   return from == DType::kF32 ? DType::kF16 : from;
 }
 
 DType ChooseType(const std::string& path, const GgufTensorInfo& tensor, const TypeRule& rule) {
-  const DTypeInfo& from = dtype_info(tensor.dtype);
+  const DTypeInfo& from = GetDTypeInfo(tensor.dtype);
   const std::string_view name = tensor.name;
   if (tensor.dims.size() < 2 || !name.ends_with(".weight")) return tensor.dtype;
   if (!from.computable) {
     if (from.block_elems == 1) return tensor.dtype;
     throw Error({.path = path,
-                 .what = "tensor " + printable(tensor.name) + " has a type that cannot be read",
-                 .expected = weight_dtype_names(),
+                 .what = "tensor " + Printable(tensor.name) + " has a type that cannot be read",
+                 .expected = WeightDTypeNames(),
                  .found = std::string(from.name),
                  .hint = "start from the model's F16, BF16 or Q8_0 file"});
   }
@@ -64,11 +64,11 @@ DType ChooseType(const std::string& path, const GgufTensorInfo& tensor, const Ty
 
 void CopyMetadata(const GgufReader& gguf, const std::optional<TypeRule>& rule, GgufWriter& writer) {
   for (const std::string& key : gguf.keys()) {
-    if (!key.starts_with("split.")) writer.set(key, *gguf.find(key));
+    if (!key.starts_with("split.")) writer.Set(key, *gguf.Find(key));
   }
   if (!rule) return;
-  writer.set("general.file_type", GgufValue::u32(FileType(rule->dtype)));
-  writer.set("general.quantization_version", GgufValue::u32(2));
+  writer.Set("general.file_type", GgufValue::u32(FileType(rule->dtype)));
+  writer.Set("general.quantization_version", GgufValue::u32(2));
 }
 
 void CheckOutputIsNotInput(const GgufReader& gguf, const std::string& output) {
@@ -88,14 +88,14 @@ TensorCopier::TensorCopier(GgufWriter& writer, uint64_t total_bytes, int n_threa
       team_(n_threads) {}
 
 void TensorCopier::Write(const void* data, uint64_t n_bytes) {
-  throw_if_interrupted();
-  writer_.write(data, n_bytes);
+  ThrowIfInterrupted();
+  writer_.Write(data, n_bytes);
   done_bytes_ += n_bytes;
   Report(progress_, label_, done_bytes_ / kMiB, (total_bytes_ + kMiB - 1) / kMiB);
 }
 
 void TensorCopier::Copy(const std::string& name, const std::byte* data, uint64_t n_bytes) {
-  writer_.begin_tensor(name);
+  writer_.BeginTensor(name);
   for (uint64_t begin = 0; begin < n_bytes; begin += kPieceBytes) {
     Write(data + begin, std::min(kPieceBytes, n_bytes - begin));
   }
@@ -103,14 +103,14 @@ void TensorCopier::Copy(const std::string& name, const std::byte* data, uint64_t
 
 void TensorCopier::CopyRows(const std::string& name, const TensorView& view,
                             const std::vector<int32_t>& order) {
-  writer_.begin_tensor(name);
-  const auto n_bytes = static_cast<uint64_t>(row_bytes(view.dtype, view.cols));
+  writer_.BeginTensor(name);
+  const auto n_bytes = static_cast<uint64_t>(RowBytes(view.dtype, view.cols));
   for (const int32_t row : order) Write(view.row(row), n_bytes);
 }
 
 WeightError TensorCopier::Convert(const std::string& name, const WeightRows& rows, DType dtype) {
-  writer_.begin_tensor(name);
-  const int64_t stride = row_bytes(dtype, rows.n_cols);
+  writer_.BeginTensor(name);
+  const int64_t stride = RowBytes(dtype, rows.n_cols);
   const int64_t piece_rows =
       std::clamp<int64_t>(static_cast<int64_t>(kPieceBytes) / stride, 1, rows.n_rows);
   std::vector<std::byte> piece(static_cast<size_t>(piece_rows * stride));

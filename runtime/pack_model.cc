@@ -50,18 +50,18 @@ class Packer {
     PlanItems();
     GgufWriter writer(output, kPackedAlignment);
     CopyMetadata(gguf_, options_.rule, writer);
-    writer.set(kPackedSourceKey, GgufValue::string(gguf_.fingerprint()));
-    writer.set(kPackedPlacementKey,
+    writer.Set(kPackedSourceKey, GgufValue::string(gguf_.fingerprint()));
+    writer.Set(kPackedPlacementKey,
                GgufValue::string(GgufReader(options_.placement_path).fingerprint()));
     uint64_t total_bytes = 0;
     for (const Item& item : items_) {
-      writer.declare_tensor(item.name, item.dtype, item.dims);
+      writer.DeclareTensor(item.name, item.dtype, item.dims);
       total_bytes += item.n_bytes();
     }
     TensorCopier copier(writer, total_bytes, options_.n_threads, "packing (MiB)",
                         options_.progress);
     for (const Item& item : items_) item.write(item, copier);
-    writer.finish();
+    writer.Finish();
     if (down_weights_ > 0) {
       report_.down_relative_rms_error = std::sqrt(down_squared_error_ / down_weights_);
     }
@@ -79,7 +79,7 @@ class Packer {
     uint64_t n_bytes() const {
       uint64_t rows = 1;
       for (size_t i = 1; i < dims.size(); ++i) rows *= dims[i];
-      return rows * static_cast<uint64_t>(row_bytes(dtype, static_cast<int64_t>(dims[0])));
+      return rows * static_cast<uint64_t>(RowBytes(dtype, static_cast<int64_t>(dims[0])));
     }
   };
 
@@ -120,25 +120,26 @@ class Packer {
   }
 
   void Tell(const std::string& name, const TensorView& from, DType to, const WeightError& error) {
-    report_.changes.push_back({.name = name,
-                               .from = from.dtype,
-                               .to = to,
-                               .from_bytes = from.weight_bytes(),
-                               .to_bytes = static_cast<uint64_t>(from.rows * from.cols) /
-                                           dtype_info(to).block_elems * dtype_info(to).block_bytes,
-                               .relative_rms_error = error.relative_rms(),
-                               .max_abs_error = error.max_abs_error});
+    report_.changes.push_back(
+        {.name = name,
+         .from = from.dtype,
+         .to = to,
+         .from_bytes = from.weight_bytes(),
+         .to_bytes = static_cast<uint64_t>(from.rows * from.cols) / GetDTypeInfo(to).block_elems *
+                     GetDTypeInfo(to).block_bytes,
+         .relative_rms_error = error.relative_rms(),
+         .max_abs_error = error.max_abs_error});
   }
 
   void PlanCopy(const GgufTensorInfo& tensor) {
     const auto write = [this, &tensor](const Item& item, TensorCopier& copier) {
       if (item.dtype == tensor.dtype) {
-        copier.Copy(item.name, gguf_.tensor_data(tensor), tensor.n_bytes);
+        copier.Copy(item.name, gguf_.TensorData(tensor), tensor.n_bytes);
         return;
       }
       const TensorView view =
-          dense_view(gguf_.tensor_data(tensor), tensor.dtype, static_cast<int64_t>(tensor.rows()),
-                     static_cast<int64_t>(tensor.cols()));
+          DenseView(gguf_.TensorData(tensor), tensor.dtype, static_cast<int64_t>(tensor.rows()),
+                    static_cast<int64_t>(tensor.cols()));
       Tell(item.name, view, item.dtype,
            copier.Convert(item.name, RowsOf(gguf_.path(), tensor.name, view), item.dtype));
     };
@@ -147,9 +148,9 @@ class Packer {
 
   void PlanGate(int64_t layer) {
     const std::string name = LayerTensorName(family_.names.w_gate, layer);
-    const GgufTensorInfo& tensor = *gguf_.find_tensor(name);
+    const GgufTensorInfo& tensor = *gguf_.FindTensor(name);
     const auto write = [this, layer](const Item& item, TensorCopier& copier) {
-      const TensorView gate = gguf_.require_matrix(item.name, config_.d_ff, config_.d_model);
+      const TensorView gate = gguf_.RequireMatrix(item.name, config_.d_ff, config_.d_model);
       if (item.dtype == gate.dtype) {
         copier.CopyRows(item.name, gate, Order(layer));
         return;
@@ -164,9 +165,9 @@ class Packer {
   void PlanGateBias(int64_t layer) {
     const std::string name = LayerTensorName(family_.names.gate_bias, layer);
     const auto write = [this, layer](const Item& item, TensorCopier& copier) {
-      const TensorView bias = gguf_.require_matrix(item.name, 1, config_.d_ff);
+      const TensorView bias = gguf_.RequireMatrix(item.name, 1, config_.d_ff);
       std::vector<float> values(static_cast<size_t>(config_.d_ff));
-      cpu_kernels().dequantize_f32(bias.dtype, bias.data, 0, config_.d_ff, values.data());
+      CpuKernels().dequantize_f32(bias.dtype, bias.data, 0, config_.d_ff, values.data());
       std::vector<float> sorted;
       for (const int32_t id : Order(layer)) sorted.push_back(values[static_cast<size_t>(id)]);
       copier.Copy(item.name, reinterpret_cast<const std::byte*>(sorted.data()),
@@ -202,20 +203,20 @@ class Packer {
   }
 
   TensorView Up(int64_t layer) const {
-    return gguf_.require_matrix(LayerTensorName(family_.names.w_up, layer), config_.d_ff,
-                                config_.d_model);
+    return gguf_.RequireMatrix(LayerTensorName(family_.names.w_up, layer), config_.d_ff,
+                               config_.d_model);
   }
   TensorView Down(int64_t layer) const {
-    return gguf_.require_matrix(LayerTensorName(family_.names.w_down, layer), config_.d_model,
-                                config_.d_ff);
+    return gguf_.RequireMatrix(LayerTensorName(family_.names.w_down, layer), config_.d_model,
+                               config_.d_ff);
   }
 
   void WriteUpDown(int64_t layer, const Item& item, TensorCopier& copier) {
-    throw_if_interrupted();
+    ThrowIfInterrupted();
     const TensorView up = Up(layer);
     const TensorView down = Down(layer);
     const std::vector<int32_t>& order = Order(layer);
-    const int64_t half = row_bytes(item.dtype, config_.d_model);
+    const int64_t half = RowBytes(item.dtype, config_.d_model);
     if (up_down_.size() < item.n_bytes()) up_down_ = AlignedBuffer(item.n_bytes(), "packing");
     if (up.dtype == item.dtype) {
       for (int64_t i = 0; i < config_.d_ff; ++i) {
@@ -238,7 +239,7 @@ class Packer {
     Tell(item.name + " (down)", down, item.dtype, {});
     report_.changes.back().relative_rms_error = rounded.relative_rms_error;
     report_.changes.back().max_abs_error = rounded.max_abs_error;
-    if (dtype_info(down.dtype).block_elems == 1) return;
+    if (GetDTypeInfo(down.dtype).block_elems == 1) return;
     const auto weights = static_cast<double>(down.rows * down.cols);
     report_.requantised_down = true;
     down_weights_ += weights;

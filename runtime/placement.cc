@@ -21,12 +21,12 @@ std::string CountsName(size_t layer) { return fmt::format("blk.{}.tier_neurons",
 
 template <typename T>
 std::vector<T> ReadVector(const GgufReader& gguf, const std::string& name, DType dtype, int64_t n) {
-  const TensorView view = gguf.require_matrix(name, 1, n);
+  const TensorView view = gguf.RequireMatrix(name, 1, n);
   if (view.dtype != dtype) {
     throw Error({.path = gguf.path(),
                  .what = "tensor " + name,
-                 .expected = "type " + std::string(dtype_name(dtype)),
-                 .found = std::string(dtype_name(view.dtype))});
+                 .expected = "type " + std::string(DTypeName(dtype)),
+                 .found = std::string(DTypeName(view.dtype))});
   }
   std::vector<T> values(static_cast<size_t>(n));
   std::memcpy(values.data(), view.data, values.size() * sizeof(T));
@@ -77,21 +77,21 @@ LayerPlacement ReadLayer(const GgufReader& gguf, size_t layer, int64_t d_ff) {
 
 Placement ReadPlacement(const std::string& path) {
   const GgufReader gguf(path);
-  const std::string type = gguf.require_string("general.architecture");
+  const std::string type = gguf.RequireString("general.architecture");
   if (type != kFileType) {
     throw Error({.path = path,
                  .what = "not a placement file",
                  .expected = std::string("general.architecture ") + kFileType,
-                 .found = printable(type),
+                 .found = Printable(type),
                  .hint = "make one with `thermocline profile` or `thermocline place`"});
   }
   Placement placement;
   placement.path = path;
-  placement.model_fingerprint = gguf.require_string("thermocline.model_fingerprint");
-  placement.vram_budget_bytes = gguf.require_u64("thermocline.vram_budget_bytes", 0, UINT64_MAX);
-  placement.ram_budget_bytes = gguf.require_u64("thermocline.ram_budget_bytes", 0, UINT64_MAX);
-  const uint64_t n_layers = gguf.require_u64("thermocline.n_layers", 1, kMaxLayers);
-  const uint64_t d_ff = gguf.require_u64("thermocline.d_ff", 1, kMaxNeurons);
+  placement.model_fingerprint = gguf.RequireString("thermocline.model_fingerprint");
+  placement.vram_budget_bytes = gguf.RequireU64("thermocline.vram_budget_bytes", 0, UINT64_MAX);
+  placement.ram_budget_bytes = gguf.RequireU64("thermocline.ram_budget_bytes", 0, UINT64_MAX);
+  const uint64_t n_layers = gguf.RequireU64("thermocline.n_layers", 1, kMaxLayers);
+  const uint64_t d_ff = gguf.RequireU64("thermocline.d_ff", 1, kMaxNeurons);
   for (size_t layer = 0; layer < n_layers; ++layer) {
     placement.layers.push_back(ReadLayer(gguf, layer, static_cast<int64_t>(d_ff)));
   }
@@ -101,30 +101,30 @@ Placement ReadPlacement(const std::string& path) {
 void WritePlacement(const std::string& path, const Placement& placement) {
   CHECK(!placement.layers.empty());
   GgufWriter writer(path);
-  writer.set("general.architecture", GgufValue::string(kFileType));
-  writer.set("thermocline.model_fingerprint", GgufValue::string(placement.model_fingerprint));
-  writer.set("thermocline.n_layers", GgufValue::u64(placement.layers.size()));
-  writer.set("thermocline.d_ff", GgufValue::u64(placement.layers[0].neuron_order.size()));
-  writer.set("thermocline.vram_budget_bytes", GgufValue::u64(placement.vram_budget_bytes));
-  writer.set("thermocline.ram_budget_bytes", GgufValue::u64(placement.ram_budget_bytes));
+  writer.Set("general.architecture", GgufValue::string(kFileType));
+  writer.Set("thermocline.model_fingerprint", GgufValue::string(placement.model_fingerprint));
+  writer.Set("thermocline.n_layers", GgufValue::u64(placement.layers.size()));
+  writer.Set("thermocline.d_ff", GgufValue::u64(placement.layers[0].neuron_order.size()));
+  writer.Set("thermocline.vram_budget_bytes", GgufValue::u64(placement.vram_budget_bytes));
+  writer.Set("thermocline.ram_budget_bytes", GgufValue::u64(placement.ram_budget_bytes));
   for (size_t layer = 0; layer < placement.layers.size(); ++layer) {
-    writer.declare_tensor(OrderName(layer), DType::kI32,
-                          {placement.layers[layer].neuron_order.size()});
-    writer.declare_tensor(CountsName(layer), DType::kI64, {3});
+    writer.DeclareTensor(OrderName(layer), DType::kI32,
+                         {placement.layers[layer].neuron_order.size()});
+    writer.DeclareTensor(CountsName(layer), DType::kI64, {3});
   }
   for (size_t layer = 0; layer < placement.layers.size(); ++layer) {
     const LayerPlacement& p = placement.layers[layer];
     const std::array<int64_t, 3> counts = {p.n_vram, p.n_dram, p.n_nvme};
-    writer.write_tensor(OrderName(layer), p.neuron_order.data(),
-                        p.neuron_order.size() * sizeof(int32_t));
-    writer.write_tensor(CountsName(layer), counts.data(), sizeof(counts));
+    writer.WriteTensor(OrderName(layer), p.neuron_order.data(),
+                       p.neuron_order.size() * sizeof(int32_t));
+    writer.WriteTensor(CountsName(layer), counts.data(), sizeof(counts));
   }
-  writer.finish();
+  writer.Finish();
 }
 
 std::vector<std::string> ModelFingerprints(const GgufReader& gguf) {
   std::vector<std::string> fingerprints = {gguf.fingerprint()};
-  if (const auto source = gguf.get_string(kPackedSourceKey)) fingerprints.push_back(*source);
+  if (const auto source = gguf.GetString(kPackedSourceKey)) fingerprints.push_back(*source);
   return fingerprints;
 }
 
@@ -136,7 +136,7 @@ void CheckPlacementFits(const Placement& placement, const ModelConfig& config,
     throw Error({.path = placement.path,
                  .what = "the placement was made for another model",
                  .expected = fmt::format("fingerprint {} ({})", fingerprints.front(), model_path),
-                 .found = printable(own),
+                 .found = Printable(own),
                  .hint = "profile this model, or name the model the placement was made for"});
   }
   const auto n_layers = static_cast<int64_t>(placement.layers.size());

@@ -6,8 +6,8 @@ namespace thermocline {
 namespace {
 
 TensorView ViewOf(const GgufReader& gguf, const GgufTensorInfo& tensor) {
-  return dense_view(gguf.tensor_data(tensor), tensor.dtype, static_cast<int64_t>(tensor.rows()),
-                    static_cast<int64_t>(tensor.cols()));
+  return DenseView(gguf.TensorData(tensor), tensor.dtype, static_cast<int64_t>(tensor.rows()),
+                   static_cast<int64_t>(tensor.cols()));
 }
 
 TensorChange PlanChange(const GgufReader& gguf, const GgufTensorInfo& tensor,
@@ -17,7 +17,7 @@ TensorChange PlanChange(const GgufReader& gguf, const GgufTensorInfo& tensor,
   change.from_bytes = tensor.n_bytes;
   change.to_bytes = change.to == change.from
                         ? tensor.n_bytes
-                        : tensor.rows() * static_cast<uint64_t>(row_bytes(
+                        : tensor.rows() * static_cast<uint64_t>(RowBytes(
                                               change.to, static_cast<int64_t>(tensor.cols())));
   return change;
 }
@@ -40,14 +40,14 @@ std::vector<TensorChange> QuantizeModel(const std::string& input, const std::str
   GgufWriter writer(output, gguf.alignment());
   CopyMetadata(gguf, options.rule, writer);
   for (size_t i = 0; i < changes.size(); ++i) {
-    writer.declare_tensor(changes[i].name, changes[i].to, gguf.tensors()[i].dims);
+    writer.DeclareTensor(changes[i].name, changes[i].to, gguf.tensors()[i].dims);
   }
   TensorCopier copier(writer, total_bytes, options.n_threads, "quantising (MiB)", options.progress);
   for (size_t i = 0; i < changes.size(); ++i) {
     TensorChange& change = changes[i];
     const GgufTensorInfo& tensor = gguf.tensors()[i];
     if (change.from == change.to) {
-      copier.Copy(change.name, gguf.tensor_data(tensor), tensor.n_bytes);
+      copier.Copy(change.name, gguf.TensorData(tensor), tensor.n_bytes);
       continue;
     }
     const TensorView view = ViewOf(gguf, tensor);
@@ -56,7 +56,7 @@ std::vector<TensorChange> QuantizeModel(const std::string& input, const std::str
     change.relative_rms_error = error.relative_rms();
     change.max_abs_error = error.max_abs_error;
   }
-  writer.finish();
+  writer.Finish();
   return changes;
 }
 

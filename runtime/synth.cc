@@ -68,7 +68,7 @@ class SynthWriter {
       Report(options_.progress, "writing tensors", i, tensors_.size());
       WriteTensor(i);
     }
-    writer_.finish();
+    writer_.Finish();
     Report(options_.progress, "writing tensors", tensors_.size(), tensors_.size());
   }
 
@@ -81,10 +81,10 @@ class SynthWriter {
 
   void SetMetadata() {
     const auto u32 = [&](const char* key, int64_t value) {
-      writer_.set(std::string("llama.") + key, GgufValue::u32(static_cast<uint32_t>(value)));
+      writer_.Set(std::string("llama.") + key, GgufValue::u32(static_cast<uint32_t>(value)));
     };
-    writer_.set("general.architecture", GgufValue::string("llama"));
-    writer_.set("general.name", GgufValue::string(fmt::format(
+    writer_.Set("general.architecture", GgufValue::string("llama"));
+    writer_.Set("general.name", GgufValue::string(fmt::format(
                                     "random-{}x{}x{}-{}", options_.n_layers, options_.d_model,
                                     options_.d_ff, ActivationName(options_.activation))));
     u32("context_length", options_.max_seq_len);
@@ -94,9 +94,9 @@ class SynthWriter {
     u32("attention.head_count", options_.n_heads);
     u32("attention.head_count_kv", options_.n_kv_heads);
     u32("rope.dimension_count", options_.d_model / options_.n_heads);
-    writer_.set("llama.attention.layer_norm_rms_epsilon", GgufValue::f32(1e-5F));
-    writer_.set("llama.rope.freq_base", GgufValue::f32(10000.0F));
-    writer_.set("llama.hidden_activation",
+    writer_.Set("llama.attention.layer_norm_rms_epsilon", GgufValue::f32(1e-5F));
+    writer_.Set("llama.rope.freq_base", GgufValue::f32(10000.0F));
+    writer_.Set("llama.hidden_activation",
                 GgufValue::string(std::string(ActivationName(options_.activation))));
     SetVocabulary();
   }
@@ -113,13 +113,13 @@ class SynthWriter {
     types.resize(tokens.size(), 1);
     std::vector<double> scores(tokens.size(), 0.0);
     for (size_t i = 0; i < scores.size(); ++i) scores[i] = -static_cast<double>(i);
-    writer_.set("tokenizer.ggml.model", GgufValue::string("llama"));
-    writer_.set("tokenizer.ggml.tokens", Array(GgufType::kString, std::move(tokens)));
-    writer_.set("tokenizer.ggml.scores", Array(GgufType::kF32, std::move(scores)));
-    writer_.set("tokenizer.ggml.token_type", Array(GgufType::kI32, std::move(types)));
-    writer_.set("tokenizer.ggml.bos_token_id", GgufValue::u32(1));
-    writer_.set("tokenizer.ggml.eos_token_id", GgufValue::u32(2));
-    writer_.set("tokenizer.ggml.unknown_token_id", GgufValue::u32(0));
+    writer_.Set("tokenizer.ggml.model", GgufValue::string("llama"));
+    writer_.Set("tokenizer.ggml.tokens", Array(GgufType::kString, std::move(tokens)));
+    writer_.Set("tokenizer.ggml.scores", Array(GgufType::kF32, std::move(scores)));
+    writer_.Set("tokenizer.ggml.token_type", Array(GgufType::kI32, std::move(types)));
+    writer_.Set("tokenizer.ggml.bos_token_id", GgufValue::u32(1));
+    writer_.Set("tokenizer.ggml.eos_token_id", GgufValue::u32(2));
+    writer_.Set("tokenizer.ggml.unknown_token_id", GgufValue::u32(0));
   }
 
   template <typename T>
@@ -129,12 +129,12 @@ class SynthWriter {
 
   void Declare(const std::string& name, int64_t rows, int64_t cols) {
     tensors_.push_back({name, rows, cols, false});
-    writer_.declare_tensor(name, options_.dtype,
-                           {static_cast<uint64_t>(cols), static_cast<uint64_t>(rows)});
+    writer_.DeclareTensor(name, options_.dtype,
+                          {static_cast<uint64_t>(cols), static_cast<uint64_t>(rows)});
   }
   void DeclareOnes(const std::string& name) {
     tensors_.push_back({name, 1, options_.d_model, true});
-    writer_.declare_tensor(name, DType::kF32, {static_cast<uint64_t>(options_.d_model)});
+    writer_.DeclareTensor(name, DType::kF32, {static_cast<uint64_t>(options_.d_model)});
   }
 
   void DeclareLayer(int64_t l) {
@@ -154,18 +154,18 @@ class SynthWriter {
 
   void WriteTensor(size_t index) {
     const Tensor& tensor = tensors_[index];
-    writer_.begin_tensor(tensor.name);
+    writer_.BeginTensor(tensor.name);
     if (tensor.ones) {
       const std::vector<float> ones(static_cast<size_t>(tensor.cols), 1.0F);
-      writer_.write(ones.data(), ones.size() * sizeof(float));
+      writer_.Write(ones.data(), ones.size() * sizeof(float));
       return;
     }
-    const int64_t bytes = row_bytes(options_.dtype, tensor.cols);
+    const int64_t bytes = RowBytes(options_.dtype, tensor.cols);
     const int64_t block = std::max<int64_t>(1, static_cast<int64_t>(kBlockBytes) / bytes);
     const float scale = 1.0F / std::sqrt(static_cast<float>(tensor.cols));
     std::vector<std::byte> out;
     for (int64_t first = 0; first < tensor.rows; first += block) {
-      throw_if_interrupted();
+      ThrowIfInterrupted();
       const int64_t n = std::min(block, tensor.rows - first);
       out.resize(static_cast<size_t>(n * bytes));
       team_.Run([&](int thread) {
@@ -174,10 +174,10 @@ class SynthWriter {
         for (int64_t r = begin; r < end; ++r) {
           const auto id = (static_cast<uint64_t>(index) << 32) + static_cast<uint64_t>(first + r);
           FillRow(Mix(options_.seed ^ Mix(id)), scale, row);
-          quantize_row(options_.dtype, row.data(), tensor.cols, out.data() + r * bytes);
+          QuantizeRow(options_.dtype, row.data(), tensor.cols, out.data() + r * bytes);
         }
       });
-      writer_.write(out.data(), out.size());
+      writer_.Write(out.data(), out.size());
     }
   }
 
@@ -230,7 +230,7 @@ void ApplyShape(std::string_view like, SynthOptions* options) {
     options->max_seq_len = shape.max_seq_len;
     return;
   }
-  throw Error({.what = "--like", .expected = ShapeNames(), .found = printable(std::string(like))});
+  throw Error({.what = "--like", .expected = ShapeNames(), .found = Printable(std::string(like))});
 }
 
 void WriteSynthModel(const std::string& path, const SynthOptions& options) {

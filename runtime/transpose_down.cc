@@ -21,8 +21,8 @@ struct SquaredSums {
 
 class Transposer {
  public:
-  Transposer(const TensorView& down, const std::vector<int32_t>& order, DType stored, std::byte* out,
-             int64_t out_stride_bytes)
+  Transposer(const TensorView& down, const std::vector<int32_t>& order, DType stored,
+             std::byte* out, int64_t out_stride_bytes)
       : down_(down),
         stored_(stored),
         out_(out),
@@ -36,14 +36,14 @@ class Transposer {
 
   // Moving a weight as it is changes nothing; a block's weights share a scale with new neighbours.
   static bool IsExact(DType from, DType stored) {
-    return dtype_info(stored).block_elems == 1 && (stored == from || stored == DType::kF32);
+    return GetDTypeInfo(stored).block_elems == 1 && (stored == from || stored == DType::kF32);
   }
 
-  int64_t n_tiles() const { return ceil_div(down_.cols, kQuantBlock); }
+  int64_t n_tiles() const { return CeilDiv(down_.cols, kQuantBlock); }
 
   // tile: (32, d_model) scratch; check: (d_model) scratch.
   SquaredSums RunTile(int64_t tile_index, std::vector<float>& tile, std::vector<float>& check) {
-    const KernelTable& kernels = cpu_kernels();
+    const KernelTable& kernels = CpuKernels();
     const int64_t first = tile_index * kQuantBlock;
     const int64_t last = std::min<int64_t>(first + kQuantBlock, down_.cols);
     float columns[kQuantBlock];
@@ -57,7 +57,7 @@ class Transposer {
     for (int64_t i = 0; i < last - first; ++i) {
       const float* row = tile.data() + i * down_.rows;
       std::byte* out = out_ + position_[static_cast<size_t>(first + i)] * out_stride_bytes_;
-      quantize_row(stored_, row, down_.rows, out);
+      QuantizeRow(stored_, row, down_.rows, out);
       if (exact_) continue;
       kernels.dequantize_f32(stored_, out, 0, down_.rows, check.data());
       for (int64_t c = 0; c < down_.rows; ++c) {

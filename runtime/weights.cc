@@ -18,15 +18,15 @@ namespace {
   throw Error({.path = gguf.path(),
                .what = "tensor " + name + " has a type that cannot be computed with",
                .expected = expected,
-               .found = std::string(dtype_name(found)),
+               .found = std::string(DTypeName(found)),
                .hint = hint});
 }
 
 TensorView RequireWeights(const GgufReader& gguf, const std::string& name, int64_t rows,
                           int64_t cols) {
-  const TensorView view = gguf.require_matrix(name, rows, cols);
-  if (!dtype_info(view.dtype).computable) {
-    FailType(gguf, name, view.dtype, weight_dtype_names(),
+  const TensorView view = gguf.RequireMatrix(name, rows, cols);
+  if (!GetDTypeInfo(view.dtype).computable) {
+    FailType(gguf, name, view.dtype, WeightDTypeNames(),
              "`thermocline quantize` from the F16 model makes one that works");
   }
   return view;
@@ -63,7 +63,7 @@ class Loader {
     w.layers.resize(static_cast<size_t>(config_.n_layers));
     out_->neuron_orders.resize(w.layers.size());
     for (int64_t l = 0; l < config_.n_layers; ++l) {
-      throw_if_interrupted();
+      ThrowIfInterrupted();
       Report(options_.progress, "loading layers", static_cast<uint64_t>(l),
              static_cast<uint64_t>(config_.n_layers));
       LoadAttention(l);
@@ -89,7 +89,7 @@ class Loader {
       ffn.up = both;
       ffn.up.cols = d_model;
       ffn.down = ffn.up;
-      ffn.down.data += row_bytes(both.dtype, d_model);
+      ffn.down.data += RowBytes(both.dtype, d_model);
       ffn.layout = DownLayout::kPerNeuron;
     } else {
       ffn.up = RequireWeights(gguf_, LayerTensorName(names_.w_up, layer), d_ff, d_model);
@@ -105,7 +105,7 @@ class Loader {
     const bool aligned = reinterpret_cast<uintptr_t>(view.data) % alignof(float) == 0;
     if (view.dtype == DType::kF32 && aligned) return reinterpret_cast<const float*>(view.data);
     std::vector<float> values(static_cast<size_t>(n));
-    cpu_kernels().dequantize_f32(view.dtype, view.data, 0, n, values.data());
+    CpuKernels().dequantize_f32(view.dtype, view.data, 0, n, values.data());
     return UploadVector(values, name, fast_);
   }
 
@@ -119,7 +119,7 @@ class Loader {
 
   const float* LoadBias(std::string_view pattern, int64_t layer, int64_t n) {
     const std::string name = LayerTensorName(pattern, layer);
-    return gguf_.find_tensor(name) == nullptr ? nullptr : LoadVector(name, n);
+    return gguf_.FindTensor(name) == nullptr ? nullptr : LoadVector(name, n);
   }
 
   void LoadAttention(int64_t layer) {
@@ -161,10 +161,10 @@ class Loader {
 
   std::vector<float> ReadGateBias(int64_t layer) const {
     const std::string name = LayerTensorName(names_.gate_bias, layer);
-    if (gguf_.find_tensor(name) == nullptr) return {};
+    if (gguf_.FindTensor(name) == nullptr) return {};
     const TensorView view = RequireWeights(gguf_, name, 1, config_.d_ff);
     std::vector<float> bias(static_cast<size_t>(config_.d_ff));
-    cpu_kernels().dequantize_f32(view.dtype, view.data, 0, config_.d_ff, bias.data());
+    CpuKernels().dequantize_f32(view.dtype, view.data, 0, config_.d_ff, bias.data());
     return bias;
   }
 
@@ -184,7 +184,7 @@ class Loader {
     auto* memory = static_cast<std::byte*>(
         fast_.Allocate(static_cast<uint64_t>(bytes * config_.d_ff), "down projections"));
     Account(file.down, TransposeDown(file.down, identity, memory, bytes, options_.n_threads));
-    slice->down = dense_view(memory, file.down.dtype, config_.d_ff, config_.d_model);
+    slice->down = DenseView(memory, file.down.dtype, config_.d_ff, config_.d_model);
     slice->down_layout = DownLayout::kPerNeuron;
   }
 
@@ -195,8 +195,8 @@ class Loader {
     if (begin == end) return;
     const auto& order = out_->neuron_orders[static_cast<size_t>(layer)];
     const int64_t n = end - begin;
-    const int64_t gate_bytes = row_bytes(file.gate.dtype, config_.d_model);
-    const int64_t up_bytes = row_bytes(file.up.dtype, config_.d_model);
+    const int64_t gate_bytes = RowBytes(file.gate.dtype, config_.d_model);
+    const int64_t up_bytes = RowBytes(file.up.dtype, config_.d_model);
     const int64_t stride = up_bytes + DownRowBytes(layer, file.down);
     auto* gate = static_cast<std::byte*>(
         device.Allocate(static_cast<uint64_t>(n * gate_bytes), "gate projections"));
@@ -211,7 +211,7 @@ class Loader {
     }
     CopyDown(file.down, order, begin, end, up_down + up_bytes, stride, device);
     slice->n_neurons = n;
-    slice->gate = dense_view(gate, file.gate.dtype, n, config_.d_model);
+    slice->gate = DenseView(gate, file.gate.dtype, n, config_.d_model);
     slice->up = {up_down, file.up.dtype, n, config_.d_model, stride};
     slice->down = {up_down + up_bytes, file.down.dtype, n, config_.d_model, stride};
     slice->neuron_ids = order.data() + begin;
@@ -221,7 +221,7 @@ class Loader {
   // The transposed down of a whole layer is built once in host memory and its rows handed out.
   void CopyDown(const TensorView& down, const std::vector<int32_t>& order, int64_t begin,
                 int64_t end, std::byte* out, int64_t stride, Device& device) {
-    const int64_t bytes = row_bytes(down.dtype, config_.d_model);
+    const int64_t bytes = RowBytes(down.dtype, config_.d_model);
     if (transposed_of_ != down.data) {
       if (transposed_.size() == 0) {
         transposed_ = AlignedBuffer(static_cast<uint64_t>(bytes * config_.d_ff), "loading");
@@ -236,17 +236,17 @@ class Loader {
   }
 
   int64_t DownRowBytes(int64_t layer, const TensorView& down) const {
-    if (config_.d_model % dtype_info(down.dtype).block_elems != 0) {
+    if (config_.d_model % GetDTypeInfo(down.dtype).block_elems != 0) {
       throw Error(
           {.path = gguf_.path(),
            .what =
                fmt::format("{} cannot be stored per neuron", LayerTensorName(names_.w_down, layer)),
            .expected = fmt::format("d_model a multiple of {} for {}",
-                                   dtype_info(down.dtype).block_elems, dtype_name(down.dtype)),
+                                   GetDTypeInfo(down.dtype).block_elems, DTypeName(down.dtype)),
            .found = std::to_string(config_.d_model),
            .hint = "use --sparse dense without a placement, or an F16 model"});
     }
-    return row_bytes(down.dtype, config_.d_model);
+    return RowBytes(down.dtype, config_.d_model);
   }
 
   // A packed file is in placement order already: a slice is a run of its rows.
@@ -254,9 +254,9 @@ class Loader {
                    int64_t begin, int64_t end, Device& device, FfnSlice* slice) {
     if (begin == end) return;
     slice->n_neurons = end - begin;
-    slice->gate = file.gate.slice_rows(begin, end);
-    slice->up = file.up.slice_rows(begin, end);
-    slice->down = file.down.slice_rows(begin, end);
+    slice->gate = file.gate.SliceRows(begin, end);
+    slice->up = file.up.SliceRows(begin, end);
+    slice->down = file.down.SliceRows(begin, end);
     slice->neuron_ids = out_->neuron_orders[static_cast<size_t>(layer)].data() + begin;
     if (!bias.empty()) {
       slice->gate_bias =
@@ -266,7 +266,7 @@ class Loader {
 
   void CheckPackedOrder(int64_t layer, const LayerPlacement& placement) const {
     const std::string name = LayerTensorName(kPackedOrder, layer);
-    const TensorView view = gguf_.require_matrix(name, 1, config_.d_ff);
+    const TensorView view = gguf_.RequireMatrix(name, 1, config_.d_ff);
     if (view.dtype != DType::kI32) FailType(gguf_, name, view.dtype, "I32", "pack the model again");
     if (std::memcmp(view.data, placement.neuron_order.data(),
                     placement.neuron_order.size() * sizeof(int32_t)) != 0) {
@@ -301,7 +301,7 @@ class Loader {
 
 }  // namespace
 
-bool IsPacked(const GgufReader& gguf) { return gguf.find(kPackedSourceKey) != nullptr; }
+bool IsPacked(const GgufReader& gguf) { return gguf.Find(kPackedSourceKey) != nullptr; }
 
 std::unique_ptr<LoadedWeights> LoadWeights(const GgufReader& gguf, const Family& family,
                                            const ModelConfig& config, const LoadOptions& options,

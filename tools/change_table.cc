@@ -21,23 +21,23 @@ std::string ChangeTable(const std::vector<TensorChange>& changes) {
   for (const TensorChange& change : changes) {
     from_bytes += change.from_bytes;
     to_bytes += change.to_bytes;
-    text += fmt::format("{:<{}}  {:>5} -> {:<5}{:>12}{:>12}", printable(change.name), width,
-                        dtype_name(change.from), dtype_name(change.to),
-                        format_bytes(change.from_bytes), format_bytes(change.to_bytes));
+    text += fmt::format("{:<{}}  {:>5} -> {:<5}{:>12}{:>12}", Printable(change.name), width,
+                        DTypeName(change.from), DTypeName(change.to),
+                        FormatBytes(change.from_bytes), FormatBytes(change.to_bytes));
     const bool moved_only = change.relative_rms_error == 0 && change.max_abs_error == 0;
     text += moved_only ? fmt::format("{:>14}{:>14}\n", "-", "-")
                        : fmt::format("{:>12.3f} %{:>14.3g}\n", 100 * change.relative_rms_error,
                                      change.max_abs_error);
   }
-  text += fmt::format("{:<{}}  {:>14}{:>12}{:>12}\n", "total", width, "", format_bytes(from_bytes),
-                      format_bytes(to_bytes));
+  text += fmt::format("{:<{}}  {:>14}{:>12}{:>12}\n", "total", width, "", FormatBytes(from_bytes),
+                      FormatBytes(to_bytes));
   return text;
 }
 
 DType ParseTypeArgument(const std::string& verb, const std::string& name) {
-  if (const auto dtype = parse_weight_dtype(name)) return *dtype;
-  throw CLI::ParseError(fmt::format("{}: no such type: '{}'; known are {}", verb, printable(name),
-                                    weight_dtype_names()),
+  if (const auto dtype = ParseWeightDType(name)) return *dtype;
+  throw CLI::ParseError(fmt::format("{}: no such type: '{}'; known are {}", verb, Printable(name),
+                                    WeightDTypeNames()),
                         CLI::ExitCodes::ValidationError);
 }
 

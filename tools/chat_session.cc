@@ -74,7 +74,7 @@ void ChatSession::Say(const std::string& line) {
   if (reply.stop == StopReason::kContextFull) notes_(kContextFull);
   if (reply.stop == StopReason::kInterrupted) {
     notes_(reply.prompt_tokens == 0 ? "[stopped; the line was not read]\n" : "[stopped]\n");
-    clear_interrupt();
+    ClearInterrupt();
   }
 }
 

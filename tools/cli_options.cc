@@ -31,14 +31,14 @@ CLI::App* AddVerb(CLI::App& app, const std::string& name, const std::string& sum
 CLI::Option* AddSizeOption(CLI::App& verb, const std::string& flags, uint64_t* n_bytes,
                            const std::string& help) {
   const auto parse = [n_bytes](const CLI::results_t& values) {
-    const auto size = parse_size(values.back());
+    const auto size = ParseSize(values.back());
     if (size) *n_bytes = *size;
     return size.has_value();
   };
   const auto check = [](const std::string& text) {
-    return parse_size(text)
+    return ParseSize(text)
                ? std::string()
-               : fmt::format("'{}' is not a size; write 8G, 512M or 1.5G", printable(text));
+               : fmt::format("'{}' is not a size; write 8G, 512M or 1.5G", Printable(text));
   };
   return verb.add_option(flags, parse, help)->type_name("SIZE")->check(CLI::Validator(check, ""));
 }
@@ -119,7 +119,7 @@ std::string ReadTextFile(const std::string& path) {
     char bytes[4096];
     const size_t n = std::fread(bytes, 1, sizeof(bytes), file.get());
     text.append(bytes, n);
-    throw_if_interrupted();
+    ThrowIfInterrupted();
     if (n == 0) break;
   }
   if (file == nullptr || std::ferror(file.get()) != 0) {

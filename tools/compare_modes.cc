@@ -53,15 +53,14 @@ class Comparison {
                 ModeRuns* runs) {
     PromptRun run;
     engine_.Reset();
-    engine_.executor().reset_counts();
+    engine_.executor().ResetCounts();
     auto start = Clock::now();
     auto logits = engine_.Feed(prompt);
     run.prefill_s = SecondsSince(start);
-    engine_.executor()
-        .reset_counts();  // a prompt of one token was a decode step; it is not counted
+    engine_.executor().ResetCounts();  // a prompt of one token was a decode step; it is not counted
     bool same = against != nullptr;
     for (int64_t i = 0; i < options_.decode_tokens; ++i) {
-      throw_if_interrupted();
+      ThrowIfInterrupted();
       const auto at = static_cast<size_t>(i);
       float* kept = baseline_logits_.data() + at * vocab_;
       if (baseline) std::copy(logits.begin(), logits.end(), kept);

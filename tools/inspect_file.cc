@@ -20,11 +20,11 @@ constexpr size_t kShownElements = 8;
 constexpr std::string_view kOwnPrefix = "thermocline-";  // of general.architecture in files of ours
 
 std::string KindOf(const GgufReader& gguf) {
-  const std::string architecture = gguf.get_string("general.architecture").value_or("");
+  const std::string architecture = gguf.GetString("general.architecture").value_or("");
   if (architecture.starts_with(kOwnPrefix)) return architecture.substr(kOwnPrefix.size());
   if (IsPacked(gguf)) return "packed model";
   if (!gguf.tensors().empty()) return architecture.empty() ? "tensors" : "model";
-  return gguf.find("tokenizer.ggml.model") != nullptr ? "vocabulary" : "metadata";
+  return gguf.Find("tokenizer.ggml.model") != nullptr ? "vocabulary" : "metadata";
 }
 
 // 32-bit floats with the digits that make them, not those of the double they are held in.
@@ -48,7 +48,7 @@ Json ArrayJson(const GgufValue& value) {
         }
       },
       std::get<GgufValue::Array>(value.value));
-  return {{"type", gguf_type_name(value.element_type)}, {"count", count}, {"first", first}};
+  return {{"type", GgufTypeName(value.element_type)}, {"count", count}, {"first", first}};
 }
 
 Json ValueJson(const GgufValue& value) {
@@ -66,7 +66,7 @@ Json ValueJson(const GgufValue& value) {
 
 Json MetadataJson(const GgufReader& gguf) {
   Json metadata = Json::object();
-  for (const std::string& key : gguf.keys()) metadata[key] = ValueJson(*gguf.find(key));
+  for (const std::string& key : gguf.keys()) metadata[key] = ValueJson(*gguf.Find(key));
   return metadata;
 }
 
@@ -91,7 +91,7 @@ void AddTensors(const GgufReader& gguf, Json* out) {
   uint64_t n_parameters = 0;
   Json tensors = Json::array();
   for (const GgufTensorInfo& tensor : gguf.tensors()) {
-    const std::string type(dtype_name(tensor.dtype));
+    const std::string type(DTypeName(tensor.dtype));
     ++totals[type].n_tensors;
     totals[type].n_bytes += tensor.n_bytes;
     n_parameters += tensor.n_elements;
@@ -142,10 +142,10 @@ void AddModel(const GgufReader& gguf, Json* out) {
     EngineOptions options;
     options.model_path = gguf.path();
     const OpenedModel opened(options);
-    make_tokenizer(gguf);
+    MakeTokenizer(gguf);
     const MemoryPlan plan = opened.Plan();
     model["runs"] = true;
-    model["default_mode"] = sparse_mode_name(opened.mode());
+    model["default_mode"] = SparseModeName(opened.mode());
     model["context_tokens"] = plan.context_tokens;
     model["kv_bytes"] = plan.kv_bytes;
     model["memory_bytes"] = plan.fast_total_bytes();
@@ -156,10 +156,10 @@ void AddModel(const GgufReader& gguf, Json* out) {
 }
 
 void AddVocabulary(const GgufReader& gguf, Json* out) {
-  if (gguf.find("tokenizer.ggml.model") == nullptr) return;
+  if (gguf.Find("tokenizer.ggml.model") == nullptr) return;
   Json& vocabulary = (*out)["vocabulary"];
   try {
-    const std::unique_ptr<Tokenizer> tokenizer = make_tokenizer(gguf);
+    const std::unique_ptr<Tokenizer> tokenizer = MakeTokenizer(gguf);
     vocabulary = {{"supported", true},
                   {"size", tokenizer->vocab_size()},
                   {"bos_id", tokenizer->bos_id()},

@@ -16,7 +16,7 @@ using Json = nlohmann::ordered_json;
 constexpr size_t kMaxValueBytes = 90;
 constexpr size_t kMaxReasonBytes = 1000;
 
-std::string Bytes(const Json& n_bytes) { return format_bytes(n_bytes.get<uint64_t>()); }
+std::string Bytes(const Json& n_bytes) { return FormatBytes(n_bytes.get<uint64_t>()); }
 
 std::string CountText(uint64_t n) {
   if (n >= 1'000'000'000) return fmt::format("{:.2f} G", static_cast<double>(n) / 1e9);
@@ -26,7 +26,7 @@ std::string CountText(uint64_t n) {
 
 // A scalar, or the start of an array.
 std::string ValueText(const Json& value) {
-  if (value.is_string()) return printable(value.get<std::string>(), kMaxValueBytes);
+  if (value.is_string()) return Printable(value.get<std::string>(), kMaxValueBytes);
   if (!value.is_object()) return value.dump();
   std::string text =
       fmt::format("{}[{}]", value["type"].get<std::string>(), value["count"].get<size_t>());
@@ -35,7 +35,7 @@ std::string ValueText(const Json& value) {
                                 : fmt::format(" {}", element.dump());
   }
   if (value["first"].size() < value["count"].get<size_t>()) text += " ...";
-  return printable(text, kMaxValueBytes);
+  return Printable(text, kMaxValueBytes);
 }
 
 // Lines "  name    value", the values in one column.
@@ -46,7 +46,7 @@ std::string Pairs(const Json& object) {
   }
   std::string text;
   for (const auto& item : object.items()) {
-    text += fmt::format("  {:<{}}  {}\n", printable(item.key()), width, ValueText(item.value()));
+    text += fmt::format("  {:<{}}  {}\n", Printable(item.key()), width, ValueText(item.value()));
   }
   return text;
 }
@@ -54,13 +54,13 @@ std::string Pairs(const Json& object) {
 std::string HeadText(const Json& in) {
   std::string text = fmt::format(
       "{}: {}\nGGUF v{}, {}, alignment {}, fingerprint {}\n",
-      printable(in["path"].get<std::string>(), 400), printable(in["kind"].get<std::string>()),
+      Printable(in["path"].get<std::string>(), 400), Printable(in["kind"].get<std::string>()),
       in["gguf_version"].get<uint32_t>(), Bytes(in["file_bytes"]), in["alignment"].get<uint64_t>(),
       in["fingerprint"].get<std::string>());
   if (in["files"].size() > 1) {
     text += fmt::format("{} files:\n", in["files"].size());
     for (const Json& file : in["files"]) {
-      text += "  " + printable(file.get<std::string>(), 400) + "\n";
+      text += "  " + Printable(file.get<std::string>(), 400) + "\n";
     }
   }
   return text;
@@ -88,7 +88,7 @@ std::string PlacementText(const Json& placement) {
   std::string text = fmt::format(
       "\nplacement for the model with fingerprint {}\nbudgets: vram {}, ram {}\n"
       "layer  neurons in vram      dram      nvme  (of {})\n",
-      printable(placement["model_fingerprint"].get<std::string>()),
+      Printable(placement["model_fingerprint"].get<std::string>()),
       Bytes(placement["vram_budget_bytes"]), Bytes(placement["ram_budget_bytes"]),
       placement["d_ff"].get<uint64_t>());
   size_t layer = 0;
@@ -103,7 +103,7 @@ std::string VocabularyText(Json vocabulary) {
   std::string reason;
   if (vocabulary.contains("reason")) {
     reason = "this version cannot use it: " +
-             printable(vocabulary["reason"].get<std::string>(), kMaxReasonBytes) + "\n";
+             Printable(vocabulary["reason"].get<std::string>(), kMaxReasonBytes) + "\n";
     vocabulary.erase("reason");
   }
   return "\nvocabulary\n" + Pairs(vocabulary) + reason;
@@ -125,7 +125,7 @@ std::string TensorsText(const Json& in) {
       dims += fmt::format("{}{}", dims.empty() ? "" : " x ", dim.get<uint64_t>());
     }
     text +=
-        fmt::format("  {:<{}}  {:<8}{:>18}{:>14}\n", printable(tensor["name"].get<std::string>()),
+        fmt::format("  {:<{}}  {:<8}{:>18}{:>14}\n", Printable(tensor["name"].get<std::string>()),
                     width, tensor["type"].get<std::string>(), dims, Bytes(tensor["bytes"]));
   }
   text += "by type\n";

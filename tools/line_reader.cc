@@ -22,7 +22,7 @@ class PlainLines : public LineReader {
   // POSIX getline: the C++ one goes on reading when a signal comes.
   LineStatus Read(std::string* line) override {
     const ssize_t n = ::getline(&buffer_, &capacity_, stdin);
-    if (interrupt_requested()) return LineStatus::kInterrupted;
+    if (InterruptRequested()) return LineStatus::kInterrupted;
     if (n < 0) return LineStatus::kEnd;
     line->assign(buffer_, static_cast<size_t>(n));
     if (!line->empty() && line->back() == '\n') line->pop_back();
@@ -47,7 +47,7 @@ int ReadCharacter(EditLine* /*editor*/, wchar_t* out) {
   while (true) {
     char byte = 0;
     const ssize_t n = ::read(STDIN_FILENO, &byte, 1);
-    if (interrupt_requested()) return 0;
+    if (InterruptRequested()) return 0;
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) return 0;
     const size_t length = std::mbrtowc(out, &byte, 1, &state);
@@ -86,9 +86,9 @@ class EditedLines : public LineReader {
   LineStatus Read(std::string* line) override {
     int n_bytes = 0;
     const char* text = el_gets(editor_, &n_bytes);
-    if (interrupt_requested() || text == nullptr || n_bytes <= 0) {
+    if (InterruptRequested() || text == nullptr || n_bytes <= 0) {
       ::fputs("\n", stderr);  // leave the prompt's line
-      return interrupt_requested() ? LineStatus::kInterrupted : LineStatus::kEnd;
+      return InterruptRequested() ? LineStatus::kInterrupted : LineStatus::kEnd;
     }
     HistEvent event;
     if (n_bytes > 1) history(history_, &event, H_ENTER, text);

@@ -28,7 +28,7 @@ constexpr int kInterrupted = 130;
 // second one, when that takes too long, leaves at once. A request to terminate is treated as the
 // first, so that temporary files go away then, too.
 extern "C" void OnSignal(int signal_number) {
-  if (request_interrupt() > 1 && signal_number == SIGINT) ::_exit(kInterrupted);
+  if (RequestInterrupt() > 1 && signal_number == SIGINT) ::_exit(kInterrupted);
 }
 
 void InstallSignalHandlers() {
@@ -61,7 +61,7 @@ int ReportParseOutcome(const CLI::App& app, const CLI::ParseError& outcome) {
   std::string what = outcome.what();
   if (app.get_subcommands().empty()) {
     const std::vector<std::string> rest = app.remaining();
-    what = rest.empty() ? "which verb?" : "no such verb or option: " + printable(rest.front());
+    what = rest.empty() ? "which verb?" : "no such verb or option: " + Printable(rest.front());
   }
   PrintError(fmt::format("{}; see {}", what, HelpCommand(app)));
   return kUsage;

@@ -38,7 +38,7 @@ CLI::Option* AddHotOption(CLI::App& verb, double* fraction) {
   const auto check = [](const std::string& text) {
     return ParseFraction(text)
                ? std::string()
-               : fmt::format("'{}' is not a share; write 0.1 or 10%, from 0 to 1", printable(text));
+               : fmt::format("'{}' is not a share; write 0.1 or 10%, from 0 to 1", Printable(text));
   };
   return verb
       .add_option("--hot", parse,
@@ -109,16 +109,16 @@ void FailUsage(const std::string& verb, const std::string& message) {
 }
 
 std::string SettleBudgets(PlacementArgs* args) {
-  const bool gpu = gpu_support().available;
+  const bool gpu = GpuSupport().available;
   std::string vram = args->hot->count() > 0
                          ? fmt::format("{:.1f} % of every layer", 100 * args->hot_fraction)
-                         : format_bytes(args->vram_bytes);
+                         : FormatBytes(args->vram_bytes);
   if (args->ram->count() > 0) {
-    return fmt::format("budgets: vram {}, ram {}\n", vram, format_bytes(args->ram_bytes));
+    return fmt::format("budgets: vram {}, ram {}\n", vram, FormatBytes(args->ram_bytes));
   }
   args->ram_bytes = DefaultRamBytes(args->vram_bytes, !gpu);
   return fmt::format("budgets: vram {}, ram {} (90 % of the memory available now{})\n", vram,
-                     format_bytes(args->ram_bytes),
+                     FormatBytes(args->ram_bytes),
                      gpu || args->vram_bytes == 0 ? "" : ", less vram");
 }
 

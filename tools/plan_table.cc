@@ -13,8 +13,8 @@ std::string BaseName(const std::string& path) { return path.substr(path.find_las
 std::string TierTable(const MemoryPlan& plan) {
   std::string text;
   const auto row = [&](const char* what, uint64_t fast, uint64_t slow) {
-    text += fmt::format("{:<24}{:>14}", what, format_bytes(fast));
-    if (plan.two_tiers) text += fmt::format("{:>14}", format_bytes(slow));
+    text += fmt::format("{:<24}{:>14}", what, FormatBytes(fast));
+    if (plan.two_tiers) text += fmt::format("{:>14}", FormatBytes(slow));
     text += "\n";
   };
   text += fmt::format("{:<24}{:>14}", "", plan.two_tiers ? "fast tier" : "memory");
@@ -38,10 +38,10 @@ std::string LayerTable(const MemoryPlan& plan) {
   text += plan.two_tiers ? fmt::format("{:>14}{:>14}\n", "cold neurons", "cold bytes") : "\n";
   for (size_t l = 0; l < plan.layers.size(); ++l) {
     const MemoryPlan::Layer& layer = plan.layers[l];
-    text += fmt::format("{:>5}{:>14}{:>14}{:>14}", l, format_bytes(layer.attention_bytes),
-                        layer.hot_neurons, format_bytes(layer.hot_bytes));
+    text += fmt::format("{:>5}{:>14}{:>14}{:>14}", l, FormatBytes(layer.attention_bytes),
+                        layer.hot_neurons, FormatBytes(layer.hot_bytes));
     text += plan.two_tiers
-                ? fmt::format("{:>14}{:>14}\n", layer.cold_neurons, format_bytes(layer.cold_bytes))
+                ? fmt::format("{:>14}{:>14}\n", layer.cold_neurons, FormatBytes(layer.cold_bytes))
                 : "\n";
   }
   return text;
@@ -56,8 +56,8 @@ std::string MemoryPlanTable(const OpenedModel& model) {
       "{}: {}, {} layers, d_model {}, d_ff {}, {}, vocabulary {}\n"
       "mode {}, context {} tokens, batch {} tokens, {} threads\n\n",
       BaseName(model.gguf().path()), c.architecture, c.n_layers, c.d_model, c.d_ff,
-      ActivationName(c.activation), c.vocab_size, sparse_mode_name(model.mode()),
-      plan.context_tokens, plan.batch_tokens, model.n_threads());
+      ActivationName(c.activation), c.vocab_size, SparseModeName(model.mode()), plan.context_tokens,
+      plan.batch_tokens, model.n_threads());
   return text + TierTable(plan) + "\n" + LayerTable(plan);
 }
 
@@ -73,7 +73,7 @@ nlohmann::ordered_json MemoryPlanJson(const OpenedModel& model) {
                       {"cold_bytes", layer.cold_bytes}});
   }
   return {{"model", model.gguf().path()},
-          {"mode", sparse_mode_name(model.mode())},
+          {"mode", SparseModeName(model.mode())},
           {"n_threads", model.n_threads()},
           {"context_tokens", plan.context_tokens},
           {"batch_tokens", plan.batch_tokens},

@@ -17,7 +17,7 @@ constexpr uint64_t kSegmentBytes = 48ULL << 20;
 constexpr int kPasses = 5;
 
 // CPUs that the process may use, as it was started.
-const cpu_set_t& allowed_cpus() {
+const cpu_set_t& AllowedCpus() {
   static const cpu_set_t allowed = [] {
     cpu_set_t set;
     CPU_ZERO(&set);
@@ -28,34 +28,34 @@ const cpu_set_t& allowed_cpus() {
 }
 
 // The n-th allowed CPU, or all of them when there are not so many.
-cpu_set_t nth_allowed_cpu(int n) {
+cpu_set_t NthAllowedCpu(int n) {
   for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-    if (!CPU_ISSET(cpu, &allowed_cpus()) || n-- > 0) continue;
+    if (!CPU_ISSET(cpu, &AllowedCpus()) || n-- > 0) continue;
     cpu_set_t one;
     CPU_ZERO(&one);
     CPU_SET(cpu, &one);
     return one;
   }
-  return allowed_cpus();
+  return AllowedCpus();
 }
 
 }  // namespace
 
 PinnedTeam::PinnedTeam(int n_threads) : n_threads_(n_threads) {
-  (void)allowed_cpus();
+  (void)AllowedCpus();
 #pragma omp parallel num_threads(n_threads)
   {
-    const cpu_set_t cpu = nth_allowed_cpu(omp_get_thread_num());
+    const cpu_set_t cpu = NthAllowedCpu(omp_get_thread_num());
     sched_setaffinity(0, sizeof(cpu), &cpu);
   }
 }
 
 PinnedTeam::~PinnedTeam() {
 #pragma omp parallel num_threads(n_threads_)
-  sched_setaffinity(0, sizeof(cpu_set_t), &allowed_cpus());
+  sched_setaffinity(0, sizeof(cpu_set_t), &AllowedCpus());
 }
 
-double time_on_team(int n_threads, const std::function<void(int thread, int n_threads)>& work) {
+double TimeOnTeam(int n_threads, const std::function<void(int thread, int n_threads)>& work) {
   double start = 0.0;
   double end = 0.0;
 #pragma omp parallel num_threads(n_threads) default(none) shared(start, end, work, n_threads)
@@ -71,12 +71,12 @@ double time_on_team(int n_threads, const std::function<void(int thread, int n_th
   return end - start;
 }
 
-double time_streaming_read(int n_threads, const std::byte* memory, uint64_t n_bytes) {
+double TimeStreamingRead(int n_threads, const std::byte* memory, uint64_t n_bytes) {
   const auto* first = reinterpret_cast<const uint64_t*>(memory);
   const auto words = static_cast<int64_t>(n_bytes / sizeof(uint64_t));
-  const KernelTable& kernels = cpu_kernels();
+  const KernelTable& kernels = CpuKernels();
   std::atomic<uint64_t> sink{0};  // so that no read can be left out
-  const double seconds = time_on_team(n_threads, [&](int thread, int threads) {
+  const double seconds = TimeOnTeam(n_threads, [&](int thread, int threads) {
     const int64_t begin = words * thread / threads;
     const int64_t end = words * (thread + 1) / threads;
     sink += kernels.sum_words(first + begin, end - begin);
@@ -84,7 +84,7 @@ double time_streaming_read(int n_threads, const std::byte* memory, uint64_t n_by
   return static_cast<double>(n_bytes) / seconds;
 }
 
-double measure_read_bandwidth(int n_threads, uint64_t n_bytes) {
+double MeasureReadBandwidth(int n_threads, uint64_t n_bytes) {
   const uint64_t segment = std::min(n_bytes, kSegmentBytes);
   AlignedBuffer buffer(n_bytes, "measuring read bandwidth");
   std::memset(buffer.data(), 1, n_bytes);  // untouched pages would all be the one page of zeros
@@ -92,7 +92,7 @@ double measure_read_bandwidth(int n_threads, uint64_t n_bytes) {
   double best = 0.0;
   for (int pass = 0; pass < kPasses; ++pass) {
     for (uint64_t at = 0; at + segment <= n_bytes; at += segment) {
-      best = std::max(best, time_streaming_read(n_threads, buffer.bytes() + at, segment));
+      best = std::max(best, TimeStreamingRead(n_threads, buffer.bytes() + at, segment));
     }
   }
   return best;

@@ -22,15 +22,15 @@ class PinnedTeam {
 
 // Runs work(thread, n_threads) on a team of n_threads once, all starting together, and returns the
 // seconds from the start to the end of the slowest.
-double time_on_team(int n_threads, const std::function<void(int thread, int n_threads)>& work);
+double TimeOnTeam(int n_threads, const std::function<void(int thread, int n_threads)>& work);
 
 // Bytes per second of one plain streaming read of n_bytes (a multiple of 64) at `memory`.
-double time_streaming_read(int n_threads, const std::byte* memory, uint64_t n_bytes);
+double TimeStreamingRead(int n_threads, const std::byte* memory, uint64_t n_bytes);
 
 // What n_threads together read in bytes per second: the best of several passes over n_bytes of
 // memory (512 MiB and more make sense), timed in segments of 48 MiB, more than a last-level cache
 // keeps of the pass before, so that a moment's other work on the machine spoils a segment and not
 // the result.
-double measure_read_bandwidth(int n_threads, uint64_t n_bytes);
+double MeasureReadBandwidth(int n_threads, uint64_t n_bytes);
 
 }  // namespace thermocline

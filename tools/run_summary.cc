@@ -28,7 +28,7 @@ std::string ModeText(Engine& engine, int64_t decode_steps) {
   const OpenedModel& model = engine.model();
   const SparseMode mode = model.mode();
   std::string text =
-      fmt::format("mode     {}, {} threads", sparse_mode_name(mode), model.n_threads());
+      fmt::format("mode     {}, {} threads", SparseModeName(mode), model.n_threads());
   if (decode_steps == 0) return text + "\n";
   const TouchedBytes touched =
       TouchedPerToken(engine.config(), engine.weights(), engine.executor().counts(), mode);
@@ -36,9 +36,9 @@ std::string ModeText(Engine& engine, int64_t decode_steps) {
     text += fmt::format(", FFN sparsity {:.1f} %", 100 * (1 - touched.mean_density));
   }
   text += fmt::format(", {} of weights read per token",
-                      format_bytes(static_cast<uint64_t>(touched.bytes)));
+                      FormatBytes(static_cast<uint64_t>(touched.bytes)));
   if (mode == SparseMode::kExact) {
-    text += fmt::format(" ({} dense)", format_bytes(static_cast<uint64_t>(touched.dense_bytes)));
+    text += fmt::format(" ({} dense)", FormatBytes(static_cast<uint64_t>(touched.dense_bytes)));
   }
   return text + "\n";
 }
@@ -68,10 +68,10 @@ std::string RunSummaryText(Engine& engine, const RunSummary& summary) {
 }
 
 std::string EngineDescription(const Engine& engine) {
-  const KernelTable& kernels = cpu_kernels();
+  const KernelTable& kernels = CpuKernels();
   return fmt::format("kernels {} ({}), fingerprint {}, {} allocated beside the mapped file\n",
                      kernels.isa, kernels.features, engine.model().gguf().fingerprint(),
-                     format_bytes(engine.allocated_bytes()));
+                     FormatBytes(engine.allocated_bytes()));
 }
 
 }  // namespace thermocline

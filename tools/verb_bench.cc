@@ -54,7 +54,7 @@ struct Report {
 std::vector<std::vector<int32_t>> MakePrompts(const Options& options, const Engine& engine) {
   if (!options.text_path.empty()) {
     const std::string text = ReadTextFile(options.text_path);
-    return CutPrompts(engine.tokenizer(), engine.tokenizer().encode(text), options.comparison);
+    return CutPrompts(engine.tokenizer(), engine.tokenizer().Encode(text), options.comparison);
   }
   std::mt19937 random(1);
   std::vector<int32_t> ids(
@@ -92,14 +92,14 @@ void PrintTable(const Report& report) {
     for (const ModeResult& mode : report.modes) text += fmt::format("{:>24}", cell(mode));
     text += "\n";
   };
-  row("", [](const ModeResult& m) { return std::string(sparse_mode_name(m.mode)); });
+  row("", [](const ModeResult& m) { return std::string(SparseModeName(m.mode)); });
   row("prefill tokens/s", [](const ModeResult& m) { return SpreadText(m.prefill_tokens_per_s); });
   row("decode tokens/s", [](const ModeResult& m) { return SpreadText(m.decode_tokens_per_s); });
   row("decode speed-up", [](const ModeResult& m) {
     return fmt::format("{:.2f} ({:.2f}-{:.2f})", m.speed_up.median, m.speed_up.p10, m.speed_up.p90);
   });
   row("weights touched per token", [](const ModeResult& m) {
-    return fmt::format("{} ({:.0f} %)", format_bytes(static_cast<uint64_t>(m.touched.bytes)),
+    return fmt::format("{} ({:.0f} %)", FormatBytes(static_cast<uint64_t>(m.touched.bytes)),
                        100 * m.touched.bytes / m.touched.dense_bytes);
   });
   row("weights read, GB/s",
@@ -130,7 +130,7 @@ void PrintTable(const Report& report) {
   for (const ModeResult& mode : report.modes) {
     for (const float margin : mode.first_difference_margins) {
       text += fmt::format("{} parts from the baseline where its best token leads by {:.3g}\n",
-                          sparse_mode_name(mode.mode), margin);
+                          SparseModeName(mode.mode), margin);
     }
   }
   WriteOutput(text);
@@ -140,7 +140,7 @@ nlohmann::ordered_json ModeJson(const ModeResult& m) {
   const auto spread = [](const Spread& s) {
     return nlohmann::ordered_json{{"median", s.median}, {"p10", s.p10}, {"p90", s.p90}};
   };
-  return {{"mode", sparse_mode_name(m.mode)},
+  return {{"mode", SparseModeName(m.mode)},
           {"prefill_tokens_per_s", spread(m.prefill_tokens_per_s)},
           {"decode_tokens_per_s", spread(m.decode_tokens_per_s)},
           {"decode_speed_up", spread(m.speed_up)},
@@ -174,7 +174,7 @@ void PrintCsv(const Report& report) {
   for (const ModeResult& m : report.modes) {
     text += fmt::format(
         "{},{:.3f},{:.3f},{:.3f},{:.3f},{:.4f},{:.0f},{:.0f},{:.0f},{:.5f},{},{},{:.6e}\n",
-        sparse_mode_name(m.mode), m.prefill_tokens_per_s.median, m.decode_tokens_per_s.median,
+        SparseModeName(m.mode), m.prefill_tokens_per_s.median, m.decode_tokens_per_s.median,
         m.decode_tokens_per_s.p10, m.decode_tokens_per_s.p90, m.speed_up.median, m.touched.bytes,
         m.read_bytes_per_s, report.read_bandwidth, 1 - m.touched.mean_density, m.tokens_identical,
         m.tokens_compared, m.mean_kl);
@@ -203,7 +203,7 @@ void Run(Options& options) {
   }
   const auto prompts = MakePrompts(options, engine);
   if (!options.no_bandwidth) {
-    report.read_bandwidth = measure_read_bandwidth(engine.model().n_threads(), uint64_t{512} << 20);
+    report.read_bandwidth = MeasureReadBandwidth(engine.model().n_threads(), uint64_t{512} << 20);
   }
   report.model = engine.config().name.empty() ? options.engine.model_path : engine.config().name;
   report.n_threads = engine.model().n_threads();
@@ -222,7 +222,7 @@ void Run(Options& options) {
 void AddBenchVerb(CLI::App& app) {
   auto options = std::make_shared<Options>();
   CLI::App* verb =
-      AddVerb(app, "bench", "Dense against sparse: speed, bytes and quality", kDetails);
+      AddVerb(app, "bench", "Compares dense with sparse: speed, bytes and quality", kDetails);
   AddModelOptions(*verb, &options->engine);
   AddEngineOptions(*verb, &options->engine);
   verb->add_option("-f,--file", options->text_path, "text the prompts are cut from")

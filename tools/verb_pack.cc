@@ -52,7 +52,7 @@ void Pack(PackArgs& args) {
                                 "{:.3f} %\n",
                                 100 * report.down_relative_rms_error)
                   : "no weight was rounded a second time\n");
-  fmt::print(stderr, "written: {}\n", printable(args.output, 400));
+  fmt::print(stderr, "written: {}\n", Printable(args.output, 400));
 }
 
 }  // namespace
@@ -67,7 +67,7 @@ void AddPackVerb(CLI::App& app) {
       ->type_name("FILE");
   verb->add_option("-o,--output", args->output, "GGUF file to write")->required()->type_name("OUT");
   verb->add_option("--type", args->type,
-                   "Also give the weights this type, as `quantize` does: " + weight_dtype_names())
+                   "Also give the weights this type, as `quantize` does: " + WeightDTypeNames())
       ->type_name("TYPE");
   verb->add_flag("--pure", args->pure,
                  "With --type: give it to the embedding table and the output head, too");

@@ -35,7 +35,7 @@ struct Options {
 };
 
 void PrintTable(const PerplexityResult& r, const Engine& engine, bool compared) {
-  std::string text = fmt::format("mode            {}\n", sparse_mode_name(engine.model().mode()));
+  std::string text = fmt::format("mode            {}\n", SparseModeName(engine.model().mode()));
   text += fmt::format("tokens          {} in {} windows\n", r.tokens, r.windows);
   text += fmt::format("nll per token   {:.5f} +- {:.5f}\n", r.nll_per_token, r.nll_std_error);
   text += fmt::format("perplexity      {:.4f} +- {:.4f}\n", r.perplexity,
@@ -51,7 +51,7 @@ void PrintTable(const PerplexityResult& r, const Engine& engine, bool compared) 
 
 void PrintJson(const PerplexityResult& r, const Engine& engine, bool compared) {
   nlohmann::ordered_json json = {{"model", engine.model().options().model_path},
-                                 {"mode", sparse_mode_name(engine.model().mode())},
+                                 {"mode", SparseModeName(engine.model().mode())},
                                  {"tokens", r.tokens},
                                  {"windows", r.windows},
                                  {"nll_per_token", r.nll_per_token},
@@ -78,7 +78,7 @@ void Run(Options& options) {
   Engine engine(options.engine);
   const bool compare = engine.model().mode() != SparseMode::kDense;
   options.perplexity.compare_to_dense = compare;
-  const auto ids = engine.tokenizer().encode(text);
+  const auto ids = engine.tokenizer().Encode(text);
   const PerplexityResult result = EvaluatePerplexity(engine, ids, options.perplexity);
   ClearStderrProgress();
   options.json ? PrintJson(result, engine, compare) : PrintTable(result, engine, compare);
@@ -90,7 +90,7 @@ void AddPerplexityVerb(CLI::App& app) {
   auto options = std::make_shared<Options>();
   options->engine.sparse = "dense";
   CLI::App* verb =
-      AddVerb(app, "perplexity", "Score a text with a model, every token counted", kDetails);
+      AddVerb(app, "perplexity", "Scores a text with a model, every token counted", kDetails);
   AddModelOptions(*verb, &options->engine);
   AddEngineOptions(*verb, &options->engine);
   verb->add_option("-f,--file", options->text_path, "text to score (- is standard input)")

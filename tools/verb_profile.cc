@@ -123,8 +123,8 @@ std::string Closing(const ProfileArgs& args, const ProfileStats& stats, double s
            "no placement was made: that takes --vram (here, or later with `thermocline place`)\n";
   }
   return text + fmt::format("placement: {} (vram {}, dram {})\n", args.placement_path,
-                            format_bytes(solved->plan.fast_total_bytes()),
-                            format_bytes(solved->plan.slow_total_bytes()));
+                            FormatBytes(solved->plan.fast_total_bytes()),
+                            FormatBytes(solved->plan.slow_total_bytes()));
 }
 
 void RunProfile(ProfileArgs& args) {
@@ -137,7 +137,7 @@ void RunProfile(ProfileArgs& args) {
   const OpenedModel model(options);
   const std::string budgets = placing ? SettleBudgets(&args.common) : "";
   if (placing) CheckPlacementArgs(model, args.common);
-  const auto tokenizer = make_tokenizer(model.gguf());
+  const auto tokenizer = MakeTokenizer(model.gguf());
   ProfileTexts texts(model, *tokenizer, args.profile);
   ClearStderrProgress();
   WriteOutput(Introduction(args, model, texts) + budgets + "\n");
@@ -157,7 +157,7 @@ void RunProfile(ProfileArgs& args) {
   run.HoldOut(vram_neurons);
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
-  throw_if_interrupted();
+  ThrowIfInterrupted();
   WriteProfile(args.output_path, run.stats());
   if (solved) WritePlacement(args.placement_path, solved->placement);
 
@@ -176,7 +176,7 @@ CLI::Validator Between(double least, double most, bool inclusive, const std::str
     const bool number = CLI::detail::lexical_cast(text, value) && std::isfinite(value);
     const bool inside = inclusive ? value >= least && value <= most : value > least && value < most;
     return number && inside ? std::string()
-                            : fmt::format("expected {}, found '{}'", allowed, printable(text));
+                            : fmt::format("expected {}, found '{}'", allowed, Printable(text));
   };
   return CLI::Validator(check, "");
 }

@@ -40,7 +40,7 @@ void Quantize(QuantizeArgs& args) {
   args.options.progress = StderrProgress();
   const std::vector<TensorChange> changes = QuantizeModel(args.input, args.output, args.options);
   WriteOutput(ChangeTable(changes));
-  fmt::print(stderr, "written: {}\n", printable(args.output, 400));
+  fmt::print(stderr, "written: {}\n", Printable(args.output, 400));
 }
 
 }  // namespace
@@ -54,7 +54,7 @@ void AddQuantizeVerb(CLI::App& app) {
   verb->add_option("output,-o,--output", args->output, "GGUF file to write")
       ->required()
       ->type_name("OUT");
-  verb->add_option("type,--type", args->type, "Type of the weights: " + weight_dtype_names())
+  verb->add_option("type,--type", args->type, "Type of the weights: " + WeightDTypeNames())
       ->required()
       ->type_name("TYPE");
   verb->add_flag("--pure", args->options.rule.pure,

@@ -69,7 +69,7 @@ void CheckUsage(const RunArgs& args) {
     FailUsage("-f - and -i cannot both read standard input");
   }
   try {
-    validate(args.sampling);
+    Validate(args.sampling);
   } catch (const Error& error) {
     FailUsage(error.what());
   }
@@ -125,7 +125,7 @@ void RunModel(const RunArgs& args) {
   summary.sampling = args.sampling;
   if (args.verbose) PrintNote(EngineDescription(engine) + MemoryPlanTable(engine.model()) + "\n");
 
-  engine.executor().reset_counts();
+  engine.executor().ResetCounts();
   Generator generator(engine, args.sampling);
   bool interrupted = false;
   if (args.interactive) {

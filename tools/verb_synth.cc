@@ -52,9 +52,9 @@ void Run(Options& options, const CLI::App& verb) {
     keep("--vocab-size", &SynthOptions::vocab_size);
     keep("--max-seq-len", &SynthOptions::max_seq_len);
   }
-  const auto dtype = parse_weight_dtype(options.type);
+  const auto dtype = ParseWeightDType(options.type);
   if (!dtype) {
-    throw Error({.what = "--type", .expected = weight_dtype_names(), .found = options.type});
+    throw Error({.what = "--type", .expected = WeightDTypeNames(), .found = options.type});
   }
   synth.dtype = *dtype;
   synth.activation = ParseActivation(options.activation);
@@ -67,8 +67,8 @@ void Run(Options& options, const CLI::App& verb) {
   for (const GgufTensorInfo& tensor : written.tensors()) weights += tensor.n_elements;
   WriteOutput(fmt::format("{}: {} layers, d_model {}, d_ff {}, {:.3f}B weights in {}, {}\n",
                           options.output, synth.n_layers, synth.d_model, synth.d_ff,
-                          static_cast<double>(weights) / 1e9, dtype_name(synth.dtype),
-                          format_bytes(written.file_bytes())));
+                          static_cast<double>(weights) / 1e9, DTypeName(synth.dtype),
+                          FormatBytes(written.file_bytes())));
 }
 
 }  // namespace
@@ -76,7 +76,7 @@ void Run(Options& options, const CLI::App& verb) {
 void AddSynthVerb(CLI::App& app) {
   auto options = std::make_shared<Options>();
   CLI::App* verb =
-      AddVerb(app, "synth", "Write a model of random weights, to measure with", kDetails);
+      AddVerb(app, "synth", "Writes a model of random weights, to measure with", kDetails);
   SynthOptions& s = options->synth;
   s.n_threads = 0;
   verb->add_option("--like", options->like, "shape of a known model: " + ShapeNames());
@@ -91,7 +91,7 @@ void AddSynthVerb(CLI::App& app) {
   verb->add_option("--max-seq-len", s.max_seq_len,
                    fmt::format("context in tokens (default {})", s.max_seq_len));
   verb->add_option("--type", options->type,
-                   "weight type: " + weight_dtype_names() + " (default Q8_0)");
+                   "weight type: " + WeightDTypeNames() + " (default Q8_0)");
   verb->add_option("--activation", options->activation,
                    "silu, relu, reglu or relu_sqr (default silu)")
       ->check(CLI::IsMember({"silu", "relu", "reglu", "relu_sqr"}));

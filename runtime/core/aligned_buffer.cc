@@ -17,12 +17,12 @@ AlignedBuffer::AlignedBuffer(uint64_t n_bytes, const std::string& purpose) : n_b
   uint64_t wanted = 0;
   const uint64_t unit = n_bytes >= kHugePage ? kHugePage : kPage;
   void* memory = MAP_FAILED;
-  if (checked_align_up(n_bytes, unit, &wanted)) {
+  if (CheckedAlignUp(n_bytes, unit, &wanted)) {
     memory = ::mmap(nullptr, wanted, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   }
   if (memory == MAP_FAILED) {
     throw Error({.what = "out of memory for " + purpose,
-                 .expected = format_bytes(n_bytes),
+                 .expected = FormatBytes(n_bytes),
                  .hint = "use a smaller context, a smaller model or more neurons on another tier"});
   }
   if (unit == kHugePage) (void)::madvise(memory, wanted, MADV_HUGEPAGE);

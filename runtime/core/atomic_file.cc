@@ -17,7 +17,7 @@ namespace {
 
 constexpr size_t kBufferBytes = 1 << 20;
 
-std::string directory_of(const std::string& path) {
+std::string DirectoryOf(const std::string& path) {
   const size_t slash = path.rfind('/');
   if (slash == std::string::npos) return ".";
   return slash == 0 ? "/" : path.substr(0, slash);
@@ -26,7 +26,7 @@ std::string directory_of(const std::string& path) {
 }  // namespace
 
 AtomicFile::AtomicFile(const std::string& path) : path_(path) {
-  if (path.empty()) fail("cannot write here", ENOENT);
+  if (path.empty()) Fail("cannot write here", ENOENT);
   struct stat status {};
   if (::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
     throw Error({.path = path,
@@ -40,7 +40,7 @@ AtomicFile::AtomicFile(const std::string& path) : path_(path) {
     temporary_path_ = fmt::format("{}.{:08x}.tmp", path, random());
     fd_ = ::open(temporary_path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   } while (fd_ < 0 && errno == EEXIST);
-  if (fd_ < 0) fail("cannot write here", errno);
+  if (fd_ < 0) Fail("cannot write here", errno);
 }
 
 AtomicFile::~AtomicFile() {
@@ -49,7 +49,7 @@ AtomicFile::~AtomicFile() {
   ::unlink(temporary_path_.c_str());
 }
 
-void AtomicFile::write(const void* data, size_t n_bytes) {
+void AtomicFile::Write(const void* data, size_t n_bytes) {
   CHECK(fd_ >= 0);
   bytes_written_ += n_bytes;
   const char* bytes = static_cast<const char*>(data);
@@ -58,36 +58,36 @@ void AtomicFile::write(const void* data, size_t n_bytes) {
     buffer_.append(bytes, part);
     bytes += part;
     n_bytes -= part;
-    if (buffer_.size() == kBufferBytes) flush();
+    if (buffer_.size() == kBufferBytes) Flush();
   }
 }
 
-void AtomicFile::flush() {
+void AtomicFile::Flush() {
   size_t done = 0;
   while (done < buffer_.size()) {
     const ssize_t n = ::write(fd_, buffer_.data() + done, buffer_.size() - done);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) fail("cannot write", errno);
+    if (n < 0) Fail("cannot write", errno);
     done += static_cast<size_t>(n);
   }
   buffer_.clear();
 }
 
-void AtomicFile::commit() {
+void AtomicFile::Commit() {
   CHECK(fd_ >= 0);
-  flush();
-  if (::fsync(fd_) != 0) fail("cannot sync", errno);
-  if (::rename(temporary_path_.c_str(), path_.c_str()) != 0) fail("cannot rename", errno);
+  Flush();
+  if (::fsync(fd_) != 0) Fail("cannot sync", errno);
+  if (::rename(temporary_path_.c_str(), path_.c_str()) != 0) Fail("cannot rename", errno);
   ::close(fd_);
   fd_ = -1;
-  const int dir = ::open(directory_of(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const int dir = ::open(DirectoryOf(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (dir >= 0) {
     (void)::fsync(dir);
     ::close(dir);
   }
 }
 
-void AtomicFile::fail(const char* what, int error_number) const {
+void AtomicFile::Fail(const char* what, int error_number) const {
   throw Error({.path = path_,
                .what = std::string(what) + ": " + std::strerror(error_number),
                .hint = "check that the directory exists, is writable and has space"});

@@ -1,5 +1,5 @@
 // Writes a file so that its final name never holds half of it: the bytes go to a temporary name
-// beside it, are synced, and the name changes in one step at commit(). Without commit() (an
+// beside it, are synced, and the name changes in one step at Commit(). Without Commit() (an
 // exception, Ctrl-C) the temporary file is removed and an older file under the final name stays as
 // it was.
 #pragma once
@@ -18,13 +18,13 @@ class AtomicFile {
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
 
-  void write(const void* data, size_t n_bytes);  // throws Error (disk full, ...)
+  void Write(const void* data, size_t n_bytes);  // throws Error (disk full, ...)
   uint64_t bytes_written() const { return bytes_written_; }
-  void commit();
+  void Commit();
 
  private:
-  void flush();
-  [[noreturn]] void fail(const char* what, int error_number) const;
+  void Flush();
+  [[noreturn]] void Fail(const char* what, int error_number) const;
 
   std::string path_;
   std::string temporary_path_;

@@ -6,21 +6,21 @@
 
 namespace thermocline {
 
-[[nodiscard]] inline bool checked_mul(uint64_t a, uint64_t b, uint64_t* out) {
+[[nodiscard]] inline bool CheckedMul(uint64_t a, uint64_t b, uint64_t* out) {
   return !__builtin_mul_overflow(a, b, out);
 }
 
-[[nodiscard]] inline bool checked_add(uint64_t a, uint64_t b, uint64_t* out) {
+[[nodiscard]] inline bool CheckedAdd(uint64_t a, uint64_t b, uint64_t* out) {
   return !__builtin_add_overflow(a, b, out);
 }
 
 // Rounds up to a multiple of `alignment` (a power of two is not required); alignment > 0.
-[[nodiscard]] inline bool checked_align_up(uint64_t value, uint64_t alignment, uint64_t* out) {
+[[nodiscard]] inline bool CheckedAlignUp(uint64_t value, uint64_t alignment, uint64_t* out) {
   const uint64_t rest = value % alignment;
-  return rest == 0 ? (*out = value, true) : checked_add(value, alignment - rest, out);
+  return rest == 0 ? (*out = value, true) : CheckedAdd(value, alignment - rest, out);
 }
 
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-inline int64_t align_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t AlignUp(int64_t a, int64_t b) { return CeilDiv(a, b) * b; }
 
 }  // namespace thermocline

@@ -32,22 +32,22 @@ constexpr DTypeInfo kTypes[] = {
 
 }  // namespace
 
-const DTypeInfo* find_dtype(uint32_t gguf_type_id) {
+const DTypeInfo* FindDType(uint32_t gguf_type_id) {
   for (const DTypeInfo& info : kTypes) {
     if (static_cast<uint32_t>(info.dtype) == gguf_type_id) return &info;
   }
   return nullptr;
 }
 
-const DTypeInfo& dtype_info(DType dtype) {
-  const DTypeInfo* info = find_dtype(static_cast<uint32_t>(dtype));
+const DTypeInfo& GetDTypeInfo(DType dtype) {
+  const DTypeInfo* info = FindDType(static_cast<uint32_t>(dtype));
   CHECK(info != nullptr);
   return *info;
 }
 
-std::string_view dtype_name(DType dtype) { return dtype_info(dtype).name; }
+std::string_view DTypeName(DType dtype) { return GetDTypeInfo(dtype).name; }
 
-std::optional<DType> parse_weight_dtype(std::string_view name) {
+std::optional<DType> ParseWeightDType(std::string_view name) {
   std::string upper(name);
   std::transform(upper.begin(), upper.end(), upper.begin(),
                  [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
@@ -57,10 +57,10 @@ std::optional<DType> parse_weight_dtype(std::string_view name) {
   return std::nullopt;
 }
 
-std::string weight_dtype_names() { return "F32, F16, BF16, Q8_0, Q4_0"; }
+std::string WeightDTypeNames() { return "F32, F16, BF16, Q8_0, Q4_0"; }
 
-int64_t row_bytes(DType dtype, int64_t n) {
-  const DTypeInfo& info = dtype_info(dtype);
+int64_t RowBytes(DType dtype, int64_t n) {
+  const DTypeInfo& info = GetDTypeInfo(dtype);
   DCHECK(n % info.block_elems == 0);
   return n / info.block_elems * info.block_bytes;
 }

@@ -35,16 +35,16 @@ struct DTypeInfo {
 };
 
 // The entry of a GGUF type id, or nullptr for an id nobody knows.
-const DTypeInfo* find_dtype(uint32_t gguf_type_id);
-const DTypeInfo& dtype_info(DType dtype);
-std::string_view dtype_name(DType dtype);
+const DTypeInfo* FindDType(uint32_t gguf_type_id);
+const DTypeInfo& GetDTypeInfo(DType dtype);
+std::string_view DTypeName(DType dtype);
 
 // "f16", "Q8_0", ... in any case; nullopt for a name that is not a computable type.
-std::optional<DType> parse_weight_dtype(std::string_view name);
+std::optional<DType> ParseWeightDType(std::string_view name);
 // "F32, F16, BF16, Q8_0, Q4_0", for messages.
-std::string weight_dtype_names();
+std::string WeightDTypeNames();
 
 // Bytes of a row of n elements. REQUIRES: n is a multiple of the block.
-int64_t row_bytes(DType dtype, int64_t n);
+int64_t RowBytes(DType dtype, int64_t n);
 
 }  // namespace thermocline

@@ -11,7 +11,7 @@ namespace {
 
 // Bytes of the UTF-8 character at `at`, or 0 where there is none or it is a control character (C1
 // ones too: terminals obey them).
-size_t printable_character(const std::string& text, size_t at) {
+size_t PrintableCharacter(const std::string& text, size_t at) {
   const auto byte = [&](size_t i) -> uint32_t {
     return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U;
   };
@@ -29,25 +29,25 @@ size_t printable_character(const std::string& text, size_t at) {
   return overlong || surrogate || code < 0xa0 || code > 0x10ffff ? 0 : n_bytes;
 }
 
-std::string one_line(const ErrorInfo& info) {
+std::string OneLine(const ErrorInfo& info) {
   std::string text;
-  if (!info.path.empty()) text += printable(info.path, 400) + ": ";
+  if (!info.path.empty()) text += Printable(info.path, 400) + ": ";
   text += info.what;
   if (!info.expected.empty()) text += ": expected " + info.expected;
   if (!info.found.empty()) text += (info.expected.empty() ? ": found " : ", found ") + info.found;
   if (!info.hint.empty()) text += "; " + info.hint;
-  return printable(text, 2000);
+  return Printable(text, 2000);
 }
 
 }  // namespace
 
-Error::Error(const ErrorInfo& info) : std::runtime_error(one_line(info)), info_(info) {}
+Error::Error(const ErrorInfo& info) : std::runtime_error(OneLine(info)), info_(info) {}
 
-std::string printable(const std::string& text, size_t max_bytes) {
+std::string Printable(const std::string& text, size_t max_bytes) {
   std::string out;
   for (size_t i = 0; i < text.size();) {
     if (out.size() >= max_bytes) return out + "...";
-    const size_t n_bytes = printable_character(text, i);
+    const size_t n_bytes = PrintableCharacter(text, i);
     if (n_bytes > 0) {
       out.append(text, i, n_bytes);
     } else {
@@ -58,7 +58,7 @@ std::string printable(const std::string& text, size_t max_bytes) {
   return out;
 }
 
-void check_failed(const char* file, int line, const char* condition) {
+void CheckFailed(const char* file, int line, const char* condition) {
   fmt::print(stderr, "thermocline: internal error at {}:{}: CHECK({}) failed\n", file, line,
              condition);
   std::abort();

@@ -34,16 +34,16 @@ class Interrupted : public std::runtime_error {
 
 // Replaces control characters and invalid bytes of a text that came from a file, so that it can be
 // printed inside an error message; cuts it at `max_bytes`.
-std::string printable(const std::string& text, size_t max_bytes = 80);
+std::string Printable(const std::string& text, size_t max_bytes = 80);
 
-[[noreturn]] void check_failed(const char* file, int line, const char* condition);
+[[noreturn]] void CheckFailed(const char* file, int line, const char* condition);
 
 }  // namespace thermocline
 
-#define CHECK(condition)                                           \
-  do {                                                             \
-    if (!(condition)) [[unlikely]]                                 \
-      ::thermocline::check_failed(__FILE__, __LINE__, #condition); \
+#define CHECK(condition)                                          \
+  do {                                                            \
+    if (!(condition)) [[unlikely]]                                \
+      ::thermocline::CheckFailed(__FILE__, __LINE__, #condition); \
   } while (false)
 
 #ifdef NDEBUG

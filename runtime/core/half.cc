@@ -2,7 +2,7 @@
 
 namespace thermocline {
 
-float f16_to_f32(uint16_t bits) {
+float F16ToF32(uint16_t bits) {
   const uint32_t sign = static_cast<uint32_t>(bits & 0x8000U) << 16;
   const uint32_t exponent = (bits >> 10) & 0x1fU;
   const uint32_t mantissa = bits & 0x3ffU;
@@ -16,7 +16,7 @@ float f16_to_f32(uint16_t bits) {
   return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
 }
 
-uint16_t f32_to_f16(float value) {
+uint16_t F32ToF16(float value) {
   const auto bits = std::bit_cast<uint32_t>(value);
   const auto sign = static_cast<uint16_t>((bits >> 16) & 0x8000U);
   const uint32_t magnitude = bits & 0x7fffffffU;
@@ -30,7 +30,7 @@ uint16_t f32_to_f16(float value) {
   return sign | static_cast<uint16_t>((rounded - 0x38000000U) >> 13);
 }
 
-uint16_t f32_to_bf16(float value) {
+uint16_t F32ToBf16(float value) {
   const auto bits = std::bit_cast<uint32_t>(value);
   if ((bits & 0x7fffffffU) > 0x7f800000U) return static_cast<uint16_t>((bits >> 16) | 0x40U);
   return static_cast<uint16_t>((bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16);

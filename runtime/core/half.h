@@ -7,12 +7,12 @@
 
 namespace thermocline {
 
-float f16_to_f32(uint16_t bits);
-uint16_t f32_to_f16(float value);
+float F16ToF32(uint16_t bits);
+uint16_t F32ToF16(float value);
 
-inline float bf16_to_f32(uint16_t bits) {
+inline float Bf16ToF32(uint16_t bits) {
   return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
 }
-uint16_t f32_to_bf16(float value);
+uint16_t F32ToBf16(float value);
 
 }  // namespace thermocline

@@ -5,11 +5,11 @@
 namespace thermocline {
 
 // Async-signal-safe. Returns how many requests there have been since the last clear.
-int request_interrupt();
-bool interrupt_requested();
-void clear_interrupt();
+int RequestInterrupt();
+bool InterruptRequested();
+void ClearInterrupt();
 
 // Throws Interrupted when a stop was requested.
-void throw_if_interrupted();
+void ThrowIfInterrupted();
 
 }  // namespace thermocline

@@ -16,7 +16,7 @@ namespace {
 constexpr std::string_view kUnits = "BKMGT";
 
 // "", "K", "KB", "KiB", ... -> the power of 1024; -1 for anything else.
-int power_of_unit(std::string_view text) {
+int PowerOfUnit(std::string_view text) {
   if (text.empty()) return 0;
   std::string unit;
   for (const char c : text) unit += static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
@@ -29,7 +29,7 @@ int power_of_unit(std::string_view text) {
 
 }  // namespace
 
-std::optional<uint64_t> parse_size(std::string_view text) {
+std::optional<uint64_t> ParseSize(std::string_view text) {
   const char* end = text.data() + text.size();
   uint64_t whole = 0;
   const auto digits = std::from_chars(text.data(), end, whole);
@@ -41,15 +41,15 @@ std::optional<uint64_t> parse_size(std::string_view text) {
     if (decimals.ec != std::errc() || decimals.ptr == rest + 1) return std::nullopt;
     rest = decimals.ptr;
   }
-  const int power = power_of_unit({rest, static_cast<size_t>(end - rest)});
+  const int power = PowerOfUnit({rest, static_cast<size_t>(end - rest)});
   uint64_t n_bytes = 0;
-  if (power < 0 || !checked_mul(whole, 1ULL << (10 * power), &n_bytes)) return std::nullopt;
+  if (power < 0 || !CheckedMul(whole, 1ULL << (10 * power), &n_bytes)) return std::nullopt;
   const auto part = static_cast<uint64_t>(std::ldexp(fraction, 10 * power));
-  if (!checked_add(n_bytes, part, &n_bytes) || n_bytes > INT64_MAX) return std::nullopt;
+  if (!CheckedAdd(n_bytes, part, &n_bytes) || n_bytes > INT64_MAX) return std::nullopt;
   return n_bytes;
 }
 
-std::string format_bytes(uint64_t n_bytes) {
+std::string FormatBytes(uint64_t n_bytes) {
   constexpr const char* kNames[] = {"B", "KiB", "MiB", "GiB", "TiB"};
   auto value = static_cast<double>(n_bytes);
   int unit = 0;

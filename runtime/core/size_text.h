@@ -11,9 +11,9 @@ namespace thermocline {
 // Accepts digits with an optional fraction and an optional K, M, G or T (KiB, MiB, ... also
 // accepted). nullopt for anything else, for negative numbers and for what does not fit into 63
 // bits.
-std::optional<uint64_t> parse_size(std::string_view text);
+std::optional<uint64_t> ParseSize(std::string_view text);
 
 // "512 B", "3.20 MiB", "79.5 GiB".
-std::string format_bytes(uint64_t n_bytes);
+std::string FormatBytes(uint64_t n_bytes);
 
 }  // namespace thermocline

@@ -15,21 +15,21 @@ struct TensorView {
   int64_t rows = 0;
   int64_t cols = 0;
   int64_t row_stride_bytes =
-      0;  // >= row_bytes(dtype, cols); larger where rows of two tensors alternate
+      0;  // >= RowBytes(dtype, cols); larger where rows of two tensors alternate
 
   bool empty() const { return data == nullptr; }
   const std::byte* row(int64_t r) const { return data + r * row_stride_bytes; }
   // Bytes of the weights themselves (not of the gaps between strided rows).
-  uint64_t weight_bytes() const { return static_cast<uint64_t>(rows * row_bytes(dtype, cols)); }
+  uint64_t weight_bytes() const { return static_cast<uint64_t>(rows * RowBytes(dtype, cols)); }
 
   // Rows [begin, end) as a view.
-  TensorView slice_rows(int64_t begin, int64_t end) const {
+  TensorView SliceRows(int64_t begin, int64_t end) const {
     return {row(begin), dtype, end - begin, cols, row_stride_bytes};
   }
 };
 
-inline TensorView dense_view(const void* data, DType dtype, int64_t rows, int64_t cols) {
-  return {static_cast<const std::byte*>(data), dtype, rows, cols, row_bytes(dtype, cols)};
+inline TensorView DenseView(const void* data, DType dtype, int64_t rows, int64_t cols) {
+  return {static_cast<const std::byte*>(data), dtype, rows, cols, RowBytes(dtype, cols)};
 }
 
 }  // namespace thermocline

@@ -2,7 +2,7 @@
 
 namespace thermocline {
 
-GgufValueKind gguf_value_kind(GgufType type) {
+GgufValueKind ValueKindOf(GgufType type) {
   switch (type) {
     case GgufType::kI8:
     case GgufType::kI16:
@@ -23,7 +23,7 @@ GgufValueKind gguf_value_kind(GgufType type) {
   }
 }
 
-std::string_view gguf_type_name(GgufType type) {
+std::string_view GgufTypeName(GgufType type) {
   constexpr std::string_view kNames[] = {"u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
                                          "bool", "string", "array", "u64", "i64", "f64"};
   return kNames[static_cast<uint32_t>(type)];

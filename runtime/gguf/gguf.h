@@ -32,8 +32,8 @@ enum class GgufType : uint32_t {
 
 // How a value of a type is held in GgufValue. Inside an array, booleans are held as unsigned.
 enum class GgufValueKind { kUnsigned, kSigned, kFloat, kBool, kString, kArray };
-GgufValueKind gguf_value_kind(GgufType type);
-std::string_view gguf_type_name(GgufType type);  // "u32", "string", ...
+GgufValueKind ValueKindOf(GgufType type);
+std::string_view GgufTypeName(GgufType type);  // "u32", "string", ...
 
 // A metadata value. Integers of every width are held in 64 bits beside their file type, so that a
 // caller asks for "an unsigned integer that fits" and never for one width.

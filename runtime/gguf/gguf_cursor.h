@@ -37,7 +37,7 @@ class GgufCursor {
 
   // The next n_bytes; throws Error when there are fewer.
   std::span<const std::byte> take(uint64_t n_bytes) {
-    if (n_bytes > remaining()) fail_truncated(n_bytes);
+    if (n_bytes > remaining()) FailTruncated(n_bytes);
     const auto taken = bytes_.subspan(position_, n_bytes);
     position_ += n_bytes;
     return taken;
@@ -52,13 +52,13 @@ class GgufCursor {
   }
 
   // A length of 64 bits, then that many bytes; Error when the length is over max_bytes.
-  std::string read_string(uint64_t max_bytes);
+  std::string ReadString(uint64_t max_bytes);
 
-  [[noreturn]] void fail(const std::string& what, std::string expected, std::string found,
+  [[noreturn]] void Fail(const std::string& what, std::string expected, std::string found,
                          std::string hint = kDamagedHint) const;
 
  private:
-  [[noreturn]] void fail_truncated(uint64_t n_bytes) const;
+  [[noreturn]] void FailTruncated(uint64_t n_bytes) const;
   std::string context() const;  // "the value of key 'llama.block_count'"
 
   std::span<const std::byte> bytes_;

@@ -22,12 +22,12 @@ class Fnv1a {
     for (uint64_t i = 0; i < n_bytes; ++i) hash_ = (hash_ ^ bytes[i]) * 0x100000001b3ULL;
   }
   template <typename T>
-  void add_number(T value) {
+  void AddNumber(T value) {
     static_assert(std::is_arithmetic_v<T>);
     add(&value, sizeof(value));
   }
-  void add_text(std::string_view text) {
-    add_number(uint64_t{text.size()});
+  void AddText(std::string_view text) {
+    AddNumber(uint64_t{text.size()});
     add(text.data(), text.size());
   }
   uint64_t hash() const { return hash_; }
@@ -38,20 +38,20 @@ class Fnv1a {
 
 struct AddValue {
   Fnv1a& hash;
-  void operator()(const std::string& text) const { hash.add_text(text); }
+  void operator()(const std::string& text) const { hash.AddText(text); }
   template <typename T>
   void operator()(const std::vector<T>& elements) const {
-    hash.add_number(uint64_t{elements.size()});
+    hash.AddNumber(uint64_t{elements.size()});
     for (const T& element : elements) (*this)(element);
   }
   void operator()(const GgufValue::Array& array) const { std::visit(*this, array); }
   template <typename T>
   std::enable_if_t<std::is_arithmetic_v<T>> operator()(T number) const {
-    hash.add_number(number);
+    hash.AddNumber(number);
   }
 };
 
-void add_samples(Fnv1a& hash, const std::byte* data, uint64_t n_bytes) {
+void AddSamples(Fnv1a& hash, const std::byte* data, uint64_t n_bytes) {
   if (n_bytes <= 3 * kSampleBytes) {
     hash.add(data, n_bytes);
     return;
@@ -65,25 +65,25 @@ void add_samples(Fnv1a& hash, const std::byte* data, uint64_t n_bytes) {
 
 std::string GgufReader::fingerprint() const {
   Fnv1a hash;
-  const GgufValue* named = find("general.architecture");
+  const GgufValue* named = Find("general.architecture");
   const auto* architecture = named == nullptr ? nullptr : std::get_if<std::string>(&named->value);
   if (architecture != nullptr) {
-    hash.add_text(*architecture);
+    hash.AddText(*architecture);
     const std::string prefix = *architecture + ".";
     for (auto it = values_.lower_bound(prefix); it != values_.end(); ++it) {
       if (it->first.compare(0, prefix.size(), prefix) != 0) break;
-      hash.add_text(it->first);
-      hash.add_number(static_cast<uint32_t>(it->second.type));
+      hash.AddText(it->first);
+      hash.AddNumber(static_cast<uint32_t>(it->second.type));
       std::visit(AddValue{hash}, it->second.value);
     }
   }
   for (const auto& [name, index] : tensor_index_) {
     const GgufTensorInfo& tensor = tensors_[index];
-    hash.add_text(name);
-    hash.add_number(static_cast<uint32_t>(tensor.dtype));
-    hash.add_number(uint64_t{tensor.dims.size()});
-    for (const uint64_t dim : tensor.dims) hash.add_number(dim);
-    add_samples(hash, tensor_data(tensor), tensor.n_bytes);
+    hash.AddText(name);
+    hash.AddNumber(static_cast<uint32_t>(tensor.dtype));
+    hash.AddNumber(uint64_t{tensor.dims.size()});
+    for (const uint64_t dim : tensor.dims) hash.AddNumber(dim);
+    AddSamples(hash, TensorData(tensor), tensor.n_bytes);
   }
   return fmt::format("{:016x}", hash.hash());
 }

@@ -22,22 +22,22 @@ constexpr uint64_t kMinAlignment = 8;
 constexpr uint64_t kMaxAlignment = 1U << 20;
 constexpr uint64_t kMaxBytes = INT64_MAX;
 
-uint32_t read_version(GgufCursor& cursor) {
+uint32_t ReadVersion(GgufCursor& cursor) {
   cursor.enter("the header");
   const auto magic = cursor.take(4);
   const std::string found(reinterpret_cast<const char*>(magic.data()), magic.size());
   if (found != "GGUF") {
-    cursor.fail("not a GGUF file", "the file to begin with 'GGUF'", "'" + printable(found) + "'",
+    cursor.Fail("not a GGUF file", "the file to begin with 'GGUF'", "'" + Printable(found) + "'",
                 found == "vers" ? "this may be a Git LFS pointer: fetch the file itself"
                                 : "choose a model in GGUF format");
   }
   const auto version = cursor.read<uint32_t>();
   if (version != 0 && (version & 0xffffU) == 0) {
-    cursor.fail("a big-endian file", "little-endian numbers",
+    cursor.Fail("a big-endian file", "little-endian numbers",
                 fmt::format("version {:#010x}", version), "use the little-endian variant");
   }
   if (version != 2 && version != 3) {
-    cursor.fail("unsupported GGUF version", "2 or 3", fmt::format("{}", version),
+    cursor.Fail("unsupported GGUF version", "2 or 3", fmt::format("{}", version),
                 version == 1 ? "convert the model again with a newer tool"
                              : "the file is damaged, or newer than this program");
   }
@@ -45,38 +45,38 @@ uint32_t read_version(GgufCursor& cursor) {
 }
 
 // A count of the header, of things that take at least item_bytes each.
-uint64_t read_count(GgufCursor& cursor, std::string_view what, uint64_t most, uint64_t item_bytes) {
+uint64_t ReadCount(GgufCursor& cursor, std::string_view what, uint64_t most, uint64_t item_bytes) {
   cursor.enter(what);
   const auto count = cursor.read<uint64_t>();
   most = std::min(most, cursor.remaining() / item_bytes);
   if (count > most) {
-    cursor.fail("more than the file can hold", fmt::format("at most {}", most),
+    cursor.Fail("more than the file can hold", fmt::format("at most {}", most),
                 fmt::format("{}", count));
   }
   return count;
 }
 
-std::string read_name(GgufCursor& cursor, std::string_view what) {
+std::string ReadName(GgufCursor& cursor, std::string_view what) {
   cursor.enter(what);
-  std::string name = cursor.read_string(kMaxNameBytes);
-  if (name.empty()) cursor.fail("an empty name", "at least one character", "none");
+  std::string name = cursor.ReadString(kMaxNameBytes);
+  if (name.empty()) cursor.Fail("an empty name", "at least one character", "none");
   return name;
 }
 
-void read_metadata(GgufCursor& cursor, uint64_t n_keys, GgufContents* contents) {
+void ReadMetadata(GgufCursor& cursor, uint64_t n_keys, GgufContents* contents) {
   uint64_t elements_left = kMaxArrayElements;
   for (uint64_t i = 0; i < n_keys; ++i) {
-    std::string key = read_name(cursor, "the name of a key");
+    std::string key = ReadName(cursor, "the name of a key");
     cursor.enter("the value of key", key);
     const auto [entry, is_new] = contents->values.try_emplace(key);
-    if (!is_new) cursor.fail("the key is there twice", "each key once", "");
-    entry->second = read_gguf_value(cursor, &elements_left);
+    if (!is_new) cursor.Fail("the key is there twice", "each key once", "");
+    entry->second = ReadGgufValue(cursor, &elements_left);
     contents->keys.push_back(std::move(key));
   }
 }
 
-uint64_t alignment_of(const GgufValues& values, const std::string& path) {
-  const uint64_t alignment = find_u64(values, "general.alignment", path).value_or(32);
+uint64_t AlignmentOf(const GgufValues& values, const std::string& path) {
+  const uint64_t alignment = FindU64(values, "general.alignment", path).value_or(32);
   const bool power_of_two = (alignment & (alignment - 1)) == 0;
   if (alignment < kMinAlignment || alignment > kMaxAlignment || !power_of_two) {
     throw Error(
@@ -89,54 +89,54 @@ uint64_t alignment_of(const GgufValues& values, const std::string& path) {
   return alignment;
 }
 
-void read_dims(GgufCursor& cursor, GgufTensorInfo* tensor) {
+void ReadDims(GgufCursor& cursor, GgufTensorInfo* tensor) {
   const auto n_dims = cursor.read<uint32_t>();
   if (n_dims < 1 || n_dims > 4) {
-    cursor.fail("bad number of dimensions", "1 to 4", fmt::format("{}", n_dims));
+    cursor.Fail("bad number of dimensions", "1 to 4", fmt::format("{}", n_dims));
   }
   tensor->n_elements = 1;
   for (uint32_t i = 0; i < n_dims; ++i) {
     const auto dim = cursor.read<uint64_t>();
-    if (dim == 0) cursor.fail("an empty dimension", "at least 1", "0");
+    if (dim == 0) cursor.Fail("an empty dimension", "at least 1", "0");
     tensor->dims.push_back(dim);
-    if (!checked_mul(tensor->n_elements, dim, &tensor->n_elements) ||
+    if (!CheckedMul(tensor->n_elements, dim, &tensor->n_elements) ||
         tensor->n_elements > kMaxBytes) {
-      cursor.fail("too many elements", fmt::format("at most {}", kMaxBytes),
+      cursor.Fail("too many elements", fmt::format("at most {}", kMaxBytes),
                   fmt::format("dimensions {}", fmt::join(tensor->dims, " x ")));
     }
   }
 }
 
-void read_dtype(GgufCursor& cursor, GgufTensorInfo* tensor) {
+void ReadDtype(GgufCursor& cursor, GgufTensorInfo* tensor) {
   const auto id = cursor.read<uint32_t>();
-  const DTypeInfo* info = find_dtype(id);
+  const DTypeInfo* info = FindDType(id);
   if (info == nullptr) {
-    cursor.fail("unknown tensor type", "a known type id", fmt::format("{}", id),
+    cursor.Fail("unknown tensor type", "a known type id", fmt::format("{}", id),
                 "the file is damaged, or newer than this program");
   }
   tensor->dtype = info->dtype;
   if (tensor->cols() % info->block_elems != 0) {
-    cursor.fail("bad row length",
+    cursor.Fail("bad row length",
                 fmt::format("a multiple of {} for {}", info->block_elems, info->name),
                 fmt::format("{}", tensor->cols()));
   }
-  if (!checked_mul(tensor->n_elements / info->block_elems, info->block_bytes, &tensor->n_bytes) ||
+  if (!CheckedMul(tensor->n_elements / info->block_elems, info->block_bytes, &tensor->n_bytes) ||
       tensor->n_bytes > kMaxBytes) {
-    cursor.fail("too large", fmt::format("at most {} bytes", kMaxBytes),
+    cursor.Fail("too large", fmt::format("at most {} bytes", kMaxBytes),
                 fmt::format("{} elements of {}", tensor->n_elements, info->name));
   }
 }
 
-void read_tensor_table(GgufCursor& cursor, uint64_t n_tensors, GgufContents* contents) {
+void ReadTensorTable(GgufCursor& cursor, uint64_t n_tensors, GgufContents* contents) {
   for (uint64_t i = 0; i < n_tensors; ++i) {
     GgufTensorInfo tensor;
-    tensor.name = read_name(cursor, "the name of a tensor");
+    tensor.name = ReadName(cursor, "the name of a tensor");
     cursor.enter("tensor", tensor.name);
-    read_dims(cursor, &tensor);
-    read_dtype(cursor, &tensor);
+    ReadDims(cursor, &tensor);
+    ReadDtype(cursor, &tensor);
     tensor.offset = cursor.read<uint64_t>();
     if (tensor.offset % contents->alignment != 0) {
-      cursor.fail("misaligned", fmt::format("an offset that {} divides", contents->alignment),
+      cursor.Fail("misaligned", fmt::format("an offset that {} divides", contents->alignment),
                   fmt::format("{}", tensor.offset));
     }
     contents->tensors.push_back(std::move(tensor));
@@ -144,9 +144,9 @@ void read_tensor_table(GgufCursor& cursor, uint64_t n_tensors, GgufContents* con
 }
 
 // The data section begins at the next multiple of the alignment. Every tensor lies inside it.
-void check_inside_file(GgufCursor& cursor, uint64_t n_file_bytes, GgufContents* contents) {
+void CheckInsideFile(GgufCursor& cursor, uint64_t n_file_bytes, GgufContents* contents) {
   uint64_t start = 0;
-  const bool fits = checked_align_up(cursor.position(), contents->alignment, &start);
+  const bool fits = CheckedAlignUp(cursor.position(), contents->alignment, &start);
   if (contents->tensors.empty()) start = std::min(start, n_file_bytes);  // padding may be missing
   cursor.enter("the padding before the tensors");
   if (!fits || start > n_file_bytes) (void)cursor.take(start - cursor.position());
@@ -154,15 +154,15 @@ void check_inside_file(GgufCursor& cursor, uint64_t n_file_bytes, GgufContents* 
   for (const GgufTensorInfo& tensor : contents->tensors) {
     cursor.enter("tensor", tensor.name);
     uint64_t end = 0;
-    if (!checked_add(tensor.offset, tensor.n_bytes, &end) || end > n_file_bytes - start) {
-      cursor.fail("ends after the end of the file",
+    if (!CheckedAdd(tensor.offset, tensor.n_bytes, &end) || end > n_file_bytes - start) {
+      cursor.Fail("ends after the end of the file",
                   fmt::format("at most {} bytes of tensors", n_file_bytes - start),
                   fmt::format("{} bytes at offset {}", tensor.n_bytes, tensor.offset));
     }
   }
 }
 
-void check_apart(GgufCursor& cursor, const std::vector<GgufTensorInfo>& tensors) {
+void CheckApart(GgufCursor& cursor, const std::vector<GgufTensorInfo>& tensors) {
   std::vector<const GgufTensorInfo*> by_offset;
   by_offset.reserve(tensors.size());
   for (const GgufTensorInfo& tensor : tensors) by_offset.push_back(&tensor);
@@ -173,7 +173,7 @@ void check_apart(GgufCursor& cursor, const std::vector<GgufTensorInfo>& tensors)
     const uint64_t end = before.offset + before.n_bytes;
     if (by_offset[i]->offset >= end) continue;
     cursor.enter("tensor", by_offset[i]->name);
-    cursor.fail(fmt::format("overlaps tensor '{}'", printable(before.name)),
+    cursor.Fail(fmt::format("overlaps tensor '{}'", Printable(before.name)),
                 fmt::format("an offset of at least {}", end),
                 fmt::format("{}", by_offset[i]->offset));
   }
@@ -181,45 +181,45 @@ void check_apart(GgufCursor& cursor, const std::vector<GgufTensorInfo>& tensors)
 
 }  // namespace
 
-GgufContents parse_gguf(std::span<const std::byte> bytes, const std::string& path) {
+GgufContents ParseGguf(std::span<const std::byte> bytes, const std::string& path) {
   GgufContents contents;
   GgufCursor cursor(bytes, path);
-  contents.version = read_version(cursor);
+  contents.version = ReadVersion(cursor);
   const uint64_t n_tensors =
-      read_count(cursor, "the number of tensors", kMaxTensors, kMinTensorBytes);
-  const uint64_t n_keys = read_count(cursor, "the number of keys", kMaxKeys, kMinKeyBytes);
-  read_metadata(cursor, n_keys, &contents);
-  contents.alignment = alignment_of(contents.values, path);
-  read_tensor_table(cursor, n_tensors, &contents);
-  check_inside_file(cursor, bytes.size(), &contents);
-  check_apart(cursor, contents.tensors);
+      ReadCount(cursor, "the number of tensors", kMaxTensors, kMinTensorBytes);
+  const uint64_t n_keys = ReadCount(cursor, "the number of keys", kMaxKeys, kMinKeyBytes);
+  ReadMetadata(cursor, n_keys, &contents);
+  contents.alignment = AlignmentOf(contents.values, path);
+  ReadTensorTable(cursor, n_tensors, &contents);
+  CheckInsideFile(cursor, bytes.size(), &contents);
+  CheckApart(cursor, contents.tensors);
   return contents;
 }
 
-void fail_key_type(std::string_view key, const GgufValue& value, const std::string& expected,
-                   const std::string& path) {
-  std::string found(gguf_type_name(value.type));
+void FailKeyType(std::string_view key, const GgufValue& value, const std::string& expected,
+                 const std::string& path) {
+  std::string found(GgufTypeName(value.type));
   if (value.type == GgufType::kArray) {
-    found = fmt::format("array of {}", gguf_type_name(value.element_type));
+    found = fmt::format("array of {}", GgufTypeName(value.element_type));
   }
   throw Error({.path = path,
-               .what = fmt::format("key '{}' has the wrong type", printable(std::string(key))),
+               .what = fmt::format("key '{}' has the wrong type", Printable(std::string(key))),
                .expected = expected,
                .found = found,
                .hint = "the file is damaged or was made by another kind of tool: make it again"});
 }
 
-std::optional<uint64_t> find_u64(const GgufValues& values, std::string_view key,
-                                 const std::string& path) {
+std::optional<uint64_t> FindU64(const GgufValues& values, std::string_view key,
+                                const std::string& path) {
   const auto entry = values.find(key);
   if (entry == values.end()) return std::nullopt;
   const GgufValue& value = entry->second;
   if (const auto* number = std::get_if<uint64_t>(&value.value)) return *number;
   const auto* number = std::get_if<int64_t>(&value.value);
-  if (number == nullptr) fail_key_type(key, value, "an integer", path);
+  if (number == nullptr) FailKeyType(key, value, "an integer", path);
   if (*number < 0) {
     throw Error({.path = path,
-                 .what = fmt::format("key '{}' is out of range", printable(std::string(key))),
+                 .what = fmt::format("key '{}' is out of range", Printable(std::string(key))),
                  .expected = "0 or more",
                  .found = fmt::format("{}", *number),
                  .hint = kDamagedHint});

@@ -28,14 +28,14 @@ struct GgufContents {
 };
 
 // Throws Error naming `path`.
-GgufContents parse_gguf(std::span<const std::byte> bytes, const std::string& path);
+GgufContents ParseGguf(std::span<const std::byte> bytes, const std::string& path);
 
 // The value of a key as a non-negative integer of any width; nullopt when absent, Error when it is
 // something else.
-std::optional<uint64_t> find_u64(const GgufValues& values, std::string_view key,
-                                 const std::string& path);
+std::optional<uint64_t> FindU64(const GgufValues& values, std::string_view key,
+                                const std::string& path);
 
-[[noreturn]] void fail_key_type(std::string_view key, const GgufValue& value,
-                                const std::string& expected, const std::string& path);
+[[noreturn]] void FailKeyType(std::string_view key, const GgufValue& value,
+                              const std::string& expected, const std::string& path);
 
 }  // namespace thermocline

@@ -14,16 +14,16 @@
 namespace thermocline {
 namespace {
 
-std::span<const std::byte> bytes_of(const MappedFile& file) { return {file.data(), file.size()}; }
+std::span<const std::byte> BytesOf(const MappedFile& file) { return {file.data(), file.size()}; }
 
-MappedFile open_member(const GgufSplitSet& set, int index) {
-  const std::string path = set.path_of(index);
+MappedFile OpenMember(const GgufSplitSet& set, int index) {
+  const std::string path = set.PathOf(index);
   std::error_code ignored;
   if (!std::filesystem::exists(path, ignored)) {
     throw Error({.path = path,
                  .what = "a file of a split model is missing",
                  .expected = fmt::format("{} files, up to {}", set.n_files,
-                                         printable(set.path_of(set.n_files - 1), 400)),
+                                         Printable(set.PathOf(set.n_files - 1), 400)),
                  .hint = "put all files of the set into one directory"});
   }
   return MappedFile(path);
@@ -33,19 +33,19 @@ MappedFile open_member(const GgufSplitSet& set, int index) {
 
 GgufReader::GgufReader(const std::string& path) : path_(path) {
   MappedFile file(path);
-  const auto bytes = bytes_of(file);
-  GgufContents contents = parse_gguf(bytes, path);
-  if (const auto set = find_split_set(contents, path)) {
-    open_split_set(*set);
+  const auto bytes = BytesOf(file);
+  GgufContents contents = ParseGguf(bytes, path);
+  if (const auto set = FindSplitSet(contents, path)) {
+    OpenSplitSet(*set);
   } else {
-    add_file({.mapping = std::move(file), .bytes = bytes, .name = path}, std::move(contents));
+    AddFile({.mapping = std::move(file), .bytes = bytes, .name = path}, std::move(contents));
   }
 }
 
 GgufReader::GgufReader(std::span<const std::byte> bytes, std::string name)
     : path_(std::move(name)) {
-  GgufContents contents = parse_gguf(bytes, path_);
-  const uint64_t n_files_of_set = find_u64(contents.values, "split.count", path_).value_or(1);
+  GgufContents contents = ParseGguf(bytes, path_);
+  const uint64_t n_files_of_set = FindU64(contents.values, "split.count", path_).value_or(1);
   if (n_files_of_set > 1) {
     throw Error({.path = path_,
                  .what = "one part of a split model",
@@ -53,19 +53,19 @@ GgufReader::GgufReader(std::span<const std::byte> bytes, std::string name)
                  .found = fmt::format("split.count {}", n_files_of_set),
                  .hint = "open it by its path"});
   }
-  add_file({.bytes = bytes, .name = path_}, std::move(contents));
+  AddFile({.bytes = bytes, .name = path_}, std::move(contents));
 }
 
-void GgufReader::open_split_set(const GgufSplitSet& set) {
+void GgufReader::OpenSplitSet(const GgufSplitSet& set) {
   for (int i = 0; i < set.n_files; ++i) {
-    MappedFile file = open_member(set, i);
+    MappedFile file = OpenMember(set, i);
     const std::string path = file.path();
-    const auto bytes = bytes_of(file);
-    GgufContents contents = parse_gguf(bytes, path);
-    check_split_member(contents, path, i, set.n_files);
-    add_file({.mapping = std::move(file), .bytes = bytes, .name = path}, std::move(contents));
+    const auto bytes = BytesOf(file);
+    GgufContents contents = ParseGguf(bytes, path);
+    CheckSplitMember(contents, path, i, set.n_files);
+    AddFile({.mapping = std::move(file), .bytes = bytes, .name = path}, std::move(contents));
   }
-  const auto n_tensors = get_u64("split.tensors.count");
+  const auto n_tensors = GetU64("split.tensors.count");
   if (n_tensors != tensors_.size()) {
     throw Error({.path = files_[0].name,
                  .what = "the files of the set do not hold the tensors that it should have",
@@ -76,7 +76,7 @@ void GgufReader::open_split_set(const GgufSplitSet& set) {
   }
 }
 
-void GgufReader::add_file(File file, GgufContents contents) {
+void GgufReader::AddFile(File file, GgufContents contents) {
   file.data_offset = contents.data_offset;
   if (files_.empty()) {
     version_ = contents.version;
@@ -87,7 +87,7 @@ void GgufReader::add_file(File file, GgufContents contents) {
   for (GgufTensorInfo& tensor : contents.tensors) {
     if (!tensor_index_.emplace(tensor.name, tensors_.size()).second) {
       throw Error({.path = file.name,
-                   .what = fmt::format("tensor '{}' is there twice", printable(tensor.name)),
+                   .what = fmt::format("tensor '{}' is there twice", Printable(tensor.name)),
                    .expected = "each name once",
                    .hint = kDamagedHint});
     }
@@ -103,33 +103,33 @@ uint64_t GgufReader::file_bytes() const {
   return sum;
 }
 
-const GgufValue* GgufReader::find(std::string_view key) const {
+const GgufValue* GgufReader::Find(std::string_view key) const {
   const auto entry = values_.find(key);
   return entry == values_.end() ? nullptr : &entry->second;
 }
 
-std::optional<std::string> GgufReader::get_string(std::string_view key) const {
-  const GgufValue* value = find(key);
+std::optional<std::string> GgufReader::GetString(std::string_view key) const {
+  const GgufValue* value = Find(key);
   if (value == nullptr) return std::nullopt;
   const auto* text = std::get_if<std::string>(&value->value);
-  if (text == nullptr) fail_key_type(key, *value, "string", path_);
+  if (text == nullptr) FailKeyType(key, *value, "string", path_);
   return *text;
 }
 
-std::optional<uint64_t> GgufReader::get_u64(std::string_view key) const {
-  return find_u64(values_, key, path_);
+std::optional<uint64_t> GgufReader::GetU64(std::string_view key) const {
+  return FindU64(values_, key, path_);
 }
 
-std::optional<double> GgufReader::get_f64(std::string_view key) const {
-  const GgufValue* value = find(key);
+std::optional<double> GgufReader::GetF64(std::string_view key) const {
+  const GgufValue* value = Find(key);
   if (value == nullptr) return std::nullopt;
   if (const auto* n = std::get_if<uint64_t>(&value->value)) return static_cast<double>(*n);
   if (const auto* n = std::get_if<int64_t>(&value->value)) return static_cast<double>(*n);
   const auto* number = std::get_if<double>(&value->value);
-  if (number == nullptr) fail_key_type(key, *value, "a number", path_);
+  if (number == nullptr) FailKeyType(key, *value, "a number", path_);
   if (!std::isfinite(*number)) {
     throw Error({.path = path_,
-                 .what = fmt::format("key '{}' is out of range", printable(std::string(key))),
+                 .what = fmt::format("key '{}' is out of range", Printable(std::string(key))),
                  .expected = "a finite number",
                  .found = fmt::format("{}", *number),
                  .hint = kDamagedHint});
@@ -137,58 +137,58 @@ std::optional<double> GgufReader::get_f64(std::string_view key) const {
   return *number;
 }
 
-std::optional<bool> GgufReader::get_bool(std::string_view key) const {
-  const GgufValue* value = find(key);
+std::optional<bool> GgufReader::GetBool(std::string_view key) const {
+  const GgufValue* value = Find(key);
   if (value == nullptr) return std::nullopt;
   const auto* flag = std::get_if<bool>(&value->value);
-  if (flag == nullptr) fail_key_type(key, *value, "bool", path_);
+  if (flag == nullptr) FailKeyType(key, *value, "bool", path_);
   return *flag;
 }
 
 template <typename T>
 const std::vector<T>* GgufReader::get_array(std::string_view key, const char* expected) const {
-  const GgufValue* value = find(key);
+  const GgufValue* value = Find(key);
   if (value == nullptr) return nullptr;
   const auto* array = std::get_if<GgufValue::Array>(&value->value);
   const auto* elements = array == nullptr ? nullptr : std::get_if<std::vector<T>>(array);
-  if (elements == nullptr) fail_key_type(key, *value, expected, path_);
+  if (elements == nullptr) FailKeyType(key, *value, expected, path_);
   return elements;
 }
 
-const std::vector<std::string>* GgufReader::get_strings(std::string_view key) const {
+const std::vector<std::string>* GgufReader::GetStrings(std::string_view key) const {
   return get_array<std::string>(key, "array of string");
 }
 
-const std::vector<double>* GgufReader::get_f64s(std::string_view key) const {
+const std::vector<double>* GgufReader::GetF64s(std::string_view key) const {
   return get_array<double>(key, "array of f32 or f64");
 }
 
-const std::vector<int64_t>* GgufReader::get_i64s(std::string_view key) const {
+const std::vector<int64_t>* GgufReader::GetI64s(std::string_view key) const {
   return get_array<int64_t>(key, "array of signed integers");
 }
 
-std::string GgufReader::require_string(std::string_view key) const {
-  auto text = get_string(key);
+std::string GgufReader::RequireString(std::string_view key) const {
+  auto text = GetString(key);
   if (!text) {
     throw Error({.path = path_,
-                 .what = fmt::format("key '{}' is missing", printable(std::string(key))),
+                 .what = fmt::format("key '{}' is missing", Printable(std::string(key))),
                  .expected = "string",
                  .hint = "the file is of another kind or incomplete: make it again"});
   }
   return *std::move(text);
 }
 
-uint64_t GgufReader::require_u64(std::string_view key, uint64_t min, uint64_t max) const {
-  const auto number = get_u64(key);
+uint64_t GgufReader::RequireU64(std::string_view key, uint64_t min, uint64_t max) const {
+  const auto number = GetU64(key);
   if (!number) {
     throw Error({.path = path_,
-                 .what = fmt::format("key '{}' is missing", printable(std::string(key))),
+                 .what = fmt::format("key '{}' is missing", Printable(std::string(key))),
                  .expected = "an integer",
                  .hint = "the file is of another kind or incomplete: make it again"});
   }
   if (*number < min || *number > max) {
     throw Error({.path = path_,
-                 .what = fmt::format("key '{}' is out of range", printable(std::string(key))),
+                 .what = fmt::format("key '{}' is out of range", Printable(std::string(key))),
                  .expected = fmt::format("{} to {}", min, max),
                  .found = fmt::format("{}", *number),
                  .hint = kDamagedHint});
@@ -196,35 +196,35 @@ uint64_t GgufReader::require_u64(std::string_view key, uint64_t min, uint64_t ma
   return *number;
 }
 
-const GgufTensorInfo* GgufReader::find_tensor(std::string_view name) const {
+const GgufTensorInfo* GgufReader::FindTensor(std::string_view name) const {
   const auto entry = tensor_index_.find(name);
   return entry == tensor_index_.end() ? nullptr : &tensors_[entry->second];
 }
 
-const std::byte* GgufReader::tensor_data(const GgufTensorInfo& tensor) const {
+const std::byte* GgufReader::TensorData(const GgufTensorInfo& tensor) const {
   CHECK(tensor.split_index >= 0 && tensor.split_index < n_files());
   const File& file = files_[static_cast<size_t>(tensor.split_index)];
   return file.bytes.data() + file.data_offset + tensor.offset;
 }
 
-TensorView GgufReader::require_matrix(std::string_view name, int64_t rows, int64_t cols) const {
-  const GgufTensorInfo* tensor = find_tensor(name);
+TensorView GgufReader::RequireMatrix(std::string_view name, int64_t rows, int64_t cols) const {
+  const GgufTensorInfo* tensor = FindTensor(name);
   const std::string expected = fmt::format("{} rows of {}", rows, cols);
   if (tensor == nullptr) {
     throw Error({.path = path_,
-                 .what = fmt::format("tensor '{}' is missing", printable(std::string(name))),
+                 .what = fmt::format("tensor '{}' is missing", Printable(std::string(name))),
                  .expected = expected,
                  .hint = "the file is incomplete or of a kind that is not supported"});
   }
   if (tensor->cols() != static_cast<uint64_t>(cols) ||
       tensor->rows() != static_cast<uint64_t>(rows)) {
     throw Error({.path = path_,
-                 .what = fmt::format("tensor '{}' has the wrong shape", printable(tensor->name)),
+                 .what = fmt::format("tensor '{}' has the wrong shape", Printable(tensor->name)),
                  .expected = expected,
                  .found = fmt::format("{} rows of {}", tensor->rows(), tensor->cols()),
                  .hint = "its metadata and its tensors do not belong together: download it again"});
   }
-  return dense_view(tensor_data(*tensor), tensor->dtype, rows, cols);
+  return DenseView(TensorData(*tensor), tensor->dtype, rows, cols);
 }
 
 }  // namespace thermocline

@@ -35,28 +35,28 @@ class GgufReader {
 
   // ---- metadata; keys in file order in `keys()` ----
   const std::vector<std::string>& keys() const { return keys_; }
-  const GgufValue* find(std::string_view key) const;
+  const GgufValue* Find(std::string_view key) const;
   // Optional keys: nullopt when absent; Error when present with another type or out of range.
-  std::optional<std::string> get_string(std::string_view key) const;
-  std::optional<uint64_t> get_u64(std::string_view key) const;  // any integer type, not negative
-  std::optional<double> get_f64(std::string_view key) const;    // any float or integer type, finite
-  std::optional<bool> get_bool(std::string_view key) const;
+  std::optional<std::string> GetString(std::string_view key) const;
+  std::optional<uint64_t> GetU64(std::string_view key) const;  // any integer type, not negative
+  std::optional<double> GetF64(std::string_view key) const;    // any float or integer type, finite
+  std::optional<bool> GetBool(std::string_view key) const;
   // Optional arrays: nullptr when absent; Error when present with other elements.
-  const std::vector<std::string>* get_strings(std::string_view key) const;
-  const std::vector<double>* get_f64s(std::string_view key) const;   // any float elements
-  const std::vector<int64_t>* get_i64s(std::string_view key) const;  // any signed elements
+  const std::vector<std::string>* GetStrings(std::string_view key) const;
+  const std::vector<double>* GetF64s(std::string_view key) const;   // any float elements
+  const std::vector<int64_t>* GetI64s(std::string_view key) const;  // any signed elements
   // Required keys: Error when absent.
-  std::string require_string(std::string_view key) const;
-  uint64_t require_u64(std::string_view key, uint64_t min, uint64_t max) const;
+  std::string RequireString(std::string_view key) const;
+  uint64_t RequireU64(std::string_view key, uint64_t min, uint64_t max) const;
 
   // ---- tensors, in file order ----
   const std::vector<GgufTensorInfo>& tensors() const { return tensors_; }
-  const GgufTensorInfo* find_tensor(std::string_view name) const;
+  const GgufTensorInfo* FindTensor(std::string_view name) const;
   // The tensor's bytes inside the mapping: n_bytes of them.
-  const std::byte* tensor_data(const GgufTensorInfo& tensor) const;
+  const std::byte* TensorData(const GgufTensorInfo& tensor) const;
   // A matrix with the shape wanted (row-major rows x cols; a vector is one row); Error when the
   // tensor is absent or has another shape. Any dtype.
-  TensorView require_matrix(std::string_view name, int64_t rows, int64_t cols) const;
+  TensorView RequireMatrix(std::string_view name, int64_t rows, int64_t cols) const;
 
   // A fast fingerprint of metadata, tensor table and samples of every tensor's data (64-bit, hex),
   // to bind profiles and placements to the model they were made for. Stable across re-reads;
@@ -70,8 +70,8 @@ class GgufReader {
     uint64_t data_offset = 0;
     std::string name = {};
   };
-  void add_file(File file, GgufContents contents);
-  void open_split_set(const GgufSplitSet& set);
+  void AddFile(File file, GgufContents contents);
+  void OpenSplitSet(const GgufSplitSet& set);
   template <typename T>
   const std::vector<T>* get_array(std::string_view key, const char* expected) const;
 

@@ -13,7 +13,7 @@ constexpr uint64_t kMaxFiles = 99'999;  // five digits in the name
 constexpr std::string_view kShape = "-00001-of-00003.gguf";
 
 // NAME-%05d-of-%05d.gguf -> prefix, member (from 0), n_files.
-std::optional<GgufSplitSet> parse_name(const std::string& path) {
+std::optional<GgufSplitSet> ParseName(const std::string& path) {
   if (path.size() < kShape.size()) return std::nullopt;
   const size_t start = path.size() - kShape.size();
   for (size_t i = 0; i < kShape.size(); ++i) {
@@ -28,8 +28,8 @@ std::optional<GgufSplitSet> parse_name(const std::string& path) {
   return set;
 }
 
-[[noreturn]] void fail_member(const std::string& path, const std::string& what, uint64_t expected,
-                              std::optional<uint64_t> found) {
+[[noreturn]] void FailMember(const std::string& path, const std::string& what, uint64_t expected,
+                             std::optional<uint64_t> found) {
   throw Error({.path = path,
                .what = what,
                .expected = fmt::format("{}", expected),
@@ -39,12 +39,12 @@ std::optional<GgufSplitSet> parse_name(const std::string& path) {
 
 }  // namespace
 
-std::string GgufSplitSet::path_of(int index) const {
+std::string GgufSplitSet::PathOf(int index) const {
   return fmt::format("{}-{:05}-of-{:05}.gguf", prefix, index + 1, n_files);
 }
 
-std::optional<GgufSplitSet> find_split_set(const GgufContents& contents, const std::string& path) {
-  const uint64_t n_files = find_u64(contents.values, "split.count", path).value_or(1);
+std::optional<GgufSplitSet> FindSplitSet(const GgufContents& contents, const std::string& path) {
+  const uint64_t n_files = FindU64(contents.values, "split.count", path).value_or(1);
   if (n_files <= 1) return std::nullopt;
   if (n_files > kMaxFiles) {
     throw Error({.path = path,
@@ -53,7 +53,7 @@ std::optional<GgufSplitSet> find_split_set(const GgufContents& contents, const s
                  .found = fmt::format("{}", n_files),
                  .hint = "the file is damaged: download it again"});
   }
-  std::optional<GgufSplitSet> set = parse_name(path);
+  std::optional<GgufSplitSet> set = ParseName(path);
   if (!set) {
     throw Error(
         {.path = path,
@@ -63,7 +63,7 @@ std::optional<GgufSplitSet> find_split_set(const GgufContents& contents, const s
   }
   const auto n_named = static_cast<uint64_t>(set->n_files);
   if (n_named != n_files) {
-    fail_member(path, "the number of files in the name is not split.count", n_files, n_named);
+    FailMember(path, "the number of files in the name is not split.count", n_files, n_named);
   }
   if (set->member < 0 || set->member >= set->n_files) {
     throw Error({.path = path,
@@ -75,17 +75,17 @@ std::optional<GgufSplitSet> find_split_set(const GgufContents& contents, const s
   return set;
 }
 
-void check_split_member(const GgufContents& contents, const std::string& path, int index,
-                        int n_files) {
-  const auto count = find_u64(contents.values, "split.count", path);
+void CheckSplitMember(const GgufContents& contents, const std::string& path, int index,
+                      int n_files) {
+  const auto count = FindU64(contents.values, "split.count", path);
   if (count != static_cast<uint64_t>(n_files)) {
-    fail_member(path, "key 'split.count' is not that of the set", static_cast<uint64_t>(n_files),
-                count);
+    FailMember(path, "key 'split.count' is not that of the set", static_cast<uint64_t>(n_files),
+               count);
   }
-  const auto number = find_u64(contents.values, "split.no", path);
+  const auto number = FindU64(contents.values, "split.no", path);
   if (number != static_cast<uint64_t>(index)) {
-    fail_member(path, "key 'split.no' does not fit the file's name", static_cast<uint64_t>(index),
-                number);
+    FailMember(path, "key 'split.no' does not fit the file's name", static_cast<uint64_t>(index),
+               number);
   }
 }
 

@@ -14,15 +14,15 @@ struct GgufSplitSet {
   int n_files = 1;
   int member = 0;  // which of them, from 0, the path named
 
-  std::string path_of(int index) const;
+  std::string PathOf(int index) const;
 };
 
 // The set that a file belongs to by its keys and its name; nullopt for a file of its own. Error
 // when the keys and the name do not agree.
-std::optional<GgufSplitSet> find_split_set(const GgufContents& contents, const std::string& path);
+std::optional<GgufSplitSet> FindSplitSet(const GgufContents& contents, const std::string& path);
 
 // Error when the file is not member `index` of a set of n_files.
-void check_split_member(const GgufContents& contents, const std::string& path, int index,
-                        int n_files);
+void CheckSplitMember(const GgufContents& contents, const std::string& path, int index,
+                      int n_files);
 
 }  // namespace thermocline

@@ -5,16 +5,16 @@
 namespace thermocline {
 namespace {
 
-GgufType read_type(GgufCursor& cursor) {
+GgufType ReadType(GgufCursor& cursor) {
   const auto id = cursor.read<uint32_t>();
   if (id > static_cast<uint32_t>(GgufType::kF64)) {
-    cursor.fail("unknown value type", "a type id from 0 to 12", fmt::format("{}", id));
+    cursor.Fail("unknown value type", "a type id from 0 to 12", fmt::format("{}", id));
   }
   return static_cast<GgufType>(id);
 }
 
 // Bytes of an element in the file; of a text the least, its length.
-uint64_t element_bytes(GgufType type) {
+uint64_t ElementBytes(GgufType type) {
   switch (type) {
     case GgufType::kU8:
     case GgufType::kI8:
@@ -32,13 +32,13 @@ uint64_t element_bytes(GgufType type) {
   }
 }
 
-bool read_bool(GgufCursor& cursor) {
+bool ReadBool(GgufCursor& cursor) {
   const auto byte = cursor.read<uint8_t>();
-  if (byte > 1) cursor.fail("a bad boolean", "0 or 1", fmt::format("{}", byte));
+  if (byte > 1) cursor.Fail("a bad boolean", "0 or 1", fmt::format("{}", byte));
   return byte == 1;
 }
 
-uint64_t read_unsigned(GgufCursor& cursor, GgufType type) {
+uint64_t ReadUnsigned(GgufCursor& cursor, GgufType type) {
   switch (type) {
     case GgufType::kU8:
       return cursor.read<uint8_t>();
@@ -47,13 +47,13 @@ uint64_t read_unsigned(GgufCursor& cursor, GgufType type) {
     case GgufType::kU32:
       return cursor.read<uint32_t>();
     case GgufType::kBool:
-      return read_bool(cursor) ? 1 : 0;
+      return ReadBool(cursor) ? 1 : 0;
     default:
       return cursor.read<uint64_t>();
   }
 }
 
-int64_t read_signed(GgufCursor& cursor, GgufType type) {
+int64_t ReadSigned(GgufCursor& cursor, GgufType type) {
   switch (type) {
     case GgufType::kI8:
       return cursor.read<int8_t>();
@@ -66,72 +66,71 @@ int64_t read_signed(GgufCursor& cursor, GgufType type) {
   }
 }
 
-double read_float(GgufCursor& cursor, GgufType type) {
+double ReadFloat(GgufCursor& cursor, GgufType type) {
   return type == GgufType::kF32 ? double{cursor.read<float>()} : cursor.read<double>();
 }
 
 template <typename T, typename Read>
-std::vector<T> read_elements(uint64_t count, Read read) {
+std::vector<T> ReadElements(uint64_t count, Read read) {
   std::vector<T> elements;
   elements.reserve(count);
   for (uint64_t i = 0; i < count; ++i) elements.push_back(read());
   return elements;
 }
 
-GgufValue read_array(GgufCursor& cursor, uint64_t* elements_left) {
-  const GgufType type = read_type(cursor);
+GgufValue ReadArray(GgufCursor& cursor, uint64_t* elements_left) {
+  const GgufType type = ReadType(cursor);
   if (type == GgufType::kArray) {
-    cursor.fail("an array of arrays", "an array of numbers or texts", "type id 9", "");
+    cursor.Fail("an array of arrays", "an array of numbers or texts", "type id 9", "");
   }
   const auto count = cursor.read<uint64_t>();
-  const uint64_t most = cursor.remaining() / element_bytes(type);
+  const uint64_t most = cursor.remaining() / ElementBytes(type);
   if (count > most) {
-    cursor.fail("the array is longer than the file", fmt::format("at most {} elements", most),
+    cursor.Fail("the array is longer than the file", fmt::format("at most {} elements", most),
                 fmt::format("{}", count));
   }
   if (count > *elements_left) {
-    cursor.fail("too many array elements",
+    cursor.Fail("too many array elements",
                 fmt::format("at most {} in all arrays of a file", kMaxArrayElements),
                 fmt::format("{} in this one", count), "");
   }
   *elements_left -= count;
   GgufValue::Array array;
-  switch (gguf_value_kind(type)) {
+  switch (ValueKindOf(type)) {
     case GgufValueKind::kSigned:
-      array = read_elements<int64_t>(count, [&] { return read_signed(cursor, type); });
+      array = ReadElements<int64_t>(count, [&] { return ReadSigned(cursor, type); });
       break;
     case GgufValueKind::kFloat:
-      array = read_elements<double>(count, [&] { return read_float(cursor, type); });
+      array = ReadElements<double>(count, [&] { return ReadFloat(cursor, type); });
       break;
     case GgufValueKind::kString:
-      array =
-          read_elements<std::string>(count, [&] { return cursor.read_string(kMaxStringBytes); });
+      array = ReadElements<std::string>(count, [&] { return cursor.ReadString(kMaxStringBytes); });
       break;
     default:
-      array = read_elements<uint64_t>(count, [&] { return read_unsigned(cursor, type); });
+      array = ReadElements<uint64_t>(count, [&] { return ReadUnsigned(cursor, type); });
   }
   return {GgufType::kArray, type, std::move(array)};
 }
 
 }  // namespace
 
-GgufValue read_gguf_value(GgufCursor& cursor, uint64_t* elements_left) {
-  const GgufType type = read_type(cursor);
-  switch (gguf_value_kind(type)) {
+GgufValue ReadGgufValue(GgufCursor& cursor, uint64_t* elements_left) {
+  const GgufType type = ReadType(cursor);
+  switch (ValueKindOf(type)) {
     case GgufValueKind::kUnsigned:
-      return {type, {}, read_unsigned(cursor, type)};
+      return {type, {}, ReadUnsigned(cursor, type)};
     case GgufValueKind::kSigned:
-      return {type, {}, read_signed(cursor, type)};
+      return {type, {}, ReadSigned(cursor, type)};
     case GgufValueKind::kFloat:
-      return {type, {}, read_float(cursor, type)};
+      return {type, {}, ReadFloat(cursor, type)};
     case GgufValueKind::kBool:
-      return {type, {}, read_bool(cursor)};
+      return {type, {}, ReadBool(cursor)};
     case GgufValueKind::kString:
-      return {type, {}, cursor.read_string(kMaxStringBytes)};
+      return {type, {}, cursor.ReadString(kMaxStringBytes)};
     case GgufValueKind::kArray:
       break;
   }
-  return read_array(cursor, elements_left);
+  return ReadArray(cursor, elements_left);
 }
 
 }  // namespace thermocline

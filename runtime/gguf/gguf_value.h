@@ -14,6 +14,6 @@ inline constexpr uint64_t kMaxStringBytes = 16U << 20;
 inline constexpr uint64_t kMaxArrayElements = 64U << 20;
 
 // `elements_left` is what remains of kMaxArrayElements; counted down.
-GgufValue read_gguf_value(GgufCursor& cursor, uint64_t* elements_left);
+GgufValue ReadGgufValue(GgufCursor& cursor, uint64_t* elements_left);
 
 }  // namespace thermocline

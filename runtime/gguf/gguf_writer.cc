@@ -29,13 +29,13 @@ class HeaderBytes {
 
   void value(const GgufValue& v) {
     number(static_cast<uint32_t>(v.type));
-    std::visit([&](const auto& held) { scalar_or_array(v, held); }, v.value);
+    std::visit([&](const auto& held) { ScalarOrArray(v, held); }, v.value);
   }
 
   const std::string& bytes() const { return bytes_; }
 
  private:
-  void scalar_or_array(const GgufValue& v, const GgufValue::Array& array) {
+  void ScalarOrArray(const GgufValue& v, const GgufValue::Array& array) {
     CHECK(v.type == GgufType::kArray && v.element_type != GgufType::kArray);
     number(static_cast<uint32_t>(v.element_type));
     std::visit(
@@ -46,7 +46,7 @@ class HeaderBytes {
         array);
   }
   template <typename T>
-  void scalar_or_array(const GgufValue& v, const T& held) {
+  void ScalarOrArray(const GgufValue& v, const T& held) {
     scalar(v.type, held);
   }
 
@@ -65,12 +65,12 @@ class HeaderBytes {
     number(static_cast<uint8_t>(held ? 1 : 0));
   }
   void scalar(GgufType type, double held) {
-    CHECK(gguf_value_kind(type) == GgufValueKind::kFloat);
+    CHECK(ValueKindOf(type) == GgufValueKind::kFloat);
     if (type == GgufType::kF64) return number(held);
     number(static_cast<float>(held));
   }
   void scalar(GgufType type, int64_t held) {
-    CHECK(gguf_value_kind(type) == GgufValueKind::kSigned);
+    CHECK(ValueKindOf(type) == GgufValueKind::kSigned);
     if (type == GgufType::kI8) return narrow<int8_t>(held);
     if (type == GgufType::kI16) return narrow<int16_t>(held);
     if (type == GgufType::kI32) return narrow<int32_t>(held);
@@ -81,7 +81,7 @@ class HeaderBytes {
       CHECK(held <= 1);
       return number(static_cast<uint8_t>(held));
     }
-    CHECK(gguf_value_kind(type) == GgufValueKind::kUnsigned);
+    CHECK(ValueKindOf(type) == GgufValueKind::kUnsigned);
     if (type == GgufType::kU8) return narrow<uint8_t>(held);
     if (type == GgufType::kU16) return narrow<uint16_t>(held);
     if (type == GgufType::kU32) return narrow<uint32_t>(held);
@@ -98,7 +98,7 @@ GgufWriter::GgufWriter(const std::string& path, uint64_t alignment)
   CHECK(alignment >= 8 && alignment <= (1U << 20) && (alignment & (alignment - 1)) == 0);
 }
 
-void GgufWriter::set(const std::string& key, GgufValue value) {
+void GgufWriter::Set(const std::string& key, GgufValue value) {
   CHECK(!header_written_ && !key.empty());
   const auto same = std::find_if(values_.begin(), values_.end(),
                                  [&](const auto& entry) { return entry.first == key; });
@@ -109,31 +109,31 @@ void GgufWriter::set(const std::string& key, GgufValue value) {
   }
 }
 
-void GgufWriter::declare_tensor(const std::string& name, DType dtype, std::vector<uint64_t> dims) {
+void GgufWriter::DeclareTensor(const std::string& name, DType dtype, std::vector<uint64_t> dims) {
   CHECK(!header_written_ && !name.empty() && !dims.empty() && dims.size() <= 4);
   CHECK(names_.insert(name).second);
-  const DTypeInfo& info = dtype_info(dtype);
+  const DTypeInfo& info = GetDTypeInfo(dtype);
   GgufTensorInfo tensor{.name = name, .dtype = dtype, .dims = std::move(dims)};
   tensor.n_elements = 1;
   for (const uint64_t dim : tensor.dims) {
-    CHECK(dim > 0 && checked_mul(tensor.n_elements, dim, &tensor.n_elements));
+    CHECK(dim > 0 && CheckedMul(tensor.n_elements, dim, &tensor.n_elements));
   }
   CHECK(tensor.cols() % info.block_elems == 0);
-  CHECK(checked_mul(tensor.n_elements / info.block_elems, info.block_bytes, &tensor.n_bytes));
+  CHECK(CheckedMul(tensor.n_elements / info.block_elems, info.block_bytes, &tensor.n_bytes));
   if (!tensors_.empty()) {
     const GgufTensorInfo& before = tensors_.back();
     uint64_t end = 0;
-    CHECK(checked_add(before.offset, before.n_bytes, &end));
-    CHECK(checked_align_up(end, alignment_, &tensor.offset));
+    CHECK(CheckedAdd(before.offset, before.n_bytes, &end));
+    CHECK(CheckedAlignUp(end, alignment_, &tensor.offset));
   }
   tensors_.push_back(std::move(tensor));
 }
 
-void GgufWriter::write_header() {
+void GgufWriter::WriteHeader() {
   const bool has_key = std::any_of(values_.begin(), values_.end(),
                                    [](const auto& entry) { return entry.first == kAlignmentKey; });
   if (has_key || alignment_ != kDefaultAlignment) {
-    set(kAlignmentKey, GgufValue::u32(static_cast<uint32_t>(alignment_)));
+    Set(kAlignmentKey, GgufValue::u32(static_cast<uint32_t>(alignment_)));
   }
   HeaderBytes header;
   header.number('G');
@@ -154,7 +154,7 @@ void GgufWriter::write_header() {
     header.number(static_cast<uint32_t>(tensor.dtype));
     header.number(tensor.offset);
   }
-  file_.write(header.bytes().data(), header.bytes().size());
+  file_.Write(header.bytes().data(), header.bytes().size());
   header_written_ = true;
   if (!tensors_.empty()) pad();
 }
@@ -163,39 +163,39 @@ void GgufWriter::write_header() {
 // and it begins at one, so that position in the file and offset agree.
 void GgufWriter::pad() {
   const std::string zeros((alignment_ - file_.bytes_written() % alignment_) % alignment_, '\0');
-  file_.write(zeros.data(), zeros.size());
+  file_.Write(zeros.data(), zeros.size());
 }
 
-void GgufWriter::begin_tensor(const std::string& name) {
-  if (!header_written_) write_header();
-  end_tensor();
+void GgufWriter::BeginTensor(const std::string& name) {
+  if (!header_written_) WriteHeader();
+  EndTensor();
   CHECK(next_tensor_ < tensors_.size() && tensors_[next_tensor_].name == name);
   left_in_tensor_ = tensors_[next_tensor_].n_bytes;
   ++next_tensor_;
 }
 
-void GgufWriter::end_tensor() {
+void GgufWriter::EndTensor() {
   CHECK(left_in_tensor_ == 0);
   pad();
 }
 
-void GgufWriter::write(const void* data, uint64_t n_bytes) {
+void GgufWriter::Write(const void* data, uint64_t n_bytes) {
   CHECK(n_bytes <= left_in_tensor_);
-  file_.write(data, n_bytes);
+  file_.Write(data, n_bytes);
   left_in_tensor_ -= n_bytes;
 }
 
-void GgufWriter::write_tensor(const std::string& name, const void* data, uint64_t n_bytes) {
-  begin_tensor(name);
-  write(data, n_bytes);
+void GgufWriter::WriteTensor(const std::string& name, const void* data, uint64_t n_bytes) {
+  BeginTensor(name);
+  Write(data, n_bytes);
   CHECK(left_in_tensor_ == 0);
 }
 
-void GgufWriter::finish() {
-  if (!header_written_) write_header();
-  if (!tensors_.empty()) end_tensor();
+void GgufWriter::Finish() {
+  if (!header_written_) WriteHeader();
+  if (!tensors_.empty()) EndTensor();
   CHECK(next_tensor_ == tensors_.size());
-  file_.commit();
+  file_.Commit();
 }
 
 }  // namespace thermocline

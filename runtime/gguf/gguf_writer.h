@@ -22,23 +22,23 @@ class GgufWriter {
 
   // Replaces an earlier value of the key. Of general.alignment only the place counts: its value is
   // the writer's alignment.
-  void set(const std::string& key, GgufValue value);
+  void Set(const std::string& key, GgufValue value);
   // dims: dims[0] is the row length. REQUIRES: dims valid for dtype; name unique.
-  void declare_tensor(const std::string& name, DType dtype, std::vector<uint64_t> dims);
+  void DeclareTensor(const std::string& name, DType dtype, std::vector<uint64_t> dims);
 
   // After the last declare_tensor: the bytes of the tensors, in order of declaration, in pieces of
   // any size. begin_tensor CHECKs the name and that the one before is complete.
-  void begin_tensor(const std::string& name);
-  void write(const void* data, uint64_t n_bytes);
-  void write_tensor(const std::string& name, const void* data, uint64_t n_bytes);
+  void BeginTensor(const std::string& name);
+  void Write(const void* data, uint64_t n_bytes);
+  void WriteTensor(const std::string& name, const void* data, uint64_t n_bytes);
 
   // CHECKs that every tensor is complete; syncs and renames.
-  void finish();
+  void Finish();
   uint64_t bytes_written() const { return file_.bytes_written(); }
 
  private:
-  void write_header();
-  void end_tensor();
+  void WriteHeader();
+  void EndTensor();
   void pad();
 
   AtomicFile file_;

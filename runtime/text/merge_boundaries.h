@@ -16,11 +16,11 @@ namespace thermocline {
 class MergeBoundaries {
  public:
   // Takes the pieces one by one; those that are not UTF-8 never occur in text and are left out.
-  void add_piece(std::string_view piece);
+  void AddPiece(std::string_view piece);
   void finish();  // after the last add_piece
 
   // Whether a text may be cut between these two characters.
-  bool safe_between(uint32_t left, uint32_t right) const;
+  bool SafeBetween(uint32_t left, uint32_t right) const;
 
  private:
   std::vector<uint64_t> pairs_;  // sorted: left << 32 | right of the pairs within pieces

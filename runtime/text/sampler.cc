@@ -39,7 +39,7 @@ void require(bool holds, const char* flag, const char* expected, T found) {
 
 }  // namespace
 
-void validate(const SamplerOptions& options) {
+void Validate(const SamplerOptions& options) {
   // Written so that NaN fails each of them.
   require(options.temperature >= 0 && std::isfinite(options.temperature), "--temp",
           "a number of at least 0", options.temperature);
@@ -53,12 +53,12 @@ void validate(const SamplerOptions& options) {
 }
 
 Sampler::Sampler(const SamplerOptions& options) : options_(options) {
-  validate(options);
+  Validate(options);
   uint64_t seed = options.seed;
   for (uint64_t& word : rng_state_) word = splitmix64(&seed);
 }
 
-void Sampler::accept(int32_t id) {
+void Sampler::Accept(int32_t id) {
   CHECK(id >= 0);
   if (options_.repeat_last_n == 0 || options_.repeat_penalty == 1.0F) return;
   ++n_recent_[id];
@@ -73,17 +73,17 @@ void Sampler::accept(int32_t id) {
   history_next_ = (history_next_ + 1) % history_.size();
 }
 
-int32_t Sampler::sample(std::span<const float> logits) {
-  collect(logits);
+int32_t Sampler::Sample(std::span<const float> logits) {
+  Collect(logits);
   if (options_.temperature == 0.0F) return best();
-  keep_top_k();
-  weigh();
-  keep_top_p();
-  keep_min_p();
-  return draw();
+  KeepTopK();
+  Weigh();
+  KeepTopP();
+  KeepMinP();
+  return Draw();
 }
 
-void Sampler::collect(std::span<const float> logits) {
+void Sampler::Collect(std::span<const float> logits) {
   candidates_.resize(logits.size());
   for (size_t id = 0; id < logits.size(); ++id) {
     candidates_[id] = {logits[id], static_cast<int32_t>(id), 0.0};
@@ -117,24 +117,24 @@ int32_t Sampler::best() const {
   return std::min_element(candidates_.begin(), candidates_.end(), kBetter)->id;
 }
 
-void Sampler::keep_top_k() {
+void Sampler::KeepTopK() {
   const auto k = static_cast<size_t>(options_.top_k);
   if (k == 0 || k >= candidates_.size()) return;
   std::nth_element(candidates_.begin(), candidates_.begin() + static_cast<ptrdiff_t>(k - 1),
                    candidates_.end(), kBetter);
   candidates_.resize(k);
-  // nth_element leaves an order of the library's choosing, and draw() goes by it.
+  // nth_element leaves an order of the library's choosing, and Draw() goes by it.
   std::sort(candidates_.begin(), candidates_.end(), kBetter);
 }
 
-void Sampler::weigh() {
+void Sampler::Weigh() {
   const double best_logit =
       std::min_element(candidates_.begin(), candidates_.end(), kBetter)->logit;
   for (Candidate& c : candidates_)
     c.weight = std::exp((c.logit - best_logit) / options_.temperature);
 }
 
-void Sampler::keep_top_p() {
+void Sampler::KeepTopP() {
   if (options_.top_p >= 1.0F) return;
   double total = 0;
   for (const Candidate& c : candidates_) total += c.weight;
@@ -153,7 +153,7 @@ void Sampler::keep_top_p() {
   std::reverse(candidates_.begin(), candidates_.end());  // best first
 }
 
-void Sampler::keep_min_p() {
+void Sampler::KeepMinP() {
   if (options_.min_p <= 0.0F) return;
   const auto least = static_cast<double>(options_.min_p);  // the best one's weight is 1
   const auto end = std::remove_if(candidates_.begin(), candidates_.end(),
@@ -161,7 +161,7 @@ void Sampler::keep_min_p() {
   candidates_.erase(end, candidates_.end());
 }
 
-int32_t Sampler::draw() {
+int32_t Sampler::Draw() {
   double total = 0;
   for (const Candidate& c : candidates_) total += c.weight;
   const double target = uniform() * total;

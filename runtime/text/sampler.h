@@ -23,18 +23,18 @@ struct SamplerOptions {
 
 // Throws Error for options that make no sense (NaN, negative, top_p outside (0, 1], ...). The
 // message names the command line's flag.
-void validate(const SamplerOptions& options);
+void Validate(const SamplerOptions& options);
 
 class Sampler {
  public:
   explicit Sampler(const SamplerOptions& options);
   // Tells the sampler a token of the text so far (prompt or generated), for the penalty.
   // REQUIRES: id >= 0.
-  void accept(int32_t id);
+  void Accept(int32_t id);
   // logits: (vocab_size) f32. Does not call accept. Greedy takes the lowest id of equal logits.
   // Logits that are not finite are left out (-inf is how a caller forbids a token). Throws Error
   // when no logit is finite (the model's output is garbage).
-  int32_t sample(std::span<const float> logits);
+  int32_t Sample(std::span<const float> logits);
 
  private:
   struct Candidate {
@@ -42,13 +42,13 @@ class Sampler {
     int32_t id;
     double weight;  // its probability times a constant that all share
   };
-  void collect(std::span<const float> logits);  // fills candidates_: penalised, finite ones only
+  void Collect(std::span<const float> logits);  // fills candidates_: penalised, finite ones only
   int32_t best() const;
-  void keep_top_k();
-  void weigh();
-  void keep_top_p();
-  void keep_min_p();
-  int32_t draw();
+  void KeepTopK();
+  void Weigh();
+  void KeepTopP();
+  void KeepMinP();
+  int32_t Draw();
   double uniform();  // [0, 1)
 
   SamplerOptions options_;

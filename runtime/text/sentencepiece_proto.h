@@ -20,13 +20,13 @@ struct NormalizerOptions {
 // plain space is written as U+2581, which is what text holds when they are looked for (newer
 // converters store a space). Throws Error where the library would abort: user-defined tokens with a
 // NUL byte, or more than 64 of them that are each other's beginnings.
-std::string sentencepiece_model_proto(const Vocabulary& vocab, const NormalizerOptions& options);
+std::string SentencepieceModelProto(const Vocabulary& vocab, const NormalizerOptions& options);
 
 // The name that text is compared with for token `id`, empty when no text may turn into it.
-std::string matchable_piece(const Vocabulary& vocab, int32_t id);
+std::string MatchablePiece(const Vocabulary& vocab, int32_t id);
 
 // The text with every ' ' as U+2581 (sentencepiece's sign for a space), and the reverse.
-std::string escape_spaces(const std::string& text);
-std::string unescape_spaces(const std::string& piece);
+std::string EscapeSpaces(const std::string& text);
+std::string UnescapeSpaces(const std::string& piece);
 
 }  // namespace thermocline

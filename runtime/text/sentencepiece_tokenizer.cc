@@ -17,14 +17,14 @@ constexpr uint32_t kSpaceSignCodepoint = 0x2581;
 // The library counts in 32 bits and makes of a byte up to three.
 constexpr size_t kMaxChunkBytes = size_t{1} << 28;
 
-void check_status(const sentencepiece::util::Status& status, const Vocabulary& vocab,
-                  const char* what) {
+void CheckStatus(const sentencepiece::util::Status& status, const Vocabulary& vocab,
+                 const char* what) {
   if (status.ok()) return;
-  throw Error({vocab.path, what, "", replace_invalid_utf8(status.ToString()), ""});
+  throw Error({vocab.path, what, "", ReplaceInvalidUtf8(status.ToString()), ""});
 }
 
 // As the library does it when asked to: no spaces at the ends, one in place of several.
-std::string without_extra_spaces(std::string_view text) {
+std::string WithoutExtraSpaces(std::string_view text) {
   std::string out;
   for (const char c : text) {
     if (c != ' ' || (!out.empty() && out.back() != ' ')) out += c;
@@ -37,48 +37,48 @@ std::string without_extra_spaces(std::string_view text) {
 
 SentencePieceTokenizer::SentencePieceTokenizer(Vocabulary vocab, size_t chunk_bytes)
     : vocab_(std::move(vocab)), chunk_bytes_(chunk_bytes) {
-  // The space in front of a text and the removal of extra ones are done in encode(), which hands
+  // The space in front of a text and the removal of extra ones are done in Encode(), which hands
   // the library one part of a text at a time.
-  const std::string proto = sentencepiece_model_proto(vocab_, NormalizerOptions{});
+  const std::string proto = SentencepieceModelProto(vocab_, NormalizerOptions{});
   try {
-    check_status(processor_.LoadFromSerializedProto(proto), vocab_,
-                 "sentencepiece does not accept the vocabulary");
+    CheckStatus(processor_.LoadFromSerializedProto(proto), vocab_,
+                "sentencepiece does not accept the vocabulary");
   } catch (const Error&) {
     throw;
   } catch (const std::exception& e) {
     throw Error({vocab_.path, "sentencepiece does not accept the vocabulary", "", e.what(), ""});
   }
   for (int32_t id = 0; id < vocab_.size(); ++id) {
-    boundaries_.add_piece(matchable_piece(vocab_, id));
+    boundaries_.AddPiece(MatchablePiece(vocab_, id));
   }
   boundaries_.finish();
 }
 
-bool SentencePieceTokenizer::ends_text(int32_t id) const {
+bool SentencePieceTokenizer::EndsText(int32_t id) const {
   return id >= 0 && (id == vocab_.eos_id || id == vocab_.eot_id);
 }
 
-std::vector<int32_t> SentencePieceTokenizer::encode(std::string_view text) const {
+std::vector<int32_t> SentencePieceTokenizer::Encode(std::string_view text) const {
   std::string cleaned;
   if (vocab_.remove_extra_spaces) {
-    cleaned = without_extra_spaces(text);
+    cleaned = WithoutExtraSpaces(text);
     text = cleaned;
   }
   std::vector<int32_t> ids;
   bool at_start = true;
   while (!text.empty()) {
-    if (!at_start) throw_if_interrupted();
-    const size_t n_bytes = chunk_size(text);
+    if (!at_start) ThrowIfInterrupted();
+    const size_t n_bytes = ChunkSize(text);
     if (at_start && vocab_.add_space_prefix) {
       std::string with_space(1, ' ');
       with_space += text.substr(0, n_bytes);
-      encode_chunk(with_space, &ids);
+      EncodeChunk(with_space, &ids);
     } else if (n_bytes > 0) {
-      encode_chunk(text.substr(0, n_bytes), &ids);
+      EncodeChunk(text.substr(0, n_bytes), &ids);
     }
     at_start = false;
     text.remove_prefix(n_bytes);
-    while (!text.empty() && first_utf8_char(text).status != Utf8Status::kValid) {
+    while (!text.empty() && FirstUtf8Char(text).status != Utf8Status::kValid) {
       append(vocab_.has_byte_tokens ? vocab_.byte_ids[static_cast<uint8_t>(text[0])]
                                     : vocab_.unknown_id,
              &ids);
@@ -88,28 +88,28 @@ std::vector<int32_t> SentencePieceTokenizer::encode(std::string_view text) const
   return ids;
 }
 
-size_t SentencePieceTokenizer::chunk_size(std::string_view text) const {
+size_t SentencePieceTokenizer::ChunkSize(std::string_view text) const {
   size_t size = 0;
   uint32_t left = 0;
   while (size < text.size()) {
-    const Utf8Char next = first_utf8_char(text.substr(size));
+    const Utf8Char next = FirstUtf8Char(text.substr(size));
     if (next.status != Utf8Status::kValid) break;
     const uint32_t right = next.codepoint == ' ' ? kSpaceSignCodepoint : next.codepoint;
-    if (size >= chunk_bytes_ && boundaries_.safe_between(left, right)) break;
+    if (size >= chunk_bytes_ && boundaries_.SafeBetween(left, right)) break;
     left = right;
     size += next.n_bytes;
   }
   return size;
 }
 
-void SentencePieceTokenizer::encode_chunk(std::string_view text, std::vector<int32_t>* ids) const {
+void SentencePieceTokenizer::EncodeChunk(std::string_view text, std::vector<int32_t>* ids) const {
   if (text.size() > kMaxChunkBytes) {
     throw Error({vocab_.path, "text that this vocabulary cannot cut into parts",
                  fmt::format("at most {} bytes", kMaxChunkBytes),
                  fmt::format("{} bytes", text.size()), ""});
   }
   std::vector<int> chunk_ids;
-  check_status(processor_.Encode(text, &chunk_ids), vocab_, "sentencepiece cannot encode a text");
+  CheckStatus(processor_.Encode(text, &chunk_ids), vocab_, "sentencepiece cannot encode a text");
   for (const int id : chunk_ids) append(id, ids);
 }
 
@@ -120,16 +120,16 @@ void SentencePieceTokenizer::append(int32_t id, std::vector<int32_t>* ids) const
   if (!continues_unknown) ids->push_back(id);
 }
 
-std::string SentencePieceTokenizer::token_bytes(int32_t id) const {
+std::string SentencePieceTokenizer::TokenBytes(int32_t id) const {
   CHECK(id >= 0 && id < vocab_.size());
   switch (vocab_.types[id]) {
     case TokenType::kControl:
     case TokenType::kUnknown:
       return "";
     case TokenType::kByte:
-      return std::string(1, static_cast<char>(byte_of_token_name(vocab_.tokens[id])));
+      return std::string(1, static_cast<char>(ByteOfTokenName(vocab_.tokens[id])));
     default:
-      return unescape_spaces(vocab_.tokens[id]);
+      return UnescapeSpaces(vocab_.tokens[id]);
   }
 }
 

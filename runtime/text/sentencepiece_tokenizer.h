@@ -32,17 +32,17 @@ class SentencePieceTokenizer : public Tokenizer {
   int32_t eos_id() const override { return vocab_.eos_id; }
   bool add_bos() const override { return vocab_.add_bos; }
   bool add_eos() const override { return vocab_.add_eos; }
-  bool ends_text(int32_t id) const override;
+  bool EndsText(int32_t id) const override;
   // Between the pieces of a long text it throws Interrupted when the user asked to stop.
-  std::vector<int32_t> encode(std::string_view text) const override;
-  std::string token_bytes(int32_t id) const override;
+  std::vector<int32_t> Encode(std::string_view text) const override;
+  std::string TokenBytes(int32_t id) const override;
   bool adds_space_prefix() const override { return vocab_.add_space_prefix; }
 
  private:
   // Bytes from the start of `text` to a safe place at or after chunk_bytes_, or to its end, or to
   // what is not UTF-8.
-  size_t chunk_size(std::string_view text) const;
-  void encode_chunk(std::string_view text, std::vector<int32_t>* ids) const;
+  size_t ChunkSize(std::string_view text) const;
+  void EncodeChunk(std::string_view text, std::vector<int32_t>* ids) const;
   void append(int32_t id, std::vector<int32_t>* ids) const;
 
   Vocabulary vocab_;

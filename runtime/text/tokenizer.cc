@@ -9,22 +9,22 @@
 
 namespace thermocline {
 
-std::vector<int32_t> Tokenizer::encode_prompt(std::string_view text) const {
-  std::vector<int32_t> ids = encode(text);
+std::vector<int32_t> Tokenizer::EncodePrompt(std::string_view text) const {
+  std::vector<int32_t> ids = Encode(text);
   if (add_bos() && bos_id() >= 0) ids.insert(ids.begin(), bos_id());
   if (add_eos() && eos_id() >= 0) ids.push_back(eos_id());
   return ids;
 }
 
-std::string Tokenizer::decode(const std::vector<int32_t>& ids) const {
+std::string Tokenizer::Decode(const std::vector<int32_t>& ids) const {
   std::string text;
-  for (const int32_t id : ids) text += token_bytes(id);
+  for (const int32_t id : ids) text += TokenBytes(id);
   if (adds_space_prefix() && !text.empty() && text[0] == ' ') text.erase(0, 1);
   return text;
 }
 
-std::unique_ptr<Tokenizer> make_tokenizer(const GgufReader& gguf) {
-  const auto model = gguf.get_string("tokenizer.ggml.model");
+std::unique_ptr<Tokenizer> MakeTokenizer(const GgufReader& gguf) {
+  const auto model = gguf.GetString("tokenizer.ggml.model");
   if (!model) {
     throw Error({gguf.path(), "the file has no vocabulary (key tokenizer.ggml.model)", "", "",
                  "use a model file that holds its tokenizer"});
@@ -32,9 +32,9 @@ std::unique_ptr<Tokenizer> make_tokenizer(const GgufReader& gguf) {
   if (*model != "llama") {
     throw Error({gguf.path(), "kind of tokenizer (tokenizer.ggml.model)",
                  "one that is supported: llama (SentencePiece BPE)",
-                 fmt::format("\"{}\"", printable(replace_invalid_utf8(*model), 40)), ""});
+                 fmt::format("\"{}\"", Printable(ReplaceInvalidUtf8(*model), 40)), ""});
   }
-  return std::make_unique<SentencePieceTokenizer>(read_sentencepiece_vocabulary(gguf));
+  return std::make_unique<SentencePieceTokenizer>(ReadSentencepieceVocabulary(gguf));
 }
 
 }  // namespace thermocline

@@ -23,26 +23,26 @@ class Tokenizer {
   virtual bool add_bos() const = 0;  // the file's own wish for a prompt's first token
   virtual bool add_eos() const = 0;
   // Ids after which a reply is over (eos, and eot where the vocabulary has one).
-  virtual bool ends_text(int32_t id) const = 0;
+  virtual bool EndsText(int32_t id) const = 0;
 
   // Encodes plain text: no BOS or EOS added, text that looks like a control token ("<s>") is text.
-  virtual std::vector<int32_t> encode(std::string_view text) const = 0;
+  virtual std::vector<int32_t> Encode(std::string_view text) const = 0;
   // The same with BOS and EOS as the file wishes.
-  std::vector<int32_t> encode_prompt(std::string_view text) const;
+  std::vector<int32_t> EncodePrompt(std::string_view text) const;
 
   // The bytes one token stands for (a byte token: one byte; a control token: none), with the
   // leading space a word piece carries. Not necessarily whole UTF-8 characters.
-  virtual std::string token_bytes(int32_t id) const = 0;
+  virtual std::string TokenBytes(int32_t id) const = 0;
   // Whether the encoder puts a space in front of a text, so that the decoder drops the first one.
   virtual bool adds_space_prefix() const = 0;
   // The text of a whole sequence, first space dropped where the encoder added it.
-  std::string decode(const std::vector<int32_t>& ids) const;
+  std::string Decode(const std::vector<int32_t>& ids) const;
 };
 
 // Throws Error when the file has no vocabulary, one of a kind not supported (the message lists
 // which are), or an inconsistent one (scores and tokens of different length, ids out of range,
 // ...).
-std::unique_ptr<Tokenizer> make_tokenizer(const GgufReader& gguf);
+std::unique_ptr<Tokenizer> MakeTokenizer(const GgufReader& gguf);
 
 // Turns a stream of tokens into text that can be printed as it comes: bytes of a character are held
 // back until it is complete; bytes that can never become one are replaced by U+FFFD.
@@ -50,11 +50,11 @@ class StreamDecoder {
  public:
   // at_text_start: drop the space the encoder put in front of the first word.
   StreamDecoder(const Tokenizer& tokenizer, bool at_text_start);
-  std::string push(int32_t id);  // what became printable
-  std::string finish();          // what was held back, made valid
+  std::string Push(int32_t id);  // what became printable
+  std::string Finish();          // what was held back, made valid
 
  private:
-  std::string drain(bool at_end);
+  std::string Drain(bool at_end);
   const Tokenizer& tokenizer_;
   bool drop_space_;
   std::string pending_;

@@ -14,7 +14,7 @@ struct Lead {
   uint8_t payload = 0;
 };
 
-Lead classify(uint8_t byte) {
+Lead Classify(uint8_t byte) {
   if (byte < 0x80) return {0, 0x80, 0xBF, byte};
   if (byte < 0xC2) return {-1};
   if (byte < 0xE0) return {1, 0x80, 0xBF, static_cast<uint8_t>(byte & 0x1F)};
@@ -33,9 +33,9 @@ Lead classify(uint8_t byte) {
 
 }  // namespace
 
-Utf8Char first_utf8_char(std::string_view text) {
+Utf8Char FirstUtf8Char(std::string_view text) {
   CHECK(!text.empty());
-  const Lead lead = classify(static_cast<uint8_t>(text[0]));
+  const Lead lead = Classify(static_cast<uint8_t>(text[0]));
   if (lead.n_trailing < 0) return {Utf8Status::kInvalid, 0, 1};
   uint32_t codepoint = lead.payload;
   for (size_t i = 1; i <= static_cast<size_t>(lead.n_trailing); ++i) {
@@ -49,20 +49,20 @@ Utf8Char first_utf8_char(std::string_view text) {
   return {Utf8Status::kValid, codepoint, static_cast<size_t>(lead.n_trailing) + 1};
 }
 
-bool is_valid_utf8(std::string_view text) {
+bool IsValidUtf8(std::string_view text) {
   while (!text.empty()) {
-    const Utf8Char first = first_utf8_char(text);
+    const Utf8Char first = FirstUtf8Char(text);
     if (first.status != Utf8Status::kValid) return false;
     text.remove_prefix(first.n_bytes);
   }
   return true;
 }
 
-std::string replace_invalid_utf8(std::string_view text) {
+std::string ReplaceInvalidUtf8(std::string_view text) {
   std::string out;
   out.reserve(text.size());
   while (!text.empty()) {
-    const Utf8Char first = first_utf8_char(text);
+    const Utf8Char first = FirstUtf8Char(text);
     out +=
         first.status == Utf8Status::kValid ? text.substr(0, first.n_bytes) : kReplacementCharacter;
     text.remove_prefix(first.n_bytes);

@@ -25,12 +25,12 @@ struct Utf8Char {
 };
 
 // The first character of `text`. REQUIRES: text is not empty.
-Utf8Char first_utf8_char(std::string_view text);
+Utf8Char FirstUtf8Char(std::string_view text);
 
-bool is_valid_utf8(std::string_view text);
+bool IsValidUtf8(std::string_view text);
 
 // The text with every maximal subpart that is no character (at the end also an incomplete one)
 // replaced by U+FFFD.
-std::string replace_invalid_utf8(std::string_view text);
+std::string ReplaceInvalidUtf8(std::string_view text);
 
 }  // namespace thermocline

@@ -47,9 +47,9 @@ struct Vocabulary {
 // for one that is missing a part or contradicts itself. Where llama.cpp makes sense of a gap, so
 // does this: without token types they follow from names and ids, an empty token is one that never
 // occurs, and BOS, EOS and unknown are 1, 2 and 0 unless the file says otherwise.
-Vocabulary read_sentencepiece_vocabulary(const GgufReader& gguf);
+Vocabulary ReadSentencepieceVocabulary(const GgufReader& gguf);
 
 // The byte a token named "<0x41>" stands for, or -1 for any other name.
-int byte_of_token_name(const std::string& name);
+int ByteOfTokenName(const std::string& name);
 
 }  // namespace thermocline

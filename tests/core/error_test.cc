@@ -33,35 +33,35 @@ TEST(Error, LongTextsAreCut) {
 }
 
 TEST(Printable, KeepsText) {
-  EXPECT_EQ(printable("plain text"), "plain text");
-  EXPECT_EQ(printable("\xc3\xa9 \xe9\x9b\xaa \xf0\x9f\x98\x80"),
+  EXPECT_EQ(Printable("plain text"), "plain text");
+  EXPECT_EQ(Printable("\xc3\xa9 \xe9\x9b\xaa \xf0\x9f\x98\x80"),
             "\xc3\xa9 \xe9\x9b\xaa \xf0\x9f\x98\x80");
-  EXPECT_EQ(printable(""), "");
+  EXPECT_EQ(Printable(""), "");
 }
 
 TEST(Printable, EscapesWhatIsNotText) {
-  EXPECT_EQ(printable(std::string("a\0b", 3)), "a\\x00b");
-  EXPECT_EQ(printable("\xff\xfe"), "\\xff\\xfe");
-  EXPECT_EQ(printable("\x80"), "\\x80");
-  EXPECT_EQ(printable("\xc2\x9b"), "\\xc2\\x9b");  // CSI, which a terminal obeys
-  EXPECT_EQ(printable("\xc2\xa0"), "\xc2\xa0");
-  EXPECT_EQ(printable("\xc0\xaf"), "\\xc0\\xaf");           // overlong
-  EXPECT_EQ(printable("\xe0\x80\xaf"), "\\xe0\\x80\\xaf");  // overlong
-  EXPECT_EQ(printable("\xed\xa0\x80"), "\\xed\\xa0\\x80");  // a surrogate
-  EXPECT_EQ(printable("\xf4\x90\x80\x80"), "\\xf4\\x90\\x80\\x80");
-  EXPECT_EQ(printable("\xe9\x9b"), "\\xe9\\x9b");  // cut short
-  EXPECT_EQ(printable("\xe9z"), "\\xe9z");
+  EXPECT_EQ(Printable(std::string("a\0b", 3)), "a\\x00b");
+  EXPECT_EQ(Printable("\xff\xfe"), "\\xff\\xfe");
+  EXPECT_EQ(Printable("\x80"), "\\x80");
+  EXPECT_EQ(Printable("\xc2\x9b"), "\\xc2\\x9b");  // CSI, which a terminal obeys
+  EXPECT_EQ(Printable("\xc2\xa0"), "\xc2\xa0");
+  EXPECT_EQ(Printable("\xc0\xaf"), "\\xc0\\xaf");           // overlong
+  EXPECT_EQ(Printable("\xe0\x80\xaf"), "\\xe0\\x80\\xaf");  // overlong
+  EXPECT_EQ(Printable("\xed\xa0\x80"), "\\xed\\xa0\\x80");  // a surrogate
+  EXPECT_EQ(Printable("\xf4\x90\x80\x80"), "\\xf4\\x90\\x80\\x80");
+  EXPECT_EQ(Printable("\xe9\x9b"), "\\xe9\\x9b");  // cut short
+  EXPECT_EQ(Printable("\xe9z"), "\\xe9z");
 }
 
 TEST(Printable, TwiceIsOnce) {
-  const std::string once = printable("a\n\xff\xc3\xa9");
-  EXPECT_EQ(printable(once), once);
+  const std::string once = Printable("a\n\xff\xc3\xa9");
+  EXPECT_EQ(Printable(once), once);
 }
 
 TEST(Printable, CutsBetweenCharacters) {
-  EXPECT_EQ(printable("abcdef", 3), "abc...");
-  EXPECT_EQ(printable("abc", 3), "abc");
-  EXPECT_EQ(printable("\xc3\xa9\xc3\xa9\xc3\xa9", 3), "\xc3\xa9\xc3\xa9...");
+  EXPECT_EQ(Printable("abcdef", 3), "abc...");
+  EXPECT_EQ(Printable("abc", 3), "abc");
+  EXPECT_EQ(Printable("\xc3\xa9\xc3\xa9\xc3\xa9", 3), "\xc3\xa9\xc3\xa9...");
 }
 
 TEST(CheckDeathTest, SaysWhere) {
@@ -71,15 +71,15 @@ TEST(CheckDeathTest, SaysWhere) {
 }
 
 TEST(Interrupt, CountsRequests) {
-  clear_interrupt();
-  EXPECT_FALSE(interrupt_requested());
-  EXPECT_NO_THROW(throw_if_interrupted());
-  EXPECT_EQ(request_interrupt(), 1);
-  EXPECT_EQ(request_interrupt(), 2);
-  EXPECT_TRUE(interrupt_requested());
-  EXPECT_THROW(throw_if_interrupted(), Interrupted);
-  clear_interrupt();
-  EXPECT_FALSE(interrupt_requested());
+  ClearInterrupt();
+  EXPECT_FALSE(InterruptRequested());
+  EXPECT_NO_THROW(ThrowIfInterrupted());
+  EXPECT_EQ(RequestInterrupt(), 1);
+  EXPECT_EQ(RequestInterrupt(), 2);
+  EXPECT_TRUE(InterruptRequested());
+  EXPECT_THROW(ThrowIfInterrupted(), Interrupted);
+  ClearInterrupt();
+  EXPECT_FALSE(InterruptRequested());
 }
 
 }  // namespace

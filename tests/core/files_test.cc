@@ -20,7 +20,7 @@ using testing::HasSubstr;
 using testing::StartsWith;
 
 template <typename Call>
-std::string message_of(Call call) {
+std::string MessageOf(Call call) {
   try {
     call();
     return "";
@@ -29,9 +29,9 @@ std::string message_of(Call call) {
   }
 }
 
-void write_text(AtomicFile& file, const std::string& text) { file.write(text.data(), text.size()); }
+void WriteText(AtomicFile& file, const std::string& text) { file.Write(text.data(), text.size()); }
 
-mode_t mode_of(const std::string& path) {
+mode_t ModeOf(const std::string& path) {
   struct stat status {};
   EXPECT_EQ(::stat(path.c_str(), &status), 0);
   return status.st_mode & 0777U;
@@ -40,19 +40,19 @@ mode_t mode_of(const std::string& path) {
 TEST(AtomicFile, AppearsAtCommit) {
   const TempDir dir;
   AtomicFile file(dir.file("a"));
-  write_text(file, "hello ");
-  write_text(file, "world");
+  WriteText(file, "hello ");
+  WriteText(file, "world");
   EXPECT_FALSE(std::filesystem::exists(dir.file("a")));
   EXPECT_EQ(file.bytes_written(), 11U);
-  file.commit();
-  EXPECT_EQ(read_whole_file(dir.file("a")), "hello world");
+  file.Commit();
+  EXPECT_EQ(ReadWholeFile(dir.file("a")), "hello world");
   EXPECT_EQ(dir.n_entries(), 1U);
 }
 
 TEST(AtomicFile, EmptyFile) {
   const TempDir dir;
   AtomicFile file(dir.file("a"));
-  file.commit();
+  file.Commit();
   EXPECT_EQ(std::filesystem::file_size(dir.file("a")), 0U);
 }
 
@@ -62,39 +62,39 @@ TEST(AtomicFile, PiecesOfAnySize) {
   AtomicFile file(dir.file("a"));
   for (const size_t n_bytes : {1U, 1048575U, 1048576U, 0U, 3000001U, 7U}) {
     const std::string piece(n_bytes, static_cast<char>('a' + n_bytes % 26));
-    write_text(file, piece);
+    WriteText(file, piece);
     whole += piece;
   }
-  file.commit();
+  file.Commit();
   EXPECT_EQ(file.bytes_written(), whole.size());
-  EXPECT_TRUE(read_whole_file(dir.file("a")) == whole);
+  EXPECT_TRUE(ReadWholeFile(dir.file("a")) == whole);
 }
 
 TEST(AtomicFile, AnExceptionLeavesNothing) {
   const TempDir dir;
-  write_whole_file(dir.file("old"), "old");
+  WriteWholeFile(dir.file("old"), "old");
   for (const char* name : {"new", "old"}) {
     try {
       AtomicFile file(dir.file(name));
-      write_text(file, std::string(3 << 20, 'x'));
+      WriteText(file, std::string(3 << 20, 'x'));
       throw std::runtime_error("stopped");
     } catch (const std::runtime_error&) {
     }
   }
   EXPECT_EQ(dir.n_entries(), 1U);
-  EXPECT_EQ(read_whole_file(dir.file("old")), "old");
+  EXPECT_EQ(ReadWholeFile(dir.file("old")), "old");
 }
 
 // Who has the old file open keeps it whole; who opens it later gets the new one.
 TEST(AtomicFile, ReplacesInOneStep) {
   const TempDir dir;
-  write_whole_file(dir.file("a"), "old content");
+  WriteWholeFile(dir.file("a"), "old content");
   const MappedFile old(dir.file("a"));
   AtomicFile file(dir.file("a"));
-  write_text(file, "new");
-  EXPECT_EQ(read_whole_file(dir.file("a")), "old content");
-  file.commit();
-  EXPECT_EQ(read_whole_file(dir.file("a")), "new");
+  WriteText(file, "new");
+  EXPECT_EQ(ReadWholeFile(dir.file("a")), "old content");
+  file.Commit();
+  EXPECT_EQ(ReadWholeFile(dir.file("a")), "new");
   EXPECT_EQ(std::string(reinterpret_cast<const char*>(old.data()), old.size()), "old content");
   EXPECT_EQ(dir.n_entries(), 1U);
 }
@@ -103,11 +103,11 @@ TEST(AtomicFile, TwoWritersOfOneName) {
   const TempDir dir;
   AtomicFile first(dir.file("a"));
   AtomicFile second(dir.file("a"));
-  write_text(first, "first");
-  write_text(second, "second");
-  second.commit();
-  first.commit();
-  EXPECT_EQ(read_whole_file(dir.file("a")), "first");
+  WriteText(first, "first");
+  WriteText(second, "second");
+  second.Commit();
+  first.Commit();
+  EXPECT_EQ(ReadWholeFile(dir.file("a")), "first");
   EXPECT_EQ(dir.n_entries(), 1U);
 }
 
@@ -116,25 +116,25 @@ TEST(AtomicFile, PermissionsFollowTheUmask) {
   for (const mode_t mask : {0022U, 0077U, 0002U}) {
     const mode_t before = ::umask(mask);
     AtomicFile file(dir.file("a"));
-    file.commit();
+    file.Commit();
     ::umask(before);
-    EXPECT_EQ(mode_of(dir.file("a")), 0666U & ~mask);
+    EXPECT_EQ(ModeOf(dir.file("a")), 0666U & ~mask);
   }
 }
 
 TEST(AtomicFile, WhereNothingCanBeWritten) {
   const TempDir dir;
-  write_whole_file(dir.file("file"), "x");
+  WriteWholeFile(dir.file("file"), "x");
   const std::string missing = dir.file("no/such/dir/a");
-  EXPECT_THAT(message_of([&] { AtomicFile{missing}; }),
+  EXPECT_THAT(MessageOf([&] { AtomicFile{missing}; }),
               StartsWith(missing + ": cannot write here: No such file or directory"));
-  EXPECT_THAT(message_of([&] { AtomicFile{dir.file("file/a")}; }), HasSubstr("Not a directory"));
-  EXPECT_THAT(message_of([&] { AtomicFile{dir.path()}; }), HasSubstr("not a regular file"));
-  EXPECT_THAT(message_of([] { AtomicFile{"/dev/null"}; }), HasSubstr("not a regular file"));
-  EXPECT_THAT(message_of([] { AtomicFile{""}; }), HasSubstr("cannot write here"));
+  EXPECT_THAT(MessageOf([&] { AtomicFile{dir.file("file/a")}; }), HasSubstr("Not a directory"));
+  EXPECT_THAT(MessageOf([&] { AtomicFile{dir.path()}; }), HasSubstr("not a regular file"));
+  EXPECT_THAT(MessageOf([] { AtomicFile{"/dev/null"}; }), HasSubstr("not a regular file"));
+  EXPECT_THAT(MessageOf([] { AtomicFile{""}; }), HasSubstr("cannot write here"));
   ASSERT_EQ(::mkdir(dir.file("closed").c_str(), 0555), 0);
   if (::geteuid() != 0) {  // root may write anywhere
-    EXPECT_THAT(message_of([&] { AtomicFile{dir.file("closed/a")}; }),
+    EXPECT_THAT(MessageOf([&] { AtomicFile{dir.file("closed/a")}; }),
                 HasSubstr("Permission denied"));
   }
 }
@@ -144,10 +144,10 @@ TEST(AtomicFile, RelativeName) {
   const std::filesystem::path before = std::filesystem::current_path();
   std::filesystem::current_path(dir.path());
   AtomicFile file("a");
-  write_text(file, "x");
-  file.commit();
+  WriteText(file, "x");
+  file.Commit();
   std::filesystem::current_path(before);
-  EXPECT_EQ(read_whole_file(dir.file("a")), "x");
+  EXPECT_EQ(ReadWholeFile(dir.file("a")), "x");
 }
 
 // A full disk, played by a limit on the size of files.
@@ -158,10 +158,10 @@ TEST(AtomicFile, FullDisk) {
   const auto handler = ::signal(SIGXFSZ, SIG_IGN);
   const rlimit small{2 << 20, before.rlim_max};
   ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
-  const std::string message = message_of([&] {
+  const std::string message = MessageOf([&] {
     AtomicFile file(dir.file("a"));
-    write_text(file, std::string(5 << 20, 'x'));
-    file.commit();
+    WriteText(file, std::string(5 << 20, 'x'));
+    file.Commit();
   });
   ::setrlimit(RLIMIT_FSIZE, &before);
   (void)::signal(SIGXFSZ, handler);
@@ -172,14 +172,14 @@ TEST(AtomicFile, FullDisk) {
 TEST(AtomicFileDeathTest, NothingAfterCommit) {
   const TempDir dir;
   AtomicFile file(dir.file("a"));
-  file.commit();
-  EXPECT_DEATH(write_text(file, "x"), "CHECK");
-  EXPECT_DEATH(file.commit(), "CHECK");
+  file.Commit();
+  EXPECT_DEATH(WriteText(file, "x"), "CHECK");
+  EXPECT_DEATH(file.Commit(), "CHECK");
 }
 
 TEST(MappedFile, HoldsTheBytes) {
   const TempDir dir;
-  write_whole_file(dir.file("a"), "some bytes");
+  WriteWholeFile(dir.file("a"), "some bytes");
   MappedFile file(dir.file("a"));
   EXPECT_EQ(std::string(reinterpret_cast<const char*>(file.data()), file.size()), "some bytes");
   EXPECT_EQ(file.path(), dir.file("a"));
@@ -192,14 +192,14 @@ TEST(MappedFile, HoldsTheBytes) {
 TEST(MappedFile, WhatCannotBeMapped) {
   const TempDir dir;
   const std::string none = dir.file("none");
-  EXPECT_EQ(message_of([&] { MappedFile{none}; }),
+  EXPECT_EQ(MessageOf([&] { MappedFile{none}; }),
             none + ": cannot open: No such file or directory; check the path and its permissions");
-  EXPECT_THAT(message_of([&] { MappedFile{dir.path()}; }), HasSubstr("not a regular file"));
-  write_whole_file(dir.file("empty"), "");
-  EXPECT_THAT(message_of([&] { MappedFile{dir.file("empty")}; }), HasSubstr("the file is empty"));
-  EXPECT_THAT(message_of([] { MappedFile{"/dev/null"}; }), HasSubstr("not a regular file"));
+  EXPECT_THAT(MessageOf([&] { MappedFile{dir.path()}; }), HasSubstr("not a regular file"));
+  WriteWholeFile(dir.file("empty"), "");
+  EXPECT_THAT(MessageOf([&] { MappedFile{dir.file("empty")}; }), HasSubstr("the file is empty"));
+  EXPECT_THAT(MessageOf([] { MappedFile{"/dev/null"}; }), HasSubstr("not a regular file"));
   ASSERT_EQ(::mkfifo(dir.file("fifo").c_str(), 0600), 0);
-  EXPECT_THAT(message_of([&] { MappedFile{dir.file("fifo")}; }), HasSubstr("not a regular file"));
+  EXPECT_THAT(MessageOf([&] { MappedFile{dir.file("fifo")}; }), HasSubstr("not a regular file"));
 }
 
 }  // namespace

@@ -53,10 +53,10 @@ TEST(AlignedBuffer, TooLargeIsAnError) {
 
 TEST(TensorView, Rows) {
   const std::vector<float> values = {0, 1, 2, 3, 4, 5};
-  const TensorView dense = dense_view(values.data(), DType::kF32, 3, 2);
+  const TensorView dense = DenseView(values.data(), DType::kF32, 3, 2);
   EXPECT_EQ(reinterpret_cast<const float*>(dense.row(2))[1], 5.0F);
   EXPECT_EQ(dense.weight_bytes(), 24U);
-  const TensorView tail = dense.slice_rows(1, 3);
+  const TensorView tail = dense.SliceRows(1, 3);
   EXPECT_EQ(tail.rows, 2);
   EXPECT_EQ(reinterpret_cast<const float*>(tail.row(0))[0], 2.0F);
   const TensorView strided{dense.data, DType::kF32, 2, 1, 12};  // every third value

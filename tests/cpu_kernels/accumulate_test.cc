@@ -115,12 +115,12 @@ TEST_P(AccumulateTest, SplittingTheListChangesNoBit) {
 
 std::string param_name(const ::testing::TestParamInfo<Param>& info) {
   return table_name(*std::get<0>(info.param)) + "_" +
-         std::string(dtype_name(std::get<1>(info.param)));
+         std::string(DTypeName(std::get<1>(info.param)));
 }
 
 INSTANTIATE_TEST_SUITE_P(Tables, AccumulateTest,
-                         ::testing::Combine(::testing::ValuesIn(available_cpu_kernels().begin(),
-                                                                available_cpu_kernels().end()),
+                         ::testing::Combine(::testing::ValuesIn(AvailableCpuKernels().begin(),
+                                                                AvailableCpuKernels().end()),
                                             ::testing::ValuesIn(kDTypes)),
                          param_name);
 

@@ -35,11 +35,11 @@ TEST_P(ConvertTest, F32ToHalvesRoundsToNearestEven) {
   kernels().f32_to_bf16(x.data(), n, bf16.data());
   for (size_t i = 0; i < x.size(); ++i) {
     if (std::isnan(x[i])) {
-      EXPECT_TRUE(std::isnan(f16_to_f32(f16[i])));
-      EXPECT_TRUE(std::isnan(bf16_to_f32(bf16[i])));
+      EXPECT_TRUE(std::isnan(F16ToF32(f16[i])));
+      EXPECT_TRUE(std::isnan(Bf16ToF32(bf16[i])));
     } else {
-      ASSERT_EQ(f16[i], f32_to_f16(x[i])) << x[i];
-      ASSERT_EQ(bf16[i], f32_to_bf16(x[i])) << x[i];
+      ASSERT_EQ(f16[i], F32ToF16(x[i])) << x[i];
+      ASSERT_EQ(bf16[i], F32ToBf16(x[i])) << x[i];
     }
   }
 }
@@ -69,7 +69,7 @@ TEST_P(ConvertTest, ShortVectorsWriteNothingBeyond) {
     EXPECT_EQ(out.back(), 0xabcd);
     kernels().f32_to_bf16(x.data(), n, out.data());
     EXPECT_EQ(out.back(), 0xabcd);
-    for (size_t i = 0; i < x.size(); ++i) EXPECT_EQ(out[i], f32_to_bf16(x[i]));
+    for (size_t i = 0; i < x.size(); ++i) EXPECT_EQ(out[i], F32ToBf16(x[i]));
   }
 }
 
@@ -86,8 +86,8 @@ TEST_P(ConvertTest, DequantizesAnyRangeOfColumnsExactly) {
       kernels().dequantize_bf16(dtype, w.data(), begin, n_cols, bf16.data());
       for (int64_t i = 0; i < n; ++i) {
         const auto expected = static_cast<float>(w.decoded(0)[static_cast<size_t>(begin + i)]);
-        ASSERT_EQ(f32[static_cast<size_t>(i)], expected) << dtype_name(dtype);
-        ASSERT_EQ(bf16[static_cast<size_t>(i)], f32_to_bf16(expected)) << dtype_name(dtype);
+        ASSERT_EQ(f32[static_cast<size_t>(i)], expected) << DTypeName(dtype);
+        ASSERT_EQ(bf16[static_cast<size_t>(i)], F32ToBf16(expected)) << DTypeName(dtype);
       }
       EXPECT_EQ(f32.back(), -7.0F);
       EXPECT_EQ(bf16.back(), 0xabcd);
@@ -106,8 +106,8 @@ TEST_P(ConvertTest, PreparedBytesAreWholeCacheLines) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Tables, ConvertTest,
-                         ::testing::ValuesIn(available_cpu_kernels().begin(),
-                                             available_cpu_kernels().end()),
+                         ::testing::ValuesIn(AvailableCpuKernels().begin(),
+                                             AvailableCpuKernels().end()),
                          [](const auto& test) { return table_name(*test.param); });
 
 }  // namespace

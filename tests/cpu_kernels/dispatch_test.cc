@@ -18,7 +18,7 @@ namespace {
     setenv("THERMOCLINE_FORCE_ISA", forced, 1);
   }
   try {
-    const KernelTable& kernels = cpu_kernels();
+    const KernelTable& kernels = CpuKernels();
     std::fprintf(stderr, "chosen: %s", std::string(kernels.features).c_str());
     std::exit(0);
   } catch (const Error& error) {
@@ -31,7 +31,7 @@ class DispatchTest : public ::testing::Test {
  protected:
   void SetUp() override { GTEST_FLAG_SET(death_test_style, "threadsafe"); }
   static bool has(std::string_view isa) {
-    for (const KernelTable* table : available_cpu_kernels()) {
+    for (const KernelTable* table : AvailableCpuKernels()) {
       if (table->isa == isa) return true;
     }
     return false;
@@ -39,9 +39,9 @@ class DispatchTest : public ::testing::Test {
 };
 
 TEST_F(DispatchTest, EveryTableIsComplete) {
-  ASSERT_FALSE(available_cpu_kernels().empty());
-  EXPECT_EQ(available_cpu_kernels().front()->isa, "scalar");
-  for (const KernelTable* table : available_cpu_kernels()) {
+  ASSERT_FALSE(AvailableCpuKernels().empty());
+  EXPECT_EQ(AvailableCpuKernels().front()->isa, "scalar");
+  for (const KernelTable* table : AvailableCpuKernels()) {
     EXPECT_TRUE(table->vector_form && table->prepared_bytes && table->prepare && table->matvec);
     EXPECT_TRUE(table->accumulate_rows && table->dequantize_f32 && table->dequantize_bf16);
     EXPECT_TRUE(table->f32_to_f16 && table->f32_to_bf16 && table->rms_norm && table->rope);
@@ -52,7 +52,7 @@ TEST_F(DispatchTest, EveryTableIsComplete) {
 }
 
 TEST_F(DispatchTest, TakesTheBestUnlessForced) {
-  const std::string best(available_cpu_kernels().back()->features);
+  const std::string best(AvailableCpuKernels().back()->features);
   EXPECT_EXIT(choose_and_exit(nullptr), ::testing::ExitedWithCode(0), "chosen: " + best + "$");
   EXPECT_EXIT(choose_and_exit(""), ::testing::ExitedWithCode(0), "chosen: " + best + "$");
 }

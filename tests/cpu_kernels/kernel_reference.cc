@@ -129,11 +129,11 @@ Matrix::Matrix(DType dtype, int64_t n_rows, int64_t n_cols, int64_t padding_byte
     : dtype_(dtype),
       n_rows_(n_rows),
       n_cols_(n_cols),
-      stride_(row_bytes(dtype, n_cols) + padding_bytes),
-      bytes_(static_cast<size_t>((n_rows - 1) * stride_ + row_bytes(dtype, n_cols))) {
+      stride_(RowBytes(dtype, n_cols) + padding_bytes),
+      bytes_(static_cast<size_t>((n_rows - 1) * stride_ + RowBytes(dtype, n_cols))) {
   for (int64_t r = 0; r < n_rows; ++r) {
     const std::vector<float> values = random_floats(rng, n_cols);
-    quantize_row(dtype, values.data(), n_cols, bytes_.data() + r * stride_);
+    QuantizeRow(dtype, values.data(), n_cols, bytes_.data() + r * stride_);
     if (dtype == DType::kQ8_0) bytes_.data()[r * stride_ + 2 + r % 32] = std::byte{0x80};  // -128
     decoded_.push_back(decode_row(dtype, bytes_.data() + r * stride_, n_cols));
   }

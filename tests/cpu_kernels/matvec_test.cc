@@ -133,7 +133,7 @@ class QuantisedMatvecTest : public MatvecTest {};
 
 // The largest integer sums that VNNI and the 16-bit pairs of AVX2 can meet.
 TEST_P(QuantisedMatvecTest, LargestWeightsTimesLargestActivations) {
-  const int64_t block_bytes = dtype_info(dtype()).block_bytes;
+  const int64_t block_bytes = GetDTypeInfo(dtype()).block_bytes;
   for (const int fill : {0x00, 0x80, 0x7f, 0xff, 0x88}) {
     GuardedBytes row(static_cast<size_t>(block_bytes * 3));
     std::memset(row.data(), fill, static_cast<size_t>(block_bytes * 3));
@@ -153,18 +153,18 @@ TEST_P(QuantisedMatvecTest, LargestWeightsTimesLargestActivations) {
 
 std::string param_name(const ::testing::TestParamInfo<Param>& info) {
   return table_name(*std::get<0>(info.param)) + "_" +
-         std::string(dtype_name(std::get<1>(info.param)));
+         std::string(DTypeName(std::get<1>(info.param)));
 }
 
 INSTANTIATE_TEST_SUITE_P(Tables, MatvecTest,
-                         ::testing::Combine(::testing::ValuesIn(available_cpu_kernels().begin(),
-                                                                available_cpu_kernels().end()),
+                         ::testing::Combine(::testing::ValuesIn(AvailableCpuKernels().begin(),
+                                                                AvailableCpuKernels().end()),
                                             ::testing::ValuesIn(kDTypes)),
                          param_name);
 
 INSTANTIATE_TEST_SUITE_P(Tables, QuantisedMatvecTest,
-                         ::testing::Combine(::testing::ValuesIn(available_cpu_kernels().begin(),
-                                                                available_cpu_kernels().end()),
+                         ::testing::Combine(::testing::ValuesIn(AvailableCpuKernels().begin(),
+                                                                AvailableCpuKernels().end()),
                                             ::testing::Values(DType::kQ8_0, DType::kQ4_0)),
                          param_name);
 

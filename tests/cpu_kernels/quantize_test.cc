@@ -14,8 +14,8 @@ using Bytes = std::vector<int>;
 
 Bytes quantized(DType dtype, const std::vector<float>& x) {
   const auto n = static_cast<int64_t>(x.size());
-  std::vector<std::byte> out(static_cast<size_t>(row_bytes(dtype, n)) + 1, std::byte{0xa5});
-  quantize_row(dtype, x.data(), n, out.data());
+  std::vector<std::byte> out(static_cast<size_t>(RowBytes(dtype, n)) + 1, std::byte{0xa5});
+  QuantizeRow(dtype, x.data(), n, out.data());
   EXPECT_EQ(out.back(), std::byte{0xa5});
   Bytes bytes;
   for (size_t i = 0; i + 1 < out.size(); ++i) bytes.push_back(std::to_integer<int>(out[i]));
@@ -94,7 +94,7 @@ Bytes reference_block(DType dtype, const float* x) {
   }
   const float d = is_q8 ? std::fabs(largest) / 127.0F : largest / -8.0F;
   const float inverse = d != 0 ? 1.0F / d : 0.0F;
-  const uint16_t half = f32_to_f16(d);
+  const uint16_t half = F32ToF16(d);
   Bytes out = {half & 255, half >> 8};
   if (is_q8) {
     for (int i = 0; i < 32; ++i) out.push_back(static_cast<int>(std::lround(x[i] * inverse)) & 255);
@@ -127,8 +127,8 @@ TEST(QuantizeTest, FloatTypesRoundOnce) {
   const Bytes bf16 = quantized(DType::kBF16, x);
   const Bytes f32 = quantized(DType::kF32, x);
   for (size_t i = 0; i < x.size(); ++i) {
-    EXPECT_EQ(f16[2 * i] | f16[2 * i + 1] << 8, f32_to_f16(x[i]));
-    EXPECT_EQ(bf16[2 * i] | bf16[2 * i + 1] << 8, f32_to_bf16(x[i]));
+    EXPECT_EQ(f16[2 * i] | f16[2 * i + 1] << 8, F32ToF16(x[i]));
+    EXPECT_EQ(bf16[2 * i] | bf16[2 * i + 1] << 8, F32ToBf16(x[i]));
     uint32_t bits = 0;
     std::memcpy(&bits, &x[i], 4);
     EXPECT_EQ(static_cast<uint32_t>(f32[4 * i + 3]), bits >> 24);

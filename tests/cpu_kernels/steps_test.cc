@@ -114,7 +114,7 @@ TEST_P(StepsTest, SoftmaxOfHugeAndMaskedValues) {
 
 std::vector<uint16_t> random_halves(std::mt19937* rng, int64_t n) {
   std::vector<uint16_t> out;
-  for (const float value : random_floats(rng, n)) out.push_back(f32_to_f16(value));
+  for (const float value : random_floats(rng, n)) out.push_back(F32ToF16(value));
   return out;
 }
 
@@ -243,8 +243,8 @@ TEST_P(StepsTest, SumWords) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Tables, StepsTest,
-                         ::testing::ValuesIn(available_cpu_kernels().begin(),
-                                             available_cpu_kernels().end()),
+                         ::testing::ValuesIn(AvailableCpuKernels().begin(),
+                                             AvailableCpuKernels().end()),
                          [](const auto& test) { return table_name(*test.param); });
 
 }  // namespace

@@ -21,28 +21,28 @@ void call(Get get) {
   }
 }
 
-void use_keys(const GgufReader& reader) {
+void UseKeys(const GgufReader& reader) {
   for (const std::string& key : reader.keys()) {
-    if (reader.find(key) == nullptr) std::abort();
-    call([&] { (void)reader.get_string(key); });
-    call([&] { (void)reader.get_u64(key); });
-    call([&] { (void)reader.get_f64(key); });
-    call([&] { (void)reader.get_bool(key); });
-    call([&] { (void)reader.get_strings(key); });
-    call([&] { (void)reader.get_f64s(key); });
-    call([&] { (void)reader.get_i64s(key); });
-    call([&] { (void)reader.require_u64(key, 1, 100); });
+    if (reader.Find(key) == nullptr) std::abort();
+    call([&] { (void)reader.GetString(key); });
+    call([&] { (void)reader.GetU64(key); });
+    call([&] { (void)reader.GetF64(key); });
+    call([&] { (void)reader.GetBool(key); });
+    call([&] { (void)reader.GetStrings(key); });
+    call([&] { (void)reader.GetF64s(key); });
+    call([&] { (void)reader.GetI64s(key); });
+    call([&] { (void)reader.RequireU64(key, 1, 100); });
   }
 }
 
-unsigned use_tensors(const GgufReader& reader) {
+unsigned UseTensors(const GgufReader& reader) {
   unsigned sum = 0;
   for (const thermocline::GgufTensorInfo& tensor : reader.tensors()) {
-    if (reader.find_tensor(tensor.name) != &tensor || tensor.n_bytes == 0) std::abort();
-    const std::byte* data = reader.tensor_data(tensor);
+    if (reader.FindTensor(tensor.name) != &tensor || tensor.n_bytes == 0) std::abort();
+    const std::byte* data = reader.TensorData(tensor);
     sum += std::to_integer<unsigned>(data[0]) + std::to_integer<unsigned>(data[tensor.n_bytes - 1]);
-    const auto view = reader.require_matrix(tensor.name, static_cast<int64_t>(tensor.rows()),
-                                            static_cast<int64_t>(tensor.cols()));
+    const auto view = reader.RequireMatrix(tensor.name, static_cast<int64_t>(tensor.rows()),
+                                           static_cast<int64_t>(tensor.cols()));
     if (view.weight_bytes() != tensor.n_bytes) std::abort();
   }
   return sum;
@@ -53,8 +53,8 @@ unsigned use_tensors(const GgufReader& reader) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   try {
     const GgufReader reader({reinterpret_cast<const std::byte*>(data), size}, "fuzz.gguf");
-    use_keys(reader);
-    volatile unsigned keep = use_tensors(reader);
+    UseKeys(reader);
+    volatile unsigned keep = UseTensors(reader);
     (void)keep;
     if (reader.fingerprint().size() != 16) std::abort();
   } catch (const Error& error) {

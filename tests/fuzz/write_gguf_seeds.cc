@@ -28,9 +28,9 @@ int main(int argc, char** argv) {
   const std::filesystem::path directory = argv[1];
   std::error_code error;
   std::filesystem::create_directories(directory, error);
-  bool ok = write(directory / "valid_v2.gguf", thermocline::small_valid_gguf(2)) &&
-            write(directory / "valid_v3.gguf", thermocline::small_valid_gguf(3));
-  for (const thermocline::BadFile& file : thermocline::bad_gguf_files()) {
+  bool ok = write(directory / "valid_v2.gguf", thermocline::SmallValidGguf(2)) &&
+            write(directory / "valid_v3.gguf", thermocline::SmallValidGguf(3));
+  for (const thermocline::BadFile& file : thermocline::BadGgufFiles()) {
     ok = ok && write(directory / ("bad_" + file.name + ".gguf"), file.bytes);
   }
   return ok ? 0 : 1;

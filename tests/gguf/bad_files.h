@@ -13,6 +13,6 @@ struct BadFile {
   std::string message_part;
 };
 
-std::vector<BadFile> bad_gguf_files();
+std::vector<BadFile> BadGgufFiles();
 
 }  // namespace thermocline

@@ -19,7 +19,7 @@ using testing::StartsWith;
 
 // The message of the Error, or "" when the file was accepted.
 template <typename Open>
-std::string message_of(Open open) {
+std::string MessageOf(Open open) {
   try {
     open();
     return "";
@@ -28,50 +28,50 @@ std::string message_of(Open open) {
   }
 }
 
-std::string message_of_bytes(const std::string& bytes) {
-  return message_of([&] { GgufReader(as_bytes(bytes), "bytes.gguf"); });
+std::string MessageOfBytes(const std::string& bytes) {
+  return MessageOf([&] { GgufReader(AsBytes(bytes), "bytes.gguf"); });
 }
 
-bool is_one_printable_line(const std::string& text) {
+bool IsOnePrintableLine(const std::string& text) {
   return std::all_of(text.begin(), text.end(), [](unsigned char c) { return c >= 0x20; });
 }
 
 TEST(GgufBadFile, EachGivesItsMessage) {
-  const std::vector<BadFile> files = bad_gguf_files();
+  const std::vector<BadFile> files = BadGgufFiles();
   EXPECT_GT(files.size(), 100U);
   std::set<std::string> names;
   for (const BadFile& file : files) {
     SCOPED_TRACE(file.name);
     EXPECT_TRUE(names.insert(file.name).second) << "two of this name";
-    const std::string message = message_of_bytes(file.bytes);
+    const std::string message = MessageOfBytes(file.bytes);
     EXPECT_THAT(message, HasSubstr(file.message_part));
     EXPECT_THAT(message, StartsWith("bytes.gguf: "));
-    EXPECT_TRUE(is_one_printable_line(message)) << message;
+    EXPECT_TRUE(IsOnePrintableLine(message)) << message;
     EXPECT_LT(message.size(), 600U);
   }
 }
 
 TEST(GgufBadFile, EachGivesItsMessageFromDisk) {
   const TempDir dir;
-  for (const BadFile& file : bad_gguf_files()) {
+  for (const BadFile& file : BadGgufFiles()) {
     SCOPED_TRACE(file.name);
     const std::string path = dir.file(file.name + ".gguf");
-    write_whole_file(path, file.bytes);
-    const std::string message = message_of([&] { GgufReader{path}; });
+    WriteWholeFile(path, file.bytes);
+    const std::string message = MessageOf([&] { GgufReader{path}; });
     EXPECT_THAT(message, HasSubstr(file.bytes.empty() ? "the file is empty" : file.message_part));
     EXPECT_THAT(message, StartsWith(path + ": "));
   }
 }
 
 TEST(GgufBadFile, TruncatedAnywhere) {
-  const std::string whole = small_valid_gguf();
-  ASSERT_EQ(message_of_bytes(whole), "");
+  const std::string whole = SmallValidGguf();
+  ASSERT_EQ(MessageOfBytes(whole), "");
   for (size_t n_bytes = 0; n_bytes < whole.size(); ++n_bytes) {
     // A copy of just these bytes, so that ASan sees a read past their end.
     const std::vector<char> part(whole.begin(), whole.begin() + static_cast<ptrdiff_t>(n_bytes));
     const std::span<const std::byte> bytes(reinterpret_cast<const std::byte*>(part.data()),
                                            part.size());
-    const std::string message = message_of([&] { GgufReader(bytes, "cut.gguf"); });
+    const std::string message = MessageOf([&] { GgufReader(bytes, "cut.gguf"); });
     EXPECT_THAT(message, StartsWith("cut.gguf: ")) << n_bytes << " bytes";
     EXPECT_THAT(message, HasSubstr("truncated")) << n_bytes << " bytes";
   }
@@ -79,20 +79,20 @@ TEST(GgufBadFile, TruncatedAnywhere) {
 
 // Any one byte changed: an Error or a file whose tensors can be read to their last byte.
 TEST(GgufBadFile, OneByteChanged) {
-  std::string bytes = small_valid_gguf();
+  std::string bytes = SmallValidGguf();
   for (size_t i = 0; i < bytes.size(); ++i) {
     const char before = bytes[i];
     for (const int change : {0x01, 0x02, 0x08, 0x20, 0x80, 0xff}) {
       bytes[i] = static_cast<char>(before ^ change);
-      const std::string message = message_of([&] {
-        const GgufReader reader(as_bytes(bytes), "changed.gguf");
+      const std::string message = MessageOf([&] {
+        const GgufReader reader(AsBytes(bytes), "changed.gguf");
         (void)reader.fingerprint();
         for (const GgufTensorInfo& tensor : reader.tensors()) {
-          const std::byte* last = reader.tensor_data(tensor) + tensor.n_bytes - 1;
-          EXPECT_LE(last, as_bytes(bytes).data() + bytes.size() - 1);
+          const std::byte* last = reader.TensorData(tensor) + tensor.n_bytes - 1;
+          EXPECT_LE(last, AsBytes(bytes).data() + bytes.size() - 1);
         }
       });
-      EXPECT_TRUE(is_one_printable_line(message)) << message;
+      EXPECT_TRUE(IsOnePrintableLine(message)) << message;
     }
     bytes[i] = before;
   }
@@ -100,8 +100,8 @@ TEST(GgufBadFile, OneByteChanged) {
 
 TEST(GgufBadFile, NotAFile) {
   const TempDir dir;
-  EXPECT_THAT(message_of([&] { GgufReader{dir.file("none.gguf")}; }), HasSubstr("cannot open"));
-  EXPECT_THAT(message_of([&] { GgufReader{dir.path()}; }), HasSubstr("not a regular file"));
+  EXPECT_THAT(MessageOf([&] { GgufReader{dir.file("none.gguf")}; }), HasSubstr("cannot open"));
+  EXPECT_THAT(MessageOf([&] { GgufReader{dir.path()}; }), HasSubstr("not a regular file"));
 }
 
 }  // namespace

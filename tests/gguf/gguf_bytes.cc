@@ -9,7 +9,7 @@ struct Marked {
   void mark() { sections.push_back(file.bytes().size()); }
 };
 
-void add_scalar_keys(Marked& m) {
+void AddScalarKeys(Marked& m) {
   m.file.key("s.u8", GgufType::kU8).number(uint8_t{200}), m.mark();
   m.file.key("s.i8", GgufType::kI8).number(int8_t{-100}), m.mark();
   m.file.key("s.u16", GgufType::kU16).number(uint16_t{60000}), m.mark();
@@ -18,28 +18,28 @@ void add_scalar_keys(Marked& m) {
   m.file.key("s.i32", GgufType::kI32).number(int32_t{-2000000000}), m.mark();
   m.file.key("s.f32", GgufType::kF32).number(0.1F), m.mark();
   m.file.key("s.bool", GgufType::kBool).number(uint8_t{1}), m.mark();
-  m.file.key_text("s.string", "snow\n\xe9\x9b\xaa"), m.mark();
+  m.file.KeyText("s.string", "snow\n\xe9\x9b\xaa"), m.mark();
   m.file.key("s.u64", GgufType::kU64).number(UINT64_MAX), m.mark();
   m.file.key("s.i64", GgufType::kI64).number(INT64_MIN), m.mark();
   m.file.key("s.f64", GgufType::kF64).number(-0.1), m.mark();
 }
 
-void add_array_keys(Marked& m) {
-  m.file.key_array("a.string", GgufType::kString, 3).text("a").text("").text("ccc"), m.mark();
-  m.file.key_array("a.f32", GgufType::kF32, 2).number(1.5F).number(-2.5F), m.mark();
-  m.file.key_array("a.i32", GgufType::kI32, 2).number(int32_t{-7}).number(int32_t{7}), m.mark();
-  m.file.key_array("a.bool", GgufType::kBool, 2).u8(1).u8(0), m.mark();
-  m.file.key_array("a.u16", GgufType::kU16, 1).number(uint16_t{9}), m.mark();
-  m.file.key_array("a.empty", GgufType::kU64, 0), m.mark();
+void AddArrayKeys(Marked& m) {
+  m.file.KeyArray("a.string", GgufType::kString, 3).text("a").text("").text("ccc"), m.mark();
+  m.file.KeyArray("a.f32", GgufType::kF32, 2).number(1.5F).number(-2.5F), m.mark();
+  m.file.KeyArray("a.i32", GgufType::kI32, 2).number(int32_t{-7}).number(int32_t{7}), m.mark();
+  m.file.KeyArray("a.bool", GgufType::kBool, 2).u8(1).u8(0), m.mark();
+  m.file.KeyArray("a.u16", GgufType::kU16, 1).number(uint16_t{9}), m.mark();
+  m.file.KeyArray("a.empty", GgufType::kU64, 0), m.mark();
 }
 
 Marked build(uint32_t version) {
   Marked m;
   m.file.header(3, 20, version), m.mark();
-  m.file.key_text("general.architecture", "llama"), m.mark();
-  m.file.key_u32("llama.block_count", 1), m.mark();
-  add_scalar_keys(m);
-  add_array_keys(m);
+  m.file.KeyText("general.architecture", "llama"), m.mark();
+  m.file.KeyU32("llama.block_count", 1), m.mark();
+  AddScalarKeys(m);
+  AddArrayKeys(m);
   m.file.tensor("one", {3, 2}, DType::kF32, 0), m.mark();
   m.file.tensor("two", {32, 3}, DType::kQ8_0, 32), m.mark();
   m.file.tensor("three", {5}, DType::kF16, 160), m.mark();
@@ -78,15 +78,15 @@ GgufBytes& GgufBytes::key(const std::string& name, GgufType type) {
   return text(name).u32(static_cast<uint32_t>(type));
 }
 
-GgufBytes& GgufBytes::key_u32(const std::string& name, uint32_t value) {
+GgufBytes& GgufBytes::KeyU32(const std::string& name, uint32_t value) {
   return key(name, GgufType::kU32).u32(value);
 }
 
-GgufBytes& GgufBytes::key_text(const std::string& name, const std::string& value) {
+GgufBytes& GgufBytes::KeyText(const std::string& name, const std::string& value) {
   return key(name, GgufType::kString).text(value);
 }
 
-GgufBytes& GgufBytes::key_array(const std::string& name, GgufType element, uint64_t count) {
+GgufBytes& GgufBytes::KeyArray(const std::string& name, GgufType element, uint64_t count) {
   return key(name, GgufType::kArray).u32(static_cast<uint32_t>(element)).u64(count);
 }
 
@@ -97,8 +97,8 @@ GgufBytes& GgufBytes::tensor(const std::string& name, const std::vector<uint64_t
   return u32(static_cast<uint32_t>(dtype)).u64(offset);
 }
 
-std::string small_valid_gguf(uint32_t version) { return build(version).file.bytes(); }
+std::string SmallValidGguf(uint32_t version) { return build(version).file.bytes(); }
 
-std::vector<uint64_t> small_valid_gguf_sections() { return build(3).sections; }
+std::vector<uint64_t> SmallValidGgufSections() { return build(3).sections; }
 
 }  // namespace thermocline

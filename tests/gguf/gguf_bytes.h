@@ -29,9 +29,9 @@ class GgufBytes {
 
   GgufBytes& header(uint64_t n_tensors, uint64_t n_keys, uint32_t version = 3);
   GgufBytes& key(const std::string& name, GgufType type);  // the value comes after it
-  GgufBytes& key_u32(const std::string& name, uint32_t value);
-  GgufBytes& key_text(const std::string& name, const std::string& value);
-  GgufBytes& key_array(const std::string& name, GgufType element, uint64_t count);
+  GgufBytes& KeyU32(const std::string& name, uint32_t value);
+  GgufBytes& KeyText(const std::string& name, const std::string& value);
+  GgufBytes& KeyArray(const std::string& name, GgufType element, uint64_t count);
   GgufBytes& tensor(const std::string& name, const std::vector<uint64_t>& dims, DType dtype,
                     uint64_t offset);
 
@@ -41,16 +41,16 @@ class GgufBytes {
   std::string bytes_;
 };
 
-inline std::span<const std::byte> as_bytes(const std::string& text) {
+inline std::span<const std::byte> AsBytes(const std::string& text) {
   return {reinterpret_cast<const std::byte*>(text.data()), text.size()};
 }
 
 // A correct file with a value of every type and three tensors (f32, q8_0, f16), the last of which
 // ends with the file.
-std::string small_valid_gguf(uint32_t version = 3);
+std::string SmallValidGguf(uint32_t version = 3);
 
-// Where the parts of small_valid_gguf() end: header, each key, each tensor's entry, padding, each
+// Where the parts of SmallValidGguf() end: header, each key, each tensor's entry, padding, each
 // tensor's data.
-std::vector<uint64_t> small_valid_gguf_sections();
+std::vector<uint64_t> SmallValidGgufSections();
 
 }  // namespace thermocline

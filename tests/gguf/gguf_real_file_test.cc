@@ -20,15 +20,15 @@ TEST_P(GgufRealFileTest, CopyHasTheSameBytes) {
   const TempDir dir;
   const GgufReader reader(path);
   GgufWriter writer(dir.file("copy.gguf"), reader.alignment());
-  for (const std::string& key : reader.keys()) writer.set(key, *reader.find(key));
+  for (const std::string& key : reader.keys()) writer.Set(key, *reader.Find(key));
   for (const GgufTensorInfo& tensor : reader.tensors()) {
-    writer.declare_tensor(tensor.name, tensor.dtype, tensor.dims);
+    writer.DeclareTensor(tensor.name, tensor.dtype, tensor.dims);
   }
   for (const GgufTensorInfo& tensor : reader.tensors()) {
-    writer.write_tensor(tensor.name, reader.tensor_data(tensor), tensor.n_bytes);
+    writer.WriteTensor(tensor.name, reader.TensorData(tensor), tensor.n_bytes);
   }
-  writer.finish();
-  EXPECT_TRUE(read_whole_file(path) == read_whole_file(dir.file("copy.gguf")));
+  writer.Finish();
+  EXPECT_TRUE(ReadWholeFile(path) == ReadWholeFile(dir.file("copy.gguf")));
   EXPECT_EQ(reader.fingerprint(), GgufReader(dir.file("copy.gguf")).fingerprint());
 }
 
@@ -42,11 +42,11 @@ TEST(GgufRealFile, ReluModel) {
   const std::string path = kData + "models/classics-9m-relu-f16.gguf";
   if (!std::filesystem::exists(path)) GTEST_SKIP() << path << " is not there";
   const GgufReader reader(path);
-  EXPECT_EQ(reader.require_string("general.architecture"), "llama");
-  EXPECT_EQ(reader.require_u64("llama.block_count", 1, 1000), 8U);
-  EXPECT_EQ(reader.get_strings("tokenizer.ggml.tokens")->size(), 4096U);
-  EXPECT_EQ(reader.require_matrix("token_embd.weight", 4096, 256).dtype, DType::kF16);
-  EXPECT_EQ(reader.require_matrix("blk.7.ffn_down.weight", 256, 1024).dtype, DType::kF16);
+  EXPECT_EQ(reader.RequireString("general.architecture"), "llama");
+  EXPECT_EQ(reader.RequireU64("llama.block_count", 1, 1000), 8U);
+  EXPECT_EQ(reader.GetStrings("tokenizer.ggml.tokens")->size(), 4096U);
+  EXPECT_EQ(reader.RequireMatrix("token_embd.weight", 4096, 256).dtype, DType::kF16);
+  EXPECT_EQ(reader.RequireMatrix("blk.7.ffn_down.weight", 256, 1024).dtype, DType::kF16);
 }
 
 }  // namespace

@@ -29,7 +29,7 @@ struct TinyLayer {
     weights.layers.resize(1);
     FfnSlice& hot = weights.layers[0].hot;
     hot.n_neurons = 3;
-    hot.down = dense_view(down_rows.data(), DType::kF32, 3, 2);
+    hot.down = DenseView(down_rows.data(), DType::kF32, 3, 2);
   }
 };
 
@@ -37,7 +37,7 @@ TEST(DownNormsTest, AreTheSameInBothLayouts) {
   TinyLayer tiny;
   FfnSlice& slice = tiny.weights.layers[0].hot;
   EXPECT_THAT(DownNorms(slice), testing::ElementsAre(5, 0, 10));
-  slice.down = dense_view(tiny.down_columns.data(), DType::kF32, 2, 3);
+  slice.down = DenseView(tiny.down_columns.data(), DType::kF32, 2, 3);
   slice.down_layout = DownLayout::kStock;
   EXPECT_THAT(DownNorms(slice), testing::ElementsAre(5, 0, 10));
 }
@@ -97,7 +97,7 @@ SplitActivity CountText(int n_threads, int64_t batch_tokens, const std::string& 
   counter.CountInto(&split, nullptr);
   engine.executor().set_observer(&counter);
   const std::string text = WordText(400);
-  std::vector<int32_t> ids = engine.tokenizer().encode_prompt(text);
+  std::vector<int32_t> ids = engine.tokenizer().EncodePrompt(text);
   ids.resize(100);
   engine.Feed(ids);
   return split;
@@ -141,7 +141,7 @@ TEST(ActivationCounterTest, CountsWhatExactModeComputes) {
   options.n_threads = 1;
   options.batch_tokens = 1;
   Engine engine(options);
-  const std::vector<int32_t> ids = engine.tokenizer().encode_prompt("the sea and the rain singing");
+  const std::vector<int32_t> ids = engine.tokenizer().EncodePrompt("the sea and the rain singing");
   engine.Feed(ids);
   const FfnCounts computed = engine.executor().counts();
 

@@ -14,10 +14,10 @@ using testing::HasSubstr;
 
 class CorpusTest : public testing::Test {
  protected:
-  ~CorpusTest() override { clear_interrupt(); }
+  ~CorpusTest() override { ClearInterrupt(); }
 
   Corpus Open(const std::string& text, CorpusOptions options, bool bos = true) {
-    write_whole_file(path_, text);
+    WriteWholeFile(path_, text);
     return Corpus(path_, bos ? with_bos_ : without_bos_, options);
   }
 
@@ -74,14 +74,14 @@ TEST_F(CorpusTest, CutsALineWithoutEndBetweenCharacters) {
   class Checker : public ByteTokenizer {
    public:
     Checker() : ByteTokenizer(false) {}
-    std::vector<int32_t> encode(std::string_view text) const override {
+    std::vector<int32_t> Encode(std::string_view text) const override {
       EXPECT_NE(static_cast<unsigned char>(text.front()) & 0xC0U, 0x80U);
-      return ByteTokenizer::encode(text);
+      return ByteTokenizer::Encode(text);
     }
   };
   std::string text;
   for (int i = 0; i < 20; ++i) text += "é€😀";
-  write_whole_file(path_, text);
+  WriteWholeFile(path_, text);
   for (uint64_t chunk = 4; chunk < 20; ++chunk) {
     const Checker checker;
     const Corpus corpus(path_, checker, {.context_tokens = 8, .chunk_bytes = chunk});
@@ -106,7 +106,7 @@ TEST_F(CorpusTest, SaysWhatIsWrongWithAFile) {
 }
 
 TEST_F(CorpusTest, StopsWhenAsked) {
-  request_interrupt();
+  RequestInterrupt();
   EXPECT_THROW(Open("abc", {.context_tokens = 4}), Interrupted);
 }
 

@@ -10,8 +10,8 @@ namespace {
 TEST(MachineMemoryTest, ReadsTheAvailableMemory) {
   const TempDir dir;
   const std::string path = dir.file("meminfo");
-  write_whole_file(path,
-                   "MemTotal:  2000 kB\nMemFree: 5 kB\nMemAvailable:   1000 kB\nBuffers: 1 kB\n");
+  WriteWholeFile(path,
+                 "MemTotal:  2000 kB\nMemFree: 5 kB\nMemAvailable:   1000 kB\nBuffers: 1 kB\n");
   EXPECT_EQ(AvailableMemoryBytes(path), 1000U * 1024);
 }
 
@@ -22,7 +22,7 @@ TEST(MachineMemoryTest, SaysNothingWhereThereIsNothingToRead) {
   for (const char* text : {"", "MemTotal: 5 kB\n", "MemAvailable: many kB\n",
                            "MemAvailable:", "MemAvailable: 99999999999999999999999 kB\n",
                            "MemAvailable: 18446744073709551615 kB\n"}) {
-    write_whole_file(path, text);
+    WriteWholeFile(path, text);
     EXPECT_FALSE(AvailableMemoryBytes(path).has_value()) << text;
   }
 }

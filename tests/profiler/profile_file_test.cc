@@ -29,16 +29,16 @@ class ProfileFileTest : public testing::Test {
   // What reading says of a file with this header and no tensors.
   std::string HeaderError(const std::function<void(GgufWriter&)>& change) {
     GgufWriter writer(path_);
-    writer.set("general.architecture", GgufValue::string("thermocline-profile"));
-    writer.set("thermocline.model_fingerprint", GgufValue::string("00"));
-    writer.set("thermocline.activation_threshold", GgufValue::f64(0));
-    writer.set("thermocline.context_tokens", GgufValue::u64(16));
-    writer.set("thermocline.n_layers", GgufValue::u64(1));
-    writer.set("thermocline.d_ff", GgufValue::u64(2));
-    writer.set("thermocline.calibration_tokens", GgufValue::u64(3));
-    writer.set("thermocline.calibration_corpus_hash", GgufValue::string("00"));
+    writer.Set("general.architecture", GgufValue::string("thermocline-profile"));
+    writer.Set("thermocline.model_fingerprint", GgufValue::string("00"));
+    writer.Set("thermocline.activation_threshold", GgufValue::f64(0));
+    writer.Set("thermocline.context_tokens", GgufValue::u64(16));
+    writer.Set("thermocline.n_layers", GgufValue::u64(1));
+    writer.Set("thermocline.d_ff", GgufValue::u64(2));
+    writer.Set("thermocline.calibration_tokens", GgufValue::u64(3));
+    writer.Set("thermocline.calibration_corpus_hash", GgufValue::string("00"));
     change(writer);
-    writer.finish();
+    writer.Finish();
     return ErrorOf([&] { ReadProfile(path_); });
   }
 
@@ -87,7 +87,7 @@ TEST_F(ProfileFileTest, NumbersThatCannotBeAreRefused) {
 
 TEST_F(ProfileFileTest, BadHeadersAreRefused) {
   const auto with = [&](const char* key, GgufValue value) {
-    return HeaderError([&](GgufWriter& writer) { writer.set(key, std::move(value)); });
+    return HeaderError([&](GgufWriter& writer) { writer.Set(key, std::move(value)); });
   };
   EXPECT_THAT(HeaderError([](GgufWriter&) {}), HasSubstr("blk.0.ffn_count"));
   EXPECT_THAT(with("general.architecture", GgufValue::string("thermocline-placement")),
@@ -112,9 +112,9 @@ TEST_F(ProfileFileTest, TensorsOfAnotherShapeOrTypeAreRefused) {
   const std::vector<int32_t> values(8, 0);
   const auto tensor = [&](DType dtype, uint64_t n) {
     return HeaderError([&](GgufWriter& writer) {
-      writer.declare_tensor("blk.0.ffn_count", dtype, {n});
-      writer.write_tensor("blk.0.ffn_count", values.data(),
-                          static_cast<uint64_t>(row_bytes(dtype, static_cast<int64_t>(n))));
+      writer.DeclareTensor("blk.0.ffn_count", dtype, {n});
+      writer.WriteTensor("blk.0.ffn_count", values.data(),
+                         static_cast<uint64_t>(RowBytes(dtype, static_cast<int64_t>(n))));
     });
   };
   EXPECT_THAT(tensor(DType::kI64, 3), HasSubstr("blk.0.ffn_count"));
@@ -124,9 +124,9 @@ TEST_F(ProfileFileTest, TensorsOfAnotherShapeOrTypeAreRefused) {
 
 TEST_F(ProfileFileTest, TruncatedFilesAreErrors) {
   WriteProfile(path_, stats_);
-  const std::string whole = read_whole_file(path_);
+  const std::string whole = ReadWholeFile(path_);
   for (size_t n = 1; n < whole.size(); n += whole.size() / 40 + 1) {
-    write_whole_file(path_, whole.substr(0, n));
+    WriteWholeFile(path_, whole.substr(0, n));
     EXPECT_NE(ErrorOf([&] { ReadProfile(path_); }), "") << n;
   }
 }

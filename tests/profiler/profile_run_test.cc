@@ -29,10 +29,10 @@ class ProfileRunTest : public testing::Test {
     engine_options_.context_tokens = 32;
     options_.text_path = Text("text", WordText(600));
   }
-  ~ProfileRunTest() override { clear_interrupt(); }
+  ~ProfileRunTest() override { ClearInterrupt(); }
 
   std::string Text(const std::string& name, const std::string& bytes) {
-    write_whole_file(dir_.file(name), bytes);
+    WriteWholeFile(dir_.file(name), bytes);
     return dir_.file(name);
   }
 
@@ -68,7 +68,7 @@ int64_t Sum(const std::vector<int64_t>& values) {
 TEST_F(ProfileRunTest, SplitsTheWindowsAndCountsEveryPosition) {
   const ProfileStats stats = Profile();
   const Engine engine(engine_options_);
-  const auto n_ids = static_cast<int64_t>(engine.tokenizer().encode(WordText(600)).size());
+  const auto n_ids = static_cast<int64_t>(engine.tokenizer().Encode(WordText(600)).size());
   const int64_t n_windows = (n_ids + 30) / 31;
   EXPECT_EQ(stats.calibration.n_tokens + stats.heldout.n_tokens, n_ids + n_windows);
   const auto calibration_windows = n_windows - std::llround(0.2 * static_cast<double>(n_windows));
@@ -148,7 +148,7 @@ TEST_F(ProfileRunTest, BytesThatAreNoTextAreCounted) {
 
 TEST_F(ProfileRunTest, StopsWhenAskedInTheMiddle) {
   options_.progress = [](const std::string& label, uint64_t done, uint64_t) {
-    if (label == "calibration tokens" && done >= 64) request_interrupt();
+    if (label == "calibration tokens" && done >= 64) RequestInterrupt();
   };
   EXPECT_THROW(Profile(), Interrupted);
 }

@@ -21,8 +21,8 @@ using testing::Not;
 
 class ProfileVerbsTest : public testing::Test {
  protected:
-  ProfileVerbsTest() { write_whole_file(text_, WordText(1500)); }
-  ~ProfileVerbsTest() override { clear_interrupt(); }
+  ProfileVerbsTest() { WriteWholeFile(text_, WordText(1500)); }
+  ~ProfileVerbsTest() override { ClearInterrupt(); }
 
   // Standard output of `thermocline ARGS`. What it throws goes through.
   static std::string Call(std::vector<std::string> args) {
@@ -92,7 +92,7 @@ TEST_F(ProfileVerbsTest, ProfileWithABudgetWritesBothFiles) {
   // The same placement from the file.
   const std::string again = Call(PlaceArgs({"--vram", "900K", "--ram", "1G"}));
   EXPECT_THAT(again, AllOf(HasSubstr("slow tier"), HasSubstr("uniform"), Not(HasSubstr("LRU:"))));
-  EXPECT_EQ(read_whole_file(dir_.file("other.placement.gguf")), read_whole_file(placement_));
+  EXPECT_EQ(ReadWholeFile(dir_.file("other.placement.gguf")), ReadWholeFile(placement_));
 }
 
 TEST_F(ProfileVerbsTest, ProfileWithoutABudgetSaysThatItPlacesNothing) {
@@ -133,7 +133,7 @@ TEST_F(ProfileVerbsTest, WrongFiles) {
   std::vector<std::string> args = ProfileArgs();
   args[4] = dir_.file("none");
   EXPECT_THAT(CallError(args), AllOf(HasSubstr("none"), HasSubstr("cannot open")));
-  write_whole_file(dir_.file("empty"), "");
+  WriteWholeFile(dir_.file("empty"), "");
   args[4] = dir_.file("empty");
   EXPECT_THAT(CallError(args), HasSubstr("empty"));
   args = ProfileArgs();
@@ -147,7 +147,7 @@ TEST_F(ProfileVerbsTest, WrongFiles) {
   EXPECT_THAT(CallError(ProfileArgs({"--hot", "1", "--placement", profile_})), HasSubstr(profile_));
   EXPECT_THAT(CallError(ProfileArgs({"--vram", "1K"})), HasSubstr("--vram budget is too small"));
   EXPECT_FALSE(std::filesystem::exists(profile_));
-  EXPECT_EQ(read_whole_file(text_), WordText(1500));
+  EXPECT_EQ(ReadWholeFile(text_), WordText(1500));
 }
 
 TEST_F(ProfileVerbsTest, AProfileOfAnotherModel) {
@@ -162,7 +162,7 @@ TEST_F(ProfileVerbsTest, AProfileOfAnotherModel) {
 }
 
 TEST_F(ProfileVerbsTest, CtrlCLeavesNoFiles) {
-  request_interrupt();
+  RequestInterrupt();
   EXPECT_THROW(Call(ProfileArgs({"--hot", "0.5"})), Interrupted);
   EXPECT_EQ(dir_.n_entries(), 1U);
 }

@@ -86,7 +86,7 @@ TEST(Evaluate, ClassicsPerplexityWithinATenthOfAPercentOfTheGolden) {
   Engine engine(options);
   PerplexityOptions perplexity;
   perplexity.max_windows = 120;
-  const auto result = EvaluatePerplexity(engine, engine.tokenizer().encode(text), perplexity);
+  const auto result = EvaluatePerplexity(engine, engine.tokenizer().Encode(text), perplexity);
   EXPECT_EQ(result.tokens, golden["tokens"].get<int64_t>());
   const auto expected = golden["perplexity"].get<double>();
   EXPECT_NEAR(result.perplexity, expected, 1e-3 * expected);

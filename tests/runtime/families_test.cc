@@ -42,21 +42,21 @@ class Families : public testing::Test {
     const std::string path = directory_.file("changed.gguf");
     GgufWriter out(path);
     for (const std::string& key : in.keys()) {
-      if (!Contains(changes.drop_keys, key)) out.set(key, *in.find(key));
+      if (!Contains(changes.drop_keys, key)) out.Set(key, *in.Find(key));
     }
-    for (const auto& [key, value] : changes.set) out.set(key, value);
+    for (const auto& [key, value] : changes.set) out.Set(key, value);
     for (const GgufTensorInfo& tensor : in.tensors()) {
       if (Contains(changes.drop_tensors, tensor.name)) continue;
-      out.declare_tensor(tensor.name, tensor.dtype, tensor.dims);
+      out.DeclareTensor(tensor.name, tensor.dtype, tensor.dims);
     }
     for (const GgufTensorInfo& tensor : in.tensors()) {
       if (Contains(changes.drop_tensors, tensor.name)) continue;
-      const std::byte* data = in.tensor_data(tensor);
+      const std::byte* data = in.TensorData(tensor);
       std::vector<std::byte> bytes(data, data + tensor.n_bytes);
       if (changes.edit) changes.edit(tensor, bytes);
-      out.write_tensor(tensor.name, bytes.data(), bytes.size());
+      out.WriteTensor(tensor.name, bytes.data(), bytes.size());
     }
-    out.finish();
+    out.Finish();
     return path;
   }
 

@@ -59,7 +59,7 @@ void CheckPrompt(Engine& engine, const Json& prompt, double tolerance) {
   engine.Reset();
   engine.executor().set_keep_hidden(true);
   if (prompt.contains("text")) {
-    EXPECT_EQ(engine.tokenizer().encode_prompt(prompt["text"].get<std::string>()), ids);
+    EXPECT_EQ(engine.tokenizer().EncodePrompt(prompt["text"].get<std::string>()), ids);
   }
   const auto logits = engine.Feed(ids);
   EXPECT_LE(MaxDifference(logits, prompt["logits_last"]), tolerance);

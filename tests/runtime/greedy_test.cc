@@ -39,7 +39,7 @@ class GreedyText : public testing::Test {
     const std::string text{std::istreambuf_iterator<char>(file), {}};
     const auto engine = Open("dense", -1);
     fingerprint_ = engine->model().gguf().fingerprint();
-    const auto ids = engine->tokenizer().encode(text);
+    const auto ids = engine->tokenizer().Encode(text);
     const size_t length = kPromptTokens - 1;
     ASSERT_GE(ids.size(), kPrompts * length);
     for (size_t p = 0; p < kPrompts; ++p) {

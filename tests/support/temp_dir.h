@@ -35,12 +35,12 @@ class TempDir {
   std::string path_;
 };
 
-inline std::string read_whole_file(const std::string& path) {
+inline std::string ReadWholeFile(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-inline void write_whole_file(const std::string& path, const std::string& bytes) {
+inline void WriteWholeFile(const std::string& path, const std::string& bytes) {
   std::ofstream(path, std::ios::binary) << bytes;
 }
 

@@ -36,20 +36,20 @@ SamplerOptions greedy() {
   return options;
 }
 
-std::map<int32_t, int> draw_many(const SamplerOptions& options, const std::vector<float>& logits,
-                                 int n, const std::vector<int32_t>& history = {}) {
+std::map<int32_t, int> DrawMany(const SamplerOptions& options, const std::vector<float>& logits,
+                                int n, const std::vector<int32_t>& history = {}) {
   Sampler sampler(options);
-  for (const int32_t id : history) sampler.accept(id);
+  for (const int32_t id : history) sampler.Accept(id);
   std::map<int32_t, int> counts;
-  for (int i = 0; i < n; ++i) ++counts[sampler.sample(logits)];
+  for (int i = 0; i < n; ++i) ++counts[sampler.Sample(logits)];
   return counts;
 }
 
 // Pearson's chi-square against probabilities that are given for every token that may be drawn. The
 // bound is the 99.99 % quantile, by Wilson and Hilferty's approximation; the seed is fixed, so a
 // pass stays one.
-void expect_distribution(const std::map<int32_t, int>& counts,
-                         const std::map<int32_t, double>& probabilities) {
+void ExpectDistribution(const std::map<int32_t, int>& counts,
+                        const std::map<int32_t, double>& probabilities) {
   double n = 0;
   for (const auto& [id, count] : counts) {
     EXPECT_TRUE(probabilities.count(id)) << "token " << id << " must not be drawn";
@@ -69,7 +69,7 @@ void expect_distribution(const std::map<int32_t, int>& counts,
 }
 
 // Logits whose softmax is exactly these probabilities.
-std::vector<float> logits_of(const std::vector<double>& probabilities) {
+std::vector<float> LogitsOf(const std::vector<double>& probabilities) {
   std::vector<float> logits;
   logits.reserve(probabilities.size());
   for (const double p : probabilities) logits.push_back(static_cast<float>(std::log(p)));
@@ -78,110 +78,110 @@ std::vector<float> logits_of(const std::vector<double>& probabilities) {
 
 TEST(SamplerTest, GreedyTakesTheBestAndOfEqualsTheLowestId) {
   Sampler sampler(greedy());
-  EXPECT_EQ(sampler.sample(std::vector<float>{1, 3, 2}), 1);
-  EXPECT_EQ(sampler.sample(std::vector<float>{1, 3, 2, 3, 3}), 1);
-  EXPECT_EQ(sampler.sample(std::vector<float>{-5}), 0);
-  EXPECT_EQ(sampler.sample(std::vector<float>{kNan, -kInf, -7, kNan, -8}), 2);
-  EXPECT_EQ(sampler.sample(std::vector<float>{0, kInf}), 0);
+  EXPECT_EQ(sampler.Sample(std::vector<float>{1, 3, 2}), 1);
+  EXPECT_EQ(sampler.Sample(std::vector<float>{1, 3, 2, 3, 3}), 1);
+  EXPECT_EQ(sampler.Sample(std::vector<float>{-5}), 0);
+  EXPECT_EQ(sampler.Sample(std::vector<float>{kNan, -kInf, -7, kNan, -8}), 2);
+  EXPECT_EQ(sampler.Sample(std::vector<float>{0, kInf}), 0);
 }
 
 TEST(SamplerTest, NoFiniteLogitIsAnError) {
   for (const SamplerOptions& options : {greedy(), plain()}) {
     Sampler sampler(options);
-    EXPECT_THROW(sampler.sample(std::vector<float>{kNan, -kInf, kInf}), Error);
-    EXPECT_THROW(sampler.sample(std::vector<float>{}), Error);
+    EXPECT_THROW(sampler.Sample(std::vector<float>{kNan, -kInf, kInf}), Error);
+    EXPECT_THROW(sampler.Sample(std::vector<float>{}), Error);
   }
 }
 
 TEST(SamplerTest, DrawsFromTheSoftmax) {
   const std::vector<double> p = {0.4, 0.05, 0.25, 0.2, 0.1};
-  const auto counts = draw_many(plain(), logits_of(p), 20000);
-  expect_distribution(counts, {{0, p[0]}, {1, p[1]}, {2, p[2]}, {3, p[3]}, {4, p[4]}});
+  const auto counts = DrawMany(plain(), LogitsOf(p), 20000);
+  ExpectDistribution(counts, {{0, p[0]}, {1, p[1]}, {2, p[2]}, {3, p[3]}, {4, p[4]}});
 }
 
 TEST(SamplerTest, TokensWithoutAFiniteLogitAreNeverDrawn) {
-  const auto counts = draw_many(plain(), {kNan, 0, -kInf, 0, kInf}, 5000);
-  expect_distribution(counts, {{1, 0.5}, {3, 0.5}});
+  const auto counts = DrawMany(plain(), {kNan, 0, -kInf, 0, kInf}, 5000);
+  ExpectDistribution(counts, {{1, 0.5}, {3, 0.5}});
 }
 
 TEST(SamplerTest, TemperatureScalesTheLogits) {
   SamplerOptions options = plain();
   options.temperature = 2;  // square roots: 0.64 -> 0.8, 0.04 -> 0.2 and so on, then normalised
-  const auto counts = draw_many(options, logits_of({0.64, 0.04, 0.16, 0.16}), 20000);
-  expect_distribution(counts, {{0, 0.8 / 1.8}, {1, 0.2 / 1.8}, {2, 0.4 / 1.8}, {3, 0.4 / 1.8}});
+  const auto counts = DrawMany(options, LogitsOf({0.64, 0.04, 0.16, 0.16}), 20000);
+  ExpectDistribution(counts, {{0, 0.8 / 1.8}, {1, 0.2 / 1.8}, {2, 0.4 / 1.8}, {3, 0.4 / 1.8}});
 }
 
 TEST(SamplerTest, ATinyTemperatureIsGreedy) {
   for (const float temperature : {1e-3F, 1e-30F, std::numeric_limits<float>::denorm_min()}) {
     SamplerOptions options = plain();
     options.temperature = temperature;
-    expect_distribution(draw_many(options, {1, 5, 4.9F, -3e38F, 3}, 200), {{1, 1.0}});
+    ExpectDistribution(DrawMany(options, {1, 5, 4.9F, -3e38F, 3}, 200), {{1, 1.0}});
   }
 }
 
 TEST(SamplerTest, TopKKeepsTheBestKAndOfEqualsTheLowestIds) {
   SamplerOptions options = plain();
   options.top_k = 2;
-  expect_distribution(draw_many(options, logits_of({0.1, 0.45, 0.15, 0.3}), 20000),
-                      {{1, 0.6}, {3, 0.4}});
-  expect_distribution(draw_many(options, {1, 1, 1, 1}, 5000), {{0, 0.5}, {1, 0.5}});
+  ExpectDistribution(DrawMany(options, LogitsOf({0.1, 0.45, 0.15, 0.3}), 20000),
+                     {{1, 0.6}, {3, 0.4}});
+  ExpectDistribution(DrawMany(options, {1, 1, 1, 1}, 5000), {{0, 0.5}, {1, 0.5}});
   options.top_k = 1;
-  expect_distribution(draw_many(options, {0, 2, 2}, 100), {{1, 1.0}});
+  ExpectDistribution(DrawMany(options, {0, 2, 2}, 100), {{1, 1.0}});
 }
 
 TEST(SamplerTest, TopKBeyondTheVocabularyKeepsAll) {
   SamplerOptions options = plain();
-  const std::vector<float> logits = logits_of({0.5, 0.25, 0.25});
+  const std::vector<float> logits = LogitsOf({0.5, 0.25, 0.25});
   for (const int32_t top_k : {0, 3, 4, std::numeric_limits<int32_t>::max()}) {
     options.top_k = top_k;
-    expect_distribution(draw_many(options, logits, 5000), {{0, 0.5}, {1, 0.25}, {2, 0.25}});
+    ExpectDistribution(DrawMany(options, logits, 5000), {{0, 0.5}, {1, 0.25}, {2, 0.25}});
   }
 }
 
 TEST(SamplerTest, TopPKeepsTheSmallestSetThatReachesP) {
   SamplerOptions options = plain();
-  const std::vector<float> logits = logits_of({0.1, 0.4, 0.2, 0.3});
+  const std::vector<float> logits = LogitsOf({0.1, 0.4, 0.2, 0.3});
   options.top_p = 0.65F;
-  expect_distribution(draw_many(options, logits, 20000), {{1, 0.4 / 0.7}, {3, 0.3 / 0.7}});
+  ExpectDistribution(DrawMany(options, logits, 20000), {{1, 0.4 / 0.7}, {3, 0.3 / 0.7}});
   options.top_p = 0.75F;
-  expect_distribution(draw_many(options, logits, 20000),
-                      {{1, 0.4 / 0.9}, {3, 0.3 / 0.9}, {2, 0.2 / 0.9}});
+  ExpectDistribution(DrawMany(options, logits, 20000),
+                     {{1, 0.4 / 0.9}, {3, 0.3 / 0.9}, {2, 0.2 / 0.9}});
   options.top_p = 0.39F;
-  expect_distribution(draw_many(options, logits, 100), {{1, 1.0}});
+  ExpectDistribution(DrawMany(options, logits, 100), {{1, 1.0}});
 }
 
 TEST(SamplerTest, ATinyTopPKeepsOne) {
   SamplerOptions options = plain();
   options.top_p = std::numeric_limits<float>::denorm_min();
-  expect_distribution(draw_many(options, {0, 0, 0.5F, 0.5F}, 100), {{2, 1.0}});
+  ExpectDistribution(DrawMany(options, {0, 0, 0.5F, 0.5F}, 100), {{2, 1.0}});
 }
 
 TEST(SamplerTest, MinPKeepsWhatIsNearTheBest) {
   SamplerOptions options = plain();
   options.min_p = 0.3F;  // of 0.5: 0.15
-  expect_distribution(draw_many(options, logits_of({0.12, 0.5, 0.18, 0.2}), 20000),
-                      {{1, 0.5 / 0.88}, {2, 0.18 / 0.88}, {3, 0.2 / 0.88}});
+  ExpectDistribution(DrawMany(options, LogitsOf({0.12, 0.5, 0.18, 0.2}), 20000),
+                     {{1, 0.5 / 0.88}, {2, 0.18 / 0.88}, {3, 0.2 / 0.88}});
   options.min_p = 1;
-  expect_distribution(draw_many(options, logits_of({0.12, 0.5, 0.18, 0.2}), 100), {{1, 1.0}});
+  ExpectDistribution(DrawMany(options, LogitsOf({0.12, 0.5, 0.18, 0.2}), 100), {{1, 1.0}});
 }
 
 TEST(SamplerTest, FiltersRunInTheDocumentedOrder) {
   SamplerOptions options = plain();
   // top-k leaves 0.5, 0.2, 0.15 of which 0.75 is 0.6375: 0.5 and 0.2 reach it. Over all five tokens
   // the same top-p would have needed 0.15 as well.
-  const std::vector<float> logits = logits_of({0.5, 0.2, 0.15, 0.1, 0.05});
+  const std::vector<float> logits = LogitsOf({0.5, 0.2, 0.15, 0.1, 0.05});
   options.top_k = 3;
   options.top_p = 0.75F;
-  expect_distribution(draw_many(options, logits, 20000), {{0, 0.5 / 0.7}, {1, 0.2 / 0.7}});
+  ExpectDistribution(DrawMany(options, logits, 20000), {{0, 0.5 / 0.7}, {1, 0.2 / 0.7}});
   // Temperature comes before top-p: at 0.5 the squares 0.25 0.04 0.0225 give the first one 0.8.
   options.temperature = 0.5F;
-  expect_distribution(draw_many(options, logits, 100), {{0, 1.0}});
+  ExpectDistribution(DrawMany(options, logits, 100), {{0, 1.0}});
   // min-p is last: it measures against the best one that is left.
   options = plain();
   options.top_k = 4;
   options.top_p = 0.9F;
   options.min_p = 0.35F;
-  expect_distribution(draw_many(options, logits, 20000), {{0, 0.5 / 0.7}, {1, 0.2 / 0.7}});
+  ExpectDistribution(DrawMany(options, logits, 20000), {{0, 0.5 / 0.7}, {1, 0.2 / 0.7}});
 }
 
 TEST(SamplerTest, PenaltyDividesPositiveAndMultipliesNegativeLogits) {
@@ -190,19 +190,19 @@ TEST(SamplerTest, PenaltyDividesPositiveAndMultipliesNegativeLogits) {
   Sampler sampler(options);
   const std::vector<float> positive = {3, 5, 2};
   const std::vector<float> negative = {-3, -2, -5};
-  EXPECT_EQ(sampler.sample(positive), 1);
-  sampler.accept(1);
-  EXPECT_EQ(sampler.sample(positive), 0);  // 3, 2.5, 2
-  EXPECT_EQ(sampler.sample(negative), 0);  // -3, -4, -5
-  sampler.accept(1);                       // twice in the window is penalised once
-  EXPECT_EQ(sampler.sample(std::vector<float>{1.2F, 2.5F, 1}), 1);  // 1.2, 1.25, 1
+  EXPECT_EQ(sampler.Sample(positive), 1);
+  sampler.Accept(1);
+  EXPECT_EQ(sampler.Sample(positive), 0);  // 3, 2.5, 2
+  EXPECT_EQ(sampler.Sample(negative), 0);  // -3, -4, -5
+  sampler.Accept(1);                       // twice in the window is penalised once
+  EXPECT_EQ(sampler.Sample(std::vector<float>{1.2F, 2.5F, 1}), 1);  // 1.2, 1.25, 1
   options.temperature = 1;
   options.top_k = 0;
   options.top_p = 1;
   options.min_p = 0;
   const auto ln2 = static_cast<float>(std::log(2.0));
-  expect_distribution(draw_many(options, {2 * ln2, 0, ln2}, 20000, {0}),
-                      {{0, 0.4}, {1, 0.2}, {2, 0.4}});
+  ExpectDistribution(DrawMany(options, {2 * ln2, 0, ln2}, 20000, {0}),
+                     {{0, 0.4}, {1, 0.2}, {2, 0.4}});
 }
 
 TEST(SamplerTest, PenaltyLooksBackAsFarAsAsked) {
@@ -212,8 +212,8 @@ TEST(SamplerTest, PenaltyLooksBackAsFarAsAsked) {
     options.repeat_penalty = 100;
     options.repeat_last_n = last_n;
     Sampler sampler(options);
-    for (const int32_t id : history) sampler.accept(id);
-    return sampler.sample(logits);
+    for (const int32_t id : history) sampler.Accept(id);
+    return sampler.Sample(logits);
   };
   EXPECT_EQ(pick(0, {0, 1, 2}), 0);
   EXPECT_EQ(pick(1, {0, 1, 2}), 0);
@@ -236,8 +236,8 @@ TEST(SamplerTest, SameSeedSameTokens) {
       for (size_t i = 0; i < logits.size(); ++i) {
         logits[i] = static_cast<float>((i * 7919 + static_cast<size_t>(step) * 31) % 1009) * 0.02F;
       }
-      ids.push_back(sampler.sample(logits));
-      sampler.accept(ids.back());
+      ids.push_back(sampler.Sample(logits));
+      sampler.Accept(ids.back());
     }
     return ids;
   };
@@ -252,7 +252,7 @@ TEST(SamplerTest, TheGeneratorIsTheDocumentedOne) {
   const std::vector<float> logits(256, 0.0F);
   Sampler sampler(plain());
   for (const int32_t expected : {0x99, 0xbf, 0x1a, 0x6a, 0xbb, 0xff}) {
-    EXPECT_EQ(sampler.sample(logits), expected);
+    EXPECT_EQ(sampler.Sample(logits), expected);
   }
 }
 
@@ -289,15 +289,15 @@ TEST(SamplerTest, AnyMixOfFiltersKeepsTheSetAFullSortWouldKeep) {
       kept_total += w;
     }
     for (auto& [id, w] : kept) w /= kept_total;
-    expect_distribution(draw_many(options, logits, 3000), kept);
+    ExpectDistribution(DrawMany(options, logits, 3000), kept);
   }
 }
 
-std::string error_of(void (*change)(SamplerOptions*)) {
+std::string ErrorOf(void (*change)(SamplerOptions*)) {
   SamplerOptions options;
   change(&options);
   try {
-    validate(options);
+    Validate(options);
   } catch (const Error& e) {
     EXPECT_THROW(Sampler{options}, Error);
     return e.what();
@@ -307,25 +307,25 @@ std::string error_of(void (*change)(SamplerOptions*)) {
 
 TEST(SamplerTest, OptionErrorsNameTheFlag) {
   using O = SamplerOptions;
-  EXPECT_EQ(error_of([](O* o) { o->top_p = 1.5F; }),
+  EXPECT_EQ(ErrorOf([](O* o) { o->top_p = 1.5F; }),
             "--top-p: expected a number in (0, 1], found 1.5");
-  EXPECT_THAT(error_of([](O* o) { o->top_p = 0; }), HasSubstr("--top-p"));
-  EXPECT_THAT(error_of([](O* o) { o->top_p = kNan; }), HasSubstr("--top-p"));
-  EXPECT_EQ(error_of([](O* o) { o->temperature = -1; }),
+  EXPECT_THAT(ErrorOf([](O* o) { o->top_p = 0; }), HasSubstr("--top-p"));
+  EXPECT_THAT(ErrorOf([](O* o) { o->top_p = kNan; }), HasSubstr("--top-p"));
+  EXPECT_EQ(ErrorOf([](O* o) { o->temperature = -1; }),
             "--temp: expected a number of at least 0, found -1");
-  EXPECT_THAT(error_of([](O* o) { o->temperature = kNan; }), HasSubstr("--temp"));
-  EXPECT_THAT(error_of([](O* o) { o->temperature = kInf; }), HasSubstr("--temp"));
-  EXPECT_EQ(error_of([](O* o) { o->top_k = -3; }),
+  EXPECT_THAT(ErrorOf([](O* o) { o->temperature = kNan; }), HasSubstr("--temp"));
+  EXPECT_THAT(ErrorOf([](O* o) { o->temperature = kInf; }), HasSubstr("--temp"));
+  EXPECT_EQ(ErrorOf([](O* o) { o->top_k = -3; }),
             "--top-k: expected a whole number of at least 0, found -3");
-  EXPECT_EQ(error_of([](O* o) { o->min_p = 1.25F; }),
+  EXPECT_EQ(ErrorOf([](O* o) { o->min_p = 1.25F; }),
             "--min-p: expected a number in [0, 1], found 1.25");
-  EXPECT_THAT(error_of([](O* o) { o->min_p = -0.1F; }), HasSubstr("--min-p"));
-  EXPECT_EQ(error_of([](O* o) { o->repeat_penalty = 0; }),
+  EXPECT_THAT(ErrorOf([](O* o) { o->min_p = -0.1F; }), HasSubstr("--min-p"));
+  EXPECT_EQ(ErrorOf([](O* o) { o->repeat_penalty = 0; }),
             "--repeat-penalty: expected a number above 0, found 0");
-  EXPECT_THAT(error_of([](O* o) { o->repeat_penalty = kInf; }), HasSubstr("--repeat-penalty"));
-  EXPECT_EQ(error_of([](O* o) { o->repeat_last_n = -2; }),
+  EXPECT_THAT(ErrorOf([](O* o) { o->repeat_penalty = kInf; }), HasSubstr("--repeat-penalty"));
+  EXPECT_EQ(ErrorOf([](O* o) { o->repeat_last_n = -2; }),
             "--repeat-last-n: expected a whole number of at least -1, found -2");
-  EXPECT_EQ(error_of([](O*) {}), "no error");
+  EXPECT_EQ(ErrorOf([](O*) {}), "no error");
 }
 
 }  // namespace

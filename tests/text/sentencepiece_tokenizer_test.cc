@@ -19,16 +19,16 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
-int32_t id_of(const Vocabulary& vocab, const std::string& name) {
+int32_t IdOf(const Vocabulary& vocab, const std::string& name) {
   const auto found = std::find(vocab.tokens.begin(), vocab.tokens.end(), name);
   return found == vocab.tokens.end() ? -1 : static_cast<int32_t>(found - vocab.tokens.begin());
 }
 
 // What the library gives for the whole text in one call, with its own normaliser at work.
-std::vector<int32_t> encode_in_one_call(const Vocabulary& vocab, const std::string& text) {
+std::vector<int32_t> EncodeInOneCall(const Vocabulary& vocab, const std::string& text) {
   sentencepiece::SentencePieceProcessor processor;
   const auto status = processor.LoadFromSerializedProto(
-      sentencepiece_model_proto(vocab, {vocab.add_space_prefix, vocab.remove_extra_spaces}));
+      SentencepieceModelProto(vocab, {vocab.add_space_prefix, vocab.remove_extra_spaces}));
   EXPECT_TRUE(status.ok()) << status.ToString();
   std::vector<int> ids;
   EXPECT_TRUE(processor.Encode(text, &ids).ok());
@@ -36,88 +36,88 @@ std::vector<int32_t> encode_in_one_call(const Vocabulary& vocab, const std::stri
 }
 
 TEST(SentencePieceTokenizerTest, MergesByScoreAndFallsBackToBytes) {
-  const Vocabulary vocab = hello_vocabulary();
+  const Vocabulary vocab = HelloVocabulary();
   const SentencePieceTokenizer tokenizer(vocab);
-  EXPECT_THAT(tokenizer.encode("hello world"),
-              ElementsAre(id_of(vocab, "▁hello"), id_of(vocab, "▁world")));
-  EXPECT_THAT(tokenizer.encode("é!"),
-              ElementsAre(id_of(vocab, "▁"), id_of(vocab, "é"), kFirstByteId + '!'));
-  EXPECT_THAT(tokenizer.encode("€"), ElementsAre(id_of(vocab, "▁"), kFirstByteId + 0xE2,
+  EXPECT_THAT(tokenizer.Encode("hello world"),
+              ElementsAre(IdOf(vocab, "▁hello"), IdOf(vocab, "▁world")));
+  EXPECT_THAT(tokenizer.Encode("é!"),
+              ElementsAre(IdOf(vocab, "▁"), IdOf(vocab, "é"), kFirstByteId + '!'));
+  EXPECT_THAT(tokenizer.Encode("€"), ElementsAre(IdOf(vocab, "▁"), kFirstByteId + 0xE2,
                                                  kFirstByteId + 0x82, kFirstByteId + 0xAC));
-  EXPECT_THAT(tokenizer.encode(""), IsEmpty());
-  EXPECT_THAT(tokenizer.encode(" "), ElementsAre(id_of(vocab, "▁▁")));
+  EXPECT_THAT(tokenizer.Encode(""), IsEmpty());
+  EXPECT_THAT(tokenizer.Encode(" "), ElementsAre(IdOf(vocab, "▁▁")));
 }
 
 TEST(SentencePieceTokenizerTest, PromptGetsBosAndEosAsTheFileWishes) {
-  Vocabulary vocab = hello_vocabulary();
-  const int32_t hello = id_of(vocab, "▁hello");
-  EXPECT_THAT(SentencePieceTokenizer(vocab).encode_prompt("hello"), ElementsAre(1, hello));
-  EXPECT_THAT(SentencePieceTokenizer(vocab).encode_prompt(""), ElementsAre(1));
+  Vocabulary vocab = HelloVocabulary();
+  const int32_t hello = IdOf(vocab, "▁hello");
+  EXPECT_THAT(SentencePieceTokenizer(vocab).EncodePrompt("hello"), ElementsAre(1, hello));
+  EXPECT_THAT(SentencePieceTokenizer(vocab).EncodePrompt(""), ElementsAre(1));
   vocab.add_eos = true;
-  EXPECT_THAT(SentencePieceTokenizer(vocab).encode_prompt("hello"), ElementsAre(1, hello, 2));
+  EXPECT_THAT(SentencePieceTokenizer(vocab).EncodePrompt("hello"), ElementsAre(1, hello, 2));
   vocab.bos_id = -1;
-  EXPECT_THAT(SentencePieceTokenizer(vocab).encode_prompt("hello"), ElementsAre(hello, 2));
+  EXPECT_THAT(SentencePieceTokenizer(vocab).EncodePrompt("hello"), ElementsAre(hello, 2));
 }
 
 TEST(SentencePieceTokenizerTest, TextThatLooksLikeAControlTokenIsText) {
-  Vocabulary vocab = hello_vocabulary();
-  add_token(&vocab, "#", 0, TokenType::kControl);  // one character: reachable without a merge
-  add_token(&vocab, "<s", 100);                    // a way to merge up to "<s>"
+  Vocabulary vocab = HelloVocabulary();
+  AddToken(&vocab, "#", 0, TokenType::kControl);  // one character: reachable without a merge
+  AddToken(&vocab, "<s", 100);                    // a way to merge up to "<s>"
   const SentencePieceTokenizer tokenizer(vocab);
   for (const std::string text : {"<s>", "</s>", "<unk>", "#", "h#<s>#", "<0x41>"}) {
-    const std::vector<int32_t> ids = tokenizer.encode(text);
+    const std::vector<int32_t> ids = tokenizer.Encode(text);
     for (const int32_t id : ids) EXPECT_NE(vocab.types[id], TokenType::kControl) << text;
-    EXPECT_EQ(tokenizer.decode(ids), text);
+    EXPECT_EQ(tokenizer.Decode(ids), text);
   }
 }
 
 TEST(SentencePieceTokenizerTest, TokenBytes) {
-  Vocabulary vocab = hello_vocabulary();
-  const int32_t user = add_token(&vocab, "▁▁▁x", 0, TokenType::kUserDefined);
-  const int32_t empty = add_token(&vocab, "", 0, TokenType::kUnused);
+  Vocabulary vocab = HelloVocabulary();
+  const int32_t user = AddToken(&vocab, "▁▁▁x", 0, TokenType::kUserDefined);
+  const int32_t empty = AddToken(&vocab, "", 0, TokenType::kUnused);
   const SentencePieceTokenizer tokenizer(vocab);
-  EXPECT_EQ(tokenizer.token_bytes(0), "");
-  EXPECT_EQ(tokenizer.token_bytes(1), "");
-  EXPECT_EQ(tokenizer.token_bytes(2), "");
-  EXPECT_EQ(tokenizer.token_bytes(kFirstByteId), std::string(1, '\0'));
-  EXPECT_EQ(tokenizer.token_bytes(kFirstByteId + 255), "\xFF");
-  EXPECT_EQ(tokenizer.token_bytes(id_of(vocab, "▁world")), " world");
-  EXPECT_EQ(tokenizer.token_bytes(user), "   x");
-  EXPECT_EQ(tokenizer.token_bytes(empty), "");
+  EXPECT_EQ(tokenizer.TokenBytes(0), "");
+  EXPECT_EQ(tokenizer.TokenBytes(1), "");
+  EXPECT_EQ(tokenizer.TokenBytes(2), "");
+  EXPECT_EQ(tokenizer.TokenBytes(kFirstByteId), std::string(1, '\0'));
+  EXPECT_EQ(tokenizer.TokenBytes(kFirstByteId + 255), "\xFF");
+  EXPECT_EQ(tokenizer.TokenBytes(IdOf(vocab, "▁world")), " world");
+  EXPECT_EQ(tokenizer.TokenBytes(user), "   x");
+  EXPECT_EQ(tokenizer.TokenBytes(empty), "");
 }
 
 TEST(SentencePieceTokenizerTest, UserDefinedTokensAreFoundWithEitherSpace) {
-  Vocabulary vocab = hello_vocabulary();
-  const int32_t signs = add_token(&vocab, "▁▁▁", -1e3F, TokenType::kUserDefined);
-  const int32_t spaces = add_token(&vocab, "    ", -1e3F, TokenType::kUserDefined);
-  const int32_t shadowed = add_token(&vocab, "   ", -1e3F, TokenType::kUserDefined);
+  Vocabulary vocab = HelloVocabulary();
+  const int32_t signs = AddToken(&vocab, "▁▁▁", -1e3F, TokenType::kUserDefined);
+  const int32_t spaces = AddToken(&vocab, "    ", -1e3F, TokenType::kUserDefined);
+  const int32_t shadowed = AddToken(&vocab, "   ", -1e3F, TokenType::kUserDefined);
   const SentencePieceTokenizer tokenizer(vocab);
-  EXPECT_THAT(tokenizer.encode("  "), ElementsAre(signs));
-  EXPECT_THAT(tokenizer.encode("   "), ElementsAre(spaces));
-  EXPECT_EQ(tokenizer.token_bytes(shadowed), "   ");
+  EXPECT_THAT(tokenizer.Encode("  "), ElementsAre(signs));
+  EXPECT_THAT(tokenizer.Encode("   "), ElementsAre(spaces));
+  EXPECT_EQ(tokenizer.TokenBytes(shadowed), "   ");
 }
 
 TEST(SentencePieceTokenizerTest, WithoutByteTokensUnknownCharactersAreUnknown) {
   Vocabulary vocab;
   vocab.path = "test.gguf";
-  add_token(&vocab, "<unk>", 0, TokenType::kUnknown);
-  add_token(&vocab, "a", -1);
-  add_token(&vocab, "▁", -2);
+  AddToken(&vocab, "<unk>", 0, TokenType::kUnknown);
+  AddToken(&vocab, "a", -1);
+  AddToken(&vocab, "▁", -2);
   for (const size_t chunk_bytes : {1, 3, 8192}) {
     const SentencePieceTokenizer tokenizer(vocab, chunk_bytes);
-    EXPECT_THAT(tokenizer.encode("a"), ElementsAre(2, 1));
-    EXPECT_THAT(tokenizer.encode("azzzzéa\xFF\xFE"), ElementsAre(2, 1, 0, 1, 0));
-    EXPECT_EQ(tokenizer.encode("zza éz zz"), encode_in_one_call(vocab, "zza éz zz"));
+    EXPECT_THAT(tokenizer.Encode("a"), ElementsAre(2, 1));
+    EXPECT_THAT(tokenizer.Encode("azzzzéa\xFF\xFE"), ElementsAre(2, 1, 0, 1, 0));
+    EXPECT_EQ(tokenizer.Encode("zza éz zz"), EncodeInOneCall(vocab, "zza éz zz"));
   }
 }
 
 TEST(SentencePieceTokenizerTest, BytesThatAreNotUtf8SurviveARoundTrip) {
-  const Vocabulary vocab = hello_vocabulary();
+  const Vocabulary vocab = HelloVocabulary();
   const SentencePieceTokenizer tokenizer(vocab);
-  EXPECT_THAT(tokenizer.encode("\xFF"), ElementsAre(id_of(vocab, "▁"), kFirstByteId + 0xFF));
-  EXPECT_THAT(tokenizer.encode("hello\xE2\x82 world"),
-              ElementsAre(id_of(vocab, "▁hello"), kFirstByteId + 0xE2, kFirstByteId + 0x82,
-                          id_of(vocab, "▁world")));
+  EXPECT_THAT(tokenizer.Encode("\xFF"), ElementsAre(IdOf(vocab, "▁"), kFirstByteId + 0xFF));
+  EXPECT_THAT(tokenizer.Encode("hello\xE2\x82 world"),
+              ElementsAre(IdOf(vocab, "▁hello"), kFirstByteId + 0xE2, kFirstByteId + 0x82,
+                          IdOf(vocab, "▁world")));
   std::mt19937 random(3);
   for (int round = 0; round < 2000; ++round) {
     std::string text(random() % 40, '\0');
@@ -126,16 +126,16 @@ TEST(SentencePieceTokenizerTest, BytesThatAreNotUtf8SurviveARoundTrip) {
       c = random() % 3 == 0 ? static_cast<char>(random()) : "hello world"[random() % 11];
     // U+2581 itself is the one character that decodes to another (a space).
     if (text.find("\xE2\x96\x81") != std::string::npos) continue;
-    ASSERT_EQ(tokenizer.decode(tokenizer.encode(text)), text);
+    ASSERT_EQ(tokenizer.Decode(tokenizer.Encode(text)), text);
   }
 }
 
 // A vocabulary of random merges over few characters, so that texts merge deeply and pieces span
 // words.
-Vocabulary random_vocabulary(std::mt19937* random) {
-  Vocabulary vocab = base_vocabulary();
+Vocabulary RandomVocabulary(std::mt19937* random) {
+  Vocabulary vocab = BaseVocabulary();
   for (const char* piece : {"a", "b", "c", "▁", "é", "漢"}) {
-    add_token(&vocab, piece, -static_cast<float>((*random)() % 20));
+    AddToken(&vocab, piece, -static_cast<float>((*random)() % 20));
   }
   const int32_t first = kFirstPieceId;
   const TokenType rare[] = {TokenType::kUnused, TokenType::kUserDefined};
@@ -144,9 +144,9 @@ Vocabulary random_vocabulary(std::mt19937* random) {
       return vocab.tokens[first + static_cast<int32_t>((*random)() % (vocab.size() - first))];
     };
     const std::string name = any() + any();
-    if (name.size() > 40 || id_of(vocab, name) >= 0) continue;
+    if (name.size() > 40 || IdOf(vocab, name) >= 0) continue;
     const TokenType type = (*random)() % 8 == 0 ? rare[(*random)() % 2] : TokenType::kNormal;
-    add_token(&vocab, name, -static_cast<float>((*random)() % 20), type);
+    AddToken(&vocab, name, -static_cast<float>((*random)() % 20), type);
   }
   vocab.add_space_prefix = (*random)() % 2 == 0;
   vocab.remove_extra_spaces = (*random)() % 2 == 0;
@@ -157,7 +157,7 @@ TEST(SentencePieceTokenizerTest, CuttingATextChangesNoId) {
   std::mt19937 random(11);
   const char* const alphabet[] = {"a", "b", "c", " ", " ", "é", "漢", "x", "\n", "▁"};
   for (int round = 0; round < 150; ++round) {
-    const Vocabulary vocab = random_vocabulary(&random);
+    const Vocabulary vocab = RandomVocabulary(&random);
     const SentencePieceTokenizer every_place(vocab, 1);
     const SentencePieceTokenizer some_places(vocab, 17);
     for (int i = 0; i < 20; ++i) {
@@ -165,9 +165,9 @@ TEST(SentencePieceTokenizerTest, CuttingATextChangesNoId) {
       for (size_t n = random() % 80; n > 0; --n) text += alphabet[random() % std::size(alphabet)];
       // The library also strips U+2581 where it is asked to strip spaces at the end; we do not.
       if (vocab.remove_extra_spaces) text += "a";
-      const std::vector<int32_t> expected = encode_in_one_call(vocab, text);
-      ASSERT_EQ(every_place.encode(text), expected) << text;
-      ASSERT_EQ(some_places.encode(text), expected) << text;
+      const std::vector<int32_t> expected = EncodeInOneCall(vocab, text);
+      ASSERT_EQ(every_place.Encode(text), expected) << text;
+      ASSERT_EQ(some_places.Encode(text), expected) << text;
     }
   }
 }
@@ -187,13 +187,13 @@ TEST(SentencePieceTokenizerTest, ArbitraryPiecesAreRefusedOrEncodeWithoutLoss) {
                              TokenType::kUserDefined, TokenType::kUnused};
   int n_accepted = 0;
   for (int round = 0; round < 300; ++round) {
-    Vocabulary vocab = base_vocabulary();
-    add_token(&vocab, "▁", 0);  // without it a space becomes the bytes of this sign
+    Vocabulary vocab = BaseVocabulary();
+    AddToken(&vocab, "▁", 0);  // without it a space becomes the bytes of this sign
     for (int i = 0; i < 40; ++i) {
       const std::string name = random_text(4);
-      if (!name.empty() && id_of(vocab, name) >= 0) continue;
+      if (!name.empty() && IdOf(vocab, name) >= 0) continue;
       const TokenType type = name.empty() ? TokenType::kUnused : types[random() % std::size(types)];
-      add_token(&vocab, name, static_cast<float>(random() % 9), type);
+      AddToken(&vocab, name, static_cast<float>(random() % 9), type);
     }
     try {
       const SentencePieceTokenizer tokenizer(vocab, 1 + random() % 20);
@@ -201,7 +201,7 @@ TEST(SentencePieceTokenizerTest, ArbitraryPiecesAreRefusedOrEncodeWithoutLoss) {
       for (int i = 0; i < 10; ++i) {
         const std::string text = random_text(30);
         if (text.find("▁") != std::string::npos) continue;  // decodes to a space
-        ASSERT_EQ(tokenizer.decode(tokenizer.encode(text)), text);
+        ASSERT_EQ(tokenizer.Decode(tokenizer.Encode(text)), text);
       }
     } catch (const Error& e) {
       EXPECT_THAT(e.what(), ::testing::HasSubstr("no NUL byte"));
@@ -211,43 +211,43 @@ TEST(SentencePieceTokenizerTest, ArbitraryPiecesAreRefusedOrEncodeWithoutLoss) {
 }
 
 TEST(SentencePieceTokenizerTest, ExtraSpacesAreRemovedOnRequest) {
-  Vocabulary vocab = hello_vocabulary();
+  Vocabulary vocab = HelloVocabulary();
   vocab.remove_extra_spaces = true;
   const SentencePieceTokenizer tokenizer(vocab);
   for (const std::string text : {"  hello   world  ", "hello", "   ", " ", "", "\n  hello \n "}) {
-    EXPECT_EQ(tokenizer.encode(text), encode_in_one_call(vocab, text)) << text;
+    EXPECT_EQ(tokenizer.Encode(text), EncodeInOneCall(vocab, text)) << text;
   }
 }
 
 TEST(SentencePieceTokenizerTest, LongWorkStopsWhenAsked) {
-  const SentencePieceTokenizer tokenizer(hello_vocabulary());
+  const SentencePieceTokenizer tokenizer(HelloVocabulary());
   std::string text;
   while (text.size() < 5 * SentencePieceTokenizer::kDefaultChunkBytes) text += "hello world ";
-  request_interrupt();
-  EXPECT_THROW(tokenizer.encode(text), Interrupted);
-  EXPECT_NO_THROW(tokenizer.encode("hello"));
-  clear_interrupt();
-  EXPECT_EQ(tokenizer.decode(tokenizer.encode(text)), text);
+  RequestInterrupt();
+  EXPECT_THROW(tokenizer.Encode(text), Interrupted);
+  EXPECT_NO_THROW(tokenizer.Encode("hello"));
+  ClearInterrupt();
+  EXPECT_EQ(tokenizer.Decode(tokenizer.Encode(text)), text);
 }
 
 TEST(SentencePieceTokenizerTest, TextWithoutAnySafePlaceIsEncodedWhole) {
-  Vocabulary vocab = hello_vocabulary();
+  Vocabulary vocab = HelloVocabulary();
   std::string run = "==";
-  for (int i = 0; i < 6; ++i, run += run) add_token(&vocab, run, -static_cast<float>(100 + i));
-  add_token(&vocab, "=", -99);
+  for (int i = 0; i < 6; ++i, run += run) AddToken(&vocab, run, -static_cast<float>(100 + i));
+  AddToken(&vocab, "=", -99);
   const SentencePieceTokenizer tokenizer(vocab);
   const std::string text(size_t{1} << 17, '=');
-  EXPECT_EQ(tokenizer.encode(text), encode_in_one_call(vocab, text));
+  EXPECT_EQ(tokenizer.Encode(text), EncodeInOneCall(vocab, text));
 }
 
 TEST(SentencePieceTokenizerTest, TheLibraryStaysSilentAndItsErrorsBecomeOurs) {
-  Vocabulary two_unknown = hello_vocabulary();
+  Vocabulary two_unknown = HelloVocabulary();
   two_unknown.types[5] = TokenType::kUnknown;
   two_unknown.has_byte_tokens = false;
   ::testing::internal::CaptureStderr();
   EXPECT_THROW(SentencePieceTokenizer{two_unknown}, Error);
-  const SentencePieceTokenizer tokenizer(hello_vocabulary());
-  tokenizer.encode("hello \xFF wörld");
+  const SentencePieceTokenizer tokenizer(HelloVocabulary());
+  tokenizer.Encode("hello \xFF wörld");
   EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
 }
 

@@ -18,23 +18,23 @@ using Keys = std::map<std::string, GgufValue>;
 // <unk> 0, <s> 1, </s> 2, the 256 bytes from kFirstByteId, then nothing.
 inline constexpr int32_t kFirstByteId = 3;
 inline constexpr int32_t kFirstPieceId = kFirstByteId + 256;
-Vocabulary base_vocabulary();
+Vocabulary BaseVocabulary();
 
 // Adds a token and returns its id.
-int32_t add_token(Vocabulary* vocab, const std::string& name, float score,
-                  TokenType type = TokenType::kNormal);
+int32_t AddToken(Vocabulary* vocab, const std::string& name, float score,
+                 TokenType type = TokenType::kNormal);
 
-// base_vocabulary() with the pieces that "hello world" and a few multi-byte characters need.
-Vocabulary hello_vocabulary();
+// BaseVocabulary() with the pieces that "hello world" and a few multi-byte characters need.
+Vocabulary HelloVocabulary();
 
-GgufValue string_array(std::vector<std::string> values);
-GgufValue float_array(std::vector<double> values);
-GgufValue int_array(std::vector<int64_t> values);
+GgufValue StringArray(std::vector<std::string> values);
+GgufValue FloatArray(std::vector<double> values);
+GgufValue IntArray(std::vector<int64_t> values);
 
 // The keys of a file with this vocabulary.
-Keys keys_of(const Vocabulary& vocab);
+Keys KeysOf(const Vocabulary& vocab);
 
 // Writes the keys into a GGUF file, reads them back and makes the tokenizer.
-std::unique_ptr<Tokenizer> tokenizer_from_keys(const Keys& keys);
+std::unique_ptr<Tokenizer> TokenizerFromKeys(const Keys& keys);
 
 }  // namespace thermocline

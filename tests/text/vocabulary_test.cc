@@ -19,9 +19,9 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-std::string error_of(const Keys& keys) {
+std::string ErrorOf(const Keys& keys) {
   try {
-    tokenizer_from_keys(keys);
+    TokenizerFromKeys(keys);
   } catch (const Error& e) {
     std::string message = e.what();
     EXPECT_THAT(message, HasSubstr("vocab.gguf: "));
@@ -31,190 +31,188 @@ std::string error_of(const Keys& keys) {
   return "no error";
 }
 
-std::string error_of(const std::function<void(Vocabulary*)>& change) {
-  Vocabulary vocab = hello_vocabulary();
+std::string ErrorOf(const std::function<void(Vocabulary*)>& change) {
+  Vocabulary vocab = HelloVocabulary();
   change(&vocab);
-  return error_of(keys_of(vocab));
+  return ErrorOf(KeysOf(vocab));
 }
 
 TEST(VocabularyTest, FillsInWhatTheFileLeavesOut) {
-  const auto tokenizer = tokenizer_from_keys(keys_of(hello_vocabulary()));
-  EXPECT_EQ(tokenizer->vocab_size(), hello_vocabulary().size());
+  const auto tokenizer = TokenizerFromKeys(KeysOf(HelloVocabulary()));
+  EXPECT_EQ(tokenizer->vocab_size(), HelloVocabulary().size());
   EXPECT_EQ(tokenizer->bos_id(), 1);
   EXPECT_EQ(tokenizer->eos_id(), 2);
   EXPECT_TRUE(tokenizer->add_bos());
   EXPECT_FALSE(tokenizer->add_eos());
   EXPECT_TRUE(tokenizer->adds_space_prefix());
-  EXPECT_TRUE(tokenizer->ends_text(2));
-  EXPECT_FALSE(tokenizer->ends_text(1));
-  EXPECT_FALSE(tokenizer->ends_text(-1));
+  EXPECT_TRUE(tokenizer->EndsText(2));
+  EXPECT_FALSE(tokenizer->EndsText(1));
+  EXPECT_FALSE(tokenizer->EndsText(-1));
 }
 
 TEST(VocabularyTest, FollowsTheFilesKeys) {
-  Vocabulary vocab = hello_vocabulary();
-  const int32_t eot = add_token(&vocab, "<|eot|>", 0, TokenType::kControl);
-  Keys keys = keys_of(vocab);
+  Vocabulary vocab = HelloVocabulary();
+  const int32_t eot = AddToken(&vocab, "<|eot|>", 0, TokenType::kControl);
+  Keys keys = KeysOf(vocab);
   keys["tokenizer.ggml.bos_token_id"] = GgufValue::u32(2);
   keys["tokenizer.ggml.eos_token_id"] = GgufValue::u32(1);
   keys["tokenizer.ggml.eot_token_id"] = GgufValue::u32(static_cast<uint32_t>(eot));
   keys["tokenizer.ggml.add_bos_token"] = GgufValue::boolean(false);
   keys["tokenizer.ggml.add_eos_token"] = GgufValue::boolean(true);
   keys["tokenizer.ggml.add_space_prefix"] = GgufValue::boolean(false);
-  const auto tokenizer = tokenizer_from_keys(keys);
-  EXPECT_TRUE(tokenizer->ends_text(1));
-  EXPECT_TRUE(tokenizer->ends_text(eot));
-  EXPECT_FALSE(tokenizer->ends_text(2));
+  const auto tokenizer = TokenizerFromKeys(keys);
+  EXPECT_TRUE(tokenizer->EndsText(1));
+  EXPECT_TRUE(tokenizer->EndsText(eot));
+  EXPECT_FALSE(tokenizer->EndsText(2));
   EXPECT_FALSE(tokenizer->adds_space_prefix());
-  const auto hello = tokenizer->encode("hello");
-  EXPECT_THAT(tokenizer->encode_prompt("hello"), ElementsAre(hello.at(0), 1));
+  const auto hello = tokenizer->Encode("hello");
+  EXPECT_THAT(tokenizer->EncodePrompt("hello"), ElementsAre(hello.at(0), 1));
 }
 
 TEST(VocabularyTest, WithoutTokenTypesNamesAndIdsSayThem) {
-  Keys keys = keys_of(hello_vocabulary());
-  const auto typed = tokenizer_from_keys(keys);
+  Keys keys = KeysOf(HelloVocabulary());
+  const auto typed = TokenizerFromKeys(keys);
   keys.erase("tokenizer.ggml.token_type");
-  const auto untyped = tokenizer_from_keys(keys);
+  const auto untyped = TokenizerFromKeys(keys);
   for (int32_t id = 0; id < typed->vocab_size(); ++id) {
-    EXPECT_EQ(untyped->token_bytes(id), typed->token_bytes(id)) << id;
+    EXPECT_EQ(untyped->TokenBytes(id), typed->TokenBytes(id)) << id;
   }
-  EXPECT_EQ(untyped->encode("hello é\xFF"), typed->encode("hello é\xFF"));
+  EXPECT_EQ(untyped->Encode("hello é\xFF"), typed->Encode("hello é\xFF"));
 }
 
 TEST(VocabularyTest, OneUnknownTokenIsSettledOn) {
-  Vocabulary none = hello_vocabulary();
+  Vocabulary none = HelloVocabulary();
   none.types[0] = TokenType::kControl;
-  EXPECT_NO_THROW(tokenizer_from_keys(keys_of(none)));
-  Vocabulary two = hello_vocabulary();
+  EXPECT_NO_THROW(TokenizerFromKeys(KeysOf(none)));
+  Vocabulary two = HelloVocabulary();
   two.types[1] = TokenType::kUnknown;
-  EXPECT_NO_THROW(tokenizer_from_keys(keys_of(two)));
+  EXPECT_NO_THROW(TokenizerFromKeys(KeysOf(two)));
 }
 
 TEST(VocabularyTest, RefusesOtherTokenizersAndSaysWhatIsSupported) {
-  Keys keys = keys_of(hello_vocabulary());
+  Keys keys = KeysOf(HelloVocabulary());
   keys["tokenizer.ggml.model"] = GgufValue::string("gpt2");
-  EXPECT_THAT(error_of(keys),
-              HasSubstr("expected one that is supported: llama (SentencePiece BPE), "
-                        "found \"gpt2\""));
+  EXPECT_THAT(ErrorOf(keys), HasSubstr("expected one that is supported: llama (SentencePiece BPE), "
+                                       "found \"gpt2\""));
   keys.erase("tokenizer.ggml.model");
-  EXPECT_THAT(error_of(keys), HasSubstr("the file has no vocabulary"));
+  EXPECT_THAT(ErrorOf(keys), HasSubstr("the file has no vocabulary"));
 }
 
 TEST(VocabularyTest, RefusesMissingArrays) {
   for (const char* key : {"tokenizer.ggml.tokens", "tokenizer.ggml.scores"}) {
-    Keys keys = keys_of(hello_vocabulary());
+    Keys keys = KeysOf(HelloVocabulary());
     keys.erase(key);
-    EXPECT_THAT(error_of(keys), HasSubstr(std::string("key ") + key + " is missing"));
+    EXPECT_THAT(ErrorOf(keys), HasSubstr(std::string("key ") + key + " is missing"));
   }
 }
 
 TEST(VocabularyTest, RefusesArraysOfWrongTypeOrLength) {
-  const Keys good = keys_of(hello_vocabulary());
-  const size_t size = hello_vocabulary().tokens.size();
+  const Keys good = KeysOf(HelloVocabulary());
+  const size_t size = HelloVocabulary().tokens.size();
   Keys keys = good;
-  keys["tokenizer.ggml.scores"] = float_array(std::vector<double>(size - 1));
-  EXPECT_THAT(error_of(keys), HasSubstr("length of tokenizer.ggml.scores: expected one per token"));
+  keys["tokenizer.ggml.scores"] = FloatArray(std::vector<double>(size - 1));
+  EXPECT_THAT(ErrorOf(keys), HasSubstr("length of tokenizer.ggml.scores: expected one per token"));
   keys = good;
-  keys["tokenizer.ggml.token_type"] = int_array(std::vector<int64_t>(size + 1, 1));
-  EXPECT_THAT(error_of(keys), HasSubstr("length of tokenizer.ggml.token_type"));
+  keys["tokenizer.ggml.token_type"] = IntArray(std::vector<int64_t>(size + 1, 1));
+  EXPECT_THAT(ErrorOf(keys), HasSubstr("length of tokenizer.ggml.token_type"));
   keys = good;
   keys["tokenizer.ggml.scores"] = GgufValue::u32(3);
-  EXPECT_THAT(error_of(keys), HasSubstr("type of tokenizer.ggml.scores"));
+  EXPECT_THAT(ErrorOf(keys), HasSubstr("type of tokenizer.ggml.scores"));
   keys = good;
-  keys["tokenizer.ggml.token_type"] = string_array(std::vector<std::string>(size, "1"));
-  EXPECT_THAT(error_of(keys), HasSubstr("type of tokenizer.ggml.token_type"));
+  keys["tokenizer.ggml.token_type"] = StringArray(std::vector<std::string>(size, "1"));
+  EXPECT_THAT(ErrorOf(keys), HasSubstr("type of tokenizer.ggml.token_type"));
   keys = good;
   keys["tokenizer.ggml.tokens"] = GgufValue::string("hello");
-  EXPECT_THAT(error_of(keys), HasSubstr("tokenizer.ggml.tokens"));
+  EXPECT_THAT(ErrorOf(keys), HasSubstr("tokenizer.ggml.tokens"));
   keys = good;
   keys["tokenizer.ggml.add_bos_token"] = GgufValue::string("yes");
-  EXPECT_THAT(error_of(keys), HasSubstr("tokenizer.ggml.add_bos_token"));
+  EXPECT_THAT(ErrorOf(keys), HasSubstr("tokenizer.ggml.add_bos_token"));
   Keys empty = good;
-  empty["tokenizer.ggml.tokens"] = string_array({});
-  empty["tokenizer.ggml.scores"] = float_array({});
-  empty["tokenizer.ggml.token_type"] = int_array({});
-  EXPECT_THAT(error_of(empty), HasSubstr("tokenizer.ggml.tokens"));
+  empty["tokenizer.ggml.tokens"] = StringArray({});
+  empty["tokenizer.ggml.scores"] = FloatArray({});
+  empty["tokenizer.ggml.token_type"] = IntArray({});
+  EXPECT_THAT(ErrorOf(empty), HasSubstr("tokenizer.ggml.tokens"));
 }
 
 TEST(VocabularyTest, RefusesIdsOutOfRange) {
   for (const char* name : {"bos", "eos", "eot", "unknown"}) {
     const std::string key = std::string("tokenizer.ggml.") + name + "_token_id";
-    Keys keys = keys_of(hello_vocabulary());
-    keys[key] = GgufValue::u32(static_cast<uint32_t>(hello_vocabulary().size()));
-    EXPECT_THAT(error_of(keys), HasSubstr(key + ": expected an id below the vocabulary's size"));
+    Keys keys = KeysOf(HelloVocabulary());
+    keys[key] = GgufValue::u32(static_cast<uint32_t>(HelloVocabulary().size()));
+    EXPECT_THAT(ErrorOf(keys), HasSubstr(key + ": expected an id below the vocabulary's size"));
     keys[key] = GgufValue::u64(std::numeric_limits<uint64_t>::max());
-    EXPECT_THAT(error_of(keys), HasSubstr(key));
+    EXPECT_THAT(ErrorOf(keys), HasSubstr(key));
   }
 }
 
 TEST(VocabularyTest, RefusesBadTokens) {
-  EXPECT_THAT(error_of([](Vocabulary* v) { v->tokens.back() = "hello"; }),
+  EXPECT_THAT(ErrorOf([](Vocabulary* v) { v->tokens.back() = "hello"; }),
               HasSubstr("two tokens with one name: expected different names, found \"hello\" as"));
-  EXPECT_THAT(error_of([](Vocabulary* v) { v->tokens.back() = std::string(5000, 'x'); }),
+  EXPECT_THAT(ErrorOf([](Vocabulary* v) { v->tokens.back() = std::string(5000, 'x'); }),
               HasSubstr("expected at most 4096 bytes, found 5000"));
-  EXPECT_THAT(error_of([](Vocabulary* v) { v->scores.back() = std::nanf(""); }),
+  EXPECT_THAT(ErrorOf([](Vocabulary* v) { v->scores.back() = std::nanf(""); }),
               HasSubstr("score of token 281: expected a finite number, found nan"));
-  EXPECT_THAT(error_of([](Vocabulary* v) { v->scores[5] = INFINITY; }),
+  EXPECT_THAT(ErrorOf([](Vocabulary* v) { v->scores[5] = INFINITY; }),
               HasSubstr("score of token 5"));
-  EXPECT_THAT(error_of([](Vocabulary* v) { v->types[7] = static_cast<TokenType>(9); }),
+  EXPECT_THAT(ErrorOf([](Vocabulary* v) { v->types[7] = static_cast<TokenType>(9); }),
               HasSubstr("type of token 7: expected 1 to 6, found 9"));
-  EXPECT_THAT(error_of([](Vocabulary* v) { v->types[7] = static_cast<TokenType>(0); }),
+  EXPECT_THAT(ErrorOf([](Vocabulary* v) { v->types[7] = static_cast<TokenType>(0); }),
               HasSubstr("type of token 7: expected 1 to 6, found 0"));
 }
 
 TEST(VocabularyTest, RefusesIncompleteOrMisnamedBytes) {
-  EXPECT_THAT(error_of([](Vocabulary* v) { v->types[kFirstByteId + 10] = TokenType::kNormal; }),
+  EXPECT_THAT(ErrorOf([](Vocabulary* v) { v->types[kFirstByteId + 10] = TokenType::kNormal; }),
               HasSubstr("byte tokens: expected all 256 or none, found 255, without <0x0A>"));
   for (const char* name : {"<0xG0>", "<0x0a>", "<0x000>", "x", "<0x0A"}) {
-    EXPECT_THAT(error_of([name](Vocabulary* v) { v->tokens[kFirstByteId + 10] = name; }),
+    EXPECT_THAT(ErrorOf([name](Vocabulary* v) { v->tokens[kFirstByteId + 10] = name; }),
                 HasSubstr("name of byte token 13: expected <0x00> to <0xFF>, found"));
   }
-  Keys keys = keys_of(hello_vocabulary());
+  Keys keys = KeysOf(HelloVocabulary());
   keys["tokenizer.ggml.unknown_token_id"] = GgufValue::u32(kFirstByteId);
   Keys only_bytes = keys;
-  std::vector<int64_t> types(hello_vocabulary().tokens.size(), 1);
-  only_bytes["tokenizer.ggml.token_type"] = int_array(types);
-  EXPECT_THAT(error_of(only_bytes),
-              HasSubstr("unknown token: expected a token that is not a byte"));
+  std::vector<int64_t> types(HelloVocabulary().tokens.size(), 1);
+  only_bytes["tokenizer.ggml.token_type"] = IntArray(types);
+  EXPECT_THAT(ErrorOf(only_bytes), HasSubstr("unknown token: expected a token that is not a byte"));
 }
 
 TEST(VocabularyTest, RefusesUserDefinedTokensTheLibraryCannotHold) {
-  EXPECT_THAT(error_of([](Vocabulary* v) {
-                add_token(v, std::string("a\0b", 3), 0, TokenType::kUserDefined);
+  EXPECT_THAT(ErrorOf([](Vocabulary* v) {
+                AddToken(v, std::string("a\0b", 3), 0, TokenType::kUserDefined);
               }),
               HasSubstr("user-defined token: expected no NUL byte in it, found \"a\\x00b\""));
   const auto nested = [](int n) {
     return [n](Vocabulary* v) {
-      for (int i = 1; i <= n; ++i) add_token(v, std::string(i, '='), 0, TokenType::kUserDefined);
-      add_token(v, "=!", 0, TokenType::kUserDefined);
+      for (int i = 1; i <= n; ++i) AddToken(v, std::string(i, '='), 0, TokenType::kUserDefined);
+      AddToken(v, "=!", 0, TokenType::kUserDefined);
     };
   };
-  EXPECT_EQ(error_of(nested(64)), "no error");
-  EXPECT_THAT(error_of(nested(65)), HasSubstr("expected at most 64, found more"));
+  EXPECT_EQ(ErrorOf(nested(64)), "no error");
+  EXPECT_THAT(ErrorOf(nested(65)), HasSubstr("expected at most 64, found more"));
 }
 
 TEST(VocabularyTest, AcceptsStrangeTokensThatDoNoHarm) {
-  Vocabulary vocab = hello_vocabulary();
-  add_token(&vocab, "", 0);  // as llama.cpp does
-  add_token(&vocab, "", 0);
-  add_token(&vocab, "", 0, TokenType::kUserDefined);
-  const int32_t nul = add_token(&vocab, std::string("h\0", 2), 5);
-  add_token(&vocab, "\xC3", 0, TokenType::kUserDefined);  // half of "é"
-  add_token(&vocab, "\xFF\xFE", 0);
-  const auto tokenizer = tokenizer_from_keys(keys_of(vocab));
-  EXPECT_EQ(tokenizer->decode(tokenizer->encode("hello é")), "hello é");
+  Vocabulary vocab = HelloVocabulary();
+  AddToken(&vocab, "", 0);  // as llama.cpp does
+  AddToken(&vocab, "", 0);
+  AddToken(&vocab, "", 0, TokenType::kUserDefined);
+  const int32_t nul = AddToken(&vocab, std::string("h\0", 2), 5);
+  AddToken(&vocab, "\xC3", 0, TokenType::kUserDefined);  // half of "é"
+  AddToken(&vocab, "\xFF\xFE", 0);
+  const auto tokenizer = TokenizerFromKeys(KeysOf(vocab));
+  EXPECT_EQ(tokenizer->Decode(tokenizer->Encode("hello é")), "hello é");
   const std::string with_nul("hh\0\0", 4);
-  const std::vector<int32_t> ids = tokenizer->encode(with_nul);
+  const std::vector<int32_t> ids = tokenizer->Encode(with_nul);
   EXPECT_THAT(ids, ::testing::Contains(kFirstByteId));
-  EXPECT_EQ(tokenizer->decode(ids), with_nul);
-  EXPECT_EQ(tokenizer->token_bytes(nul), std::string("h\0", 2));
+  EXPECT_EQ(tokenizer->Decode(ids), with_nul);
+  EXPECT_EQ(tokenizer->TokenBytes(nul), std::string("h\0", 2));
 }
 
 TEST(VocabularyTest, ReadsByteNames) {
-  EXPECT_EQ(byte_of_token_name("<0x00>"), 0);
-  EXPECT_EQ(byte_of_token_name("<0xFF>"), 255);
-  EXPECT_EQ(byte_of_token_name("<0x5C>"), 0x5C);
+  EXPECT_EQ(ByteOfTokenName("<0x00>"), 0);
+  EXPECT_EQ(ByteOfTokenName("<0xFF>"), 255);
+  EXPECT_EQ(ByteOfTokenName("<0x5C>"), 0x5C);
   for (const char* name : {"", "<0x5c>", "<0x5C", "0x5C", "<0x5CC>", "<0X5C>"}) {
-    EXPECT_EQ(byte_of_token_name(name), -1) << name;
+    EXPECT_EQ(ByteOfTokenName(name), -1) << name;
   }
 }
 

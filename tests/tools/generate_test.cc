@@ -28,7 +28,7 @@ class GenerateTest : public testing::Test {
                                max_tokens, [&](std::string_view piece) { reply += piece; });
     return reply;
   }
-  void TearDown() override { clear_interrupt(); }
+  void TearDown() override { ClearInterrupt(); }
 
   Generation last_;
 };
@@ -76,13 +76,13 @@ TEST_F(GenerateTest, InterruptedWhileReadingLeavesTheConversationAsItWas) {
   Generator generator(engine, {.temperature = 0});
   Continue(generator, "Hello", 4);
   const int64_t n_past = engine.n_past();
-  request_interrupt();
+  RequestInterrupt();
   Continue(generator, "a longer line that takes several batches", 4);
   EXPECT_EQ(last_.stop, StopReason::kInterrupted);
   EXPECT_EQ(last_.prompt_tokens, 0);
   EXPECT_EQ(engine.n_past(), n_past);
   EXPECT_TRUE(generator.can_go_on());
-  clear_interrupt();
+  ClearInterrupt();
   Continue(generator, "", 4);
   EXPECT_EQ(last_.generated_tokens, 4);
 }

@@ -65,12 +65,12 @@ TEST(InspectTest, ListsWhatItCannotRunAndSaysWhy) {
   TempDir dir;
   {
     GgufWriter writer(dir.file("other"));
-    writer.set("general.architecture", GgufValue::string("mamba\x1b[31m"));
-    writer.set("broken \xff text", GgufValue::string("\xff\x01"));
-    writer.declare_tensor("counts", DType::kI64, {3});
+    writer.Set("general.architecture", GgufValue::string("mamba\x1b[31m"));
+    writer.Set("broken \xff text", GgufValue::string("\xff\x01"));
+    writer.DeclareTensor("counts", DType::kI64, {3});
     const int64_t counts[3] = {1, 2, 3};
-    writer.write_tensor("counts", counts, sizeof(counts));
-    writer.finish();
+    writer.WriteTensor("counts", counts, sizeof(counts));
+    writer.Finish();
   }
   const auto json = Inspect(dir.file("other"));
   EXPECT_EQ(json["model"]["runs"], false);
@@ -88,17 +88,17 @@ void WriteSplitSet(const std::string& model, const TempDir& dir) {
   for (int part = 0; part < 2; ++part) {
     GgufWriter writer(dir.file(part == 0 ? "m-00001-of-00002.gguf" : "m-00002-of-00002.gguf"));
     if (part == 0) CopyMetadata(source, std::nullopt, writer);
-    writer.set("split.no", GgufValue::u32(static_cast<uint32_t>(part)));
-    writer.set("split.count", GgufValue::u32(2));
-    writer.set("split.tensors.count", GgufValue::u64(source.tensors().size()));
+    writer.Set("split.no", GgufValue::u32(static_cast<uint32_t>(part)));
+    writer.Set("split.count", GgufValue::u32(2));
+    writer.Set("split.tensors.count", GgufValue::u64(source.tensors().size()));
     const auto first = source.tensors().begin();
     const std::vector<GgufTensorInfo> own(part == 0 ? first : first + 1,
                                           part == 0 ? first + 1 : source.tensors().end());
-    for (const auto& tensor : own) writer.declare_tensor(tensor.name, tensor.dtype, tensor.dims);
+    for (const auto& tensor : own) writer.DeclareTensor(tensor.name, tensor.dtype, tensor.dims);
     for (const auto& tensor : own) {
-      writer.write_tensor(tensor.name, source.tensor_data(tensor), tensor.n_bytes);
+      writer.WriteTensor(tensor.name, source.TensorData(tensor), tensor.n_bytes);
     }
-    writer.finish();
+    writer.Finish();
   }
 }
 

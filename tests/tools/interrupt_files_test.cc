@@ -19,7 +19,7 @@ class InterruptFilesTest : public testing::Test {
     WriteLargeModel(dir_.file("large.gguf"));
     WriteShuffledPlacement(dir_.file("large.gguf"), dir_.file("placement.gguf"));
     std::filesystem::create_directory(dir_.file("out"));
-    write_whole_file(dir_.file("out/older.gguf"), "an older file");
+    WriteWholeFile(dir_.file("out/older.gguf"), "an older file");
   }
 
   std::vector<std::string> Listing() const {
@@ -34,7 +34,7 @@ class InterruptFilesTest : public testing::Test {
   // machine that was busy elsewhere may see the work done before: then once more.
   void InterruptWhileWriting(const std::vector<std::string>& arguments, int signal_number) {
     for (int attempt = 0; attempt < 5; ++attempt) {
-      write_whole_file(dir_.file("out/older.gguf"), "an older file");
+      WriteWholeFile(dir_.file("out/older.gguf"), "an older file");
       ToolProcess process(arguments);
       while (process.running() && Listing().size() == 1) {
         std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -45,7 +45,7 @@ class InterruptFilesTest : public testing::Test {
       EXPECT_EQ(result.exit_code, 130) << result.err;
       EXPECT_THAT(result.err, testing::EndsWith("thermocline: interrupted\n"));
       EXPECT_THAT(Listing(), testing::ElementsAre("older.gguf"));
-      EXPECT_EQ(read_whole_file(dir_.file("out/older.gguf")), "an older file");
+      EXPECT_EQ(ReadWholeFile(dir_.file("out/older.gguf")), "an older file");
       return;
     }
     FAIL() << "the work was always done before the signal came";

@@ -87,7 +87,7 @@ TEST(PackLayoutTest, PutsEachNeuronsRowsInThePlacementsOrder) {
   const GgufReader packed(dir.file("packed"));
   EXPECT_TRUE(IsPacked(packed));
   EXPECT_EQ(packed.alignment(), 64U);
-  EXPECT_EQ(packed.get_string(kPackedSourceKey), source.fingerprint());
+  EXPECT_EQ(packed.GetString(kPackedSourceKey), source.fingerprint());
   const Placement placement = ReadPlacement(dir.file("placement"));
   const int64_t d = 64;
   const int64_t d_ff = 96;
@@ -96,11 +96,11 @@ TEST(PackLayoutTest, PutsEachNeuronsRowsInThePlacementsOrder) {
   };
   for (size_t layer = 0; layer < placement.layers.size(); ++layer) {
     const std::string prefix = "blk." + std::to_string(layer) + ".";
-    const TensorView gate = packed.require_matrix(prefix + "ffn_gate.weight", d_ff, d);
-    const TensorView up_down = packed.require_matrix(prefix + "ffn_up_down.weight", d_ff, 2 * d);
-    const TensorView old_gate = source.require_matrix(prefix + "ffn_gate.weight", d_ff, d);
-    const TensorView old_up = source.require_matrix(prefix + "ffn_up.weight", d_ff, d);
-    const TensorView old_down = source.require_matrix(prefix + "ffn_down.weight", d, d_ff);
+    const TensorView gate = packed.RequireMatrix(prefix + "ffn_gate.weight", d_ff, d);
+    const TensorView up_down = packed.RequireMatrix(prefix + "ffn_up_down.weight", d_ff, 2 * d);
+    const TensorView old_gate = source.RequireMatrix(prefix + "ffn_gate.weight", d_ff, d);
+    const TensorView old_up = source.RequireMatrix(prefix + "ffn_up.weight", d_ff, d);
+    const TensorView old_down = source.RequireMatrix(prefix + "ffn_down.weight", d, d_ff);
     for (int64_t i = 0; i < d_ff; ++i) {
       const int32_t id = placement.layers[layer].neuron_order[static_cast<size_t>(i)];
       for (int64_t c = 0; c < d; ++c) {
@@ -109,8 +109,8 @@ TEST(PackLayoutTest, PutsEachNeuronsRowsInThePlacementsOrder) {
         ASSERT_EQ(row(up_down, i)[d + c], row(old_down, c)[id]);
       }
     }
-    EXPECT_EQ(packed.find_tensor(prefix + "ffn_up.weight"), nullptr);
-    EXPECT_EQ(packed.find_tensor(prefix + "ffn_down.weight"), nullptr);
+    EXPECT_EQ(packed.FindTensor(prefix + "ffn_up.weight"), nullptr);
+    EXPECT_EQ(packed.FindTensor(prefix + "ffn_down.weight"), nullptr);
   }
 }
 
@@ -137,27 +137,27 @@ TEST(PackLayoutTest, JoinsTwoTypesInTheLargerOne) {
   const GgufReader source(GoldenModel("gqa_relu"));
   GgufWriter writer(dir.file("mixed"));
   CopyMetadata(source, std::nullopt, writer);
-  std::vector<std::byte> row(static_cast<size_t>(row_bytes(DType::kQ8_0, 64)));
+  std::vector<std::byte> row(static_cast<size_t>(RowBytes(DType::kQ8_0, 64)));
   const auto is_up = [](const std::string& name) { return name.ends_with("ffn_up.weight"); };
   for (const GgufTensorInfo& tensor : source.tensors()) {
-    writer.declare_tensor(tensor.name, is_up(tensor.name) ? DType::kQ8_0 : tensor.dtype,
-                          tensor.dims);
+    writer.DeclareTensor(tensor.name, is_up(tensor.name) ? DType::kQ8_0 : tensor.dtype,
+                         tensor.dims);
   }
   TensorCopier copier(writer, 1, 1, "", {});
   for (const GgufTensorInfo& tensor : source.tensors()) {
     if (is_up(tensor.name)) {
-      const TensorView up = source.require_matrix(tensor.name, 96, 64);
+      const TensorView up = source.RequireMatrix(tensor.name, 96, 64);
       copier.Convert(tensor.name, RowsOf("", tensor.name, up), DType::kQ8_0);
     } else {
-      copier.Copy(tensor.name, source.tensor_data(tensor), tensor.n_bytes);
+      copier.Copy(tensor.name, source.TensorData(tensor), tensor.n_bytes);
     }
   }
-  writer.finish();
+  writer.Finish();
   WriteShuffledPlacement(dir.file("mixed"), dir.file("placement"));
   const PackReport report = Pack(dir.file("mixed"), dir.file("placement"), dir.file("packed"));
   EXPECT_TRUE(report.widened);
   const GgufReader packed(dir.file("packed"));
-  EXPECT_EQ(packed.find_tensor("blk.0.ffn_up_down.weight")->dtype, DType::kF32);
+  EXPECT_EQ(packed.FindTensor("blk.0.ffn_up_down.weight")->dtype, DType::kF32);
   EXPECT_EQ(Generate(dir.file("packed"), dir.file("placement")).text,
             Generate(dir.file("mixed"), dir.file("placement")).text);
 }

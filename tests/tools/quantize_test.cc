@@ -15,14 +15,14 @@ namespace thermocline {
 namespace {
 
 std::vector<float> Values(const GgufReader& gguf, const std::string& name) {
-  const GgufTensorInfo* tensor = gguf.find_tensor(name);
+  const GgufTensorInfo* tensor = gguf.FindTensor(name);
   EXPECT_NE(tensor, nullptr) << name;
   const auto cols = static_cast<int64_t>(tensor->cols());
   const auto rows = static_cast<int64_t>(tensor->rows());
-  const TensorView view = dense_view(gguf.tensor_data(*tensor), tensor->dtype, rows, cols);
+  const TensorView view = DenseView(gguf.TensorData(*tensor), tensor->dtype, rows, cols);
   std::vector<float> values(static_cast<size_t>(rows * cols));
   for (int64_t r = 0; r < rows; ++r) {
-    cpu_kernels().dequantize_f32(view.dtype, view.row(r), 0, cols, values.data() + r * cols);
+    CpuKernels().dequantize_f32(view.dtype, view.row(r), 0, cols, values.data() + r * cols);
   }
   return values;
 }
@@ -43,8 +43,8 @@ TEST_P(QuantizeTest, ReportsTheErrorThatIsThere) {
   for (const TensorChange& change : changes) {
     const std::vector<float> a = Values(before, change.name);
     const std::vector<float> b = Values(after, change.name);
-    EXPECT_EQ(after.find_tensor(change.name)->dtype, change.to);
-    EXPECT_EQ(after.find_tensor(change.name)->n_bytes, change.to_bytes);
+    EXPECT_EQ(after.FindTensor(change.name)->dtype, change.to);
+    EXPECT_EQ(after.FindTensor(change.name)->n_bytes, change.to_bytes);
     double error = 0;
     double weights = 0;
     double worst = 0;
@@ -64,13 +64,13 @@ TEST_P(QuantizeTest, DoesNotDependOnThreads) {
   TempDir dir;
   QuantizeModel(GoldenModel("gqa_relu"), dir.file("one.gguf"), Options(GetParam(), 1));
   QuantizeModel(GoldenModel("gqa_relu"), dir.file("three.gguf"), Options(GetParam(), 3));
-  EXPECT_EQ(read_whole_file(dir.file("one.gguf")), read_whole_file(dir.file("three.gguf")));
+  EXPECT_EQ(ReadWholeFile(dir.file("one.gguf")), ReadWholeFile(dir.file("three.gguf")));
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, QuantizeTest,
                          testing::Values(DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0,
                                          DType::kQ4_0),
-                         [](const auto& test) { return std::string(dtype_name(test.param)); });
+                         [](const auto& test) { return std::string(DTypeName(test.param)); });
 
 TEST(QuantizeRulesTest, SameTypeChangesNoWeight) {
   TempDir dir;
@@ -87,7 +87,7 @@ TEST(QuantizeRulesTest, KeepsVectorsAndTheEmbeddingOfFourBitModels) {
   const GgufReader kept(dir.file("kept"));
   const GgufReader pure(dir.file("pure"));
   const auto type = [](const GgufReader& gguf, const char* name) {
-    return gguf.find_tensor(name)->dtype;
+    return gguf.FindTensor(name)->dtype;
   };
   for (const char* name : {"token_embd.weight", "output.weight"}) {
     EXPECT_EQ(type(kept, name), DType::kQ8_0);
@@ -95,11 +95,10 @@ TEST(QuantizeRulesTest, KeepsVectorsAndTheEmbeddingOfFourBitModels) {
   }
   EXPECT_EQ(type(kept, "blk.0.attn_q.weight"), DType::kQ4_0);
   EXPECT_EQ(type(pure, "blk.1.attn_norm.weight"), DType::kF32);
-  EXPECT_EQ(kept.get_u64("general.file_type"), 2U);
-  EXPECT_EQ(kept.get_u64("general.quantization_version"), 2U);
+  EXPECT_EQ(kept.GetU64("general.file_type"), 2U);
+  EXPECT_EQ(kept.GetU64("general.quantization_version"), 2U);
   const GgufReader source(GoldenModel("gqa_relu"));
-  EXPECT_EQ(*kept.get_strings("tokenizer.ggml.tokens"),
-            *source.get_strings("tokenizer.ggml.tokens"));
+  EXPECT_EQ(*kept.GetStrings("tokenizer.ggml.tokens"), *source.GetStrings("tokenizer.ggml.tokens"));
 }
 
 // A file with one tensor of 3 rows.
@@ -108,9 +107,9 @@ void WriteOneTensor(const std::string& path, const std::string& name, uint64_t n
   std::vector<float> values(3 * n_cols, 0.5F);
   values.back() = last_value;
   GgufWriter writer(path);
-  writer.declare_tensor(name, DType::kF32, {n_cols, 3});
-  writer.write_tensor(name, values.data(), values.size() * sizeof(float));
-  writer.finish();
+  writer.DeclareTensor(name, DType::kF32, {n_cols, 3});
+  writer.WriteTensor(name, values.data(), values.size() * sizeof(float));
+  writer.Finish();
 }
 
 TEST(QuantizeRulesTest, RowsThatAreNoWholeBlocksBecomeF16) {

@@ -59,7 +59,7 @@ TEST(RunTest, SameSeedSameText) {
 
 TEST(RunTest, PromptFromFileAndStandardInputAreTheSame) {
   TempDir dir;
-  write_whole_file(dir.file("prompt.txt"), "The captain\n");
+  WriteWholeFile(dir.file("prompt.txt"), "The captain\n");
   const Strings base = {"run", "-m", DemoModel(), "--temp", "0", "-n", "16"};
   const ToolResult text = RunTool(Join(base, {"-p", "The captain"}));
   EXPECT_EQ(RunTool(Join(base, {"-f", dir.file("prompt.txt")})).out, text.out);

@@ -54,7 +54,7 @@ ToolProcess::~ToolProcess() {
 
 // Files and not pipes: nobody has to read while the process writes.
 void ToolProcess::StartOnFiles(std::vector<char*> argv, const std::string& standard_input) {
-  write_whole_file(dir_.file("in"), standard_input);
+  WriteWholeFile(dir_.file("in"), standard_input);
   pid_ = ::fork();
   if (pid_ != 0) return;
   Redirect(dir_.file("in"), O_RDONLY, STDIN_FILENO);
@@ -100,7 +100,7 @@ bool ToolProcess::AwaitOutput(const std::string& text) {
     if (terminal_ >= 0) {
       ReadTerminal();
     } else {
-      shown_ = read_whole_file(dir_.file("out"));
+      shown_ = ReadWholeFile(dir_.file("out"));
     }
     const size_t at = shown_.find(text, awaited_);
     if (at != std::string::npos) {
@@ -124,8 +124,8 @@ ToolResult ToolProcess::Wait() {
     ReadTerminal();
     result.out = shown_;
   } else {
-    result.out = read_whole_file(dir_.file("out"));
-    result.err = read_whole_file(dir_.file("err"));
+    result.out = ReadWholeFile(dir_.file("out"));
+    result.err = ReadWholeFile(dir_.file("err"));
   }
   return result;
 }

@@ -28,13 +28,13 @@ class UsageTest : public testing::TestWithParam<Case> {
  protected:
   static void SetUpTestSuite() {
     dir_ = new TempDir;
-    const std::string bytes = read_whole_file(GoldenModel("gqa_relu"));
-    write_whole_file(dir_->file("truncated.gguf"), bytes.substr(0, bytes.size() / 2));
-    write_whole_file(dir_->file("cut_in_keys.gguf"), bytes.substr(0, 100));
-    write_whole_file(dir_->file("text.gguf"), "this is no model\n");
-    write_whole_file(dir_->file("empty.gguf"), "");
-    write_whole_file(dir_->file("empty.txt"), "\n");
-    write_whole_file(dir_->file("long.txt"), std::string(1000, 'x'));
+    const std::string bytes = ReadWholeFile(GoldenModel("gqa_relu"));
+    WriteWholeFile(dir_->file("truncated.gguf"), bytes.substr(0, bytes.size() / 2));
+    WriteWholeFile(dir_->file("cut_in_keys.gguf"), bytes.substr(0, 100));
+    WriteWholeFile(dir_->file("text.gguf"), "this is no model\n");
+    WriteWholeFile(dir_->file("empty.gguf"), "");
+    WriteWholeFile(dir_->file("empty.txt"), "\n");
+    WriteWholeFile(dir_->file("long.txt"), std::string(1000, 'x'));
     WriteShuffledPlacement(GoldenModel("gqa_relu"), dir_->file("gqa.placement.gguf"));
     WriteShuffledPlacement(GoldenModel("mha_silu_tied"), dir_->file("mha.placement.gguf"));
     std::filesystem::create_directory(dir_->file("directory"));

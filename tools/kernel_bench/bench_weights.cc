@@ -22,7 +22,7 @@ std::vector<float> random_floats(std::mt19937* rng, int64_t n) {
 
 [[noreturn]] void wrong(const char* kernel, DType dtype, double got, double reference) {
   fmt::print(stderr, "kernel_bench: {} of {} is wrong: {} instead of {}\n", kernel,
-             dtype_name(dtype), got, reference);
+             DTypeName(dtype), got, reference);
   std::exit(1);
 }
 
@@ -31,12 +31,12 @@ std::vector<float> random_floats(std::mt19937* rng, int64_t n) {
 BenchWeights::BenchWeights(DType dtype, int64_t n_cols, uint64_t n_bytes)
     : dtype_(dtype),
       n_cols_(n_cols),
-      stride_bytes_(row_bytes(dtype, n_cols)),
+      stride_bytes_(RowBytes(dtype, n_cols)),
       n_rows_(static_cast<int64_t>(n_bytes) / stride_bytes_),
       buffer_(static_cast<uint64_t>(n_rows_ * stride_bytes_), "weights of the bench") {
   std::mt19937 rng(1);
   x_ = random_floats(&rng, n_cols);
-  const KernelTable& kernels = cpu_kernels();
+  const KernelTable& kernels = CpuKernels();
   const VectorForm form = kernels.vector_form(dtype);
   prepared_ = AlignedBuffer(static_cast<uint64_t>(kernels.prepared_bytes(form, n_cols)),
                             "a vector of the bench");
@@ -44,9 +44,9 @@ BenchWeights::BenchWeights(DType dtype, int64_t n_cols, uint64_t n_bytes)
   std::vector<std::byte> rows(static_cast<size_t>(kDistinctRows * stride_bytes_));
   for (int64_t r = 0; r < kDistinctRows; ++r) {
     std::byte* row = rows.data() + r * stride_bytes_;
-    quantize_row(dtype, random_floats(&rng, n_cols).data(), n_cols, row);
+    QuantizeRow(dtype, random_floats(&rng, n_cols).data(), n_cols, row);
     distinct_.emplace_back(static_cast<size_t>(n_cols));
-    available_cpu_kernels().front()->dequantize_f32(dtype, row, 0, n_cols, distinct_.back().data());
+    AvailableCpuKernels().front()->dequantize_f32(dtype, row, 0, n_cols, distinct_.back().data());
   }
   for (int64_t r = 0; r < n_rows_; ++r) {
     std::memcpy(buffer_.bytes() + r * stride_bytes_,
@@ -62,8 +62,8 @@ void BenchWeights::verify() const {
 
 void BenchWeights::verify_matvec() const {
   std::vector<float> y(static_cast<size_t>(kDistinctRows));
-  cpu_kernels().matvec(dtype_, data(), stride_bytes_, n_cols_, prepared(), nullptr, 0,
-                       kDistinctRows, y.data());
+  CpuKernels().matvec(dtype_, data(), stride_bytes_, n_cols_, prepared(), nullptr, 0, kDistinctRows,
+                      y.data());
   for (size_t r = 0; r < y.size(); ++r) {
     double reference = 0.0;
     double squares = 0.0;
@@ -83,8 +83,8 @@ void BenchWeights::verify_matvec() const {
 void BenchWeights::verify_accumulate() const {
   std::vector<float> y(x_.size(), 0.0F);
   const std::vector<float> h(static_cast<size_t>(2 * kDistinctRows), 0.5F);
-  cpu_kernels().accumulate_rows(dtype_, data(), stride_bytes_, h.data(), nullptr, 2 * kDistinctRows,
-                                0, n_cols_, y.data());
+  CpuKernels().accumulate_rows(dtype_, data(), stride_bytes_, h.data(), nullptr, 2 * kDistinctRows,
+                               0, n_cols_, y.data());
   for (size_t c = 0; c < y.size(); ++c) {
     double reference = 0.0;
     double magnitudes = 0.0;

@@ -67,9 +67,9 @@ std::pair<int64_t, int64_t> share_of(int64_t n, int64_t unit, int thread, int n_
 
 double run_segment(const Case& bench, const BenchWeights& weights, const int32_t* rows,
                    int64_t first, int64_t n, const std::vector<float>& h, float* y) {
-  const KernelTable& kernels = cpu_kernels();
+  const KernelTable& kernels = CpuKernels();
   const int64_t stride = weights.stride_bytes();
-  return time_on_team(bench.n_threads, [&](int thread, int n_threads) {
+  return TimeOnTeam(bench.n_threads, [&](int thread, int n_threads) {
     if (bench.kernel == "matvec") {
       const auto [begin, end] = share_of(n, 1, thread, n_threads);
       kernels.matvec(bench.dtype, weights.data(), stride, kCols, weights.prepared(), rows,
@@ -122,7 +122,7 @@ void run_case(benchmark::State& state, const Case& bench) {
     state.SetIterationTime(seconds);
     rates.kernel.push_back(segment_bytes / seconds);
     rates.roof.push_back(
-        time_streaming_read(bench.n_threads, weights.data() + roof_at, kSegmentBytes));
+        TimeStreamingRead(bench.n_threads, weights.data() + roof_at, kSegmentBytes));
     first = first + 2 * segment <= total ? first + segment : 0;
     roof_at = roof_at + 2 * kSegmentBytes <= weights.n_bytes() ? roof_at + kSegmentBytes : 0;
   }
@@ -138,7 +138,7 @@ void register_cases() {
         for (int n_threads = 1; n_threads <= kMaxThreads; ++n_threads) {
           const Case bench = {kernel, dtype, run, n_threads};
           const std::string name =
-              fmt::format("{}/{}/{}/threads:{}", kernel, dtype_name(dtype), kind, n_threads);
+              fmt::format("{}/{}/{}/threads:{}", kernel, DTypeName(dtype), kind, n_threads);
           benchmark::RegisterBenchmark(name.c_str(), run_case, bench)
               ->UseManualTime()
               ->Unit(benchmark::kMicrosecond)
@@ -156,7 +156,7 @@ int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
   thermocline::register_cases();
-  benchmark::AddCustomContext("kernels", std::string(thermocline::cpu_kernels().features));
+  benchmark::AddCustomContext("kernels", std::string(thermocline::CpuKernels().features));
   benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();
   return 0;
