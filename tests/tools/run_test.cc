@@ -148,17 +148,16 @@ TEST(SessionTest, ObeysCommandsAndSaysWhenTheContextIsFull) {
 class InterruptTest : public testing::Test {
  protected:
   static void SetUpTestSuite() {
-    dir_ = new TempDir;
-    WriteLargeModel(dir_->file("large.gguf"));
+    shared_dir = new TempDir;
+    WriteLargeModel(shared_dir->file("large.gguf"));
   }
   static void TearDownTestSuite() {
-    delete dir_;
-    dir_ = nullptr;
+    delete shared_dir;
+    shared_dir = nullptr;
   }
-  static std::string model() { return dir_->file("large.gguf"); }
-  static TempDir* dir_;
+  static std::string model() { return shared_dir->file("large.gguf"); }
+  static inline TempDir* shared_dir = nullptr;
 };
-TempDir* InterruptTest::dir_ = nullptr;
 
 TEST_F(InterruptTest, StopsTheReplyAndPrintsTheSummary) {
   ToolProcess process({"run", "-m", model(), "-p", "Hello", "-n", "-1", "-s", "1"});

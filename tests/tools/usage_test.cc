@@ -27,41 +27,40 @@ struct Case {
 class UsageTest : public testing::TestWithParam<Case> {
  protected:
   static void SetUpTestSuite() {
-    dir_ = new TempDir;
+    shared_dir = new TempDir;
     const std::string bytes = ReadWholeFile(GoldenModel("gqa_relu"));
-    WriteWholeFile(dir_->file("truncated.gguf"), bytes.substr(0, bytes.size() / 2));
-    WriteWholeFile(dir_->file("cut_in_keys.gguf"), bytes.substr(0, 100));
-    WriteWholeFile(dir_->file("text.gguf"), "this is no model\n");
-    WriteWholeFile(dir_->file("empty.gguf"), "");
-    WriteWholeFile(dir_->file("empty.txt"), "\n");
-    WriteWholeFile(dir_->file("long.txt"), std::string(1000, 'x'));
-    WriteShuffledPlacement(GoldenModel("gqa_relu"), dir_->file("gqa.placement.gguf"));
-    WriteShuffledPlacement(GoldenModel("mha_silu_tied"), dir_->file("mha.placement.gguf"));
-    std::filesystem::create_directory(dir_->file("directory"));
+    WriteWholeFile(shared_dir->file("truncated.gguf"), bytes.substr(0, bytes.size() / 2));
+    WriteWholeFile(shared_dir->file("cut_in_keys.gguf"), bytes.substr(0, 100));
+    WriteWholeFile(shared_dir->file("text.gguf"), "this is no model\n");
+    WriteWholeFile(shared_dir->file("empty.gguf"), "");
+    WriteWholeFile(shared_dir->file("empty.txt"), "\n");
+    WriteWholeFile(shared_dir->file("long.txt"), std::string(1000, 'x'));
+    WriteShuffledPlacement(GoldenModel("gqa_relu"), shared_dir->file("gqa.placement.gguf"));
+    WriteShuffledPlacement(GoldenModel("mha_silu_tied"), shared_dir->file("mha.placement.gguf"));
+    std::filesystem::create_directory(shared_dir->file("directory"));
   }
   static void TearDownTestSuite() {
-    delete dir_;
-    dir_ = nullptr;
+    delete shared_dir;
+    shared_dir = nullptr;
   }
-  static TempDir* dir_;
+  static inline TempDir* shared_dir = nullptr;
 };
-TempDir* UsageTest::dir_ = nullptr;
 
 TEST_P(UsageTest, SaysWhatIsWrong) {
   const Case& c = GetParam();
   std::vector<std::string> arguments = c.arguments;
   for (std::string& argument : arguments) {
     const size_t hole = argument.find("{}");
-    if (hole != std::string::npos) argument.replace(hole, 2, dir_->path());
+    if (hole != std::string::npos) argument.replace(hole, 2, shared_dir->path());
   }
-  const size_t n_entries = dir_->n_entries();
+  const size_t n_entries = shared_dir->n_entries();
   const ToolResult result = RunTool(arguments);
   EXPECT_EQ(result.exit_code, c.exit_code) << result.err;
   EXPECT_THAT(result.err, HasSubstr(c.message));
   EXPECT_THAT(result.err, StartsWith("thermocline: "));
   EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
   EXPECT_EQ(result.out, "");
-  EXPECT_EQ(dir_->n_entries(), n_entries) << "something was left behind";
+  EXPECT_EQ(shared_dir->n_entries(), n_entries) << "something was left behind";
 }
 
 const std::string kModel = GoldenModel("gqa_relu");
