@@ -8,26 +8,26 @@
 namespace thermocline {
 namespace {
 
-constexpr DType other(uint32_t id) { return static_cast<DType>(id); }
+constexpr DType Other(uint32_t id) { return static_cast<DType>(id); }
 
 // Block sizes of the GGUF container format's types.
 constexpr DTypeInfo kTypes[] = {
     {DType::kF32, "F32", 1, 4, true},       {DType::kF16, "F16", 1, 2, true},
-    {DType::kQ4_0, "Q4_0", 32, 18, true},   {other(3), "Q4_1", 32, 20, false},
-    {other(6), "Q5_0", 32, 22, false},      {other(7), "Q5_1", 32, 24, false},
-    {DType::kQ8_0, "Q8_0", 32, 34, true},   {other(9), "Q8_1", 32, 36, false},
-    {other(10), "Q2_K", 256, 84, false},    {other(11), "Q3_K", 256, 110, false},
-    {other(12), "Q4_K", 256, 144, false},   {other(13), "Q5_K", 256, 176, false},
-    {other(14), "Q6_K", 256, 210, false},   {other(15), "Q8_K", 256, 292, false},
-    {other(16), "IQ2_XXS", 256, 66, false}, {other(17), "IQ2_XS", 256, 74, false},
-    {other(18), "IQ3_XXS", 256, 98, false}, {other(19), "IQ1_S", 256, 50, false},
-    {other(20), "IQ4_NL", 32, 18, false},   {other(21), "IQ3_S", 256, 110, false},
-    {other(22), "IQ2_S", 256, 82, false},   {other(23), "IQ4_XS", 256, 136, false},
+    {DType::kQ4_0, "Q4_0", 32, 18, true},   {Other(3), "Q4_1", 32, 20, false},
+    {Other(6), "Q5_0", 32, 22, false},      {Other(7), "Q5_1", 32, 24, false},
+    {DType::kQ8_0, "Q8_0", 32, 34, true},   {Other(9), "Q8_1", 32, 36, false},
+    {Other(10), "Q2_K", 256, 84, false},    {Other(11), "Q3_K", 256, 110, false},
+    {Other(12), "Q4_K", 256, 144, false},   {Other(13), "Q5_K", 256, 176, false},
+    {Other(14), "Q6_K", 256, 210, false},   {Other(15), "Q8_K", 256, 292, false},
+    {Other(16), "IQ2_XXS", 256, 66, false}, {Other(17), "IQ2_XS", 256, 74, false},
+    {Other(18), "IQ3_XXS", 256, 98, false}, {Other(19), "IQ1_S", 256, 50, false},
+    {Other(20), "IQ4_NL", 32, 18, false},   {Other(21), "IQ3_S", 256, 110, false},
+    {Other(22), "IQ2_S", 256, 82, false},   {Other(23), "IQ4_XS", 256, 136, false},
     {DType::kI8, "I8", 1, 1, false},        {DType::kI16, "I16", 1, 2, false},
     {DType::kI32, "I32", 1, 4, false},      {DType::kI64, "I64", 1, 8, false},
-    {DType::kF64, "F64", 1, 8, false},      {other(29), "IQ1_M", 256, 56, false},
-    {DType::kBF16, "BF16", 1, 2, true},     {other(34), "TQ1_0", 256, 54, false},
-    {other(35), "TQ2_0", 256, 66, false},   {other(39), "MXFP4", 32, 17, false},
+    {DType::kF64, "F64", 1, 8, false},      {Other(29), "IQ1_M", 256, 56, false},
+    {DType::kBF16, "BF16", 1, 2, true},     {Other(34), "TQ1_0", 256, 54, false},
+    {Other(35), "TQ2_0", 256, 66, false},   {Other(39), "MXFP4", 32, 17, false},
 };
 
 }  // namespace

@@ -12,7 +12,7 @@ namespace thermocline {
 namespace {
 
 // Sebastiano Vigna's splitmix64: spreads a seed of few set bits over the generator's whole state.
-uint64_t splitmix64(uint64_t* state) {
+uint64_t Splitmix64(uint64_t* state) {
   uint64_t z = (*state += 0x9E3779B97F4A7C15);
   z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
   z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
@@ -20,7 +20,7 @@ uint64_t splitmix64(uint64_t* state) {
 }
 
 // xoshiro256** 1.0 (Blackman and Vigna, arXiv:1805.01407).
-uint64_t xoshiro256(uint64_t state[4]) {
+uint64_t Xoshiro256(uint64_t state[4]) {
   const uint64_t result = std::rotl(state[1] * 5, 7) * 9;
   const uint64_t t = state[1] << 17;
   state[2] ^= state[0];
@@ -33,7 +33,7 @@ uint64_t xoshiro256(uint64_t state[4]) {
 }
 
 template <typename T>
-void require(bool holds, const char* flag, const char* expected, T found) {
+void Require(bool holds, const char* flag, const char* expected, T found) {
   if (!holds) throw Error({"", flag, expected, fmt::format("{}", found), ""});
 }
 
@@ -41,21 +41,21 @@ void require(bool holds, const char* flag, const char* expected, T found) {
 
 void Validate(const SamplerOptions& options) {
   // Written so that NaN fails each of them.
-  require(options.temperature >= 0 && std::isfinite(options.temperature), "--temp",
+  Require(options.temperature >= 0 && std::isfinite(options.temperature), "--temp",
           "a number of at least 0", options.temperature);
-  require(options.top_k >= 0, "--top-k", "a whole number of at least 0", options.top_k);
-  require(options.top_p > 0 && options.top_p <= 1, "--top-p", "a number in (0, 1]", options.top_p);
-  require(options.min_p >= 0 && options.min_p <= 1, "--min-p", "a number in [0, 1]", options.min_p);
-  require(options.repeat_penalty > 0 && std::isfinite(options.repeat_penalty), "--repeat-penalty",
+  Require(options.top_k >= 0, "--top-k", "a whole number of at least 0", options.top_k);
+  Require(options.top_p > 0 && options.top_p <= 1, "--top-p", "a number in (0, 1]", options.top_p);
+  Require(options.min_p >= 0 && options.min_p <= 1, "--min-p", "a number in [0, 1]", options.min_p);
+  Require(options.repeat_penalty > 0 && std::isfinite(options.repeat_penalty), "--repeat-penalty",
           "a number above 0", options.repeat_penalty);
-  require(options.repeat_last_n >= -1, "--repeat-last-n", "a whole number of at least -1",
+  Require(options.repeat_last_n >= -1, "--repeat-last-n", "a whole number of at least -1",
           options.repeat_last_n);
 }
 
 Sampler::Sampler(const SamplerOptions& options) : options_(options) {
   Validate(options);
   uint64_t seed = options.seed;
-  for (uint64_t& word : rng_state_) word = splitmix64(&seed);
+  for (uint64_t& word : rng_state_) word = Splitmix64(&seed);
 }
 
 void Sampler::Accept(int32_t id) {
@@ -176,6 +176,6 @@ int32_t Sampler::Draw() {
   return chosen;
 }
 
-double Sampler::uniform() { return static_cast<double>(xoshiro256(rng_state_) >> 11) * 0x1.0p-53; }
+double Sampler::uniform() { return static_cast<double>(Xoshiro256(rng_state_) >> 11) * 0x1.0p-53; }
 
 }  // namespace thermocline

@@ -8,28 +8,28 @@
 namespace thermocline {
 namespace {
 
-std::string message(const ErrorInfo& info) { return Error(info).what(); }
+std::string Message(const ErrorInfo& info) { return Error(info).what(); }
 
 TEST(Error, Messages) {
-  EXPECT_EQ(message({.what = "w"}), "w");
-  EXPECT_EQ(message({.path = "p", .what = "w"}), "p: w");
-  EXPECT_EQ(message({.path = "p", .what = "w", .expected = "e"}), "p: w: expected e");
-  EXPECT_EQ(message({.path = "p", .what = "w", .found = "f"}), "p: w: found f");
-  EXPECT_EQ(message({.path = "p", .what = "w", .expected = "e", .found = "f", .hint = "h"}),
+  EXPECT_EQ(Message({.what = "w"}), "w");
+  EXPECT_EQ(Message({.path = "p", .what = "w"}), "p: w");
+  EXPECT_EQ(Message({.path = "p", .what = "w", .expected = "e"}), "p: w: expected e");
+  EXPECT_EQ(Message({.path = "p", .what = "w", .found = "f"}), "p: w: found f");
+  EXPECT_EQ(Message({.path = "p", .what = "w", .expected = "e", .found = "f", .hint = "h"}),
             "p: w: expected e, found f; h");
   EXPECT_EQ(Error({.what = "w", .hint = "h"}).info().hint, "h");
 }
 
 TEST(Error, IsOneLineWithoutControlCharacters) {
-  EXPECT_EQ(message({.path = "a\nb", .what = "c\rd\te", .found = "\x1b[31m\x7f"}),
+  EXPECT_EQ(Message({.path = "a\nb", .what = "c\rd\te", .found = "\x1b[31m\x7f"}),
             "a\\x0ab: c\\x0dd\\x09e: found \\x1b[31m\\x7f");
 }
 
 TEST(Error, LongTextsAreCut) {
-  const std::string text = message({.path = std::string(5000, 'p'), .what = "what is wrong"});
+  const std::string text = Message({.path = std::string(5000, 'p'), .what = "what is wrong"});
   EXPECT_LT(text.size(), 500U);
   EXPECT_THAT(text, testing::HasSubstr("p...: what is wrong"));
-  EXPECT_LT(message({.what = std::string(50000, 'w')}).size(), 2100U);
+  EXPECT_LT(Message({.what = std::string(50000, 'w')}).size(), 2100U);
 }
 
 TEST(Printable, KeepsText) {

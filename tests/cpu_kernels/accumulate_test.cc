@@ -35,7 +35,7 @@ class AccumulateTest : public ::testing::TestWithParam<Param> {
         magnitudes += std::fabs(product);
       }
       const auto n = static_cast<int64_t>(rows.size());
-      const double allowed = allowed_error({.fixed = 4, .per_term = 1}, n, magnitudes, reference);
+      const double allowed = AllowedError({.fixed = 4, .per_term = 1}, n, magnitudes, reference);
       ASSERT_NEAR(after[c], reference, allowed) << "column " << c;
     }
   }
@@ -43,12 +43,12 @@ class AccumulateTest : public ::testing::TestWithParam<Param> {
 
 TEST_P(AccumulateTest, MatchesDoubleForEveryWidthAndList) {
   std::mt19937 rng(1);
-  for (const int64_t n_cols : column_counts(dtype())) {
+  for (const int64_t n_cols : ColumnCounts(dtype())) {
     constexpr int64_t kRows = 27;
     const Matrix w(dtype(), kRows, n_cols, n_cols % 2, &rng);
-    for (const std::vector<int32_t>& rows : row_lists(kRows, &rng)) {
-      const std::vector<float> h = random_floats(&rng, static_cast<int64_t>(rows.size()));
-      const std::vector<float> before = random_floats(&rng, n_cols);
+    for (const std::vector<int32_t>& rows : RowLists(kRows, &rng)) {
+      const std::vector<float> h = RandomFloats(&rng, static_cast<int64_t>(rows.size()));
+      const std::vector<float> before = RandomFloats(&rng, n_cols);
       std::vector<float> y = before;
       run(w, h, &rows, 0, n_cols, &y);
       expect_close(w, h, rows, before, y);
@@ -62,11 +62,11 @@ TEST_P(AccumulateTest, MatchesDoubleForEveryWidthAndList) {
 
 TEST_P(AccumulateTest, TouchesOnlyItsColumnsAndSplitsChangeNoBit) {
   std::mt19937 rng(2);
-  const int64_t unit = is_quantised(dtype()) ? 32 : 1;
+  const int64_t unit = IsQuantised(dtype()) ? 32 : 1;
   const int64_t n_cols = 15 * 32 * unit / (unit == 1 ? 3 : 32);
   const Matrix w(dtype(), 21, n_cols, 5, &rng);
-  const std::vector<float> h = random_floats(&rng, 21);
-  const std::vector<float> before = random_floats(&rng, n_cols);
+  const std::vector<float> h = RandomFloats(&rng, 21);
+  const std::vector<float> before = RandomFloats(&rng, n_cols);
   std::vector<float> whole = before;
   run(w, h, nullptr, 0, n_cols, &whole);
   for (const int64_t cut : {1, 2, 3, 7, 8, 12}) {
@@ -85,7 +85,7 @@ TEST_P(AccumulateTest, ZerosChangeNoBit) {
   std::mt19937 rng(3);
   constexpr int64_t kRows = 40;
   const Matrix w(dtype(), kRows, 352, 0, &rng);
-  std::vector<float> h = random_floats(&rng, kRows);
+  std::vector<float> h = RandomFloats(&rng, kRows);
   std::vector<int32_t> active;
   std::vector<float> active_h;
   for (int32_t i = 0; i < kRows; ++i) {
@@ -102,7 +102,7 @@ TEST_P(AccumulateTest, ZerosChangeNoBit) {
 TEST_P(AccumulateTest, SplittingTheListChangesNoBit) {
   std::mt19937 rng(4);
   const Matrix w(dtype(), 19, 96, 0, &rng);
-  const std::vector<float> h = random_floats(&rng, 19);
+  const std::vector<float> h = RandomFloats(&rng, 19);
   std::vector<float> whole(96, 0.5F);
   run(w, h, nullptr, 0, 96, &whole);
   std::vector<float> parts(96, 0.5F);
@@ -113,8 +113,8 @@ TEST_P(AccumulateTest, SplittingTheListChangesNoBit) {
   EXPECT_EQ(parts, whole);
 }
 
-std::string param_name(const ::testing::TestParamInfo<Param>& info) {
-  return table_name(*std::get<0>(info.param)) + "_" +
+std::string ParamName(const ::testing::TestParamInfo<Param>& info) {
+  return TableName(*std::get<0>(info.param)) + "_" +
          std::string(DTypeName(std::get<1>(info.param)));
 }
 
@@ -122,7 +122,7 @@ INSTANTIATE_TEST_SUITE_P(Tables, AccumulateTest,
                          ::testing::Combine(::testing::ValuesIn(AvailableCpuKernels().begin(),
                                                                 AvailableCpuKernels().end()),
                                             ::testing::ValuesIn(kDTypes)),
-                         param_name);
+                         ParamName);
 
 }  // namespace
 }  // namespace thermocline::testing

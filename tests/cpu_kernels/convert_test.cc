@@ -15,7 +15,7 @@ class ConvertTest : public ::testing::TestWithParam<const KernelTable*> {
   const KernelTable& kernels() const { return *GetParam(); }
 };
 
-std::vector<float> interesting_floats() {
+std::vector<float> InterestingFloats() {
   std::vector<float> values = {0.0F,     -0.0F,      1.0F,     65504.0F,  65519.99F,
                                65520.0F, 1e-8F,      2.98e-8F, 5.96e-8F,  6.1e-5F,
                                3.4e38F,  -3.4e38F,   INFINITY, -INFINITY, NAN,
@@ -27,7 +27,7 @@ std::vector<float> interesting_floats() {
 }
 
 TEST_P(ConvertTest, F32ToHalvesRoundsToNearestEven) {
-  const std::vector<float> x = interesting_floats();
+  const std::vector<float> x = InterestingFloats();
   const auto n = static_cast<int64_t>(x.size());
   std::vector<uint16_t> f16(x.size());
   std::vector<uint16_t> bf16(x.size());
@@ -51,7 +51,7 @@ TEST_P(ConvertTest, EveryHalfDecodesExactly) {
   kernels().dequantize_f32(DType::kF16, reinterpret_cast<const std::byte*>(bits.data()), 0, 65536,
                            out.data());
   for (size_t i = 0; i < bits.size(); ++i) {
-    const double expected = decode_half(bits[i]);
+    const double expected = DecodeHalf(bits[i]);
     if (std::isnan(expected)) {
       ASSERT_TRUE(std::isnan(out[i])) << i;
     } else {
@@ -63,7 +63,7 @@ TEST_P(ConvertTest, EveryHalfDecodesExactly) {
 TEST_P(ConvertTest, ShortVectorsWriteNothingBeyond) {
   std::mt19937 rng(2);
   for (int64_t n = 0; n <= 40; ++n) {
-    const std::vector<float> x = random_floats(&rng, n);
+    const std::vector<float> x = RandomFloats(&rng, n);
     std::vector<uint16_t> out(static_cast<size_t>(n) + 1, 0xabcd);
     kernels().f32_to_f16(x.data(), n, out.data());
     EXPECT_EQ(out.back(), 0xabcd);
@@ -76,9 +76,9 @@ TEST_P(ConvertTest, ShortVectorsWriteNothingBeyond) {
 TEST_P(ConvertTest, DequantizesAnyRangeOfColumnsExactly) {
   std::mt19937 rng(3);
   for (const DType dtype : kDTypes) {
-    for (const int64_t n_cols : column_counts(dtype)) {
+    for (const int64_t n_cols : ColumnCounts(dtype)) {
       const Matrix w(dtype, 1, n_cols, 0, &rng);
-      const int64_t begin = is_quantised(dtype) ? n_cols / 64 * 32 : n_cols / 3;
+      const int64_t begin = IsQuantised(dtype) ? n_cols / 64 * 32 : n_cols / 3;
       const int64_t n = n_cols - begin;
       std::vector<float> f32(static_cast<size_t>(n) + 1, -7.0F);
       std::vector<uint16_t> bf16(static_cast<size_t>(n) + 1, 0xabcd);
@@ -108,7 +108,7 @@ TEST_P(ConvertTest, PreparedBytesAreWholeCacheLines) {
 INSTANTIATE_TEST_SUITE_P(Tables, ConvertTest,
                          ::testing::ValuesIn(AvailableCpuKernels().begin(),
                                              AvailableCpuKernels().end()),
-                         [](const auto& test) { return table_name(*test.param); });
+                         [](const auto& test) { return TableName(*test.param); });
 
 }  // namespace
 }  // namespace thermocline::testing

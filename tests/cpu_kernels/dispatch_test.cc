@@ -11,7 +11,7 @@
 namespace thermocline {
 namespace {
 
-[[noreturn]] void choose_and_exit(const char* forced) {
+[[noreturn]] void ChooseAndExit(const char* forced) {
   if (forced == nullptr) {
     unsetenv("THERMOCLINE_FORCE_ISA");
   } else {
@@ -53,26 +53,26 @@ TEST_F(DispatchTest, EveryTableIsComplete) {
 
 TEST_F(DispatchTest, TakesTheBestUnlessForced) {
   const std::string best(AvailableCpuKernels().back()->features);
-  EXPECT_EXIT(choose_and_exit(nullptr), ::testing::ExitedWithCode(0), "chosen: " + best + "$");
-  EXPECT_EXIT(choose_and_exit(""), ::testing::ExitedWithCode(0), "chosen: " + best + "$");
+  EXPECT_EXIT(ChooseAndExit(nullptr), ::testing::ExitedWithCode(0), "chosen: " + best + "$");
+  EXPECT_EXIT(ChooseAndExit(""), ::testing::ExitedWithCode(0), "chosen: " + best + "$");
 }
 
 TEST_F(DispatchTest, ForcedNameIsObeyedOrRefused) {
   for (const char* name : {"scalar", "avx2", "avx512"}) {
     if (has(name)) {
-      EXPECT_EXIT(choose_and_exit(name), ::testing::ExitedWithCode(0),
+      EXPECT_EXIT(ChooseAndExit(name), ::testing::ExitedWithCode(0),
                   std::string("chosen: ") + name);
     } else {
-      EXPECT_EXIT(choose_and_exit(name), ::testing::ExitedWithCode(1),
+      EXPECT_EXIT(ChooseAndExit(name), ::testing::ExitedWithCode(1),
                   std::string("error: .*lacks.*one of scalar.*") + name);
     }
   }
 }
 
 TEST_F(DispatchTest, UnknownNameIsAnErrorThatListsWhatIsThere) {
-  EXPECT_EXIT(choose_and_exit("sse9"), ::testing::ExitedWithCode(1),
+  EXPECT_EXIT(ChooseAndExit("sse9"), ::testing::ExitedWithCode(1),
               "error: THERMOCLINE_FORCE_ISA names an unknown.*one of scalar.*sse9");
-  EXPECT_EXIT(choose_and_exit("AVX2"), ::testing::ExitedWithCode(1), "error: .*unknown");
+  EXPECT_EXIT(ChooseAndExit("AVX2"), ::testing::ExitedWithCode(1), "error: .*unknown");
 }
 
 }  // namespace

@@ -13,7 +13,7 @@
 namespace thermocline::testing {
 namespace {
 
-uint16_t read_u16(const std::byte* p) {
+uint16_t ReadU16(const std::byte* p) {
   uint16_t value = 0;
   std::memcpy(&value, p, 2);
   return value;
@@ -21,27 +21,27 @@ uint16_t read_u16(const std::byte* p) {
 
 }  // namespace
 
-bool is_quantised(DType dtype) { return dtype == DType::kQ8_0 || dtype == DType::kQ4_0; }
+bool IsQuantised(DType dtype) { return dtype == DType::kQ8_0 || dtype == DType::kQ4_0; }
 
-std::string table_name(const KernelTable& table) {
+std::string TableName(const KernelTable& table) {
   std::string name(table.features);
   std::replace(name.begin(), name.end(), ' ', '_');
   return name;
 }
 
-Tolerance dot_tolerance(DType dtype, VectorForm form) {
-  if (is_quantised(dtype)) return {.fixed = 10, .per_term = 1.0 / 32};
+Tolerance DotTolerance(DType dtype, VectorForm form) {
+  if (IsQuantised(dtype)) return {.fixed = 10, .per_term = 1.0 / 32};
   // x = hi + lo leaves 2^-18 of x out: 64 * 2^-24.
   if (form == VectorForm::kBF16) return {.fixed = 64 + 10, .per_term = 1.0 / 8};
   return {.fixed = 10, .per_term = 1.0 / 8};
 }
 
-double allowed_error(Tolerance tolerance, int64_t n, double sum_of_magnitudes, double reference) {
+double AllowedError(Tolerance tolerance, int64_t n, double sum_of_magnitudes, double reference) {
   const double c = tolerance.fixed + tolerance.per_term * static_cast<double>(n);
   return c * 0x1p-24 * sum_of_magnitudes + 0x1p-23 * std::fabs(reference) + 1e-30;
 }
 
-double decode_half(uint16_t bits) {
+double DecodeHalf(uint16_t bits) {
   const int exponent = (bits >> 10) & 31;
   const int mantissa = bits & 1023;
   const double sign = (bits & 0x8000) != 0 ? -1.0 : 1.0;
@@ -50,7 +50,7 @@ double decode_half(uint16_t bits) {
   return sign * std::ldexp(1024 + mantissa, exponent - 25);
 }
 
-std::vector<double> decode_row(DType dtype, const std::byte* row, int64_t n) {
+std::vector<double> DecodeRow(DType dtype, const std::byte* row, int64_t n) {
   std::vector<double> out(static_cast<size_t>(n));
   for (int64_t i = 0; i < n; ++i) {
     double& value = out[static_cast<size_t>(i)];
@@ -59,33 +59,33 @@ std::vector<double> decode_row(DType dtype, const std::byte* row, int64_t n) {
       std::memcpy(&single, row + 4 * i, 4);
       value = single;
     } else if (dtype == DType::kF16) {
-      value = decode_half(read_u16(row + 2 * i));
+      value = DecodeHalf(ReadU16(row + 2 * i));
     } else if (dtype == DType::kBF16) {
-      const uint32_t bits = static_cast<uint32_t>(read_u16(row + 2 * i)) << 16;
+      const uint32_t bits = static_cast<uint32_t>(ReadU16(row + 2 * i)) << 16;
       float single = 0;
       std::memcpy(&single, &bits, 4);
       value = single;
     } else if (dtype == DType::kQ8_0) {
       const std::byte* block = row + i / 32 * 34;
-      value = decode_half(read_u16(block)) * std::to_integer<int8_t>(block[2 + i % 32]);
+      value = DecodeHalf(ReadU16(block)) * std::to_integer<int8_t>(block[2 + i % 32]);
     } else {
       const std::byte* block = row + i / 32 * 18;
       const int byte = std::to_integer<int>(block[2 + i % 16]);
       const int nibble = i % 32 < 16 ? byte & 15 : byte >> 4;
-      value = decode_half(read_u16(block)) * (nibble - 8);
+      value = DecodeHalf(ReadU16(block)) * (nibble - 8);
     }
   }
   return out;
 }
 
-std::vector<float> random_floats(std::mt19937* rng, int64_t n, float scale) {
+std::vector<float> RandomFloats(std::mt19937* rng, int64_t n, float scale) {
   std::normal_distribution<float> normal(0.0F, scale);
   std::vector<float> out(static_cast<size_t>(n));
   for (float& value : out) value = normal(*rng);
   return out;
 }
 
-std::vector<double> effective_activations(VectorForm form, const std::vector<float>& x) {
+std::vector<double> EffectiveActivations(VectorForm form, const std::vector<float>& x) {
   std::vector<double> out(x.begin(), x.end());
   if (form != VectorForm::kQ8) return out;
   for (size_t b = 0; b < x.size(); b += 32) {
@@ -132,21 +132,21 @@ Matrix::Matrix(DType dtype, int64_t n_rows, int64_t n_cols, int64_t padding_byte
       stride_(RowBytes(dtype, n_cols) + padding_bytes),
       bytes_(static_cast<size_t>((n_rows - 1) * stride_ + RowBytes(dtype, n_cols))) {
   for (int64_t r = 0; r < n_rows; ++r) {
-    const std::vector<float> values = random_floats(rng, n_cols);
+    const std::vector<float> values = RandomFloats(rng, n_cols);
     QuantizeRow(dtype, values.data(), n_cols, bytes_.data() + r * stride_);
     if (dtype == DType::kQ8_0) bytes_.data()[r * stride_ + 2 + r % 32] = std::byte{0x80};  // -128
-    decoded_.push_back(decode_row(dtype, bytes_.data() + r * stride_, n_cols));
+    decoded_.push_back(DecodeRow(dtype, bytes_.data() + r * stride_, n_cols));
   }
 }
 
-std::vector<int64_t> column_counts(DType dtype) {
-  if (is_quantised(dtype)) {
+std::vector<int64_t> ColumnCounts(DType dtype) {
+  if (IsQuantised(dtype)) {
     return {32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 992, 1024, 4096, 4128};
   }
   return {1, 2, 3, 7, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 172, 256, 1000, 1025, 2050};
 }
 
-std::vector<std::vector<int32_t>> row_lists(int64_t n, std::mt19937* rng) {
+std::vector<std::vector<int32_t>> RowLists(int64_t n, std::mt19937* rng) {
   std::vector<int32_t> all(static_cast<size_t>(n));
   std::iota(all.begin(), all.end(), 0);
   std::vector<int32_t> scattered;

@@ -15,9 +15,9 @@ namespace thermocline::testing {
 inline constexpr DType kDTypes[] = {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0,
                                     DType::kQ4_0};
 
-bool is_quantised(DType dtype);
+bool IsQuantised(DType dtype);
 // "avx512_vnni", for the names of parametrised tests.
-std::string table_name(const KernelTable& table);
+std::string TableName(const KernelTable& table);
 
 // |y - ref| <= (fixed + per_term * n) * 2^-24 * sum|w_i x_i| + 2^-23 * |ref| + 1e-30.
 // fixed: roundings that one product goes through; per_term: additions in a chain, for n terms
@@ -27,17 +27,17 @@ struct Tolerance {
   double fixed;
   double per_term;
 };
-Tolerance dot_tolerance(DType dtype, VectorForm form);
-double allowed_error(Tolerance tolerance, int64_t n, double sum_of_magnitudes, double reference);
+Tolerance DotTolerance(DType dtype, VectorForm form);
+double AllowedError(Tolerance tolerance, int64_t n, double sum_of_magnitudes, double reference);
 
-double decode_half(uint16_t bits);
+double DecodeHalf(uint16_t bits);
 // n weights of a row, exactly.
-std::vector<double> decode_row(DType dtype, const std::byte* row, int64_t n);
+std::vector<double> DecodeRow(DType dtype, const std::byte* row, int64_t n);
 
-std::vector<float> random_floats(std::mt19937* rng, int64_t n, float scale = 1.0F);
+std::vector<float> RandomFloats(std::mt19937* rng, int64_t n, float scale = 1.0F);
 
 // The activations that VectorForm::kQ8 stands for (kF32, kBF16: x itself).
-std::vector<double> effective_activations(VectorForm form, const std::vector<float>& x);
+std::vector<double> EffectiveActivations(VectorForm form, const std::vector<float>& x);
 
 // 64-byte aligned bytes of a prepared vector.
 class Prepared {
@@ -88,9 +88,9 @@ class Matrix {
 };
 
 // Numbers of columns that a type allows, odd ones where it does.
-std::vector<int64_t> column_counts(DType dtype);
+std::vector<int64_t> ColumnCounts(DType dtype);
 
 // Lists over [0, n): none, all, scattered, runs.
-std::vector<std::vector<int32_t>> row_lists(int64_t n, std::mt19937* rng);
+std::vector<std::vector<int32_t>> RowLists(int64_t n, std::mt19937* rng);
 
 }  // namespace thermocline::testing

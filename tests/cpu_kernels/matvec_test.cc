@@ -41,22 +41,22 @@ class MatvecTest : public ::testing::TestWithParam<Param> {
       reference += product;
       magnitudes += std::fabs(product);
     }
-    const Tolerance tolerance = dot_tolerance(dtype(), form());
-    ASSERT_NEAR(got, reference, allowed_error(tolerance, w.n_cols(), magnitudes, reference))
+    const Tolerance tolerance = DotTolerance(dtype(), form());
+    ASSERT_NEAR(got, reference, AllowedError(tolerance, w.n_cols(), magnitudes, reference))
         << "row " << row << ", " << w.n_cols() << " columns";
   }
 };
 
-bool same_bits(float a, float b) { return std::memcmp(&a, &b, sizeof(a)) == 0; }
+bool SameBits(float a, float b) { return std::memcmp(&a, &b, sizeof(a)) == 0; }
 
 TEST_P(MatvecTest, MatchesDoubleForEveryWidthAndStride) {
   std::mt19937 rng(1);
-  for (const int64_t n_cols : column_counts(dtype())) {
+  for (const int64_t n_cols : ColumnCounts(dtype())) {
     for (const int64_t padding : {0, 1, 70}) {
       const Matrix w(dtype(), 9, n_cols, padding, &rng);
-      const std::vector<float> x = random_floats(&rng, n_cols);
+      const std::vector<float> x = RandomFloats(&rng, n_cols);
       const Prepared prepared(kernels(), form(), x);
-      const std::vector<double> effective = effective_activations(form(), x);
+      const std::vector<double> effective = EffectiveActivations(form(), x);
       const std::vector<float> out = run(w, prepared, nullptr, 0, 9, 9);
       for (int64_t r = 0; r < 9; ++r) expect_close(w, r, effective, out[static_cast<size_t>(r)]);
     }
@@ -68,13 +68,13 @@ TEST_P(MatvecTest, BitsDoNotDependOnTheRange) {
   for (const int64_t n_cols : {int64_t{32}, int64_t{96}, int64_t{992}}) {
     constexpr int64_t kRows = 29;
     const Matrix w(dtype(), kRows, n_cols, 3, &rng);
-    const Prepared x(kernels(), form(), random_floats(&rng, n_cols));
+    const Prepared x(kernels(), form(), RandomFloats(&rng, n_cols));
     const std::vector<float> whole = run(w, x, nullptr, 0, kRows, kRows);
     for (const auto& [begin, end] :
          {std::pair{0, 1}, {0, 5}, {1, 8}, {3, 3}, {7, 29}, {10, 13}, {28, 29}}) {
       const std::vector<float> part = run(w, x, nullptr, begin, end, kRows);
       for (int i = begin; i < end; ++i) {
-        EXPECT_TRUE(same_bits(part[static_cast<size_t>(i)], whole[static_cast<size_t>(i)]));
+        EXPECT_TRUE(SameBits(part[static_cast<size_t>(i)], whole[static_cast<size_t>(i)]));
       }
     }
   }
@@ -84,15 +84,15 @@ TEST_P(MatvecTest, GathersTheRowsOfAList) {
   std::mt19937 rng(3);
   constexpr int64_t kRows = 61;
   const Matrix w(dtype(), kRows, 288, 0, &rng);
-  const Prepared x(kernels(), form(), random_floats(&rng, 288));
+  const Prepared x(kernels(), form(), RandomFloats(&rng, 288));
   const std::vector<float> whole = run(w, x, nullptr, 0, kRows, kRows);
-  for (const std::vector<int32_t>& rows : row_lists(kRows, &rng)) {
+  for (const std::vector<int32_t>& rows : RowLists(kRows, &rng)) {
     const auto n = static_cast<int64_t>(rows.size());
     for (const int64_t begin : {int64_t{0}, n / 3}) {
       const std::vector<float> out = run(w, x, &rows, begin, n, n);
       for (int64_t i = begin; i < n; ++i) {
         const auto row = static_cast<size_t>(rows[static_cast<size_t>(i)]);
-        EXPECT_TRUE(same_bits(out[static_cast<size_t>(i)], whole[row])) << "row " << row;
+        EXPECT_TRUE(SameBits(out[static_cast<size_t>(i)], whole[row])) << "row " << row;
       }
     }
   }
@@ -113,7 +113,7 @@ TEST_P(MatvecTest, ExtremeActivationsStayExact) {
     x[i] = (i % 2 == 0 ? 1.0F : -1.0F) * (i < 64 ? 1e30F : i < 96 ? 0.0F : 1e-20F);
   }
   const Prepared prepared(kernels(), form(), x);
-  const std::vector<double> effective = effective_activations(form(), x);
+  const std::vector<double> effective = EffectiveActivations(form(), x);
   const std::vector<float> out = run(w, prepared, nullptr, 0, 6, 6);
   for (int64_t r = 0; r < 6; ++r) expect_close(w, r, effective, out[static_cast<size_t>(r)]);
 }
@@ -122,7 +122,7 @@ TEST_P(MatvecTest, GarbageStaysVisible) {
   std::mt19937 rng(6);
   const Matrix w(dtype(), 5, 96, 0, &rng);
   for (const float garbage : {NAN, INFINITY, -INFINITY}) {
-    std::vector<float> x = random_floats(&rng, 96);
+    std::vector<float> x = RandomFloats(&rng, 96);
     x[70] = garbage;
     const Prepared prepared(kernels(), form(), x);
     for (const float y : run(w, prepared, nullptr, 0, 5, 5)) EXPECT_FALSE(std::isfinite(y));
@@ -139,7 +139,7 @@ TEST_P(QuantisedMatvecTest, LargestWeightsTimesLargestActivations) {
     std::memset(row.data(), fill, static_cast<size_t>(block_bytes * 3));
     const uint16_t one = 0x3c00;
     for (int b = 0; b < 3; ++b) std::memcpy(row.data() + b * block_bytes, &one, 2);
-    const std::vector<double> weights = decode_row(dtype(), row.data(), 96);
+    const std::vector<double> weights = DecodeRow(dtype(), row.data(), 96);
     for (const float sign : {1.0F, -1.0F}) {
       const Prepared x(kernels(), form(), std::vector<float>(96, sign * 127.0F));
       double reference = 0;
@@ -151,8 +151,8 @@ TEST_P(QuantisedMatvecTest, LargestWeightsTimesLargestActivations) {
   }
 }
 
-std::string param_name(const ::testing::TestParamInfo<Param>& info) {
-  return table_name(*std::get<0>(info.param)) + "_" +
+std::string ParamName(const ::testing::TestParamInfo<Param>& info) {
+  return TableName(*std::get<0>(info.param)) + "_" +
          std::string(DTypeName(std::get<1>(info.param)));
 }
 
@@ -160,13 +160,13 @@ INSTANTIATE_TEST_SUITE_P(Tables, MatvecTest,
                          ::testing::Combine(::testing::ValuesIn(AvailableCpuKernels().begin(),
                                                                 AvailableCpuKernels().end()),
                                             ::testing::ValuesIn(kDTypes)),
-                         param_name);
+                         ParamName);
 
 INSTANTIATE_TEST_SUITE_P(Tables, QuantisedMatvecTest,
                          ::testing::Combine(::testing::ValuesIn(AvailableCpuKernels().begin(),
                                                                 AvailableCpuKernels().end()),
                                             ::testing::Values(DType::kQ8_0, DType::kQ4_0)),
-                         param_name);
+                         ParamName);
 
 }  // namespace
 }  // namespace thermocline::testing

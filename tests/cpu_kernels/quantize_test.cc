@@ -12,7 +12,7 @@ namespace {
 
 using Bytes = std::vector<int>;
 
-Bytes quantized(DType dtype, const std::vector<float>& x) {
+Bytes Quantized(DType dtype, const std::vector<float>& x) {
   const auto n = static_cast<int64_t>(x.size());
   std::vector<std::byte> out(static_cast<size_t>(RowBytes(dtype, n)) + 1, std::byte{0xa5});
   QuantizeRow(dtype, x.data(), n, out.data());
@@ -38,7 +38,7 @@ TEST(QuantizeTest, Q8_0GoldenBytes) {
   const int head[] = {127, 256 - 127, 1, 256 - 1, 3, 256 - 3, 2};
   std::copy(std::begin(head), std::end(head), expected.begin() + 2);
   expected[33] = 100;
-  EXPECT_EQ(quantized(DType::kQ8_0, x), expected);
+  EXPECT_EQ(Quantized(DType::kQ8_0, x), expected);
 }
 
 // The value of largest magnitude is -8, so d = 1 = f16 0x3c00 and a nibble is trunc(x + 8.5).
@@ -59,34 +59,34 @@ TEST(QuantizeTest, Q4_0GoldenBytes) {
   expected[3] = 0x9f;
   expected[4] = 0x88;
   expected[5] = 0x17;
-  EXPECT_EQ(quantized(DType::kQ4_0, x), expected);
+  EXPECT_EQ(Quantized(DType::kQ4_0, x), expected);
 }
 
 TEST(QuantizeTest, Q4_0ScaleTakesTheSignOfTheLargestValue) {
   std::vector<float> x(32, 0.0F);
   x[0] = 8.0F;  // d = -1: 8 is -1 * (0 - 8)
-  const Bytes bytes = quantized(DType::kQ4_0, x);
+  const Bytes bytes = Quantized(DType::kQ4_0, x);
   EXPECT_EQ(bytes[1], 0xbc);
   EXPECT_EQ(bytes[2], 0x80);
 }
 
 TEST(QuantizeTest, ZerosAndGarbage) {
   for (const DType dtype : {DType::kQ8_0, DType::kQ4_0}) {
-    const Bytes zeros = quantized(dtype, std::vector<float>(64, 0.0F));
+    const Bytes zeros = Quantized(dtype, std::vector<float>(64, 0.0F));
     EXPECT_EQ(zeros[0] | (zeros[1] & 0x7f), 0);
     for (const float garbage : {NAN, INFINITY, -INFINITY}) {
       std::vector<float> x(32, 1.0F);
       x[5] = garbage;
-      const Bytes bytes = quantized(dtype, x);
-      EXPECT_TRUE(std::isnan(decode_half(static_cast<uint16_t>(bytes[0] | bytes[1] << 8))));
+      const Bytes bytes = Quantized(dtype, x);
+      EXPECT_TRUE(std::isnan(DecodeHalf(static_cast<uint16_t>(bytes[0] | bytes[1] << 8))));
     }
-    quantized(dtype, std::vector<float>(32, 1e-45F));  // must not overflow on the way
-    quantized(dtype, std::vector<float>(32, 3e38F));
+    Quantized(dtype, std::vector<float>(32, 1e-45F));  // must not overflow on the way
+    Quantized(dtype, std::vector<float>(32, 3e38F));
   }
 }
 
 // A second writing of ggml's reference, in double where it makes no difference.
-Bytes reference_block(DType dtype, const float* x) {
+Bytes ReferenceBlock(DType dtype, const float* x) {
   const bool is_q8 = dtype == DType::kQ8_0;
   float largest = 0;
   for (int i = 0; i < 32; ++i) {
@@ -111,21 +111,21 @@ TEST(QuantizeTest, MatchesASecondImplementation) {
   std::mt19937 rng(8);
   for (const DType dtype : {DType::kQ8_0, DType::kQ4_0}) {
     for (int trial = 0; trial < 3000; ++trial) {
-      const std::vector<float> x = random_floats(&rng, 64, trial % 2 == 0 ? 1.0F : 1e-3F);
-      Bytes expected = reference_block(dtype, x.data());
-      const Bytes second = reference_block(dtype, x.data() + 32);
+      const std::vector<float> x = RandomFloats(&rng, 64, trial % 2 == 0 ? 1.0F : 1e-3F);
+      Bytes expected = ReferenceBlock(dtype, x.data());
+      const Bytes second = ReferenceBlock(dtype, x.data() + 32);
       expected.insert(expected.end(), second.begin(), second.end());
-      ASSERT_EQ(quantized(dtype, x), expected);
+      ASSERT_EQ(Quantized(dtype, x), expected);
     }
   }
 }
 
 TEST(QuantizeTest, FloatTypesRoundOnce) {
   std::mt19937 rng(9);
-  const std::vector<float> x = random_floats(&rng, 37);
-  const Bytes f16 = quantized(DType::kF16, x);
-  const Bytes bf16 = quantized(DType::kBF16, x);
-  const Bytes f32 = quantized(DType::kF32, x);
+  const std::vector<float> x = RandomFloats(&rng, 37);
+  const Bytes f16 = Quantized(DType::kF16, x);
+  const Bytes bf16 = Quantized(DType::kBF16, x);
+  const Bytes f32 = Quantized(DType::kF32, x);
   for (size_t i = 0; i < x.size(); ++i) {
     EXPECT_EQ(f16[2 * i] | f16[2 * i + 1] << 8, F32ToF16(x[i]));
     EXPECT_EQ(bf16[2 * i] | bf16[2 * i + 1] << 8, F32ToBf16(x[i]));

@@ -17,13 +17,13 @@ class StepsTest : public ::testing::TestWithParam<const KernelTable*> {
   const KernelTable& kernels() const { return *GetParam(); }
 };
 
-double relative(double reference, double tolerance) { return std::fabs(reference) * tolerance; }
+double Relative(double reference, double tolerance) { return std::fabs(reference) * tolerance; }
 
 TEST_P(StepsTest, RmsNormMatchesDoubleAlsoInPlace) {
   std::mt19937 rng(1);
   for (const int64_t n : kLengths) {
-    const std::vector<float> x = random_floats(&rng, n, 30.0F);
-    const std::vector<float> weight = random_floats(&rng, n);
+    const std::vector<float> x = RandomFloats(&rng, n, 30.0F);
+    const std::vector<float> weight = RandomFloats(&rng, n);
     std::vector<float> out(static_cast<size_t>(n) + 1, kSentinel);
     kernels().rms_norm(x.data(), weight.data(), n, 1e-5F, out.data());
     EXPECT_EQ(out.back(), kSentinel);
@@ -34,7 +34,7 @@ TEST_P(StepsTest, RmsNormMatchesDoubleAlsoInPlace) {
     const double norm = std::sqrt(squares / static_cast<double>(n) + 1e-5F);
     for (size_t i = 0; i < x.size(); ++i) {
       const double reference = x[i] / norm * weight[i];
-      ASSERT_NEAR(out[i], reference, relative(reference, 2e-6));
+      ASSERT_NEAR(out[i], reference, Relative(reference, 2e-6));
       ASSERT_EQ(in_place[i], out[i]);
     }
   }
@@ -45,7 +45,7 @@ TEST_P(StepsTest, RopeTurnsBothPairings) {
   for (const RopePairing pairing : {RopePairing::kAdjacent, RopePairing::kHalves}) {
     for (const int64_t rot_dim : {0, 2, 4, 6, 8, 10, 16, 18, 20, 32, 34, 64, 80, 128}) {
       const int64_t half = rot_dim / 2;
-      const std::vector<float> head = random_floats(&rng, rot_dim + 3);
+      const std::vector<float> head = RandomFloats(&rng, rot_dim + 3);
       std::vector<float> cosines;
       std::vector<float> sines;
       for (int64_t i = 0; i < half; ++i) {
@@ -72,14 +72,14 @@ TEST_P(StepsTest, RopeTurnsBothPairings) {
   }
 }
 
-void expect_softmax(const std::vector<float>& x, const std::vector<float>& got) {
+void ExpectSoftmax(const std::vector<float>& x, const std::vector<float>& got) {
   const double largest = *std::max_element(x.begin(), x.end());
   double sum = 0;
   for (const float value : x) sum += std::exp(static_cast<double>(value) - largest);
   for (size_t i = 0; i < x.size(); ++i) {
     const double reference = std::exp(static_cast<double>(x[i]) - largest) / sum;
     // exp(a - b) inherits the rounding of a - b: up to 2^-24 of |a - b| <= 90, so 90 * 6e-8.
-    ASSERT_NEAR(got[i], reference, relative(reference, 6e-6) + 1e-37) << i;
+    ASSERT_NEAR(got[i], reference, Relative(reference, 6e-6) + 1e-37) << i;
   }
 }
 
@@ -87,12 +87,12 @@ TEST_P(StepsTest, SoftmaxMatchesDouble) {
   std::mt19937 rng(3);
   for (const int64_t n : kLengths) {
     for (const float scale : {0.0F, 1.0F, 20.0F, 1e4F}) {
-      const std::vector<float> x = random_floats(&rng, n, scale);
+      const std::vector<float> x = RandomFloats(&rng, n, scale);
       std::vector<float> got = x;
       got.push_back(kSentinel);
       kernels().softmax(got.data(), n);
       EXPECT_EQ(got.back(), kSentinel);
-      expect_softmax(x, got);
+      ExpectSoftmax(x, got);
     }
   }
 }
@@ -112,9 +112,9 @@ TEST_P(StepsTest, SoftmaxOfHugeAndMaskedValues) {
   for (const float value : garbage) EXPECT_TRUE(std::isnan(value));
 }
 
-std::vector<uint16_t> random_halves(std::mt19937* rng, int64_t n) {
+std::vector<uint16_t> RandomHalves(std::mt19937* rng, int64_t n) {
   std::vector<uint16_t> out;
-  for (const float value : random_floats(rng, n)) out.push_back(F32ToF16(value));
+  for (const float value : RandomFloats(rng, n)) out.push_back(F32ToF16(value));
   return out;
 }
 
@@ -123,9 +123,9 @@ TEST_P(StepsTest, AttendMatchesDouble) {
   for (const int64_t head_dim : {8, 20, 64, 80, 128}) {
     for (const int64_t n_kv : {1, 2, 7, 33, 300}) {
       const int64_t stride = head_dim * 2 + 4;
-      const std::vector<float> q = random_floats(&rng, head_dim);
-      const std::vector<uint16_t> k = random_halves(&rng, n_kv * stride);
-      const std::vector<uint16_t> v = random_halves(&rng, n_kv * stride);
+      const std::vector<float> q = RandomFloats(&rng, head_dim);
+      const std::vector<uint16_t> k = RandomHalves(&rng, n_kv * stride);
+      const std::vector<uint16_t> v = RandomHalves(&rng, n_kv * stride);
       const float scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
       std::vector<float> scores(static_cast<size_t>(n_kv) + 1, kSentinel);
       std::vector<float> out(static_cast<size_t>(head_dim) + 1, kSentinel);
@@ -138,7 +138,7 @@ TEST_P(StepsTest, AttendMatchesDouble) {
       for (int64_t p = 0; p < n_kv; ++p) {
         double dot = 0;
         for (int64_t i = 0; i < head_dim; ++i) {
-          dot += q[static_cast<size_t>(i)] * decode_half(k[static_cast<size_t>(p * stride + i)]);
+          dot += q[static_cast<size_t>(i)] * DecodeHalf(k[static_cast<size_t>(p * stride + i)]);
         }
         weights[static_cast<size_t>(p)] = dot * scale;
         largest = std::max(largest, dot * scale);
@@ -150,7 +150,7 @@ TEST_P(StepsTest, AttendMatchesDouble) {
         double magnitudes = 0;
         for (int64_t p = 0; p < n_kv; ++p) {
           const double term = weights[static_cast<size_t>(p)] / sum *
-                              decode_half(v[static_cast<size_t>(p * stride + i)]);
+                              DecodeHalf(v[static_cast<size_t>(p * stride + i)]);
           reference += term;
           magnitudes += std::fabs(term);
         }
@@ -162,7 +162,7 @@ TEST_P(StepsTest, AttendMatchesDouble) {
 
 TEST_P(StepsTest, ActivationsIncludingExtremes) {
   std::mt19937 rng(5);
-  std::vector<float> x = random_floats(&rng, 1003, 5.0F);
+  std::vector<float> x = RandomFloats(&rng, 1003, 5.0F);
   for (const float value : {0.0F, -0.0F, 1e-30F, -1e-30F, 20.0F, -20.0F, 87.0F, -87.0F, 88.5F,
                             -88.5F, 89.0F, -89.0F, 104.0F, -104.0F, 1e4F, -1e4F, 3e38F, -3e38F}) {
     x.push_back(value);
@@ -178,7 +178,7 @@ TEST_P(StepsTest, ActivationsIncludingExtremes) {
     const double value = x[i];
     const double reference = value / (1.0 + std::exp(-value));
     // Below -86 the result is smaller than 2e-36 and may become zero.
-    ASSERT_NEAR(silu[i], reference, relative(reference, 1e-6) + (value < -86 ? 2e-36 : 0)) << x[i];
+    ASSERT_NEAR(silu[i], reference, Relative(reference, 1e-6) + (value < -86 ? 2e-36 : 0)) << x[i];
     ASSERT_EQ(relu[i], x[i] > 0 ? x[i] : 0.0F);
     ASSERT_EQ(relu_sqr[i], x[i] > 0 ? x[i] * x[i] : 0.0F);
   }
@@ -194,8 +194,8 @@ TEST_P(StepsTest, ActivationsIncludingExtremes) {
 TEST_P(StepsTest, MultiplyAndAdd) {
   std::mt19937 rng(6);
   for (int64_t n = 0; n <= 50; ++n) {
-    const std::vector<float> x = random_floats(&rng, n + 1);
-    const std::vector<float> y = random_floats(&rng, n + 1);
+    const std::vector<float> x = RandomFloats(&rng, n + 1);
+    const std::vector<float> y = RandomFloats(&rng, n + 1);
     std::vector<float> product = x;
     std::vector<float> sum = x;
     kernels().multiply(product.data(), y.data(), n);
@@ -245,7 +245,7 @@ TEST_P(StepsTest, SumWords) {
 INSTANTIATE_TEST_SUITE_P(Tables, StepsTest,
                          ::testing::ValuesIn(AvailableCpuKernels().begin(),
                                              AvailableCpuKernels().end()),
-                         [](const auto& test) { return table_name(*test.param); });
+                         [](const auto& test) { return TableName(*test.param); });
 
 }  // namespace
 }  // namespace thermocline::testing

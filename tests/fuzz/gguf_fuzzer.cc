@@ -14,7 +14,7 @@ using thermocline::GgufReader;
 
 // Optional keys may be of any type: a typed getter gives the value or an Error.
 template <typename Get>
-void call(Get get) {
+void Call(Get get) {
   try {
     get();
   } catch (const Error&) {
@@ -24,14 +24,14 @@ void call(Get get) {
 void UseKeys(const GgufReader& reader) {
   for (const std::string& key : reader.keys()) {
     if (reader.Find(key) == nullptr) std::abort();
-    call([&] { (void)reader.GetString(key); });
-    call([&] { (void)reader.GetU64(key); });
-    call([&] { (void)reader.GetF64(key); });
-    call([&] { (void)reader.GetBool(key); });
-    call([&] { (void)reader.GetStrings(key); });
-    call([&] { (void)reader.GetF64s(key); });
-    call([&] { (void)reader.GetI64s(key); });
-    call([&] { (void)reader.RequireU64(key, 1, 100); });
+    Call([&] { (void)reader.GetString(key); });
+    Call([&] { (void)reader.GetU64(key); });
+    Call([&] { (void)reader.GetF64(key); });
+    Call([&] { (void)reader.GetBool(key); });
+    Call([&] { (void)reader.GetStrings(key); });
+    Call([&] { (void)reader.GetF64s(key); });
+    Call([&] { (void)reader.GetI64s(key); });
+    Call([&] { (void)reader.RequireU64(key, 1, 100); });
   }
 }
 

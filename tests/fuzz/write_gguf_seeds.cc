@@ -10,7 +10,7 @@
 
 namespace {
 
-bool write(const std::filesystem::path& path, const std::string& bytes) {
+bool Write(const std::filesystem::path& path, const std::string& bytes) {
   std::ofstream file(path, std::ios::binary);
   file << bytes;
   file.close();
@@ -28,10 +28,10 @@ int main(int argc, char** argv) {
   const std::filesystem::path directory = argv[1];
   std::error_code error;
   std::filesystem::create_directories(directory, error);
-  bool ok = write(directory / "valid_v2.gguf", thermocline::SmallValidGguf(2)) &&
-            write(directory / "valid_v3.gguf", thermocline::SmallValidGguf(3));
+  bool ok = Write(directory / "valid_v2.gguf", thermocline::SmallValidGguf(2)) &&
+            Write(directory / "valid_v3.gguf", thermocline::SmallValidGguf(3));
   for (const thermocline::BadFile& file : thermocline::BadGgufFiles()) {
-    ok = ok && write(directory / ("bad_" + file.name + ".gguf"), file.bytes);
+    ok = ok && Write(directory / ("bad_" + file.name + ".gguf"), file.bytes);
   }
   return ok ? 0 : 1;
 }

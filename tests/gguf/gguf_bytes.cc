@@ -33,7 +33,7 @@ void AddArrayKeys(Marked& m) {
   m.file.KeyArray("a.empty", GgufType::kU64, 0), m.mark();
 }
 
-Marked build(uint32_t version) {
+Marked Build(uint32_t version) {
   Marked m;
   m.file.header(3, 20, version), m.mark();
   m.file.KeyText("general.architecture", "llama"), m.mark();
@@ -97,8 +97,8 @@ GgufBytes& GgufBytes::tensor(const std::string& name, const std::vector<uint64_t
   return u32(static_cast<uint32_t>(dtype)).u64(offset);
 }
 
-std::string SmallValidGguf(uint32_t version) { return build(version).file.bytes(); }
+std::string SmallValidGguf(uint32_t version) { return Build(version).file.bytes(); }
 
-std::vector<uint64_t> SmallValidGgufSections() { return build(3).sections; }
+std::vector<uint64_t> SmallValidGgufSections() { return Build(3).sections; }
 
 }  // namespace thermocline

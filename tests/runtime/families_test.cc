@@ -39,7 +39,7 @@ class Families : public testing::Test {
  protected:
   std::string Changed(const std::string& golden, const Changes& changes) {
     const GgufReader in(std::string(THERMOCLINE_SOURCE_DIR) + "/tests/golden/" + golden + ".gguf");
-    const std::string path = directory_.file("changed.gguf");
+    std::string path = directory_.file("changed.gguf");
     GgufWriter out(path);
     for (const std::string& key : in.keys()) {
       if (!Contains(changes.drop_keys, key)) out.Set(key, *in.Find(key));

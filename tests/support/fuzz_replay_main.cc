@@ -11,7 +11,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size);
 
 namespace {
 
-void replay(const std::filesystem::path& path) {
+void Replay(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
   const std::vector<char> bytes{std::istreambuf_iterator<char>(file), {}};
   std::fprintf(stderr, "%s: %zu bytes\n", path.c_str(), bytes.size());
@@ -24,13 +24,13 @@ int main(int argc, char** argv) {
   size_t n_files = 0;
   for (int i = 1; i < argc; ++i) {
     if (!std::filesystem::is_directory(argv[i])) {
-      replay(argv[i]);
+      Replay(argv[i]);
       ++n_files;
       continue;
     }
     for (const auto& entry : std::filesystem::recursive_directory_iterator(argv[i])) {
       if (!entry.is_regular_file()) continue;
-      replay(entry.path());
+      Replay(entry.path());
       ++n_files;
     }
   }

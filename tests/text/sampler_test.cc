@@ -21,7 +21,7 @@ constexpr float kInf = std::numeric_limits<float>::infinity();
 const float kNan = std::nanf("");
 
 // Every filter off: the plain softmax at temperature 1.
-SamplerOptions plain() {
+SamplerOptions Plain() {
   SamplerOptions options;
   options.temperature = 1;
   options.top_k = 0;
@@ -30,7 +30,7 @@ SamplerOptions plain() {
   return options;
 }
 
-SamplerOptions greedy() {
+SamplerOptions Greedy() {
   SamplerOptions options;
   options.temperature = 0;
   return options;
@@ -77,7 +77,7 @@ std::vector<float> LogitsOf(const std::vector<double>& probabilities) {
 }
 
 TEST(SamplerTest, GreedyTakesTheBestAndOfEqualsTheLowestId) {
-  Sampler sampler(greedy());
+  Sampler sampler(Greedy());
   EXPECT_EQ(sampler.Sample(std::vector<float>{1, 3, 2}), 1);
   EXPECT_EQ(sampler.Sample(std::vector<float>{1, 3, 2, 3, 3}), 1);
   EXPECT_EQ(sampler.Sample(std::vector<float>{-5}), 0);
@@ -86,7 +86,7 @@ TEST(SamplerTest, GreedyTakesTheBestAndOfEqualsTheLowestId) {
 }
 
 TEST(SamplerTest, NoFiniteLogitIsAnError) {
-  for (const SamplerOptions& options : {greedy(), plain()}) {
+  for (const SamplerOptions& options : {Greedy(), Plain()}) {
     Sampler sampler(options);
     EXPECT_THROW(sampler.Sample(std::vector<float>{kNan, -kInf, kInf}), Error);
     EXPECT_THROW(sampler.Sample(std::vector<float>{}), Error);
@@ -95,17 +95,17 @@ TEST(SamplerTest, NoFiniteLogitIsAnError) {
 
 TEST(SamplerTest, DrawsFromTheSoftmax) {
   const std::vector<double> p = {0.4, 0.05, 0.25, 0.2, 0.1};
-  const auto counts = DrawMany(plain(), LogitsOf(p), 20000);
+  const auto counts = DrawMany(Plain(), LogitsOf(p), 20000);
   ExpectDistribution(counts, {{0, p[0]}, {1, p[1]}, {2, p[2]}, {3, p[3]}, {4, p[4]}});
 }
 
 TEST(SamplerTest, TokensWithoutAFiniteLogitAreNeverDrawn) {
-  const auto counts = DrawMany(plain(), {kNan, 0, -kInf, 0, kInf}, 5000);
+  const auto counts = DrawMany(Plain(), {kNan, 0, -kInf, 0, kInf}, 5000);
   ExpectDistribution(counts, {{1, 0.5}, {3, 0.5}});
 }
 
 TEST(SamplerTest, TemperatureScalesTheLogits) {
-  SamplerOptions options = plain();
+  SamplerOptions options = Plain();
   options.temperature = 2;  // square roots: 0.64 -> 0.8, 0.04 -> 0.2 and so on, then normalised
   const auto counts = DrawMany(options, LogitsOf({0.64, 0.04, 0.16, 0.16}), 20000);
   ExpectDistribution(counts, {{0, 0.8 / 1.8}, {1, 0.2 / 1.8}, {2, 0.4 / 1.8}, {3, 0.4 / 1.8}});
@@ -113,14 +113,14 @@ TEST(SamplerTest, TemperatureScalesTheLogits) {
 
 TEST(SamplerTest, ATinyTemperatureIsGreedy) {
   for (const float temperature : {1e-3F, 1e-30F, std::numeric_limits<float>::denorm_min()}) {
-    SamplerOptions options = plain();
+    SamplerOptions options = Plain();
     options.temperature = temperature;
     ExpectDistribution(DrawMany(options, {1, 5, 4.9F, -3e38F, 3}, 200), {{1, 1.0}});
   }
 }
 
 TEST(SamplerTest, TopKKeepsTheBestKAndOfEqualsTheLowestIds) {
-  SamplerOptions options = plain();
+  SamplerOptions options = Plain();
   options.top_k = 2;
   ExpectDistribution(DrawMany(options, LogitsOf({0.1, 0.45, 0.15, 0.3}), 20000),
                      {{1, 0.6}, {3, 0.4}});
@@ -130,7 +130,7 @@ TEST(SamplerTest, TopKKeepsTheBestKAndOfEqualsTheLowestIds) {
 }
 
 TEST(SamplerTest, TopKBeyondTheVocabularyKeepsAll) {
-  SamplerOptions options = plain();
+  SamplerOptions options = Plain();
   const std::vector<float> logits = LogitsOf({0.5, 0.25, 0.25});
   for (const int32_t top_k : {0, 3, 4, std::numeric_limits<int32_t>::max()}) {
     options.top_k = top_k;
@@ -139,7 +139,7 @@ TEST(SamplerTest, TopKBeyondTheVocabularyKeepsAll) {
 }
 
 TEST(SamplerTest, TopPKeepsTheSmallestSetThatReachesP) {
-  SamplerOptions options = plain();
+  SamplerOptions options = Plain();
   const std::vector<float> logits = LogitsOf({0.1, 0.4, 0.2, 0.3});
   options.top_p = 0.65F;
   ExpectDistribution(DrawMany(options, logits, 20000), {{1, 0.4 / 0.7}, {3, 0.3 / 0.7}});
@@ -151,13 +151,13 @@ TEST(SamplerTest, TopPKeepsTheSmallestSetThatReachesP) {
 }
 
 TEST(SamplerTest, ATinyTopPKeepsOne) {
-  SamplerOptions options = plain();
+  SamplerOptions options = Plain();
   options.top_p = std::numeric_limits<float>::denorm_min();
   ExpectDistribution(DrawMany(options, {0, 0, 0.5F, 0.5F}, 100), {{2, 1.0}});
 }
 
 TEST(SamplerTest, MinPKeepsWhatIsNearTheBest) {
-  SamplerOptions options = plain();
+  SamplerOptions options = Plain();
   options.min_p = 0.3F;  // of 0.5: 0.15
   ExpectDistribution(DrawMany(options, LogitsOf({0.12, 0.5, 0.18, 0.2}), 20000),
                      {{1, 0.5 / 0.88}, {2, 0.18 / 0.88}, {3, 0.2 / 0.88}});
@@ -166,7 +166,7 @@ TEST(SamplerTest, MinPKeepsWhatIsNearTheBest) {
 }
 
 TEST(SamplerTest, FiltersRunInTheDocumentedOrder) {
-  SamplerOptions options = plain();
+  SamplerOptions options = Plain();
   // top-k leaves 0.5, 0.2, 0.15 of which 0.75 is 0.6375: 0.5 and 0.2 reach it. Over all five tokens
   // the same top-p would have needed 0.15 as well.
   const std::vector<float> logits = LogitsOf({0.5, 0.2, 0.15, 0.1, 0.05});
@@ -177,7 +177,7 @@ TEST(SamplerTest, FiltersRunInTheDocumentedOrder) {
   options.temperature = 0.5F;
   ExpectDistribution(DrawMany(options, logits, 100), {{0, 1.0}});
   // min-p is last: it measures against the best one that is left.
-  options = plain();
+  options = Plain();
   options.top_k = 4;
   options.top_p = 0.9F;
   options.min_p = 0.35F;
@@ -185,7 +185,7 @@ TEST(SamplerTest, FiltersRunInTheDocumentedOrder) {
 }
 
 TEST(SamplerTest, PenaltyDividesPositiveAndMultipliesNegativeLogits) {
-  SamplerOptions options = greedy();
+  SamplerOptions options = Greedy();
   options.repeat_penalty = 2;
   Sampler sampler(options);
   const std::vector<float> positive = {3, 5, 2};
@@ -208,7 +208,7 @@ TEST(SamplerTest, PenaltyDividesPositiveAndMultipliesNegativeLogits) {
 TEST(SamplerTest, PenaltyLooksBackAsFarAsAsked) {
   const std::vector<float> logits = {10, 9, 8, 7};
   const auto pick = [&logits](int32_t last_n, const std::vector<int32_t>& history) {
-    SamplerOptions options = greedy();
+    SamplerOptions options = Greedy();
     options.repeat_penalty = 100;
     options.repeat_last_n = last_n;
     Sampler sampler(options);
@@ -250,7 +250,7 @@ TEST(SamplerTest, SameSeedSameTokens) {
 // word pick one of 2^k equal tokens, and those are its top k bits.
 TEST(SamplerTest, TheGeneratorIsTheDocumentedOne) {
   const std::vector<float> logits(256, 0.0F);
-  Sampler sampler(plain());
+  Sampler sampler(Plain());
   for (const int32_t expected : {0x99, 0xbf, 0x1a, 0x6a, 0xbb, 0xff}) {
     EXPECT_EQ(sampler.Sample(logits), expected);
   }

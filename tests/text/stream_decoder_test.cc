@@ -18,7 +18,7 @@ std::vector<int32_t> ByteTokens(std::string_view text) {
   return ids;
 }
 
-std::string stream(const Tokenizer& tokenizer, const std::vector<int32_t>& ids) {
+std::string Stream(const Tokenizer& tokenizer, const std::vector<int32_t>& ids) {
   StreamDecoder decoder(tokenizer, /*at_text_start=*/true);
   std::string text;
   for (const int32_t id : ids) {
@@ -57,14 +57,14 @@ TEST(StreamDecoderTest, ReplacesABrokenCharacterAsSoonAsItIsBroken) {
 TEST(StreamDecoderTest, DropsTheEncodersSpaceOnceAndOnlyAtTheStart) {
   const SentencePieceTokenizer tokenizer(HelloVocabulary());
   const std::vector<int32_t> ids = tokenizer.EncodePrompt("hello world hello");
-  EXPECT_EQ(stream(tokenizer, ids), "hello world hello");
+  EXPECT_EQ(Stream(tokenizer, ids), "hello world hello");
   StreamDecoder in_the_middle(tokenizer, /*at_text_start=*/false);
   EXPECT_EQ(in_the_middle.Push(ids[1]), " hello");
 
   Vocabulary without_prefix = HelloVocabulary();
   without_prefix.add_space_prefix = false;
   const SentencePieceTokenizer plain(without_prefix);
-  EXPECT_EQ(stream(plain, plain.Encode(" hello")), " hello");
+  EXPECT_EQ(Stream(plain, plain.Encode(" hello")), " hello");
 }
 
 TEST(StreamDecoderTest, RandomTokenStreamsGiveTheWholeDecodeMadeValid) {
@@ -91,7 +91,7 @@ TEST(StreamDecoderTest, RandomTokenStreamsGiveTheWholeDecodeMadeValid) {
         ids.insert(ids.end(), bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(n_kept));
       }
     }
-    ASSERT_EQ(stream(tokenizer, ids), ReplaceInvalidUtf8(tokenizer.Decode(ids)));
+    ASSERT_EQ(Stream(tokenizer, ids), ReplaceInvalidUtf8(tokenizer.Decode(ids)));
   }
 }
 

@@ -13,14 +13,14 @@ namespace {
 
 constexpr int64_t kDistinctRows = 7;
 
-std::vector<float> random_floats(std::mt19937* rng, int64_t n) {
+std::vector<float> RandomFloats(std::mt19937* rng, int64_t n) {
   std::normal_distribution<float> normal;
   std::vector<float> out(static_cast<size_t>(n));
   for (float& value : out) value = normal(*rng);
   return out;
 }
 
-[[noreturn]] void wrong(const char* kernel, DType dtype, double got, double reference) {
+[[noreturn]] void Wrong(const char* kernel, DType dtype, double got, double reference) {
   fmt::print(stderr, "kernel_bench: {} of {} is wrong: {} instead of {}\n", kernel,
              DTypeName(dtype), got, reference);
   std::exit(1);
@@ -35,7 +35,7 @@ BenchWeights::BenchWeights(DType dtype, int64_t n_cols, uint64_t n_bytes)
       n_rows_(static_cast<int64_t>(n_bytes) / stride_bytes_),
       buffer_(static_cast<uint64_t>(n_rows_ * stride_bytes_), "weights of the bench") {
   std::mt19937 rng(1);
-  x_ = random_floats(&rng, n_cols);
+  x_ = RandomFloats(&rng, n_cols);
   const KernelTable& kernels = CpuKernels();
   const VectorForm form = kernels.vector_form(dtype);
   prepared_ = AlignedBuffer(static_cast<uint64_t>(kernels.prepared_bytes(form, n_cols)),
@@ -44,7 +44,7 @@ BenchWeights::BenchWeights(DType dtype, int64_t n_cols, uint64_t n_bytes)
   std::vector<std::byte> rows(static_cast<size_t>(kDistinctRows * stride_bytes_));
   for (int64_t r = 0; r < kDistinctRows; ++r) {
     std::byte* row = rows.data() + r * stride_bytes_;
-    QuantizeRow(dtype, random_floats(&rng, n_cols).data(), n_cols, row);
+    QuantizeRow(dtype, RandomFloats(&rng, n_cols).data(), n_cols, row);
     distinct_.emplace_back(static_cast<size_t>(n_cols));
     AvailableCpuKernels().front()->dequantize_f32(dtype, row, 0, n_cols, distinct_.back().data());
   }
@@ -75,7 +75,7 @@ void BenchWeights::verify_matvec() const {
     // Activations in int8 are off by about 1 % of their size, independently: 2^-6 of the root of
     // the sum of squares is several standard deviations.
     if (!(std::fabs(y[r] - reference) <= 0x1p-6 * std::sqrt(squares) * 4)) {
-      wrong("matvec", dtype_, y[r], reference);
+      Wrong("matvec", dtype_, y[r], reference);
     }
   }
 }
@@ -93,7 +93,7 @@ void BenchWeights::verify_accumulate() const {
       magnitudes += std::fabs(row[c]);
     }
     if (!(std::fabs(y[c] - reference) <= 0x1p-19 * magnitudes)) {
-      wrong("accumulate_rows", dtype_, y[c], reference);
+      Wrong("accumulate_rows", dtype_, y[c], reference);
     }
   }
 }

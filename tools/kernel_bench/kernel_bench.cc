@@ -27,10 +27,10 @@ constexpr int64_t kSegmentBytes = 48LL << 20;
 constexpr double kDensity = 0.1;
 constexpr int kMaxThreads = 2;
 
-double median(const std::vector<double>& ascending) { return ascending[ascending.size() / 2]; }
+double Median(const std::vector<double>& ascending) { return ascending[ascending.size() / 2]; }
 
 // One set of weights at a time: they fill much of a small machine's memory.
-const BenchWeights& weights_of(DType dtype) {
+const BenchWeights& WeightsOf(DType dtype) {
   static std::unique_ptr<BenchWeights> weights;
   if (weights == nullptr || weights->dtype() != dtype) {
     weights.reset();
@@ -41,7 +41,7 @@ const BenchWeights& weights_of(DType dtype) {
 }
 
 // Every row, or about one row in ten as runs of `run` neighbours.
-std::vector<int32_t> list_rows(int64_t n_rows, int64_t run) {
+std::vector<int32_t> ListRows(int64_t n_rows, int64_t run) {
   std::vector<int32_t> rows;
   std::mt19937 rng(2);
   std::bernoulli_distribution active(kDensity);
@@ -60,22 +60,22 @@ struct Case {
 };
 
 // The part of [0, n) that a thread takes, cut at multiples of `unit`.
-std::pair<int64_t, int64_t> share_of(int64_t n, int64_t unit, int thread, int n_threads) {
+std::pair<int64_t, int64_t> ShareOf(int64_t n, int64_t unit, int thread, int n_threads) {
   const int64_t units = n / unit;
   return {units * thread / n_threads * unit, units * (thread + 1) / n_threads * unit};
 }
 
-double run_segment(const Case& bench, const BenchWeights& weights, const int32_t* rows,
-                   int64_t first, int64_t n, const std::vector<float>& h, float* y) {
+double RunSegment(const Case& bench, const BenchWeights& weights, const int32_t* rows,
+                  int64_t first, int64_t n, const std::vector<float>& h, float* y) {
   const KernelTable& kernels = CpuKernels();
   const int64_t stride = weights.stride_bytes();
   return TimeOnTeam(bench.n_threads, [&](int thread, int n_threads) {
     if (bench.kernel == "matvec") {
-      const auto [begin, end] = share_of(n, 1, thread, n_threads);
+      const auto [begin, end] = ShareOf(n, 1, thread, n_threads);
       kernels.matvec(bench.dtype, weights.data(), stride, kCols, weights.prepared(), rows,
                      first + begin, first + end, y);
     } else {
-      const auto [begin, end] = share_of(kCols, kQuantBlock, thread, n_threads);
+      const auto [begin, end] = ShareOf(kCols, kQuantBlock, thread, n_threads);
       const std::byte* base = rows == nullptr ? weights.data() + first * stride : weights.data();
       kernels.accumulate_rows(bench.dtype, base, stride, h.data(),
                               rows == nullptr ? nullptr : rows + first, n, begin, end, y);
@@ -88,20 +88,20 @@ struct Rates {
   std::vector<double> roof;
 };
 
-void report(Rates rates, benchmark::State* state) {
+void Report(Rates rates, benchmark::State* state) {
   std::sort(rates.kernel.begin(), rates.kernel.end());
   std::sort(rates.roof.begin(), rates.roof.end());
   state->counters["best_GBs"] = rates.kernel.back() / 1e9;
-  state->counters["p50_GBs"] = median(rates.kernel) / 1e9;
-  state->counters["roof_GBs"] = median(rates.roof) / 1e9;
+  state->counters["p50_GBs"] = Median(rates.kernel) / 1e9;
+  state->counters["roof_GBs"] = Median(rates.roof) / 1e9;
   state->counters["best_roof"] = rates.kernel.back() / rates.roof.back();
-  state->counters["p50_roof"] = median(rates.kernel) / median(rates.roof);
+  state->counters["p50_roof"] = Median(rates.kernel) / Median(rates.roof);
 }
 
-void run_case(benchmark::State& state, const Case& bench) {
-  const BenchWeights& weights = weights_of(bench.dtype);
+void RunCase(benchmark::State& state, const Case& bench) {
+  const BenchWeights& weights = WeightsOf(bench.dtype);
   std::vector<int32_t> list;
-  if (bench.run > 0) list = list_rows(weights.n_rows(), bench.run);
+  if (bench.run > 0) list = ListRows(weights.n_rows(), bench.run);
   const int32_t* rows = bench.run > 0 ? list.data() : nullptr;
   const int64_t total = bench.run > 0 ? static_cast<int64_t>(list.size()) : weights.n_rows();
   // A sparse segment also spans 48 MiB of the matrix, or neighbouring passes would find it in
@@ -118,7 +118,7 @@ void run_case(benchmark::State& state, const Case& bench) {
   int64_t first = 0;
   uint64_t roof_at = kWeightBytes / 2;
   for (auto _ : state) {
-    const double seconds = run_segment(bench, weights, rows, first, segment, h, y.as<float>());
+    const double seconds = RunSegment(bench, weights, rows, first, segment, h, y.as<float>());
     state.SetIterationTime(seconds);
     rates.kernel.push_back(segment_bytes / seconds);
     rates.roof.push_back(
@@ -126,10 +126,10 @@ void run_case(benchmark::State& state, const Case& bench) {
     first = first + 2 * segment <= total ? first + segment : 0;
     roof_at = roof_at + 2 * kSegmentBytes <= weights.n_bytes() ? roof_at + kSegmentBytes : 0;
   }
-  report(std::move(rates), &state);
+  Report(std::move(rates), &state);
 }
 
-void register_cases() {
+void RegisterCases() {
   const std::pair<const char*, int64_t> kinds[] = {
       {"dense", 0}, {"scattered_10%", 1}, {"runs_of_32_10%", 32}};
   for (const DType dtype : {DType::kQ4_0, DType::kQ8_0, DType::kF16, DType::kBF16, DType::kF32}) {
@@ -139,7 +139,7 @@ void register_cases() {
           const Case bench = {kernel, dtype, run, n_threads};
           const std::string name =
               fmt::format("{}/{}/{}/threads:{}", kernel, DTypeName(dtype), kind, n_threads);
-          benchmark::RegisterBenchmark(name.c_str(), run_case, bench)
+          benchmark::RegisterBenchmark(name.c_str(), RunCase, bench)
               ->UseManualTime()
               ->Unit(benchmark::kMicrosecond)
               ->Iterations(60);
@@ -155,7 +155,7 @@ void register_cases() {
 int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
-  thermocline::register_cases();
+  thermocline::RegisterCases();
   benchmark::AddCustomContext("kernels", std::string(thermocline::CpuKernels().features));
   benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();
