@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 
-from project_files import cpp_files, includes, read
+from project_files import cpp_files, includes, list_files, read
 
 SKIPPED = 77
 # Options of g++ that clang does not know, and ones that only cost time here.
@@ -101,7 +101,7 @@ def check_tidy(root, build_dir):
     with open(os.path.join(stamp_dir, "compile_commands.json"), "w", encoding="utf-8") as file:
         json.dump(list(entries.values()), file)
     version = subprocess.run([tool, "--version"], capture_output=True, text=True).stdout
-    config = version + read(root, ".clang-tidy")
+    config = version + "".join(read(root, name) for name in list_files(root) if name.endswith(".clang-tidy"))
     results = in_parallel(lambda entry: tidy_one(tool, root, stamp_dir, entry, known, config), entries.values())
     shown = set()
     for name, passed, _, output in results:
