@@ -1,8 +1,12 @@
-// Skipping inactive neurons and splitting them between the tiers must not change what the model
-// writes: 200 prompts of 32 tokens of held-out text, 64 greedy tokens each, exact mode at every
-// split against the dense run in one tier. "The same" is: equal, or the two best tokens of the
-// dense run lie closer, where the texts part, than the noise that another order of summation makes
-// in the dense run itself.
+// Skipping inactive neurons must not change what the model writes: 200 prompts of 32 tokens of
+// held-out text, 64 greedy tokens each, exact mode against dense at five splits between the tiers.
+// Both compute the same sums in the same order, for any number of threads, so nothing is granted
+// for near-ties here.
+//
+// Another split is another order of summation, as another number of threads is in other runtimes.
+// Where its text first parts from that of the dense run in one tier, the two best tokens must lie
+// closer than the noise of such a reordering, measured on the dense run itself; how often that
+// happens is printed.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -76,6 +80,12 @@ class GreedyText : public testing::Test {
     return out;
   }
 
+  std::vector<Continuation> ContinueAll(Engine& engine) {
+    std::vector<Continuation> texts;
+    for (const auto& prompt : prompts_) texts.push_back(Continue(engine, prompt));
+    return texts;
+  }
+
   // The largest change of a logit between two engines that are fed the same tokens.
   double Noise(Engine& a, Engine& b, const std::vector<Continuation>& texts) {
     double most = 0;
@@ -101,32 +111,40 @@ class GreedyText : public testing::Test {
   TempDir directory_;
 };
 
-TEST_F(GreedyText, ExactEqualsDenseAtEverySplit) {
-  const auto dense = Open("dense", -1);
-  std::vector<Continuation> reference;
-  for (const auto& prompt : prompts_) reference.push_back(Continue(*dense, prompt));
-  const double noise = Noise(*dense, *Open("dense", 0.5), reference);
-  std::cout << "noise of another order of summation: " << noise << " in the logits\n";
-  EXPECT_LT(noise, 0.2);  // logits span about 20: more than this is not rounding
+// Where each text first parts from the reference: (prompt, token).
+std::vector<std::pair<size_t, size_t>> Partings(const std::vector<Continuation>& reference,
+                                                const std::vector<Continuation>& texts) {
+  std::vector<std::pair<size_t, size_t>> partings;
+  for (size_t p = 0; p < texts.size(); ++p) {
+    const auto& expected = reference[p].ids;
+    const auto at = std::mismatch(expected.begin(), expected.end(), texts[p].ids.begin()).first;
+    if (at != expected.end()) partings.emplace_back(p, at - expected.begin());
+  }
+  return partings;
+}
 
+TEST_F(GreedyText, ExactEqualsDenseAtEverySplit) {
+  const auto one_tier = Open("dense", -1);
+  const auto reference = ContinueAll(*one_tier);
   for (const double split : {0.0, 0.1, 0.5, 0.9, 1.0}) {
-    const auto exact = Open("exact", split);
-    size_t identical = 0;
-    size_t near_ties = 0;
-    for (size_t p = 0; p < kPrompts; ++p) {
-      const Continuation found = Continue(*exact, prompts_[p]);
-      const auto& expected = reference[p].ids;
-      const auto parted = std::mismatch(expected.begin(), expected.end(), found.ids.begin()).first;
-      const auto same = static_cast<size_t>(parted - expected.begin());
-      identical += same;
-      if (same == kGreedyTokens) continue;
-      ++near_ties;
-      EXPECT_LE(reference[p].margins[same], 2 * noise)
-          << "prompt " << p << ", token " << same << ", split " << split;
+    const auto engine = Open("exact", split);
+    const auto exact = ContinueAll(*engine);
+    engine->executor().set_mode(SparseMode::kDense);
+    const auto dense = ContinueAll(*engine);
+    for (const auto& [prompt, token] : Partings(dense, exact)) {
+      ADD_FAILURE() << "split " << split << ", prompt " << prompt << ": token " << token
+                    << " differs where the dense run leads by " << dense[prompt].margins[token];
     }
-    std::cout << "split " << split << ": " << identical << "/" << kPrompts * kGreedyTokens
-              << " tokens before a near-tie, " << near_ties << " near-ties\n";
-    EXPECT_LE(near_ties * 1000, kPrompts * kGreedyTokens) << "split " << split;
+    const double noise = Noise(*one_tier, *engine, reference);
+    EXPECT_LT(noise, 0.2);  // logits span about 20: more than this is not rounding
+    const auto partings = Partings(reference, exact);
+    for (const auto& [prompt, token] : partings) {
+      EXPECT_LE(reference[prompt].margins[token], 2 * noise)
+          << "split " << split << ", prompt " << prompt << ", token " << token;
+    }
+    std::cout << "split " << split << ": exact = dense on " << kPrompts * kGreedyTokens
+              << " tokens; " << partings.size() << " of " << kPrompts
+              << " texts part from the one-tier run at a near-tie (noise " << noise << ")\n";
   }
 }
 

@@ -109,13 +109,17 @@ TEST_F(Tiers, ThreadCountChangesNoBit) {
 }
 
 TEST_F(Tiers, SplitsAgreeWithOneTier) {
-  for (const std::string& model : {Golden("gqa_relu"), Golden("mha_silu_tied"), DemoModel()}) {
+  // f32 sums in another order; logits are of size 1 to 10, and an f16 cache can turn a last bit of
+  // f32 into one of f16. In the quantised model such a bit also moves activations across the steps
+  // of int8 and bf16, which puts the difference at the level of that rounding; a slice that was
+  // lost or merged twice would show as 1 or more.
+  const std::vector<std::pair<std::string, double>> models = {
+      {Golden("gqa_relu"), 5e-3}, {Golden("mha_silu_tied"), 5e-3}, {DemoModel(), 0.2}};
+  for (const auto& [model, tolerance] : models) {
     const auto one_tier = Run({.model = model});
     for (const double split : kSplits) {
       SCOPED_TRACE(model + " at " + std::to_string(split));
-      // f32 sums in another order; logits are of size 1 to 10, and an f16 cache can turn a last bit
-      // of f32 into one of f16.
-      EXPECT_LE(MaxDifference(one_tier, Run({.model = model, .hot_share = split})), 5e-3);
+      EXPECT_LE(MaxDifference(one_tier, Run({.model = model, .hot_share = split})), tolerance);
     }
   }
 }
