@@ -168,6 +168,7 @@ std::vector<ModeResult> CompareModes(Engine& engine, const std::vector<SparseMod
   }
   for (size_t p = 0; p < prompts.size(); ++p) {
     Report(options.progress, "comparing modes", p, prompts.size());
+    if (options.before_prompt) options.before_prompt();
     PromptRun baseline;
     for (size_t m = 0; m < modes.size(); ++m) {
       engine.executor().set_mode(modes[m]);

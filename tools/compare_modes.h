@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -17,6 +18,8 @@ struct ComparisonOptions {
   int64_t n_prompts = 20;
   int64_t prompt_tokens = 32;
   int64_t decode_tokens = 64;
+  // Called before each prompt, for what must be measured while the machine is as it is then.
+  std::function<void()> before_prompt;
   ProgressFn progress;
 };
 
@@ -45,7 +48,8 @@ struct ModeResult {
 };
 
 // The first mode is the baseline. prompts: token ids, BOS included.
-// REQUIRES: engine opened with always_per_neuron, so that all modes read the same weights.
+// REQUIRES: the engine's own mode is the one that needs most (exact where it is listed), so that
+// the weights are stored for all of them and all read the same.
 std::vector<ModeResult> CompareModes(Engine& engine, const std::vector<SparseMode>& modes,
                                      const std::vector<std::vector<int32_t>>& prompts,
                                      const ComparisonOptions& options);
