@@ -112,6 +112,7 @@ Engine::Engine(const EngineOptions& options)
   load.down_layout = model_.down_layout();
   load.placement = model_.placement();
   load.n_threads = model_.n_threads();
+  load.copy_weights = options.copy_weights;
   load.progress = options.progress;
   loaded_ = LoadWeights(model_.gguf(), model_.family(), model_.config(), load, *fast_, slow_.get());
   cache_ = std::make_unique<ContiguousKvCache>(model_.config(), model_.context_tokens());

@@ -37,6 +37,9 @@ struct EngineOptions {
   // Store down per neuron also where nothing is skipped, so that dense and sparse read the same
   // weights.
   bool always_per_neuron = false;
+  // Weights that need no rearranging are read from the mapped file; copied, they lie in huge pages,
+  // which decodes faster, loads slower and takes memory beside the page cache.
+  bool copy_weights = false;
   ProgressFn progress;
 };
 

@@ -58,8 +58,8 @@ class Loader {
         RequireWeights(gguf_, std::string(names_.token_embd), config_.vocab_size, config_.d_model);
     w.output_norm = LoadVector(std::string(names_.output_norm), config_.d_model);
     w.output.w = config_.tied_output ? w.token_embd
-                                     : RequireWeights(gguf_, std::string(names_.output),
-                                                      config_.vocab_size, config_.d_model);
+                                     : Place(RequireWeights(gguf_, std::string(names_.output),
+                                                            config_.vocab_size, config_.d_model));
     w.layers.resize(static_cast<size_t>(config_.n_layers));
     out_->neuron_orders.resize(w.layers.size());
     for (int64_t l = 0; l < config_.n_layers; ++l) {
@@ -109,6 +109,18 @@ class Loader {
     return UploadVector(values, name, fast_);
   }
 
+  // A matrix of the file as the fast device reads it: in the mapping, or in memory of its own.
+  TensorView Place(const TensorView& file) {
+    if (!options_.copy_weights) return file;
+    const int64_t bytes = RowBytes(file.dtype, file.cols);
+    auto* memory = static_cast<std::byte*>(
+        fast_.Allocate(static_cast<uint64_t>(bytes * file.rows), "weights"));
+    for (int64_t r = 0; r < file.rows; ++r) {
+      fast_.Upload(memory + r * bytes, file.row(r), static_cast<uint64_t>(bytes));
+    }
+    return DenseView(memory, file.dtype, file.rows, file.cols);
+  }
+
   const float* UploadVector(const std::vector<float>& values, const std::string& name,
                             Device& device) {
     const uint64_t n_bytes = values.size() * sizeof(float);
@@ -126,8 +138,9 @@ class Loader {
     LayerWeights& w = out_->weights.layers[static_cast<size_t>(layer)];
     const auto linear = [&](std::string_view weight, std::string_view bias, int64_t d_out,
                             int64_t d_in) {
-      return LinearWeights{RequireWeights(gguf_, LayerTensorName(weight, layer), d_out, d_in),
-                           LoadBias(bias, layer, d_out)};
+      return LinearWeights{
+          Place(RequireWeights(gguf_, LayerTensorName(weight, layer), d_out, d_in)),
+          LoadBias(bias, layer, d_out)};
     };
     const int64_t d = config_.d_model;
     w.attn_norm = LoadVector(LayerTensorName(names_.attn_norm, layer), d);
@@ -172,12 +185,14 @@ class Loader {
   void LoadWholeFfn(int64_t layer, const FileFfn& file, const std::vector<float>& bias,
                     FfnSlice* slice) {
     slice->n_neurons = config_.d_ff;
-    slice->gate = file.gate;
-    slice->up = file.up;
-    slice->down = file.down;
+    slice->gate = Place(file.gate);
+    slice->up = Place(file.up);
     slice->down_layout = file.layout;
     if (!bias.empty()) slice->gate_bias = UploadVector(bias, "gate biases", fast_);
-    if (file.layout == DownLayout::kPerNeuron || options_.down_layout == DownLayout::kStock) return;
+    if (file.layout == DownLayout::kPerNeuron || options_.down_layout == DownLayout::kStock) {
+      slice->down = Place(file.down);
+      return;
+    }
     std::vector<int32_t> identity(static_cast<size_t>(config_.d_ff));
     std::iota(identity.begin(), identity.end(), 0);
     const int64_t bytes = DownRowBytes(layer, file.down);

@@ -36,6 +36,9 @@ struct LoadOptions {
   DownLayout down_layout = DownLayout::kPerNeuron;
   const Placement* placement = nullptr;  // null: every neuron on the fast device, in file order
   int n_threads = 1;                     // for transposing
+  // Copy matrices into the device's own memory (huge pages) instead of reading them from the
+  // mapping.
+  bool copy_weights = false;
   ProgressFn progress;
 };
 

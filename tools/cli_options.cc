@@ -79,6 +79,10 @@ void AddEngineOptions(CLI::App& verb, EngineOptions* options) {
                   fmt::format("Prompt tokens per step (default {})", options->batch_tokens))
       ->type_name("N")
       ->check(CLI::Range(int64_t{1}, kMaxTokensFlag));
+  verb.add_flag(
+      "--no-mmap", options->copy_weights,
+      "Copy the weights into memory of their own (huge pages) instead of reading them from "
+      "the mapped file: faster decode, slower start, the file's pages beside it");
   const auto want_gpu = [options](const int64_t& n_layers) {
     if (n_layers > 0) options->fast_tier = FastTier::kGpu;
   };

@@ -106,6 +106,7 @@ ModeResult Summarise(const Engine& engine, SparseMode mode, const ModeRuns& runs
   result.mode = mode;
   result.prefill_tokens_per_s = SpreadOf(runs.prefill_speed);
   result.decode_tokens_per_s = SpreadOf(runs.decode_speed);
+  result.decode_speeds = runs.decode_speed;
   result.speed_up = SpreadOf(runs.speed_up);
   result.touched = TouchedPerToken(engine.config(), engine.weights(), runs.counts, mode);
   result.read_bytes_per_s = result.touched.bytes * result.decode_tokens_per_s.median;

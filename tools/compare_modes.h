@@ -37,7 +37,8 @@ struct ModeResult {
   Spread decode_tokens_per_s;
   Spread speed_up;  // over the first mode, prompt by prompt
   TouchedBytes touched;
-  double read_bytes_per_s = 0;  // weights touched per token times the median decode speed
+  std::vector<double> decode_speeds;  // tokens/s of each prompt
+  double read_bytes_per_s = 0;        // weights touched per token times the median decode speed
   // Against the first mode:
   int64_t tokens_compared = 0;
   int64_t tokens_identical =

@@ -47,8 +47,8 @@ struct Report {
   std::string mode_note;
   int n_threads = 0;
   bool two_tiers = false;
-  double hot_share = 0;       // of the FFN neurons
-  double read_bandwidth = 0;  // bytes/s, 0: not measured
+  double hot_share = 0;            // of the FFN neurons
+  std::vector<double> bandwidths;  // bytes/s, one per prompt; empty: not measured
   double requant_error = -1;
   std::vector<ModeResult> modes;
 };
@@ -79,6 +79,15 @@ std::string SpreadText(const Spread& spread) {
   return fmt::format("{:.1f} ({:.1f}-{:.1f})", spread.median, spread.p10, spread.p90);
 }
 
+// Bytes read per second in decode over the bandwidth measured just before, prompt by prompt.
+Spread BandwidthShare(const Report& report, const ModeResult& mode) {
+  std::vector<double> shares;
+  for (size_t p = 0; p < report.bandwidths.size(); ++p) {
+    shares.push_back(mode.decode_speeds[p] * mode.touched.bytes / report.bandwidths[p]);
+  }
+  return SpreadOf(shares);
+}
+
 std::string TokensText(const ModeResult& mode) {
   if (mode.tokens_compared == 0) return "baseline";
   return fmt::format("{}/{}", mode.tokens_identical, mode.tokens_compared);
@@ -106,9 +115,11 @@ void PrintTable(const Report& report) {
   });
   row("weights read, GB/s",
       [](const ModeResult& m) { return fmt::format("{:.2f}", m.read_bytes_per_s / 1e9); });
-  if (report.read_bandwidth > 0) {
+  if (!report.bandwidths.empty()) {
     row("  of the read bandwidth", [&](const ModeResult& m) {
-      return fmt::format("{:.0f} %", 100 * m.read_bytes_per_s / report.read_bandwidth);
+      const Spread share = BandwidthShare(report, m);
+      return fmt::format("{:.0f} % ({:.0f}-{:.0f})", 100 * share.median, 100 * share.p10,
+                         100 * share.p90);
     });
   }
   row("FFN neurons skipped", [](const ModeResult& m) {
@@ -118,10 +129,10 @@ void PrintTable(const Report& report) {
   row("mean KL to the baseline", [](const ModeResult& m) {
     return m.tokens_compared == 0 ? std::string("baseline") : fmt::format("{:.2e} nats", m.mean_kl);
   });
-  if (report.read_bandwidth > 0) {
+  if (!report.bandwidths.empty()) {
     text += fmt::format(
         "read bandwidth measured between the prompts: {:.1f} GB/s (median) on {} threads\n",
-        report.read_bandwidth / 1e9, report.n_threads);
+        SpreadOf(report.bandwidths).median / 1e9, report.n_threads);
   }
   if (report.requant_error >= 0) {
     text += fmt::format(
@@ -139,7 +150,7 @@ void PrintTable(const Report& report) {
   WriteOutput(text);
 }
 
-nlohmann::ordered_json ModeJson(const ModeResult& m) {
+nlohmann::ordered_json ModeJson(const ModeResult& m, const Spread& share) {
   const auto spread = [](const Spread& s) {
     return nlohmann::ordered_json{{"median", s.median}, {"p10", s.p10}, {"p90", s.p90}};
   };
@@ -150,6 +161,7 @@ nlohmann::ordered_json ModeJson(const ModeResult& m) {
           {"touched_bytes_per_token", m.touched.bytes},
           {"dense_bytes_per_token", m.touched.dense_bytes},
           {"read_bytes_per_s", m.read_bytes_per_s},
+          {"share_of_read_bandwidth", spread(share)},
           {"ffn_sparsity", 1 - m.touched.mean_density},
           {"tokens_compared", m.tokens_compared},
           {"tokens_identical", m.tokens_identical},
@@ -162,10 +174,11 @@ void PrintJson(const Report& report) {
                                  {"threads", report.n_threads},
                                  {"two_tiers", report.two_tiers},
                                  {"hot_share", report.hot_share},
-                                 {"read_bandwidth_bytes_per_s", report.read_bandwidth},
+                                 {"read_bandwidth_bytes_per_s", SpreadOf(report.bandwidths).median},
                                  {"modes", nlohmann::ordered_json::array()}};
   if (report.requant_error >= 0) json["requantisation_relative_rms_error"] = report.requant_error;
-  for (const ModeResult& mode : report.modes) json["modes"].push_back(ModeJson(mode));
+  for (const ModeResult& mode : report.modes)
+    json["modes"].push_back(ModeJson(mode, BandwidthShare(report, mode)));
   WriteOutput(json.dump(2) + "\n");
 }
 
@@ -179,7 +192,7 @@ void PrintCsv(const Report& report) {
         "{},{:.3f},{:.3f},{:.3f},{:.3f},{:.4f},{:.0f},{:.0f},{:.0f},{:.5f},{},{},{:.6e}\n",
         SparseModeName(m.mode), m.prefill_tokens_per_s.median, m.decode_tokens_per_s.median,
         m.decode_tokens_per_s.p10, m.decode_tokens_per_s.p90, m.speed_up.median, m.touched.bytes,
-        m.read_bytes_per_s, report.read_bandwidth, 1 - m.touched.mean_density, m.tokens_identical,
+        m.read_bytes_per_s, SpreadOf(report.bandwidths).median, 1 - m.touched.mean_density, m.tokens_identical,
         m.tokens_compared, m.mean_kl);
   }
   WriteOutput(text);
@@ -204,12 +217,12 @@ void Run(Options& options) {
     report.mode_note = "this model's activation has no true zeros: there is nothing exact to skip";
   }
   const auto prompts = MakePrompts(options, engine);
-  std::vector<double> bandwidths;
   if (!options.no_bandwidth) {
     // Shared machines change from second to second, so the yardstick is taken as often as the
     // times.
     options.comparison.before_prompt = [&] {
-      bandwidths.push_back(MeasureReadBandwidth(engine.model().n_threads(), kBandwidthBytes));
+      report.bandwidths.push_back(
+          MeasureReadBandwidth(engine.model().n_threads(), kBandwidthBytes));
     };
   }
   report.model = engine.config().name.empty() ? options.engine.model_path : engine.config().name;
@@ -218,7 +231,6 @@ void Run(Options& options) {
   report.hot_share = HotShare(engine);
   if (engine.requant().requantised) report.requant_error = engine.requant().relative_rms_error;
   report.modes = CompareModes(engine, modes, prompts, options.comparison);
-  report.read_bandwidth = SpreadOf(bandwidths).median;
   ClearStderrProgress();
   if (options.format == "json") return PrintJson(report);
   if (options.format == "csv") return PrintCsv(report);
