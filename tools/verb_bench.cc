@@ -76,7 +76,9 @@ double HotShare(const Engine& engine) {
 }
 
 std::string SpreadText(const Spread& spread) {
-  return fmt::format("{:.1f} ({:.1f}-{:.1f})", spread.median, spread.p10, spread.p90);
+  const int digits = spread.median < 100 ? 1 : 0;
+  return fmt::format("{:.{}f} ({:.{}f}-{:.{}f})", spread.median, digits, spread.p10, digits,
+                     spread.p90, digits);
 }
 
 // Bytes read per second in decode over the bandwidth measured just before, prompt by prompt.
@@ -192,8 +194,8 @@ void PrintCsv(const Report& report) {
         "{},{:.3f},{:.3f},{:.3f},{:.3f},{:.4f},{:.0f},{:.0f},{:.0f},{:.5f},{},{},{:.6e}\n",
         SparseModeName(m.mode), m.prefill_tokens_per_s.median, m.decode_tokens_per_s.median,
         m.decode_tokens_per_s.p10, m.decode_tokens_per_s.p90, m.speed_up.median, m.touched.bytes,
-        m.read_bytes_per_s, SpreadOf(report.bandwidths).median, 1 - m.touched.mean_density, m.tokens_identical,
-        m.tokens_compared, m.mean_kl);
+        m.read_bytes_per_s, SpreadOf(report.bandwidths).median, 1 - m.touched.mean_density,
+        m.tokens_identical, m.tokens_compared, m.mean_kl);
   }
   WriteOutput(text);
 }
