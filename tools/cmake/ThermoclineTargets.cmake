@@ -65,10 +65,14 @@ endif()
 
 # thermocline_test(NAME SOURCES ... LINKS ... [LABELS ...] [TIMEOUT seconds] [PROCESSORS n]): one GoogleTest
 # binary, one CTest test. The label `slow` keeps it out of the sanitizer trees; PROCESSORS says how many
-# cores it keeps busy, so that CTest does not run another one beside it.
+# cores it keeps busy, so that CTest does not run another one beside it. Threads start in tc_runtime: a
+# test that does not link it, or what stands on it, has nothing for ThreadSanitizer and is left out there.
 function(thermocline_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT;PROCESSORS" "SOURCES;LINKS;LABELS" ${ARGN})
   if(THERMOCLINE_FUZZ OR ("slow" IN_LIST ARG_LABELS AND NOT THERMOCLINE_SLOW_TESTS))
+    return()
+  endif()
+  if("thread" IN_LIST THERMOCLINE_SANITIZE AND NOT ARG_LINKS MATCHES "tc_(runtime|profiler|tools)")
     return()
   endif()
   add_executable(${name} ${ARG_SOURCES})
