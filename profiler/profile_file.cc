@@ -4,18 +4,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "runtime/core/error.h"
 #include "runtime/gguf/gguf_reader.h"
 #include "runtime/gguf/gguf_writer.h"
+#include "runtime/gguf/own_files.h"
 
 namespace thermocline {
 namespace {
 
 constexpr const char* kFileType = "thermocline-profile";
-constexpr uint64_t kMaxLayers = 4096;
-constexpr uint64_t kMaxNeurons = 1U << 20;
 constexpr uint64_t kMaxTokens = uint64_t{1} << 53;
 
 // Keys and the endings of tensor names of one split.
@@ -34,20 +32,6 @@ std::string CountName(size_t layer, const SplitNames& names) {
 }
 std::string MassName(size_t layer, const SplitNames& names) {
   return fmt::format("blk.{}.ffn_mass{}", layer, names.ending);
-}
-
-template <typename T>
-std::vector<T> ReadVector(const GgufReader& gguf, const std::string& name, DType dtype, int64_t n) {
-  const TensorView view = gguf.RequireMatrix(name, 1, n);
-  if (view.dtype != dtype) {
-    throw Error({.path = gguf.path(),
-                 .what = "tensor " + name,
-                 .expected = "type " + std::string(DTypeName(dtype)),
-                 .found = std::string(DTypeName(view.dtype))});
-  }
-  std::vector<T> values(static_cast<size_t>(n));
-  std::memcpy(values.data(), view.data, values.size() * sizeof(T));
-  return values;
 }
 
 [[noreturn]] void FailValue(const GgufReader& gguf, const std::string& name, size_t neuron,
@@ -140,22 +124,15 @@ void WriteProfile(const std::string& path, const ProfileStats& stats) {
 
 ProfileStats ReadProfile(const std::string& path) {
   const GgufReader gguf(path);
-  const std::string type = gguf.RequireString("general.architecture");
-  if (type != kFileType) {
-    throw Error({.path = path,
-                 .what = "not a profile file",
-                 .expected = std::string("general.architecture ") + kFileType,
-                 .found = Printable(type),
-                 .hint = "make one with `thermocline profile`"});
-  }
+  RequireFileType(gguf, kFileType, "profile", "make one with `thermocline profile`");
   ProfileStats stats;
   stats.path = path;
   stats.model_fingerprint = gguf.RequireString("thermocline.model_fingerprint");
   stats.activation_threshold = ReadThreshold(gguf);
   stats.context_tokens =
       static_cast<int64_t>(gguf.RequireU64("thermocline.context_tokens", 1, kMaxTokens));
-  const uint64_t n_layers = gguf.RequireU64("thermocline.n_layers", 1, kMaxLayers);
-  const auto d_ff = static_cast<int64_t>(gguf.RequireU64("thermocline.d_ff", 1, kMaxNeurons));
+  const uint64_t n_layers = gguf.RequireU64("thermocline.n_layers", 1, kMaxFileLayers);
+  const auto d_ff = static_cast<int64_t>(gguf.RequireU64("thermocline.d_ff", 1, kMaxFileNeurons));
   stats.calibration = ReadSplit(gguf, kCalibration, n_layers, d_ff);
   stats.heldout = ReadSplit(gguf, kHeldout, n_layers, d_ff);
   return stats;

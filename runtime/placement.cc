@@ -3,35 +3,19 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "runtime/core/error.h"
 #include "runtime/gguf/gguf_writer.h"
+#include "runtime/gguf/own_files.h"
 #include "runtime/weights.h"
 
 namespace thermocline {
 namespace {
 
 constexpr const char* kFileType = "thermocline-placement";
-constexpr uint64_t kMaxLayers = 4096;
-constexpr uint64_t kMaxNeurons = 1U << 20;
 
 std::string OrderName(size_t layer) { return fmt::format("blk.{}.neuron_order", layer); }
 std::string CountsName(size_t layer) { return fmt::format("blk.{}.tier_neurons", layer); }
-
-template <typename T>
-std::vector<T> ReadVector(const GgufReader& gguf, const std::string& name, DType dtype, int64_t n) {
-  const TensorView view = gguf.RequireMatrix(name, 1, n);
-  if (view.dtype != dtype) {
-    throw Error({.path = gguf.path(),
-                 .what = "tensor " + name,
-                 .expected = "type " + std::string(DTypeName(dtype)),
-                 .found = std::string(DTypeName(view.dtype))});
-  }
-  std::vector<T> values(static_cast<size_t>(n));
-  std::memcpy(values.data(), view.data, values.size() * sizeof(T));
-  return values;
-}
 
 void CheckPermutation(const GgufReader& gguf, const std::string& name,
                       const std::vector<int32_t>& order) {
@@ -77,21 +61,15 @@ LayerPlacement ReadLayer(const GgufReader& gguf, size_t layer, int64_t d_ff) {
 
 Placement ReadPlacement(const std::string& path) {
   const GgufReader gguf(path);
-  const std::string type = gguf.RequireString("general.architecture");
-  if (type != kFileType) {
-    throw Error({.path = path,
-                 .what = "not a placement file",
-                 .expected = std::string("general.architecture ") + kFileType,
-                 .found = Printable(type),
-                 .hint = "make one with `thermocline profile` or `thermocline place`"});
-  }
+  RequireFileType(gguf, kFileType, "placement",
+                  "make one with `thermocline profile` or `thermocline place`");
   Placement placement;
   placement.path = path;
   placement.model_fingerprint = gguf.RequireString("thermocline.model_fingerprint");
   placement.vram_budget_bytes = gguf.RequireU64("thermocline.vram_budget_bytes", 0, UINT64_MAX);
   placement.ram_budget_bytes = gguf.RequireU64("thermocline.ram_budget_bytes", 0, UINT64_MAX);
-  const uint64_t n_layers = gguf.RequireU64("thermocline.n_layers", 1, kMaxLayers);
-  const uint64_t d_ff = gguf.RequireU64("thermocline.d_ff", 1, kMaxNeurons);
+  const uint64_t n_layers = gguf.RequireU64("thermocline.n_layers", 1, kMaxFileLayers);
+  const uint64_t d_ff = gguf.RequireU64("thermocline.d_ff", 1, kMaxFileNeurons);
   for (size_t layer = 0; layer < n_layers; ++layer) {
     placement.layers.push_back(ReadLayer(gguf, layer, static_cast<int64_t>(d_ff)));
   }

@@ -41,11 +41,10 @@ struct ModeResult {
   double read_bytes_per_s = 0;        // weights touched per token times the median decode speed
   // Against the first mode:
   int64_t tokens_compared = 0;
-  int64_t tokens_identical =
-      0;               // up to each prompt's first difference, all after it counted as different
-  double mean_kl = 0;  // nats, over the tokens up to the first difference
-  std::vector<float>
-      first_difference_margins;  // lead of the first mode's best token where they part
+  int64_t tokens_identical = 0;  // all after a prompt's first difference count as different
+  double mean_kl = 0;            // nats, over the tokens up to the first difference
+  // The lead of the first mode's best token where they part.
+  std::vector<float> first_difference_margins;
 };
 
 // The first mode is the baseline. prompts: token ids, BOS included.

@@ -11,6 +11,7 @@
 #include "runtime/core/atomic_file.h"
 #include "runtime/core/error.h"
 #include "runtime/core/mapped_file.h"
+#include "tests/support/message_of.h"
 #include "tests/support/temp_dir.h"
 
 namespace thermocline {
@@ -18,16 +19,6 @@ namespace {
 
 using testing::HasSubstr;
 using testing::StartsWith;
-
-template <typename Call>
-std::string MessageOf(Call call) {
-  try {
-    call();
-    return "";
-  } catch (const Error& error) {
-    return error.what();
-  }
-}
 
 void WriteText(AtomicFile& file, const std::string& text) { file.Write(text.data(), text.size()); }
 

@@ -9,6 +9,7 @@
 #include "runtime/gguf/gguf_reader.h"
 #include "tests/gguf/bad_files.h"
 #include "tests/gguf/gguf_bytes.h"
+#include "tests/support/message_of.h"
 #include "tests/support/temp_dir.h"
 
 namespace thermocline {
@@ -16,17 +17,6 @@ namespace {
 
 using testing::HasSubstr;
 using testing::StartsWith;
-
-// The message of the Error, or "" when the file was accepted.
-template <typename Open>
-std::string MessageOf(Open open) {
-  try {
-    open();
-    return "";
-  } catch (const Error& error) {
-    return error.what();
-  }
-}
 
 std::string MessageOfBytes(const std::string& bytes) {
   return MessageOf([&] { GgufReader(AsBytes(bytes), "bytes.gguf"); });

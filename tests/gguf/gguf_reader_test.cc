@@ -8,22 +8,13 @@
 
 #include "runtime/core/error.h"
 #include "tests/gguf/gguf_bytes.h"
+#include "tests/support/message_of.h"
 
 namespace thermocline {
 namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
-
-template <typename Call>
-std::string MessageOf(Call call) {
-  try {
-    call();
-    return "";
-  } catch (const Error& error) {
-    return error.what();
-  }
-}
 
 class GgufReaderTest : public testing::Test {
  protected:

@@ -1,0 +1,36 @@
+// What the readers of our own files (profiles, placements) share: which kind a file says it is, how
+// large a model they may describe, and vectors of one type.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "runtime/gguf/gguf_reader.h"
+
+namespace thermocline {
+
+inline constexpr uint64_t kMaxFileLayers = 4096;
+inline constexpr uint64_t kMaxFileNeurons = 1U << 20;  // of a layer
+
+// Throws Error unless general.architecture is `type`. `kind`: "placement", for the message.
+void RequireFileType(const GgufReader& gguf, const std::string& type, const std::string& kind,
+                     const std::string& hint);
+
+// Throws Error unless `view`, the tensor `name`, has the type wanted.
+void RequireDType(const GgufReader& gguf, const std::string& name, const TensorView& view,
+                  DType wanted);
+
+// The n elements of a tensor; T is what `dtype` stores. Throws Error when it is absent or has
+// another shape or type.
+template <typename T>
+std::vector<T> ReadVector(const GgufReader& gguf, const std::string& name, DType dtype, int64_t n) {
+  const TensorView view = gguf.RequireMatrix(name, 1, n);
+  RequireDType(gguf, name, view, dtype);
+  std::vector<T> values(static_cast<size_t>(n));
+  std::memcpy(values.data(), view.data, values.size() * sizeof(T));
+  return values;
+}
+
+}  // namespace thermocline
