@@ -98,7 +98,7 @@ class RowAccumulator {
   explicit RowAccumulator(const AccumulateArgs& args)
       : args_(args),
         n_strips_((args.col_end - args.col_begin) / Strip::kCols),
-        plan_(n_strips_, kStripBytes) {}
+        plan_(n_strips_, kStripBytes, kScatteredAheadBytes) {}
 
   // Adds entries [first, first + kRows) of the list.
   void run(int64_t first) const {

@@ -1,7 +1,7 @@
-// The loop that every vectorised matrix-vector kernel shares: groups of rows (a load of x serves
-// them all, and each is a stream of its own to the prefetchers), then single rows for the rest.
-// What each row's stream needs next is prefetched, be it further on in the same rows or in the
-// groups that follow in the list.
+// The loop that every vectorised matrix-vector kernel shares. Neighbouring rows are read one after
+// the other, in the order of memory; rows that lie apart in groups (a load of x serves them all,
+// and each is a stream of its own to the prefetchers). What each stream needs next is prefetched,
+// be it further on in the same rows or in those that follow in the list.
 //
 // A kernel is a class with
 //   Reg                          the vector register
@@ -32,42 +32,90 @@ class MatvecLoop {
       : args_(args),
         kernel_(args),
         n_steps_(kernel_.full_steps()),
-        plan_(n_steps_, Kernel::kStepBytes) {}
+        plan_(n_steps_, Kernel::kStepBytes, kScatteredAheadBytes) {}
 
+  // As many neighbouring rows at once as make a stretch of memory that leaves room in L1 for the
+  // next.
   void run() const {
-    int64_t i = args_.begin;
-    for (; i + Kernel::kRowGroup <= args_.end; i += Kernel::kRowGroup) {
-      args_.rows != nullptr ? listed_group<Kernel::kRowGroup>(i) : dense_group(i);
-    }
-    for (; i < args_.end; ++i) listed_group<1>(i);
+    if (2 * args_.row_stride_bytes > kStretchBytes) return run_stretches<1>();
+    if (4 * args_.row_stride_bytes > kStretchBytes) return run_stretches<2>();
+    run_stretches<4>();
   }
 
  private:
-  // Where prefetches go: at[r] + offset, further on by a step each.
-  struct Ahead {
-    const std::byte* const* at;
-    int64_t offset;
-  };
+  static constexpr int kGroup = Kernel::kRowGroup;
+  static constexpr int kRunRows = 4;  // neighbours in a list that are worth reading as a stretch
 
   const std::byte* row_at(int64_t i) const {
     const int64_t at = i < args_.end ? i : args_.end - 1;
-    const int64_t row = args_.rows != nullptr ? args_.rows[at] : at;
-    return args_.w + row * args_.row_stride_bytes;
-  }
-
-  // Neighbouring rows: what comes next lies at the same distance from each. That spares eight
-  // pointers, which is what the general registers hold. (Past the end of w nothing happens:
-  // prefetches do not fault.)
-  void dense_group(int64_t i) const {
-    const std::byte* rows[Kernel::kRowGroup];
-    for (int r = 0; r < Kernel::kRowGroup; ++r) rows[r] = row_at(i + r);
-    const int64_t group_bytes = Kernel::kRowGroup * args_.row_stride_bytes;
-    const int64_t ahead = plan_.groups * group_bytes;
-    dot_group<Kernel::kRowGroup>(rows, {rows, ahead}, {rows, ahead + group_bytes}, args_.out + i);
+    return args_.w + args_.rows[at] * args_.row_stride_bytes;
   }
 
   template <int kRows>
-  void listed_group(int64_t i) const {
+  void run_stretches() const {
+    // How many rows further on lies what is prefetched: whole stretches.
+    const int64_t ahead =
+        kRows * (1 + kStreamAheadBytes / (kRows * args_.row_stride_bytes + kStreamAheadBytes / 2));
+    args_.rows != nullptr ? run_list<kRows>(ahead) : run_dense<kRows>(ahead);
+  }
+
+  // Prefetches also go past the last row: another part of the matrix follows as a rule, and past
+  // the end of w nothing happens, since prefetches do not fault.
+  template <int kRows>
+  void run_dense(int64_t ahead) const {
+    int64_t i = args_.begin;
+    const auto at = [&](int64_t row) { return args_.w + row * args_.row_stride_bytes; };
+    for (; i + kRows <= args_.end; i += kRows) stretch<kRows>(at(i), at(i + ahead), i);
+    for (; i < args_.end; ++i) stretch<1>(at(i), at(i + ahead), i);
+  }
+
+  template <int kRows>
+  void run_list(int64_t ahead) const {
+    int64_t i = args_.begin;
+    while (i < args_.end) {
+      const int64_t run = run_length(i);
+      if (run >= kRunRows) {
+        const int64_t end = i + run;
+        for (; i + kRows <= end; i += kRows) stretch<kRows>(row_at(i), row_at(i + ahead), i);
+        for (; i < end; ++i) stretch<1>(row_at(i), row_at(i + ahead), i);
+      } else if (i + kGroup <= args_.end) {
+        scattered<kGroup>(i);
+        i += kGroup;
+      } else {
+        scattered<1>(i++);
+      }
+    }
+  }
+
+  // How many entries of the list from i on are neighbours, as far as it matters.
+  int64_t run_length(int64_t i) const {
+    const int64_t most = args_.end - i < 2 * kGroup ? args_.end - i : 2 * kGroup;
+    int64_t n = 1;
+    while (n < most && args_.rows[i + n] == args_.rows[i] + n) ++n;
+    return n;
+  }
+
+  // Neighbouring rows from `first` on, while what lies from `next` on is prefetched in the order of
+  // memory.
+  template <int kRows>
+  void stretch(const std::byte* first, const std::byte* next, int64_t i) const {
+    const std::byte* rows[kRows];
+    for (int r = 0; r < kRows; ++r) rows[r] = first + r * args_.row_stride_bytes;
+    typename Kernel::Reg sums[kRows][2] = {};
+    for (int64_t t = 0; t < n_steps_; ++t) {
+      for (int line = 0; line < kRows * Kernel::kStepBytes; line += kCacheLine) {
+        _mm_prefetch(reinterpret_cast<const char*>(next + line), _MM_HINT_T0);
+      }
+      next += kRows * Kernel::kStepBytes;
+      kernel_.template step<kRows>(rows, t, sums);
+    }
+    finish<kRows>(rows, sums, args_.out + i);
+  }
+
+  // Rows that lie apart. `ahead` holds for the first steps, whose bytes to prefetch lie in rows of
+  // one group, `after` for the rest, whose bytes lie in the group that follows it.
+  template <int kRows>
+  void scattered(int64_t i) const {
     const std::byte* rows[kRows];
     const std::byte* ahead[kRows];
     const std::byte* after[kRows];
@@ -76,26 +124,6 @@ class MatvecLoop {
       ahead[r] = row_at(i + r + plan_.groups * kRows);
       after[r] = row_at(i + r + (plan_.groups + 1) * kRows);
     }
-    dot_group<kRows>(rows, {ahead, 0}, {after, 0}, args_.out + i);
-  }
-
-  // Inlined by force: GCC takes a function that only prefetches for one without effect and drops
-  // the call.
-  template <int kRows>
-  [[gnu::always_inline]] static inline void prefetch(const Ahead& ahead, int64_t step) {
-    const int64_t offset = ahead.offset + step * Kernel::kStepBytes;
-    for (int r = 0; r < kRows; ++r) {
-      for (int line = 0; line < Kernel::kStepBytes; line += kCacheLine) {
-        _mm_prefetch(reinterpret_cast<const char*>(ahead.at[r] + offset + line), _MM_HINT_T0);
-      }
-    }
-  }
-
-  // `ahead` holds for the first steps, whose bytes to prefetch lie in rows of one group, `after`
-  // for the rest, whose bytes lie in the group that follows it.
-  template <int kRows>
-  [[gnu::always_inline]] inline void dot_group(const std::byte* const* rows, const Ahead& ahead,
-                                               const Ahead& after, float* out) const {
     typename Kernel::Reg sums[kRows][2] = {};
     int64_t t = 0;
     for (; t < n_steps_ - plan_.steps; ++t) {
@@ -106,6 +134,24 @@ class MatvecLoop {
       prefetch<kRows>(after, step);
       kernel_.template step<kRows>(rows, t, sums);
     }
+    finish<kRows>(rows, sums, args_.out + i);
+  }
+
+  // Inlined by force: GCC takes a function that only prefetches for one without effect and drops
+  // the call.
+  template <int kRows>
+  [[gnu::always_inline]] static inline void prefetch(const std::byte* const* ahead, int64_t step) {
+    const int64_t offset = step * Kernel::kStepBytes;
+    for (int r = 0; r < kRows; ++r) {
+      for (int line = 0; line < Kernel::kStepBytes; line += kCacheLine) {
+        _mm_prefetch(reinterpret_cast<const char*>(ahead[r] + offset + line), _MM_HINT_T0);
+      }
+    }
+  }
+
+  template <int kRows>
+  [[gnu::always_inline]] inline void finish(const std::byte* const* rows,
+                                            typename Kernel::Reg (*sums)[2], float* out) const {
     kernel_.template tail<kRows>(rows, sums);
     // Unrolled early, or the compiler keeps the sums of eight rows in memory.
 #pragma GCC unroll 8

@@ -61,7 +61,7 @@ void CpuDevice::FfnDenseToken(const Lane& lane, const FfnStep& step, const float
   kernels_.matvec(up.dtype, up.data, up.row_stride_bytes, up.cols, prepared, nullptr, begin, end,
                   state.up);
   kernels_.multiply(state.gate + begin, state.up + begin, end - begin);
-  lane.Sync();
+  lane.Sync(StepPart::kGate);
 
   const TensorView& down = slice.down;
   if (slice.down_layout == DownLayout::kStock) {
@@ -75,7 +75,7 @@ void CpuDevice::FfnDenseToken(const Lane& lane, const FfnStep& step, const float
     kernels_.accumulate_rows(down.dtype, down.data, down.row_stride_bytes, state.gate, nullptr,
                              slice.n_neurons, first, last, state.y);
   }
-  lane.Sync();
+  lane.Sync(StepPart::kDown);
 }
 
 // Three passes, the lanes meeting between them: gate for all neurons and the list of active ones;
@@ -90,20 +90,20 @@ int64_t CpuDevice::FfnExactToken(const Lane& lane, const FfnStep& step, const fl
   GateRows(lane, step, x, begin, end, state.gate);
   mine.n_active = kernels_.compact_nonzero(state.gate + begin, end - begin,
                                            static_cast<int32_t>(begin), mine.indices.as<int32_t>());
-  lane.Sync();
+  lane.Sync(StepPart::kGate);
 
   int64_t n_active = 0;
   for (int i = 0; i < lane.size; ++i) n_active += lanes_[static_cast<size_t>(i)]->n_active;
   const auto [list_begin, list_end] = lane.Split(n_active);
   UpActive(lane, slice, x, list_begin, list_end, state);
-  lane.Sync();
+  lane.Sync(StepPart::kUp);
 
   const TensorView& down = slice.down;
   const auto [first, last] = lane.Split(down.cols, kQuantBlock);
   std::fill(state.y + first, state.y + last, 0.0F);
   kernels_.accumulate_rows(down.dtype, down.data, down.row_stride_bytes, state.h, state.rows,
                            n_active, first, last, state.y);
-  lane.Sync();
+  lane.Sync(StepPart::kDown);
   return n_active;
 }
 

@@ -166,32 +166,4 @@ std::span<const float> Engine::EvaluateAll(std::span<const int32_t> ids) {
   return logits;
 }
 
-TouchedBytes TouchedPerToken(const ModelConfig& config, const ModelWeights& weights,
-                             const FfnCounts& counts, SparseMode mode) {
-  TouchedBytes touched;
-  double fixed = static_cast<double>(weights.output.w.weight_bytes()) +
-                 static_cast<double>(RowBytes(weights.token_embd.dtype, config.d_model)) +
-                 static_cast<double>(config.d_model * (2 * config.n_layers + 1)) * sizeof(float);
-  double ffn = 0;
-  double dense_ffn = 0;
-  const auto tokens = static_cast<double>(std::max<int64_t>(1, counts.tokens));
-  for (size_t l = 0; l < weights.layers.size(); ++l) {
-    const LayerWeights& w = weights.layers[l];
-    for (const LinearWeights* linear : {&w.wq, &w.wk, &w.wv, &w.wo}) {
-      fixed += static_cast<double>(linear->w.weight_bytes());
-    }
-    const auto all = static_cast<double>(w.hot.weight_bytes() + w.cold.weight_bytes());
-    const FfnSlice& any = w.hot.n_neurons > 0 ? w.hot : w.cold;
-    const auto gate = static_cast<double>(RowBytes(any.gate.dtype, any.gate.cols) * config.d_ff);
-    const double density =
-        static_cast<double>(counts.active[l]) / tokens / static_cast<double>(config.d_ff);
-    dense_ffn += all;
-    ffn += mode == SparseMode::kExact ? gate + (all - gate) * density : all;
-    touched.mean_density += density / static_cast<double>(weights.layers.size());
-  }
-  touched.bytes = fixed + ffn;
-  touched.dense_bytes = fixed + dense_ffn;
-  return touched;
-}
-
 }  // namespace thermocline

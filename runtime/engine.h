@@ -112,15 +112,4 @@ class Engine {
   int64_t n_past_ = 0;
 };
 
-// Bytes of weights that decode reads per token, on average over the counted steps: attention, norms
-// and output head whole, and of the FFN what the mode computed. `dense_bytes` is the same with
-// nothing skipped.
-struct TouchedBytes {
-  double bytes = 0;
-  double dense_bytes = 0;
-  double mean_density = 0;  // active neurons / neurons, mean over layers
-};
-TouchedBytes TouchedPerToken(const ModelConfig& config, const ModelWeights& weights,
-                             const FfnCounts& counts, SparseMode mode);
-
 }  // namespace thermocline

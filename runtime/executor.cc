@@ -92,7 +92,7 @@ void Executor::AllocateFfn(FfnState& state, int64_t max_neurons, Device& device)
 // one each.
 void Executor::MakeGroups() {
   const int n = team_.n_threads();
-  all_barrier_ = team_.MakeBarrier(n);
+  all_group_ = team_.MakeGroup(n);
   if (!handover_ || n < 2) return;
   uint64_t hot_bytes = 0;
   uint64_t cold_bytes = 0;
@@ -103,20 +103,21 @@ void Executor::MakeGroups() {
   const double share = static_cast<double>(hot_bytes) /
                        static_cast<double>(std::max<uint64_t>(1, hot_bytes + cold_bytes));
   n_fast_lanes_ = std::clamp(static_cast<int>(std::lround(share * n)), 1, n - 1);
-  fast_barrier_ = team_.MakeBarrier(n_fast_lanes_);
-  slow_barrier_ = team_.MakeBarrier(n - n_fast_lanes_);
+  fast_group_ = team_.MakeGroup(n_fast_lanes_);
+  slow_group_ = team_.MakeGroup(n - n_fast_lanes_);
 }
 
-Executor::Lanes Executor::LanesOf(int thread) const {
+Executor::Lanes Executor::LanesOf(int thread) {
   const int n = team_.n_threads();
-  Lanes lanes{.all = {thread, n, all_barrier_}, .fast = {}, .slow = {}};
+  StepTimer* timer = timed_ && thread == 0 ? &timer_ : nullptr;
+  Lanes lanes{.all = {thread, n, all_group_, timer}, .fast = {}, .slow = {}};
   if (!handover_) return lanes;
   if (n == 1) {  // one thread runs the tiers one after the other
-    lanes.fast = lanes.slow = Lane{};
+    lanes.fast = lanes.slow = Lane{.timer = timer};
   } else if (thread < n_fast_lanes_) {
-    lanes.fast = Lane{thread, n_fast_lanes_, fast_barrier_};
+    lanes.fast = Lane{thread, n_fast_lanes_, fast_group_, timer};
   } else {
-    lanes.slow = Lane{thread - n_fast_lanes_, n - n_fast_lanes_, slow_barrier_};
+    lanes.slow = Lane{thread - n_fast_lanes_, n - n_fast_lanes_, slow_group_};
   }
   return lanes;
 }
@@ -159,7 +160,9 @@ std::span<const float> Executor::Step(std::span<const int32_t> ids, int64_t firs
 
 void Executor::RunLanes(const Lanes& lanes, const StepArgs& args) {
   uint32_t handovers = 0;
+  if (lanes.all.timer != nullptr) lanes.all.timer->Start();
   fast_.Embed(lanes.all, weights_.token_embd, args.ids, state_.x);
+  lanes.all.Mark(StepPart::kEmbed);
   for (int64_t layer = 0; layer < config_.n_layers; ++layer) {
     RunLayer(lanes, layer, args, &handovers);
   }
@@ -180,10 +183,15 @@ void Executor::RunLayer(const Lanes& lanes, int64_t layer, const StepArgs& args,
 
   fast_.RmsNorm(all, s.x, w.attn_norm, c.norm_eps, n, c.d_model, s.xn);
   fast_.Linear(all, qkv, s.xn, n);
+  all.Mark(StepPart::kQkv);
   fast_.RopeAppend(all, rope, cache_, attention, s.q, s.k, s.v);
+  all.Mark(StepPart::kRope);
   fast_.Attend(all, cache_, attention, s.q, s.att);
+  all.Mark(StepPart::kAttention);
   fast_.Linear(all, output, s.att, n);
+  all.Mark(StepPart::kOutput);
   fast_.AddRmsNorm(all, s.x, s.proj, w.ffn_norm, c.norm_eps, n, c.d_model, s.xn);
+  all.Mark(StepPart::kNorm);
   RunFfn(lanes, layer, n, handovers);  // hot FFN || cold FFN, merged into x
   if (keep_hidden_ && all.rank == 0) {
     std::copy_n(s.x + (n - 1) * c.d_model, c.d_model, hidden_.begin() + layer * c.d_model);
@@ -211,6 +219,7 @@ void Executor::RunFfn(const Lanes& lanes, int64_t layer, int64_t n, uint32_t* ha
   if (observer_ != nullptr) Observe(lanes.all, layer, n);
   const float* const both[] = {hot ? s.hot.y : s.cold.y, s.cold.y};
   fast_.Add(lanes.all, s.x, {both, hot && cold ? 2U : 1U}, n * config_.d_model);
+  lanes.all.Mark(StepPart::kMerge);
 }
 
 void Executor::RunTier(const Lane& lane, Device& device, int64_t layer, const FfnSlice& slice,
@@ -235,6 +244,7 @@ void Executor::RunOutput(const Lane& lane, const StepArgs& args) {
   fast_.RmsNorm(lane, state_.x + skipped, weights_.output_norm, config_.norm_eps, rows,
                 config_.d_model, state_.xn);
   fast_.Linear(lane, output, state_.xn, rows);
+  lane.Mark(StepPart::kHead);
 }
 
 }  // namespace thermocline

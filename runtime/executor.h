@@ -75,6 +75,9 @@ class Executor {
   // With an observer every FFN runs dense, since h of all neurons is what it wants. Null: none.
   void set_observer(FfnObserver* observer) { observer_ = observer; }
   const FfnCounts& counts() const { return counts_; }
+  // Measure where the time of each step goes (costs a clock reading per part and layer).
+  void set_timed(bool timed) { timed_ = timed; }
+  StepTimer& timer() { return timer_; }
   void ResetCounts();
   // The residual stream after each layer of the last step's last token: (n_layers, d_model); for
   // tests.
@@ -99,7 +102,7 @@ class Executor {
   void AllocateState();
   void AllocateFfn(FfnState& state, int64_t max_neurons, Device& device);
   void MakeGroups();
-  Lanes LanesOf(int thread) const;
+  Lanes LanesOf(int thread);
   void RunLanes(const Lanes& lanes, const StepArgs& args);
   void RunLayer(const Lanes& lanes, int64_t layer, const StepArgs& args, uint32_t* handovers);
   void RunFfn(const Lanes& lanes, int64_t layer, int64_t n, uint32_t* handovers);
@@ -121,11 +124,13 @@ class Executor {
   float* sin_ = nullptr;
   std::optional<Handover> handover_;
   int n_fast_lanes_ = 0;  // while both tiers run
-  Barrier* all_barrier_ = nullptr;
-  Barrier* fast_barrier_ = nullptr;
-  Barrier* slow_barrier_ = nullptr;
+  LaneGroup* all_group_ = nullptr;
+  LaneGroup* fast_group_ = nullptr;
+  LaneGroup* slow_group_ = nullptr;
   FfnObserver* observer_ = nullptr;
   FfnCounts counts_;
+  bool timed_ = false;
+  StepTimer timer_;
   std::vector<std::array<int64_t, 2>> step_active_;  // (n_layers) per tier, of the running step
   bool keep_hidden_ = false;
   std::vector<float> hidden_;

@@ -1,40 +1,22 @@
 #include "runtime/team.h"
 
+#include <omp.h>
+#include <pthread.h>
 #include <sched.h>
 
+#include <csignal>
 #include <fstream>
 #include <set>
 #include <string>
-#include <thread>
+#include <system_error>
 
-// libgomp is not instrumented for ThreadSanitizer, which would then report every access on both
-// sides of a fork or join. Under that tool a team is made of std::threads, which it understands;
-// all that the lanes do inside, barriers and hand-overs included, is the same code.
-#if defined(__SANITIZE_THREAD__)
-#define THERMOCLINE_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define THERMOCLINE_TSAN 1
-#endif
-#endif
+#include "runtime/core/error.h"
 
 namespace thermocline {
 namespace {
 
 constexpr int kSpins = 4000;  // pauses, about 20-50 us: longer than a step's imbalance, shorter
                               // than a scheduler's time slice
-
-void ForkJoin(int n_threads, const std::function<void(int)>& body) {
-#ifdef THERMOCLINE_TSAN
-  std::vector<std::thread> threads;
-  for (int i = 1; i < n_threads; ++i) threads.emplace_back(body, i);
-  body(0);
-  for (std::thread& thread : threads) thread.join();
-#else
-#pragma omp parallel num_threads(n_threads)
-  body(omp_get_thread_num());
-#endif
-}
 
 }  // namespace
 
@@ -47,8 +29,13 @@ void Signal::AwaitChange(uint32_t old) const {
   if (aborted_->load(std::memory_order_acquire)) throw TeamAborted();
 }
 
-void Barrier::Wait() {
+LaneGroup::LaneGroup(int n_lanes, const std::atomic<bool>* aborted)
+    : n_lanes_(n_lanes), generation_(aborted), taken_(static_cast<size_t>(n_lanes)) {}
+
+void LaneGroup::Wait(int rank) {
   const uint32_t generation = generation_.value();
+  taken_[static_cast<size_t>(rank)].of_phase[(generation + 1) % kPhases].store(
+      0, std::memory_order_relaxed);
   if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == n_lanes_) {
     arrived_.store(0, std::memory_order_relaxed);
     generation_.Advance();
@@ -57,12 +44,57 @@ void Barrier::Wait() {
   }
 }
 
-ThreadTeam::ThreadTeam(int n_threads) : n_threads_(n_threads) {}
+int64_t LaneGroup::TakeChunk(int rank, int owner, int64_t n_chunks) {
+  std::atomic<uint64_t>& taken =
+      taken_[static_cast<size_t>(owner)].of_phase[generation_.value() % kPhases];
+  constexpr uint64_t kFromBack = uint64_t{1} << 32;
+  const uint64_t before =
+      taken.fetch_add(rank == owner ? 1 : kFromBack, std::memory_order_relaxed);
+  const auto front = static_cast<int64_t>(before % kFromBack);
+  const auto back = static_cast<int64_t>(before / kFromBack);
+  if (front + back >= n_chunks) return -1;
+  return rank == owner ? front : n_chunks - 1 - back;
+}
 
-Barrier* ThreadTeam::MakeBarrier(int size) {
+void LaneGroup::Reset() {
+  arrived_.store(0, std::memory_order_relaxed);
+  for (Taken& taken : taken_) {
+    for (auto& of_phase : taken.of_phase) of_phase.store(0, std::memory_order_relaxed);
+  }
+}
+
+ThreadTeam::ThreadTeam(int n_threads) : n_threads_(n_threads) {
+  CHECK(n_threads >= 1);
+  // Signals (Ctrl-C) are for the thread that the program reads and writes on.
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  try {
+    for (int i = 1; i < n_threads; ++i) threads_.emplace_back([this, i] { Serve(i); });
+  } catch (const std::system_error& error) {
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    Stop();
+    throw Error({.what = "threads cannot be started",
+                 .expected = std::to_string(n_threads) + " threads",
+                 .found = std::to_string(threads_.size() + 1) + " (" + error.what() + ")",
+                 .hint = "ask for fewer with -t"});
+  }
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+ThreadTeam::~ThreadTeam() { Stop(); }
+
+void ThreadTeam::Stop() {
+  body_ = nullptr;
+  start_.Advance();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+LaneGroup* ThreadTeam::MakeGroup(int size) {
   if (size <= 1) return nullptr;
-  barriers_.push_back(std::make_unique<Barrier>(size, &aborted_));
-  return barriers_.back().get();
+  groups_.push_back(std::make_unique<LaneGroup>(size, &aborted_));
+  return groups_.back().get();
 }
 
 Signal* ThreadTeam::MakeSignal() {
@@ -73,19 +105,32 @@ Signal* ThreadTeam::MakeSignal() {
 void ThreadTeam::Run(const std::function<void(int)>& body) {
   aborted_.store(false);
   error_ = nullptr;
-  ForkJoin(n_threads_, [&](int thread) {
-    // A library called inside (oneDNN) must stay on the lane's own thread, also in a team of one.
-    omp_set_num_threads(1);
-    Guarded(body, thread);
-  });
+  body_ = &body;
+  running_.store(n_threads_ - 1, std::memory_order_relaxed);
+  const uint32_t done = done_.value();
+  start_.Advance();
+  Guarded(0);
+  if (n_threads_ > 1) done_.AwaitChange(done);
   if (error_ == nullptr) return;
-  for (const auto& barrier : barriers_) barrier->Reset();
+  for (const auto& group : groups_) group->Reset();
   std::rethrow_exception(error_);
 }
 
-void ThreadTeam::Guarded(const std::function<void(int)>& body, int thread) {
+// A thread's life: wait, run, report, until there is nothing to run.
+void ThreadTeam::Serve(int thread) {
+  for (uint32_t runs = 0;; ++runs) {
+    start_.AwaitChange(runs);
+    if (body_ == nullptr) return;
+    Guarded(thread);
+    if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) done_.Advance();
+  }
+}
+
+void ThreadTeam::Guarded(int thread) {
+  // A library called inside (oneDNN) must stay on the lane's own thread, also in a team of one.
+  omp_set_num_threads(1);
   try {
-    body(thread);
+    (*body_)(thread);
   } catch (const TeamAborted&) {  // the lane that failed has reported
   } catch (...) {
     Abort(std::current_exception());
@@ -98,7 +143,7 @@ void ThreadTeam::Abort(std::exception_ptr error) {
     if (error_ == nullptr) error_ = std::move(error);
   }
   aborted_.store(true, std::memory_order_release);
-  for (const auto& barrier : barriers_) barrier->Wake();
+  for (const auto& group : groups_) group->Wake();
   for (const auto& signal : signals_) signal->Advance();
 }
 

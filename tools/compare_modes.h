@@ -11,6 +11,7 @@
 
 #include "predictor/sparse_mode.h"
 #include "runtime/engine.h"
+#include "runtime/touched_bytes.h"
 
 namespace thermocline {
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "runtime/core/size_text.h"
+#include "runtime/touched_bytes.h"
 
 namespace thermocline {
 namespace {

@@ -11,6 +11,7 @@
 #include "tools/compare_modes.h"
 #include "tools/progress_bar.h"
 #include "tools/read_bandwidth.h"
+#include "tools/roofline.h"
 #include "tools/verbs.h"
 
 namespace thermocline {
@@ -40,6 +41,7 @@ struct Options {
   std::string text_path;
   std::string format = "table";
   bool no_bandwidth = false;
+  bool roofline = false;
 };
 
 struct Report {
@@ -51,6 +53,7 @@ struct Report {
   std::vector<double> bandwidths;  // bytes/s, one per prompt; empty: not measured
   double requant_error = -1;
   std::vector<ModeResult> modes;
+  std::vector<Roofline> rooflines;
 };
 
 std::vector<std::vector<int32_t>> MakePrompts(const Options& options, const Engine& engine) {
@@ -149,6 +152,7 @@ void PrintTable(const Report& report) {
                           SparseModeName(mode.mode), margin);
     }
   }
+  for (const Roofline& roofline : report.rooflines) text += RooflineTable(roofline);
   WriteOutput(text);
 }
 
@@ -181,6 +185,9 @@ void PrintJson(const Report& report) {
   if (report.requant_error >= 0) json["requantisation_relative_rms_error"] = report.requant_error;
   for (const ModeResult& mode : report.modes)
     json["modes"].push_back(ModeJson(mode, BandwidthShare(report, mode)));
+  for (const Roofline& roofline : report.rooflines) {
+    json["rooflines"].push_back(RooflineJson(roofline));
+  }
   WriteOutput(json.dump(2) + "\n");
 }
 
@@ -233,6 +240,9 @@ void Run(Options& options) {
   report.hot_share = HotShare(engine);
   if (engine.requant().requantised) report.requant_error = engine.requant().relative_rms_error;
   report.modes = CompareModes(engine, modes, prompts, options.comparison);
+  for (size_t m = 0; options.roofline && m < modes.size(); ++m) {
+    report.rooflines.push_back(MeasureRoofline(engine, modes[m], prompts, options.comparison));
+  }
   ClearStderrProgress();
   if (options.format == "json") return PrintJson(report);
   if (options.format == "csv") return PrintCsv(report);
@@ -261,6 +271,9 @@ void AddBenchVerb(CLI::App& app) {
       ->check(CLI::IsMember({"table", "json", "csv"}));
   verb->add_flag("--no-bandwidth", options->no_bandwidth,
                  "do not measure the read bandwidth (takes 192 MiB)");
+  verb->add_flag("--roofline", options->roofline,
+                 "also print where a decoded token's time goes, part by part, beside what the "
+                 "part's bytes take at the read bandwidth (table and json)");
   verb->callback([options] { Run(*options); });
 }
 

@@ -31,11 +31,11 @@ TEST(Lane, SplitCoversEverythingOnceAndCutsAtUnits) {
 TEST(ThreadTeam, BarriersOrderWritesBeforeReads) {
   constexpr int kLanes = 4;
   ThreadTeam team(kLanes);
-  Barrier* barrier = team.MakeBarrier(kLanes);
+  LaneGroup* group = team.MakeGroup(kLanes);
   std::vector<int> cells(kLanes, 0);
   std::vector<int64_t> sums(kLanes, 0);
   team.Run([&](int thread) {
-    const Lane lane{thread, kLanes, barrier};
+    const Lane lane{thread, kLanes, group};
     for (int round = 0; round < 500; ++round) {
       cells[static_cast<size_t>(thread)] = round;
       lane.Sync();
@@ -73,13 +73,13 @@ TEST(ThreadTeam, SignalsHandValuesOver) {
 TEST(ThreadTeam, AnErrorInOneLaneReachesTheCallerAndFreesTheOthers) {
   constexpr int kLanes = 3;
   ThreadTeam team(kLanes);
-  Barrier* barrier = team.MakeBarrier(kLanes);
+  LaneGroup* group = team.MakeGroup(kLanes);
   Signal* never = team.MakeSignal();
   for (int failing = 0; failing < kLanes; ++failing) {
     EXPECT_THAT(
         [&] {
           team.Run([&](int thread) {
-            const Lane lane{thread, kLanes, barrier};
+            const Lane lane{thread, kLanes, group};
             lane.Sync();
             if (thread == failing) throw std::runtime_error("lane failed");
             if (thread == (failing + 1) % kLanes) never->AwaitChange(never->value());
@@ -89,7 +89,7 @@ TEST(ThreadTeam, AnErrorInOneLaneReachesTheCallerAndFreesTheOthers) {
         testing::ThrowsMessage<std::runtime_error>("lane failed"));
     int sum = 0;  // the team works again afterwards
     team.Run([&](int thread) {
-      const Lane lane{thread, kLanes, barrier};
+      const Lane lane{thread, kLanes, group};
       for (int turn = 0; turn < kLanes; ++turn) {
         if (turn == thread) sum += thread;
         lane.Sync();

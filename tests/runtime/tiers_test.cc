@@ -11,6 +11,7 @@
 
 #include "runtime/core/error.h"
 #include "runtime/engine.h"
+#include "runtime/touched_bytes.h"
 #include "tests/runtime/placements.h"
 #include "tests/support/temp_dir.h"
 

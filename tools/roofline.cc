@@ -1,0 +1,116 @@
+#include "tools/roofline.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "runtime/core/interrupt.h"
+#include "runtime/evaluate.h"
+#include "tools/read_bandwidth.h"
+
+namespace thermocline {
+namespace {
+
+constexpr uint64_t kBandwidthBytes = uint64_t{192} << 20;  // read per measurement
+
+// Keys and values read per token at this context.
+double CacheBytes(const ModelConfig& config, double context_tokens) {
+  return static_cast<double>(config.n_layers * 2 * config.kv_dim()) * sizeof(uint16_t) *
+         context_tokens;
+}
+
+void Decode(Engine& engine, const std::vector<int32_t>& prompt, int64_t n_tokens) {
+  engine.Reset();
+  auto logits = engine.Feed(prompt);
+  engine.executor().ResetCounts();
+  engine.executor().timer().Reset();
+  engine.executor().set_timed(true);
+  for (int64_t i = 0; i < n_tokens; ++i) {
+    ThrowIfInterrupted();
+    const int32_t next = FindBest(logits).id;
+    logits = engine.Feed({&next, 1});
+  }
+  engine.executor().set_timed(false);
+}
+
+double Share(const RooflinePart& part, double bandwidth) {
+  return part.ms > 0 && bandwidth > 0 ? part.bytes / bandwidth / (part.ms / 1e3) : 0;
+}
+
+}  // namespace
+
+Roofline MeasureRoofline(Engine& engine, SparseMode mode,
+                         const std::vector<std::vector<int32_t>>& prompts,
+                         const ComparisonOptions& options) {
+  Roofline roofline;
+  roofline.mode = mode;
+  engine.executor().set_mode(mode);
+  std::vector<double> bandwidths;
+  std::vector<double> totals;
+  std::vector<std::vector<double>> ms(kStepParts);
+  TouchedBytes touched;
+  for (const std::vector<int32_t>& prompt : prompts) {
+    Report(options.progress, "decoding by part", totals.size(), prompts.size());
+    bandwidths.push_back(MeasureReadBandwidth(engine.model().n_threads(), kBandwidthBytes));
+    Decode(engine, prompt, options.decode_tokens);
+    double total = 0;
+    for (int p = 0; p < kStepParts; ++p) {
+      const auto ns = engine.executor().timer().total_ns(static_cast<StepPart>(p));
+      ms[static_cast<size_t>(p)].push_back(static_cast<double>(ns) / 1e6 /
+                                           static_cast<double>(options.decode_tokens));
+      total += ms[static_cast<size_t>(p)].back();
+    }
+    totals.push_back(total);
+    touched = TouchedPerToken(engine.config(), engine.weights(), engine.executor().counts(), mode);
+  }
+  roofline.context_tokens = static_cast<double>(prompts.front().size()) +
+                            static_cast<double>(options.decode_tokens) / 2;
+  roofline.bandwidth = SpreadOf(bandwidths).median;
+  for (int p = 0; p < kStepParts; ++p) {
+    const auto at = static_cast<size_t>(p);
+    RooflinePart part{std::string(kStepPartNames[at]), touched.parts[at], SpreadOf(ms[at]).median};
+    if (static_cast<StepPart>(p) == StepPart::kAttention) {
+      part.bytes += CacheBytes(engine.config(), roofline.context_tokens);
+    }
+    roofline.total.bytes += part.bytes;
+    if (part.ms > 0) roofline.parts.push_back(std::move(part));
+  }
+  roofline.total.name = "token";
+  roofline.total.ms = SpreadOf(totals).median;
+  return roofline;
+}
+
+std::string RooflineTable(const Roofline& roofline) {
+  std::string text = fmt::format(
+      "\n{}, decode by part at {:.0f} tokens of context; read bandwidth {:.1f} GB/s\n"
+      "{:<18}{:>12}{:>12}{:>10}{:>10}{:>15}{:>14}\n",
+      SparseModeName(roofline.mode), roofline.context_tokens, roofline.bandwidth / 1e9, "part",
+      "MB/token", "ms/token", "of time", "GB/s", "of bandwidth", "bound, ms");
+  const auto row = [&](const RooflinePart& part) {
+    text += fmt::format("{:<18}{:>12.3f}{:>12.4f}{:>8.1f} %{:>10.1f}{:>13.0f} %{:>14.4f}\n",
+                        part.name, part.bytes / 1e6, part.ms, 100 * part.ms / roofline.total.ms,
+                        part.bytes / 1e6 / part.ms, 100 * Share(part, roofline.bandwidth),
+                        1e3 * part.bytes / roofline.bandwidth);
+  };
+  for (const RooflinePart& part : roofline.parts) row(part);
+  row(roofline.total);
+  return text;
+}
+
+nlohmann::ordered_json RooflineJson(const Roofline& roofline) {
+  const auto part_json = [&](const RooflinePart& part) {
+    return nlohmann::ordered_json{{"part", part.name},
+                                  {"bytes_per_token", part.bytes},
+                                  {"ms_per_token", part.ms},
+                                  {"share_of_read_bandwidth", Share(part, roofline.bandwidth)}};
+  };
+  nlohmann::ordered_json json = {{"mode", SparseModeName(roofline.mode)},
+                                 {"context_tokens", roofline.context_tokens},
+                                 {"read_bandwidth_bytes_per_s", roofline.bandwidth},
+                                 {"parts", nlohmann::ordered_json::array()},
+                                 {"token", part_json(roofline.total)}};
+  for (const RooflinePart& part : roofline.parts) json["parts"].push_back(part_json(part));
+  return json;
+}
+
+}  // namespace thermocline
