@@ -74,6 +74,9 @@ struct KernelTable {
                           uint16_t* out);
   void (*f32_to_f16)(const float* x, int64_t n, uint16_t* out);
   void (*f32_to_bf16)(const float* x, int64_t n, uint16_t* out);
+  // A row of Q8_0, rounded to nearest, for what is stored while running (QuantizeRow is for files).
+  // REQUIRES: n % 32 == 0. out: RowBytes(kQ8_0, n). A block with NaN or infinity decodes to NaN.
+  void (*f32_to_q8_0)(const float* x, int64_t n, std::byte* out);
 
   // ---- small steps ----
 
@@ -83,13 +86,9 @@ struct KernelTable {
   // head: (head_dim) f32. cos, sin: (rot_dim / 2) f32.
   void (*rope)(RopePairing pairing, float* head, int64_t rot_dim, const float* cos,
                const float* sin);
-  // In place, max subtracted. x: (n) f32, n >= 1.
-  void (*softmax)(float* x, int64_t n);
-  // One query head against the cache of its KV head.
-  // q: (head_dim) f32; k, v: f16, position p at k + p * kv_stride (elements); out: (head_dim) f32;
-  // scores: (n_kv) f32 scratch. out = sum_p softmax_p(scale * q . k_p) v_p.
-  void (*attend)(const float* q, const uint16_t* k, const uint16_t* v, int64_t n_kv,
-                 int64_t kv_stride, int64_t head_dim, float scale, float* scores, float* out);
+  // x[i] = e^(scale x[i] - m), m = max_i scale x[i]; returns the sum and stores m: a softmax before its
+  // division, so that parts of a long one can be put together. x: (n) f32, n >= 1; scale > 0.
+  float (*exp_scores)(float* x, int64_t n, float scale, float* m);
   // gate[i] = act(gate[i]) for i in [0, n).
   void (*activate)(Activation activation, float* gate, int64_t n);
   void (*multiply)(float* x, const float* y, int64_t n);  // x *= y

@@ -54,8 +54,8 @@ class MatvecLoop {
   template <int kRows>
   void run_stretches() const {
     // How many rows further on lies what is prefetched: whole stretches.
-    const int64_t ahead =
-        kRows * (1 + kStreamAheadBytes / (kRows * args_.row_stride_bytes + kStreamAheadBytes / 2));
+    const int64_t stretch_bytes = kRows * args_.row_stride_bytes;
+    const int64_t ahead = kRows * (1 + (kStreamAheadBytes - 1) / stretch_bytes);
     args_.rows != nullptr ? run_list<kRows>(ahead) : run_dense<kRows>(ahead);
   }
 

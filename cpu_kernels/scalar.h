@@ -19,12 +19,11 @@ void dequantize_bf16(DType dtype, const std::byte* row, int64_t col_begin, int64
                      uint16_t* out);
 void f32_to_f16_row(const float* x, int64_t n, uint16_t* out);
 void f32_to_bf16_row(const float* x, int64_t n, uint16_t* out);
+void f32_to_q8_0_row(const float* x, int64_t n, std::byte* out);
 
 void rms_norm(const float* x, const float* weight, int64_t n, float eps, float* out);
 void rope(RopePairing pairing, float* head, int64_t rot_dim, const float* cos, const float* sin);
-void softmax(float* x, int64_t n);
-void attend(const float* q, const uint16_t* k, const uint16_t* v, int64_t n_kv, int64_t kv_stride,
-            int64_t head_dim, float scale, float* scores, float* out);
+float exp_scores(float* x, int64_t n, float scale, float* m);
 void activate(Activation activation, float* gate, int64_t n);
 void multiply(float* x, const float* y, int64_t n);
 void add(float* x, const float* y, int64_t n);

@@ -226,4 +226,8 @@ void f32_to_bf16_row(const float* x, int64_t n, uint16_t* out) {
   for (int64_t i = 0; i < n; ++i) out[i] = F32ToBf16(x[i]);
 }
 
+void f32_to_q8_0_row(const float* x, int64_t n, std::byte* out) {
+  QuantizeRow(DType::kQ8_0, x, n, out);
+}
+
 }  // namespace thermocline::scalar

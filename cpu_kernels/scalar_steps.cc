@@ -3,7 +3,6 @@
 #include <cmath>
 
 #include "cpu_kernels/scalar.h"
-#include "runtime/core/half.h"
 
 namespace thermocline::scalar {
 
@@ -28,29 +27,14 @@ void rope(RopePairing pairing, float* head, int64_t rot_dim, const float* cos, c
   }
 }
 
-void softmax(float* x, int64_t n) {
-  const float largest = *std::max_element(x, x + n);
+float exp_scores(float* x, int64_t n, float scale, float* m) {
+  *m = *std::max_element(x, x + n) * scale;
   double sum = 0.0;
   for (int64_t i = 0; i < n; ++i) {
-    x[i] = std::exp(x[i] - largest);
+    x[i] = std::exp(x[i] * scale - *m);
     sum += x[i];
   }
-  const auto inverse = static_cast<float>(1.0 / sum);
-  for (int64_t i = 0; i < n; ++i) x[i] *= inverse;
-}
-
-void attend(const float* q, const uint16_t* k, const uint16_t* v, int64_t n_kv, int64_t kv_stride,
-            int64_t head_dim, float scale, float* scores, float* out) {
-  for (int64_t p = 0; p < n_kv; ++p) {
-    float dot = 0.0F;
-    for (int64_t i = 0; i < head_dim; ++i) dot += q[i] * F16ToF32(k[p * kv_stride + i]);
-    scores[p] = dot * scale;
-  }
-  softmax(scores, n_kv);
-  std::fill(out, out + head_dim, 0.0F);
-  for (int64_t p = 0; p < n_kv; ++p) {
-    for (int64_t i = 0; i < head_dim; ++i) out[i] += scores[p] * F16ToF32(v[p * kv_stride + i]);
-  }
+  return static_cast<float>(sum);
 }
 
 void activate(Activation activation, float* gate, int64_t n) {

@@ -79,30 +79,16 @@ struct SimdKernels {
     }
   }
 
-  // Scores are a matrix-vector product with the keys, the output is accumulated from the rows of v.
-  static void attend(const float* q, const uint16_t* k, const uint16_t* v, int64_t n_kv,
-                     int64_t kv_stride, int64_t head_dim, float scale, float* scores, float* out) {
-    const int64_t stride_bytes = kv_stride * static_cast<int64_t>(sizeof(uint16_t));
-    matvec_rows<FloatDot<V, F16Weights<V>>>({reinterpret_cast<const std::byte*>(k), stride_bytes,
-                                             head_dim, q, nullptr, 0, n_kv, scores});
-    const typename V::Reg factor = V::set1(scale);
-    map_in_place<V>(scores, n_kv, [&](typename V::Reg x) { return V::mul(x, factor); });
-    softmax_simd<V>(scores, n_kv);
-    for (int64_t i = 0; i < head_dim; ++i) out[i] = 0.0F;
-    accumulate<V, F16Weights<V>>({reinterpret_cast<const std::byte*>(v), stride_bytes, scores,
-                                  nullptr, n_kv, 0, head_dim, out});
-  }
-
   static void fill(KernelTable* table) {
     table->accumulate_rows = accumulate_rows;
     table->dequantize_f32 = dequantize<ToF32<V>>;
     table->dequantize_bf16 = dequantize<ToBf16<V>>;
     table->f32_to_f16 = narrow<ToF16<V>>;
     table->f32_to_bf16 = narrow<ToBf16<V>>;
+    table->f32_to_q8_0 = quantise_q8_0<V>;
     table->rms_norm = rms_norm_simd<V>;
     table->rope = rope;
-    table->softmax = softmax_simd<V>;
-    table->attend = attend;
+    table->exp_scores = exp_scores_simd<V>;
     table->activate = activate_simd<V>;
     table->multiply = multiply_simd<V>;
     table->add = add_simd<V>;

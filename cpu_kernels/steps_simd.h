@@ -117,24 +117,27 @@ float largest_simd(const float* x, int64_t n) {
 }
 
 template <class V>
-void softmax_simd(float* x, int64_t n) {
+float exp_scores_simd(float* x, int64_t n, float scale, float* m) {
   using Reg = typename V::Reg;
-  const Reg largest = V::set1(largest_simd<V>(x, n));
+  const float top = largest_simd<V>(x, n) * scale;
+  *m = top;
+  const Reg largest = V::set1(top);
+  const Reg factor = V::set1(scale);
   Reg sum = V::zero();
   float rest = 0.0F;
   for_vectors<V>(
       n,
       [&](int64_t i) {
-        const Reg e = exp_simd<V>(V::sub(V::load(x + i), largest));
+        const Reg e = exp_simd<V>(V::sub(V::mul(V::load(x + i), factor), largest));
         V::store(x + i, e);
         sum = V::add(sum, e);
       },
       [&](int64_t i, int64_t left) {
-        V::store_n(x + i, exp_simd<V>(V::sub(V::load_n(x + i, left), largest)), left);
+        const Reg scaled = V::mul(V::load_n(x + i, left), factor);
+        V::store_n(x + i, exp_simd<V>(V::sub(scaled, largest)), left);
         for (int64_t j = i; j < n; ++j) rest += x[j];
       });
-  const Reg inverse = V::set1(1.0F / (V::sum(sum) + rest));
-  map_in_place<V>(x, n, [&](Reg e) { return V::mul(e, inverse); });
+  return V::sum(sum) + rest;
 }
 
 template <class V>

@@ -28,10 +28,10 @@ KernelTable scalar_table() {
   table.dequantize_bf16 = scalar::dequantize_bf16;
   table.f32_to_f16 = scalar::f32_to_f16_row;
   table.f32_to_bf16 = scalar::f32_to_bf16_row;
+  table.f32_to_q8_0 = scalar::f32_to_q8_0_row;
   table.rms_norm = scalar::rms_norm;
   table.rope = scalar::rope;
-  table.softmax = scalar::softmax;
-  table.attend = scalar::attend;
+  table.exp_scores = scalar::exp_scores;
   table.activate = scalar::activate;
   table.multiply = scalar::multiply;
   table.add = scalar::add;

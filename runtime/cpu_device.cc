@@ -1,7 +1,6 @@
 #include "runtime/cpu_device.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
 #include "runtime/core/checked_math.h"
@@ -11,21 +10,44 @@ namespace thermocline {
 namespace {
 
 constexpr VectorForm kForms[] = {VectorForm::kF32, VectorForm::kBF16, VectorForm::kQ8};
+constexpr int kPreparedSlots = 2;  // matrices that want one x in two forms
 constexpr int64_t kRowUnit = 8;  // rows a lane's share of a matrix is cut at
+// Weights a lane takes at a time: some microseconds' worth, which is what a lane that was held up
+// costs the others, and it stays in L2 while several tokens pass over it.
+constexpr int64_t kChunkBytes = 128 << 10;
 
+// Slots are cut at cache lines: prepared vectors are whole lines each.
 int64_t PreparedBytes(const KernelTable& kernels, int64_t d) {
   int64_t most = 0;
   for (const VectorForm form : kForms) {
     most = std::max(most, kernels.prepared_bytes(form, AlignUp(d, kQuantBlock)));
   }
-  return most * (kGemmMinTokens - 1);
+  return most * (kGemmMinTokens - 1) * kPreparedSlots;
 }
 
-uint64_t ScoresBytes(int64_t max_seq_len) {
-  return static_cast<uint64_t>(max_seq_len) * sizeof(float);
+int64_t MaxChunks(const CpuDeviceLimits& limits) {
+  return CeilDiv(limits.max_seq_len, limits.KvChunk());
 }
-uint64_t IndicesBytes(int64_t max_neurons) {
+// What one query head leaves of all its chunks.
+uint64_t HeadChunksBytes(const CpuDeviceLimits& limits) {
+  return static_cast<uint64_t>(MaxChunks(limits) * (limits.head_dim + kChunkExtra)) * sizeof(float);
+}
+uint64_t StepChunksBytes(const CpuDeviceLimits& limits) {
+  return HeadChunksBytes(limits) * static_cast<uint64_t>(limits.n_heads * (kGemmMinTokens - 1));
+}
+uint64_t ScoresBytes(const CpuDeviceLimits& limits) {
+  return static_cast<uint64_t>(limits.KvChunk()) * sizeof(float);
+}
+uint64_t HeadBytes(const KernelTable& kernels, const CpuDeviceLimits& limits) {
+  return static_cast<uint64_t>(
+      kernels.prepared_bytes(VectorForm::kQ8, AlignUp(limits.head_dim, kQuantBlock)));
+}
+uint64_t RowsBytes(int64_t max_neurons) {
   return static_cast<uint64_t>(max_neurons + 16) * sizeof(int32_t);
+}
+uint64_t HBytes(int64_t max_neurons) { return static_cast<uint64_t>(max_neurons) * sizeof(float); }
+uint64_t PartialBytes(int64_t d_model) {
+  return static_cast<uint64_t>(kFfnParts * (kGemmMinTokens - 1) * d_model) * sizeof(float);
 }
 uint64_t Bf16Bytes(const CpuDeviceLimits& limits) {
   return static_cast<uint64_t>(limits.max_tokens * limits.max_d_in) * sizeof(uint16_t);
@@ -40,18 +62,29 @@ uint64_t PanelBytes(const CpuDeviceLimits& limits) {
 
 uint64_t CpuDeviceLimits::ScratchBytes(const KernelTable& kernels) const {
   const uint64_t per_lane = static_cast<uint64_t>(PreparedBytes(kernels, max_d_in)) +
-                            ScoresBytes(max_seq_len) + IndicesBytes(max_neurons) +
-                            PanelBytes(*this);
-  return per_lane * static_cast<uint64_t>(n_lanes) + Bf16Bytes(*this);
+                            ScoresBytes(*this) + HeadChunksBytes(*this) +
+                            HeadBytes(kernels, *this) + RowsBytes(max_neurons) +
+                            HBytes(max_neurons) + PanelBytes(*this);
+  return per_lane * static_cast<uint64_t>(n_lanes) + Bf16Bytes(*this) + PartialBytes(d_model) +
+         StepChunksBytes(*this);
 }
 
 CpuDeviceLimits MakeCpuDeviceLimits(const ModelConfig& config, int64_t max_tokens,
                                     int64_t max_seq_len, int n_lanes) {
   return {.n_lanes = n_lanes,
           .max_tokens = max_tokens,
+          .d_model = config.d_model,
           .max_d_in = std::max({config.d_model, config.d_ff, config.q_dim()}),
           .max_neurons = config.d_ff,
-          .max_seq_len = max_seq_len};
+          .max_seq_len = max_seq_len,
+          .n_heads = config.n_heads,
+          .head_dim = config.head_dim};
+}
+
+// 256 positions of a head of 128 in f16 are 64 kB, which stay in L2 between the query heads that
+// share them; longer chunks where there would be more than 64.
+int64_t CpuDeviceLimits::KvChunk() const {
+  return std::max<int64_t>(256, AlignUp(CeilDiv(max_seq_len, 64), 64));
 }
 
 CpuDevice::CpuDevice(std::string name, const CpuDeviceLimits& limits)
@@ -60,12 +93,19 @@ CpuDevice::CpuDevice(std::string name, const CpuDeviceLimits& limits)
     auto lane = std::make_unique<LaneScratch>();
     lane->prepared = AlignedBuffer(static_cast<uint64_t>(PreparedBytes(kernels_, limits.max_d_in)),
                                    "activation vectors");
-    lane->scores = AlignedBuffer(ScoresBytes(limits.max_seq_len), "attention scores");
-    lane->indices = AlignedBuffer(IndicesBytes(limits.max_neurons), "neuron lists");
+    lane->scores = AlignedBuffer(ScoresBytes(limits), "attention scores");
+    lane->chunks = AlignedBuffer(HeadChunksBytes(limits), "attention outputs");
+    lane->head = AlignedBuffer(HeadBytes(kernels_, limits), "a query head");
+    lane->rows = AlignedBuffer(RowsBytes(limits.max_neurons), "neuron lists");
+    lane->h = AlignedBuffer(HBytes(limits.max_neurons), "FFN activations");
     lane->gemm = std::make_unique<PanelGemm>(kernels_, limits.max_d_in);
     lanes_.push_back(std::move(lane));
   }
   bf16_input_ = AlignedBuffer(Bf16Bytes(limits), "prefill inputs");
+  partial_ = AlignedBuffer(PartialBytes(limits.d_model), "FFN outputs");
+  part_active_.resize(kFfnParts);
+  chunks_ = AlignedBuffer(StepChunksBytes(limits), "attention outputs");
+  kv_chunk_ = limits.KvChunk();
   allocated_bytes_ = limits.ScratchBytes(kernels_);
 }
 
@@ -79,10 +119,20 @@ void CpuDevice::Upload(void* destination, const void* source, uint64_t n_bytes) 
   std::memcpy(destination, source, n_bytes);
 }
 
-const std::byte* CpuDevice::Prepare(const Lane& lane, VectorForm form, const float* x, int64_t d) {
+int64_t CpuDevice::PreparedStride(VectorForm form, int64_t d) const {
+  if (form == VectorForm::kF32) return d * static_cast<int64_t>(sizeof(float));
+  return kernels_.prepared_bytes(form, d);
+}
+
+const std::byte* CpuDevice::Prepare(const Lane& lane, VectorForm form, const float* x, int64_t n,
+                                    int64_t d, int slot) {
   if (form == VectorForm::kF32) return reinterpret_cast<const std::byte*>(x);
-  std::byte* out = scratch(lane).prepared.bytes();
-  kernels_.prepare(form, x, d, out);
+  DCHECK(n < kGemmMinTokens);
+  AlignedBuffer& prepared = scratch(lane).prepared;
+  std::byte* out = prepared.bytes() + prepared.size() / kPreparedSlots * static_cast<uint64_t>(slot);
+  for (int64_t t = 0; t < n; ++t) {
+    kernels_.prepare(form, x + t * d, d, out + t * PreparedStride(form, d));
+  }
   return out;
 }
 
@@ -116,28 +166,49 @@ void CpuDevice::Linear(const Lane& lane, std::span<const LinearStep> steps, cons
   lane.Sync();
 }
 
-// Each lane takes the same share of every matrix; with one row length for all of them (they read
-// the same x) and one type, which is the rule, shares are equal in bytes.
+// All matrices that want x in the same form are one list of rows to be shared out.
 void CpuDevice::LinearRows(const Lane& lane, std::span<const LinearStep> steps, const float* x,
                            int64_t n) {
   const int64_t d_in = steps.front().weights->w.cols;
+  while (!steps.empty()) {
+    const VectorForm form = kernels_.vector_form(steps.front().weights->w.dtype);
+    size_t same = 0;
+    int64_t n_rows = 0;
+    int64_t row_bytes = 1;
+    for (; same < steps.size(); ++same) {
+      const TensorView& w = steps[same].weights->w;
+      if (kernels_.vector_form(w.dtype) != form) break;
+      n_rows += w.rows;
+      row_bytes = std::max(row_bytes, w.row_stride_bytes);
+    }
+    const std::byte* prepared = Prepare(lane, form, x, n, d_in);
+    const int64_t grain = AlignUp(CeilDiv(kChunkBytes, row_bytes), kRowUnit);
+    lane.Share(n_rows, kRowUnit, grain, [&](int64_t begin, int64_t end) {
+      for (const LinearStep& step : steps.first(same)) {
+        const int64_t rows = step.weights->w.rows;
+        if (begin < rows && end > 0) {
+          MultiplyRows(step, prepared, PreparedStride(form, d_in), n, std::max<int64_t>(begin, 0),
+                       std::min(end, rows));
+        }
+        begin -= rows;
+        end -= rows;
+      }
+    });
+    steps = steps.subspan(same);
+    if (!steps.empty()) lane.Sync();
+  }
+}
+
+// Rows [begin, end) for all tokens, while they are in cache.
+void CpuDevice::MultiplyRows(const LinearStep& step, const std::byte* prepared, int64_t stride,
+                             int64_t n, int64_t begin, int64_t end) const {
+  const TensorView& w = step.weights->w;
   for (int64_t t = 0; t < n; ++t) {
-    const std::byte* prepared = nullptr;
-    VectorForm prepared_form{};
-    for (const LinearStep& step : steps) {
-      const TensorView& w = step.weights->w;
-      const VectorForm form = kernels_.vector_form(w.dtype);
-      if (prepared == nullptr || form != prepared_form) {
-        prepared = Prepare(lane, form, x + t * d_in, d_in);
-        prepared_form = form;
-      }
-      const auto [begin, end] = lane.Split(w.rows, kRowUnit);
-      float* out = step.out + t * w.rows;
-      kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols, prepared, nullptr, begin, end,
-                      out);
-      if (step.weights->bias != nullptr) {
-        kernels_.add(out + begin, step.weights->bias + begin, end - begin);
-      }
+    float* out = step.out + t * w.rows;
+    kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols, prepared + t * stride, nullptr,
+                    begin, end, out);
+    if (step.weights->bias != nullptr) {
+      kernels_.add(out + begin, step.weights->bias + begin, end - begin);
     }
   }
 }
@@ -180,42 +251,6 @@ void CpuDevice::LinearPanels(const Lane& lane, std::span<const LinearStep> steps
     begin -= panels;
     end -= panels;
   }
-}
-
-void CpuDevice::RopeAppend(const Lane& lane, const RopeStep& rope, const KvCache& cache,
-                           const AttentionStep& step, float* q, float* k, const float* v) {
-  const int64_t n_frequencies = rope.rot_dim / 2;
-  const auto turn = [&](float* head, int64_t token) {
-    kernels_.rope(rope.pairing, head, rope.rot_dim, rope.cos + token * n_frequencies,
-                  rope.sin + token * n_frequencies);
-  };
-  const auto [q_begin, q_end] = lane.Split(step.n * step.n_heads);
-  for (int64_t i = q_begin; i < q_end; ++i) turn(q + i * step.head_dim, i / step.n_heads);
-  const auto [k_begin, k_end] = lane.Split(step.n * step.n_kv_heads);
-  for (int64_t i = k_begin; i < k_end; ++i) {
-    const int64_t token = i / step.n_kv_heads;
-    turn(k + i * step.head_dim, token);
-    const KvRun run = cache.RunAt(step.layer, i % step.n_kv_heads, step.first_position + token);
-    kernels_.f32_to_f16(k + i * step.head_dim, step.head_dim, run.k);
-    kernels_.f32_to_f16(v + i * step.head_dim, step.head_dim, run.v);
-  }
-  lane.Sync();
-}
-
-void CpuDevice::Attend(const Lane& lane, const KvCache& cache, const AttentionStep& step,
-                       const float* q, float* out) {
-  const int64_t d = step.head_dim;
-  const float scale = 1.0F / std::sqrt(static_cast<float>(d));
-  const int64_t group = step.n_heads / step.n_kv_heads;
-  // Later tokens see more positions; dealing heads out in turn keeps the lanes even.
-  for (int64_t i = lane.rank; i < step.n * step.n_heads; i += lane.size) {
-    const int64_t n_kv = step.first_position + i / step.n_heads + 1;
-    const KvRun run = cache.RunAt(step.layer, i % step.n_heads / group, 0);
-    CHECK(run.n_tokens >= n_kv);
-    kernels_.attend(q + i * d, run.k, run.v, n_kv, d, d, scale, scratch(lane).scores.as<float>(),
-                    out + i * d);
-  }
-  lane.Sync();
 }
 
 void CpuDevice::Add(const Lane& lane, float* x, std::span<const float* const> ys, int64_t n) {

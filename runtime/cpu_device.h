@@ -16,13 +16,26 @@ namespace thermocline {
 // Batches of at least this many tokens are multiplied as panels (GEMM), smaller ones row by row.
 inline constexpr int64_t kGemmMinTokens = 4;
 
+// Neurons of a layer whose down rows are summed together. What is summed apart depends on the
+// model alone and parts are added in their order, so the result is the same for any number of
+// lanes, and whichever lane took a part.
+inline constexpr int64_t kFfnParts = 32;
+
+// Beside the head_dim sums of a chunk of positions: its largest score and the sum of its weights,
+// and what fills the cache line.
+inline constexpr int64_t kChunkExtra = 16;
+
 struct CpuDeviceLimits {
   int n_lanes = 1;          // of the largest group that will run steps
   int64_t max_tokens = 1;   // of a step
+  int64_t d_model = 0;
   int64_t max_d_in = 0;     // longest input of a matrix (d_model, d_ff, n_heads * head_dim)
   int64_t max_neurons = 0;  // of an FFN slice
   int64_t max_seq_len = 0;
+  int64_t n_heads = 0;
+  int64_t head_dim = 0;
 
+  int64_t KvChunk() const;  // positions whose attention is computed together
   uint64_t ScratchBytes(const KernelTable& kernels) const;
 };
 
@@ -58,36 +71,64 @@ class CpuDevice final : public Device {
  private:
   struct LaneScratch {
     AlignedBuffer prepared;  // up to kGemmMinTokens - 1 activation vectors
-    AlignedBuffer scores;    // (max_seq_len) f32
-    AlignedBuffer indices;   // (max_neurons + 16) i32: active neurons this lane found
+    AlignedBuffer scores;    // (kv_chunk) f32
+    AlignedBuffer chunks;    // (chunks of a context, head_dim + kChunkExtra) f32: of one query head
+    AlignedBuffer head;      // one query head, prepared
+    AlignedBuffer rows;      // (max_neurons + 16) i32: active neurons of the part at hand
+    AlignedBuffer h;         // (max_neurons) f32: their h
     std::unique_ptr<PanelGemm> gemm;
-    alignas(64) int64_t n_active = 0;
   };
 
   // ---- cpu_device.cc ----
   LaneScratch& scratch(const Lane& lane) { return *lanes_[static_cast<size_t>(lane.rank)]; }
-  const std::byte* Prepare(const Lane& lane, VectorForm form, const float* x, int64_t d);
+  // x: (n, d), each token prepared on its own; token t at t * PreparedStride(form, d) of what is returned.
+  const std::byte* Prepare(const Lane& lane, VectorForm form, const float* x, int64_t n, int64_t d,
+                           int slot = 0);
+  int64_t PreparedStride(VectorForm form, int64_t d) const;
   void LinearRows(const Lane& lane, std::span<const LinearStep> steps, const float* x, int64_t n);
+  void MultiplyRows(const LinearStep& step, const std::byte* prepared, int64_t stride, int64_t n,
+                    int64_t begin, int64_t end) const;
   void LinearPanels(const Lane& lane, std::span<const LinearStep> steps, const float* x, int64_t n);
   // Activations for panels: converts to bf16 where the weights want it. Collective.
   GemmInput MakeGemmInput(const Lane& lane, bool bf16, const float* x, int64_t n, int64_t d);
 
+  // ---- cpu_attention.cc ----
+  struct HeadQuery;
+  void AttendHeads(const Lane& lane, const KvCache& cache, const AttentionStep& step,
+                   const float* q, float* out);
+  void AttendChunks(const Lane& lane, const KvCache& cache, const AttentionStep& step,
+                    int64_t n_chunks, const float* q, float* out);
+  const void* PrepareHead(const Lane& lane, DType cache_type, const float* q, int64_t d);
+  void AttendChunk(const HeadQuery& query, int64_t begin, int64_t end, float* chunk) const;
+  void MergeChunks(float* chunks, int64_t n_chunks, int64_t d, float* out) const;
+
   // ---- cpu_ffn.cc ----
-  void FfnDenseToken(const Lane& lane, const FfnStep& step, const float* x, const FfnState& state);
-  int64_t FfnExactToken(const Lane& lane, const FfnStep& step, const float* x,
-                        const FfnState& state);
+  // Up to kGemmMinTokens - 1 tokens with down in the file's layout: nothing can be skipped.
+  void FfnStockRows(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+                    const FfnState& state);
+  // The same with down per neuron: part by part of the neurons. Returns how many were active.
+  int64_t FfnNeurons(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+                     const FfnState& state);
+  struct FfnPart;
+  FfnPart MakePart(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+                   const FfnState& state);
+  int64_t RunPart(const FfnPart& part, int64_t begin, int64_t end) const;
+  void RunDensePart(const FfnPart& part, int64_t token, int64_t begin, int64_t end) const;
+  int64_t RunExactPart(const FfnPart& part, int64_t token, int64_t begin, int64_t end) const;
+  void GateRows(const FfnPart& part, int64_t token, int64_t begin, int64_t end) const;
+  void UpRows(const FfnPart& part, int64_t token, int64_t begin, int64_t end) const;
   void FfnPanels(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
                  const FfnState& state);
-  void GateRows(const Lane& lane, const FfnStep& step, const float* x, int64_t begin, int64_t end,
-                float* gate);
-  // Up projection, h and the compacted list for entries [begin, end) of the token's active list.
-  void UpActive(const Lane& lane, const FfnSlice& slice, const float* x, int64_t begin, int64_t end,
-                const FfnState& state);
 
   const KernelTable& kernels_;
   std::string name_;
   std::vector<std::unique_ptr<LaneScratch>> lanes_;
   AlignedBuffer bf16_input_;  // (max_tokens, max_d_in)
+  AlignedBuffer partial_;     // (kFfnParts, kGemmMinTokens - 1, d_model) f32: of the FFN's output
+  std::vector<int64_t> part_active_;  // (kFfnParts)
+  // (kGemmMinTokens - 1, n_heads, chunks of the context, head_dim + kChunkExtra) f32
+  AlignedBuffer chunks_;
+  int64_t kv_chunk_ = 0;
   std::vector<AlignedBuffer> buffers_;
   uint64_t allocated_bytes_ = 0;
 };

@@ -4,7 +4,7 @@
 // Bytes per token, rows of b bytes, m neurons of which a are active: dense 3 m b; exact m b + 2 a
 // b.
 #include <algorithm>
-#include <cstring>
+#include <numeric>
 
 #include "runtime/core/checked_math.h"
 #include "runtime/core/error.h"
@@ -13,120 +13,189 @@
 namespace thermocline {
 namespace {
 constexpr int64_t kNeuronUnit = 32;  // a cluster: what a lane's share of the neurons is cut at
+constexpr uint64_t kPartBytes = 512 << 10;  // of weights, dense, that make a part worth its own sum
+constexpr int64_t kMinParts = 8;
+constexpr int64_t kFfnChunkBytes = 128 << 10;  // of gate weights that several tokens pass over
+
+int64_t NumParts(const FfnSlice& slice) {
+  const auto by_bytes = static_cast<int64_t>(slice.weight_bytes() / kPartBytes);
+  const int64_t units = CeilDiv(slice.n_neurons, kNeuronUnit);
+  return std::min(units, std::clamp(by_bytes, kMinParts, kFfnParts));
+}
+
 }  // namespace
+
+// What the lanes of a step have in common, and one lane's scratch.
+struct CpuDevice::FfnPart {
+  const FfnStep& step;
+  const FfnState& state;
+  int64_t n_tokens;
+  const std::byte* gate_x;  // the tokens, prepared for gate and for up
+  int64_t gate_x_stride;
+  const std::byte* up_x;
+  int64_t up_x_stride;
+  int32_t* rows;   // of the lane
+  float* h;        // of the lane
+  float* partial;  // (n_tokens, d_model) of the part
+  StepTimer* timer;
+};
 
 int64_t CpuDevice::Ffn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
                        const FfnState& state) {
+  if (n >= kGemmMinTokens) {
+    FfnPanels(lane, step, x, n, state);
+    return n * step.slice->n_neurons;
+  }
+  if (step.slice->down_layout == DownLayout::kPerNeuron) {
+    return FfnNeurons(lane, step, x, n, state);
+  }
+  CHECK(!step.skip_inactive);
+  FfnStockRows(lane, step, x, n, state);
+  return n * step.slice->n_neurons;
+}
+
+void CpuDevice::GateRows(const FfnPart& part, int64_t token, int64_t begin, int64_t end) const {
+  const FfnSlice& slice = *part.step.slice;
+  const TensorView& w = slice.gate;
+  float* gate = part.state.gate + token * slice.n_neurons;
+  kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols,
+                  part.gate_x + token * part.gate_x_stride, nullptr, begin, end, gate);
+  if (slice.gate_bias != nullptr) kernels_.add(gate + begin, slice.gate_bias + begin, end - begin);
+  kernels_.activate(part.step.activation, gate + begin, end - begin);
+}
+
+void CpuDevice::UpRows(const FfnPart& part, int64_t token, int64_t begin, int64_t end) const {
+  const FfnSlice& slice = *part.step.slice;
+  const TensorView& w = slice.up;
+  float* up = part.state.up + token * slice.n_neurons;
+  kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols,
+                  part.up_x + token * part.up_x_stride, nullptr, begin, end, up);
+  kernels_.multiply(part.state.gate + token * slice.n_neurons + begin, up + begin, end - begin);
+}
+
+// Prepares the tokens for gate and up; both in one go where they want the same form.
+CpuDevice::FfnPart CpuDevice::MakePart(const Lane& lane, const FfnStep& step, const float* x,
+                                       int64_t n, const FfnState& state) {
+  const FfnSlice& slice = *step.slice;
+  const int64_t d = slice.gate.cols;
+  const VectorForm gate_form = kernels_.vector_form(slice.gate.dtype);
+  const VectorForm up_form = kernels_.vector_form(slice.up.dtype);
+  LaneScratch& mine = scratch(lane);
+  FfnPart part{step,    state,   n,      nullptr, PreparedStride(gate_form, d),
+               nullptr, PreparedStride(up_form, d), mine.rows.as<int32_t>(), mine.h.as<float>(),
+               nullptr, lane.timer};
+  part.gate_x = Prepare(lane, gate_form, x, n, d);
+  part.up_x = up_form == gate_form ? part.gate_x : Prepare(lane, up_form, x, n, d, 1);
+  return part;
+}
+
+void CpuDevice::FfnStockRows(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+                             const FfnState& state) {
+  const FfnSlice& slice = *step.slice;
+  const int64_t m = slice.n_neurons;
+  const FfnPart part = MakePart(lane, step, x, n, state);
+  const int64_t grain =
+      AlignUp(CeilDiv(kFfnChunkBytes, slice.gate.row_stride_bytes), kNeuronUnit);
+  lane.Share(m, kNeuronUnit, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t t = 0; t < n; ++t) {
+      GateRows(part, t, begin, end);
+      UpRows(part, t, begin, end);
+    }
+  });
+  lane.Sync(StepPart::kGate);
+  const LinearWeights down{slice.down, nullptr};
+  const LinearStep steps[] = {{&down, state.y}};
+  LinearRows(lane, steps, state.gate, n);
+  lane.Sync(StepPart::kDown);
+}
+
+// Gate, up and down of a part of the neurons in one go, by one lane; the lanes meet once, and the
+// parts' outputs are added. Nothing of width d_ff is waited for.
+int64_t CpuDevice::FfnNeurons(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+                              const FfnState& state) {
   const FfnSlice& slice = *step.slice;
   const int64_t m = slice.n_neurons;
   const int64_t d_model = slice.gate.cols;
-  if (n >= kGemmMinTokens) {
-    FfnPanels(lane, step, x, n, state);
-    return n * m;
+  const int64_t units = CeilDiv(m, kNeuronUnit);
+  const int64_t n_parts = NumParts(slice);
+  const FfnPart common = MakePart(lane, step, x, n, state);
+  lane.Share(n_parts, 1, 1, [&](int64_t first, int64_t last) {
+    for (int64_t p = first; p < last; ++p) {
+      FfnPart part = common;
+      part.partial = partial_.as<float>() + p * n * d_model;
+      const int64_t begin = units * p / n_parts * kNeuronUnit;
+      const int64_t end = std::min(units * (p + 1) / n_parts * kNeuronUnit, m);
+      part_active_[static_cast<size_t>(p)] = RunPart(part, begin, end);
+    }
+  });
+  lane.Sync(StepPart::kDown);
+
+  const auto [begin, end] = lane.Split(n * d_model, 16);
+  std::copy(partial_.as<float>() + begin, partial_.as<float>() + end, state.y + begin);
+  for (int64_t p = 1; p < n_parts; ++p) {
+    kernels_.add(state.y + begin, partial_.as<float>() + p * n * d_model + begin, end - begin);
   }
-  CHECK(!step.skip_inactive || slice.down_layout == DownLayout::kPerNeuron);
+  const auto first = part_active_.begin();
+  const int64_t n_active = std::accumulate(first, first + n_parts, int64_t{0});
+  lane.Sync(StepPart::kDown);
+  return n_active;
+}
+
+// Several tokens go over some neurons while their weights are in cache.
+int64_t CpuDevice::RunPart(const FfnPart& part, int64_t begin, int64_t end) const {
+  const FfnSlice& slice = *part.step.slice;
+  std::fill_n(part.partial, part.n_tokens * slice.gate.cols, 0.0F);
+  const int64_t step =
+      part.n_tokens == 1
+          ? end - begin
+          : AlignUp(CeilDiv(kFfnChunkBytes, slice.gate.row_stride_bytes), kNeuronUnit);
   int64_t n_active = 0;
-  for (int64_t t = 0; t < n; ++t) {
-    FfnState token = state;
-    token.gate += t * m;
-    token.up += t * m;
-    token.y += t * d_model;
-    if (step.skip_inactive) {
-      n_active += FfnExactToken(lane, step, x + t * d_model, token);
-    } else {
-      FfnDenseToken(lane, step, x + t * d_model, token);
-      n_active += m;
+  for (int64_t at = begin; at < end; at += step) {
+    const int64_t last = std::min(at + step, end);
+    for (int64_t t = 0; t < part.n_tokens; ++t) {
+      if (part.step.skip_inactive) {
+        n_active += RunExactPart(part, t, at, last);
+      } else {
+        RunDensePart(part, t, at, last);
+        n_active += last - at;
+      }
     }
   }
   return n_active;
 }
 
-void CpuDevice::GateRows(const Lane& lane, const FfnStep& step, const float* x, int64_t begin,
-                         int64_t end, float* gate) {
-  const FfnSlice& slice = *step.slice;
-  const TensorView& w = slice.gate;
-  const std::byte* prepared = Prepare(lane, kernels_.vector_form(w.dtype), x, w.cols);
-  kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols, prepared, nullptr, begin, end, gate);
-  if (slice.gate_bias != nullptr) kernels_.add(gate + begin, slice.gate_bias + begin, end - begin);
-  kernels_.activate(step.activation, gate + begin, end - begin);
+void CpuDevice::RunDensePart(const FfnPart& part, int64_t token, int64_t begin,
+                             int64_t end) const {
+  const FfnSlice& slice = *part.step.slice;
+  const TensorView& down = slice.down;
+  GateRows(part, token, begin, end);
+  UpRows(part, token, begin, end);
+  if (part.timer != nullptr) part.timer->Mark(StepPart::kGate);
+  kernels_.accumulate_rows(down.dtype, down.row(begin), down.row_stride_bytes,
+                           part.state.gate + token * slice.n_neurons + begin, nullptr, end - begin,
+                           0, down.cols, part.partial + token * down.cols);
+  if (part.timer != nullptr) part.timer->Mark(StepPart::kDown);
 }
 
-void CpuDevice::FfnDenseToken(const Lane& lane, const FfnStep& step, const float* x,
-                              const FfnState& state) {
-  const FfnSlice& slice = *step.slice;
-  const auto [begin, end] = lane.Split(slice.n_neurons, kNeuronUnit);
-  GateRows(lane, step, x, begin, end, state.gate);
+// Gates are computed for all; up and down rows are read for the neurons that fire.
+int64_t CpuDevice::RunExactPart(const FfnPart& part, int64_t token, int64_t begin,
+                                int64_t end) const {
+  const FfnSlice& slice = *part.step.slice;
   const TensorView& up = slice.up;
-  const std::byte* prepared = Prepare(lane, kernels_.vector_form(up.dtype), x, up.cols);
-  kernels_.matvec(up.dtype, up.data, up.row_stride_bytes, up.cols, prepared, nullptr, begin, end,
-                  state.up);
-  kernels_.multiply(state.gate + begin, state.up + begin, end - begin);
-  lane.Sync(StepPart::kGate);
-
   const TensorView& down = slice.down;
-  if (slice.down_layout == DownLayout::kStock) {
-    const std::byte* h = Prepare(lane, kernels_.vector_form(down.dtype), state.gate, down.cols);
-    const auto [first, last] = lane.Split(down.rows, 8);
-    kernels_.matvec(down.dtype, down.data, down.row_stride_bytes, down.cols, h, nullptr, first,
-                    last, state.y);
-  } else {
-    const auto [first, last] = lane.Split(down.cols, kQuantBlock);
-    std::fill(state.y + first, state.y + last, 0.0F);
-    kernels_.accumulate_rows(down.dtype, down.data, down.row_stride_bytes, state.gate, nullptr,
-                             slice.n_neurons, first, last, state.y);
-  }
-  lane.Sync(StepPart::kDown);
-}
-
-// Three passes, the lanes meeting between them: gate for all neurons and the list of active ones;
-// up for the listed, shared out evenly over the whole list (active neurons crowd where the hot ones
-// lie); down for the listed, shared out by columns, so that each column is one sum in list order,
-// whatever the lanes.
-int64_t CpuDevice::FfnExactToken(const Lane& lane, const FfnStep& step, const float* x,
-                                 const FfnState& state) {
-  const FfnSlice& slice = *step.slice;
-  LaneScratch& mine = scratch(lane);
-  const auto [begin, end] = lane.Split(slice.n_neurons, kNeuronUnit);
-  GateRows(lane, step, x, begin, end, state.gate);
-  mine.n_active = kernels_.compact_nonzero(state.gate + begin, end - begin,
-                                           static_cast<int32_t>(begin), mine.indices.as<int32_t>());
-  lane.Sync(StepPart::kGate);
-
-  int64_t n_active = 0;
-  for (int i = 0; i < lane.size; ++i) n_active += lanes_[static_cast<size_t>(i)]->n_active;
-  const auto [list_begin, list_end] = lane.Split(n_active);
-  UpActive(lane, slice, x, list_begin, list_end, state);
-  lane.Sync(StepPart::kUp);
-
-  const TensorView& down = slice.down;
-  const auto [first, last] = lane.Split(down.cols, kQuantBlock);
-  std::fill(state.y + first, state.y + last, 0.0F);
-  kernels_.accumulate_rows(down.dtype, down.data, down.row_stride_bytes, state.h, state.rows,
-                           n_active, first, last, state.y);
-  lane.Sync(StepPart::kDown);
+  const float* gate = part.state.gate + token * slice.n_neurons;
+  GateRows(part, token, begin, end);
+  const int64_t n_active = kernels_.compact_nonzero(gate + begin, end - begin,
+                                                    static_cast<int32_t>(begin), part.rows);
+  if (part.timer != nullptr) part.timer->Mark(StepPart::kGate);
+  kernels_.matvec(up.dtype, up.data, up.row_stride_bytes, up.cols,
+                  part.up_x + token * part.up_x_stride, part.rows, 0, n_active, part.h);
+  for (int64_t i = 0; i < n_active; ++i) part.h[i] *= gate[part.rows[i]];
+  if (part.timer != nullptr) part.timer->Mark(StepPart::kUp);
+  kernels_.accumulate_rows(down.dtype, down.data, down.row_stride_bytes, part.h, part.rows,
+                           n_active, 0, down.cols, part.partial + token * down.cols);
+  if (part.timer != nullptr) part.timer->Mark(StepPart::kDown);
   return n_active;
-}
-
-void CpuDevice::UpActive(const Lane& lane, const FfnSlice& slice, const float* x, int64_t begin,
-                         int64_t end, const FfnState& state) {
-  const TensorView& up = slice.up;
-  const std::byte* prepared = Prepare(lane, kernels_.vector_form(up.dtype), x, up.cols);
-  int64_t segment_begin = 0;  // position in the token's list of the lane's first entry
-  for (int i = 0; i < lane.size; ++i) {
-    LaneScratch& segment = *lanes_[static_cast<size_t>(i)];
-    const auto* rows = segment.indices.as<int32_t>();
-    const int64_t first = std::max<int64_t>(begin - segment_begin, 0);
-    const int64_t last = std::min(end - segment_begin, segment.n_active);
-    if (first < last) {
-      float* h = state.h + segment_begin;
-      kernels_.matvec(up.dtype, up.data, up.row_stride_bytes, up.cols, prepared, rows, first, last,
-                      h);
-      for (int64_t j = first; j < last; ++j) h[j] *= state.gate[rows[j]];
-      std::memcpy(state.rows + segment_begin + first, rows + first,
-                  static_cast<size_t>(last - first) * sizeof(int32_t));
-    }
-    segment_begin += segment.n_active;
-  }
 }
 
 void CpuDevice::FfnPanels(const Lane& lane, const FfnStep& step, const float* x, int64_t n,

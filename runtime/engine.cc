@@ -88,6 +88,7 @@ MemoryPlan OpenedModel::Plan() const {
   input.placement = placement();
   input.executor = executor_options();
   input.context_tokens = context_tokens_;
+  input.cache_type = options_.cache_type;
   input.n_threads = n_threads_;
   input.fast_name = placement_ ? kFastName : kOneTierName;
   input.slow_name = kSlowName;
@@ -115,7 +116,8 @@ Engine::Engine(const EngineOptions& options)
   load.copy_weights = options.copy_weights;
   load.progress = options.progress;
   loaded_ = LoadWeights(model_.gguf(), model_.family(), model_.config(), load, *fast_, slow_.get());
-  cache_ = std::make_unique<ContiguousKvCache>(model_.config(), model_.context_tokens());
+  cache_ = std::make_unique<ContiguousKvCache>(model_.config(), options.cache_type,
+                                               model_.context_tokens());
   executor_ = std::make_unique<Executor>(model_.config(), loaded_->weights, executor_options, team_,
                                          *cache_, *fast_, slow_.get());
 }

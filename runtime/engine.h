@@ -33,6 +33,7 @@ struct EngineOptions {
   int n_threads = 0;           // 0: one per physical core
   int64_t context_tokens = 0;  // 0: the model's own, at most kDefaultContext
   int64_t batch_tokens = 512;  // of a prefill step
+  DType cache_type = DType::kF16;  // of keys and values: kF16 or kQ8_0
   bool all_logits = false;     // EvaluateAll will be called
   // Store down per neuron also where nothing is skipped, so that dense and sparse read the same
   // weights.

@@ -46,8 +46,8 @@ StateSize Executor::StateBytes(const ModelConfig& config, const ExecutorOptions&
   const int64_t n = options.max_tokens;
   const int64_t residual = 3 * config.d_model;  // x, xn, proj
   const int64_t attention = 2 * config.q_dim() + 2 * config.kv_dim() + config.rope.rot_dim;
-  const auto ffn = [&](int64_t neurons) {  // gate, up, y; rows, h
-    return n * (2 * neurons + config.d_model) + 2 * neurons;
+  const auto ffn = [&](int64_t neurons) {  // gate, up, y
+    return n * (2 * neurons + config.d_model);
   };
   const int64_t fast =
       n * (residual + attention) + ffn(max_hot) + options.max_logits * config.vocab_size;
@@ -83,8 +83,6 @@ void Executor::AllocateFfn(FfnState& state, int64_t max_neurons, Device& device)
   const int64_t n = options_.max_tokens;
   state.gate = AllocateElems<float>(device, n * max_neurons, "FFN activations");
   state.up = AllocateElems<float>(device, n * max_neurons, "FFN activations");
-  state.rows = AllocateElems<int32_t>(device, max_neurons, "neuron lists");
-  state.h = AllocateElems<float>(device, max_neurons, "FFN activations");
   state.y = AllocateElems<float>(device, n * config_.d_model, "FFN outputs");
 }
 

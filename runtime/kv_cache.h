@@ -1,6 +1,6 @@
-// Keys and values of the sequence so far, f16. Attention sees a sequence as runs of consecutive
-// positions that lie together; the contiguous cache has one run, a paged one would have one per
-// page.
+// Keys and values of the sequence so far, f16 or q8_0. Attention sees a sequence as runs of
+// consecutive positions that lie together; the contiguous cache has one run, a paged one would have
+// one per page.
 #pragma once
 
 #include <cstdint>
@@ -10,16 +10,18 @@
 
 namespace thermocline {
 
-// Positions [position, position + n_tokens) of one KV head: k and v are (n_tokens, head_dim) f16.
+// Positions [position, position + n_tokens) of one KV head: k and v are n_tokens rows of head_dim
+// elements of the cache's type, end to end.
 struct KvRun {
-  uint16_t* k = nullptr;
-  uint16_t* v = nullptr;
+  std::byte* k = nullptr;
+  std::byte* v = nullptr;
   int64_t n_tokens = 0;
 };
 
 class KvCache {
  public:
   virtual ~KvCache() = default;
+  virtual DType dtype() const = 0;  // kF16 or kQ8_0
   virtual int64_t max_seq_len() const = 0;
   virtual uint64_t allocated_bytes() const = 0;
   // Makes room for positions [0, n_tokens); called once per step, before the lanes start.
@@ -31,19 +33,21 @@ class KvCache {
 
 class ContiguousKvCache final : public KvCache {
  public:
-  // Throws Error when the memory is not there. `memory` is (n_layers, 2, n_kv_heads, max_seq_len,
-  // head_dim).
-  ContiguousKvCache(const ModelConfig& config, int64_t max_seq_len);
-  static uint64_t Bytes(const ModelConfig& config, int64_t max_seq_len);
+  // Throws Error when the memory is not there, or when head_dim is no multiple of q8_0's block.
+  // `memory` is (n_layers, 2, n_kv_heads, max_seq_len, head_dim).
+  ContiguousKvCache(const ModelConfig& config, DType dtype, int64_t max_seq_len);
+  static uint64_t Bytes(const ModelConfig& config, DType dtype, int64_t max_seq_len);
 
+  DType dtype() const override { return dtype_; }
   int64_t max_seq_len() const override { return max_seq_len_; }
   uint64_t allocated_bytes() const override { return memory_.size(); }
   void Reserve(int64_t n_tokens) override;
   KvRun RunAt(int64_t layer, int64_t kv_head, int64_t position) const override;
 
  private:
+  DType dtype_;
   int64_t n_kv_heads_;
-  int64_t head_dim_;
+  int64_t row_bytes_;
   int64_t max_seq_len_;
   AlignedBuffer memory_;
 };

@@ -52,7 +52,7 @@ MemoryPlan PlanMemory(const PlanInput& input) {
   plan.embedding_bytes = TensorBytes(gguf, std::string(names.token_embd)) +
                          TensorBytes(gguf, std::string(names.output)) +
                          TensorBytes(gguf, std::string(names.output_norm));
-  plan.kv_bytes = ContiguousKvCache::Bytes(config, input.context_tokens);
+  plan.kv_bytes = ContiguousKvCache::Bytes(config, input.cache_type, input.context_tokens);
 
   int64_t max_hot = 0;
   int64_t max_cold = 0;

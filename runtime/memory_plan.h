@@ -49,6 +49,7 @@ struct PlanInput {
   const Placement* placement = nullptr;  // null: one tier
   ExecutorOptions executor;
   int64_t context_tokens = 0;
+  DType cache_type = DType::kF16;
   int n_threads = 1;
   std::string fast_name;
   std::string slow_name;

@@ -98,11 +98,9 @@ struct ModelWeights {
 // What one tier's FFN needs while it runs. n = tokens of the step, m = the tier's neurons in the
 // layer.
 struct FfnState {
-  float* gate = nullptr;    // (n, m) gate, then act(gate), then h = act(gate) * up
-  float* up = nullptr;      // (n, m)
-  int32_t* rows = nullptr;  // (m) active neurons of the token, ascending
-  float* h = nullptr;       // (m) their h, in the order of rows
-  float* y = nullptr;       // (n, d_model) this tier's part of the FFN's output
+  float* gate = nullptr;  // (n, m) gate, then act(gate), then h = act(gate) * up
+  float* up = nullptr;    // (n, m)
+  float* y = nullptr;     // (n, d_model) this tier's part of the FFN's output
 };
 
 // Buffers of one step over n tokens; n is 1 in decode, up to the batch size in prefill.

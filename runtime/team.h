@@ -99,19 +99,19 @@ struct Lane {
   std::pair<int64_t, int64_t> Split(int64_t n, int64_t unit = 1) const {
     return PartOf(rank, n, unit);
   }
-  // Runs body(begin, end) over [0, n) in chunks of `grain` (a multiple of what ranges must be cut
-  // at): first this lane's part in order, then what lanes that are behind have not begun, from its
-  // end. Every chunk is run once, by one lane, and chunks do not depend on who runs them. At most
-  // one Share between two Syncs; it does not wait for the others at its end.
+  // Runs body(begin, end) over [0, n) in chunks of at most `grain`, cut at multiples of `unit` (which
+  // divides grain): first this lane's part in order, then what lanes that are behind have not
+  // begun, from its end. Every element is in one chunk, which one lane runs. At most one Share
+  // between two Syncs; it does not wait for the others at its end.
   template <typename Body>
-  void Share(int64_t n, int64_t grain, const Body& body) const {
+  void Share(int64_t n, int64_t unit, int64_t grain, const Body& body) const {
     if (group == nullptr) {
       if (n > 0) body(int64_t{0}, n);
       return;
     }
     for (int i = 0; i < size; ++i) {
       const int owner = (rank + i) % size;
-      const auto [begin, end] = PartOf(owner, n, grain);
+      const auto [begin, end] = PartOf(owner, n, unit);
       const int64_t n_chunks = (end - begin + grain - 1) / grain;
       for (int64_t c = group->TakeChunk(rank, owner, n_chunks); c >= 0;
            c = group->TakeChunk(rank, owner, n_chunks)) {

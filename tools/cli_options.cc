@@ -79,6 +79,15 @@ void AddEngineOptions(CLI::App& verb, EngineOptions* options) {
                   fmt::format("Prompt tokens per step (default {})", options->batch_tokens))
       ->type_name("N")
       ->check(CLI::Range(int64_t{1}, kMaxTokensFlag));
+  const auto choose_cache = [options](const std::string& name) {
+    options->cache_type = name == "f16" ? DType::kF16 : DType::kQ8_0;
+  };
+  verb.add_option_function<std::string>(
+          "--cache-type", choose_cache,
+          "Type of the stored keys and values: f16 (the default), or q8_0, which takes and reads "
+          "about half and rounds them to 8 bit")
+      ->type_name("f16|q8_0")
+      ->check(CLI::IsMember({"f16", "q8_0"}));
   verb.add_flag(
       "--no-mmap", options->copy_weights,
       "Copy the weights into memory of their own (huge pages) instead of reading them from "
