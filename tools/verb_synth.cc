@@ -31,7 +31,8 @@ With a ReLU kind about half of the neurons fire; models that were trained are sp
 mean share of a layer's neurons that fire in a token, --skew how unevenly: the probabilities follow a power
 law, met by one gate bias per neuron. Which neurons are hot differs from layer to layer. The model is then run
 on random tokens and the activity measured is printed beside what was asked; a difference of more than 10 %
-in any layer is an error (the file stays).
+in any layer is an error (the file stays). A text is single bytes to such a model, so few different tokens:
+on text the density holds, but activity is more uneven than asked.
 
 --profile and --placement write what profiling would find in the long run: the wanted probabilities as counts,
 and the oracle placement made of them, in the true order from hot to cold.
