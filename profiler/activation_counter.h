@@ -46,4 +46,18 @@ class ActivationCounter final : public FfnObserver {
   std::vector<int32_t> active_;  // of the token the caches are seeing
 };
 
+// Watches the executor while it lives.
+class ScopedObserver {
+ public:
+  ScopedObserver(Executor& executor, FfnObserver* observer) : executor_(executor) {
+    executor_.set_observer(observer);
+  }
+  ~ScopedObserver() { executor_.set_observer(nullptr); }
+  ScopedObserver(const ScopedObserver&) = delete;
+  ScopedObserver& operator=(const ScopedObserver&) = delete;
+
+ private:
+  Executor& executor_;
+};
+
 }  // namespace thermocline

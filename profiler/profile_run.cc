@@ -36,20 +36,6 @@ class TokenHash {
   uint64_t hash_ = 0xcbf29ce484222325ULL;
 };
 
-// Watches the executor while it lives.
-class ScopedObserver {
- public:
-  ScopedObserver(Executor& executor, FfnObserver* observer) : executor_(executor) {
-    executor_.set_observer(observer);
-  }
-  ~ScopedObserver() { executor_.set_observer(nullptr); }
-  ScopedObserver(const ScopedObserver&) = delete;
-  ScopedObserver& operator=(const ScopedObserver&) = delete;
-
- private:
-  Executor& executor_;
-};
-
 void CheckNumbers(const std::string& model_path, const SplitActivity& split) {
   for (size_t l = 0; l < split.layers.size(); ++l) {
     for (const double mass : split.layers[l].mass) {

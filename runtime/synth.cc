@@ -10,32 +10,54 @@
 #include "runtime/core/interrupt.h"
 #include "runtime/families.h"
 #include "runtime/gguf/gguf_writer.h"
+#include "runtime/synth_random.h"
 #include "runtime/team.h"
 
 namespace thermocline {
 namespace {
 
-struct Shape {
-  std::string_view name;
-  int64_t n_layers, d_model, d_ff, n_heads, n_kv_heads, vocab_size, max_seq_len;
-};
-
-// Published dimensions of models people know.
-constexpr Shape kShapes[] = {
-    {"random-1b", 16, 2048, 8192, 16, 16, 32000, 4096},
-    {"tinyllama-1.1b", 22, 2048, 5632, 32, 4, 32000, 2048},
-    {"llama-7b", 32, 4096, 11008, 32, 32, 32000, 4096},
-    {"llama-13b", 40, 5120, 13824, 40, 40, 32000, 4096},
-    {"llama-3-8b", 32, 4096, 14336, 32, 8, 128256, 8192},
-    {"llama-70b", 80, 8192, 28672, 64, 8, 32000, 4096},
-};
-
 constexpr uint64_t kBlockBytes = uint64_t{32} << 20;  // of rows made at a time
 
-uint64_t Mix(uint64_t x) {  // splitmix64's finaliser
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9U;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebU;
-  return x ^ (x >> 31);
+// What is computed with a mathematical library is rounded to this, so that last digits, in which
+// libraries differ, do not reach the file.
+constexpr double kGrid = 1.0 / 65536;
+
+float OnGrid(double x) { return static_cast<float>(std::round(x / kGrid) * kGrid); }
+
+// Weights are close to normal with variance 1 / d_in, times a factor. The factors keep a token's
+// own direction visible to the last layer: embeddings have elements of variance 1, and all that
+// attention and FFN add has no more. Without them the residual stream turns into what attention
+// adds, which over random keys is nearly the mean over the tokens before: all tokens get one
+// direction, and the same neurons fire in all of them.
+struct WeightScales {
+  float embedding = 1;
+  float attention_output = 1;
+  float ffn_down = 1;
+};
+
+// Of the FFN's h: up . x has variance 1, so it is that of act(gate . x + bias).
+double MeanSquareOfH(const SynthOptions& options, const std::vector<double>& quantiles) {
+  if (options.activation == Activation::kSilu) return 0.36;
+  double sum = 0;
+  for (const double q : quantiles) sum += MomentsOf(options.activation, q).mean_square;
+  return sum / static_cast<double>(quantiles.size());
+}
+
+WeightScales ScalesOf(const SynthOptions& options, const std::vector<double>& quantiles) {
+  const double share = 1 / std::sqrt(2.0 * static_cast<double>(options.n_layers));
+  WeightScales scales;
+  scales.embedding = std::sqrt(static_cast<float>(options.d_model));
+  scales.attention_output = OnGrid(share);
+  scales.ffn_down = OnGrid(share / std::sqrt(MeanSquareOfH(options, quantiles)));
+  return scales;
+}
+
+// (d_ff) biases of neurons whose gates have variance 1, hottest first.
+std::vector<double> QuantilesOf(const SynthOptions& options) {
+  if (!options.activity) return std::vector<double>(static_cast<size_t>(options.d_ff), 0.0);
+  std::vector<double> quantiles = FiringProbabilities(*options.activity, options.d_ff);
+  for (double& value : quantiles) value = NormalQuantile(value);
+  return quantiles;
 }
 
 // Four 16-bit uniforms of one draw added up: variance 4/12 of the range squared, near enough to
@@ -45,8 +67,8 @@ void FillRow(uint64_t seed, float scale, std::vector<float>& row) {
   const float to_variance_one = std::sqrt(3.0F);
   uint64_t counter = seed;
   for (float& value : row) {
-    counter += 0x9e3779b97f4a7c15U;
-    const uint64_t bits = Mix(counter);
+    counter += kCounterStep;
+    const uint64_t bits = MixBits(counter);
     const auto sum = static_cast<float>((bits & 0xffff) + ((bits >> 16) & 0xffff) +
                                         ((bits >> 32) & 0xffff) + (bits >> 48));
     value = (sum * kUnit - 2.0F) * to_variance_one * scale;
@@ -56,14 +78,22 @@ void FillRow(uint64_t seed, float scale, std::vector<float>& row) {
 class SynthWriter {
  public:
   SynthWriter(const std::string& path, const SynthOptions& options)
-      : options_(options), writer_(path, 64), team_(options.n_threads) {}
+      : options_(options),
+        quantiles_(QuantilesOf(options)),
+        scales_(ScalesOf(options, quantiles_)),
+        writer_(path, 64),
+        team_(options.n_threads),
+        gate_norms_(quantiles_.size()) {}
 
   void Write() {
     SetMetadata();
-    Declare("token_embd.weight", options_.vocab_size, options_.d_model);
+    Declare({.name = "token_embd.weight",
+             .rows = options_.vocab_size,
+             .cols = options_.d_model,
+             .scale = scales_.embedding});
     for (int64_t l = 0; l < options_.n_layers; ++l) DeclareLayer(l);
-    DeclareOnes("output_norm.weight");
-    Declare("output.weight", options_.vocab_size, options_.d_model);
+    DeclareNorm("output_norm.weight");
+    Declare({.name = "output.weight", .rows = options_.vocab_size, .cols = options_.d_model});
     for (size_t i = 0; i < tensors_.size(); ++i) {
       Report(options_.progress, "writing tensors", i, tensors_.size());
       WriteTensor(i);
@@ -73,10 +103,13 @@ class SynthWriter {
   }
 
  private:
+  enum class Kind : uint8_t { kWeights, kGate, kGateBias, kNorm };
   struct Tensor {
     std::string name;
     int64_t rows, cols;
-    bool ones;  // a norm's weight
+    Kind kind = Kind::kWeights;
+    float scale = 1;
+    int64_t layer = 0;  // of a gate's bias
   };
 
   void SetMetadata() {
@@ -127,42 +160,79 @@ class SynthWriter {
     return {GgufType::kArray, element, GgufValue::Array(std::move(values))};
   }
 
-  void Declare(const std::string& name, int64_t rows, int64_t cols) {
-    tensors_.push_back({name, rows, cols, false});
-    writer_.DeclareTensor(name, options_.dtype,
-                          {static_cast<uint64_t>(cols), static_cast<uint64_t>(rows)});
+  void Declare(const Tensor& tensor) {
+    tensors_.push_back(tensor);
+    writer_.DeclareTensor(tensor.name, options_.dtype,
+                          {static_cast<uint64_t>(tensor.cols), static_cast<uint64_t>(tensor.rows)});
   }
-  void DeclareOnes(const std::string& name) {
-    tensors_.push_back({name, 1, options_.d_model, true});
-    writer_.DeclareTensor(name, DType::kF32, {static_cast<uint64_t>(options_.d_model)});
+  void DeclareVector(const Tensor& tensor) {
+    tensors_.push_back(tensor);
+    writer_.DeclareTensor(tensor.name, DType::kF32, {static_cast<uint64_t>(tensor.cols)});
+  }
+  void DeclareNorm(const std::string& name) {
+    DeclareVector({.name = name, .rows = 1, .cols = options_.d_model, .kind = Kind::kNorm});
   }
 
   void DeclareLayer(int64_t l) {
     const int64_t d = options_.d_model;
     const int64_t kv = d / options_.n_heads * options_.n_kv_heads;
-    const auto name = [&](const char* part) { return fmt::format("blk.{}.{}.weight", l, part); };
-    DeclareOnes(name("attn_norm"));
-    Declare(name("attn_q"), d, d);
-    Declare(name("attn_k"), kv, d);
-    Declare(name("attn_v"), kv, d);
-    Declare(name("attn_output"), d, d);
-    DeclareOnes(name("ffn_norm"));
-    Declare(name("ffn_gate"), options_.d_ff, d);
-    Declare(name("ffn_up"), options_.d_ff, d);
-    Declare(name("ffn_down"), d, options_.d_ff);
+    const auto name = [&](const char* part) { return fmt::format("blk.{}.{}", l, part); };
+    DeclareNorm(name("attn_norm.weight"));
+    Declare({.name = name("attn_q.weight"), .rows = d, .cols = d});
+    Declare({.name = name("attn_k.weight"), .rows = kv, .cols = d});
+    Declare({.name = name("attn_v.weight"), .rows = kv, .cols = d});
+    Declare({.name = name("attn_output.weight"),
+             .rows = d,
+             .cols = d,
+             .scale = scales_.attention_output});
+    DeclareNorm(name("ffn_norm.weight"));
+    Declare(
+        {.name = name("ffn_gate.weight"), .rows = options_.d_ff, .cols = d, .kind = Kind::kGate});
+    if (options_.activity) {
+      DeclareVector({.name = name("ffn_gate.bias"),
+                     .rows = 1,
+                     .cols = options_.d_ff,
+                     .kind = Kind::kGateBias,
+                     .layer = l});
+    }
+    Declare({.name = name("ffn_up.weight"), .rows = options_.d_ff, .cols = d});
+    Declare({.name = name("ffn_down.weight"),
+             .rows = d,
+             .cols = options_.d_ff,
+             .scale = scales_.ffn_down});
   }
 
   void WriteTensor(size_t index) {
     const Tensor& tensor = tensors_[index];
     writer_.BeginTensor(tensor.name);
-    if (tensor.ones) {
-      const std::vector<float> ones(static_cast<size_t>(tensor.cols), 1.0F);
-      writer_.Write(ones.data(), ones.size() * sizeof(float));
-      return;
+    if (tensor.kind == Kind::kNorm) {
+      WriteVector(std::vector<float>(static_cast<size_t>(tensor.cols), 1.0F));
+    } else if (tensor.kind == Kind::kGateBias) {
+      WriteVector(GateBiases(tensor.layer));
+    } else {
+      WriteMatrix(tensor, index);
     }
+  }
+
+  void WriteVector(const std::vector<float>& values) {
+    writer_.Write(values.data(), values.size() * sizeof(float));
+  }
+
+  // REQUIRES: the gate's rows were the last to be written.
+  std::vector<float> GateBiases(int64_t layer) const {
+    std::vector<float> biases(quantiles_.size());
+    const std::vector<int32_t> order = HotToCold(options_.seed, layer, options_.d_ff);
+    for (size_t rank = 0; rank < order.size(); ++rank) {
+      const auto neuron = static_cast<size_t>(order[rank]);
+      biases[neuron] = OnGrid(quantiles_[rank] * gate_norms_[neuron]);
+    }
+    return biases;
+  }
+
+  void WriteMatrix(const Tensor& tensor, size_t index) {
     const int64_t bytes = RowBytes(options_.dtype, tensor.cols);
     const int64_t block = std::max<int64_t>(1, static_cast<int64_t>(kBlockBytes) / bytes);
-    const float scale = 1.0F / std::sqrt(static_cast<float>(tensor.cols));
+    const float scale = tensor.scale / std::sqrt(static_cast<float>(tensor.cols));
     std::vector<std::byte> out;
     for (int64_t first = 0; first < tensor.rows; first += block) {
       ThrowIfInterrupted();
@@ -173,68 +243,38 @@ class SynthWriter {
         const auto [begin, end] = Lane{thread, team_.n_threads(), nullptr}.Split(n);
         for (int64_t r = begin; r < end; ++r) {
           const auto id = (static_cast<uint64_t>(index) << 32) + static_cast<uint64_t>(first + r);
-          FillRow(Mix(options_.seed ^ Mix(id)), scale, row);
-          QuantizeRow(options_.dtype, row.data(), tensor.cols, out.data() + r * bytes);
+          FillRow(MixBits(options_.seed ^ MixBits(id)), scale, row);
+          std::byte* stored = out.data() + r * bytes;
+          QuantizeRow(options_.dtype, row.data(), tensor.cols, stored);
+          if (tensor.kind == Kind::kGate && options_.activity) KeepNorm(first + r, stored, row);
         }
       });
       writer_.Write(out.data(), out.size());
     }
   }
 
+  // Of the row as it is stored, since that is what will be multiplied with.
+  void KeepNorm(int64_t neuron, const std::byte* stored, std::vector<float>& row) {
+    const auto cols = static_cast<int64_t>(row.size());
+    CpuKernels().dequantize_f32(options_.dtype, stored, 0, cols, row.data());
+    double squares = 0;
+    for (const float value : row) squares += static_cast<double>(value) * value;
+    gate_norms_[static_cast<size_t>(neuron)] = std::sqrt(squares);
+  }
+
   const SynthOptions& options_;
+  const std::vector<double> quantiles_;  // (d_ff) see QuantilesOf
+  const WeightScales scales_;
   GgufWriter writer_;
   ThreadTeam team_;
   std::vector<Tensor> tensors_;
+  std::vector<double> gate_norms_;  // (d_ff) of the gate written last
 };
-
-void Validate(const SynthOptions& o) {
-  const auto require = [](bool holds, const char* what, const std::string& expected,
-                          int64_t found) {
-    if (!holds) {
-      throw Error({.what = what, .expected = expected, .found = std::to_string(found)});
-    }
-  };
-  constexpr int64_t kMaxDim = 1 << 20;
-  require(o.n_layers >= 1 && o.n_layers <= 4096, "--n-layers", "1 to 4096", o.n_layers);
-  require(o.d_model >= 32 && o.d_model % 32 == 0 && o.d_model <= kMaxDim, "--d-model",
-          "a multiple of 32", o.d_model);
-  require(o.d_ff >= 32 && o.d_ff % 32 == 0 && o.d_ff <= kMaxDim, "--d-ff", "a multiple of 32",
-          o.d_ff);
-  require(o.n_heads >= 1 && o.d_model % (2 * o.n_heads) == 0, "--n-heads",
-          fmt::format("a divisor of d_model {} with even heads", o.d_model), o.n_heads);
-  require(o.n_kv_heads >= 1 && o.n_heads % o.n_kv_heads == 0, "--n-kv-heads",
-          fmt::format("a divisor of {} heads", o.n_heads), o.n_kv_heads);
-  require(o.vocab_size >= 260 && o.vocab_size <= (1 << 24), "--vocab-size", "260 to 16777216",
-          o.vocab_size);
-  require(o.max_seq_len >= 1 && o.max_seq_len <= (1 << 26), "--max-seq-len", "1 to 67108864",
-          o.max_seq_len);
-}
 
 }  // namespace
 
-std::string ShapeNames() {
-  std::string names;
-  for (const Shape& shape : kShapes) names += (names.empty() ? "" : ", ") + std::string(shape.name);
-  return names;
-}
-
-void ApplyShape(std::string_view like, SynthOptions* options) {
-  for (const Shape& shape : kShapes) {
-    if (shape.name != like) continue;
-    options->n_layers = shape.n_layers;
-    options->d_model = shape.d_model;
-    options->d_ff = shape.d_ff;
-    options->n_heads = shape.n_heads;
-    options->n_kv_heads = shape.n_kv_heads;
-    options->vocab_size = shape.vocab_size;
-    options->max_seq_len = shape.max_seq_len;
-    return;
-  }
-  throw Error({.what = "--like", .expected = ShapeNames(), .found = Printable(std::string(like))});
-}
-
 void WriteSynthModel(const std::string& path, const SynthOptions& options) {
-  Validate(options);
+  CheckSynthOptions(options);
   SynthWriter(path, options).Write();
 }
 

@@ -3,12 +3,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "cpu_kernels/kernels.h"
 #include "runtime/core/dtype.h"
 #include "runtime/progress.h"
+#include "runtime/synth_activity.h"
 
 namespace thermocline {
 
@@ -22,6 +24,9 @@ struct SynthOptions {
   int64_t max_seq_len = 4096;
   DType dtype = DType::kQ8_0;
   Activation activation = Activation::kSilu;
+  // How many neurons fire, and how unevenly: a gate bias per neuron. None: no biases, so that each
+  // neuron of a ReLU kind fires in half of the tokens. REQUIRES a ReLU kind.
+  std::optional<ActivityTarget> activity;
   uint64_t seed = 1;
   int n_threads = 1;
   ProgressFn progress;
@@ -32,10 +37,12 @@ struct SynthOptions {
 void ApplyShape(std::string_view like, SynthOptions* options);
 std::string ShapeNames();
 
+// Throws Error for dimensions that do not go together, or an activation without true zeros beside
+// an activity.
+void CheckSynthOptions(const SynthOptions& options);
+
 // Writes a llama-architecture GGUF, streaming. The same options give the same file on every machine
-// and for any number of threads. Weights are close to normal with variance 1 / d_in, so that
-// activations keep their size through the layers. Throws Error for dimensions that do not go
-// together.
+// and for any number of threads. Throws what CheckSynthOptions and FiringProbabilities do.
 void WriteSynthModel(const std::string& path, const SynthOptions& options);
 
 }  // namespace thermocline

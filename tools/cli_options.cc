@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <cerrno>
+#include <charconv>
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <optional>
 
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
@@ -17,6 +19,18 @@ namespace {
 constexpr const char* kExitCodes =
     "Exit codes: 0 done, 1 failed (one line on stderr says why), 2 wrong usage, 130 interrupted.";
 constexpr int64_t kMaxTokensFlag = int64_t{1} << 26;
+
+// "0.1" or "10%" -> 0.1; nullopt for anything else, and outside 0 to 1.
+std::optional<double> ParseFraction(const std::string& text) {
+  double value = 0;
+  const char* end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data(), end, value, std::chars_format::fixed);
+  if (parsed.ec != std::errc()) return std::nullopt;
+  const std::string unit(parsed.ptr, end);
+  if (unit == "%") value /= 100;
+  const bool valid = (unit.empty() || unit == "%") && value >= 0 && value <= 1;
+  return valid ? std::optional<double>(value) : std::nullopt;
+}
 
 }  // namespace
 
@@ -41,6 +55,21 @@ CLI::Option* AddSizeOption(CLI::App& verb, const std::string& flags, uint64_t* n
                : fmt::format("'{}' is not a size; write 8G, 512M or 1.5G", Printable(text));
   };
   return verb.add_option(flags, parse, help)->type_name("SIZE")->check(CLI::Validator(check, ""));
+}
+
+CLI::Option* AddShareOption(CLI::App& verb, const std::string& flags, double* share,
+                            const std::string& help) {
+  const auto parse = [share](const CLI::results_t& values) {
+    const auto value = ParseFraction(values.back());
+    if (value) *share = *value;
+    return value.has_value();
+  };
+  const auto check = [](const std::string& text) {
+    return ParseFraction(text)
+               ? std::string()
+               : fmt::format("'{}' is not a share; write 0.1 or 10%, from 0 to 1", Printable(text));
+  };
+  return verb.add_option(flags, parse, help)->type_name("SHARE")->check(CLI::Validator(check, ""));
 }
 
 void AddModelOptions(CLI::App& verb, EngineOptions* options) {

@@ -22,6 +22,10 @@ CLI::App* AddVerb(CLI::App& app, const std::string& name, const std::string& sum
 CLI::Option* AddSizeOption(CLI::App& verb, const std::string& flags, uint64_t* n_bytes,
                            const std::string& help);
 
+// An option that takes a share ("0.1" or "10%", from 0 to 1) into *share, in the same way.
+CLI::Option* AddShareOption(CLI::App& verb, const std::string& flags, double* share,
+                            const std::string& help);
+
 // -m and --placement. `options` must outlive the parsing; so in all that follow.
 void AddModelOptions(CLI::App& verb, EngineOptions* options);
 // --sparse, -t, -c, -b, -ngl, --fast-tier: how the engine runs.

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
 #include <filesystem>
 
 #include "gpu_kernels/gpu_support.h"
@@ -16,37 +15,6 @@ namespace thermocline {
 namespace {
 
 constexpr int64_t kMaxTokensFlag = int64_t{1} << 26;
-
-// "0.1" or "10%" -> 0.1; nullopt for anything else, and outside 0 to 1.
-std::optional<double> ParseFraction(const std::string& text) {
-  double value = 0;
-  const char* end = text.data() + text.size();
-  const auto parsed = std::from_chars(text.data(), end, value, std::chars_format::fixed);
-  if (parsed.ec != std::errc()) return std::nullopt;
-  const std::string unit(parsed.ptr, end);
-  if (unit == "%") value /= 100;
-  const bool valid = (unit.empty() || unit == "%") && value >= 0 && value <= 1;
-  return valid ? std::optional<double>(value) : std::nullopt;
-}
-
-CLI::Option* AddHotOption(CLI::App& verb, double* fraction) {
-  const auto parse = [fraction](const CLI::results_t& values) {
-    const auto value = ParseFraction(values.back());
-    if (value) *fraction = *value;
-    return value.has_value();
-  };
-  const auto check = [](const std::string& text) {
-    return ParseFraction(text)
-               ? std::string()
-               : fmt::format("'{}' is not a share; write 0.1 or 10%, from 0 to 1", Printable(text));
-  };
-  return verb
-      .add_option("--hot", parse,
-                  "For experiments, instead of --vram: this share of every layer's neurons in "
-                  "VRAM, 0.1 or 10%, rounded to clusters of 32, whatever memory that takes")
-      ->type_name("SHARE")
-      ->check(CLI::Validator(check, ""));
-}
 
 std::string Percent(const std::optional<double>& share) {
   return share ? fmt::format("{:.1f} %", 100 * *share) : "-";
@@ -81,6 +49,11 @@ void AddPlacementOptions(CLI::App& verb, PlacementArgs* args) {
                   "GGUF model; of a split one, any of its files")
       ->required()
       ->type_name("FILE");
+  AddBudgetOptions(verb, args);
+  AddThreadsOption(verb, &args->engine.n_threads);
+}
+
+void AddBudgetOptions(CLI::App& verb, PlacementArgs* args) {
   args->vram = AddSizeOption(
       verb, "--vram", &args->vram_bytes,
       "Memory of the fast tier: what the GPU may hold of the model, with KV cache and scratch");
@@ -88,7 +61,10 @@ void AddPlacementOptions(CLI::App& verb, PlacementArgs* args) {
       verb, "--ram", &args->ram_bytes,
       "Memory of the slow tier, for the other neurons; default: 90 % of the memory available now "
       "(without a GPU less --vram, which then comes out of the same memory)");
-  args->hot = AddHotOption(verb, &args->hot_fraction);
+  args->hot = AddShareOption(
+      verb, "--hot", &args->hot_fraction,
+      "For experiments, instead of --vram: this share of every layer's neurons in VRAM, 0.1 or "
+      "10%, rounded to clusters of 32, whatever memory that takes");
   args->vram->excludes(args->hot);
   verb.add_option("-c,--context,--ctx-size", args->engine.context_tokens,
                   fmt::format("Context in tokens of the runs to place for; 0 (the default): the "
@@ -101,7 +77,6 @@ void AddPlacementOptions(CLI::App& verb, PlacementArgs* args) {
                               args->engine.batch_tokens))
       ->type_name("N")
       ->check(CLI::Range(int64_t{1}, kMaxTokensFlag));
-  AddThreadsOption(verb, &args->engine.n_threads);
 }
 
 void FailUsage(const std::string& verb, const std::string& message) {

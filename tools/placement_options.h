@@ -25,8 +25,10 @@ struct PlacementArgs {
   bool wants_placement() const { return vram->count() + hot->count() > 0; }
 };
 
-// -m, -c, -b, -t, --vram, --ram, --hot. `args` must outlive the parsing.
+// -m, -t and those of AddBudgetOptions. `args` must outlive the parsing.
 void AddPlacementOptions(CLI::App& verb, PlacementArgs* args);
+// --vram, --ram, --hot, and -c, -b of the runs to place for.
+void AddBudgetOptions(CLI::App& verb, PlacementArgs* args);
 
 // A usage error (exit code 2).
 [[noreturn]] void FailUsage(const std::string& verb, const std::string& message);

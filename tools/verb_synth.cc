@@ -1,12 +1,20 @@
-// thermocline synth: a model of random weights, to measure with.
+// thermocline synth: a model of random weights, to measure with, and what goes with it.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <charconv>
+#include <memory>
+#include <optional>
+
+#include "profiler/profile_file.h"
+#include "profiler/synth_profile.h"
 #include "runtime/core/error.h"
 #include "runtime/core/size_text.h"
 #include "runtime/gguf/gguf_reader.h"
 #include "runtime/synth.h"
 #include "runtime/team.h"
 #include "tools/cli_options.h"
+#include "tools/placement_options.h"
 #include "tools/progress_bar.h"
 #include "tools/verbs.h"
 
@@ -14,20 +22,35 @@ namespace thermocline {
 namespace {
 
 constexpr const char* kDetails =
-    "Writes a llama-architecture GGUF with random weights. What it generates is noise; its speed "
-    "and its\n"
-    "memory are those of a real model of that shape and type. The same options give the same file. "
-    "The\n"
-    "weights are random, so with a ReLU activation about half of the neurons fire; a model that "
-    "was\n"
-    "trained is sparser.\n"
-    "\n"
-    "Example:\n"
-    "  thermocline synth --like random-1b --type Q4_0 -o random-1b-q4_0.gguf";
+    R"(Writes a llama-architecture GGUF with random weights. What it generates is noise; its speed and its memory
+are those of a real model of that shape, type and sparsity. The same options give the same file. Every shape
+of --like is written in the llama layout: grouped-query attention and a gated FFN of three matrices, also
+where the model itself has two (opt, falcon), so such a model has more weights here than its name says.
+
+With a ReLU kind about half of the neurons fire; models that were trained are sparser. --density gives the
+mean share of a layer's neurons that fire in a token, --skew how unevenly: the probabilities follow a power
+law, met by one gate bias per neuron. Which neurons are hot differs from layer to layer. The model is then run
+on random tokens and the activity measured is printed beside what was asked; a difference of more than 10 %
+in any layer is an error (the file stays). A text is single bytes to such a model, so few different tokens:
+on text the density holds, but activity is more uneven than asked.
+
+--profile and --placement write what profiling would find in the long run: the wanted probabilities as counts,
+and the oracle placement made of them, in the true order from hot to cold.
+
+Examples:
+  thermocline synth --like random-1b --type Q4_0 -o random-1b-q4_0.gguf
+  thermocline synth --like llama-7b --type Q4_0 --activation relu --density 0.1 --skew 26:80 \
+    --profile s7b.profile.gguf --placement s7b.placement.gguf -c 2048 --vram 4G --ram 8G -o s7b.gguf)";
+
+constexpr double kAllowedDeviation = 0.1;
 
 struct Options {
   SynthOptions synth;
-  std::string like, type = "Q8_0", activation = "silu", output;
+  ActivityTarget activity;
+  PlacementArgs placing;
+  std::string like, type = "Q8_0", activation = "silu";
+  std::string output, profile_path, placement_path;
+  bool no_check = false;
 };
 
 Activation ParseActivation(const std::string& name) {
@@ -35,68 +58,231 @@ Activation ParseActivation(const std::string& name) {
   return name == "relu_sqr" ? Activation::kReluSqr : Activation::kSilu;
 }
 
+// "26:80" -> 0.26 and 0.80.
+std::optional<ActivityTarget> ParseSkew(const std::string& text) {
+  ActivityTarget target;
+  const size_t colon = text.find(':');
+  if (colon == std::string::npos) return std::nullopt;
+  const auto percent = [](const std::string& number, double* share) {
+    const char* end = number.data() + number.size();
+    const auto parsed = std::from_chars(number.data(), end, *share, std::chars_format::fixed);
+    *share /= 100;
+    return parsed.ec == std::errc() && parsed.ptr == end && *share > 0 && *share < 1;
+  };
+  const bool valid = percent(text.substr(0, colon), &target.hottest) &&
+                     percent(text.substr(colon + 1), &target.activations);
+  return valid ? std::optional<ActivityTarget>(target) : std::nullopt;
+}
+
+void SettleShape(Options* options, const CLI::App& verb) {
+  SynthOptions& synth = options->synth;
+  if (options->like.empty()) return;
+  const SynthOptions given = synth;
+  ApplyShape(options->like, &synth);
+  // A dimension given beside --like wins.
+  const auto keep = [&](const char* flag, int64_t SynthOptions::*field) {
+    if (verb.get_option(flag)->count() > 0) synth.*field = given.*field;
+  };
+  keep("--n-layers", &SynthOptions::n_layers);
+  keep("--d-model", &SynthOptions::d_model);
+  keep("--d-ff", &SynthOptions::d_ff);
+  keep("--n-heads", &SynthOptions::n_heads);
+  keep("--n-kv-heads", &SynthOptions::n_kv_heads);
+  keep("--vocab-size", &SynthOptions::vocab_size);
+  keep("--max-seq-len", &SynthOptions::max_seq_len);
+}
+
+void CheckUsage(const Options& options, const CLI::App& verb) {
+  if (options.synth.activity && options.synth.activation == Activation::kSilu) {
+    FailUsage("synth", fmt::format("--density needs an activation that has true zeros: expected "
+                                   "--activation relu, reglu or relu_sqr, found {}",
+                                   options.activation));
+  }
+  const bool placing = !options.placement_path.empty();
+  if (placing != options.placing.wants_placement()) {
+    FailUsage("synth", placing
+                           ? "--placement needs to know how much may lie in the fast tier: give "
+                             "--vram SIZE (or --hot SHARE)"
+                           : "--vram and --hot are for a placement: give --placement FILE");
+  }
+  if (placing) return;
+  for (const char* flag : {"--ram", "--context", "--batch"}) {
+    if (verb.get_option(flag)->count() == 0) continue;
+    FailUsage("synth", fmt::format("{} is for a placement: give --placement FILE", flag));
+  }
+}
+
+void CheckPaths(const Options& options) {
+  std::vector<std::string> taken = {options.output};
+  for (const std::string& path : {options.profile_path, options.placement_path}) {
+    if (path.empty()) continue;
+    if (std::find(taken.begin(), taken.end(), path) != taken.end()) {
+      FailUsage("synth", fmt::format("two outputs have one name, {}", path));
+    }
+    CheckOutputPath(path, {});
+    taken.push_back(path);
+  }
+}
+
+std::string ModelLine(const Options& options) {
+  const SynthOptions& synth = options.synth;
+  const GgufReader written(options.output);
+  uint64_t weights = 0;
+  for (const GgufTensorInfo& tensor : written.tensors()) weights += tensor.n_elements;
+  return fmt::format("{}: {} layers, d_model {}, d_ff {}, {:.3f}B weights in {}, {}\n",
+                     options.output, synth.n_layers, synth.d_model, synth.d_ff,
+                     static_cast<double>(weights) / 1e9, DTypeName(synth.dtype),
+                     FormatBytes(written.file_bytes()));
+}
+
+// Writes the profile before the placement, so that where budgets do not fit `place` can go on.
+void WriteCompanions(Options& options) {
+  if (options.profile_path.empty() && options.placement_path.empty()) return;
+  options.placing.engine.model_path = options.output;
+  const OpenedModel model(options.placing.engine);
+  const ProfileStats stats = WantedStats(model, options.synth);
+  if (!options.profile_path.empty()) {
+    WriteProfile(options.profile_path, stats);
+    WriteOutput(fmt::format("profile: {} (counts as of {} tokens; none was run)\n",
+                            options.profile_path, kNominalTokens));
+  }
+  if (options.placement_path.empty()) return;
+  WriteOutput(SettleBudgets(&options.placing));
+  const SolvedPlacement solved = SolvePlacement(model, stats, options.placing);
+  WritePlacement(options.placement_path, solved.placement);
+  WriteOutput(fmt::format("placement: {} (vram {}, dram {})\n", options.placement_path,
+                          FormatBytes(solved.plan.fast_total_bytes()),
+                          FormatBytes(solved.plan.slow_total_bytes())));
+}
+
+std::string ActivityTable(const ActivityTarget& target, const ActivityCheck& check) {
+  const auto row = [&](const std::string& name, double asked, double MeasuredLayer::*field) {
+    const auto [least, most] = std::minmax_element(
+        check.layers.begin(), check.layers.end(),
+        [&](const MeasuredLayer& a, const MeasuredLayer& b) { return a.*field < b.*field; });
+    return fmt::format("{:<32}{:>7.2f} %{:>9.2f} %  ({:.2f}-{:.2f})\n", name, 100 * asked,
+                       100 * (check.mean.*field), 100 * ((*least).*field), 100 * ((*most).*field));
+  };
+  return fmt::format("\n{:<32}{:>9}{:>11}  (over layers)\n", "", "asked", "measured") +
+         row("neurons that fire in a token", target.density, &MeasuredLayer::density) +
+         row(fmt::format("activations on hottest {:g} %", 100 * target.hottest), target.activations,
+             &MeasuredLayer::activations) +
+         fmt::format(
+             "rank correlation of neurons, asked with measured: {:.3f} ({:.3f} is what "
+             "counting can show)\nmeasured on {} random tokens\n",
+             check.mean.rank_correlation, check.best_rank_correlation, check.n_tokens);
+}
+
+void Check(const Options& options) {
+  const ActivityTarget& target = *options.synth.activity;
+  ActivityCheckOptions check;
+  check.n_threads = options.synth.n_threads;
+  check.progress = options.synth.progress;
+  const ActivityCheck measured = MeasureActivity(options.output, options.synth, check);
+  ClearStderrProgress();
+  WriteOutput(ActivityTable(target, measured));
+  const double deviation = measured.Deviation(target);
+  if (deviation <= kAllowedDeviation) return;
+  throw Error({.path = options.output,
+               .what = "the activity measured is not what was asked for",
+               .expected = fmt::format("within {:g} % in every layer", 100 * kAllowedDeviation),
+               .found = fmt::format("{:.1f} % off", 100 * deviation),
+               .hint = "the files were written, but a profile or placement describes what was asked"
+                       "; a larger --d-model, --d-ff or --vocab-size comes closer"});
+}
+
 void Run(Options& options, const CLI::App& verb) {
   SynthOptions& synth = options.synth;
-  if (!options.like.empty()) {
-    const SynthOptions given = synth;
-    ApplyShape(options.like, &synth);
-    // A dimension given beside --like wins.
-    const auto keep = [&](const char* flag, int64_t SynthOptions::*field) {
-      if (verb.get_option(flag)->count() > 0) synth.*field = given.*field;
-    };
-    keep("--n-layers", &SynthOptions::n_layers);
-    keep("--d-model", &SynthOptions::d_model);
-    keep("--d-ff", &SynthOptions::d_ff);
-    keep("--n-heads", &SynthOptions::n_heads);
-    keep("--n-kv-heads", &SynthOptions::n_kv_heads);
-    keep("--vocab-size", &SynthOptions::vocab_size);
-    keep("--max-seq-len", &SynthOptions::max_seq_len);
-  }
+  SettleShape(&options, verb);
   const auto dtype = ParseWeightDType(options.type);
   if (!dtype) {
     throw Error({.what = "--type", .expected = WeightDTypeNames(), .found = options.type});
   }
   synth.dtype = *dtype;
   synth.activation = ParseActivation(options.activation);
+  if (verb.get_option("--density")->count() > 0) synth.activity = options.activity;
+  CheckUsage(options, verb);
+  CheckPaths(options);
   if (synth.n_threads == 0) synth.n_threads = DefaultThreadCount();
+  options.placing.engine.n_threads = synth.n_threads;
   synth.progress = StderrProgress();
   WriteSynthModel(options.output, synth);
   ClearStderrProgress();
-  const GgufReader written(options.output);
-  uint64_t weights = 0;
-  for (const GgufTensorInfo& tensor : written.tensors()) weights += tensor.n_elements;
-  WriteOutput(fmt::format("{}: {} layers, d_model {}, d_ff {}, {:.3f}B weights in {}, {}\n",
-                          options.output, synth.n_layers, synth.d_model, synth.d_ff,
-                          static_cast<double>(weights) / 1e9, DTypeName(synth.dtype),
-                          FormatBytes(written.file_bytes())));
+  WriteOutput(ModelLine(options));
+  WriteCompanions(options);
+  if (synth.activity && !options.no_check) Check(options);
+}
+
+void AddShapeOptions(CLI::App& verb, Options* options) {
+  SynthOptions& s = options->synth;
+  verb.add_option("--like", options->like, "shape of a known model: " + ShapeNames());
+  verb.add_option("--n-layers", s.n_layers, fmt::format("layers (default {})", s.n_layers));
+  verb.add_option("--d-model", s.d_model, fmt::format("width (default {})", s.d_model));
+  verb.add_option("--d-ff", s.d_ff, fmt::format("FFN neurons per layer (default {})", s.d_ff));
+  verb.add_option("--n-heads", s.n_heads, fmt::format("query heads (default {})", s.n_heads));
+  verb.add_option("--n-kv-heads", s.n_kv_heads, fmt::format("KV heads (default {})", s.n_kv_heads));
+  verb.add_option("--vocab-size", s.vocab_size,
+                  fmt::format("vocabulary (default {})", s.vocab_size));
+  verb.add_option("--max-seq-len", s.max_seq_len,
+                  fmt::format("context in tokens (default {})", s.max_seq_len));
+  verb.add_option("--type", options->type,
+                  "weight type: " + WeightDTypeNames() + " (default Q8_0)");
+  verb.add_option("--activation", options->activation,
+                  "silu, relu, reglu or relu_sqr (default silu)")
+      ->check(CLI::IsMember({"silu", "relu", "reglu", "relu_sqr"}));
+  verb.add_option("--seed", s.seed, "seed of the weights (default 1)");
+}
+
+void AddActivityOptions(CLI::App& verb, Options* options) {
+  ActivityTarget* activity = &options->activity;
+  CLI::Option* density = AddShareOption(
+      verb, "--density", &activity->density,
+      "mean share of a layer's neurons that fire in a token, 0.1 or 10% (default: no biases, about "
+      "half fire)");
+  const auto parse = [activity](const CLI::results_t& values) {
+    const auto skew = ParseSkew(values.back());
+    if (skew) activity->hottest = skew->hottest;
+    if (skew) activity->activations = skew->activations;
+    return skew.has_value();
+  };
+  const auto check = [](const std::string& text) {
+    return ParseSkew(text) ? std::string()
+                           : fmt::format(
+                                 "'{}' is no skew; write 26:80, two shares in percent "
+                                 "between 0 and 100",
+                                 Printable(text));
+  };
+  verb.add_option(
+          "--skew", parse,
+          fmt::format("written X:Y: the hottest X % of the neurons take Y % of the activations "
+                      "(default {:g}:{:g})",
+                      100 * activity->hottest, 100 * activity->activations))
+      ->type_name("SKEW")
+      ->check(CLI::Validator(check, ""))
+      ->needs(density);
+  verb.add_flag("--no-check", options->no_check, "do not run the model to measure its activity")
+      ->needs(density);
+  verb.add_option("--profile", options->profile_path,
+                  "statistics file to write (.profile.gguf), with the wanted activity")
+      ->type_name("FILE")
+      ->needs(density);
+  verb.add_option("--placement", options->placement_path,
+                  "oracle placement to write (.placement.gguf), for --vram and --ram")
+      ->type_name("FILE")
+      ->needs(density);
 }
 
 }  // namespace
 
 void AddSynthVerb(CLI::App& app) {
   auto options = std::make_shared<Options>();
+  options->synth.n_threads = 0;
   CLI::App* verb =
       AddVerb(app, "synth", "Writes a model of random weights, to measure with", kDetails);
-  SynthOptions& s = options->synth;
-  s.n_threads = 0;
-  verb->add_option("--like", options->like, "shape of a known model: " + ShapeNames());
-  verb->add_option("--n-layers", s.n_layers, fmt::format("layers (default {})", s.n_layers));
-  verb->add_option("--d-model", s.d_model, fmt::format("width (default {})", s.d_model));
-  verb->add_option("--d-ff", s.d_ff, fmt::format("FFN neurons per layer (default {})", s.d_ff));
-  verb->add_option("--n-heads", s.n_heads, fmt::format("query heads (default {})", s.n_heads));
-  verb->add_option("--n-kv-heads", s.n_kv_heads,
-                   fmt::format("KV heads (default {})", s.n_kv_heads));
-  verb->add_option("--vocab-size", s.vocab_size,
-                   fmt::format("vocabulary (default {})", s.vocab_size));
-  verb->add_option("--max-seq-len", s.max_seq_len,
-                   fmt::format("context in tokens (default {})", s.max_seq_len));
-  verb->add_option("--type", options->type,
-                   "weight type: " + WeightDTypeNames() + " (default Q8_0)");
-  verb->add_option("--activation", options->activation,
-                   "silu, relu, reglu or relu_sqr (default silu)")
-      ->check(CLI::IsMember({"silu", "relu", "reglu", "relu_sqr"}));
-  verb->add_option("--seed", s.seed, "seed of the weights (default 1)");
-  AddThreadsOption(*verb, &s.n_threads);
+  AddShapeOptions(*verb, options.get());
+  AddActivityOptions(*verb, options.get());
+  AddBudgetOptions(*verb, &options->placing);
+  AddThreadsOption(*verb, &options->synth.n_threads);
   verb->add_option("-o,--output", options->output, "file to write")->required()->type_name("FILE");
   verb->callback([options, verb] { Run(*options, *verb); });
 }

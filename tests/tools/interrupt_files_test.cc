@@ -65,6 +65,21 @@ TEST_F(InterruptFilesTest, Pack) {
                         SIGINT);
 }
 
+TEST_F(InterruptFilesTest, Synth) {
+  InterruptWhileWriting({"synth",     "--n-layers",
+                         "2",         "--d-model",
+                         "1024",      "--d-ff",
+                         "8192",      "--n-heads",
+                         "8",         "--n-kv-heads",
+                         "8",         "--activation",
+                         "relu",      "--density",
+                         "0.1",       "--no-check",
+                         "--profile", dir_.file("synth.profile.gguf"),
+                         "-o",        dir_.file("out/older.gguf")},
+                        SIGINT);
+  EXPECT_FALSE(std::filesystem::exists(dir_.file("synth.profile.gguf")));
+}
+
 TEST_F(InterruptFilesTest, TerminatedIsLikeInterrupted) {
   InterruptWhileWriting({"quantize", dir_.file("large.gguf"), dir_.file("out/older.gguf"), "Q8_0"},
                         SIGTERM);

@@ -1,5 +1,4 @@
-// bench, perplexity and synth: what they measure and print, and that synthetic models are
-// reproducible.
+// bench and perplexity: what they measure and print.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -8,7 +7,6 @@
 #include <vector>
 
 #include "runtime/core/error.h"
-#include "tests/support/temp_dir.h"
 #include "tests/tools/models.h"
 #include "tests/tools/tool_process.h"
 #include "tools/compare_modes.h"
@@ -99,62 +97,6 @@ TEST(PerplexityVerb, ExactTokenByTokenEqualsDense) {
   EXPECT_EQ(json["nll_per_token"], json["dense_nll_per_token"]);
   EXPECT_GT(json["perplexity"].get<double>(), 1);
   EXPECT_LT(json["perplexity"].get<double>(), 500);  // uniform over the vocabulary would be 4096
-}
-
-TEST(SynthVerb, TheSameSeedGivesTheSameFileForAnyThreadsAndItRuns) {
-  const TempDir directory;
-  const auto make = [&](const std::string& name, const std::string& threads,
-                        const std::string& seed) {
-    const ToolResult result = RunTool({"synth",
-                                       "--n-layers",
-                                       "2",
-                                       "--d-model",
-                                       "128",
-                                       "--d-ff",
-                                       "256",
-                                       "--n-heads",
-                                       "4",
-                                       "--n-kv-heads",
-                                       "2",
-                                       "--vocab-size",
-                                       "400",
-                                       "--max-seq-len",
-                                       "128",
-                                       "--type",
-                                       "Q4_0",
-                                       "--activation",
-                                       "relu",
-                                       "-t",
-                                       threads,
-                                       "--seed",
-                                       seed,
-                                       "-o",
-                                       directory.file(name)});
-    EXPECT_EQ(result.exit_code, 0) << result.err;
-    return ReadWholeFile(directory.file(name));
-  };
-  const std::string one = make("a.gguf", "1", "5");
-  EXPECT_EQ(one, make("b.gguf", "3", "5"));
-  EXPECT_NE(one, make("c.gguf", "1", "6"));
-  const ToolResult run =
-      RunTool({"run", "-m", directory.file("a.gguf"), "-p", "a", "-n", "4", "--temp", "0"});
-  EXPECT_EQ(run.exit_code, 0) << run.err;
-}
-
-TEST(SynthVerb, RefusesDimensionsThatDoNotGoTogether) {
-  const TempDir directory;
-  const std::vector<std::vector<std::string>> bad = {
-      {"--d-model", "100"},   {"--n-heads", "3"},        {"--n-kv-heads", "5"},
-      {"--vocab-size", "10"}, {"--like", "llama-9000b"}, {"--type", "Q9"}};
-  for (const auto& flags : bad) {
-    std::vector<std::string> arguments = {"synth", "-o", directory.file("x.gguf")};
-    arguments.insert(arguments.end(), flags.begin(), flags.end());
-    const ToolResult result = RunTool(arguments);
-    EXPECT_EQ(result.exit_code, 1) << flags[0];
-    EXPECT_THAT(result.err, HasSubstr(flags[0]));
-    EXPECT_THAT(result.err, HasSubstr("expected"));
-  }
-  EXPECT_EQ(directory.n_entries(), 0U);
 }
 
 }  // namespace
