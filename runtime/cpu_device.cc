@@ -12,9 +12,10 @@ namespace {
 constexpr VectorForm kForms[] = {VectorForm::kF32, VectorForm::kBF16, VectorForm::kQ8};
 constexpr int kPreparedSlots = 2;  // matrices that want one x in two forms
 constexpr int64_t kRowUnit = 8;  // rows a lane's share of a matrix is cut at
-// Weights a lane takes at a time: some microseconds' worth, which is what a lane that was held up
-// costs the others, and it stays in L2 while several tokens pass over it.
+// Weights a lane takes at a time. What several tokens pass over stays in L2; for one token longer,
+// some ten microseconds' worth, which is what a lane that was held up costs the others.
 constexpr int64_t kChunkBytes = 128 << 10;
+constexpr int64_t kStreamBytes = 256 << 10;
 
 // Slots are cut at cache lines: prepared vectors are whole lines each.
 int64_t PreparedBytes(const KernelTable& kernels, int64_t d) {
@@ -182,7 +183,8 @@ void CpuDevice::LinearRows(const Lane& lane, std::span<const LinearStep> steps, 
       row_bytes = std::max(row_bytes, w.row_stride_bytes);
     }
     const std::byte* prepared = Prepare(lane, form, x, n, d_in);
-    const int64_t grain = AlignUp(CeilDiv(kChunkBytes, row_bytes), kRowUnit);
+    const int64_t grain =
+        AlignUp(CeilDiv(n == 1 ? kStreamBytes : kChunkBytes, row_bytes), kRowUnit);
     lane.Share(n_rows, kRowUnit, grain, [&](int64_t begin, int64_t end) {
       for (const LinearStep& step : steps.first(same)) {
         const int64_t rows = step.weights->w.rows;

@@ -15,7 +15,10 @@ namespace {
 constexpr int64_t kNeuronUnit = 32;  // a cluster: what a lane's share of the neurons is cut at
 constexpr uint64_t kPartBytes = 512 << 10;  // of weights, dense, that make a part worth its own sum
 constexpr int64_t kMinParts = 8;
-constexpr int64_t kFfnChunkBytes = 128 << 10;  // of gate weights that several tokens pass over
+// Gate weights, and as many of up, taken at a time: what several tokens pass over stays in L2; for
+// one token longer, since a stream costs some time to start.
+constexpr int64_t kFfnChunkBytes = 128 << 10;
+constexpr int64_t kFfnStreamBytes = 512 << 10;
 
 int64_t NumParts(const FfnSlice& slice) {
   const auto by_bytes = static_cast<int64_t>(slice.weight_bytes() / kPartBytes);
@@ -94,8 +97,8 @@ void CpuDevice::FfnStockRows(const Lane& lane, const FfnStep& step, const float*
   const FfnSlice& slice = *step.slice;
   const int64_t m = slice.n_neurons;
   const FfnPart part = MakePart(lane, step, x, n, state);
-  const int64_t grain =
-      AlignUp(CeilDiv(kFfnChunkBytes, slice.gate.row_stride_bytes), kNeuronUnit);
+  const int64_t chunk_bytes = n == 1 ? kFfnStreamBytes : kFfnChunkBytes;
+  const int64_t grain = AlignUp(CeilDiv(chunk_bytes, slice.gate.row_stride_bytes), kNeuronUnit);
   lane.Share(m, kNeuronUnit, grain, [&](int64_t begin, int64_t end) {
     for (int64_t t = 0; t < n; ++t) {
       GateRows(part, t, begin, end);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <vector>
 
 #include "cpu_kernels/kernels.h"
 #include "runtime/core/aligned_buffer.h"
@@ -89,13 +90,15 @@ double MeasureReadBandwidth(int n_threads, uint64_t n_bytes) {
   AlignedBuffer buffer(n_bytes, "measuring read bandwidth");
   std::memset(buffer.data(), 1, n_bytes);  // untouched pages would all be the one page of zeros
   const PinnedTeam pinned(n_threads);
-  double best = 0.0;
+  std::vector<double> rates;
   for (int pass = 0; pass < kPasses; ++pass) {
     for (uint64_t at = 0; at + segment <= n_bytes; at += segment) {
-      best = std::max(best, TimeStreamingRead(n_threads, buffer.bytes() + at, segment));
+      rates.push_back(TimeStreamingRead(n_threads, buffer.bytes() + at, segment));
     }
   }
-  return best;
+  const auto middle = rates.begin() + static_cast<std::ptrdiff_t>(rates.size() / 2);
+  std::nth_element(rates.begin(), middle, rates.end());
+  return *middle;
 }
 
 }  // namespace thermocline

@@ -27,10 +27,10 @@ double TimeOnTeam(int n_threads, const std::function<void(int thread, int n_thre
 // Bytes per second of one plain streaming read of n_bytes (a multiple of 64) at `memory`.
 double TimeStreamingRead(int n_threads, const std::byte* memory, uint64_t n_bytes);
 
-// What n_threads together read in bytes per second: the best of several passes over n_bytes of
-// memory (512 MiB and more make sense), timed in segments of 48 MiB, more than a last-level cache
-// keeps of the pass before, so that a moment's other work on the machine spoils a segment and not
-// the result.
+// What n_threads together read in bytes per second: the median of several passes over n_bytes of
+// memory (192 MiB and more make sense), timed in segments of 48 MiB, more than a last-level cache
+// keeps of the pass before. The median and not the best: what runs beside it on the machine takes
+// its share from what is measured against this, too.
 double MeasureReadBandwidth(int n_threads, uint64_t n_bytes);
 
 }  // namespace thermocline

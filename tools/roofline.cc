@@ -14,9 +14,10 @@ namespace {
 constexpr uint64_t kBandwidthBytes = uint64_t{192} << 20;  // read per measurement
 
 // Keys and values read per token at this context.
-double CacheBytes(const ModelConfig& config, double context_tokens) {
-  return static_cast<double>(config.n_layers * 2 * config.kv_dim()) * sizeof(uint16_t) *
-         context_tokens;
+double CacheBytes(const Engine& engine, double context_tokens) {
+  const ModelConfig& config = engine.config();
+  const int64_t row_bytes = RowBytes(engine.model().options().cache_type, config.head_dim);
+  return static_cast<double>(config.n_layers * 2 * config.n_kv_heads * row_bytes) * context_tokens;
 }
 
 void Decode(Engine& engine, const std::vector<int32_t>& prompt, int64_t n_tokens) {
@@ -70,7 +71,7 @@ Roofline MeasureRoofline(Engine& engine, SparseMode mode,
     const auto at = static_cast<size_t>(p);
     RooflinePart part{std::string(kStepPartNames[at]), touched.parts[at], SpreadOf(ms[at]).median};
     if (static_cast<StepPart>(p) == StepPart::kAttention) {
-      part.bytes += CacheBytes(engine.config(), roofline.context_tokens);
+      part.bytes += CacheBytes(engine, roofline.context_tokens);
     }
     roofline.total.bytes += part.bytes;
     if (part.ms > 0) roofline.parts.push_back(std::move(part));
