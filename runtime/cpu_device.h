@@ -19,7 +19,7 @@ inline constexpr int64_t kGemmMinTokens = 4;
 // Neurons of a layer whose down rows are summed together. What is summed apart depends on the
 // model alone and parts are added in their order, so the result is the same for any number of
 // lanes, and whichever lane took a part.
-inline constexpr int64_t kFfnParts = 32;
+inline constexpr int64_t kFfnParts = 16;
 
 // Beside the head_dim sums of a chunk of positions: its largest score and the sum of its weights,
 // and what fills the cache line.

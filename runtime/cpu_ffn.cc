@@ -13,7 +13,7 @@
 namespace thermocline {
 namespace {
 constexpr int64_t kNeuronUnit = 32;  // a cluster: what a lane's share of the neurons is cut at
-constexpr uint64_t kPartBytes = 512 << 10;  // of weights, dense, that make a part worth its own sum
+constexpr uint64_t kPartBytes = 1 << 20;  // of weights, dense, that make a part worth its own sum
 constexpr int64_t kMinParts = 8;
 // Gate weights, and as many of up, taken at a time: what several tokens pass over stays in L2; for
 // one token longer, since a stream costs some time to start.
