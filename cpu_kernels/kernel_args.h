@@ -29,6 +29,25 @@ struct AccumulateArgs {
   float* y;
 };
 
+// Of gemm.h: prepare and the two packs ([begin, end) of k, or of the columns).
+struct GemmPrepareArgs {
+  const float* x;
+  int64_t n_tokens;
+  int64_t k;
+  int64_t tile_begin;
+  int64_t tile_end;
+  std::byte* out;
+};
+
+struct GemmPackArgs {
+  const std::byte* w;
+  int64_t row_stride_bytes;
+  int64_t n_rows;
+  int64_t begin;
+  int64_t end;
+  std::byte* panels;
+};
+
 // A block of activations whose largest magnitude is below this is stored as zeros: its scale's
 // reciprocal would leave the range of f32.
 inline constexpr float kSmallestQ8Block = 0x1p-100F;

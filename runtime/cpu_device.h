@@ -68,26 +68,29 @@ class CpuDevice final : public Device {
   LaneScratch& scratch(const Lane& lane) { return *lanes_[static_cast<size_t>(lane.rank)]; }
   const std::byte* Prepare(const Lane& lane, VectorForm form, const float* x, int64_t d);
   void LinearRows(const Lane& lane, std::span<const LinearStep> steps, const float* x, int64_t n);
-  void LinearPanels(const Lane& lane, std::span<const LinearStep> steps, const float* x, int64_t n);
-  // Activations for panels: converts to bf16 where the weights want it. Collective.
-  GemmInput MakeGemmInput(const Lane& lane, bool bf16, const float* x, int64_t n, int64_t d);
 
   // ---- cpu_ffn.cc ----
   void FfnDenseToken(const Lane& lane, const FfnStep& step, const float* x, const FfnState& state);
   int64_t FfnExactToken(const Lane& lane, const FfnStep& step, const float* x,
                         const FfnState& state);
-  void FfnPanels(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
-                 const FfnState& state);
   void GateRows(const Lane& lane, const FfnStep& step, const float* x, int64_t begin, int64_t end,
                 float* gate);
   // Up projection, h and the compacted list for entries [begin, end) of the token's active list.
   void UpActive(const Lane& lane, const FfnSlice& slice, const float* x, int64_t begin, int64_t end,
                 const FfnState& state);
 
+  // ---- cpu_gemm.cc ----
+  void LinearPanels(const Lane& lane, std::span<const LinearStep> steps, const float* x, int64_t n);
+  void FfnPanels(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+                 const FfnState& state);
+  void DownPanels(const Lane& lane, const FfnSlice& slice, int64_t n, const FfnState& state);
+  // Activations for panels, in the one buffer for them: what was made before is gone. Collective.
+  GemmInput MakeGemmInput(const Lane& lane, GemmForm form, const float* x, int64_t n, int64_t d);
+
   const KernelTable& kernels_;
   std::string name_;
   std::vector<std::unique_ptr<LaneScratch>> lanes_;
-  AlignedBuffer bf16_input_;  // (max_tokens, max_d_in)
+  AlignedBuffer gemm_input_;  // max_tokens activations of max_d_in, for panels
   std::vector<AlignedBuffer> buffers_;
   uint64_t allocated_bytes_ = 0;
 };
