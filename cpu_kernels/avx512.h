@@ -27,6 +27,7 @@ void gemm_f32_prepare(const GemmPrepareArgs& args);
 void gemm_f32_pack_rows(DType dtype, const GemmPackArgs& args);
 void gemm_f32_pack_columns(DType dtype, const GemmPackArgs& args);
 void gemm_f32_multiply(const GemmProduct& product);
+int64_t gemm_f32_multiply_registers(int64_t n);
 
 // GEMM in bf16 (GemmForm::kBF16), with AVX512_BF16.
 int64_t gemm_bf16_tile_tokens();
@@ -36,6 +37,7 @@ void gemm_bf16_prepare(const GemmPrepareArgs& args);
 void gemm_bf16_pack_rows(DType dtype, const GemmPackArgs& args);
 void gemm_bf16_pack_columns(DType dtype, const GemmPackArgs& args);
 void gemm_bf16_multiply(const GemmProduct& product);
+int64_t gemm_bf16_multiply_registers(int64_t n);
 
 // GEMM in int8 (GemmForm::kQ8), with AVX512_VNNI.
 int64_t gemm_q8_tile_tokens();
@@ -44,6 +46,7 @@ int64_t gemm_q8_panel_bytes(int64_t k);
 void gemm_q8_prepare(const GemmPrepareArgs& args);
 void gemm_q8_pack_rows(DType dtype, const GemmPackArgs& args);
 void gemm_q8_multiply(const GemmProduct& product);
+int64_t gemm_q8_multiply_registers(int64_t n);
 
 // With AVX512_BF16: VectorForm::kBF16 and the products with it (BF16).
 int64_t bf16_bytes(int64_t n);

@@ -9,7 +9,9 @@ namespace thermocline::avx512 {
 namespace {
 
 struct Bf16Op {
+  using Sum = __m512;
   static constexpr int kStep = 2;
+  static constexpr int kProducts = 32;
   [[gnu::always_inline]] static inline __m512 multiply_add(__m512 sum, __m512i w, __m512i x) {
     return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(w), reinterpret_cast<__m512bh>(x));
   }
@@ -58,9 +60,10 @@ void gemm_bf16_pack_rows(DType dtype, const GemmPackArgs& args) {
     for (int64_t group = 0; group < 2; ++group) {
       const int64_t left = args.n_rows - r - group * 16;
       const int64_t n = left < 0 ? 0 : left < 16 ? left : 16;
-      pack_16_rows(n, (k + 1) / 2, panel + group * 64, [&](int row, int64_t i, int64_t) {
-        const std::byte* p = w + (r + group * 16 + row) * args.row_stride_bytes + i * 4;
-        _mm_prefetch(reinterpret_cast<const char*>(p + kRowAheadBytes), _MM_HINT_T0);
+      const std::byte* rows = w + (r + group * 16) * args.row_stride_bytes;
+      const RowsAhead next = {rows + 16 * args.row_stride_bytes, args.row_stride_bytes, k * 2, 16};
+      pack_16_rows<16>(n, (k + 1) / 2, panel + group * 64, next, [&](int row, int64_t i, int64_t) {
+        const std::byte* p = rows + row * args.row_stride_bytes + i * 4;
         const int64_t weights = k - i * 2;
         if (weights >= 32) return _mm512_loadu_si512(p);
         return _mm512_maskz_loadu_epi16(static_cast<__mmask32>((1U << weights) - 1U), p);
@@ -84,5 +87,6 @@ void gemm_bf16_pack_columns(DType dtype, const GemmPackArgs& args) {
 }
 
 void gemm_bf16_multiply(const GemmProduct& product) { multiply_tiles<Tile>(product); }
+int64_t gemm_bf16_multiply_registers(int64_t n) { return multiply_registers<Bf16Op>(n); }
 
 }  // namespace thermocline::avx512

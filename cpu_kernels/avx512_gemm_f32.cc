@@ -8,7 +8,9 @@ namespace thermocline::avx512 {
 namespace {
 
 struct F32Op {
+  using Sum = __m512;
   static constexpr int kStep = 1;
+  static constexpr int kProducts = 16;
   [[gnu::always_inline]] static inline __m512 multiply_add(__m512 sum, __m512i w, __m512i x) {
     return _mm512_fmadd_ps(_mm512_castsi512_ps(w), _mm512_castsi512_ps(x), sum);
   }
@@ -24,14 +26,14 @@ void pack_group(const std::byte* w, int64_t stride, int64_t n, int64_t begin, in
       for (int64_t r = 0; r < n; ++r) {
         convert_row<Simd, W, ToF32<Simd>>(w + r * stride, col, col + kQuantBlock, rows[r]);
       }
-      pack_16_rows(n, kQuantBlock, out + (col - begin) * Tile::kPanelStepBytes,
-                   [&](int r, int64_t i, int64_t) { return _mm512_loadu_si512(rows[r] + i); });
+      pack_16_rows<0>(n, kQuantBlock, out + (col - begin) * Tile::kPanelStepBytes, RowsAhead{},
+                      [&](int r, int64_t i, int64_t) { return _mm512_loadu_si512(rows[r] + i); });
     }
   } else {
     const std::byte* first = w + begin * W::kBytes;
-    pack_16_rows(n, end - begin, out, [&](int r, int64_t i, int64_t words) {
+    const RowsAhead next = {first + 16 * stride, stride, (end - begin) * W::kBytes, 16};
+    pack_16_rows<4 * W::kBytes>(n, end - begin, out, next, [&](int r, int64_t i, int64_t words) {
       const std::byte* p = first + r * stride + i * W::kBytes;
-      _mm_prefetch(reinterpret_cast<const char*>(p + kRowAheadBytes), _MM_HINT_T0);
       return _mm512_castps_si512(words == 16 ? W::load(p) : W::load_n(p, words));
     });
   }
@@ -107,5 +109,6 @@ void gemm_f32_pack_columns(DType dtype, const GemmPackArgs& args) {
 }
 
 void gemm_f32_multiply(const GemmProduct& product) { multiply_tiles<Tile>(product); }
+int64_t gemm_f32_multiply_registers(int64_t n) { return multiply_registers<F32Op>(n); }
 
 }  // namespace thermocline::avx512

@@ -18,6 +18,14 @@ namespace {
 constexpr int kWords = 8;                // of 4 bytes in a block
 constexpr int kInputWords = kWords + 2;  // and the start and the scale
 
+struct Q8Op {
+  using Sum = __m512i;
+  static constexpr int kProducts = 64;
+  [[gnu::always_inline]] static inline __m512i multiply_add(__m512i sum, __m512i w, __m512i x) {
+    return _mm512_dpbusd_epi32(sum, w, x);
+  }
+};
+
 // Two groups of 16 rows times T tokens: T x 2 integer and T x 2 float sums, 24 registers for 6.
 struct Q8Tile {
   static constexpr int kTileTokens = 6;
@@ -47,8 +55,8 @@ struct Q8Tile {
 #pragma GCC unroll 16
         for (int t = 0; t < kTokens; ++t) {
           const __m512i word = _mm512_set1_epi32(words[i * kTokens + t]);
-          dots[t][0] = _mm512_dpbusd_epi32(dots[t][0], w0, word);
-          dots[t][1] = _mm512_dpbusd_epi32(dots[t][1], w1, word);
+          dots[t][0] = Q8Op::multiply_add(dots[t][0], w0, word);
+          dots[t][1] = Q8Op::multiply_add(dots[t][1], w1, word);
         }
       }
       const __m512 w_scales[2] = {_mm512_load_ps(panel + kWords * 128),
@@ -134,28 +142,28 @@ struct Q4Source {
   }
 };
 
-constexpr int kChunk = 8;                 // blocks whose scales are collected at a time
-constexpr int64_t kPrefetchBytes = 1024;  // ahead in each row: sixteen streams are more than the
-                                          // hardware follows
+constexpr int kChunk = 8;  // blocks whose scales are collected at a time
 
-// Rows [0, n) of 16 as one half of a panel; the others become zeros.
+// Rows [0, n) of 16 as one half of a panel; the others become zeros. The rows 16 further on, which
+// follow as a rule, are prefetched one after another: the memory gives more to that than to sixteen
+// streams at a time.
 template <class Source>
 void pack_group(const std::byte* w, int64_t stride, int64_t n, int64_t n_blocks, std::byte* out) {
   static constexpr std::byte kZeros[kChunk * 34] = {};
+  constexpr int kBlockLines = (16 * Source::kBlockBytes + 63) / 64;
+  LinePrefetcher ahead({w + 16 * stride, stride, n_blocks * Source::kBlockBytes, 16});
   for (int64_t b = 0; b < n_blocks; b += kChunk) {
     const int64_t chunk = n_blocks - b < kChunk ? n_blocks - b : kChunk;
     const std::byte* rows[16];
     uint16_t scales[kChunk][16];
     for (int r = 0; r < 16; ++r) {
       rows[r] = r < n ? w + r * stride + b * Source::kBlockBytes : kZeros;
-      for (int64_t line = 0; line < kChunk * Source::kBlockBytes; line += 64) {
-        _mm_prefetch(reinterpret_cast<const char*>(rows[r] + kPrefetchBytes + line), _MM_HINT_T0);
-      }
       for (int64_t i = 0; i < chunk; ++i) {
         std::memcpy(&scales[i][r], rows[r] + i * Source::kBlockBytes, 2);
       }
     }
     for (int64_t i = 0; i < chunk; ++i) {
+      for (int line = 0; line < kBlockLines; ++line) ahead.step();
       Source::pack_block(rows, i * Source::kBlockBytes, out + (b + i) * Q8Tile::kPanelStepBytes);
     }
     for (int64_t i = 0; i < chunk; ++i) {
@@ -221,5 +229,6 @@ void gemm_q8_pack_rows(DType dtype, const GemmPackArgs& args) {
 }
 
 void gemm_q8_multiply(const GemmProduct& product) { multiply_tiles<Q8Tile>(product); }
+int64_t gemm_q8_multiply_registers(int64_t n) { return multiply_registers<Q8Op>(n); }
 
 }  // namespace thermocline::avx512

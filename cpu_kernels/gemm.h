@@ -71,6 +71,9 @@ struct GemmKernels {
                        int64_t col_begin, int64_t col_end, std::byte* panels);
   // out[t, o] = (accumulate ? out[t, o] : 0) + sum over k of x[t, k] * panels[k, o].
   void (*multiply)(const GemmProduct& product);
+  // The yardstick: n rounds of the form's multiply-add instruction on registers alone, twelve
+  // independent ones in a round. Returns the multiply-adds done.
+  int64_t (*multiply_registers)(GemmForm form, int64_t n);
 };
 
 inline constexpr int64_t gemm_tile_count(int64_t n_tokens, int64_t tile_tokens) {

@@ -75,15 +75,17 @@ struct FloatTile {
   }
 }
 
-constexpr int64_t kRowAheadBytes = 512;  // of the packs' prefetch in each row
-
 // Packs 16 rows whose words are loaded by load(row, word, n) (n <= 16 words, zeros beyond) as one
-// half of a panel; rows from n on become zeros.
-template <class Load>
+// half of a panel; rows from n on become zeros. `next`: the rows that follow, prefetched one after
+// another (the memory gives more to that than to sixteen streams at a time), kLines for each 16
+// words.
+template <int kLines, class Load>
 [[gnu::always_inline]] inline void pack_16_rows(int64_t n, int64_t n_words, std::byte* out,
-                                                const Load& load) {
+                                                const RowsAhead& next, const Load& load) {
+  LinePrefetcher ahead(next);
   for (int64_t i = 0; i < n_words; i += 16) {
     const int64_t words = n_words - i < 16 ? n_words - i : 16;
+    for (int line = 0; line < kLines; ++line) ahead.step();
     __m512i v[16];
     for (int r = 0; r < 16; ++r) v[r] = r < n ? load(r, i, words) : _mm512_setzero_si512();
     transpose_16(v);

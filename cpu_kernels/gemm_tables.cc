@@ -16,18 +16,20 @@ struct FormKernels {
   void (*pack_rows)(DType dtype, const GemmPackArgs& args);
   void (*pack_columns)(DType dtype, const GemmPackArgs& args);
   void (*multiply)(const GemmProduct& product);
+  int64_t (*multiply_registers)(int64_t n);
 };
 
 // Int8 products have their blocks along k: nothing sums them over rows.
 constexpr FormKernels kForms[] = {
     {avx512::gemm_f32_tile_tokens, avx512::gemm_f32_input_bytes, avx512::gemm_f32_panel_bytes,
      avx512::gemm_f32_prepare, avx512::gemm_f32_pack_rows, avx512::gemm_f32_pack_columns,
-     avx512::gemm_f32_multiply},
+     avx512::gemm_f32_multiply, avx512::gemm_f32_multiply_registers},
     {avx512::gemm_bf16_tile_tokens, avx512::gemm_bf16_input_bytes, avx512::gemm_bf16_panel_bytes,
      avx512::gemm_bf16_prepare, avx512::gemm_bf16_pack_rows, avx512::gemm_bf16_pack_columns,
-     avx512::gemm_bf16_multiply},
+     avx512::gemm_bf16_multiply, avx512::gemm_bf16_multiply_registers},
     {avx512::gemm_q8_tile_tokens, avx512::gemm_q8_input_bytes, avx512::gemm_q8_panel_bytes,
-     avx512::gemm_q8_prepare, avx512::gemm_q8_pack_rows, nullptr, avx512::gemm_q8_multiply},
+     avx512::gemm_q8_prepare, avx512::gemm_q8_pack_rows, nullptr, avx512::gemm_q8_multiply,
+     avx512::gemm_q8_multiply_registers},
 };
 
 const FormKernels& kernels_of(GemmForm form) { return kForms[static_cast<size_t>(form)]; }
@@ -63,12 +65,15 @@ struct Entries {
         .pack_columns(dtype, {w, row_stride_bytes, n_rows, col_begin, col_end, panels});
   }
   static void multiply(const GemmProduct& product) { kernels_of(product.form).multiply(product); }
+  static int64_t multiply_registers(GemmForm form, int64_t n) {
+    return kernels_of(form).multiply_registers(n);
+  }
 };
 
 template <class E>
-constexpr GemmKernels kKernels = {E::rows_form,   E::columns_form, E::tile_tokens,
-                                  E::input_bytes, E::prepare,      E::panel_bytes,
-                                  E::pack_rows,   E::pack_columns, E::multiply};
+constexpr GemmKernels kKernels = {
+    E::rows_form,   E::columns_form, E::tile_tokens,  E::input_bytes, E::prepare,
+    E::panel_bytes, E::pack_rows,    E::pack_columns, E::multiply,    E::multiply_registers};
 
 }  // namespace
 

@@ -100,4 +100,25 @@ void multiply_tiles(const GemmProduct& p) {
   }
 }
 
+// Twelve chains hide the latency of two instructions a cycle. Op: multiply_add(sum, w, x) on
+// registers of type Sum, kProducts of it. The asm keeps the compiler from taking equal chains for
+// one.
+template <class Op>
+int64_t multiply_registers(int64_t n) {
+  constexpr int kChains = 12;
+  typename Op::Sum sums[kChains] = {};
+#pragma GCC unroll 16
+  for (int c = 0; c < kChains; ++c) asm volatile("" : "+v"(sums[c]));
+  __m512i w = _mm512_set1_epi8(1);
+  __m512i x = _mm512_set1_epi8(2);
+  for (int64_t i = 0; i < n; ++i) {
+    asm volatile("" : "+v"(w), "+v"(x));
+#pragma GCC unroll 16
+    for (int c = 0; c < kChains; ++c) sums[c] = Op::multiply_add(sums[c], w, x);
+  }
+#pragma GCC unroll 16
+  for (int c = 0; c < kChains; ++c) asm volatile("" ::"v"(sums[c]));
+  return n * kChains * Op::kProducts;
+}
+
 }  // namespace thermocline::avx512
