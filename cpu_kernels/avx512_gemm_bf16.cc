@@ -56,13 +56,13 @@ void gemm_bf16_pack_rows(DType dtype, const GemmPackArgs& args) {
   const int64_t k = args.end - args.begin;
   const std::byte* w = args.w + args.begin * 2;
   std::byte* panel = args.panels;
+  LinePrefetcher ahead(args.ahead);
   for (int64_t r = 0; r < args.n_rows; r += kGemmPanel) {
     for (int64_t group = 0; group < 2; ++group) {
       const int64_t left = args.n_rows - r - group * 16;
       const int64_t n = left < 0 ? 0 : left < 16 ? left : 16;
       const std::byte* rows = w + (r + group * 16) * args.row_stride_bytes;
-      const RowsAhead next = {rows + 16 * args.row_stride_bytes, args.row_stride_bytes, k * 2, 16};
-      pack_16_rows<16>(n, (k + 1) / 2, panel + group * 64, next, [&](int row, int64_t i, int64_t) {
+      pack_16_rows<16>(n, (k + 1) / 2, panel + group * 64, ahead, [&](int row, int64_t i, int64_t) {
         const std::byte* p = rows + row * args.row_stride_bytes + i * 4;
         const int64_t weights = k - i * 2;
         if (weights >= 32) return _mm512_loadu_si512(p);

@@ -19,20 +19,20 @@ using Tile = FloatTile<F32Op>;
 
 template <class W>
 void pack_group(const std::byte* w, int64_t stride, int64_t n, int64_t begin, int64_t end,
-                std::byte* out) {
+                LinePrefetcher& ahead, std::byte* out) {
   if constexpr (W::kBlocks) {
     for (int64_t col = begin; col < end; col += kQuantBlock) {
       float rows[16][kQuantBlock];
       for (int64_t r = 0; r < n; ++r) {
         convert_row<Simd, W, ToF32<Simd>>(w + r * stride, col, col + kQuantBlock, rows[r]);
       }
-      pack_16_rows<0>(n, kQuantBlock, out + (col - begin) * Tile::kPanelStepBytes, RowsAhead{},
-                      [&](int r, int64_t i, int64_t) { return _mm512_loadu_si512(rows[r] + i); });
+      pack_16_rows<W::kBytes>(
+          n, kQuantBlock, out + (col - begin) * Tile::kPanelStepBytes, ahead,
+          [&](int r, int64_t i, int64_t) { return _mm512_loadu_si512(rows[r] + i); });
     }
   } else {
     const std::byte* first = w + begin * W::kBytes;
-    const RowsAhead next = {first + 16 * stride, stride, (end - begin) * W::kBytes, 16};
-    pack_16_rows<4 * W::kBytes>(n, end - begin, out, next, [&](int r, int64_t i, int64_t words) {
+    pack_16_rows<4 * W::kBytes>(n, end - begin, out, ahead, [&](int r, int64_t i, int64_t words) {
       const std::byte* p = first + r * stride + i * W::kBytes;
       return _mm512_castps_si512(words == 16 ? W::load(p) : W::load_n(p, words));
     });
@@ -42,12 +42,14 @@ void pack_group(const std::byte* w, int64_t stride, int64_t n, int64_t begin, in
 template <class W>
 void pack_rows(const GemmPackArgs& args) {
   std::byte* panel = args.panels;
+  LinePrefetcher ahead(args.ahead);
   for (int64_t r = 0; r < args.n_rows; r += kGemmPanel) {
     for (int64_t group = 0; group < 2; ++group) {
       const int64_t left = args.n_rows - r - group * 16;
       const int64_t n = left < 0 ? 0 : left < 16 ? left : 16;
       const std::byte* rows = n > 0 ? args.w + (r + group * 16) * args.row_stride_bytes : args.w;
-      pack_group<W>(rows, args.row_stride_bytes, n, args.begin, args.end, panel + group * 64);
+      pack_group<W>(rows, args.row_stride_bytes, n, args.begin, args.end, ahead,
+                    panel + group * 64);
     }
     panel += (args.end - args.begin) * Tile::kPanelStepBytes;
   }

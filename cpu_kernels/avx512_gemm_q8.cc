@@ -36,7 +36,12 @@ struct Q8Tile {
   template <int kTokens>
   static void run(const std::byte* panel, const std::byte* x, int64_t n_blocks,
                   const TileOutput& out, LinePrefetcher& ahead) {
-    __m512 sums[kTokens][2] = {};
+    __m512 sums[kTokens][2];
+#pragma GCC unroll 16
+    for (int t = 0; t < kTokens; ++t) {
+      sums[t][0] = out.first(t, 0);
+      sums[t][1] = out.first(t, 1);
+    }
     LinePrefetcher lines = ahead;
     for (int64_t b = 0; b < n_blocks; ++b) {
       lines.step();
@@ -82,20 +87,35 @@ struct Q8Tile {
   }
 };
 
-// 16 bytes of each of 16 rows at `offset` of their blocks, transposed: register c holds word c of
-// every row, in the order of the rows.
-[[gnu::always_inline]] inline void transpose_words(const std::byte* const* rows, int64_t offset,
+// 16 rows that lie a stride apart, by four addresses: sixteen would not fit the general registers.
+struct RowsOf16 {
+  const std::byte* quarter[4];
+  int64_t stride;
+
+  RowsOf16(const std::byte* first, int64_t stride_bytes)
+      : quarter{first, first + 4 * stride_bytes, first + 8 * stride_bytes,
+                first + 12 * stride_bytes},
+        stride(stride_bytes) {}
+  [[gnu::always_inline]] void advance(int64_t bytes) {
+    for (const std::byte*& p : quarter) p += bytes;
+  }
+};
+
+// 16 bytes of each row at `offset`, transposed: register c holds word c of every row, in the order
+// of the rows.
+[[gnu::always_inline]] inline void transpose_words(const RowsOf16& rows, int64_t offset,
                                                    __m512i* words) {
   __m512i lanes[4];
 #pragma GCC unroll 4
   for (int j = 0; j < 4; ++j) {
-    const auto part = [&](int r) {
-      return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[r] + offset));
+    const auto part = [&](int quarter) {
+      return _mm_loadu_si128(
+          reinterpret_cast<const __m128i*>(rows.quarter[quarter] + j * rows.stride + offset));
     };
-    lanes[j] = _mm512_castsi128_si512(part(j));
-    lanes[j] = _mm512_inserti32x4(lanes[j], part(4 + j), 1);
-    lanes[j] = _mm512_inserti32x4(lanes[j], part(8 + j), 2);
-    lanes[j] = _mm512_inserti32x4(lanes[j], part(12 + j), 3);
+    lanes[j] = _mm512_castsi128_si512(part(0));
+    lanes[j] = _mm512_inserti32x4(lanes[j], part(1), 1);
+    lanes[j] = _mm512_inserti32x4(lanes[j], part(2), 2);
+    lanes[j] = _mm512_inserti32x4(lanes[j], part(3), 3);
   }
   const __m512i low01 = _mm512_unpacklo_epi32(lanes[0], lanes[1]);
   const __m512i high01 = _mm512_unpackhi_epi32(lanes[0], lanes[1]);
@@ -110,13 +130,12 @@ struct Q8Tile {
 struct Q8Source {
   static constexpr int64_t kBlockBytes = 34;
   static constexpr float kScale = 1.0F;
-  [[gnu::always_inline]] static inline void pack_block(const std::byte* const* rows, int64_t offset,
-                                                       std::byte* out) {
+  [[gnu::always_inline]] static inline void pack_block(const RowsOf16& rows, std::byte* out) {
     const __m512i top = _mm512_set1_epi8(-128);
 #pragma GCC unroll 2
     for (int half = 0; half < 2; ++half) {
       __m512i words[4];
-      transpose_words(rows, offset + 2 + half * 16, words);
+      transpose_words(rows, 2 + half * 16, words);
 #pragma GCC unroll 4
       for (int c = 0; c < 4; ++c) {
         _mm512_store_si512(out + (half * 4 + c) * 128, _mm512_xor_si512(words[c], top));
@@ -128,11 +147,10 @@ struct Q8Source {
 struct Q4Source {
   static constexpr int64_t kBlockBytes = 18;
   static constexpr float kScale = 1.0F / 16;
-  [[gnu::always_inline]] static inline void pack_block(const std::byte* const* rows, int64_t offset,
-                                                       std::byte* out) {
+  [[gnu::always_inline]] static inline void pack_block(const RowsOf16& rows, std::byte* out) {
     const __m512i top = _mm512_set1_epi8(-16);
     __m512i words[4];
-    transpose_words(rows, offset + 2, words);
+    transpose_words(rows, 2, words);
 #pragma GCC unroll 4
     for (int c = 0; c < 4; ++c) {
       const __m512i first = _mm512_and_si512(_mm512_slli_epi16(words[c], 4), top);
@@ -144,32 +162,47 @@ struct Q4Source {
 
 constexpr int kChunk = 8;  // blocks whose scales are collected at a time
 
-// Rows [0, n) of 16 as one half of a panel; the others become zeros. The rows 16 further on, which
-// follow as a rule, are prefetched one after another: the memory gives more to that than to sixteen
-// streams at a time.
+// n_blocks <= kChunk blocks of 16 rows as one half of a panel.
 template <class Source>
-void pack_group(const std::byte* w, int64_t stride, int64_t n, int64_t n_blocks, std::byte* out) {
-  static constexpr std::byte kZeros[kChunk * 34] = {};
+[[gnu::always_inline]] inline void pack_chunk(const std::byte* w, int64_t stride, int64_t n_blocks,
+                                              LinePrefetcher& ahead, std::byte* out) {
   constexpr int kBlockLines = (16 * Source::kBlockBytes + 63) / 64;
-  LinePrefetcher ahead({w + 16 * stride, stride, n_blocks * Source::kBlockBytes, 16});
+  uint16_t scales[kChunk][16];
+  RowsOf16 rows(w, stride);
+  for (int64_t i = 0; i < n_blocks; ++i) {
+#pragma GCC unroll 16
+    for (int r = 0; r < 16; ++r) {
+      std::memcpy(&scales[i][r], rows.quarter[r / 4] + r % 4 * stride, 2);
+    }
+    for (int line = 0; line < kBlockLines; ++line) ahead.step();
+    Source::pack_block(rows, out + i * Q8Tile::kPanelStepBytes);
+    rows.advance(Source::kBlockBytes);
+  }
+  for (int64_t i = 0; i < n_blocks; ++i) {
+    const __m512 d = _mm512_mul_ps(Simd::load_f16(scales[i]), _mm512_set1_ps(Source::kScale));
+    _mm512_store_ps(out + i * Q8Tile::kPanelStepBytes + kWords * 128, d);
+  }
+}
+
+// Rows [0, n) of 16 as one half of a panel; the others become zeros.
+template <class Source>
+void pack_group(const std::byte* w, int64_t stride, int64_t n, int64_t n_blocks,
+                LinePrefetcher& ahead, std::byte* out) {
   for (int64_t b = 0; b < n_blocks; b += kChunk) {
     const int64_t chunk = n_blocks - b < kChunk ? n_blocks - b : kChunk;
-    const std::byte* rows[16];
-    uint16_t scales[kChunk][16];
-    for (int r = 0; r < 16; ++r) {
-      rows[r] = r < n ? w + r * stride + b * Source::kBlockBytes : kZeros;
-      for (int64_t i = 0; i < chunk; ++i) {
-        std::memcpy(&scales[i][r], rows[r] + i * Source::kBlockBytes, 2);
-      }
+    const std::byte* from = w + b * Source::kBlockBytes;
+    std::byte* to = out + b * Q8Tile::kPanelStepBytes;
+    if (n == 16) {
+      pack_chunk<Source>(from, stride, chunk, ahead, to);
+      continue;
     }
-    for (int64_t i = 0; i < chunk; ++i) {
-      for (int line = 0; line < kBlockLines; ++line) ahead.step();
-      Source::pack_block(rows, i * Source::kBlockBytes, out + (b + i) * Q8Tile::kPanelStepBytes);
+    constexpr int64_t kRowBytes = kChunk * Source::kBlockBytes;
+    std::byte rows[16 * kRowBytes] = {};
+    for (int64_t r = 0; r < n; ++r) {
+      std::memcpy(rows + r * kRowBytes, from + r * stride,
+                  static_cast<size_t>(chunk * Source::kBlockBytes));
     }
-    for (int64_t i = 0; i < chunk; ++i) {
-      const __m512 d = _mm512_mul_ps(Simd::load_f16(scales[i]), _mm512_set1_ps(Source::kScale));
-      _mm512_store_ps(out + (b + i) * Q8Tile::kPanelStepBytes + kWords * 128, d);
-    }
+    pack_chunk<Source>(rows, kRowBytes, chunk, ahead, to);
   }
 }
 
@@ -178,13 +211,14 @@ void pack_panels(const GemmPackArgs& args) {
   const int64_t n_blocks = (args.end - args.begin) / kQuantBlock;
   const std::byte* w = args.w + args.begin / kQuantBlock * Source::kBlockBytes;
   std::byte* panel = args.panels;
+  LinePrefetcher ahead(args.ahead);
   for (int64_t r = 0; r < args.n_rows; r += kGemmPanel) {
     for (int64_t group = 0; group < 2; ++group) {
       const int64_t left = args.n_rows - r - group * 16;
       const int64_t n = left < 0 ? 0 : left < 16 ? left : 16;
       const std::byte* rows = n > 0 ? w + (r + group * 16) * args.row_stride_bytes : w;
       // Scales of the second group lie 64 bytes after those of the first, like its words.
-      pack_group<Source>(rows, args.row_stride_bytes, n, n_blocks, panel + group * 64);
+      pack_group<Source>(rows, args.row_stride_bytes, n, n_blocks, ahead, panel + group * 64);
     }
     panel += n_blocks * Q8Tile::kPanelStepBytes;
   }

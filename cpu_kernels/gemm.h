@@ -6,7 +6,8 @@
 // A panel holds kGemmPanel outputs (rows of a (d_out, d_in) matrix, or columns of one with a row
 // per neuron); more outputs are panels one after another, panel_bytes(form, k) each. Tokens are
 // taken in tiles of up to tile_tokens(form); the number of tokens fixes how they fall into tiles.
-// An output is one chain of sums in the order of k: the same bits in every batch, panel and tile.
+// An output is one chain of sums in the order of k, wherever it is cut: the same bits in every
+// batch, panel and tile.
 #pragma once
 
 #include <cstddef>
@@ -25,8 +26,8 @@ enum class GemmForm : uint8_t {
   kQ8,    // int8 per block of 32 with scales, as VectorForm::kQ8: Q8_0 and Q4_0, blocks along k
 };
 
-// Rows of weights that will be read next: the multiplication asks for them while it computes. No
-// rows: nothing. Never read, only prefetched.
+// Rows of weights that will be read next: packing or the multiplication asks for them while it
+// works. No rows: nothing. Never read, only prefetched.
 struct RowsAhead {
   const std::byte* data = nullptr;
   int64_t row_stride_bytes = 0;
@@ -43,7 +44,7 @@ struct GemmProduct {
   int64_t x_k;      // its k
   int64_t k_begin;  // the part of it that the panels hold; multiples of kQuantBlock, k_end also x_k
   int64_t k_end;
-  bool accumulate;  // add to out
+  bool accumulate;  // go on from the sums in out
   float* out;       // (n_tokens, ldo), n_outputs columns
   int64_t ldo;
   RowsAhead ahead;
@@ -64,7 +65,7 @@ struct GemmKernels {
   // Packs columns [k_begin, k_end) of n_rows rows in rows_form(dtype): outputs are rows. Never
   // reads past a row's columns.
   void (*pack_rows)(DType dtype, const std::byte* w, int64_t row_stride_bytes, int64_t n_rows,
-                    int64_t k_begin, int64_t k_end, std::byte* panels);
+                    int64_t k_begin, int64_t k_end, const RowsAhead& ahead, std::byte* panels);
   // Packs columns [col_begin, col_end) of n_rows rows in columns_form(dtype): outputs are columns,
   // k counts rows. Column bounds are multiples of 32 for quantised types.
   void (*pack_columns)(DType dtype, const std::byte* w, int64_t row_stride_bytes, int64_t n_rows,

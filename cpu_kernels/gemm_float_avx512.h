@@ -22,7 +22,12 @@ struct FloatTile {
   template <int kTokens>
   static void run(const std::byte* panel, const std::byte* x, int64_t n_words,
                   const TileOutput& out, LinePrefetcher& ahead) {
-    __m512 sums[kTokens][2] = {};
+    __m512 sums[kTokens][2];
+#pragma GCC unroll 16
+    for (int t = 0; t < kTokens; ++t) {
+      sums[t][0] = out.first(t, 0);
+      sums[t][1] = out.first(t, 1);
+    }
     LinePrefetcher lines = ahead;
     for (int64_t i = 0; i < n_words; ++i) {
       lines.step();
@@ -76,13 +81,10 @@ struct FloatTile {
 }
 
 // Packs 16 rows whose words are loaded by load(row, word, n) (n <= 16 words, zeros beyond) as one
-// half of a panel; rows from n on become zeros. `next`: the rows that follow, prefetched one after
-// another (the memory gives more to that than to sixteen streams at a time), kLines for each 16
-// words.
+// half of a panel; rows from n on become zeros. kLines of `ahead` are asked for with each 16 words.
 template <int kLines, class Load>
 [[gnu::always_inline]] inline void pack_16_rows(int64_t n, int64_t n_words, std::byte* out,
-                                                const RowsAhead& next, const Load& load) {
-  LinePrefetcher ahead(next);
+                                                LinePrefetcher& ahead, const Load& load) {
   for (int64_t i = 0; i < n_words; i += 16) {
     const int64_t words = n_words - i < 16 ? n_words - i : 16;
     for (int line = 0; line < kLines; ++line) ahead.step();

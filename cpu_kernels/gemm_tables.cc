@@ -55,14 +55,14 @@ struct Entries {
   }
   static int64_t panel_bytes(GemmForm form, int64_t k) { return kernels_of(form).panel_bytes(k); }
   static void pack_rows(DType dtype, const std::byte* w, int64_t row_stride_bytes, int64_t n_rows,
-                        int64_t k_begin, int64_t k_end, std::byte* panels) {
+                        int64_t k_begin, int64_t k_end, const RowsAhead& ahead, std::byte* panels) {
     kernels_of(rows_form(dtype))
-        .pack_rows(dtype, {w, row_stride_bytes, n_rows, k_begin, k_end, panels});
+        .pack_rows(dtype, {w, row_stride_bytes, n_rows, k_begin, k_end, ahead, panels});
   }
   static void pack_columns(DType dtype, const std::byte* w, int64_t row_stride_bytes,
                            int64_t n_rows, int64_t col_begin, int64_t col_end, std::byte* panels) {
     kernels_of(columns_form(dtype))
-        .pack_columns(dtype, {w, row_stride_bytes, n_rows, col_begin, col_end, panels});
+        .pack_columns(dtype, {w, row_stride_bytes, n_rows, col_begin, col_end, {}, panels});
   }
   static void multiply(const GemmProduct& product) { kernels_of(product.form).multiply(product); }
   static int64_t multiply_registers(GemmForm form, int64_t n) {

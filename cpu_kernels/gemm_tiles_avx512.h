@@ -27,11 +27,15 @@ class LinePrefetcher {
         left_in_row_(rows.row_bytes),
         row_bytes_(rows.row_bytes),
         gap_(rows.row_stride_bytes - rows.row_bytes),
-        rows_left_(rows.n_rows) {}
+        rows_left_(rows.n_rows) {
+    if (gap_ != 0 || rows_left_ == 0) return;  // rows without gaps are one
+    left_in_row_ *= rows_left_;
+    rows_left_ = 1;
+  }
 
   [[gnu::always_inline]] void step() {
     if (rows_left_ == 0) return;
-    _mm_prefetch(reinterpret_cast<const char*>(at_), _MM_HINT_T1);
+    _mm_prefetch(reinterpret_cast<const char*>(at_), _MM_HINT_T0);
     at_ += 64;
     left_in_row_ -= 64;
     if (left_in_row_ > 0) return;
@@ -62,10 +66,12 @@ struct TileOutput {
     mask[1] = static_cast<__mmask16>(bits >> 16);
   }
 
+  [[gnu::always_inline]] __m512 first(int token, int group) const {
+    if (!accumulate) return _mm512_setzero_ps();
+    return _mm512_maskz_loadu_ps(mask[group], out + token * ldo + group * 16);
+  }
   [[gnu::always_inline]] void store(int token, int group, __m512 sum) const {
-    float* p = out + token * ldo + group * 16;
-    if (accumulate) sum = _mm512_add_ps(_mm512_maskz_loadu_ps(mask[group], p), sum);
-    _mm512_mask_storeu_ps(p, mask[group], sum);
+    _mm512_mask_storeu_ps(out + token * ldo + group * 16, mask[group], sum);
   }
 };
 

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cpu_kernels/gemm.h"
+
 namespace thermocline {
 
 struct MatvecArgs {
@@ -45,6 +47,7 @@ struct GemmPackArgs {
   int64_t n_rows;
   int64_t begin;
   int64_t end;
+  RowsAhead ahead;
   std::byte* panels;
 };
 

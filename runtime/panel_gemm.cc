@@ -8,14 +8,19 @@
 namespace thermocline {
 namespace {
 
-// Packed weights that stay in the second cache while all tokens go by, beside the activations.
-constexpr int64_t kPackedBytes = 320 << 10;
+// Packed rows stay in the first cache, beside a tile of activations; packed columns, whose rows lie
+// far apart in memory and are read the better the more columns there are, in the second.
+constexpr int64_t kRowsPackedBytes = 20 << 10;
+constexpr int64_t kColumnsPackedBytes = 320 << 10;
+// Up to so many tokens, packing takes longer than multiplying and asks for the weights ahead.
+constexpr int64_t kFewTokens = 16;
 constexpr int64_t kLibraryNeurons = 512;  // rows of a down matrix that oneDNN sums at a time
 
 // The k of one panel: equal parts, each of which fits.
-int64_t PartOfK(const GemmKernels& gemm, GemmForm form, int64_t n_outputs, int64_t k) {
+int64_t PartOfK(const GemmKernels& gemm, GemmForm form, int64_t packed_bytes, int64_t n_outputs,
+                int64_t k) {
   const int64_t block_bytes = CeilDiv(n_outputs, kGemmPanel) * gemm.panel_bytes(form, kQuantBlock);
-  const int64_t most = kPackedBytes / block_bytes * kQuantBlock;
+  const int64_t most = packed_bytes / block_bytes * kQuantBlock;
   return AlignUp(CeilDiv(k, CeilDiv(k, most)), kQuantBlock);
 }
 
@@ -31,7 +36,7 @@ PanelGemm::PanelGemm(const KernelTable& kernels, int64_t max_d_in)
 }
 
 uint64_t PanelGemm::PanelBytes(const KernelTable& kernels, int64_t max_d_in) {
-  if (kernels.gemm != nullptr) return kPackedBytes;
+  if (kernels.gemm != nullptr) return kColumnsPackedBytes;
   return static_cast<uint64_t>(LibraryPanelElems(max_d_in)) * sizeof(float);
 }
 
@@ -67,15 +72,29 @@ void PanelGemm::MultiplyRows(const TensorView& w, int64_t row_begin, int64_t row
                   reinterpret_cast<const float*>(x.data), panel_.as<float>(), out + row_begin);
     return;
   }
-  const int64_t part = PartOfK(*kernels_.gemm, x.form, kPanelRows, k);
+  for (int64_t r = row_begin; r < row_end; r += kGemmPanel) {
+    const bool last = r + kGemmPanel >= row_end;
+    PackAndMultiply(w.SliceRows(r, std::min(r + kGemmPanel, row_end)), x, out + r, ldo,
+                    last ? ahead : PanelAhead(w, r + kGemmPanel));
+  }
+}
+
+void PanelGemm::PackAndMultiply(const TensorView& w, const GemmInput& x, float* out, int64_t ldo,
+                                const RowsAhead& ahead) {
+  const int64_t k = w.cols;
+  const int64_t ahead_rows = std::min(ahead.n_rows, kGemmPanel);
+  const int64_t part = PartOfK(*kernels_.gemm, x.form, kRowsPackedBytes, kGemmPanel, k);
   for (int64_t begin = 0; begin < k; begin += part) {
     const int64_t end = std::min(begin + part, k);
-    kernels_.gemm->pack_rows(w.dtype, w.row(row_begin), w.row_stride_bytes, rows, begin, end,
-                             panel_.bytes());
-    const RowsAhead next_part = {w.row(row_begin) + RowBytes(w.dtype, end), w.row_stride_bytes,
-                                 RowBytes(w.dtype, std::min(part, k - end)), rows};
-    kernels_.gemm->multiply({x.form, panel_.bytes(), rows, x.data, x.n_tokens, k, begin, end,
-                             begin > 0, out + row_begin, ldo, end < k ? next_part : ahead});
+    // As much of the next panel as this is of the panel: whole rows, which memory gives fastest.
+    RowsAhead next = ahead;
+    next.data += ahead_rows * begin / k * ahead.row_stride_bytes;
+    next.n_rows = ahead_rows * end / k - ahead_rows * begin / k;
+    const bool while_packing = x.n_tokens <= kFewTokens;
+    kernels_.gemm->pack_rows(w.dtype, w.data, w.row_stride_bytes, w.rows, begin, end,
+                             while_packing ? next : RowsAhead{}, panel_.bytes());
+    kernels_.gemm->multiply({x.form, panel_.bytes(), w.rows, x.data, x.n_tokens, k, begin, end,
+                             begin > 0, out, ldo, while_packing ? RowsAhead{} : next});
   }
 }
 
@@ -86,7 +105,8 @@ void PanelGemm::MultiplyColumns(const TensorView& w, int64_t col_begin, int64_t 
   DCHECK(cols <= kPanelColumns && h.d_in == w.rows && h.form == ColumnsForm(kernels_, w.dtype));
   const bool library = kernels_.gemm == nullptr;
   const int64_t part =
-      library ? kLibraryNeurons : PartOfK(*kernels_.gemm, h.form, kPanelColumns, w.rows);
+      library ? kLibraryNeurons
+              : PartOfK(*kernels_.gemm, h.form, kColumnsPackedBytes, kPanelColumns, w.rows);
   for (int64_t begin = 0; begin < w.rows; begin += part) {
     const int64_t end = std::min(begin + part, w.rows);
     if (library) {

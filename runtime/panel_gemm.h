@@ -1,7 +1,7 @@
 // Prefill's matrix products, one panel of weights at a time: a panel is packed (or dequantised)
-// into scratch that fits a core's cache and multiplied by all tokens, on the lane's own thread. How
-// a product is cut along k depends on its form and on k alone, so the results depend neither on the
-// number of lanes nor on the batch (where kernels of ours do it; elsewhere oneDNN does).
+// into scratch that fits a core's cache and multiplied by all tokens, on the lane's own thread. The
+// results do not depend on the number of lanes, nor, where kernels of ours do it, on the batch;
+// elsewhere oneDNN does it.
 #pragma once
 
 #include <cstdint>
@@ -46,6 +46,10 @@ class PanelGemm {
                        float* out, int64_t ldo);
 
  private:
+  // A panel of the kernels, part by part of k. w: its rows.
+  void PackAndMultiply(const TensorView& w, const GemmInput& x, float* out, int64_t ldo,
+                       const RowsAhead& ahead);
+
   const KernelTable& kernels_;
   AlignedBuffer panel_;
   std::unique_ptr<OneDnnGemm> library_;  // where kernels_.gemm is null
