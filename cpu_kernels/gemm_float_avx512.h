@@ -89,6 +89,14 @@ template <int kLines, class Load>
     const int64_t words = n_words - i < 16 ? n_words - i : 16;
     for (int line = 0; line < kLines; ++line) ahead.step();
     __m512i v[16];
+    if (n == 16 && words == 16) {
+#pragma GCC unroll 16
+      for (int r = 0; r < 16; ++r) v[r] = load(r, i, 16);
+      transpose_16(v);
+#pragma GCC unroll 16
+      for (int w = 0; w < 16; ++w) _mm512_store_si512(out + (i + w) * (kGemmPanel * 4), v[w]);
+      continue;
+    }
     for (int r = 0; r < 16; ++r) v[r] = r < n ? load(r, i, words) : _mm512_setzero_si512();
     transpose_16(v);
     for (int64_t w = 0; w < words; ++w) {

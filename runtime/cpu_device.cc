@@ -102,7 +102,7 @@ void CpuDevice::RmsNorm(const Lane& lane, const float* x, const float* weight, f
 
 void CpuDevice::Linear(const Lane& lane, std::span<const LinearStep> steps, const float* x,
                        int64_t n) {
-  if (n < kGemmMinTokens) {
+  if (n < MinGemmTokens()) {
     LinearRows(lane, steps, x, n);
   } else {
     LinearPanels(lane, steps, x, n);

@@ -13,8 +13,14 @@
 
 namespace thermocline {
 
-// Batches of at least this many tokens are multiplied as panels (GEMM), smaller ones row by row.
+// Batches of at least this many tokens are multiplied as panels (GEMM), smaller ones row by row:
+// where the panels are oneDNN's, and where a token's inactive neurons are skipped row by row.
 inline constexpr int64_t kGemmMinTokens = 4;
+// Where the kernels pack panels themselves. Rows are read once per token, panels once per batch,
+// and that decides: on two threads, panels of 2, 3, 4 and 8 tokens take 1.04, 0.9, 0.8 and 0.5 of
+// the time that the row kernels would take on rows kept in cache (Q8_0 and Q4_0; F16 1.2, 1.05, 1.0
+// and 0.7), and the row kernels do not find a whole matrix there (kernel_bench, cases gemm/...).
+inline constexpr int64_t kPackedGemmMinTokens = 2;
 
 struct CpuDeviceLimits {
   int n_lanes = 1;          // of the largest group that will run steps
@@ -80,6 +86,9 @@ class CpuDevice final : public Device {
                 const FfnState& state);
 
   // ---- cpu_gemm.cc ----
+  int64_t MinGemmTokens() const {
+    return kernels_.gemm != nullptr ? kPackedGemmMinTokens : kGemmMinTokens;
+  }
   void LinearPanels(const Lane& lane, std::span<const LinearStep> steps, const float* x, int64_t n);
   void FfnPanels(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
                  const FfnState& state);

@@ -20,7 +20,7 @@ int64_t CpuDevice::Ffn(const Lane& lane, const FfnStep& step, const float* x, in
   const FfnSlice& slice = *step.slice;
   const int64_t m = slice.n_neurons;
   const int64_t d_model = slice.gate.cols;
-  if (n >= kGemmMinTokens) {
+  if (n >= (step.skip_inactive ? kGemmMinTokens : MinGemmTokens())) {
     FfnPanels(lane, step, x, n, state);
     return n * m;
   }

@@ -8,11 +8,11 @@
 namespace thermocline {
 namespace {
 
-// Packed rows stay in the first cache, beside a tile of activations; packed columns, whose rows lie
-// far apart in memory and are read the better the more columns there are, in the second.
-constexpr int64_t kRowsPackedBytes = 20 << 10;
-constexpr int64_t kColumnsPackedBytes = 320 << 10;
-// Up to so many tokens, packing takes longer than multiplying and asks for the weights ahead.
+// Packed weights stay in the second cache, beside the activations that go by. With few tokens
+// packing takes longer than multiplying: it goes fastest into the first cache, and asks for the
+// weights ahead itself (measured: kernel_bench's gemm cases).
+constexpr int64_t kPackedBytes = 320 << 10;
+constexpr int64_t kFewPackedBytes = 20 << 10;
 constexpr int64_t kFewTokens = 16;
 constexpr int64_t kLibraryNeurons = 512;  // rows of a down matrix that oneDNN sums at a time
 
@@ -36,7 +36,7 @@ PanelGemm::PanelGemm(const KernelTable& kernels, int64_t max_d_in)
 }
 
 uint64_t PanelGemm::PanelBytes(const KernelTable& kernels, int64_t max_d_in) {
-  if (kernels.gemm != nullptr) return kColumnsPackedBytes;
+  if (kernels.gemm != nullptr) return kPackedBytes;
   return static_cast<uint64_t>(LibraryPanelElems(max_d_in)) * sizeof(float);
 }
 
@@ -83,18 +83,19 @@ void PanelGemm::PackAndMultiply(const TensorView& w, const GemmInput& x, float* 
                                 const RowsAhead& ahead) {
   const int64_t k = w.cols;
   const int64_t ahead_rows = std::min(ahead.n_rows, kGemmPanel);
-  const int64_t part = PartOfK(*kernels_.gemm, x.form, kRowsPackedBytes, kGemmPanel, k);
+  const bool few = x.n_tokens <= kFewTokens;
+  const int64_t part =
+      PartOfK(*kernels_.gemm, x.form, few ? kFewPackedBytes : kPackedBytes, kGemmPanel, k);
   for (int64_t begin = 0; begin < k; begin += part) {
     const int64_t end = std::min(begin + part, k);
     // As much of the next panel as this is of the panel: whole rows, which memory gives fastest.
     RowsAhead next = ahead;
     next.data += ahead_rows * begin / k * ahead.row_stride_bytes;
     next.n_rows = ahead_rows * end / k - ahead_rows * begin / k;
-    const bool while_packing = x.n_tokens <= kFewTokens;
     kernels_.gemm->pack_rows(w.dtype, w.data, w.row_stride_bytes, w.rows, begin, end,
-                             while_packing ? next : RowsAhead{}, panel_.bytes());
+                             few ? next : RowsAhead{}, panel_.bytes());
     kernels_.gemm->multiply({x.form, panel_.bytes(), w.rows, x.data, x.n_tokens, k, begin, end,
-                             begin > 0, out, ldo, while_packing ? RowsAhead{} : next});
+                             begin > 0, out, ldo, few ? RowsAhead{} : next});
   }
 }
 
@@ -104,9 +105,9 @@ void PanelGemm::MultiplyColumns(const TensorView& w, int64_t col_begin, int64_t 
   if (cols <= 0) return;
   DCHECK(cols <= kPanelColumns && h.d_in == w.rows && h.form == ColumnsForm(kernels_, w.dtype));
   const bool library = kernels_.gemm == nullptr;
-  const int64_t part =
-      library ? kLibraryNeurons
-              : PartOfK(*kernels_.gemm, h.form, kColumnsPackedBytes, kPanelColumns, w.rows);
+  const int64_t part = library
+                           ? kLibraryNeurons
+                           : PartOfK(*kernels_.gemm, h.form, kPackedBytes, kPanelColumns, w.rows);
   for (int64_t begin = 0; begin < w.rows; begin += part) {
     const int64_t end = std::min(begin + part, w.rows);
     if (library) {
