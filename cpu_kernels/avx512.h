@@ -2,6 +2,7 @@
 // parts below, what their names say.
 #pragma once
 
+#include "cpu_kernels/gemm.h"
 #include "cpu_kernels/kernel_args.h"
 #include "cpu_kernels/kernels.h"
 
@@ -17,6 +18,35 @@ void accumulate_q4(const AccumulateArgs& args);  // accumulate_rows of Q4_0
 int64_t vnni_q8_bytes(int64_t n);
 void vnni_prepare_q8(const float* x, int64_t n, void* out);
 void vnni_matvec_quantised(DType dtype, const MatvecArgs& args);
+
+// GEMM in f32 (GemmForm::kF32).
+int64_t gemm_f32_tile_tokens();
+int64_t gemm_f32_input_bytes(int64_t n_tokens, int64_t k);
+int64_t gemm_f32_panel_bytes(int64_t k);
+void gemm_f32_prepare(const GemmPrepareArgs& args);
+void gemm_f32_pack_rows(DType dtype, const GemmPackArgs& args);
+void gemm_f32_pack_columns(DType dtype, const GemmPackArgs& args);
+void gemm_f32_multiply(const GemmProduct& product);
+int64_t gemm_f32_multiply_registers(int64_t n);
+
+// GEMM in bf16 (GemmForm::kBF16), with AVX512_BF16.
+int64_t gemm_bf16_tile_tokens();
+int64_t gemm_bf16_input_bytes(int64_t n_tokens, int64_t k);
+int64_t gemm_bf16_panel_bytes(int64_t k);
+void gemm_bf16_prepare(const GemmPrepareArgs& args);
+void gemm_bf16_pack_rows(DType dtype, const GemmPackArgs& args);
+void gemm_bf16_pack_columns(DType dtype, const GemmPackArgs& args);
+void gemm_bf16_multiply(const GemmProduct& product);
+int64_t gemm_bf16_multiply_registers(int64_t n);
+
+// GEMM in int8 (GemmForm::kQ8), with AVX512_VNNI.
+int64_t gemm_q8_tile_tokens();
+int64_t gemm_q8_input_bytes(int64_t n_tokens, int64_t k);
+int64_t gemm_q8_panel_bytes(int64_t k);
+void gemm_q8_prepare(const GemmPrepareArgs& args);
+void gemm_q8_pack_rows(DType dtype, const GemmPackArgs& args);
+void gemm_q8_multiply(const GemmProduct& product);
+int64_t gemm_q8_multiply_registers(int64_t n);
 
 // With AVX512_BF16: VectorForm::kBF16 and the products with it (BF16).
 int64_t bf16_bytes(int64_t n);

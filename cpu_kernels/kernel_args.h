@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cpu_kernels/gemm.h"
+
 namespace thermocline {
 
 struct MatvecArgs {
@@ -27,6 +29,26 @@ struct AccumulateArgs {
   int64_t col_begin;
   int64_t col_end;
   float* y;
+};
+
+// Of gemm.h: prepare and the two packs ([begin, end) of k, or of the columns).
+struct GemmPrepareArgs {
+  const float* x;
+  int64_t n_tokens;
+  int64_t k;
+  int64_t tile_begin;
+  int64_t tile_end;
+  std::byte* out;
+};
+
+struct GemmPackArgs {
+  const std::byte* w;
+  int64_t row_stride_bytes;
+  int64_t n_rows;
+  int64_t begin;
+  int64_t end;
+  RowsAhead ahead;
+  std::byte* panels;
 };
 
 // A block of activations whose largest magnitude is below this is stored as zeros: its scale's

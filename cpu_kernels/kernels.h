@@ -11,6 +11,7 @@
 #include <span>
 #include <string_view>
 
+#include "cpu_kernels/gemm.h"
 #include "runtime/core/dtype.h"
 
 namespace thermocline {
@@ -64,6 +65,9 @@ struct KernelTable {
   void (*accumulate_rows)(DType dtype, const std::byte* w, int64_t row_stride_bytes, const float* h,
                           const int32_t* rows, int64_t n_rows, int64_t col_begin, int64_t col_end,
                           float* y);
+
+  // Products with batches of tokens, or null: then a library's GEMM on dequantised panels serves.
+  const GemmKernels* gemm;
 
   // ---- conversions ----
 

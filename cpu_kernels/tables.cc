@@ -3,6 +3,7 @@
 #include <cstring>
 #include <vector>
 
+#include "cpu_kernels/gemm_tables.h"
 #include "cpu_kernels/kernel_args.h"
 #include "cpu_kernels/scalar.h"
 #if defined(THERMOCLINE_X86)
@@ -110,10 +111,11 @@ struct Avx512VnniBf16Parts : Avx512VnniParts {
 
 template <class Parts>
 KernelTable table_of(std::string_view isa, std::string_view features,
-                     void (*fill_shared)(KernelTable*)) {
+                     void (*fill_shared)(KernelTable*), const GemmKernels* gemm) {
   KernelTable table{};
   table.isa = isa;
   table.features = features;
+  table.gemm = gemm;
   fill_shared(&table);
   Composed<Parts>::fill(&table);
   return table;
@@ -141,14 +143,15 @@ bool has_avx512() {
 
 void append_x86_tables(std::vector<KernelTable>* tables) {
   if (!has_avx2()) return;
-  tables->push_back(table_of<Avx2Parts>("avx2", "avx2 fma f16c", avx2::fill_table));
+  tables->push_back(table_of<Avx2Parts>("avx2", "avx2 fma f16c", avx2::fill_table, nullptr));
   if (!has_avx512()) return;
-  tables->push_back(table_of<Avx512Parts>("avx512", "avx512", avx512::fill_table));
+  tables->push_back(table_of<Avx512Parts>("avx512", "avx512", avx512::fill_table, &avx512_gemm()));
   if (!__builtin_cpu_supports("avx512vnni")) return;
-  tables->push_back(table_of<Avx512VnniParts>("avx512", "avx512 vnni", avx512::fill_table));
-  if (!__builtin_cpu_supports("avx512bf16")) return;
   tables->push_back(
-      table_of<Avx512VnniBf16Parts>("avx512", "avx512 vnni bf16", avx512::fill_table));
+      table_of<Avx512VnniParts>("avx512", "avx512 vnni", avx512::fill_table, &avx512_vnni_gemm()));
+  if (!__builtin_cpu_supports("avx512bf16")) return;
+  tables->push_back(table_of<Avx512VnniBf16Parts>("avx512", "avx512 vnni bf16", avx512::fill_table,
+                                                  &avx512_vnni_bf16_gemm()));
 }
 
 #endif

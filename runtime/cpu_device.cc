@@ -50,14 +50,6 @@ uint64_t HBytes(int64_t max_neurons) { return static_cast<uint64_t>(max_neurons)
 uint64_t PartialBytes(int64_t d_model) {
   return static_cast<uint64_t>(kFfnParts * (kGemmMinTokens - 1) * d_model) * sizeof(float);
 }
-uint64_t Bf16Bytes(const CpuDeviceLimits& limits) {
-  return static_cast<uint64_t>(limits.max_tokens * limits.max_d_in) * sizeof(uint16_t);
-}
-uint64_t PanelBytes(const CpuDeviceLimits& limits) {
-  return static_cast<uint64_t>(
-             std::max(kPanelRows * limits.max_d_in, kPanelNeurons * kPanelColumns)) *
-         sizeof(float);
-}
 
 }  // namespace
 
@@ -65,8 +57,9 @@ uint64_t CpuDeviceLimits::ScratchBytes(const KernelTable& kernels) const {
   const uint64_t per_lane = static_cast<uint64_t>(PreparedBytes(kernels, max_d_in)) +
                             ScoresBytes(*this) + HeadChunksBytes(*this) +
                             HeadBytes(kernels, *this) + RowsBytes(max_neurons) +
-                            HBytes(max_neurons) + PanelBytes(*this);
-  return per_lane * static_cast<uint64_t>(n_lanes) + Bf16Bytes(*this) + PartialBytes(d_model) +
+                            HBytes(max_neurons) + PanelGemm::PanelBytes(kernels, max_d_in);
+  return per_lane * static_cast<uint64_t>(n_lanes) +
+         PanelGemm::InputBytes(kernels, max_tokens, max_d_in) + PartialBytes(d_model) +
          StepChunksBytes(*this);
 }
 
@@ -102,7 +95,8 @@ CpuDevice::CpuDevice(std::string name, const CpuDeviceLimits& limits)
     lane->gemm = std::make_unique<PanelGemm>(kernels_, limits.max_d_in);
     lanes_.push_back(std::move(lane));
   }
-  bf16_input_ = AlignedBuffer(Bf16Bytes(limits), "prefill inputs");
+  gemm_input_ = AlignedBuffer(PanelGemm::InputBytes(kernels_, limits.max_tokens, limits.max_d_in),
+                              "prefill inputs");
   partial_ = AlignedBuffer(PartialBytes(limits.d_model), "FFN outputs");
   part_active_.resize(kFfnParts);
   chunks_ = AlignedBuffer(StepChunksBytes(limits), "attention outputs");
@@ -159,7 +153,7 @@ void CpuDevice::RmsNorm(const Lane& lane, const float* x, const float* weight, f
 
 void CpuDevice::Linear(const Lane& lane, std::span<const LinearStep> steps, const float* x,
                        int64_t n) {
-  if (n < kGemmMinTokens) {
+  if (n < MinGemmTokens()) {
     LinearRows(lane, steps, x, n);
   } else {
     LinearPanels(lane, steps, x, n);
@@ -212,46 +206,6 @@ void CpuDevice::MultiplyRows(const LinearStep& step, const std::byte* prepared, 
     if (step.weights->bias != nullptr) {
       kernels_.add(out + begin, step.weights->bias + begin, end - begin);
     }
-  }
-}
-
-GemmInput CpuDevice::MakeGemmInput(const Lane& lane, bool bf16, const float* x, int64_t n,
-                                   int64_t d) {
-  GemmInput input{.f32 = x, .bf16 = nullptr, .n_tokens = n, .d_in = d};
-  if (bf16) {
-    const auto [begin, end] = lane.Split(n);
-    kernels_.f32_to_bf16(x + begin * d, (end - begin) * d, bf16_input_.as<uint16_t>() + begin * d);
-    input.bf16 = bf16_input_.as<uint16_t>();
-    lane.Sync();
-  }
-  return input;
-}
-
-void CpuDevice::LinearPanels(const Lane& lane, std::span<const LinearStep> steps, const float* x,
-                             int64_t n) {
-  const int64_t d_in = steps.front().weights->w.cols;
-  bool bf16 = false;
-  int64_t n_panels = 0;
-  for (const LinearStep& step : steps) {
-    bf16 = bf16 || PanelGemm::UsesBf16(kernels_, step.weights->w.dtype);
-    n_panels += CeilDiv(step.weights->w.rows, kPanelRows);
-  }
-  const GemmInput input = MakeGemmInput(lane, bf16, x, n, d_in);
-  auto [begin, end] = lane.Split(n_panels);
-  for (const LinearStep& step : steps) {
-    const TensorView& w = step.weights->w;
-    const int64_t panels = CeilDiv(w.rows, kPanelRows);
-    for (int64_t p = std::max<int64_t>(begin, 0); p < std::min(end, panels); ++p) {
-      const int64_t first = p * kPanelRows;
-      const int64_t last = std::min(first + kPanelRows, w.rows);
-      scratch(lane).gemm->MultiplyRows(w, first, last, input, step.out, w.rows);
-      if (step.weights->bias == nullptr) continue;
-      for (int64_t t = 0; t < n; ++t) {
-        kernels_.add(step.out + t * w.rows + first, step.weights->bias + first, last - first);
-      }
-    }
-    begin -= panels;
-    end -= panels;
   }
 }
 

@@ -13,8 +13,14 @@
 
 namespace thermocline {
 
-// Batches of at least this many tokens are multiplied as panels (GEMM), smaller ones row by row.
+// Batches of at least this many tokens are multiplied as panels (GEMM), smaller ones row by row:
+// where the panels are oneDNN's, and where a token's inactive neurons are skipped row by row.
 inline constexpr int64_t kGemmMinTokens = 4;
+// Where the kernels pack panels themselves. Rows are read once per token, panels once per batch,
+// and that decides: on two threads, panels of 2, 3, 4 and 8 tokens take 1.04, 0.9, 0.8 and 0.5 of
+// the time that the row kernels would take on rows kept in cache (Q8_0 and Q4_0; F16 1.2, 1.05, 1.0
+// and 0.7), and the row kernels do not find a whole matrix there (kernel_bench, cases gemm/...).
+inline constexpr int64_t kPackedGemmMinTokens = 2;
 
 // Neurons of a layer whose down rows are summed together. What is summed apart depends on the
 // model alone and parts are added in their order, so the result is the same for any number of
@@ -88,9 +94,6 @@ class CpuDevice final : public Device {
   void LinearRows(const Lane& lane, std::span<const LinearStep> steps, const float* x, int64_t n);
   void MultiplyRows(const LinearStep& step, const std::byte* prepared, int64_t stride, int64_t n,
                     int64_t begin, int64_t end) const;
-  void LinearPanels(const Lane& lane, std::span<const LinearStep> steps, const float* x, int64_t n);
-  // Activations for panels: converts to bf16 where the weights want it. Collective.
-  GemmInput MakeGemmInput(const Lane& lane, bool bf16, const float* x, int64_t n, int64_t d);
 
   // ---- cpu_attention.cc ----
   struct HeadQuery;
@@ -117,13 +120,24 @@ class CpuDevice final : public Device {
   int64_t RunExactPart(const FfnPart& part, int64_t token, int64_t begin, int64_t end) const;
   void GateRows(const FfnPart& part, int64_t token, int64_t begin, int64_t end) const;
   void UpRows(const FfnPart& part, int64_t token, int64_t begin, int64_t end) const;
+
+  // ---- cpu_gemm.cc ----
+  int64_t MinGemmTokens() const {
+    return kernels_.gemm != nullptr ? kPackedGemmMinTokens : kGemmMinTokens;
+  }
+  void LinearPanels(const Lane& lane, std::span<const LinearStep> steps, const float* x, int64_t n);
+  void MultiplyPanel(PanelGemm& gemm, const LinearStep& step, int64_t panel,
+                     const GemmInput& input) const;
   void FfnPanels(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
                  const FfnState& state);
+  void DownPanels(const Lane& lane, const FfnSlice& slice, int64_t n, const FfnState& state);
+  // Activations for panels, in the one buffer for them: what was made before is gone. Collective.
+  GemmInput MakeGemmInput(const Lane& lane, GemmForm form, const float* x, int64_t n, int64_t d);
 
   const KernelTable& kernels_;
   std::string name_;
   std::vector<std::unique_ptr<LaneScratch>> lanes_;
-  AlignedBuffer bf16_input_;  // (max_tokens, max_d_in)
+  AlignedBuffer gemm_input_;  // max_tokens activations of max_d_in, for panels
   AlignedBuffer partial_;     // (kFfnParts, kGemmMinTokens - 1, d_model) f32: of the FFN's output
   std::vector<int64_t> part_active_;  // (kFfnParts)
   // (kGemmMinTokens - 1, n_heads, chunks of the context, head_dim + kChunkExtra) f32

@@ -45,7 +45,7 @@ struct CpuDevice::FfnPart {
 
 int64_t CpuDevice::Ffn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
                        const FfnState& state) {
-  if (n >= kGemmMinTokens) {
+  if (n >= (step.skip_inactive ? kGemmMinTokens : MinGemmTokens())) {
     FfnPanels(lane, step, x, n, state);
     return n * step.slice->n_neurons;
   }
@@ -199,48 +199,6 @@ int64_t CpuDevice::RunExactPart(const FfnPart& part, int64_t token, int64_t begi
                            n_active, 0, down.cols, part.partial + token * down.cols);
   if (part.timer != nullptr) part.timer->Mark(StepPart::kDown);
   return n_active;
-}
-
-void CpuDevice::FfnPanels(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
-                          const FfnState& state) {
-  const FfnSlice& slice = *step.slice;
-  const int64_t m = slice.n_neurons;
-  PanelGemm& gemm = *scratch(lane).gemm;
-  const bool bf16_in = PanelGemm::UsesBf16(kernels_, slice.gate.dtype) ||
-                       PanelGemm::UsesBf16(kernels_, slice.up.dtype);
-  const GemmInput input = MakeGemmInput(lane, bf16_in, x, n, slice.gate.cols);
-  const auto [begin, end] = lane.Split(CeilDiv(m, kPanelRows));
-  for (int64_t p = begin; p < end; ++p) {
-    const int64_t first = p * kPanelRows;
-    const int64_t last = std::min(first + kPanelRows, m);
-    gemm.MultiplyRows(slice.gate, first, last, input, state.gate, m);
-    gemm.MultiplyRows(slice.up, first, last, input, state.up, m);
-    for (int64_t t = 0; t < n; ++t) {
-      float* gate = state.gate + t * m + first;
-      if (slice.gate_bias != nullptr) kernels_.add(gate, slice.gate_bias + first, last - first);
-      kernels_.activate(step.activation, gate, last - first);
-      kernels_.multiply(gate, state.up + t * m + first, last - first);
-    }
-  }
-  lane.Sync();
-
-  const TensorView& down = slice.down;
-  const GemmInput h =
-      MakeGemmInput(lane, PanelGemm::UsesBf16(kernels_, down.dtype), state.gate, n, m);
-  if (slice.down_layout == DownLayout::kStock) {
-    const auto [a, b] = lane.Split(CeilDiv(down.rows, kPanelRows));
-    for (int64_t p = a; p < b; ++p) {
-      gemm.MultiplyRows(down, p * kPanelRows, std::min((p + 1) * kPanelRows, down.rows), h, state.y,
-                        down.rows);
-    }
-  } else {
-    const auto [a, b] = lane.Split(CeilDiv(down.cols, kPanelColumns));
-    for (int64_t p = a; p < b; ++p) {
-      gemm.MultiplyColumns(down, p * kPanelColumns, std::min((p + 1) * kPanelColumns, down.cols), h,
-                           state.y, down.cols);
-    }
-  }
-  lane.Sync();
 }
 
 }  // namespace thermocline

@@ -1,140 +1,140 @@
 #include "runtime/panel_gemm.h"
 
 #include <algorithm>
-#include <dnnl.hpp>
-#include <map>
-#include <string>
-#include <tuple>
-#include <unordered_map>
 
-#include "runtime/core/aligned_buffer.h"
+#include "runtime/core/checked_math.h"
 #include "runtime/core/error.h"
 
 namespace thermocline {
 namespace {
 
-using DnnlType = dnnl::memory::data_type;
+// Packed weights stay in the second cache, beside the activations that go by. With few tokens
+// packing takes longer than multiplying: it goes fastest into the first cache, and asks for the
+// weights ahead itself (measured: kernel_bench's gemm cases).
+constexpr int64_t kPackedBytes = 320 << 10;
+constexpr int64_t kFewPackedBytes = 20 << 10;
+constexpr int64_t kFewTokens = 16;
+constexpr int64_t kLibraryNeurons = 512;  // rows of a down matrix that oneDNN sums at a time
 
-// A product (m, k) x (k, n) -> (m, n) f32 with its strides: the key under which oneDNN's compiled
-// primitive is kept.
-struct Product {
-  bool bf16;
-  bool accumulate;  // add to what is there
-  int64_t m, k, n;
-  int64_t lda;
-  int64_t ldb_k, ldb_n;  // strides of b along k and n
-  int64_t ldc;
+// The k of one panel: equal parts, each of which fits.
+int64_t PartOfK(const GemmKernels& gemm, GemmForm form, int64_t packed_bytes, int64_t n_outputs,
+                int64_t k) {
+  const int64_t block_bytes = CeilDiv(n_outputs, kGemmPanel) * gemm.panel_bytes(form, kQuantBlock);
+  const int64_t most = packed_bytes / block_bytes * kQuantBlock;
+  return AlignUp(CeilDiv(k, CeilDiv(k, most)), kQuantBlock);
+}
 
-  auto Key() const { return std::tie(bf16, accumulate, m, k, n, lda, ldb_k, ldb_n, ldc); }
-  bool operator<(const Product& other) const { return Key() < other.Key(); }
-};
-
-struct Compiled {
-  dnnl::matmul primitive;
-  dnnl::memory::desc a, b, c, scratch;
-};
+int64_t LibraryPanelElems(int64_t max_d_in) {
+  return std::max(kPanelRows * max_d_in, kLibraryNeurons * kPanelColumns);
+}
 
 }  // namespace
 
-struct PanelGemm::Impl {
-  dnnl::engine engine{dnnl::engine::kind::cpu, 0};
-  dnnl::stream stream{engine};
-  std::map<Product, Compiled> compiled;
-  AlignedBuffer panel;
-  AlignedBuffer scratch;
-
-  const Compiled& Get(const Product& p) {
-    const auto found = compiled.find(p);
-    if (found != compiled.end()) return found->second;
-    const DnnlType type = p.bf16 ? DnnlType::bf16 : DnnlType::f32;
-    const dnnl::memory::desc a({p.m, p.k}, type, dnnl::memory::dims{p.lda, 1});
-    const dnnl::memory::desc b({p.k, p.n}, type, dnnl::memory::dims{p.ldb_k, p.ldb_n});
-    const dnnl::memory::desc c({p.m, p.n}, DnnlType::f32, dnnl::memory::dims{p.ldc, 1});
-    dnnl::primitive_attr attributes;
-    attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-    if (p.accumulate) {
-      dnnl::post_ops sum;
-      sum.append_sum(1.0F);
-      attributes.set_post_ops(sum);
-    }
-    const dnnl::matmul::primitive_desc description(dnnl::matmul::desc(a, b, c), attributes, engine);
-    Compiled entry{dnnl::matmul(description), a, b, c, description.scratchpad_desc()};
-    return compiled.emplace(p, std::move(entry)).first->second;
-  }
-
-  void Run(const Product& p, const void* a, const void* b, float* c) {
-    const Compiled& entry = Get(p);
-    if (entry.scratch.get_size() > scratch.size()) {
-      scratch = AlignedBuffer(entry.scratch.get_size(), "prefill scratch");
-    }
-    // oneDNN's handles are not const; sources are only read.
-    const dnnl::memory ma(entry.a, engine, const_cast<void*>(a));
-    const dnnl::memory mb(entry.b, engine, const_cast<void*>(b));
-    const dnnl::memory mc(entry.c, engine, c);
-    const dnnl::memory ms(entry.scratch, engine, scratch.data());
-    entry.primitive.execute(stream, {{DNNL_ARG_SRC, ma},
-                                     {DNNL_ARG_WEIGHTS, mb},
-                                     {DNNL_ARG_DST, mc},
-                                     {DNNL_ARG_SCRATCHPAD, ms}});
-    stream.wait();
-  }
-};
-
 PanelGemm::PanelGemm(const KernelTable& kernels, int64_t max_d_in)
-    : kernels_(kernels), impl_(std::make_unique<Impl>()) {
-  const int64_t elems = std::max(kPanelRows * max_d_in, kPanelNeurons * kPanelColumns);
-  impl_->panel = AlignedBuffer(static_cast<uint64_t>(elems) * sizeof(float), "prefill panels");
+    : kernels_(kernels), panel_(PanelBytes(kernels, max_d_in), "prefill panels") {
+  if (kernels.gemm == nullptr) library_ = std::make_unique<OneDnnGemm>();
 }
 
-PanelGemm::~PanelGemm() = default;
+uint64_t PanelGemm::PanelBytes(const KernelTable& kernels, int64_t max_d_in) {
+  if (kernels.gemm != nullptr) return kPackedBytes;
+  return static_cast<uint64_t>(LibraryPanelElems(max_d_in)) * sizeof(float);
+}
 
-bool PanelGemm::UsesBf16(const KernelTable& kernels, DType weights) {
-  return weights != DType::kF32 && weights != DType::kF16 &&
-         kernels.vector_form(DType::kBF16) == VectorForm::kBF16;
+uint64_t PanelGemm::InputBytes(const KernelTable& kernels, int64_t max_tokens, int64_t max_d_in) {
+  if (kernels.gemm == nullptr) return 0;  // oneDNN reads them where they are
+  int64_t most = 0;
+  for (const GemmForm form : {GemmForm::kF32, GemmForm::kBF16, GemmForm::kQ8}) {
+    most =
+        std::max(most, kernels.gemm->input_bytes(form, max_tokens, AlignUp(max_d_in, kQuantBlock)));
+  }
+  return static_cast<uint64_t>(most);
+}
+
+GemmForm PanelGemm::RowsForm(const KernelTable& kernels, DType weights) {
+  return kernels.gemm != nullptr ? kernels.gemm->rows_form(weights) : GemmForm::kF32;
+}
+
+GemmForm PanelGemm::ColumnsForm(const KernelTable& kernels, DType weights) {
+  return kernels.gemm != nullptr ? kernels.gemm->columns_form(weights) : GemmForm::kF32;
 }
 
 void PanelGemm::MultiplyRows(const TensorView& w, int64_t row_begin, int64_t row_end,
-                             const GemmInput& x, float* out, int64_t ldo) {
+                             const GemmInput& x, float* out, int64_t ldo, const RowsAhead& ahead) {
   const int64_t rows = row_end - row_begin;
   if (rows <= 0) return;
-  DCHECK(rows <= kPanelRows && x.d_in == w.cols);
-  const bool bf16 = UsesBf16(kernels_, w.dtype);
+  DCHECK(rows <= kPanelRows && x.d_in == w.cols && x.form == RowsForm(kernels_, w.dtype));
   const int64_t k = w.cols;
-  for (int64_t r = 0; r < rows; ++r) {
-    const std::byte* row = w.row(row_begin + r);
-    if (bf16) {
-      kernels_.dequantize_bf16(w.dtype, row, 0, k, impl_->panel.as<uint16_t>() + r * k);
-    } else {
-      kernels_.dequantize_f32(w.dtype, row, 0, k, impl_->panel.as<float>() + r * k);
+  if (kernels_.gemm == nullptr) {
+    for (int64_t r = 0; r < rows; ++r) {
+      kernels_.dequantize_f32(w.dtype, w.row(row_begin + r), 0, k, panel_.as<float>() + r * k);
     }
+    library_->Run({false, x.n_tokens, k, rows, k, 1, k, ldo},
+                  reinterpret_cast<const float*>(x.data), panel_.as<float>(), out + row_begin);
+    return;
   }
-  const Product product{bf16, false, x.n_tokens, k, rows, x.d_in, 1, k, ldo};
-  const void* input = bf16 ? static_cast<const void*>(x.bf16) : x.f32;
-  impl_->Run(product, input, impl_->panel.data(), out + row_begin);
+  for (int64_t r = row_begin; r < row_end; r += kGemmPanel) {
+    const bool last = r + kGemmPanel >= row_end;
+    PackAndMultiply(w.SliceRows(r, std::min(r + kGemmPanel, row_end)), x, out + r, ldo,
+                    last ? ahead : PanelAhead(w, r + kGemmPanel));
+  }
+}
+
+void PanelGemm::PackAndMultiply(const TensorView& w, const GemmInput& x, float* out, int64_t ldo,
+                                const RowsAhead& ahead) {
+  const int64_t k = w.cols;
+  const int64_t ahead_rows = std::min(ahead.n_rows, kGemmPanel);
+  const bool few = x.n_tokens <= kFewTokens;
+  const int64_t part =
+      PartOfK(*kernels_.gemm, x.form, few ? kFewPackedBytes : kPackedBytes, kGemmPanel, k);
+  for (int64_t begin = 0; begin < k; begin += part) {
+    const int64_t end = std::min(begin + part, k);
+    // As much of the next panel as this is of the panel: whole rows, which memory gives fastest.
+    RowsAhead next = ahead;
+    next.data += ahead_rows * begin / k * ahead.row_stride_bytes;
+    next.n_rows = ahead_rows * end / k - ahead_rows * begin / k;
+    kernels_.gemm->pack_rows(w.dtype, w.data, w.row_stride_bytes, w.rows, begin, end,
+                             few ? next : RowsAhead{}, panel_.bytes());
+    kernels_.gemm->multiply({x.form, panel_.bytes(), w.rows, x.data, x.n_tokens, k, begin, end,
+                             begin > 0, out, ldo, few ? RowsAhead{} : next});
+  }
 }
 
 void PanelGemm::MultiplyColumns(const TensorView& w, int64_t col_begin, int64_t col_end,
                                 const GemmInput& h, float* out, int64_t ldo) {
   const int64_t cols = col_end - col_begin;
   if (cols <= 0) return;
-  DCHECK(cols <= kPanelColumns && h.d_in == w.rows);
-  const bool bf16 = UsesBf16(kernels_, w.dtype);
-  for (int64_t begin = 0; begin < w.rows; begin += kPanelNeurons) {
-    const int64_t k = std::min(kPanelNeurons, w.rows - begin);
-    for (int64_t i = 0; i < k; ++i) {
-      const std::byte* row = w.row(begin + i);
-      if (bf16) {
-        kernels_.dequantize_bf16(w.dtype, row, col_begin, col_end,
-                                 impl_->panel.as<uint16_t>() + i * cols);
-      } else {
-        kernels_.dequantize_f32(w.dtype, row, col_begin, col_end,
-                                impl_->panel.as<float>() + i * cols);
+  DCHECK(cols <= kPanelColumns && h.d_in == w.rows && h.form == ColumnsForm(kernels_, w.dtype));
+  const bool library = kernels_.gemm == nullptr;
+  const int64_t part = library
+                           ? kLibraryNeurons
+                           : PartOfK(*kernels_.gemm, h.form, kPackedBytes, kPanelColumns, w.rows);
+  for (int64_t begin = 0; begin < w.rows; begin += part) {
+    const int64_t end = std::min(begin + part, w.rows);
+    if (library) {
+      for (int64_t i = begin; i < end; ++i) {
+        kernels_.dequantize_f32(w.dtype, w.row(i), col_begin, col_end,
+                                panel_.as<float>() + (i - begin) * cols);
       }
+      library_->Run({begin > 0, h.n_tokens, end - begin, cols, h.d_in, cols, 1, ldo},
+                    reinterpret_cast<const float*>(h.data) + begin, panel_.as<float>(),
+                    out + col_begin);
+      continue;
     }
-    const Product product{bf16, begin > 0, h.n_tokens, k, cols, h.d_in, cols, 1, ldo};
-    const void* input = bf16 ? static_cast<const void*>(h.bf16 + begin) : h.f32 + begin;
-    impl_->Run(product, input, impl_->panel.data(), out + col_begin);
+    kernels_.gemm->pack_columns(w.dtype, w.row(begin), w.row_stride_bytes, end - begin, col_begin,
+                                col_end, panel_.bytes());
+    const int64_t first_byte = RowBytes(w.dtype, col_begin);
+    const RowsAhead next_part = {w.row(end) + first_byte, w.row_stride_bytes,
+                                 RowBytes(w.dtype, col_end) - first_byte,
+                                 std::min(part, w.rows - end)};
+    kernels_.gemm->multiply({h.form, panel_.bytes(), cols, h.data, h.n_tokens, h.d_in, begin, end,
+                             begin > 0, out + col_begin, ldo, next_part});
   }
+}
+
+RowsAhead PanelAhead(const TensorView& w, int64_t row_begin) {
+  if (row_begin >= w.rows) return {};
+  return {w.row(row_begin), w.row_stride_bytes, RowBytes(w.dtype, w.cols),
+          std::min(kPanelRows, w.rows - row_begin)};
 }
 
 }  // namespace thermocline

@@ -47,6 +47,12 @@ TEST_F(DispatchTest, EveryTableIsComplete) {
     EXPECT_TRUE(table->f32_to_f16 && table->f32_to_bf16 && table->rms_norm && table->rope);
     EXPECT_TRUE(table->softmax && table->attend && table->activate && table->multiply);
     EXPECT_TRUE(table->add && table->compact_nonzero && table->sum_words);
+    if (table->gemm != nullptr) {
+      const GemmKernels& gemm = *table->gemm;
+      EXPECT_TRUE(gemm.rows_form && gemm.columns_form && gemm.tile_tokens && gemm.input_bytes);
+      EXPECT_TRUE(gemm.prepare && gemm.panel_bytes && gemm.pack_rows && gemm.pack_columns);
+      EXPECT_TRUE(gemm.multiply && gemm.multiply_registers);
+    }
     EXPECT_EQ(table->features.substr(0, table->isa.size()), table->isa);
   }
 }

@@ -16,6 +16,7 @@
 
 #include "runtime/core/aligned_buffer.h"
 #include "tools/kernel_bench/bench_weights.h"
+#include "tools/kernel_bench/gemm_cases.h"
 #include "tools/read_bandwidth.h"
 
 namespace thermocline {
@@ -156,6 +157,7 @@ int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
   thermocline::RegisterCases();
+  thermocline::RegisterGemmCases(thermocline::kMaxThreads);
   benchmark::AddCustomContext("kernels", std::string(thermocline::CpuKernels().features));
   benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();

@@ -1,0 +1,268 @@
+// Batches of tokens times Q8_0 and Q4_0 rows, in int8 through VNNI.
+//
+// A panel holds, per block of 32 columns, 8 x 2 registers: 16 rows x 4 bytes each for the first and
+// the second 16 rows, then the 32 f32 scales. Bytes are unsigned as in avx512_vnni.cc: Q8_0 as w +
+// 128, Q4_0 as 16 * (w + 8) with its scale divided by 16, so one kernel serves both and owes 128 *
+// sum(x), which the integer sums start from.
+//
+// A tile of T tokens holds, per block, the block's 8 words of 4 int8 for each token (words outside,
+// tokens inside), T int32 starts and T f32 scales.
+#include "cpu_kernels/avx512.h"
+#include "cpu_kernels/convert_simd.h"
+#include "cpu_kernels/gemm_tiles_avx512.h"
+#include "cpu_kernels/simd_avx512.h"
+
+namespace thermocline::avx512 {
+namespace {
+
+constexpr int kWords = 8;                // of 4 bytes in a block
+constexpr int kInputWords = kWords + 2;  // and the start and the scale
+
+struct Q8Op {
+  using Sum = __m512i;
+  static constexpr int kProducts = 64;
+  [[gnu::always_inline]] static inline __m512i multiply_add(__m512i sum, __m512i w, __m512i x) {
+    return _mm512_dpbusd_epi32(sum, w, x);
+  }
+};
+
+// Two groups of 16 rows times T tokens: T x 2 integer and T x 2 float sums, 24 registers for 6.
+struct Q8Tile {
+  static constexpr int kTileTokens = 6;
+  static constexpr int64_t kStep = kQuantBlock;
+  static constexpr int64_t kInputStepBytes = kInputWords * 4;
+  static constexpr int64_t kPanelStepBytes = kGemmPanel * (kQuantBlock + 4);
+
+  template <int kTokens>
+  static void run(const std::byte* panel, const std::byte* x, int64_t n_blocks,
+                  const TileOutput& out, LinePrefetcher& ahead) {
+    __m512 sums[kTokens][2];
+#pragma GCC unroll 16
+    for (int t = 0; t < kTokens; ++t) {
+      sums[t][0] = out.first(t, 0);
+      sums[t][1] = out.first(t, 1);
+    }
+    LinePrefetcher lines = ahead;
+    for (int64_t b = 0; b < n_blocks; ++b) {
+      lines.step();
+      const auto* words = reinterpret_cast<const int32_t*>(x);
+      const auto* scales = reinterpret_cast<const float*>(words + (kWords + 1) * kTokens);
+      __m512i dots[kTokens][2];
+#pragma GCC unroll 16
+      for (int t = 0; t < kTokens; ++t) {
+        dots[t][0] = _mm512_set1_epi32(words[kWords * kTokens + t]);
+        dots[t][1] = dots[t][0];
+      }
+#pragma GCC unroll 8
+      for (int i = 0; i < kWords; ++i) {
+        const __m512i w0 = _mm512_load_si512(panel + i * 128);
+        const __m512i w1 = _mm512_load_si512(panel + i * 128 + 64);
+#pragma GCC unroll 16
+        for (int t = 0; t < kTokens; ++t) {
+          const __m512i word = _mm512_set1_epi32(words[i * kTokens + t]);
+          dots[t][0] = Q8Op::multiply_add(dots[t][0], w0, word);
+          dots[t][1] = Q8Op::multiply_add(dots[t][1], w1, word);
+        }
+      }
+      const __m512 w_scales[2] = {_mm512_load_ps(panel + kWords * 128),
+                                  _mm512_load_ps(panel + kWords * 128 + 64)};
+#pragma GCC unroll 16
+      for (int t = 0; t < kTokens; ++t) {
+        const __m512 x_scale = _mm512_set1_ps(scales[t]);
+#pragma GCC unroll 2
+        for (int g = 0; g < 2; ++g) {
+          const __m512 dot = _mm512_mul_ps(_mm512_cvtepi32_ps(dots[t][g]), w_scales[g]);
+          sums[t][g] = _mm512_fmadd_ps(dot, x_scale, sums[t][g]);
+        }
+      }
+      panel += kPanelStepBytes;
+      x += kInputStepBytes * kTokens;
+    }
+    ahead = lines;
+#pragma GCC unroll 16
+    for (int t = 0; t < kTokens; ++t) {
+      out.store(t, 0, sums[t][0]);
+      out.store(t, 1, sums[t][1]);
+    }
+  }
+};
+
+// 16 rows that lie a stride apart, by four addresses: sixteen would not fit the general registers.
+struct RowsOf16 {
+  const std::byte* quarter[4];
+  int64_t stride;
+
+  RowsOf16(const std::byte* first, int64_t stride_bytes)
+      : quarter{first, first + 4 * stride_bytes, first + 8 * stride_bytes,
+                first + 12 * stride_bytes},
+        stride(stride_bytes) {}
+  [[gnu::always_inline]] void advance(int64_t bytes) {
+    for (const std::byte*& p : quarter) p += bytes;
+  }
+};
+
+// 16 bytes of each row at `offset`, transposed: register c holds word c of every row, in the order
+// of the rows.
+[[gnu::always_inline]] inline void transpose_words(const RowsOf16& rows, int64_t offset,
+                                                   __m512i* words) {
+  __m512i lanes[4];
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    const auto part = [&](int quarter) {
+      return _mm_loadu_si128(
+          reinterpret_cast<const __m128i*>(rows.quarter[quarter] + j * rows.stride + offset));
+    };
+    lanes[j] = _mm512_castsi128_si512(part(0));
+    lanes[j] = _mm512_inserti32x4(lanes[j], part(1), 1);
+    lanes[j] = _mm512_inserti32x4(lanes[j], part(2), 2);
+    lanes[j] = _mm512_inserti32x4(lanes[j], part(3), 3);
+  }
+  const __m512i low01 = _mm512_unpacklo_epi32(lanes[0], lanes[1]);
+  const __m512i high01 = _mm512_unpackhi_epi32(lanes[0], lanes[1]);
+  const __m512i low23 = _mm512_unpacklo_epi32(lanes[2], lanes[3]);
+  const __m512i high23 = _mm512_unpackhi_epi32(lanes[2], lanes[3]);
+  words[0] = _mm512_unpacklo_epi64(low01, low23);
+  words[1] = _mm512_unpackhi_epi64(low01, low23);
+  words[2] = _mm512_unpacklo_epi64(high01, high23);
+  words[3] = _mm512_unpackhi_epi64(high01, high23);
+}
+
+struct Q8Source {
+  static constexpr int64_t kBlockBytes = 34;
+  static constexpr float kScale = 1.0F;
+  [[gnu::always_inline]] static inline void pack_block(const RowsOf16& rows, std::byte* out) {
+    const __m512i top = _mm512_set1_epi8(-128);
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) {
+      __m512i words[4];
+      transpose_words(rows, 2 + half * 16, words);
+#pragma GCC unroll 4
+      for (int c = 0; c < 4; ++c) {
+        _mm512_store_si512(out + (half * 4 + c) * 128, _mm512_xor_si512(words[c], top));
+      }
+    }
+  }
+};
+
+struct Q4Source {
+  static constexpr int64_t kBlockBytes = 18;
+  static constexpr float kScale = 1.0F / 16;
+  [[gnu::always_inline]] static inline void pack_block(const RowsOf16& rows, std::byte* out) {
+    const __m512i top = _mm512_set1_epi8(-16);
+    __m512i words[4];
+    transpose_words(rows, 2, words);
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; ++c) {
+      const __m512i first = _mm512_and_si512(_mm512_slli_epi16(words[c], 4), top);
+      _mm512_store_si512(out + c * 128, first);
+      _mm512_store_si512(out + (4 + c) * 128, _mm512_and_si512(words[c], top));
+    }
+  }
+};
+
+constexpr int kChunk = 8;  // blocks whose scales are collected at a time
+
+// n_blocks <= kChunk blocks of 16 rows as one half of a panel.
+template <class Source>
+[[gnu::always_inline]] inline void pack_chunk(const std::byte* w, int64_t stride, int64_t n_blocks,
+                                              LinePrefetcher& ahead, std::byte* out) {
+  constexpr int kBlockLines = (16 * Source::kBlockBytes + 63) / 64;
+  uint16_t scales[kChunk][16];
+  RowsOf16 rows(w, stride);
+  for (int64_t i = 0; i < n_blocks; ++i) {
+#pragma GCC unroll 16
+    for (int r = 0; r < 16; ++r) {
+      std::memcpy(&scales[i][r], rows.quarter[r / 4] + r % 4 * stride, 2);
+    }
+    for (int line = 0; line < kBlockLines; ++line) ahead.step();
+    Source::pack_block(rows, out + i * Q8Tile::kPanelStepBytes);
+    rows.advance(Source::kBlockBytes);
+  }
+  for (int64_t i = 0; i < n_blocks; ++i) {
+    const __m512 d = _mm512_mul_ps(Simd::load_f16(scales[i]), _mm512_set1_ps(Source::kScale));
+    _mm512_store_ps(out + i * Q8Tile::kPanelStepBytes + kWords * 128, d);
+  }
+}
+
+// Rows [0, n) of 16 as one half of a panel; the others become zeros.
+template <class Source>
+void pack_group(const std::byte* w, int64_t stride, int64_t n, int64_t n_blocks,
+                LinePrefetcher& ahead, std::byte* out) {
+  for (int64_t b = 0; b < n_blocks; b += kChunk) {
+    const int64_t chunk = n_blocks - b < kChunk ? n_blocks - b : kChunk;
+    const std::byte* from = w + b * Source::kBlockBytes;
+    std::byte* to = out + b * Q8Tile::kPanelStepBytes;
+    if (n == 16) {
+      pack_chunk<Source>(from, stride, chunk, ahead, to);
+      continue;
+    }
+    constexpr int64_t kRowBytes = kChunk * Source::kBlockBytes;
+    std::byte rows[16 * kRowBytes] = {};
+    for (int64_t r = 0; r < n; ++r) {
+      std::memcpy(rows + r * kRowBytes, from + r * stride,
+                  static_cast<size_t>(chunk * Source::kBlockBytes));
+    }
+    pack_chunk<Source>(rows, kRowBytes, chunk, ahead, to);
+  }
+}
+
+template <class Source>
+void pack_panels(const GemmPackArgs& args) {
+  const int64_t n_blocks = (args.end - args.begin) / kQuantBlock;
+  const std::byte* w = args.w + args.begin / kQuantBlock * Source::kBlockBytes;
+  std::byte* panel = args.panels;
+  LinePrefetcher ahead(args.ahead);
+  for (int64_t r = 0; r < args.n_rows; r += kGemmPanel) {
+    for (int64_t group = 0; group < 2; ++group) {
+      const int64_t left = args.n_rows - r - group * 16;
+      const int64_t n = left < 0 ? 0 : left < 16 ? left : 16;
+      const std::byte* rows = n > 0 ? w + (r + group * 16) * args.row_stride_bytes : w;
+      // Scales of the second group lie 64 bytes after those of the first, like its words.
+      pack_group<Source>(rows, args.row_stride_bytes, n, n_blocks, ahead, panel + group * 64);
+    }
+    panel += n_blocks * Q8Tile::kPanelStepBytes;
+  }
+}
+
+}  // namespace
+
+int64_t gemm_q8_tile_tokens() { return Q8Tile::kTileTokens; }
+int64_t gemm_q8_input_bytes(int64_t n_tokens, int64_t k) {
+  return n_tokens * (k / kQuantBlock) * Q8Tile::kInputStepBytes;
+}
+int64_t gemm_q8_panel_bytes(int64_t k) { return k / kQuantBlock * Q8Tile::kPanelStepBytes; }
+
+void gemm_q8_prepare(const GemmPrepareArgs& args) {
+  const Tiles tiles(args.n_tokens, Q8Tile::kTileTokens);
+  const int64_t n_blocks = args.k / kQuantBlock;
+  for (int64_t tile = args.tile_begin; tile < args.tile_end; ++tile) {
+    const int64_t begin = tiles.begin(tile);
+    const int64_t size = tiles.size(tile);
+    std::byte* out = args.out + begin * n_blocks * Q8Tile::kInputStepBytes;
+    for (int64_t b = 0; b < n_blocks; ++b, out += size * Q8Tile::kInputStepBytes) {
+      for (int64_t t = 0; t < size; ++t) {
+        alignas(32) int8_t q[kQuantBlock];
+        float scale = 0.0F;
+        quantise_activations<Simd>(args.x + (begin + t) * args.k + b * kQuantBlock, q, &scale);
+        const __m256i bytes = _mm256_load_si256(reinterpret_cast<const __m256i*>(q));
+        const __m256i sums =
+            _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), bytes);
+        const __m512i wide = _mm512_inserti64x4(_mm512_setzero_si512(), sums, 0);
+        const int32_t start = -128 * _mm512_reduce_add_epi32(wide);
+        auto* words = out + t * 4;
+        for (int i = 0; i < kWords; ++i) std::memcpy(words + i * size * 4, q + i * 4, 4);
+        std::memcpy(words + kWords * size * 4, &start, 4);
+        std::memcpy(words + (kWords + 1) * size * 4, &scale, 4);
+      }
+    }
+  }
+}
+
+void gemm_q8_pack_rows(DType dtype, const GemmPackArgs& args) {
+  dtype == DType::kQ8_0 ? pack_panels<Q8Source>(args) : pack_panels<Q4Source>(args);
+}
+
+void gemm_q8_multiply(const GemmProduct& product) { multiply_tiles<Q8Tile>(product); }
+int64_t gemm_q8_multiply_registers(int64_t n) { return multiply_registers<Q8Op>(n); }
+
+}  // namespace thermocline::avx512

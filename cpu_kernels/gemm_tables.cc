@@ -1,0 +1,85 @@
+#include "cpu_kernels/gemm_tables.h"
+
+#if defined(THERMOCLINE_X86)
+#include "cpu_kernels/avx512.h"
+#include "cpu_kernels/kernel_args.h"
+
+namespace thermocline {
+namespace {
+
+// The kernels of one form.
+struct FormKernels {
+  int64_t (*tile_tokens)();
+  int64_t (*input_bytes)(int64_t n_tokens, int64_t k);
+  int64_t (*panel_bytes)(int64_t k);
+  void (*prepare)(const GemmPrepareArgs& args);
+  void (*pack_rows)(DType dtype, const GemmPackArgs& args);
+  void (*pack_columns)(DType dtype, const GemmPackArgs& args);
+  void (*multiply)(const GemmProduct& product);
+  int64_t (*multiply_registers)(int64_t n);
+};
+
+// Int8 products have their blocks along k: nothing sums them over rows.
+constexpr FormKernels kForms[] = {
+    {avx512::gemm_f32_tile_tokens, avx512::gemm_f32_input_bytes, avx512::gemm_f32_panel_bytes,
+     avx512::gemm_f32_prepare, avx512::gemm_f32_pack_rows, avx512::gemm_f32_pack_columns,
+     avx512::gemm_f32_multiply, avx512::gemm_f32_multiply_registers},
+    {avx512::gemm_bf16_tile_tokens, avx512::gemm_bf16_input_bytes, avx512::gemm_bf16_panel_bytes,
+     avx512::gemm_bf16_prepare, avx512::gemm_bf16_pack_rows, avx512::gemm_bf16_pack_columns,
+     avx512::gemm_bf16_multiply, avx512::gemm_bf16_multiply_registers},
+    {avx512::gemm_q8_tile_tokens, avx512::gemm_q8_input_bytes, avx512::gemm_q8_panel_bytes,
+     avx512::gemm_q8_prepare, avx512::gemm_q8_pack_rows, nullptr, avx512::gemm_q8_multiply,
+     avx512::gemm_q8_multiply_registers},
+};
+
+const FormKernels& kernels_of(GemmForm form) { return kForms[static_cast<size_t>(form)]; }
+
+template <bool kVnni, bool kBf16>
+struct Entries {
+  static GemmForm rows_form(DType weights) {
+    if (kVnni && (weights == DType::kQ8_0 || weights == DType::kQ4_0)) return GemmForm::kQ8;
+    return kBf16 && weights == DType::kBF16 ? GemmForm::kBF16 : GemmForm::kF32;
+  }
+  // F16 has more precision than bf16, and so have the weights that F32 was chosen for.
+  static GemmForm columns_form(DType weights) {
+    const bool precise = weights == DType::kF32 || weights == DType::kF16;
+    return kBf16 && !precise ? GemmForm::kBF16 : GemmForm::kF32;
+  }
+  static int64_t tile_tokens(GemmForm form) { return kernels_of(form).tile_tokens(); }
+  static int64_t input_bytes(GemmForm form, int64_t n_tokens, int64_t k) {
+    return (kernels_of(form).input_bytes(n_tokens, k) + 63) / 64 * 64;
+  }
+  static void prepare(GemmForm form, const float* x, int64_t n_tokens, int64_t k,
+                      int64_t tile_begin, int64_t tile_end, std::byte* out) {
+    kernels_of(form).prepare({x, n_tokens, k, tile_begin, tile_end, out});
+  }
+  static int64_t panel_bytes(GemmForm form, int64_t k) { return kernels_of(form).panel_bytes(k); }
+  static void pack_rows(DType dtype, const std::byte* w, int64_t row_stride_bytes, int64_t n_rows,
+                        int64_t k_begin, int64_t k_end, const RowsAhead& ahead, std::byte* panels) {
+    kernels_of(rows_form(dtype))
+        .pack_rows(dtype, {w, row_stride_bytes, n_rows, k_begin, k_end, ahead, panels});
+  }
+  static void pack_columns(DType dtype, const std::byte* w, int64_t row_stride_bytes,
+                           int64_t n_rows, int64_t col_begin, int64_t col_end, std::byte* panels) {
+    kernels_of(columns_form(dtype))
+        .pack_columns(dtype, {w, row_stride_bytes, n_rows, col_begin, col_end, {}, panels});
+  }
+  static void multiply(const GemmProduct& product) { kernels_of(product.form).multiply(product); }
+  static int64_t multiply_registers(GemmForm form, int64_t n) {
+    return kernels_of(form).multiply_registers(n);
+  }
+};
+
+template <class E>
+constexpr GemmKernels kKernels = {
+    E::rows_form,   E::columns_form, E::tile_tokens,  E::input_bytes, E::prepare,
+    E::panel_bytes, E::pack_rows,    E::pack_columns, E::multiply,    E::multiply_registers};
+
+}  // namespace
+
+const GemmKernels& avx512_gemm() { return kKernels<Entries<false, false>>; }
+const GemmKernels& avx512_vnni_gemm() { return kKernels<Entries<true, false>>; }
+const GemmKernels& avx512_vnni_bf16_gemm() { return kKernels<Entries<true, true>>; }
+
+}  // namespace thermocline
+#endif

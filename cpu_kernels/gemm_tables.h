@@ -1,0 +1,14 @@
+// Which GEMM kernels go with which extensions of AVX-512.
+#pragma once
+
+#include "cpu_kernels/gemm.h"
+
+namespace thermocline {
+
+#if defined(THERMOCLINE_X86)
+const GemmKernels& avx512_gemm();            // f32 alone
+const GemmKernels& avx512_vnni_gemm();       // and int8
+const GemmKernels& avx512_vnni_bf16_gemm();  // and bf16
+#endif
+
+}  // namespace thermocline
