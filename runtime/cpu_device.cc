@@ -10,6 +10,8 @@ namespace thermocline {
 namespace {
 
 constexpr VectorForm kForms[] = {VectorForm::kF32, VectorForm::kBF16, VectorForm::kQ8};
+constexpr uint64_t kAllocationUnit = 4096;
+constexpr uint64_t kBlockBytes = 64 << 20;  // mapped; memory is taken where it is touched
 constexpr int kPreparedSlots = 2;  // matrices that want one x in two forms
 constexpr int64_t kRowUnit = 8;  // rows a lane's share of a matrix is cut at
 // Weights a lane takes at a time. What several tokens pass over stays in L2; for one token longer,
@@ -104,10 +106,19 @@ CpuDevice::CpuDevice(std::string name, const CpuDeviceLimits& limits)
   allocated_bytes_ = limits.ScratchBytes(kernels_);
 }
 
+// Out of large blocks: each block is whole huge pages, and one per matrix would leave half a huge
+// page unused behind every matrix.
 void* CpuDevice::Allocate(uint64_t n_bytes, const std::string& purpose) {
-  buffers_.emplace_back(n_bytes, purpose);
+  const uint64_t wanted = (n_bytes + kAllocationUnit - 1) / kAllocationUnit * kAllocationUnit;
+  CHECK(wanted >= n_bytes);
+  if (blocks_.empty() || blocks_.back().size() - block_used_ < wanted) {
+    blocks_.emplace_back(std::max(wanted, kBlockBytes), purpose);
+    block_used_ = 0;
+  }
+  void* memory = blocks_.back().bytes() + block_used_;
+  block_used_ += wanted;
   allocated_bytes_ += n_bytes;
-  return buffers_.back().data();
+  return memory;
 }
 
 void CpuDevice::Upload(void* destination, const void* source, uint64_t n_bytes) {

@@ -143,7 +143,8 @@ class CpuDevice final : public Device {
   // (kGemmMinTokens - 1, n_heads, chunks of the context, head_dim + kChunkExtra) f32
   AlignedBuffer chunks_;
   int64_t kv_chunk_ = 0;
-  std::vector<AlignedBuffer> buffers_;
+  std::vector<AlignedBuffer> blocks_;  // what Allocate hands out
+  uint64_t block_used_ = 0;            // of the last block
   uint64_t allocated_bytes_ = 0;
 };
 

@@ -118,6 +118,7 @@ class Loader {
     for (int64_t r = 0; r < file.rows; ++r) {
       fast_.Upload(memory + r * bytes, file.row(r), static_cast<uint64_t>(bytes));
     }
+    gguf_.ReleasePages(file);
     return DenseView(memory, file.dtype, file.rows, file.cols);
   }
 
@@ -169,6 +170,9 @@ class Loader {
     } else {
       CopyFfn(layer, file, bias, 0, p.n_vram, fast_, &w.hot);
       CopyFfn(layer, file, bias, p.n_vram, config_.d_ff, *slow_, &w.cold);
+      for (const TensorView* copied : {&file.gate, &file.up, &file.down}) {
+        gguf_.ReleasePages(*copied);
+      }
     }
   }
 
@@ -199,6 +203,7 @@ class Loader {
     auto* memory = static_cast<std::byte*>(
         fast_.Allocate(static_cast<uint64_t>(bytes * config_.d_ff), "down projections"));
     Account(file.down, TransposeDown(file.down, identity, memory, bytes, options_.n_threads));
+    gguf_.ReleasePages(file.down);
     slice->down = DenseView(memory, file.down.dtype, config_.d_ff, config_.d_model);
     slice->down_layout = DownLayout::kPerNeuron;
   }

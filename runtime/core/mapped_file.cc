@@ -43,6 +43,16 @@ MappedFile::~MappedFile() {
   if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
+void MappedFile::Release(const std::byte* data, uint64_t n_bytes) const {
+  CHECK(data >= data_ && n_bytes <= size_ && data + n_bytes <= data_ + size_);
+  const auto page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  const auto offset = static_cast<uint64_t>(data - data_);
+  const uint64_t begin = (offset + page - 1) / page * page;
+  const uint64_t end = (offset + n_bytes) / page * page;
+  if (begin >= end) return;
+  (void)::madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
+}
+
 MappedFile::MappedFile(MappedFile&& other) noexcept
     : path_(std::move(other.path_)),
       data_(std::exchange(other.data_, nullptr)),

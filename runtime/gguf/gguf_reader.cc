@@ -227,4 +227,13 @@ TensorView GgufReader::RequireMatrix(std::string_view name, int64_t rows, int64_
   return DenseView(TensorData(*tensor), tensor->dtype, rows, cols);
 }
 
+void GgufReader::ReleasePages(const TensorView& tensor) const {
+  const auto n_bytes = static_cast<uint64_t>(tensor.rows * tensor.row_stride_bytes);
+  for (const File& file : files_) {
+    const bool inside = tensor.data >= file.bytes.data() &&
+                        tensor.data + n_bytes <= file.bytes.data() + file.bytes.size();
+    if (inside && file.mapping) file.mapping->Release(tensor.data, n_bytes);
+  }
+}
+
 }  // namespace thermocline

@@ -58,6 +58,9 @@ class GgufReader {
   // tensor is absent or has another shape. Any dtype.
   TensorView RequireMatrix(std::string_view name, int64_t rows, int64_t cols) const;
 
+  // Lets go of the memory of a tensor that was copied and will not be read again.
+  void ReleasePages(const TensorView& tensor) const;
+
   // A fast fingerprint of metadata, tensor table and samples of every tensor's data (64-bit, hex),
   // to bind profiles and placements to the model they were made for. Stable across re-reads;
   // independent of the path and of how the set is split.
