@@ -14,8 +14,8 @@ namespace {
 constexpr uint64_t kBandwidthBytes = uint64_t{192} << 20;  // read per measurement
 
 // Keys and values read per token at this context.
-double CacheBytes(const ModelConfig& config, double context_tokens) {
-  return static_cast<double>(config.n_layers * 2 * config.kv_dim()) * sizeof(uint16_t) *
+double CacheBytes(const ModelConfig& config, DType cache_type, double context_tokens) {
+  return static_cast<double>(config.n_layers * 2 * RowBytes(cache_type, config.kv_dim())) *
          context_tokens;
 }
 
@@ -63,17 +63,18 @@ Roofline MeasureRoofline(Engine& engine, SparseMode mode,
     totals.push_back(total);
     touched = TouchedPerToken(engine.config(), engine.weights(), engine.executor().counts(), mode);
   }
-  roofline.context_tokens = static_cast<double>(prompts.front().size()) +
-                            static_cast<double>(options.decode_tokens) / 2;
+  roofline.context_tokens =
+      static_cast<double>(prompts.front().size()) + static_cast<double>(options.decode_tokens) / 2;
   roofline.bandwidth = SpreadOf(bandwidths).median;
   for (int p = 0; p < kStepParts; ++p) {
     const auto at = static_cast<size_t>(p);
     RooflinePart part{std::string(kStepPartNames[at]), touched.parts[at], SpreadOf(ms[at]).median};
     if (static_cast<StepPart>(p) == StepPart::kAttention) {
-      part.bytes += CacheBytes(engine.config(), roofline.context_tokens);
+      part.bytes +=
+          CacheBytes(engine.config(), engine.model().options().cache_type, roofline.context_tokens);
     }
     roofline.total.bytes += part.bytes;
-    if (part.ms > 0) roofline.parts.push_back(std::move(part));
+    if (part.ms > 0 || part.bytes > 0) roofline.parts.push_back(std::move(part));
   }
   roofline.total.name = "token";
   roofline.total.ms = SpreadOf(totals).median;
