@@ -49,8 +49,7 @@ int64_t LaneGroup::TakeChunk(int rank, int owner, int64_t n_chunks) {
   // An abort moves the generation on while lanes are inside an operation: a count that starts anew
   // there would hand out chunks that others are still working on.
   if (generation_.aborted()) return -1;
-  std::atomic<uint64_t>& taken =
-      taken_[static_cast<size_t>(owner)].of_phase[generation % kPhases];
+  std::atomic<uint64_t>& taken = taken_[static_cast<size_t>(owner)].of_phase[generation % kPhases];
   constexpr uint64_t kFromBack = uint64_t{1} << 32;
   const uint64_t before =
       taken.fetch_add(rank == owner ? 1 : kFromBack, std::memory_order_relaxed);
