@@ -44,7 +44,7 @@ class PlotTest(unittest.TestCase):
             texts = [text.text for text in root.iter(SVG + "text")]
             lines = [path for path in root.iter(SVG + "path") if path.get("class").startswith("line")]
             with self.subTest(name):
-                self.assertIn("% of the read bandwidth", texts)
+                self.assertIn("% of the read bandwidth, measured beside each point: 10 to 12 GB/s", texts)
                 self.assertTrue(any("(logarithmic)" in text for text in texts))
                 self.assertIn("2 threads", texts[0])  # the most in the file
                 self.assertEqual(len(end_labels(root)), len(lines))
@@ -86,13 +86,16 @@ class PlotTest(unittest.TestCase):
         with open(SAMPLE, encoding="utf-8") as file:
             good = json.load(file)
         no_share = {"benchmarks": [{"name": good["benchmarks"][0]["name"]}]}
-        unknown = {"benchmarks": [{"name": "attention/Q9/context:8/group:1/threads:1", "p50_roof": 1}]}
+        no_roof = {"benchmarks": [{"name": good["benchmarks"][0]["name"], "p50_roof": 1, "roof_GBs": None}]}
+        unknown = {"benchmarks": [{"name": "attention/Q9/context:8/group:1/threads:1", "p50_roof": 1,
+                                   "roof_GBs": 1}]}
         cases = {
             "name,cpu\n": "is not JSON",
             "[1, 2]": "has no list of benchmarks",
             "{}": "has no list of benchmarks",
             json.dumps({"benchmarks": [{"name": "steps/add/L1"}, 3]}): "has no measurements named sweep/",
             json.dumps(no_share): "has no p50_roof",
+            json.dumps(no_roof): "has no roof_GBs",
             json.dumps(unknown): "is of an unknown type",
         }
         for text, expected in cases.items():
