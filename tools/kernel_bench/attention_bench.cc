@@ -3,7 +3,6 @@
 // values, each counted once.
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
-#include <omp.h>
 
 #include <algorithm>
 #include <cmath>
@@ -12,6 +11,7 @@
 #include <vector>
 
 #include "runtime/core/aligned_buffer.h"
+#include "runtime/team.h"
 #include "tools/kernel_bench/bench_weights.h"
 #include "tools/kernel_bench/rates.h"
 #include "tools/kernel_bench/sweeps.h"
@@ -169,7 +169,7 @@ void RunAttention(benchmark::State& state, const AttentionCase& bench) {
 }  // namespace
 
 void RegisterAttentionSweeps(bool all) {
-  const int max_threads = omp_get_num_procs();
+  const int max_threads = DefaultThreadCount();
   for (const DType dtype : {DType::kF16, DType::kQ8_0}) {
     for (const int64_t context : {512, 1024, 2048, 4096, 8192, 16384, 32768}) {
       for (const int64_t group : {1, 4, 8}) {

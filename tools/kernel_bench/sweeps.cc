@@ -4,7 +4,6 @@
 
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
-#include <omp.h>
 
 #include <algorithm>
 #include <cmath>
@@ -14,6 +13,7 @@
 #include <vector>
 
 #include "runtime/core/aligned_buffer.h"
+#include "runtime/team.h"
 #include "tools/kernel_bench/bench_weights.h"
 #include "tools/kernel_bench/rates.h"
 #include "tools/read_bandwidth.h"
@@ -196,7 +196,7 @@ bool IsUsual(const RowCase& bench, int max_threads) {
 }  // namespace
 
 void RegisterRowSweeps(bool all) {
-  const int max_threads = omp_get_num_procs();
+  const int max_threads = DefaultThreadCount();
   const auto add = [&](const RowCase& bench) {
     if (!all && !IsUsual(bench, max_threads)) return;
     benchmark::RegisterBenchmark(bench.Name().c_str(), RunRows, bench)
