@@ -78,7 +78,8 @@ struct KernelTable {
                           uint16_t* out);
   void (*f32_to_f16)(const float* x, int64_t n, uint16_t* out);
   void (*f32_to_bf16)(const float* x, int64_t n, uint16_t* out);
-  // A row of Q8_0, rounded to nearest, for what is stored while running (QuantizeRow is for files).
+  // A row of Q8_0 for what is stored while running: rounded to nearest even, the same bytes with
+  // every table (QuantizeRow is for files, and rounds halves away from zero).
   // REQUIRES: n % 32 == 0. out: RowBytes(kQ8_0, n). A block with NaN or infinity decodes to NaN.
   void (*f32_to_q8_0)(const float* x, int64_t n, std::byte* out);
 

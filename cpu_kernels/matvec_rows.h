@@ -53,8 +53,10 @@ class MatvecLoop {
 
   template <int kRows>
   void run_stretches() const {
-    // How many rows further on lies what is prefetched: whole stretches.
-    const int64_t stretch_bytes = kRows * args_.row_stride_bytes;
+    // How many rows further on lies what is prefetched: whole stretches. A single row may come with
+    // a stride of 0.
+    const int64_t stride = args_.row_stride_bytes > 0 ? args_.row_stride_bytes : 1;
+    const int64_t stretch_bytes = kRows * stride;
     const int64_t ahead = kRows * (1 + (kStreamAheadBytes - 1) / stretch_bytes);
     args_.rows != nullptr ? run_list<kRows>(ahead) : run_dense<kRows>(ahead);
   }

@@ -227,7 +227,12 @@ void f32_to_bf16_row(const float* x, int64_t n, uint16_t* out) {
 }
 
 void f32_to_q8_0_row(const float* x, int64_t n, std::byte* out) {
-  QuantizeRow(DType::kQ8_0, x, n, out);
+  for (int64_t i = 0; i < n; i += kQuantBlock, out += 2 + kQuantBlock) {
+    float scale = 0.0F;
+    prepare_q8_block(x + i, reinterpret_cast<int8_t*>(out + 2), &scale);
+    const uint16_t half = F32ToF16(scale);
+    std::memcpy(out, &half, sizeof(half));
+  }
 }
 
 }  // namespace thermocline::scalar

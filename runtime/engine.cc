@@ -108,7 +108,11 @@ Engine::Engine(const EngineOptions& options)
                                                      model_.context_tokens(), model_.n_threads());
   const bool two_tiers = model_.placement() != nullptr;
   fast_ = std::make_unique<CpuDevice>(two_tiers ? kFastName : kOneTierName, limits);
-  if (two_tiers) slow_ = std::make_unique<CpuDevice>(kSlowName, limits);
+  // A placement may put every neuron on the fast tier.
+  const bool cold =
+      two_tiers && std::ranges::any_of(model_.placement()->layers,
+                                       [&](const auto& l) { return l.n_vram < config().d_ff; });
+  if (cold) slow_ = std::make_unique<CpuDevice>(kSlowName, limits);
   LoadOptions load;
   load.down_layout = model_.down_layout();
   load.placement = model_.placement();

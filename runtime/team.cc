@@ -23,10 +23,10 @@ constexpr int kSpins = 4000;  // pauses, about 20-50 us: longer than a step's im
 void Signal::AwaitChange(uint32_t old) const {
   for (int i = 0; i < kSpins && value() == old; ++i) __builtin_ia32_pause();
   while (value() == old) {
-    if (aborted_->load(std::memory_order_acquire)) throw TeamAborted();
+    if (aborted()) throw TeamAborted();
     value_.wait(old, std::memory_order_acquire);
   }
-  if (aborted_->load(std::memory_order_acquire)) throw TeamAborted();
+  if (aborted()) throw TeamAborted();
 }
 
 LaneGroup::LaneGroup(int n_lanes, const std::atomic<bool>* aborted)
@@ -45,8 +45,11 @@ void LaneGroup::Wait(int rank) {
 }
 
 int64_t LaneGroup::TakeChunk(int rank, int owner, int64_t n_chunks) {
-  std::atomic<uint64_t>& taken =
-      taken_[static_cast<size_t>(owner)].of_phase[generation_.value() % kPhases];
+  const uint32_t generation = generation_.value();
+  // An abort moves the generation on while lanes are inside an operation: a count that starts anew
+  // there would hand out chunks that others are still working on.
+  if (generation_.aborted()) return -1;
+  std::atomic<uint64_t>& taken = taken_[static_cast<size_t>(owner)].of_phase[generation % kPhases];
   constexpr uint64_t kFromBack = uint64_t{1} << 32;
   const uint64_t before =
       taken.fetch_add(rank == owner ? 1 : kFromBack, std::memory_order_relaxed);

@@ -34,6 +34,7 @@ class Signal {
  public:
   explicit Signal(const std::atomic<bool>* aborted) : aborted_(aborted) {}
   uint32_t value() const { return value_.load(std::memory_order_acquire); }
+  bool aborted() const { return aborted_->load(std::memory_order_acquire); }
   void Advance() {
     value_.fetch_add(1, std::memory_order_acq_rel);
     value_.notify_all();
@@ -55,8 +56,8 @@ class LaneGroup {
   // Returns when all lanes of the group are here.
   void Wait(int rank);
   // Takes one of the n_chunks chunks of `owner`'s share for lane `rank`: the owner takes its chunks
-  // in order, others from the end. Returns the chunk, or -1 when all are taken. Starts anew after
-  // every Wait.
+  // in order, others from the end. Returns the chunk, or -1 when all are taken or the team was
+  // aborted. Starts anew after every Wait.
   int64_t TakeChunk(int rank, int owner, int64_t n_chunks);
 
   void Wake() { generation_.Advance(); }

@@ -161,15 +161,16 @@ class Loader {
       return;
     }
     const LayerPlacement& p = options_.placement->layers[static_cast<size_t>(layer)];
-    CHECK(p.n_nvme == 0 && slow_ != nullptr);
+    const bool cold = p.n_vram < config_.d_ff;
+    CHECK(p.n_nvme == 0 && (slow_ != nullptr || !cold));
     out_->neuron_orders[static_cast<size_t>(layer)] = p.neuron_order;
     if (packed_) {
       CheckPackedOrder(layer, p);
       SlicePacked(layer, file, bias, 0, p.n_vram, fast_, &w.hot);
-      SlicePacked(layer, file, bias, p.n_vram, config_.d_ff, *slow_, &w.cold);
+      if (cold) SlicePacked(layer, file, bias, p.n_vram, config_.d_ff, *slow_, &w.cold);
     } else {
       CopyFfn(layer, file, bias, 0, p.n_vram, fast_, &w.hot);
-      CopyFfn(layer, file, bias, p.n_vram, config_.d_ff, *slow_, &w.cold);
+      if (cold) CopyFfn(layer, file, bias, p.n_vram, config_.d_ff, *slow_, &w.cold);
       for (const TensorView* copied : {&file.gate, &file.up, &file.down}) {
         gguf_.ReleasePages(*copied);
       }

@@ -49,7 +49,7 @@ struct LoadedWeights {
 };
 
 // Every tensor's presence, shape and type is checked before anything is copied. `gguf`, `fast` and
-// `slow` must outlive the weights; `slow` may be null without a placement.
+// `slow` must outlive the weights; `slow` may be null where no neuron is placed there.
 std::unique_ptr<LoadedWeights> LoadWeights(const GgufReader& gguf, const Family& family,
                                            const ModelConfig& config, const LoadOptions& options,
                                            Device& fast, Device* slow);

@@ -1,21 +1,26 @@
 #include "tools/read_bandwidth.h"
 
-#include <omp.h>
 #include <sched.h>
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstring>
+#include <map>
+#include <memory>
 #include <vector>
 
 #include "cpu_kernels/kernels.h"
 #include "runtime/core/aligned_buffer.h"
+#include "runtime/team.h"
 
 namespace thermocline {
 namespace {
 
 constexpr uint64_t kSegmentBytes = 48ULL << 20;
 constexpr int kPasses = 5;
+
+using Clock = std::chrono::steady_clock;
 
 // CPUs that the process may use, as it was started.
 const cpu_set_t& AllowedCpus() {
@@ -40,36 +45,47 @@ cpu_set_t NthAllowedCpu(int n) {
   return AllowedCpus();
 }
 
+// Teams are kept, so that none is started while something is timed.
+struct TimedTeam {
+  explicit TimedTeam(int n_threads) : team(n_threads), group(team.MakeGroup(n_threads)) {}
+  ThreadTeam team;
+  LaneGroup* group;
+};
+
+TimedTeam& TeamOf(int n_threads) {
+  static std::map<int, std::unique_ptr<TimedTeam>> teams;
+  std::unique_ptr<TimedTeam>& team = teams[n_threads];
+  if (team == nullptr) team = std::make_unique<TimedTeam>(n_threads);
+  return *team;
+}
+
 }  // namespace
 
 PinnedTeam::PinnedTeam(int n_threads) : n_threads_(n_threads) {
   (void)AllowedCpus();
-#pragma omp parallel num_threads(n_threads)
-  {
-    const cpu_set_t cpu = NthAllowedCpu(omp_get_thread_num());
+  TeamOf(n_threads).team.Run([](int thread) {
+    const cpu_set_t cpu = NthAllowedCpu(thread);
     sched_setaffinity(0, sizeof(cpu), &cpu);
-  }
+  });
 }
 
 PinnedTeam::~PinnedTeam() {
-#pragma omp parallel num_threads(n_threads_)
-  sched_setaffinity(0, sizeof(cpu_set_t), &AllowedCpus());
+  TeamOf(n_threads_).team.Run([](int) { sched_setaffinity(0, sizeof(cpu_set_t), &AllowedCpus()); });
 }
 
 double TimeOnTeam(int n_threads, const std::function<void(int thread, int n_threads)>& work) {
-  double start = 0.0;
-  double end = 0.0;
-#pragma omp parallel num_threads(n_threads) default(none) shared(start, end, work, n_threads)
-  {
-#pragma omp barrier
-#pragma omp master
-    start = omp_get_wtime();
-    work(omp_get_thread_num(), n_threads);
-#pragma omp barrier
-#pragma omp master
-    end = omp_get_wtime();
-  }
-  return end - start;
+  TimedTeam& timed = TeamOf(n_threads);
+  Clock::time_point start;
+  Clock::time_point end;
+  timed.team.Run([&](int thread) {
+    const Lane lane{thread, n_threads, timed.group};
+    lane.Sync();  // all are awake
+    if (thread == 0) start = Clock::now();
+    work(thread, n_threads);
+    lane.Sync();
+    if (thread == 0) end = Clock::now();
+  });
+  return std::chrono::duration<double>(end - start).count();
 }
 
 double TimeStreamingRead(int n_threads, const std::byte* memory, uint64_t n_bytes) {

@@ -7,7 +7,7 @@
 
 namespace thermocline {
 
-// Holds each thread of an OpenMP team on a CPU of its own while it lives (two threads on one CPU
+// Holds each thread of TimeOnTeam's on a CPU of its own while it lives (two threads on one CPU
 // would measure the scheduler), then lets them go where they were allowed before.
 class PinnedTeam {
  public:
@@ -21,7 +21,7 @@ class PinnedTeam {
 };
 
 // Runs work(thread, n_threads) on a team of n_threads once, all starting together, and returns the
-// seconds from the start to the end of the slowest.
+// seconds from the start to the end of the slowest. From one thread at a time.
 double TimeOnTeam(int n_threads, const std::function<void(int thread, int n_threads)>& work);
 
 // Bytes per second of one plain streaming read of n_bytes (a multiple of 64) at `memory`.

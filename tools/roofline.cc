@@ -64,8 +64,8 @@ Roofline MeasureRoofline(Engine& engine, SparseMode mode,
     totals.push_back(total);
     touched = TouchedPerToken(engine.config(), engine.weights(), engine.executor().counts(), mode);
   }
-  roofline.context_tokens = static_cast<double>(prompts.front().size()) +
-                            static_cast<double>(options.decode_tokens) / 2;
+  roofline.context_tokens =
+      static_cast<double>(prompts.front().size()) + static_cast<double>(options.decode_tokens) / 2;
   roofline.bandwidth = SpreadOf(bandwidths).median;
   for (int p = 0; p < kStepParts; ++p) {
     const auto at = static_cast<size_t>(p);
@@ -74,7 +74,7 @@ Roofline MeasureRoofline(Engine& engine, SparseMode mode,
       part.bytes += CacheBytes(engine, roofline.context_tokens);
     }
     roofline.total.bytes += part.bytes;
-    if (part.ms > 0) roofline.parts.push_back(std::move(part));
+    if (part.ms > 0 || part.bytes > 0) roofline.parts.push_back(std::move(part));
   }
   roofline.total.name = "token";
   roofline.total.ms = SpreadOf(totals).median;

@@ -95,6 +95,70 @@ TEST_P(ConvertTest, DequantizesAnyRangeOfColumnsExactly) {
   }
 }
 
+std::vector<std::byte> Q8Row(const KernelTable& kernels, const std::vector<float>& x) {
+  const auto n = static_cast<int64_t>(x.size());
+  std::vector<std::byte> row(static_cast<size_t>(RowBytes(DType::kQ8_0, n)) + 1, std::byte{0xa5});
+  kernels.f32_to_q8_0(x.data(), n, row.data());
+  EXPECT_EQ(row.back(), std::byte{0xa5});
+  row.pop_back();
+  return row;
+}
+
+TEST_P(ConvertTest, Q8RowsRoundToNearest) {
+  std::mt19937 rng(4);
+  for (const float scale : {1.0F, 1e-3F, 1e-6F, 1e4F}) {
+    for (const int64_t n : {32, 64, 96, 128, 1024}) {
+      const std::vector<float> x = RandomFloats(&rng, n, scale);
+      const std::vector<double> decoded = DecodeRow(DType::kQ8_0, Q8Row(kernels(), x).data(), n);
+      for (size_t b = 0; b < x.size(); b += 32) {
+        double largest = 0;
+        for (size_t i = b; i < b + 32; ++i) {
+          largest = std::max(largest, std::fabs(static_cast<double>(x[i])));
+        }
+        const double d = largest / 127;
+        // Half a step of rounding; f16 moves the step by 2^-11 of it, below f16's normal numbers by
+        // up to 2^-25, and 127 steps with it. 1e-5 for the f32 arithmetic.
+        const double allowed = 0.50001 * d + 127 * std::max(0x1p-11 * d, 0x1p-25);
+        for (size_t i = b; i < b + 32; ++i) ASSERT_NEAR(decoded[i], x[i], allowed) << scale;
+      }
+    }
+  }
+}
+
+TEST_P(ConvertTest, Q8RowsAreTheSameBytesWithEveryTable) {
+  std::mt19937 rng(5);
+  for (int trial = 0; trial < 500; ++trial) {
+    std::vector<float> x = RandomFloats(&rng, 64, trial % 2 == 0 ? 1.0F : 1e-7F);
+    // Halfway between two steps: the largest is 127 steps of 1/64.
+    if (trial % 5 == 0) {
+      x[0] = 127.0F / 64;
+      for (size_t i = 1; i < 32; ++i) x[i] = (static_cast<float>(i) - 15.5F) / 64;
+    }
+    EXPECT_EQ(Q8Row(kernels(), x), Q8Row(*AvailableCpuKernels().front(), x));
+  }
+}
+
+TEST_P(ConvertTest, Q8RowsOfZerosExtremesAndGarbage) {
+  const auto decode = [&](const std::vector<float>& x) {
+    return DecodeRow(DType::kQ8_0, Q8Row(kernels(), x).data(), static_cast<int64_t>(x.size()));
+  };
+  for (const double value : decode(std::vector<float>(64, 0.0F))) EXPECT_EQ(value, 0.0);
+  for (const double value : decode(std::vector<float>(32, 1e-45F))) EXPECT_EQ(value, 0.0);
+  // The step no longer is an f16: it must not come out as an ordinary number.
+  for (const double value : decode(std::vector<float>(32, 3e38F))) {
+    EXPECT_FALSE(std::isfinite(value));
+  }
+  for (const float garbage : {NAN, INFINITY, -INFINITY}) {
+    for (const size_t at : {size_t{0}, size_t{7}, size_t{31}}) {
+      std::vector<float> x(64, 1.0F);
+      x[at] = garbage;
+      const std::vector<double> decoded = decode(x);
+      for (size_t i = 0; i < 32; ++i) EXPECT_TRUE(std::isnan(decoded[i])) << i;
+      for (size_t i = 32; i < 64; ++i) EXPECT_NEAR(decoded[i], 1.0, 1e-3);
+    }
+  }
+}
+
 TEST_P(ConvertTest, PreparedBytesAreWholeCacheLines) {
   for (const DType dtype : kDTypes) {
     const VectorForm form = kernels().vector_form(dtype);

@@ -1,8 +1,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <tuple>
 
 #include "tests/cpu_kernels/kernel_reference.h"
@@ -93,6 +95,61 @@ TEST_P(MatvecTest, GathersTheRowsOfAList) {
       for (int64_t i = begin; i < n; ++i) {
         const auto row = static_cast<size_t>(rows[static_cast<size_t>(i)]);
         EXPECT_TRUE(SameBits(out[static_cast<size_t>(i)], whole[row])) << "row " << row;
+      }
+    }
+  }
+}
+
+// Runs of every length up to 40, some with scattered rows between them and some a row apart.
+std::vector<int32_t> RunsOfAllLengths(std::mt19937* rng) {
+  std::vector<int32_t> lengths(40);
+  std::iota(lengths.begin(), lengths.end(), 1);
+  std::shuffle(lengths.begin(), lengths.end(), *rng);
+  std::vector<int32_t> rows;
+  int32_t next = 0;
+  for (const int32_t length : lengths) {
+    for (int32_t i = 0; i < length; ++i) rows.push_back(next++);
+    const auto scattered = static_cast<int32_t>((*rng)() % 12);
+    for (int32_t i = 0; i < scattered; ++i) {
+      next += 1 + static_cast<int32_t>((*rng)() % 3);
+      rows.push_back(next++);
+    }
+    next += 1;
+  }
+  return rows;
+}
+
+// Whether a row is read in a stretch of neighbours, in a group of rows that lie apart or alone must
+// not be seen in its bits. The strides lie on both sides of where more rows are read at once.
+TEST_P(MatvecTest, BitsDoNotDependOnTheNeighboursInAList) {
+  std::mt19937 rng(7);
+  for (const auto& [n_cols, padding] : {std::pair{32, 2}, {224, 3200}, {96, 6300}, {992, 2}}) {
+    const std::vector<int32_t> rows = RunsOfAllLengths(&rng);
+    const int64_t n_rows = rows.back() + 1;
+    const Matrix w(dtype(), n_rows, n_cols, padding, &rng);
+    const Prepared x(kernels(), form(), RandomFloats(&rng, n_cols));
+    const std::vector<float> whole = run(w, x, nullptr, 0, n_rows, n_rows);
+    std::vector<float> alone(whole.size());
+    for (const int32_t row : rows) {
+      kernels().matvec(dtype(), w.data(), w.stride(), n_cols, x.data(), nullptr, row, row + 1,
+                       alone.data());
+      ASSERT_TRUE(SameBits(alone[static_cast<size_t>(row)], whole[static_cast<size_t>(row)]));
+    }
+    const auto n = static_cast<int64_t>(rows.size());
+    for (int trial = 0; trial < 40; ++trial) {
+      int64_t begin = 0;
+      int64_t end = n;
+      if (trial > 0) {
+        begin = static_cast<int64_t>(rng() % static_cast<uint64_t>(n));
+        const int64_t most = std::min<int64_t>(n - begin, trial < 25 ? 48 : n);
+        end = begin + 1 + static_cast<int64_t>(rng() % static_cast<uint64_t>(most));
+      }
+      const std::vector<float> out = run(w, x, &rows, begin, end, n);
+      for (int64_t i = begin; i < end; ++i) {
+        const auto row = static_cast<size_t>(rows[static_cast<size_t>(i)]);
+        ASSERT_TRUE(SameBits(out[static_cast<size_t>(i)], whole[row]))
+            << "entry " << i << " of [" << begin << ", " << end << "), row " << row << ", "
+            << n_cols << " columns";
       }
     }
   }

@@ -3,7 +3,6 @@
 
 #include <cmath>
 
-#include "runtime/core/half.h"
 #include "tests/cpu_kernels/kernel_reference.h"
 
 namespace thermocline::testing {
@@ -72,90 +71,71 @@ TEST_P(StepsTest, RopeTurnsBothPairings) {
   }
 }
 
-void ExpectSoftmax(const std::vector<float>& x, const std::vector<float>& got) {
-  const double largest = *std::max_element(x.begin(), x.end());
-  double sum = 0;
-  for (const float value : x) sum += std::exp(static_cast<double>(value) - largest);
+// What is left of a softmax before its division: e^(scale x - m), and their sum.
+void ExpectExpScores(const std::vector<float>& x, float scale, const std::vector<float>& got,
+                     float sum, float m) {
+  double largest = -INFINITY;
+  for (const float value : x) largest = std::max(largest, static_cast<double>(value) * scale);
+  ASSERT_NEAR(m, largest, Relative(largest, 0x1p-24));
+  double reference_sum = 0;
+  double error_of_sum = 0;
   for (size_t i = 0; i < x.size(); ++i) {
-    const double reference = std::exp(static_cast<double>(x[i]) - largest) / sum;
-    // exp(a - b) inherits the rounding of a - b: up to 2^-24 of |a - b| <= 90, so 90 * 6e-8.
-    ASSERT_NEAR(got[i], reference, Relative(reference, 6e-6) + 1e-37) << i;
+    const double exponent = static_cast<double>(x[i]) * scale - m;
+    const double reference = std::exp(exponent);
+    // scale x and the difference are each rounded once, to 2^-24 of themselves, and e^ turns that
+    // into a relative error; the polynomial adds 2e-7. Below -86.6 the result may become zero.
+    const double exponent_error =
+        0x1p-24 * (std::fabs(static_cast<double>(x[i]) * scale) + std::fabs(exponent));
+    const double allowed = reference * (2 * exponent_error + 3e-7) + 3e-38;
+    ASSERT_NEAR(got[i], reference, allowed) << x[i] << " times " << scale;
+    reference_sum += got[i];
+    error_of_sum += 0x1p-24 * static_cast<double>(x.size()) * got[i];
   }
+  // Against what was stored, so that only the additions count.
+  ASSERT_NEAR(sum, reference_sum, error_of_sum);
+  ASSERT_GE(sum, 1.0F);  // e^0 is one of the terms
 }
 
-TEST_P(StepsTest, SoftmaxMatchesDouble) {
+TEST_P(StepsTest, ExpScoresMatchDouble) {
   std::mt19937 rng(3);
   for (const int64_t n : kLengths) {
-    for (const float scale : {0.0F, 1.0F, 20.0F, 1e4F}) {
-      const std::vector<float> x = RandomFloats(&rng, n, scale);
-      std::vector<float> got = x;
-      got.push_back(kSentinel);
-      kernels().softmax(got.data(), n);
-      EXPECT_EQ(got.back(), kSentinel);
-      ExpectSoftmax(x, got);
+    for (const float spread : {0.0F, 1.0F, 20.0F, 1e4F}) {
+      for (const float scale : {1.0F, 0.125F, 0.0883883476F, 3.0F}) {
+        const std::vector<float> x = RandomFloats(&rng, n, spread);
+        std::vector<float> got = x;
+        got.push_back(kSentinel);
+        float m = kSentinel;
+        const float sum = kernels().exp_scores(got.data(), n, scale, &m);
+        ASSERT_EQ(got.back(), kSentinel);
+        got.pop_back();
+        ExpectExpScores(x, scale, got, sum, m);
+      }
     }
   }
 }
 
-TEST_P(StepsTest, SoftmaxOfHugeAndMaskedValues) {
+TEST_P(StepsTest, ExpScoresOfHugeAndMaskedValues) {
   for (const int64_t n : {2, 5, 16, 21, 40}) {
     std::vector<float> x(static_cast<size_t>(n), -INFINITY);
-    x[static_cast<size_t>(n - 1)] = 3e38F;
-    x[0] = 3e38F;
-    kernels().softmax(x.data(), n);
-    EXPECT_NEAR(x[0], 0.5, 1e-7);
-    EXPECT_NEAR(x[static_cast<size_t>(n - 1)], 0.5, 1e-7);
+    x.front() = 3e38F;
+    x.back() = 3e38F;
+    float m = 0;
+    EXPECT_EQ(kernels().exp_scores(x.data(), n, 0.5F, &m), 2.0F);
+    EXPECT_EQ(m, 1.5e38F);
+    EXPECT_EQ(x.front(), 1.0F);
+    EXPECT_EQ(x.back(), 1.0F);
     for (int64_t i = 1; i + 1 < n; ++i) EXPECT_EQ(x[static_cast<size_t>(i)], 0.0F);
   }
-  std::vector<float> garbage = {1.0F, NAN, 2.0F};
-  kernels().softmax(garbage.data(), 3);
-  for (const float value : garbage) EXPECT_TRUE(std::isnan(value));
 }
 
-std::vector<uint16_t> RandomHalves(std::mt19937* rng, int64_t n) {
-  std::vector<uint16_t> out;
-  for (const float value : RandomFloats(rng, n)) out.push_back(F32ToF16(value));
-  return out;
-}
-
-TEST_P(StepsTest, AttendMatchesDouble) {
-  std::mt19937 rng(4);
-  for (const int64_t head_dim : {8, 20, 64, 80, 128}) {
-    for (const int64_t n_kv : {1, 2, 7, 33, 300}) {
-      const int64_t stride = head_dim * 2 + 4;
-      const std::vector<float> q = RandomFloats(&rng, head_dim);
-      const std::vector<uint16_t> k = RandomHalves(&rng, n_kv * stride);
-      const std::vector<uint16_t> v = RandomHalves(&rng, n_kv * stride);
-      const float scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
-      std::vector<float> scores(static_cast<size_t>(n_kv) + 1, kSentinel);
-      std::vector<float> out(static_cast<size_t>(head_dim) + 1, kSentinel);
-      kernels().attend(q.data(), k.data(), v.data(), n_kv, stride, head_dim, scale, scores.data(),
-                       out.data());
-      EXPECT_EQ(scores.back(), kSentinel);
-      EXPECT_EQ(out.back(), kSentinel);
-      std::vector<double> weights(static_cast<size_t>(n_kv));
-      double largest = -INFINITY;
-      for (int64_t p = 0; p < n_kv; ++p) {
-        double dot = 0;
-        for (int64_t i = 0; i < head_dim; ++i) {
-          dot += q[static_cast<size_t>(i)] * DecodeHalf(k[static_cast<size_t>(p * stride + i)]);
-        }
-        weights[static_cast<size_t>(p)] = dot * scale;
-        largest = std::max(largest, dot * scale);
-      }
-      double sum = 0;
-      for (double& weight : weights) sum += weight = std::exp(weight - largest);
-      for (int64_t i = 0; i < head_dim; ++i) {
-        double reference = 0;
-        double magnitudes = 0;
-        for (int64_t p = 0; p < n_kv; ++p) {
-          const double term = weights[static_cast<size_t>(p)] / sum *
-                              DecodeHalf(v[static_cast<size_t>(p * stride + i)]);
-          reference += term;
-          magnitudes += std::fabs(term);
-        }
-        ASSERT_NEAR(out[static_cast<size_t>(i)], reference, 4e-6 * magnitudes);
-      }
+TEST_P(StepsTest, ExpScoresLetNaNBeSeen) {
+  for (const size_t n : {1, 3, 8, 16, 19, 40}) {
+    for (size_t at = 0; at < n; ++at) {
+      std::vector<float> x(n, 1.0F);
+      x[at] = NAN;
+      float m = 0;
+      EXPECT_TRUE(std::isnan(kernels().exp_scores(x.data(), static_cast<int64_t>(n), 1.0F, &m)));
+      EXPECT_TRUE(std::isnan(x[at])) << at << " of " << n;
     }
   }
 }

@@ -3,8 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <ctime>
 #include <numeric>
 #include <stdexcept>
+#include <thread>
 #include <vector>
 
 namespace thermocline {
@@ -97,6 +100,47 @@ TEST(ThreadTeam, AnErrorInOneLaneReachesTheCallerAndFreesTheOthers) {
     });
     EXPECT_EQ(sum, 3);
   }
+}
+
+TEST(ThreadTeam, ATeamOfOneIsTheCallerAlone) {
+  ThreadTeam team(1);
+  EXPECT_EQ(team.MakeGroup(1), nullptr);
+  const auto caller = std::this_thread::get_id();
+  int runs = 0;
+  team.Run([&](int thread) {
+    EXPECT_EQ(thread, 0);
+    EXPECT_EQ(std::this_thread::get_id(), caller);
+    Lane{}.Sync();
+    ++runs;
+  });
+  EXPECT_THAT([&] { team.Run([](int) { throw std::runtime_error("alone"); }); },
+              testing::ThrowsMessage<std::runtime_error>("alone"));
+  team.Run([&](int) { ++runs; });
+  EXPECT_EQ(runs, 2);
+}
+
+TEST(ThreadTeam, ATeamThatNeverRanCanBeDestroyed) {
+  for (const int n_threads : {1, 2, 3, 8}) {
+    ThreadTeam team(n_threads);
+    EXPECT_EQ(team.n_threads(), n_threads);
+  }
+}
+
+double ProcessCpuSeconds() {
+  timespec time{};
+  EXPECT_EQ(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time), 0);
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
+}
+
+// Time of the processor, not of the clock on the wall, so that a busy machine changes nothing.
+TEST(ThreadTeam, AnIdleTeamCostsNoProcessorTime) {
+  ThreadTeam fresh(4);
+  ThreadTeam used(4);
+  LaneGroup* group = used.MakeGroup(4);
+  for (int i = 0; i < 3; ++i) used.Run([&](int thread) { Lane{thread, 4, group}.Sync(); });
+  const double before = ProcessCpuSeconds();
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  EXPECT_LT(ProcessCpuSeconds() - before, 0.06);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "runtime/core/error.h"
+#include "runtime/step_timer.h"
 #include "tests/tools/models.h"
 #include "tests/tools/tool_process.h"
 #include "tools/compare_modes.h"
@@ -83,6 +84,88 @@ TEST(BenchVerb, ASiluModelIsMeasuredDenseAndTheTableSaysWhy) {
                                      "-n", "4", "--prompt-tokens", "8", "--no-bandwidth"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   EXPECT_THAT(result.out, HasSubstr("nothing exact to skip"));
+}
+
+nlohmann::json RooflineRun(const std::string& cache_type) {
+  const ToolResult result =
+      RunTool({"bench", "-m", DemoModel(), "-f", kHeldout, "--prompts", "1", "-n", "4", "-o",
+               "json", "--no-bandwidth", "--roofline", "--cache-type", cache_type, "-t", "2"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  return nlohmann::json::parse(result.out);
+}
+
+// Nothing here looks at how long anything took, beyond that it is a time.
+void ExpectSaneRoofline(const nlohmann::json& roofline, std::vector<std::string> names) {
+  double bytes = 0;
+  double ms = 0;
+  std::vector<std::string> found;
+  for (const auto& part : roofline["parts"]) {
+    found.push_back(part["part"]);
+    EXPECT_GE(part["bytes_per_token"].get<double>(), 0);
+    EXPECT_GE(part["ms_per_token"].get<double>(), 0);
+    EXPECT_GE(part["share_of_read_bandwidth"].get<double>(), 0);
+    bytes += part["bytes_per_token"].get<double>();
+    ms += part["ms_per_token"].get<double>();
+  }
+  EXPECT_EQ(found, names);
+  const auto& token = roofline["token"];
+  EXPECT_EQ(token["part"], "token");
+  EXPECT_NEAR(token["bytes_per_token"].get<double>(), bytes, 1e-9 * bytes);
+  EXPECT_NEAR(token["ms_per_token"].get<double>(), ms, 1e-9 * ms);  // one prompt: no medians
+  EXPECT_GT(roofline["read_bandwidth_bytes_per_s"].get<double>(), 0);
+}
+
+double PartBytes(const nlohmann::json& roofline, const std::string& name) {
+  for (const auto& part : roofline["parts"]) {
+    if (part["part"] == name) return part["bytes_per_token"].get<double>();
+  }
+  return -1;
+}
+
+TEST(BenchVerb, RooflineHoldsEveryPartOnce) {
+  const nlohmann::json f16 = RooflineRun("f16");
+  const nlohmann::json q8 = RooflineRun("q8_0");
+  const std::vector<std::string> all(kStepPartNames.begin(), kStepPartNames.end());
+  std::vector<std::string> dense_parts = all;  // there up runs with gate
+  std::erase(dense_parts, "up");
+  for (const nlohmann::json& json : {f16, q8}) {
+    ASSERT_EQ(json["rooflines"].size(), 2U);
+    const auto& dense = json["rooflines"][0];
+    const auto& exact = json["rooflines"][1];
+    EXPECT_EQ(dense["mode"], "dense");
+    EXPECT_EQ(exact["mode"], "exact");
+    ExpectSaneRoofline(dense, dense_parts);
+    ExpectSaneRoofline(exact, all);
+    // All weights of the comparison, and the cache beside them.
+    EXPECT_NEAR(dense["token"]["bytes_per_token"].get<double>() - PartBytes(dense, "attention"),
+                json["modes"][0]["touched_bytes_per_token"].get<double>(), 1);
+    EXPECT_EQ(PartBytes(dense, "gate") + PartBytes(dense, "down"), 3 * PartBytes(exact, "gate"));
+    EXPECT_LT(PartBytes(exact, "up"), 0.5 * PartBytes(exact, "gate"));
+    EXPECT_EQ(PartBytes(exact, "up"), PartBytes(exact, "down"));
+  }
+  // 34 bytes per 32 elements instead of 64.
+  EXPECT_NEAR(PartBytes(q8["rooflines"][0], "attention"),
+              PartBytes(f16["rooflines"][0], "attention") * 34 / 64, 1e-6);
+}
+
+TEST(BenchVerb, TheTableShowsTheRooflineOfEachMode) {
+  const ToolResult result = RunTool({"bench", "-m", DemoModel(), "--prompts", "1", "-n", "2",
+                                     "--prompt-tokens", "8", "--no-bandwidth", "--roofline"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const auto count = [&](const std::string& text) {
+    int n = 0;
+    for (size_t at = result.out.find(text); at != std::string::npos;
+         at = result.out.find(text, at + 1)) {
+      ++n;
+    }
+    return n;
+  };
+  EXPECT_THAT(result.out, HasSubstr("dense, decode by part at 9 tokens of context"));
+  EXPECT_THAT(result.out, HasSubstr("exact, decode by part at 9 tokens of context"));
+  for (const std::string_view name : kStepPartNames) {
+    EXPECT_EQ(count("\n" + std::string(name) + "  "), name == "up" ? 1 : 2) << name;
+  }
+  EXPECT_EQ(count("\ntoken  "), 2);
 }
 
 TEST(PerplexityVerb, ExactTokenByTokenEqualsDense) {

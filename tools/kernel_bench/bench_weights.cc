@@ -11,8 +11,6 @@
 namespace thermocline {
 namespace {
 
-constexpr int64_t kDistinctRows = 7;
-
 std::vector<float> RandomFloats(std::mt19937* rng, int64_t n) {
   std::normal_distribution<float> normal;
   std::vector<float> out(static_cast<size_t>(n));

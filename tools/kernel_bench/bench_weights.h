@@ -10,6 +10,8 @@
 
 namespace thermocline {
 
+inline constexpr int64_t kDistinctRows = 7;  // row r is the same as row r - kDistinctRows
+
 class BenchWeights {
  public:
   // About n_bytes of rows of n_cols weights.
@@ -23,6 +25,11 @@ class BenchWeights {
   const std::byte* data() const { return static_cast<const std::byte*>(buffer_.data()); }
   const std::vector<float>& x() const { return x_; }         // (n_cols)
   const void* prepared() const { return prepared_.data(); }  // x for matvec
+
+  // Row r, decoded.
+  const std::vector<float>& distinct(int64_t r) const {
+    return distinct_[static_cast<size_t>(r % kDistinctRows)];
+  }
 
   // Aborts with a message when matvec or accumulate_rows of the table in use is wrong on these
   // weights. The derived tolerances are in tests/cpu_kernels; here the bounds only tell broken from

@@ -17,6 +17,8 @@
 #include "runtime/core/aligned_buffer.h"
 #include "tools/kernel_bench/bench_weights.h"
 #include "tools/kernel_bench/gemm_cases.h"
+#include "tools/kernel_bench/rates.h"
+#include "tools/kernel_bench/sweeps.h"
 #include "tools/read_bandwidth.h"
 
 namespace thermocline {
@@ -27,8 +29,6 @@ constexpr uint64_t kWeightBytes = 768ULL << 20;
 constexpr int64_t kSegmentBytes = 48LL << 20;
 constexpr double kDensity = 0.1;
 constexpr int kMaxThreads = 2;
-
-double Median(const std::vector<double>& ascending) { return ascending[ascending.size() / 2]; }
 
 // One set of weights at a time: they fill much of a small machine's memory.
 const BenchWeights& WeightsOf(DType dtype) {
@@ -84,21 +84,6 @@ double RunSegment(const Case& bench, const BenchWeights& weights, const int32_t*
   });
 }
 
-struct Rates {
-  std::vector<double> kernel;
-  std::vector<double> roof;
-};
-
-void Report(Rates rates, benchmark::State* state) {
-  std::sort(rates.kernel.begin(), rates.kernel.end());
-  std::sort(rates.roof.begin(), rates.roof.end());
-  state->counters["best_GBs"] = rates.kernel.back() / 1e9;
-  state->counters["p50_GBs"] = Median(rates.kernel) / 1e9;
-  state->counters["roof_GBs"] = Median(rates.roof) / 1e9;
-  state->counters["best_roof"] = rates.kernel.back() / rates.roof.back();
-  state->counters["p50_roof"] = Median(rates.kernel) / Median(rates.roof);
-}
-
 void RunCase(benchmark::State& state, const Case& bench) {
   const BenchWeights& weights = WeightsOf(bench.dtype);
   std::vector<int32_t> list;
@@ -127,7 +112,7 @@ void RunCase(benchmark::State& state, const Case& bench) {
     first = first + 2 * segment <= total ? first + segment : 0;
     roof_at = roof_at + 2 * kSegmentBytes <= weights.n_bytes() ? roof_at + kSegmentBytes : 0;
   }
-  Report(std::move(rates), &state);
+  ReportRates(std::move(rates), &state);
 }
 
 void RegisterCases() {
@@ -155,9 +140,15 @@ void RegisterCases() {
 
 int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
+  // The whole matrix of the sweeps, instead of the part that is looked at first.
+  const bool all = argc == 2 && std::string(argv[1]) == "--all";
+  if (all) --argc;
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
   thermocline::RegisterCases();
   thermocline::RegisterGemmCases(thermocline::kMaxThreads);
+  thermocline::RegisterRowSweeps(all);
+  thermocline::RegisterAttentionSweeps(all);
+  thermocline::RegisterSteps();
   benchmark::AddCustomContext("kernels", std::string(thermocline::CpuKernels().features));
   benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();

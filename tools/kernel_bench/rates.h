@@ -1,0 +1,27 @@
+// Times of a kernel beside times of plain reads, and what is reported of them.
+#pragma once
+
+#include <benchmark/benchmark.h>
+
+#include <vector>
+
+namespace thermocline {
+
+// Bytes per second, sample by sample. A roof sample is taken right after each kernel sample, since
+// machines that are shared change from moment to moment; the ratio of the medians is what holds.
+struct Rates {
+  std::vector<double> kernel;
+  std::vector<double> roof;
+};
+
+// Bytes per second of one plain read of 48 MiB. What it reads is not what kernels read, so neither
+// leaves the other anything in a cache.
+double RoofSample(int n_threads);
+
+// Sets the counters best_GBs, p50_GBs, roof_GBs, best_roof and p50_roof.
+void ReportRates(Rates rates, benchmark::State* state);
+
+// Ends the program: a kernel whose result is wrong has no speed.
+[[noreturn]] void WrongResult(const char* kernel, double got, double reference);
+
+}  // namespace thermocline

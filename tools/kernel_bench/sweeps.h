@@ -1,0 +1,15 @@
+// Kernels timed over density, run length, row size, context length and threads. A part of the
+// combinations is registered as a rule; with `all`, every one. Each registers its benchmarks under
+// a name of its own, so that --benchmark_filter can select them.
+#pragma once
+
+namespace thermocline {
+
+// sweep/{matvec,accumulate}/TYPE/density:PERCENT/run:ROWS/cols:N/threads:N
+void RegisterRowSweeps(bool all);
+// attention/TYPE/context:N/group:QUERY_HEADS/threads:N
+void RegisterAttentionSweeps(bool all);
+// steps/NAME/{L1,L2}
+void RegisterSteps();
+
+}  // namespace thermocline
