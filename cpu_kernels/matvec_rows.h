@@ -98,13 +98,25 @@ class MatvecLoop {
   }
 
   // Neighbouring rows from `first` on, while what lies from `next` on is prefetched in the order of
-  // memory.
+  // memory. A long row is a stretch of its own, prefetched a part of itself ahead: the whole of the
+  // next would push x out of L1.
   template <int kRows>
   void stretch(const std::byte* first, const std::byte* next, int64_t i) const {
     const std::byte* rows[kRows];
     for (int r = 0; r < kRows; ++r) rows[r] = first + r * args_.row_stride_bytes;
     typename Kernel::Reg sums[kRows][2] = {};
-    for (int64_t t = 0; t < n_steps_; ++t) {
+    int64_t t = 0;
+    if constexpr (kRows == 1) {
+      constexpr int64_t kAheadSteps = kStreamAheadBytes / Kernel::kStepBytes;
+      const std::byte* own = first + kAheadSteps * Kernel::kStepBytes;
+      for (; t < n_steps_ - kAheadSteps; ++t, own += Kernel::kStepBytes) {
+        for (int line = 0; line < Kernel::kStepBytes; line += kCacheLine) {
+          _mm_prefetch(reinterpret_cast<const char*>(own + line), _MM_HINT_T0);
+        }
+        kernel_.template step<kRows>(rows, t, sums);
+      }
+    }
+    for (; t < n_steps_; ++t) {
       for (int line = 0; line < kRows * Kernel::kStepBytes; line += kCacheLine) {
         _mm_prefetch(reinterpret_cast<const char*>(next + line), _MM_HINT_T0);
       }

@@ -45,13 +45,13 @@ struct CpuDevice::FfnPart {
 
 int64_t CpuDevice::Ffn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
                        const FfnState& state) {
-  if (n >= (step.skip_inactive ? kGemmMinTokens : MinGemmTokens())) {
+  // Few tokens go over neurons row by row, dense as well as exact, so that both give the same bits.
+  const bool per_neuron = step.slice->down_layout == DownLayout::kPerNeuron;
+  if (n >= (per_neuron ? kGemmMinTokens : MinGemmTokens())) {
     FfnPanels(lane, step, x, n, state);
     return n * step.slice->n_neurons;
   }
-  if (step.slice->down_layout == DownLayout::kPerNeuron) {
-    return FfnNeurons(lane, step, x, n, state);
-  }
+  if (per_neuron) return FfnNeurons(lane, step, x, n, state);
   CHECK(!step.skip_inactive);
   FfnStockRows(lane, step, x, n, state);
   return n * step.slice->n_neurons;

@@ -79,18 +79,18 @@ class ProfileVerbsTest : public testing::Test {
 };
 
 TEST_F(ProfileVerbsTest, ProfileWithABudgetWritesBothFiles) {
-  const std::string out = Call(ProfileArgs({"--vram", "900K", "--ram", "1G"}));
+  const std::string out = Call(ProfileArgs({"--vram", "1200K", "--ram", "1G"}));
   EXPECT_THAT(out,
-              AllOf(HasSubstr("LRU"), HasSubstr("uniform"), HasSubstr("budgets: vram 900.0 KiB"),
+              AllOf(HasSubstr("LRU"), HasSubstr("uniform"), HasSubstr("budgets: vram 1.17 MiB"),
                     HasSubstr(profile_), HasSubstr(placement_)));
   const ProfileStats stats = ReadProfile(profile_);
   const Placement placement = ReadPlacement(placement_);
   EXPECT_EQ(stats.model_fingerprint, placement.model_fingerprint);
-  EXPECT_EQ(placement.vram_budget_bytes, 900U * 1024);
+  EXPECT_EQ(placement.vram_budget_bytes, 1200U * 1024);
   EXPECT_EQ(dir_.n_entries(), 3U);  // and the text
 
   // The same placement from the file.
-  const std::string again = Call(PlaceArgs({"--vram", "900K", "--ram", "1G"}));
+  const std::string again = Call(PlaceArgs({"--vram", "1200K", "--ram", "1G"}));
   EXPECT_THAT(again, AllOf(HasSubstr("slow tier"), HasSubstr("uniform"), Not(HasSubstr("LRU:"))));
   EXPECT_EQ(ReadWholeFile(dir_.file("other.placement.gguf")), ReadWholeFile(placement_));
 }

