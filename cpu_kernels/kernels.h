@@ -91,8 +91,8 @@ struct KernelTable {
   // head: (head_dim) f32. cos, sin: (rot_dim / 2) f32.
   void (*rope)(RopePairing pairing, float* head, int64_t rot_dim, const float* cos,
                const float* sin);
-  // x[i] = e^(scale x[i] - m), m = max_i scale x[i]; returns the sum and stores m: a softmax before its
-  // division, so that parts of a long one can be put together. x: (n) f32, n >= 1; scale > 0.
+  // x[i] = e^(scale x[i] - m), m = max_i scale x[i]; returns the sum and stores m: a softmax before
+  // its division, so that parts of a long one can be put together. x: (n) f32, n >= 1; scale > 0.
   float (*exp_scores)(float* x, int64_t n, float scale, float* m);
   // gate[i] = act(gate[i]) for i in [0, n).
   void (*activate)(Activation activation, float* gate, int64_t n);

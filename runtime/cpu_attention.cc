@@ -67,8 +67,7 @@ void CpuDevice::Attend(const Lane& lane, const KvCache& cache, const AttentionSt
   lane.Sync();
 }
 
-const void* CpuDevice::PrepareHead(const Lane& lane, DType cache_type, const float* q,
-                                   int64_t d) {
+const void* CpuDevice::PrepareHead(const Lane& lane, DType cache_type, const float* q, int64_t d) {
   const VectorForm form = kernels_.vector_form(cache_type);
   if (form == VectorForm::kF32) return q;
   std::byte* out = scratch(lane).head.bytes();

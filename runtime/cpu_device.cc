@@ -12,8 +12,8 @@ namespace {
 constexpr VectorForm kForms[] = {VectorForm::kF32, VectorForm::kBF16, VectorForm::kQ8};
 constexpr uint64_t kAllocationUnit = 4096;
 constexpr uint64_t kBlockBytes = 64 << 20;  // mapped; memory is taken where it is touched
-constexpr int kPreparedSlots = 2;  // matrices that want one x in two forms
-constexpr int64_t kRowUnit = 8;  // rows a lane's share of a matrix is cut at
+constexpr int kPreparedSlots = 2;           // matrices that want one x in two forms
+constexpr int64_t kRowUnit = 8;             // rows a lane's share of a matrix is cut at
 // Weights a lane takes at a time. What several tokens pass over stays in L2; for one token longer,
 // some ten microseconds' worth, which is what a lane that was held up costs the others.
 constexpr int64_t kChunkBytes = 128 << 10;
@@ -135,7 +135,8 @@ const std::byte* CpuDevice::Prepare(const Lane& lane, VectorForm form, const flo
   if (form == VectorForm::kF32) return reinterpret_cast<const std::byte*>(x);
   DCHECK(n < kGemmMinTokens);
   AlignedBuffer& prepared = scratch(lane).prepared;
-  std::byte* out = prepared.bytes() + prepared.size() / kPreparedSlots * static_cast<uint64_t>(slot);
+  std::byte* out =
+      prepared.bytes() + prepared.size() / kPreparedSlots * static_cast<uint64_t>(slot);
   for (int64_t t = 0; t < n; ++t) {
     kernels_.prepare(form, x + t * d, d, out + t * PreparedStride(form, d));
   }

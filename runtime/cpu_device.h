@@ -32,8 +32,8 @@ inline constexpr int64_t kFfnParts = 16;
 inline constexpr int64_t kChunkExtra = 16;
 
 struct CpuDeviceLimits {
-  int n_lanes = 1;          // of the largest group that will run steps
-  int64_t max_tokens = 1;   // of a step
+  int n_lanes = 1;         // of the largest group that will run steps
+  int64_t max_tokens = 1;  // of a step
   int64_t d_model = 0;
   int64_t max_d_in = 0;     // longest input of a matrix (d_model, d_ff, n_heads * head_dim)
   int64_t max_neurons = 0;  // of an FFN slice
@@ -87,7 +87,8 @@ class CpuDevice final : public Device {
 
   // ---- cpu_device.cc ----
   LaneScratch& scratch(const Lane& lane) { return *lanes_[static_cast<size_t>(lane.rank)]; }
-  // x: (n, d), each token prepared on its own; token t at t * PreparedStride(form, d) of what is returned.
+  // x: (n, d), each token prepared on its own; token t at t * PreparedStride(form, d) of what is
+  // returned.
   const std::byte* Prepare(const Lane& lane, VectorForm form, const float* x, int64_t n, int64_t d,
                            int slot = 0);
   int64_t PreparedStride(VectorForm form, int64_t d) const;

@@ -12,7 +12,7 @@
 
 namespace thermocline {
 namespace {
-constexpr int64_t kNeuronUnit = 32;  // a cluster: what a lane's share of the neurons is cut at
+constexpr int64_t kNeuronUnit = 32;       // a cluster: what a lane's share of the neurons is cut at
 constexpr uint64_t kPartBytes = 1 << 20;  // of weights, dense, that make a part worth its own sum
 constexpr int64_t kMinParts = 8;
 // Gate weights, and as many of up, taken at a time: what several tokens pass over stays in L2; for
@@ -71,8 +71,8 @@ void CpuDevice::UpRows(const FfnPart& part, int64_t token, int64_t begin, int64_
   const FfnSlice& slice = *part.step.slice;
   const TensorView& w = slice.up;
   float* up = part.state.up + token * slice.n_neurons;
-  kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols,
-                  part.up_x + token * part.up_x_stride, nullptr, begin, end, up);
+  kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols, part.up_x + token * part.up_x_stride,
+                  nullptr, begin, end, up);
   kernels_.multiply(part.state.gate + token * slice.n_neurons + begin, up + begin, end - begin);
 }
 
@@ -84,9 +84,17 @@ CpuDevice::FfnPart CpuDevice::MakePart(const Lane& lane, const FfnStep& step, co
   const VectorForm gate_form = kernels_.vector_form(slice.gate.dtype);
   const VectorForm up_form = kernels_.vector_form(slice.up.dtype);
   LaneScratch& mine = scratch(lane);
-  FfnPart part{step,    state,   n,      nullptr, PreparedStride(gate_form, d),
-               nullptr, PreparedStride(up_form, d), mine.rows.as<int32_t>(), mine.h.as<float>(),
-               nullptr, lane.timer};
+  FfnPart part{step,
+               state,
+               n,
+               nullptr,
+               PreparedStride(gate_form, d),
+               nullptr,
+               PreparedStride(up_form, d),
+               mine.rows.as<int32_t>(),
+               mine.h.as<float>(),
+               nullptr,
+               lane.timer};
   part.gate_x = Prepare(lane, gate_form, x, n, d);
   part.up_x = up_form == gate_form ? part.gate_x : Prepare(lane, up_form, x, n, d, 1);
   return part;
@@ -167,8 +175,7 @@ int64_t CpuDevice::RunPart(const FfnPart& part, int64_t begin, int64_t end) cons
   return n_active;
 }
 
-void CpuDevice::RunDensePart(const FfnPart& part, int64_t token, int64_t begin,
-                             int64_t end) const {
+void CpuDevice::RunDensePart(const FfnPart& part, int64_t token, int64_t begin, int64_t end) const {
   const FfnSlice& slice = *part.step.slice;
   const TensorView& down = slice.down;
   GateRows(part, token, begin, end);
@@ -188,8 +195,8 @@ int64_t CpuDevice::RunExactPart(const FfnPart& part, int64_t token, int64_t begi
   const TensorView& down = slice.down;
   const float* gate = part.state.gate + token * slice.n_neurons;
   GateRows(part, token, begin, end);
-  const int64_t n_active = kernels_.compact_nonzero(gate + begin, end - begin,
-                                                    static_cast<int32_t>(begin), part.rows);
+  const int64_t n_active =
+      kernels_.compact_nonzero(gate + begin, end - begin, static_cast<int32_t>(begin), part.rows);
   if (part.timer != nullptr) part.timer->Mark(StepPart::kGate);
   kernels_.matvec(up.dtype, up.data, up.row_stride_bytes, up.cols,
                   part.up_x + token * part.up_x_stride, part.rows, 0, n_active, part.h);

@@ -30,11 +30,11 @@ struct EngineOptions {
   std::string placement_path;  // empty: everything in one tier
   std::string sparse = "auto";
   FastTier fast_tier = FastTier::kAuto;
-  int n_threads = 0;           // 0: one per physical core
-  int64_t context_tokens = 0;  // 0: the model's own, at most kDefaultContext
-  int64_t batch_tokens = 512;  // of a prefill step
+  int n_threads = 0;               // 0: one per physical core
+  int64_t context_tokens = 0;      // 0: the model's own, at most kDefaultContext
+  int64_t batch_tokens = 512;      // of a prefill step
   DType cache_type = DType::kF16;  // of keys and values: kF16 or kQ8_0
-  bool all_logits = false;     // EvaluateAll will be called
+  bool all_logits = false;         // EvaluateAll will be called
   // Store down per neuron also where nothing is skipped, so that dense and sparse read the same
   // weights.
   bool always_per_neuron = false;

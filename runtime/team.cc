@@ -51,8 +51,7 @@ int64_t LaneGroup::TakeChunk(int rank, int owner, int64_t n_chunks) {
   if (generation_.aborted()) return -1;
   std::atomic<uint64_t>& taken = taken_[static_cast<size_t>(owner)].of_phase[generation % kPhases];
   constexpr uint64_t kFromBack = uint64_t{1} << 32;
-  const uint64_t before =
-      taken.fetch_add(rank == owner ? 1 : kFromBack, std::memory_order_relaxed);
+  const uint64_t before = taken.fetch_add(rank == owner ? 1 : kFromBack, std::memory_order_relaxed);
   const auto front = static_cast<int64_t>(before % kFromBack);
   const auto back = static_cast<int64_t>(before / kFromBack);
   if (front + back >= n_chunks) return -1;

@@ -1,7 +1,7 @@
 // Threads that run a step together. A team keeps its threads for its life; a step wakes them once,
 // inside it every thread is a lane, lanes split each operation and meet at barriers. Who waits
-// spins for some microseconds, then sleeps (futex), so that a machine shared with other processes is
-// not burnt up and an idle team costs nothing.
+// spins for some microseconds, then sleeps (futex), so that a machine shared with other processes
+// is not burnt up and an idle team costs nothing.
 //
 // These are threads of our own and not an OpenMP region: an OpenMP runtime's threads spin for
 // milliseconds between regions, which is what makes decoding collapse where other processes want
@@ -100,9 +100,9 @@ struct Lane {
   std::pair<int64_t, int64_t> Split(int64_t n, int64_t unit = 1) const {
     return PartOf(rank, n, unit);
   }
-  // Runs body(begin, end) over [0, n) in chunks of at most `grain`, cut at multiples of `unit` (which
-  // divides grain): first this lane's part in order, then what lanes that are behind have not
-  // begun, from its end. Every element is in one chunk, which one lane runs. At most one Share
+  // Runs body(begin, end) over [0, n) in chunks of at most `grain`, cut at multiples of `unit`
+  // (which divides grain): first this lane's part in order, then what lanes that are behind have
+  // not begun, from its end. Every element is in one chunk, which one lane runs. At most one Share
   // between two Syncs; it does not wait for the others at its end.
   template <typename Body>
   void Share(int64_t n, int64_t unit, int64_t grain, const Body& body) const {

@@ -29,8 +29,7 @@ TouchedBytes TouchedPerToken(const ModelConfig& config, const ModelWeights& weig
     touched.parts[static_cast<size_t>(part)] += bytes;
   };
   const double norm = static_cast<double>(config.d_model) * sizeof(float);
-  add(StepPart::kEmbed,
-      static_cast<double>(RowBytes(weights.token_embd.dtype, config.d_model)));
+  add(StepPart::kEmbed, static_cast<double>(RowBytes(weights.token_embd.dtype, config.d_model)));
   add(StepPart::kHead, norm + WeightBytes(weights.output.w));
   const auto tokens = static_cast<double>(std::max<int64_t>(1, counts.tokens));
   double skipped = 0;

@@ -15,7 +15,7 @@ namespace thermocline {
 struct TouchedBytes {
   double bytes = 0;
   double dense_bytes = 0;
-  double mean_density = 0;  // active neurons / neurons, mean over layers
+  double mean_density = 0;                 // active neurons / neurons, mean over layers
   std::array<double, kStepParts> parts{};  // `bytes` by the part of the step that reads them
 
   double of(StepPart part) const { return parts[static_cast<size_t>(part)]; }

@@ -21,8 +21,8 @@ class MappedFile {
   const std::byte* data() const { return data_; }
   uint64_t size() const { return size_; }
   const std::string& path() const { return path_; }
-  // Lets go of the memory of the whole pages within [data, data + n_bytes), which was copied and will
-  // not be read again. Reading it all the same reads the file again.
+  // Lets go of the memory of the whole pages within [data, data + n_bytes), which was copied and
+  // will not be read again. Reading it all the same reads the file again.
   void Release(const std::byte* data, uint64_t n_bytes) const;
 
  private:

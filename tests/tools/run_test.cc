@@ -41,8 +41,9 @@ TEST(RunTest, DenseAndExactWriteTheSameText) {
   // With a placement both read the same stored weights.
   TempDir dir;
   WriteShuffledPlacement(DemoModel(), dir.file("placement"));
-  const Strings base = {"run",    "-m", DemoModel(), "--placement", dir.file("placement"), "-p",
-                        "The captain", "--temp", "0", "-n", "48"};
+  const Strings base = {"run", "-m",          DemoModel(), "--placement", dir.file("placement"),
+                        "-p",  "The captain", "--temp",    "0",           "-n",
+                        "48"};
   const ToolResult dense = RunTool(Join(base, {"--sparse", "dense"}));
   const ToolResult exact = RunTool(Join(base, {"--sparse", "exact"}));
   EXPECT_EQ(dense.exit_code, 0) << dense.err;
