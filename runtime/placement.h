@@ -38,6 +38,10 @@ struct Placement {
 Placement ReadPlacement(const std::string& path);
 void WritePlacement(const std::string& path, const Placement& placement);
 
+// What a run with an imported placement tells its user.
+inline constexpr const char* kImportedPlacementNote =
+    "the placement is PowerInfer's and names no model: only its layers and neurons were compared";
+
 // Throws Error with both values when the placement was made for another model, or a shape differs.
 // `fingerprints`: those the model goes by (its own; a packed model also its source's). Of an
 // imported placement only the shape can be checked.
