@@ -30,7 +30,8 @@ constexpr Family kFamilies[] = {
                .w_gate = "blk.{}.ffn_gate.weight",
                .w_up = "blk.{}.ffn_up.weight",
                .w_down = "blk.{}.ffn_down.weight",
-               .gate_bias = "blk.{}.ffn_gate.bias"}},
+               .gate_bias = "blk.{}.ffn_gate.bias",
+               .w_down_t = "blk.{}.ffn_down_t.weight"}},
 };
 
 struct ActivationEntry {
@@ -221,7 +222,10 @@ ModelConfig ReadModelConfig(const GgufReader& gguf, const Family& family) {
     keys.Fail("vocab_size", fmt::format("at most {}", kMaxVocab), std::to_string(c.vocab_size));
   }
   c.norm_eps = static_cast<float>(keys.GetPositive("attention.layer_norm_rms_epsilon", 1e-5));
-  c.activation = ReadActivation(keys, family.default_activation);
+  // PowerInfer computes every sparse model with ReLU and has no key for it.
+  c.activation = ReadActivation(keys, gguf.container() == GgufContainer::kPowerInfer
+                                          ? Activation::kRelu
+                                          : family.default_activation);
   c.rope = ReadRope(gguf, keys, family, c);
   c.tied_output = gguf.FindTensor(family.names.output) == nullptr;
   return c;

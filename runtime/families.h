@@ -15,6 +15,7 @@ struct TensorNames {
   std::string_view token_embd, output_norm, output, rope_freqs;
   std::string_view attn_norm, wq, wk, wv, wo, wq_bias, wk_bias, wv_bias, wo_bias;
   std::string_view ffn_norm, w_gate, w_up, w_down, gate_bias;
+  std::string_view w_down_t;  // down with one row per neuron, as PowerInfer stores it
 };
 
 struct Family {

@@ -30,7 +30,7 @@ uint64_t NeuronBytes(const GgufReader& gguf, const Family& family, int64_t layer
   const TensorNames& names = family.names;
   const uint64_t bytes = TensorBytes(gguf, LayerTensorName(names.w_gate, layer)) +
                          TensorBytes(gguf, LayerTensorName(names.w_up, layer)) +
-                         TensorBytes(gguf, LayerTensorName(names.w_down, layer)) +
+                         TensorBytes(gguf, FindDown(gguf, names, layer).name) +
                          TensorBytes(gguf, LayerTensorName(kPackedUpDown, layer)) +
                          TensorBytes(gguf, LayerTensorName(names.gate_bias, layer));
   const GgufTensorInfo* gate = gguf.FindTensor(LayerTensorName(names.w_gate, layer));

@@ -38,6 +38,14 @@ uint64_t RunLength(const GgufTensorInfo& tensor) {
   return up_and_down ? tensor.cols() / 2 : tensor.cols();
 }
 
+// PowerInfer's magic says that a model computes with ReLU; what is written here has another magic,
+// and a key instead.
+void TellActivation(const GgufReader& gguf, GgufWriter& writer) {
+  if (gguf.container() != GgufContainer::kPowerInfer) return;
+  const std::string key = gguf.RequireString("general.architecture") + ".hidden_activation";
+  if (gguf.Find(key) == nullptr) writer.Set(key, GgufValue::string("relu"));
+}
+
 }  // namespace
 
 DType TypeForRows(DType from, uint64_t n_cols, DType wanted) {
@@ -66,6 +74,7 @@ void CopyMetadata(const GgufReader& gguf, const std::optional<TypeRule>& rule, G
   for (const std::string& key : gguf.keys()) {
     if (!key.starts_with("split.")) writer.Set(key, *gguf.Find(key));
   }
+  TellActivation(gguf, writer);
   if (!rule) return;
   writer.Set("general.file_type", GgufValue::u32(FileType(rule->dtype)));
   writer.Set("general.quantization_version", GgufValue::u32(2));

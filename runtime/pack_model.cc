@@ -12,6 +12,7 @@
 #include "runtime/core/interrupt.h"
 #include "runtime/families.h"
 #include "runtime/placement.h"
+#include "runtime/powerinfer_file.h"
 #include "runtime/weights.h"
 
 namespace thermocline {
@@ -88,9 +89,13 @@ class Packer {
     std::map<std::string, std::function<void()>> replaced;
     for (int64_t l = 0; l < config_.n_layers; ++l) {
       const TensorNames& names = family_.names;
-      replaced[LayerTensorName(names.w_gate, l)] = [this, l] { PlanGate(l); };
+      // What has a row per neuron moves with the neurons: the gate, and PowerInfer's predictor.
+      for (const std::string& name : {LayerTensorName(names.w_gate, l), PowerInferOutName(l)}) {
+        replaced[name] = [this, l, name] { PlanRows(name, l); };
+      }
       replaced[LayerTensorName(names.w_up, l)] = [this, l] { PlanUpDown(l); };
       replaced[LayerTensorName(names.w_down, l)] = [] {};
+      replaced[LayerTensorName(names.w_down_t, l)] = [] {};
       replaced[LayerTensorName(names.gate_bias, l)] = [this, l] { PlanGateBias(l); };
       replaced[LayerTensorName(kPackedUpDown, l)] = [this] { FailHalfPacked(); };
       replaced[LayerTensorName(kPackedOrder, l)] = [this] { FailHalfPacked(); };
@@ -146,17 +151,17 @@ class Packer {
     items_.push_back({tensor.name, TypeOf(tensor), tensor.dims, write});
   }
 
-  void PlanGate(int64_t layer) {
-    const std::string name = LayerTensorName(family_.names.w_gate, layer);
+  void PlanRows(const std::string& name, int64_t layer) {
     const GgufTensorInfo& tensor = *gguf_.FindTensor(name);
-    const auto write = [this, layer](const Item& item, TensorCopier& copier) {
-      const TensorView gate = gguf_.RequireMatrix(item.name, config_.d_ff, config_.d_model);
-      if (item.dtype == gate.dtype) {
-        copier.CopyRows(item.name, gate, Order(layer));
+    const auto write = [this, layer, &tensor](const Item& item, TensorCopier& copier) {
+      const TensorView rows =
+          gguf_.RequireMatrix(item.name, config_.d_ff, static_cast<int64_t>(tensor.cols()));
+      if (item.dtype == rows.dtype) {
+        copier.CopyRows(item.name, rows, Order(layer));
         return;
       }
-      Tell(item.name, gate, item.dtype,
-           copier.Convert(item.name, RowsOf(gguf_.path(), item.name, gate, Order(layer).data()),
+      Tell(item.name, rows, item.dtype,
+           copier.Convert(item.name, RowsOf(gguf_.path(), item.name, rows, Order(layer).data()),
                           item.dtype));
     };
     items_.push_back({name, TypeOf(tensor), tensor.dims, write});
@@ -178,7 +183,7 @@ class Packer {
 
   void PlanUpDown(int64_t layer) {
     const TensorView up = Up(layer);
-    const TensorView down = Down(layer);
+    const TensorView down = Down(layer).view;
     DType dtype = Wider(up.dtype, down.dtype);
     if (options_.rule) {
       dtype = TypeForRows(dtype, static_cast<uint64_t>(config_.d_model), options_.rule->dtype);
@@ -206,33 +211,49 @@ class Packer {
     return gguf_.RequireMatrix(LayerTensorName(family_.names.w_up, layer), config_.d_ff,
                                config_.d_model);
   }
-  TensorView Down(int64_t layer) const {
-    return gguf_.RequireMatrix(LayerTensorName(family_.names.w_down, layer), config_.d_model,
-                               config_.d_ff);
+  struct DownView {
+    TensorView view;
+    DownLayout layout;
+  };
+  DownView Down(int64_t layer) const {
+    const StoredDown down = FindDown(gguf_, family_.names, layer);
+    const bool per_neuron = down.layout == DownLayout::kPerNeuron;
+    return {gguf_.RequireMatrix(down.name, per_neuron ? config_.d_ff : config_.d_model,
+                                per_neuron ? config_.d_model : config_.d_ff),
+            down.layout};
   }
 
   void WriteUpDown(int64_t layer, const Item& item, TensorCopier& copier) {
     ThrowIfInterrupted();
-    const TensorView up = Up(layer);
-    const TensorView down = Down(layer);
-    const std::vector<int32_t>& order = Order(layer);
+    const auto [down, layout] = Down(layer);
     const int64_t half = RowBytes(item.dtype, config_.d_model);
     if (up_down_.size() < item.n_bytes()) up_down_ = AlignedBuffer(item.n_bytes(), "packing");
-    if (up.dtype == item.dtype) {
+    WriteHalf(layer, item, " (up)", Up(layer), up_down_.bytes(), copier);
+    if (layout == DownLayout::kPerNeuron) {
+      WriteHalf(layer, item, " (down)", down, up_down_.bytes() + half, copier);
+    } else {
+      const RequantReport rounded = TransposeDown(
+          down, Order(layer), item.dtype, up_down_.bytes() + half, 2 * half, options_.n_threads);
+      if (rounded.requantised) TellDown(item, down, rounded);
+    }
+    copier.Copy(item.name, up_down_.bytes(), item.n_bytes());
+  }
+
+  // Rows of a matrix with one per neuron, in the placement's order, into every second half row.
+  void WriteHalf(int64_t layer, const Item& item, const char* which, const TensorView& rows,
+                 std::byte* out, TensorCopier& copier) {
+    const std::vector<int32_t>& order = Order(layer);
+    const int64_t half = RowBytes(item.dtype, config_.d_model);
+    if (rows.dtype == item.dtype) {
       for (int64_t i = 0; i < config_.d_ff; ++i) {
-        std::memcpy(up_down_.bytes() + 2 * i * half, up.row(order[static_cast<size_t>(i)]),
+        std::memcpy(out + 2 * i * half, rows.row(order[static_cast<size_t>(i)]),
                     static_cast<size_t>(half));
       }
-    } else {
-      const WeightError error =
-          ConvertRows(RowsOf(gguf_.path(), item.name, up, order.data()), 0, config_.d_ff,
-                      item.dtype, copier.team(), up_down_.bytes(), 2 * half);
-      Tell(item.name + " (up)", up, item.dtype, error);
+      return;
     }
-    const RequantReport rounded = TransposeDown(down, order, item.dtype, up_down_.bytes() + half,
-                                                2 * half, options_.n_threads);
-    if (rounded.requantised) TellDown(item, down, rounded);
-    copier.Copy(item.name, up_down_.bytes(), item.n_bytes());
+    Tell(item.name + which, rows, item.dtype,
+         ConvertRows(RowsOf(gguf_.path(), item.name, rows, order.data()), 0, config_.d_ff,
+                     item.dtype, copier.team(), out, 2 * half));
   }
 
   void TellDown(const Item& item, const TensorView& down, const RequantReport& rounded) {

@@ -7,6 +7,7 @@
 #include "runtime/core/error.h"
 #include "runtime/gguf/gguf_writer.h"
 #include "runtime/gguf/own_files.h"
+#include "runtime/powerinfer_file.h"
 #include "runtime/weights.h"
 
 namespace thermocline {
@@ -61,6 +62,7 @@ LayerPlacement ReadLayer(const GgufReader& gguf, size_t layer, int64_t d_ff) {
 
 Placement ReadPlacement(const std::string& path) {
   const GgufReader gguf(path);
+  if (IsPowerInferPlacement(gguf)) return ReadPowerInferPlacement(gguf);
   RequireFileType(gguf, kFileType, "placement",
                   "make one with `thermocline profile` or `thermocline place`");
   Placement placement;
@@ -110,7 +112,8 @@ void CheckPlacementFits(const Placement& placement, const ModelConfig& config,
                         const std::string& model_path,
                         const std::vector<std::string>& fingerprints) {
   const auto& own = placement.model_fingerprint;
-  if (std::find(fingerprints.begin(), fingerprints.end(), own) == fingerprints.end()) {
+  if (!placement.imported &&
+      std::find(fingerprints.begin(), fingerprints.end(), own) == fingerprints.end()) {
     throw Error({.path = placement.path,
                  .what = "the placement was made for another model",
                  .expected = fmt::format("fingerprint {} ({})", fingerprints.front(), model_path),
@@ -123,7 +126,8 @@ void CheckPlacementFits(const Placement& placement, const ModelConfig& config,
     throw Error({.path = placement.path,
                  .what = "the placement's shape does not fit the model",
                  .expected = fmt::format("{} layers of {} neurons", config.n_layers, config.d_ff),
-                 .found = fmt::format("{} layers of {}", n_layers, d_ff)});
+                 .found = fmt::format("{} layers of {}", n_layers, d_ff),
+                 .hint = "name the placement that was made for this model"});
   }
 }
 

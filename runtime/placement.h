@@ -25,17 +25,26 @@ struct LayerPlacement {
 struct Placement {
   std::string path;               // where it was read from; for messages
   std::string model_fingerprint;  // of the model it was made for
+  // Read from a file of PowerInfer's, which names no model and one budget only: the fingerprint is
+  // empty, ram_budget_bytes 0.
+  bool imported = false;
   uint64_t vram_budget_bytes = 0;
   uint64_t ram_budget_bytes = 0;
   std::vector<LayerPlacement> layers;
 };
 
+// Reads our own files and PowerInfer's .gpuidx (powerinfer_file.h), told apart by what they hold.
 // Throws Error for a file that is not a placement, or whose orders are not permutations.
 Placement ReadPlacement(const std::string& path);
 void WritePlacement(const std::string& path, const Placement& placement);
 
+// What a run with an imported placement tells its user.
+inline constexpr const char* kImportedPlacementNote =
+    "the placement is PowerInfer's and names no model: only its layers and neurons were compared";
+
 // Throws Error with both values when the placement was made for another model, or a shape differs.
-// `fingerprints`: those the model goes by (its own; a packed model also its source's).
+// `fingerprints`: those the model goes by (its own; a packed model also its source's). Of an
+// imported placement only the shape can be checked.
 void CheckPlacementFits(const Placement& placement, const ModelConfig& config,
                         const std::string& model_path,
                         const std::vector<std::string>& fingerprints);

@@ -1,6 +1,7 @@
 #include "runtime/quantize_model.h"
 
 #include "runtime/core/error.h"
+#include "runtime/powerinfer_file.h"
 
 namespace thermocline {
 namespace {
@@ -28,6 +29,9 @@ std::vector<TensorChange> QuantizeModel(const std::string& input, const std::str
                                         const QuantizeOptions& options) {
   const GgufReader gguf(input);
   CheckOutputIsNotInput(gguf, output);
+  if (IsPowerInferPlacement(gguf)) {
+    throw Error({.path = input, .what = "a placement, not a model", .hint = "name a model file"});
+  }
   if (gguf.tensors().empty()) {
     throw Error({.path = input, .what = "the file holds no tensors", .hint = "name a model file"});
   }

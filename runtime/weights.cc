@@ -9,33 +9,14 @@
 
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
+#include "runtime/gguf/own_files.h"
 
 namespace thermocline {
 namespace {
 
-[[noreturn]] void FailType(const GgufReader& gguf, const std::string& name, DType found,
-                           const std::string& expected, const std::string& hint) {
-  throw Error({.path = gguf.path(),
-               .what = "tensor " + name + " has a type that cannot be computed with",
-               .expected = expected,
-               .found = std::string(DTypeName(found)),
-               .hint = hint});
-}
-
-TensorView RequireWeights(const GgufReader& gguf, const std::string& name, int64_t rows,
-                          int64_t cols) {
-  const TensorView view = gguf.RequireMatrix(name, rows, cols);
-  if (!GetDTypeInfo(view.dtype).computable) {
-    FailType(gguf, name, view.dtype, WeightDTypeNames(),
-             "`thermocline quantize` from the F16 model makes one that works");
-  }
-  return view;
-}
-
 // The weights of one layer's FFN as the file stores them.
 struct FileFfn {
-  TensorView gate, up,
-      down;  // down: (d_model, d_ff) in a stock file, (d_ff, d_model) in a packed one
+  TensorView gate, up, down;  // down: see DownLayout
   DownLayout layout = DownLayout::kStock;
 };
 
@@ -93,7 +74,11 @@ class Loader {
       ffn.layout = DownLayout::kPerNeuron;
     } else {
       ffn.up = RequireWeights(gguf_, LayerTensorName(names_.w_up, layer), d_ff, d_model);
-      ffn.down = RequireWeights(gguf_, LayerTensorName(names_.w_down, layer), d_model, d_ff);
+      const StoredDown down = FindDown(gguf_, names_, layer);
+      ffn.layout = down.layout;
+      ffn.down = ffn.layout == DownLayout::kPerNeuron
+                     ? RequireWeights(gguf_, down.name, d_ff, d_model)
+                     : RequireWeights(gguf_, down.name, d_model, d_ff);
     }
     return ffn;
   }
@@ -230,7 +215,7 @@ class Loader {
       device.Upload(up_down + i * stride, file.up.row(id), static_cast<uint64_t>(up_bytes));
       if (!bias.empty()) slice_bias.push_back(bias[static_cast<size_t>(id)]);
     }
-    CopyDown(file.down, order, begin, end, up_down + up_bytes, stride, device);
+    CopyDown(file, order, begin, end, up_down + up_bytes, stride, device);
     slice->n_neurons = n;
     slice->gate = DenseView(gate, file.gate.dtype, n, config_.d_model);
     slice->up = {up_down, file.up.dtype, n, config_.d_model, stride};
@@ -240,9 +225,17 @@ class Loader {
   }
 
   // The transposed down of a whole layer is built once in host memory and its rows handed out.
-  void CopyDown(const TensorView& down, const std::vector<int32_t>& order, int64_t begin,
-                int64_t end, std::byte* out, int64_t stride, Device& device) {
+  void CopyDown(const FileFfn& file, const std::vector<int32_t>& order, int64_t begin, int64_t end,
+                std::byte* out, int64_t stride, Device& device) {
+    const TensorView& down = file.down;
     const int64_t bytes = RowBytes(down.dtype, config_.d_model);
+    if (file.layout == DownLayout::kPerNeuron) {
+      for (int64_t i = begin; i < end; ++i) {
+        device.Upload(out + (i - begin) * stride, down.row(order[static_cast<size_t>(i)]),
+                      static_cast<uint64_t>(bytes));
+      }
+      return;
+    }
     if (transposed_of_ != down.data) {
       if (transposed_.size() == 0) {
         transposed_ = AlignedBuffer(static_cast<uint64_t>(bytes * config_.d_ff), "loading");
@@ -288,7 +281,7 @@ class Loader {
   void CheckPackedOrder(int64_t layer, const LayerPlacement& placement) const {
     const std::string name = LayerTensorName(kPackedOrder, layer);
     const TensorView view = gguf_.RequireMatrix(name, 1, config_.d_ff);
-    if (view.dtype != DType::kI32) FailType(gguf_, name, view.dtype, "I32", "pack the model again");
+    RequireDType(gguf_, name, view, DType::kI32);
     if (std::memcmp(view.data, placement.neuron_order.data(),
                     placement.neuron_order.size() * sizeof(int32_t)) != 0) {
       throw Error(
@@ -322,40 +315,11 @@ class Loader {
 
 }  // namespace
 
-bool IsPacked(const GgufReader& gguf) { return gguf.Find(kPackedSourceKey) != nullptr; }
-
 std::unique_ptr<LoadedWeights> LoadWeights(const GgufReader& gguf, const Family& family,
                                            const ModelConfig& config, const LoadOptions& options,
                                            Device& fast, Device* slow) {
   CheckTensors(gguf, family, config);
   return Loader(gguf, family, config, options, fast, slow).Load();
-}
-
-void CheckTensors(const GgufReader& gguf, const Family& family, const ModelConfig& config) {
-  const TensorNames& names = family.names;
-  const auto require = [&](const std::string& name, int64_t rows, int64_t cols) {
-    RequireWeights(gguf, name, rows, cols);
-  };
-  const bool packed = IsPacked(gguf);
-  const int64_t d = config.d_model;
-  require(std::string(names.token_embd), config.vocab_size, d);
-  require(std::string(names.output_norm), 1, d);
-  if (!config.tied_output) require(std::string(names.output), config.vocab_size, d);
-  for (int64_t l = 0; l < config.n_layers; ++l) {
-    require(LayerTensorName(names.attn_norm, l), 1, d);
-    require(LayerTensorName(names.wq, l), config.q_dim(), d);
-    require(LayerTensorName(names.wk, l), config.kv_dim(), d);
-    require(LayerTensorName(names.wv, l), config.kv_dim(), d);
-    require(LayerTensorName(names.wo, l), d, config.q_dim());
-    require(LayerTensorName(names.ffn_norm, l), 1, d);
-    require(LayerTensorName(names.w_gate, l), config.d_ff, d);
-    if (packed) {
-      require(LayerTensorName(kPackedUpDown, l), config.d_ff, 2 * d);
-    } else {
-      require(LayerTensorName(names.w_up, l), config.d_ff, d);
-      require(LayerTensorName(names.w_down, l), d, config.d_ff);
-    }
-  }
 }
 
 }  // namespace thermocline

@@ -24,6 +24,19 @@ inline constexpr const char* kPackedOrder = "blk.{}.neuron_order";         // (d
 
 bool IsPacked(const GgufReader& gguf);
 
+// Where an unpacked file keeps a layer's down projection: (d_model, d_ff), or (d_ff, d_model) in
+// PowerInfer's models, which then need no transposing.
+struct StoredDown {
+  std::string name;
+  DownLayout layout = DownLayout::kStock;
+};
+StoredDown FindDown(const GgufReader& gguf, const TensorNames& names, int64_t layer);
+
+// A matrix of weights that the kernels can compute with; Error where it is absent, of another shape
+// or of another type.
+TensorView RequireWeights(const GgufReader& gguf, const std::string& name, int64_t rows,
+                          int64_t cols);
+
 // What storing a stock file's down projection per neuron cost: quantised blocks run along d_model
 // instead of d_ff, so the weights are rounded once more.
 struct RequantReport {

@@ -9,6 +9,7 @@
 
 #include "runtime/core/error.h"
 #include "runtime/engine.h"
+#include "runtime/powerinfer_file.h"
 #include "runtime/text/tokenizer.h"
 
 namespace thermocline {
@@ -22,6 +23,7 @@ constexpr std::string_view kOwnPrefix = "thermocline-";  // of general.architect
 std::string KindOf(const GgufReader& gguf) {
   const std::string architecture = gguf.GetString("general.architecture").value_or("");
   if (architecture.starts_with(kOwnPrefix)) return architecture.substr(kOwnPrefix.size());
+  if (IsPowerInferPlacement(gguf)) return "placement";
   if (IsPacked(gguf)) return "packed model";
   if (!gguf.tensors().empty()) return architecture.empty() ? "tensors" : "model";
   return gguf.Find("tokenizer.ggml.model") != nullptr ? "vocabulary" : "metadata";
@@ -133,6 +135,25 @@ Json ConfigJson(const ModelConfig& c) {
   return config;
 }
 
+// The predictor inside a PowerInfer model. One that cannot be computed with keeps no model from
+// running.
+void AddPredictor(const GgufReader& gguf, const ModelConfig& config, Json* model) try {
+  if (!HasPowerInferPredictor(gguf)) return;
+  (*model)["predictor"] = "PowerInfer's, in this file";
+  int64_t max_rank = 0;
+  uint64_t n_bytes = 0;
+  const std::vector<LayerPredictor> layers = ReadPowerInferPredictor(gguf, config);
+  for (const LayerPredictor& layer : layers) {
+    max_rank = std::max(max_rank, layer.in_proj.rows);
+    n_bytes += layer.in_proj.weight_bytes() + layer.out_proj.weight_bytes();
+  }
+  (*model)["predictor_max_rank"] = max_rank;
+  (*model)["predictor_bytes"] = n_bytes;
+  (*model)["predictor_threshold"] = ElementJson(GgufType::kF32, layers[0].points[0].threshold);
+} catch (const Error& error) {
+  (*model)["predictor"] = std::string("in this file, not usable: ") + error.what();
+}
+
 // The config as the runtime reads it, whether it can run the model, and what that takes.
 void AddModel(const GgufReader& gguf, Json* out) {
   Json& model = (*out)["model"];
@@ -149,6 +170,7 @@ void AddModel(const GgufReader& gguf, Json* out) {
     model["context_tokens"] = plan.context_tokens;
     model["kv_bytes"] = plan.kv_bytes;
     model["memory_bytes"] = plan.fast_total_bytes();
+    AddPredictor(gguf, opened.config(), &model);
   } catch (const Error& error) {
     model["runs"] = false;
     model["reason"] = error.what();
@@ -176,11 +198,15 @@ void AddPlacement(const GgufReader& gguf, Json* out) {
   for (const LayerPlacement& layer : placement.layers) {
     layers.push_back({{"vram", layer.n_vram}, {"dram", layer.n_dram}, {"nvme", layer.n_nvme}});
   }
-  (*out)["placement"] = {{"model_fingerprint", placement.model_fingerprint},
-                         {"vram_budget_bytes", placement.vram_budget_bytes},
-                         {"ram_budget_bytes", placement.ram_budget_bytes},
-                         {"d_ff", placement.layers[0].neuron_order.size()},
-                         {"layer_neurons", layers}};
+  // What PowerInfer's files do not say is null.
+  const bool imported = placement.imported;
+  (*out)["placement"] = {
+      {"imported", imported},
+      {"model_fingerprint", imported ? Json() : Json(placement.model_fingerprint)},
+      {"vram_budget_bytes", placement.vram_budget_bytes},
+      {"ram_budget_bytes", imported ? Json() : Json(placement.ram_budget_bytes)},
+      {"d_ff", placement.layers[0].neuron_order.size()},
+      {"layer_neurons", layers}};
 }
 
 }  // namespace
@@ -189,6 +215,7 @@ Json InspectFile(const GgufReader& gguf) {
   const std::string kind = KindOf(gguf);
   Json out = {{"path", gguf.path()},
               {"kind", kind},
+              {"container", GgufMagic(gguf.container())},
               {"gguf_version", gguf.version()},
               {"alignment", gguf.alignment()},
               {"files", FilesJson(gguf)},

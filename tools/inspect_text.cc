@@ -53,10 +53,11 @@ std::string Pairs(const Json& object) {
 
 std::string HeadText(const Json& in) {
   std::string text = fmt::format(
-      "{}: {}\nGGUF v{}, {}, alignment {}, fingerprint {}\n",
+      "{}: {}\nGGUF v{}{}, {}, alignment {}, fingerprint {}\n",
       Printable(in["path"].get<std::string>(), 400), Printable(in["kind"].get<std::string>()),
-      in["gguf_version"].get<uint32_t>(), Bytes(in["file_bytes"]), in["alignment"].get<uint64_t>(),
-      in["fingerprint"].get<std::string>());
+      in["gguf_version"].get<uint32_t>(),
+      in["container"] == "GGUF" ? "" : " in PowerInfer's container (PWRI)", Bytes(in["file_bytes"]),
+      in["alignment"].get<uint64_t>(), in["fingerprint"].get<std::string>());
   if (in["files"].size() > 1) {
     text += fmt::format("{} files:\n", in["files"].size());
     for (const Json& file : in["files"]) {
@@ -85,12 +86,18 @@ std::string ModelText(Json model) {
 }
 
 std::string PlacementText(const Json& placement) {
-  std::string text = fmt::format(
-      "\nplacement for the model with fingerprint {}\nbudgets: vram {}, ram {}\n"
-      "layer  neurons in vram      dram      nvme  (of {})\n",
-      Printable(placement["model_fingerprint"].get<std::string>()),
-      Bytes(placement["vram_budget_bytes"]), Bytes(placement["ram_budget_bytes"]),
-      placement["d_ff"].get<uint64_t>());
+  const bool imported = placement["imported"].get<bool>();
+  std::string text =
+      imported ? fmt::format(
+                     "\nplacement by PowerInfer; it names no model, so only layers and neurons can "
+                     "be compared with one\nbudget: vram {}\n",
+                     Bytes(placement["vram_budget_bytes"]))
+               : fmt::format(
+                     "\nplacement for the model with fingerprint {}\nbudgets: vram {}, ram {}\n",
+                     Printable(placement["model_fingerprint"].get<std::string>()),
+                     Bytes(placement["vram_budget_bytes"]), Bytes(placement["ram_budget_bytes"]));
+  text += fmt::format("layer  neurons in vram      dram      nvme  (of {})\n",
+                      placement["d_ff"].get<uint64_t>());
   size_t layer = 0;
   for (const Json& counts : placement["layer_neurons"]) {
     text += fmt::format("{:>5}{:>17}{:>10}{:>10}\n", layer++, counts["vram"].get<int64_t>(),

@@ -58,6 +58,9 @@ std::string MemoryPlanTable(const OpenedModel& model) {
       BaseName(model.gguf().path()), c.architecture, c.n_layers, c.d_model, c.d_ff,
       ActivationName(c.activation), c.vocab_size, SparseModeName(model.mode()), plan.context_tokens,
       plan.batch_tokens, model.n_threads());
+  if (model.placement() != nullptr && model.placement()->imported) {
+    text += fmt::format("{}\n\n", kImportedPlacementNote);
+  }
   return text + TierTable(plan) + "\n" + LayerTable(plan);
 }
 

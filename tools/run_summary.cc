@@ -58,6 +58,10 @@ std::string RunSummaryText(Engine& engine, const RunSummary& summary) {
                                             : fmt::format(", seed {}\n", summary.sampling.seed);
   text += ModeText(engine, g.decode_steps);
   if (summary.tell_stop) text += "ended    " + StopText(engine, g.stop) + "\n";
+  const Placement* placement = engine.model().placement();
+  if (placement != nullptr && placement->imported) {
+    text += fmt::format("note     {}\n", kImportedPlacementNote);
+  }
   if (engine.requant().requantised) {
     text += fmt::format(
         "note     the down projections were quantised a second time, to lie per neuron: relative "

@@ -29,4 +29,8 @@ std::string_view GgufTypeName(GgufType type) {
   return kNames[static_cast<uint32_t>(type)];
 }
 
+std::string_view GgufMagic(GgufContainer container) {
+  return container == GgufContainer::kPowerInfer ? "PWRI" : "GGUF";
+}
+
 }  // namespace thermocline

@@ -13,6 +13,13 @@
 
 namespace thermocline {
 
+// Which program's container a file is, by its first four bytes. PowerInfer's is GGUF under a magic
+// of its own; it is read and never written.
+enum class GgufContainer : uint8_t {
+  kGguf,        // "GGUF"
+  kPowerInfer,  // "PWRI"
+};
+
 // Ids as in the file.
 enum class GgufType : uint32_t {
   kU8 = 0,
@@ -34,6 +41,7 @@ enum class GgufType : uint32_t {
 enum class GgufValueKind { kUnsigned, kSigned, kFloat, kBool, kString, kArray };
 GgufValueKind ValueKindOf(GgufType type);
 std::string_view GgufTypeName(GgufType type);  // "u32", "string", ...
+std::string_view GgufMagic(GgufContainer container);
 
 // A metadata value. Integers of every width are held in 64 bits beside their file type, so that a
 // caller asks for "an unsigned integer that fits" and never for one width.

@@ -22,15 +22,20 @@ constexpr uint64_t kMinAlignment = 8;
 constexpr uint64_t kMaxAlignment = 1U << 20;
 constexpr uint64_t kMaxBytes = INT64_MAX;
 
-uint32_t ReadVersion(GgufCursor& cursor) {
+GgufContainer ReadMagic(GgufCursor& cursor) {
   cursor.enter("the header");
   const auto magic = cursor.take(4);
   const std::string found(reinterpret_cast<const char*>(magic.data()), magic.size());
-  if (found != "GGUF") {
-    cursor.Fail("not a GGUF file", "the file to begin with 'GGUF'", "'" + Printable(found) + "'",
-                found == "vers" ? "this may be a Git LFS pointer: fetch the file itself"
-                                : "choose a model in GGUF format");
+  for (const GgufContainer container : {GgufContainer::kGguf, GgufContainer::kPowerInfer}) {
+    if (found == GgufMagic(container)) return container;
   }
+  cursor.Fail("not a GGUF file", "the file to begin with 'GGUF', or PowerInfer's 'PWRI'",
+              fmt::format("'{}'", Printable(found)),
+              found == "vers" ? "this may be a Git LFS pointer: fetch the file itself"
+                              : "choose a model in GGUF format");
+}
+
+uint32_t ReadVersion(GgufCursor& cursor) {
   const auto version = cursor.read<uint32_t>();
   if (version != 0 && (version & 0xffffU) == 0) {
     cursor.Fail("a big-endian file", "little-endian numbers",
@@ -89,7 +94,8 @@ uint64_t AlignmentOf(const GgufValues& values, const std::string& path) {
   return alignment;
 }
 
-void ReadDims(GgufCursor& cursor, GgufTensorInfo* tensor) {
+// PowerInfer writes a layer without neurons on the GPU as a list of length 0.
+void ReadDims(GgufCursor& cursor, bool may_be_empty_list, GgufTensorInfo* tensor) {
   const auto n_dims = cursor.read<uint32_t>();
   if (n_dims < 1 || n_dims > 4) {
     cursor.Fail("bad number of dimensions", "1 to 4", fmt::format("{}", n_dims));
@@ -97,7 +103,9 @@ void ReadDims(GgufCursor& cursor, GgufTensorInfo* tensor) {
   tensor->n_elements = 1;
   for (uint32_t i = 0; i < n_dims; ++i) {
     const auto dim = cursor.read<uint64_t>();
-    if (dim == 0) cursor.Fail("an empty dimension", "at least 1", "0");
+    if (dim == 0 && !(may_be_empty_list && n_dims == 1)) {
+      cursor.Fail("an empty dimension", "at least 1", "0");
+    }
     tensor->dims.push_back(dim);
     if (!CheckedMul(tensor->n_elements, dim, &tensor->n_elements) ||
         tensor->n_elements > kMaxBytes) {
@@ -132,14 +140,14 @@ void ReadTensorTable(GgufCursor& cursor, uint64_t n_tensors, GgufContents* conte
     GgufTensorInfo tensor;
     tensor.name = ReadName(cursor, "the name of a tensor");
     cursor.enter("tensor", tensor.name);
-    ReadDims(cursor, &tensor);
+    ReadDims(cursor, contents->container == GgufContainer::kPowerInfer, &tensor);
     ReadDtype(cursor, &tensor);
     tensor.offset = cursor.read<uint64_t>();
     if (tensor.offset % contents->alignment != 0) {
       cursor.Fail("misaligned", fmt::format("an offset that {} divides", contents->alignment),
                   fmt::format("{}", tensor.offset));
     }
-    contents->tensors.push_back(std::move(tensor));
+    if (tensor.n_elements > 0) contents->tensors.push_back(std::move(tensor));
   }
 }
 
@@ -184,6 +192,7 @@ void CheckApart(GgufCursor& cursor, const std::vector<GgufTensorInfo>& tensors) 
 GgufContents ParseGguf(std::span<const std::byte> bytes, const std::string& path) {
   GgufContents contents;
   GgufCursor cursor(bytes, path);
+  contents.container = ReadMagic(cursor);
   contents.version = ReadVersion(cursor);
   const uint64_t n_tensors =
       ReadCount(cursor, "the number of tensors", kMaxTensors, kMinTensorBytes);

@@ -19,11 +19,14 @@ namespace thermocline {
 using GgufValues = std::map<std::string, GgufValue, std::less<>>;
 
 struct GgufContents {
+  GgufContainer container = GgufContainer::kGguf;
   uint32_t version = 0;
   uint64_t alignment = 32;
   std::vector<std::string> keys;  // in file order
   GgufValues values;
-  std::vector<GgufTensorInfo> tensors;  // in file order; names not yet checked to be unique
+  // In file order; names not yet checked to be unique. Empty lists of PowerInfer's, tensors of one
+  // dimension that is 0, are left out.
+  std::vector<GgufTensorInfo> tensors;
   uint64_t data_offset = 0;
 };
 

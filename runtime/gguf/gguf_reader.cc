@@ -79,10 +79,18 @@ void GgufReader::OpenSplitSet(const GgufSplitSet& set) {
 void GgufReader::AddFile(File file, GgufContents contents) {
   file.data_offset = contents.data_offset;
   if (files_.empty()) {
+    container_ = contents.container;
     version_ = contents.version;
     alignment_ = contents.alignment;
     keys_ = std::move(contents.keys);
     values_ = std::move(contents.values);
+  }
+  if (contents.container != container_) {
+    throw Error({.path = file.name,
+                 .what = "the files of the set are of two kinds",
+                 .expected = fmt::format("the magic '{}'", GgufMagic(container_)),
+                 .found = fmt::format("'{}'", GgufMagic(contents.container)),
+                 .hint = "the files were mixed up: use one complete download"});
   }
   for (GgufTensorInfo& tensor : contents.tensors) {
     if (!tensor_index_.emplace(tensor.name, tensors_.size()).second) {

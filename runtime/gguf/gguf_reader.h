@@ -1,6 +1,7 @@
-// Reads GGUF v2 and v3, one file or a split set (NAME-00001-of-00003.gguf names the set by any
-// member). Every number of the file is checked before it is used; what does not hold throws Error
-// with the path, what was expected and what was found. Tensor data stays in the mapping.
+// Reads GGUF v2 and v3, also under PowerInfer's magic, one file or a split set
+// (NAME-00001-of-00003.gguf names the set by any member). Every number of the file is checked
+// before it is used; what does not hold throws Error with the path, what was expected and what was
+// found. Tensor data stays in the mapping.
 #pragma once
 
 #include <cstdint>
@@ -28,6 +29,7 @@ class GgufReader {
   GgufReader(std::span<const std::byte> bytes, std::string name);
 
   const std::string& path() const { return path_; }
+  GgufContainer container() const { return container_; }
   uint32_t version() const { return version_; }
   uint64_t alignment() const { return alignment_; }
   uint64_t file_bytes() const;  // of all files of the set
@@ -79,6 +81,7 @@ class GgufReader {
   const std::vector<T>* get_array(std::string_view key, const char* expected) const;
 
   std::string path_;
+  GgufContainer container_ = GgufContainer::kGguf;
   uint32_t version_ = 0;
   uint64_t alignment_ = 32;
   std::vector<File> files_;

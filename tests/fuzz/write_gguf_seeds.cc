@@ -29,7 +29,9 @@ int main(int argc, char** argv) {
   std::error_code error;
   std::filesystem::create_directories(directory, error);
   bool ok = Write(directory / "valid_v2.gguf", thermocline::SmallValidGguf(2)) &&
-            Write(directory / "valid_v3.gguf", thermocline::SmallValidGguf(3));
+            Write(directory / "valid_v3.gguf", thermocline::SmallValidGguf(3)) &&
+            Write(directory / "valid_pwri.gguf",
+                  thermocline::AsPowerInfer(thermocline::SmallValidGguf(3)));
   for (const thermocline::BadFile& file : thermocline::BadGgufFiles()) {
     ok = ok && Write(directory / ("bad_" + file.name + ".gguf"), file.bytes);
   }

@@ -166,6 +166,24 @@ void AddTruncated(Files& files) {
   }
 }
 
+// PowerInfer's magic loosens nothing but this: one dimension, and that 0, is an empty list.
+void AddPowerInferVariants(Files& files) {
+  const size_t n_files = files.size();
+  for (size_t i = 0; i < n_files; ++i) {
+    BadFile file = files[i];
+    if (!file.bytes.starts_with("GGUF") || file.name == "zero_dim") continue;
+    file.name = "pwri_" + file.name;
+    file.bytes = AsPowerInfer(file.bytes);
+    files.push_back(file);
+  }
+  const uint32_t f32 = static_cast<uint32_t>(DType::kF32);
+  files.push_back(
+      {"pwri_zero_by_zero", AsPowerInfer(OneTensor({0, 0}, f32)), "an empty dimension"});
+  files.push_back({"pwri_zero_row", AsPowerInfer(OneTensor({0, 4}, f32)), "an empty dimension"});
+  files.push_back({"pwri_zero_dim_misaligned", AsPowerInfer(OneTensor({0}, f32, 1)), "misaligned"});
+  files.push_back({"pwri_lower_case", "pwri" + SmallValidGguf().substr(4), "PowerInfer's 'PWRI'"});
+}
+
 }  // namespace
 
 std::vector<BadFile> BadGgufFiles() {
@@ -177,6 +195,7 @@ std::vector<BadFile> BadGgufFiles() {
   AddTensorShapes(files);
   AddTensorPlaces(files);
   AddTruncated(files);
+  AddPowerInferVariants(files);
   return files;
 }
 

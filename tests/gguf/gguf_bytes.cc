@@ -99,6 +99,8 @@ GgufBytes& GgufBytes::tensor(const std::string& name, const std::vector<uint64_t
 
 std::string SmallValidGguf(uint32_t version) { return Build(version).file.bytes(); }
 
+std::string AsPowerInfer(std::string bytes) { return bytes.replace(0, 4, "PWRI"); }
+
 std::vector<uint64_t> SmallValidGgufSections() { return Build(3).sections; }
 
 }  // namespace thermocline

@@ -49,6 +49,9 @@ inline std::span<const std::byte> AsBytes(const std::string& text) {
 // ends with the file.
 std::string SmallValidGguf(uint32_t version = 3);
 
+// The same bytes under PowerInfer's magic. REQUIRES: they begin with a magic.
+std::string AsPowerInfer(std::string bytes);
+
 // Where the parts of SmallValidGguf() end: header, each key, each tensor's entry, padding, each
 // tensor's data.
 std::vector<uint64_t> SmallValidGgufSections();

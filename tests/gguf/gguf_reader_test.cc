@@ -176,5 +176,29 @@ TEST(GgufReader, PartOfASplitSetInMemory) {
               HasSubstr("one part of a split model"));
 }
 
+TEST(GgufReader, PowerInfersContainer) {
+  const std::string plain = SmallValidGguf();
+  const std::string bytes = AsPowerInfer(plain);
+  const GgufReader reader(AsBytes(bytes), "model.gguf");
+  EXPECT_EQ(GgufReader(AsBytes(plain), "model.gguf").container(), GgufContainer::kGguf);
+  EXPECT_EQ(reader.container(), GgufContainer::kPowerInfer);
+  EXPECT_EQ(reader.tensors().size(), 3U);
+  EXPECT_EQ(reader.fingerprint(), GgufReader(AsBytes(plain), "model.gguf").fingerprint());
+}
+
+// A layer with no neuron on the GPU has a list of length 0, where the next tensor begins too.
+TEST(GgufReader, LeavesOutPowerInfersEmptyLists) {
+  const GgufBytes table = GgufBytes()
+                              .tensor("blk.0.gpu_idx", {8}, DType::kI32, 0)
+                              .tensor("blk.0.gpu_bucket", {0}, DType::kI32, 32)
+                              .tensor("blk.1.gpu_idx", {8}, DType::kI32, 32);
+  const std::string bytes =
+      AsPowerInfer(GgufBytes().header(3, 0).raw(table.bytes()).pad().zeros(64).bytes());
+  const GgufReader reader(AsBytes(bytes), "m.gpuidx");
+  EXPECT_EQ(reader.tensors().size(), 2U);
+  EXPECT_EQ(reader.FindTensor("blk.0.gpu_bucket"), nullptr);
+  EXPECT_EQ(reader.RequireMatrix("blk.1.gpu_idx", 1, 8).cols, 8);
+}
+
 }  // namespace
 }  // namespace thermocline

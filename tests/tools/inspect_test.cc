@@ -61,6 +61,34 @@ TEST(InspectTest, PlacementAndPackedModel) {
   EXPECT_EQ(packed["model"]["runs"], true);
 }
 
+TEST(InspectTest, PowerInfersFiles) {
+  const std::string folder = std::string(THERMOCLINE_SOURCE_DIR) + "/tests/powerinfer/";
+  const std::string model = folder + "reglu_q4_0.powerinfer.gguf";
+  const auto json = Inspect(model);
+  EXPECT_EQ(json["kind"], "model");
+  EXPECT_EQ(json["container"], "PWRI");
+  EXPECT_EQ(json["model"]["runs"], true);
+  EXPECT_EQ(json["model"]["activation"], "relu");
+  EXPECT_EQ(json["model"]["predictor_max_rank"], 128);
+  EXPECT_EQ(json["model"]["predictor_threshold"], -0.5);
+  EXPECT_THAT(RunTool({"inspect", model}).out, HasSubstr("PowerInfer's container (PWRI)"));
+  EXPECT_EQ(Inspect(GoldenModel("gqa_relu"))["container"], "GGUF");
+
+  const std::string placement = folder + "reglu.generated.gpuidx";
+  const auto placed = Inspect(placement);
+  EXPECT_EQ(placed["kind"], "placement");
+  EXPECT_EQ(placed["placement"]["imported"], true);
+  EXPECT_EQ(placed["placement"]["model_fingerprint"], nullptr);
+  EXPECT_EQ(placed["placement"]["layer_neurons"][1],
+            nlohmann::json({{"vram", 17}, {"dram", 79}, {"nvme", 0}}));
+  EXPECT_THAT(RunTool({"inspect", placement}).out, HasSubstr("it names no model"));
+
+  const ToolResult run = RunTool(
+      {"run", "-m", model, "--placement", placement, "-p", "the", "-n", "3", "--temp", "0"});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_THAT(run.err, HasSubstr("the placement is PowerInfer's and names no model"));
+}
+
 TEST(InspectTest, ListsWhatItCannotRunAndSaysWhy) {
   TempDir dir;
   {
