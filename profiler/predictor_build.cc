@@ -37,7 +37,6 @@ std::vector<float> DequantizeRows(const TensorView& w) {
   return out;
 }
 
-// Rows of f32, row i of the result being row order[i]; in file order where there is none.
 std::vector<std::byte> QuantizeRows(const std::vector<float>& w, int64_t cols, DType dtype) {
   const int64_t rows = static_cast<int64_t>(w.size()) / cols;
   const int64_t row_bytes = RowBytes(dtype, cols);
@@ -154,6 +153,8 @@ class Builder {
     InputMoments moments(config_.d_model);
     MomentsObserver observer(moments);
     RunLayer(calibration_, layer, &observer);
+    // About the mean: what the mean adds to a score is a constant of the neuron, and so part of its
+    // threshold; no rank is spent on it. The same goes for the model's own gate bias.
     const std::vector<double> covariance = moments.Covariance(kRelativeRidge);
     if (!std::all_of(covariance.begin(), covariance.end(),
                      [](double v) { return std::isfinite(v); })) {

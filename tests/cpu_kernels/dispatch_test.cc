@@ -46,6 +46,7 @@ TEST_F(DispatchTest, EveryTableIsComplete) {
     EXPECT_TRUE(table->accumulate_rows && table->dequantize_f32 && table->dequantize_bf16);
     EXPECT_TRUE(table->f32_to_f16 && table->f32_to_bf16 && table->rms_norm && table->rope);
     EXPECT_TRUE(table->softmax && table->attend && table->activate && table->multiply);
+    EXPECT_TRUE(table->pack_signs && table->count_sign_differences);
     EXPECT_TRUE(table->add && table->compact_nonzero && table->sum_words);
     EXPECT_EQ(table->features.substr(0, table->isa.size()), table->isa);
   }
