@@ -56,7 +56,7 @@ class LowRankTest : public testing::Test {
   double BestError(int64_t rank) const {
     const Eigen::JacobiSVD<Eigen::MatrixXd> svd(
         (w_.cast<double>() * x_.cast<double>().transpose()).eval());
-    return svd.singularValues().tail(kCols - rank).squaredNorm();
+    return svd.singularValues().tail(std::min(kRows, x_.rows()) - rank).squaredNorm();
   }
 
   MatrixF w_ = RandomMatrix(kRows, kCols, 1);
