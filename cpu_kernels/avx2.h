@@ -6,7 +6,7 @@
 
 namespace thermocline::avx2 {
 
-// Everything but vector_form, prepared_bytes, prepare and matvec.
+// Everything but vector_form, prepared_bytes, prepare, matvec and the two of sign bits.
 void fill_table(KernelTable* table);
 void matvec_float(DType dtype, const MatvecArgs& args);  // x: kF32
 
@@ -14,5 +14,10 @@ void matvec_float(DType dtype, const MatvecArgs& args);  // x: kF32
 int64_t q8_bytes(int64_t n);
 void prepare_q8(const float* x, int64_t n, void* out);
 void matvec_quantised(DType dtype, const MatvecArgs& args);
+
+// Sign bits (also in the tables of wider units).
+void pack_signs(const float* x, int64_t n, uint64_t* words);
+void count_sign_differences(const uint64_t* w, int64_t n_words, const uint64_t* x, int64_t begin,
+                            int64_t end, int32_t* out);
 
 }  // namespace thermocline::avx2

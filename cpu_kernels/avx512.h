@@ -8,7 +8,7 @@
 
 namespace thermocline::avx512 {
 
-// Everything but vector_form, prepared_bytes, prepare and matvec.
+// Everything but vector_form, prepared_bytes, prepare, matvec and the two of sign bits.
 void fill_table(KernelTable* table);
 void matvec_float(DType dtype, const MatvecArgs& args);  // x: kF32
 
@@ -52,5 +52,9 @@ int64_t gemm_q8_multiply_registers(int64_t n);
 int64_t bf16_bytes(int64_t n);
 void bf16_prepare(const float* x, int64_t n, void* out);
 void bf16_matvec(const MatvecArgs& args);
+
+// With AVX512_VPOPCNTDQ.
+void vpopcnt_count_sign_differences(const uint64_t* w, int64_t n_words, const uint64_t* x,
+                                    int64_t begin, int64_t end, int32_t* out);
 
 }  // namespace thermocline::avx512

@@ -101,6 +101,14 @@ struct KernelTable {
   // Writes base + i for each i in [0, n) with values[i] != 0, ascending; returns how many (NaN
   // counts as active, so that garbage stays visible). indices: room for n + 16.
   int64_t (*compact_nonzero)(const float* values, int64_t n, int32_t base, int32_t* indices);
+  // Bit i % 64 of word i / 64 is set where x[i] < 0 (the sign bit: -0 counts); the bits behind n
+  // are 0. x: (n) f32. words: (n + 63) / 64 of them.
+  void (*pack_signs)(const float* x, int64_t n, uint64_t* words);
+  // out[i] = number of bits in which row i of w differs from x, for i in [begin, end): how many
+  // products of a row with x are negative (SparseInfer, arXiv:2411.12692). w: rows of n_words
+  // words, end to end. x: (n_words). out: indexed by row.
+  void (*count_sign_differences)(const uint64_t* w, int64_t n_words, const uint64_t* x,
+                                 int64_t begin, int64_t end, int32_t* out);
   // The sum of n words modulo 2^64, read as a plain stream: the yardstick of read bandwidth.
   uint64_t (*sum_words)(const uint64_t* words, int64_t n);
 };

@@ -28,6 +28,9 @@ void activate(Activation activation, float* gate, int64_t n);
 void multiply(float* x, const float* y, int64_t n);
 void add(float* x, const float* y, int64_t n);
 int64_t compact_nonzero(const float* values, int64_t n, int32_t base, int32_t* indices);
+void pack_signs(const float* x, int64_t n, uint64_t* words);
+void count_sign_differences(const uint64_t* w, int64_t n_words, const uint64_t* x, int64_t begin,
+                            int64_t end, int32_t* out);
 uint64_t sum_words(const uint64_t* words, int64_t n);
 
 }  // namespace thermocline::scalar

@@ -1,5 +1,6 @@
 // Normalisation, positions, attention and activations in plain C++.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "cpu_kernels/scalar.h"
@@ -63,6 +64,27 @@ int64_t compact_nonzero(const float* values, int64_t n, int32_t base, int32_t* i
     if (values[i] != 0.0F) indices[count++] = base + static_cast<int32_t>(i);
   }
   return count;
+}
+
+void pack_signs(const float* x, int64_t n, uint64_t* words) {
+  for (int64_t first = 0; first < n; first += 64) {
+    const int64_t last = std::min(first + 64, n);
+    uint64_t word = 0;
+    for (int64_t i = first; i < last; ++i) {
+      word |= uint64_t{std::bit_cast<uint32_t>(x[i]) >> 31} << (i - first);
+    }
+    words[first / 64] = word;
+  }
+}
+
+void count_sign_differences(const uint64_t* w, int64_t n_words, const uint64_t* x, int64_t begin,
+                            int64_t end, int32_t* out) {
+  for (int64_t i = begin; i < end; ++i) {
+    const uint64_t* row = w + i * n_words;
+    int32_t count = 0;
+    for (int64_t k = 0; k < n_words; ++k) count += std::popcount(row[k] ^ x[k]);
+    out[i] = count;
+  }
 }
 
 uint64_t sum_words(const uint64_t* words, int64_t n) {

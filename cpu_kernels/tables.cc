@@ -37,6 +37,8 @@ KernelTable scalar_table() {
   table.multiply = scalar::multiply;
   table.add = scalar::add;
   table.compact_nonzero = scalar::compact_nonzero;
+  table.pack_signs = scalar::pack_signs;
+  table.count_sign_differences = scalar::count_sign_differences;
   table.sum_words = scalar::sum_words;
   return table;
 }
@@ -117,6 +119,8 @@ KernelTable table_of(std::string_view isa, std::string_view features,
   table.features = features;
   table.gemm = gemm;
   fill_shared(&table);
+  table.pack_signs = avx2::pack_signs;
+  table.count_sign_differences = avx2::count_sign_differences;
   Composed<Parts>::fill(&table);
   return table;
 }
@@ -154,12 +158,23 @@ void append_x86_tables(std::vector<KernelTable>* tables) {
                                                   &avx512_vnni_bf16_gemm()));
 }
 
+// The last table is the one in use: it gets this extension, which goes with any of them.
+void add_vpopcnt(std::vector<KernelTable>* tables) {
+  KernelTable& last = tables->back();
+  if (last.isa != "avx512" || !__builtin_cpu_supports("avx512vpopcntdq")) return;
+  last.features = last.features == "avx512 vnni bf16" ? "avx512 vnni bf16 vpopcnt"
+                  : last.features == "avx512 vnni"    ? "avx512 vnni vpopcnt"
+                                                      : "avx512 vpopcnt";
+  last.count_sign_differences = avx512::vpopcnt_count_sign_differences;
+}
+
 #endif
 
 std::vector<KernelTable> make_tables() {
   std::vector<KernelTable> tables = {scalar_table()};
 #if defined(THERMOCLINE_X86)
   append_x86_tables(&tables);
+  add_vpopcnt(&tables);
 #endif
   return tables;
 }

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "profiler/place.h"
+#include "profiler/token_hash.h"
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
 
@@ -19,22 +20,6 @@ CorpusOptions MakeCorpusOptions(const OpenedModel& model, const ProfileOptions& 
   corpus.progress = options.progress;
   return corpus;
 }
-
-// FNV-1a over the ids of tokens (http://www.isthe.com/chongo/tech/comp/fnv/).
-class TokenHash {
- public:
-  void Add(const std::vector<int32_t>& ids) {
-    for (const int32_t id : ids) {
-      for (int shift = 0; shift < 32; shift += 8) {
-        hash_ = (hash_ ^ (static_cast<uint32_t>(id) >> shift & 0xFFU)) * 0x100000001b3ULL;
-      }
-    }
-  }
-  std::string Text() const { return fmt::format("{:016x}", hash_); }
-
- private:
-  uint64_t hash_ = 0xcbf29ce484222325ULL;
-};
 
 void CheckNumbers(const std::string& model_path, const SplitActivity& split) {
   for (size_t l = 0; l < split.layers.size(); ++l) {

@@ -130,18 +130,46 @@ void Executor::set_keep_hidden(bool keep) {
   hidden_.assign(keep ? static_cast<size_t>(config_.n_layers * config_.d_model) : 0, 0.0F);
 }
 
-std::span<const float> Executor::Step(std::span<const int32_t> ids, int64_t first_position,
-                                      LogitsWanted wanted) {
-  const StepArgs args{ids, static_cast<int64_t>(ids.size()), first_position, wanted};
-  CHECK(args.n > 0 && args.n <= options_.max_tokens);
-  CHECK(wanted != LogitsWanted::kAll || args.n <= options_.max_logits);
-  cache_.Reserve(first_position + args.n);
-  for (int64_t t = 0; t < args.n; ++t) {
+void Executor::BeginStep(int64_t n, int64_t first_position) {
+  CHECK(n > 0 && n <= options_.max_tokens);
+  cache_.Reserve(first_position + n);
+  for (int64_t t = 0; t < n; ++t) {
     const int64_t offset = t * angles_.n_frequencies();
     angles_.Fill(first_position + t, cos_ + offset, sin_ + offset);
   }
   for (auto& active : step_active_) active = {0, 0};
   if (handover_) handover_->BeginStep();
+}
+
+void Executor::Embed(std::span<const int32_t> ids, float* x) {
+  const auto n = static_cast<int64_t>(ids.size());
+  CHECK(n > 0 && n <= options_.max_tokens);
+  team_.Run(
+      [&](int thread) { fast_.Embed(LanesOf(thread).all, weights_.token_embd, ids, state_.x); });
+  std::copy_n(state_.x, n * config_.d_model, x);
+}
+
+void Executor::RunLayers(float* x, int64_t n, int64_t first_position, int64_t layer_begin,
+                         int64_t layer_end) {
+  CHECK(layer_begin >= 0 && layer_end <= config_.n_layers);
+  BeginStep(n, first_position);
+  std::copy_n(x, n * config_.d_model, state_.x);
+  const StepArgs args{{}, n, first_position, LogitsWanted::kNone};
+  team_.Run([&](int thread) {
+    const Lanes lanes = LanesOf(thread);
+    uint32_t handovers = 0;
+    for (int64_t layer = layer_begin; layer < layer_end; ++layer) {
+      RunLayer(lanes, layer, args, &handovers);
+    }
+  });
+  std::copy_n(state_.x, n * config_.d_model, x);
+}
+
+std::span<const float> Executor::Step(std::span<const int32_t> ids, int64_t first_position,
+                                      LogitsWanted wanted) {
+  const StepArgs args{ids, static_cast<int64_t>(ids.size()), first_position, wanted};
+  CHECK(wanted != LogitsWanted::kAll || args.n <= options_.max_logits);
+  BeginStep(args.n, first_position);
   team_.Run([&](int thread) { RunLanes(LanesOf(thread), args); });
 
   if (args.n == 1) {
@@ -230,8 +258,9 @@ void Executor::RunTier(const Lane& lane, Device& device, int64_t layer, const Ff
 
 void Executor::Observe(const Lane& lane, int64_t layer, int64_t n) {
   const LayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
-  if (w.hot.n_neurons > 0) observer_->OnFfn(lane, {layer, n, &w.hot, state_.hot.gate});
-  if (w.cold.n_neurons > 0) observer_->OnFfn(lane, {layer, n, &w.cold, state_.cold.gate});
+  if (w.hot.n_neurons > 0) observer_->OnFfn(lane, {layer, n, &w.hot, state_.hot.gate, state_.xn});
+  if (w.cold.n_neurons > 0)
+    observer_->OnFfn(lane, {layer, n, &w.cold, state_.cold.gate, state_.xn});
 }
 
 void Executor::RunOutput(const Lane& lane, const StepArgs& args) {

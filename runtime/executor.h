@@ -23,6 +23,7 @@ struct FfnObservation {
   int64_t n_tokens = 0;
   const FfnSlice* slice = nullptr;  // which neurons
   const float* h = nullptr;         // (n_tokens, slice->n_neurons)
+  const float* x = nullptr;         // (n_tokens, d_model) what the FFN read: normalised
 };
 
 class FfnObserver {
@@ -71,6 +72,14 @@ class Executor {
   std::span<const float> Step(std::span<const int32_t> ids, int64_t first_position,
                               LogitsWanted wanted);
 
+  // For work that goes through a text layer by layer, with the residual streams of all its tokens
+  // at hand. x: (n, d_model) in host memory. RunLayers updates x by layers [layer_begin,
+  // layer_end), at positions first_position ...; the cache of these layers must hold the positions
+  // before (0 starts a new sequence). REQUIRES: 0 < n <= max_tokens.
+  void Embed(std::span<const int32_t> ids, float* x);
+  void RunLayers(float* x, int64_t n, int64_t first_position, int64_t layer_begin,
+                 int64_t layer_end);
+
   void set_mode(SparseMode mode) { options_.mode = mode; }
   // With an observer every FFN runs dense, since h of all neurons is what it wants. Null: none.
   void set_observer(FfnObserver* observer) { observer_ = observer; }
@@ -103,6 +112,7 @@ class Executor {
   void AllocateFfn(FfnState& state, int64_t max_neurons, Device& device);
   void MakeGroups();
   Lanes LanesOf(int thread);
+  void BeginStep(int64_t n, int64_t first_position);
   void RunLanes(const Lanes& lanes, const StepArgs& args);
   void RunLayer(const Lanes& lanes, int64_t layer, const StepArgs& args, uint32_t* handovers);
   void RunFfn(const Lanes& lanes, int64_t layer, int64_t n, uint32_t* handovers);

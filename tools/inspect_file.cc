@@ -10,6 +10,7 @@
 #include "runtime/core/error.h"
 #include "runtime/engine.h"
 #include "runtime/powerinfer_file.h"
+#include "runtime/predictor_file.h"
 #include "runtime/text/tokenizer.h"
 
 namespace thermocline {
@@ -209,6 +210,28 @@ void AddPlacement(const GgufReader& gguf, Json* out) {
       {"layer_neurons", layers}};
 }
 
+void AddPredictor(const GgufReader& gguf, Json* out) {
+  const PredictorFile file = ReadPredictor(gguf.path());
+  Json layers = Json::array();
+  for (const StoredLayerPredictor& layer : file.layers) {
+    Json points = Json::array();
+    for (const OperatingPoint& point : layer.predictor.points) {
+      points.push_back({{"recall", point.recall}, {"density", point.density}});
+    }
+    layers.push_back({{"true_density", layer.true_density}, {"points", points}});
+  }
+  (*out)["predictor"] = {{"method", PredictorKindName(file.kind)},
+                         {"model_fingerprint", file.model_fingerprint},
+                         {"rank", file.rank},
+                         {"d_model", file.d_model},
+                         {"d_ff", file.d_ff},
+                         {"calibration_tokens", file.calibration_tokens},
+                         {"heldout_tokens", file.heldout_tokens},
+                         {"corpus_hash", file.corpus_hash},
+                         {"bytes_per_token", file.LayerBytes() * file.layers.size()},
+                         {"layers", layers}};
+}
+
 }  // namespace
 
 Json InspectFile(const GgufReader& gguf) {
@@ -223,6 +246,7 @@ Json InspectFile(const GgufReader& gguf) {
               {"fingerprint", gguf.fingerprint()}};
   if (kind == "model" || kind == "packed model") AddModel(gguf, &out);
   if (kind == "placement") AddPlacement(gguf, &out);
+  if (kind == "predictor") AddPredictor(gguf, &out);
   AddVocabulary(gguf, &out);
   out["metadata"] = MetadataJson(gguf);
   AddTensors(gguf, &out);

@@ -9,8 +9,8 @@
 namespace thermocline {
 
 // Sizes in bytes, counts as numbers; arrays of the metadata are cut to their first elements. Parts
-// that do not apply to the kind of file are absent. Throws Error for a placement that contradicts
-// itself.
+// that do not apply to the kind of file are absent. Throws Error for a placement or a
+// predictor that contradicts itself.
 nlohmann::ordered_json InspectFile(const GgufReader& gguf);
 
 std::string InspectionText(const nlohmann::ordered_json& inspection);

@@ -106,6 +106,28 @@ std::string PlacementText(const Json& placement) {
   return text;
 }
 
+// The operating points of a layer in one line: recall at density.
+std::string PredictorText(const Json& predictor) {
+  std::string text = fmt::format(
+      "\npredictor ({}, rank {}) for the model with fingerprint {}\n"
+      "{} tokens to calibrate, {} to measure; {} read per token\n"
+      "layer  true density  recall at density, in %\n",
+      predictor["method"].get<std::string>(), predictor["rank"].get<int64_t>(),
+      Printable(predictor["model_fingerprint"].get<std::string>()),
+      predictor["calibration_tokens"].get<int64_t>(), predictor["heldout_tokens"].get<int64_t>(),
+      Bytes(predictor["bytes_per_token"]));
+  size_t number = 0;
+  for (const Json& layer : predictor["layers"]) {
+    text += fmt::format("{:>5}{:>12.2f} % ", number++, 100 * layer["true_density"].get<double>());
+    for (const Json& point : layer["points"]) {
+      text += fmt::format(" {:.1f}:{:.1f}", 100 * point["recall"].get<double>(),
+                          100 * point["density"].get<double>());
+    }
+    text += "\n";
+  }
+  return text;
+}
+
 std::string VocabularyText(Json vocabulary) {
   std::string reason;
   if (vocabulary.contains("reason")) {
@@ -149,6 +171,7 @@ std::string InspectionText(const Json& in) {
   std::string text = HeadText(in);
   if (in.contains("model")) text += ModelText(in["model"]);
   if (in.contains("placement")) text += PlacementText(in["placement"]);
+  if (in.contains("predictor")) text += PredictorText(in["predictor"]);
   if (in.contains("vocabulary")) text += VocabularyText(in["vocabulary"]);
   text += fmt::format("\nmetadata ({} keys)\n", in["metadata"].size()) + Pairs(in["metadata"]);
   return text + TensorsText(in);

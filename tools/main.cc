@@ -72,6 +72,7 @@ void AddVerbs(CLI::App& app) {
   AddRunVerb(app);
   AddProfileVerb(app);
   AddPlaceVerb(app);
+  AddPredictorVerb(app);
   AddBenchVerb(app);
   AddPerplexityVerb(app);
   AddInspectVerb(app);

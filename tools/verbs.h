@@ -12,6 +12,7 @@ namespace thermocline {
 void AddRunVerb(CLI::App& app);
 void AddProfileVerb(CLI::App& app);
 void AddPlaceVerb(CLI::App& app);
+void AddPredictorVerb(CLI::App& app);
 void AddPackVerb(CLI::App& app);
 void AddQuantizeVerb(CLI::App& app);
 void AddBenchVerb(CLI::App& app);

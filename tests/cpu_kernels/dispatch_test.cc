@@ -53,6 +53,7 @@ TEST_F(DispatchTest, EveryTableIsComplete) {
       EXPECT_TRUE(gemm.prepare && gemm.panel_bytes && gemm.pack_rows && gemm.pack_columns);
       EXPECT_TRUE(gemm.multiply && gemm.multiply_registers);
     }
+    EXPECT_TRUE(table->pack_signs && table->count_sign_differences);
     EXPECT_EQ(table->features.substr(0, table->isa.size()), table->isa);
   }
 }

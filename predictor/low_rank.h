@@ -1,0 +1,32 @@
+// The best approximation of a layer's gate matrix by two factors, where "best" is measured on the
+// inputs that the layer really gets (arXiv:2603.14110).
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace thermocline {
+
+struct LowRankOptions {
+  int64_t rank = 0;
+  uint64_t seed = 1;
+  // Matrices with more columns take a randomised SVD (Halko, Martinsson, Tropp, arXiv:0909.4061).
+  int64_t exact_max_cols = 512;
+  int64_t n_oversample = 32;
+  int n_power_iterations = 3;
+};
+
+struct LowRank {
+  std::vector<float> in_proj;   // (rank, cols)
+  std::vector<float> out_proj;  // (rows, rank)
+};
+
+// The two factors of the matrix M of this rank with the least trace((W - M) C (W - M)'): with S S'
+// = C (Cholesky) that is the truncated SVD of W S, times the inverse of S. A factor's scale is
+// split evenly between the two. w: (rows, cols) f32. metric: C, (cols, cols), symmetric. REQUIRES:
+// 1 <= rank <= min(rows, cols). Throws Error when C is not positive definite.
+LowRank FactorInMetric(const float* w, int64_t rows, int64_t cols, std::span<const double> metric,
+                       const LowRankOptions& options);
+
+}  // namespace thermocline

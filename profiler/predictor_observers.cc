@@ -1,0 +1,158 @@
+#include "profiler/predictor_observers.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "runtime/core/error.h"
+
+namespace thermocline {
+namespace {
+
+class ManyLowRankScorers final : public LayerScorer {
+ public:
+  ManyLowRankScorers(const LayerPredictor& predictor, int n_lanes) {
+    for (int i = 0; i < n_lanes; ++i) lanes_.emplace_back(CpuKernels(), predictor);
+  }
+  void Score(int lane, const float* x, float* scores) override {
+    lanes_[static_cast<size_t>(lane)].Score(x, scores);
+  }
+
+ private:
+  std::vector<LowRankScorer> lanes_;
+};
+
+class ManySignScorers final : public LayerScorer {
+ public:
+  ManySignScorers(const SignRows& rows, int n_lanes)
+      : rows_(rows), lanes_(static_cast<size_t>(n_lanes)) {
+    for (Scratch& lane : lanes_) lane.counts.resize(static_cast<size_t>(rows.n_neurons()));
+  }
+  void Score(int lane, const float* x, float* scores) override {
+    Scratch& scratch = lanes_[static_cast<size_t>(lane)];
+    rows_.Prepare(x, &scratch.input);
+    rows_.Score(scratch.input, 0, rows_.n_neurons(), scratch.counts.data(), scores);
+  }
+
+ private:
+  struct Scratch {
+    SignInput input;
+    std::vector<int32_t> counts;
+  };
+  const SignRows& rows_;
+  std::vector<Scratch> lanes_;
+};
+
+float BiasAt(const OperatingPoint& point, int64_t i) {
+  return (point.bias == nullptr ? 0.0F : point.bias[i]) - point.threshold;
+}
+
+}  // namespace
+
+std::unique_ptr<LayerScorer> MakeLowRankScorer(const LayerPredictor& predictor, int n_lanes) {
+  return std::make_unique<ManyLowRankScorers>(predictor, n_lanes);
+}
+
+std::unique_ptr<LayerScorer> MakeSignScorer(const SignRows& rows, int n_lanes) {
+  return std::make_unique<ManySignScorers>(rows, n_lanes);
+}
+
+void MomentsObserver::OnFfn(const Lane& lane, const FfnObservation& observation) {
+  const int64_t d_model = observation.slice->gate.cols;
+  const auto [begin, end] = lane.Split(d_model, 16);
+  moments_.AddRows(observation.x, observation.n_tokens, begin, end);
+  if (lane.rank == 0) moments_.CountTokens(observation.n_tokens);
+  lane.Sync();
+}
+
+ScoreObserver::ScoreObserver(LayerScorer& scorer, const std::vector<double>& down_norms,
+                             int64_t max_tokens)
+    : scorer_(scorer),
+      down_norms_(down_norms),
+      d_ff_(static_cast<int64_t>(down_norms.size())),
+      scores_(static_cast<size_t>(max_tokens * d_ff_)),
+      parts_(static_cast<size_t>(max_tokens * d_ff_)) {}
+
+void ScoreObserver::OnFfn(const Lane& lane, const FfnObservation& observation) {
+  CHECK(observation.slice->n_neurons == d_ff_);
+  CHECK(static_cast<size_t>((n_tokens_ + observation.n_tokens) * d_ff_) <= scores_.size());
+  const auto [begin, end] = lane.Split(observation.n_tokens);
+  for (int64_t t = begin; t < end; ++t) {
+    const float* h = observation.h + t * d_ff_;
+    float* scores = scores_.data() + (n_tokens_ + t) * d_ff_;
+    float* parts = parts_.data() + (n_tokens_ + t) * d_ff_;
+    scorer_.Score(lane.rank, observation.x + t * observation.slice->gate.cols, scores);
+    for (int64_t i = 0; i < d_ff_; ++i) {
+      const auto part = static_cast<float>(std::abs(h[i]) * down_norms_[static_cast<size_t>(i)]);
+      // An active neuron counts as active also where its part rounds to nothing.
+      parts[i] = h[i] == 0 ? 0 : std::max(part, 1e-30F);
+    }
+  }
+  lane.Sync();
+  if (lane.rank == 0) n_tokens_ += observation.n_tokens;
+  lane.Sync();
+}
+
+MeasureObserver::MeasureObserver(LayerScorer& scorer, const std::vector<OperatingPoint>& points,
+                                 int64_t d_ff, int n_lanes)
+    : scorer_(scorer), points_(points), d_ff_(d_ff), lanes_(static_cast<size_t>(n_lanes)) {
+  for (Counts& counts : lanes_) {
+    counts.n_predicted.assign(points.size(), 0);
+    counts.n_hits.assign(points.size(), 0);
+    counts.scores.resize(static_cast<size_t>(d_ff));
+  }
+}
+
+void MeasureObserver::OnFfn(const Lane& lane, const FfnObservation& observation) {
+  CHECK(observation.slice->n_neurons == d_ff_);
+  Counts& counts = lanes_[static_cast<size_t>(lane.rank)];
+  const auto [begin, end] = lane.Split(observation.n_tokens);
+  for (int64_t t = begin; t < end; ++t) {
+    scorer_.Score(lane.rank, observation.x + t * observation.slice->gate.cols,
+                  counts.scores.data());
+    CountToken(observation.h + t * d_ff_, counts);
+  }
+  lane.Sync();
+}
+
+void MeasureObserver::CountToken(const float* h, Counts& counts) const {
+  ++counts.n_tokens;
+  for (int64_t i = 0; i < d_ff_; ++i) counts.n_active += h[i] != 0 ? 1 : 0;
+  for (size_t p = 0; p < points_.size(); ++p) {
+    int64_t n_predicted = 0;
+    int64_t n_hits = 0;
+    for (int64_t i = 0; i < d_ff_; ++i) {
+      const bool predicted = counts.scores[static_cast<size_t>(i)] + BiasAt(points_[p], i) > 0;
+      n_predicted += predicted ? 1 : 0;
+      n_hits += predicted && h[i] != 0 ? 1 : 0;
+    }
+    counts.n_predicted[p] += n_predicted;
+    counts.n_hits[p] += n_hits;
+  }
+}
+
+double MeasureObserver::Finish(std::vector<OperatingPoint>* points) const {
+  int64_t n_tokens = 0;
+  int64_t n_active = 0;
+  for (const Counts& counts : lanes_) {
+    n_tokens += counts.n_tokens;
+    n_active += counts.n_active;
+  }
+  const auto n_pairs = static_cast<double>(std::max<int64_t>(1, n_tokens * d_ff_));
+  for (size_t p = 0; p < points->size(); ++p) {
+    int64_t n_predicted = 0;
+    int64_t n_hits = 0;
+    for (const Counts& counts : lanes_) {
+      n_predicted += counts.n_predicted[p];
+      n_hits += counts.n_hits[p];
+    }
+    // Where nothing is active nothing can be missed.
+    (*points)[p].recall =
+        n_active == 0
+            ? 1.0F
+            : static_cast<float>(static_cast<double>(n_hits) / static_cast<double>(n_active));
+    (*points)[p].density = static_cast<float>(static_cast<double>(n_predicted) / n_pairs);
+  }
+  return static_cast<double>(n_active) / n_pairs;
+}
+
+}  // namespace thermocline

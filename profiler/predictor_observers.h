@@ -1,0 +1,80 @@
+// What building a predictor sees of a layer while the executor runs it: sums over its inputs, then
+// the scores of held-out tokens beside what they really do, then how good the chosen points are.
+// All neurons are in the order of the model's file; the whole layer lies on one tier.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "predictor/input_moments.h"
+#include "predictor/operating_points.h"
+#include "predictor/predictor.h"
+#include "predictor/scorer.h"
+#include "predictor/sign_predictor.h"
+#include "runtime/executor.h"
+
+namespace thermocline {
+
+class MomentsObserver final : public FfnObserver {
+ public:
+  explicit MomentsObserver(InputMoments& moments) : moments_(moments) {}
+  void OnFfn(const Lane& lane, const FfnObservation& observation) override;
+
+ private:
+  InputMoments& moments_;
+};
+
+// Scores tokens, several lanes at once.
+class LayerScorer {
+ public:
+  virtual ~LayerScorer() = default;
+  // scores: (d_ff), without biases and thresholds. x: (d_model).
+  virtual void Score(int lane, const float* x, float* scores) = 0;
+};
+std::unique_ptr<LayerScorer> MakeLowRankScorer(const LayerPredictor& predictor, int n_lanes);
+std::unique_ptr<LayerScorer> MakeSignScorer(const SignRows& rows, int n_lanes);
+
+// Keeps scores and contributions of every token it sees, up to the room it was given.
+class ScoreObserver final : public FfnObserver {
+ public:
+  ScoreObserver(LayerScorer& scorer, const std::vector<double>& down_norms, int64_t max_tokens);
+  void OnFfn(const Lane& lane, const FfnObservation& observation) override;
+  ScoredTokens tokens() const { return {n_tokens_, d_ff_, scores_.data(), parts_.data()}; }
+
+ private:
+  LayerScorer& scorer_;
+  const std::vector<double>& down_norms_;
+  const int64_t d_ff_;
+  int64_t n_tokens_ = 0;
+  std::vector<float> scores_;  // (max_tokens, d_ff)
+  std::vector<float> parts_;   // (max_tokens, d_ff)
+};
+
+// Counts what each operating point predicts against what is active.
+class MeasureObserver final : public FfnObserver {
+ public:
+  MeasureObserver(LayerScorer& scorer, const std::vector<OperatingPoint>& points, int64_t d_ff,
+                  int n_lanes);
+  void OnFfn(const Lane& lane, const FfnObservation& observation) override;
+  // Writes recall and density into the points it was made with, in their order; returns the true
+  // density.
+  double Finish(std::vector<OperatingPoint>* points) const;
+
+ private:
+  struct Counts {
+    int64_t n_tokens = 0;
+    int64_t n_active = 0;
+    std::vector<int64_t> n_predicted;  // per point
+    std::vector<int64_t> n_hits;
+    std::vector<float> scores;  // (d_ff) scratch
+  };
+  void CountToken(const float* h, Counts& counts) const;
+
+  LayerScorer& scorer_;
+  const std::vector<OperatingPoint>& points_;
+  const int64_t d_ff_;
+  std::vector<Counts> lanes_;
+};
+
+}  // namespace thermocline

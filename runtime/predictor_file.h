@@ -1,0 +1,86 @@
+// Predictor files (*.predictor.gguf): which neurons will fire, for one model.
+//
+// Keys, all `thermocline.`: model_fingerprint, n_layers, d_model, d_ff, predictor.method (svd, mlp,
+// sign), predictor.rank (0 for sign), predictor.n_points, predictor.calibration_tokens,
+// predictor.heldout_tokens, predictor.corpus_hash. Tensors per layer:
+//   blk.N.pred_in.weight   (rank, d_model)  F16 or Q8_0; not for sign
+//   blk.N.pred_out.weight  (d_ff, rank)     the same type; neurons in the order of the model's
+//                                           file, of a packed one in that of its source
+//   blk.N.pred_bias        (points, d_ff)   F32; not for sign
+//   blk.N.pred_points      (points, 3)      F32: recall, density, threshold; recall ascending
+//   pred_true_density      (n_layers)       F32
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "predictor/predictor.h"
+#include "runtime/device.h"
+#include "runtime/gguf/gguf_reader.h"
+#include "runtime/model.h"
+
+namespace thermocline {
+
+inline constexpr int64_t kMaxPredictorPoints = 64;
+inline constexpr int64_t kRankUnit = kQuantBlock;  // so that Q8_0 rows are whole blocks
+
+struct StoredLayerPredictor {
+  LayerPredictor predictor;  // its matrices and biases lie in the vectors below, or in the file
+  float true_density = 0;    // |active| / d_ff on the tokens the points were measured on
+  std::vector<std::byte> in_bytes;
+  std::vector<std::byte> out_bytes;
+  std::vector<float> biases;  // (points, d_ff)
+};
+
+struct PredictorFile {
+  std::string path;  // where it was read from; for messages
+  std::string model_fingerprint;
+  PredictorKind kind = PredictorKind::kSvd;
+  int64_t rank = 0;
+  int64_t d_model = 0;
+  int64_t d_ff = 0;
+  int64_t calibration_tokens = 0;
+  int64_t heldout_tokens = 0;  // those the points were measured on
+  std::string corpus_hash;
+  std::vector<StoredLayerPredictor> layers;
+  std::shared_ptr<const GgufReader> mapping;  // of a file that was read
+
+  // Bytes of a layer's predictor that one token reads, at any operating point.
+  uint64_t LayerBytes() const;
+};
+
+std::string_view PredictorKindName(PredictorKind kind);
+
+// REQUIRES: layers that are all of one shape, with points.
+void WritePredictor(const std::string& path, const PredictorFile& file);
+
+// Throws Error for a file that is not a predictor, or whose numbers cannot be: shapes that do not
+// go together, counts over their caps, values that are not finite, points that do not ascend.
+PredictorFile ReadPredictor(const std::string& path);
+
+// Throws Error with both values when the predictor was made for another model, or a shape differs.
+// `fingerprints`: those the model goes by (ModelFingerprints).
+void CheckPredictorFits(const PredictorFile& file, const ModelConfig& config,
+                        const std::string& model_path,
+                        const std::vector<std::string>& fingerprints);
+
+// The least dense operating point whose recall is at least the wanted one; where none is, that of
+// the highest recall.
+size_t ChoosePoint(const LayerPredictor& predictor, double wanted_recall);
+
+// The channels of a slice's neurons as predictors count them: those of the model's own file, of a
+// packed one those of its source. gguf: the model.
+std::vector<int32_t> SliceChannels(const GgufReader& gguf, int64_t layer, const FfnSlice& slice);
+
+// A layer's predictor for some of its neurons, at one of its points, in memory of `device`: rows of
+// out_proj and biases are those of `channels`, in that order. The result has that one point.
+// `in_proj` may be one that an earlier call made on the same device for the same layer; it is
+// then shared.
+LayerPredictor LoadSlicePredictor(const PredictorFile& file, int64_t layer,
+                                  std::span<const int32_t> channels, size_t point, Device& device,
+                                  const TensorView* in_proj = nullptr);
+
+}  // namespace thermocline

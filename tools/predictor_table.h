@@ -1,0 +1,23 @@
+// What a predictor does per layer, as a table.
+#pragma once
+
+#include <string>
+
+#include "runtime/predictor_file.h"
+
+namespace thermocline {
+
+// One line per layer and one of means: recall, predicted and true density, bytes per token, at the
+// operating point that a wanted recall chooses.
+std::string PredictorTable(const PredictorFile& file, double wanted_recall);
+
+// Means over the layers (recall weighted by how much is active), and sums of bytes.
+struct PredictorTotals {
+  double recall = 0;
+  double density = 0;
+  double true_density = 0;
+  uint64_t bytes_per_token = 0;
+};
+PredictorTotals TotalsAt(const PredictorFile& file, double wanted_recall);
+
+}  // namespace thermocline

@@ -1,0 +1,160 @@
+// thermocline predictor: model and corpus -> activation predictor.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+
+#include "profiler/predictor_build.h"
+#include "runtime/core/error.h"
+#include "runtime/core/interrupt.h"
+#include "runtime/core/size_text.h"
+#include "tools/cli_options.h"
+#include "tools/placement_options.h"
+#include "tools/predictor_table.h"
+#include "tools/progress_bar.h"
+#include "tools/verbs.h"
+
+namespace thermocline {
+namespace {
+
+constexpr const char* kDetails =
+    R"(Builds a predictor of which FFN neurons will fire, before their gates are computed, for a model whose
+activation has true zeros (relu, reglu, relu_sqr).
+
+  svd   two factors of each layer's gate matrix, of --rank, the best for the inputs the layer gets on the
+        text (arXiv:2603.14110), and thresholds per neuron chosen where misses cost least. No training.
+  sign  sign bits of gate and input (SparseInfer, arXiv:2411.12692): nothing but one threshold per layer is
+        stored, the bits are packed when a model is loaded.
+
+The text is cut in windows of -c tokens; the last quarter (--heldout-fraction) is held out, half of it to
+choose thresholds and half to measure what is printed: recall (neurons predicted of those that fire),
+predicted and true density (share of all neurons), and the bytes the predictor reads per token. The file
+holds several operating points; which is used is chosen by the recall wanted when the model runs.
+
+Memory: the tokens' residual streams (4 bytes x d_model each) and about one layer's statistics.
+
+Example:
+  thermocline predictor -m model.gguf -f corpus.txt --method svd --rank 256 -o model.predictor.gguf)";
+
+constexpr double kDefaultRecall = 0.95;
+constexpr int64_t kDefaultWindow = 512;  // tokens
+
+struct PredictorArgs {
+  EngineOptions engine;
+  PredictorOptions predictor;
+  double recall = kDefaultRecall;
+  std::string output_path;
+};
+
+std::string Introduction(const PredictorArgs& args, const OpenedModel& model,
+                         const PredictorTexts& texts) {
+  const ModelConfig& config = model.config();
+  const PredictorOptions& options = args.predictor;
+  std::string text = fmt::format("model: {}, {} layers of {} neurons, d_model {}, {}\n",
+                                 BaseName(model.gguf().path()), config.n_layers, config.d_ff,
+                                 config.d_model, ActivationName(config.activation));
+  text += fmt::format("predictor: {}", PredictorKindName(options.kind));
+  if (options.kind == PredictorKind::kSvd) {
+    text += fmt::format(", rank {}, {}, from {} tokens",
+                        options.rank == 0 ? DefaultRank(config) : options.rank,
+                        DTypeName(options.dtype), texts.calibration.n_tokens);
+  }
+  return text + fmt::format("\nheld-out: {} tokens to choose thresholds, {} to measure\n\n",
+                            texts.choosing.n_tokens, texts.measuring.n_tokens);
+}
+
+void RunPredictor(PredictorArgs& args) {
+  CheckOutputPath(args.output_path, {args.engine.model_path, args.predictor.text_path});
+  args.engine.sparse = "dense";  // every neuron's h is wanted
+  args.engine.progress = args.predictor.progress = StderrProgress();
+  if (args.engine.context_tokens == 0) {
+    const OpenedModel model(args.engine);
+    args.engine.context_tokens = std::min(kDefaultWindow, model.context_tokens());
+  }
+  const OpenedModel model(args.engine);
+  CheckPredictorOptions(model, args.predictor);
+  const auto tokenizer = MakeTokenizer(model.gguf());
+  const PredictorTexts texts = ReadPredictorTexts(model, *tokenizer, args.predictor);
+  ClearStderrProgress();
+  WriteOutput(Introduction(args, model, texts));
+
+  const auto started = std::chrono::steady_clock::now();
+  Engine engine(args.engine);
+  const PredictorFile file = BuildPredictor(engine, texts, args.predictor);
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+  ThrowIfInterrupted();
+  WritePredictor(args.output_path, file);
+  ClearStderrProgress();
+  WriteOutput(
+      fmt::format("at a recall of {} or more, on text that nothing was fitted to:\n{}\n"
+                  "predictor: {} ({:.1f} s)\n",
+                  args.recall, PredictorTable(file, args.recall), args.output_path, seconds));
+}
+
+void AddBuildOptions(CLI::App& verb, PredictorArgs* args) {
+  PredictorOptions* options = &args->predictor;
+  verb.add_option("-f,--file", options->text_path, "Text to calibrate on")
+      ->required()
+      ->type_name("FILE");
+  const auto choose_method = [options](const std::string& name) {
+    options->kind = name == "sign" ? PredictorKind::kSign : PredictorKind::kSvd;
+  };
+  verb.add_option_function<std::string>("--method", choose_method, "Kind (default svd)")
+      ->type_name("svd|sign")
+      ->check(CLI::IsMember({"svd", "sign"}));
+  verb.add_option(
+          "--rank", options->rank,
+          fmt::format("Rank of the factors, a multiple of {} (default: d_model / 4)", kRankUnit))
+      ->type_name("N")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  const auto choose_type = [options](const std::string& name) {
+    options->dtype = name == "F16" ? DType::kF16 : DType::kQ8_0;
+  };
+  verb.add_option_function<std::string>("--type", choose_type, "Type of the factors (default Q8_0)")
+      ->type_name("F16|Q8_0")
+      ->transform(CLI::IsMember({"F16", "Q8_0"}, CLI::ignore_case));
+  verb.add_option(
+          "--heldout-fraction", options->heldout_fraction,
+          fmt::format("Share of the text to hold out (default {})", options->heldout_fraction))
+      ->type_name("SHARE")
+      ->check(CLI::Range(0.01, 0.9));
+  verb.add_option("--max-tokens", options->max_tokens, "Tokens to take of the text (default: all)")
+      ->type_name("N")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 53));
+  verb.add_option("--recall", args->recall, "Recall of the table (default 0.95)")
+      ->type_name("SHARE")
+      ->check(CLI::Range(0.0, 1.0));
+  verb.add_option("-s,--seed", options->seed, "Seed of the randomised SVD (default 1)")
+      ->type_name("N");
+}
+
+}  // namespace
+
+void AddPredictorVerb(CLI::App& app) {
+  const auto args = std::make_shared<PredictorArgs>();
+  CLI::App* verb =
+      AddVerb(app, "predictor", "Builds a predictor of which neurons will fire", kDetails);
+  verb->add_option("-m,--model", args->engine.model_path, "GGUF model; of a split one, any file")
+      ->required()
+      ->type_name("FILE");
+  AddBuildOptions(*verb, args.get());
+  AddThreadsOption(*verb, &args->engine.n_threads);
+  verb->add_option("-c,--context,--ctx-size", args->engine.context_tokens,
+                   fmt::format("Tokens of a window (default: {}, or the model's own context where "
+                               "that is shorter)",
+                               kDefaultWindow))
+      ->type_name("N")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 26));
+  verb->add_option("-b,--batch,--batch-size", args->engine.batch_tokens,
+                   fmt::format("Tokens per step (default {})", args->engine.batch_tokens))
+      ->type_name("N")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 26));
+  verb->add_option("-o,--output", args->output_path, "Predictor file to write (.predictor.gguf)")
+      ->required()
+      ->type_name("FILE");
+  verb->callback([args] { RunPredictor(*args); });
+}
+
+}  // namespace thermocline
