@@ -35,6 +35,7 @@ inline void WriteLargeModel(const std::string& path) {
   options.n_heads = 8;
   options.n_kv_heads = 8;
   options.vocab_size = 2048;
+  options.max_seq_len = 16384;
   options.dtype = DType::kF16;
   options.activation = Activation::kRelu;
   options.n_threads = 2;

@@ -166,7 +166,7 @@ class InterruptTest : public testing::Test {
 };
 
 TEST_F(InterruptTest, StopsTheReplyAndPrintsTheSummary) {
-  ToolProcess process({"run", "-m", model(), "-p", "Hello", "-n", "-1", "-s", "1"});
+  ToolProcess process({"run", "-m", model(), "-p", "Hello", "-c", "16384", "-n", "-1", "-s", "1"});
   ASSERT_TRUE(process.AwaitOutput(" "));
   process.Signal(SIGINT);
   const ToolResult result = process.Wait();
@@ -177,7 +177,8 @@ TEST_F(InterruptTest, StopsTheReplyAndPrintsTheSummary) {
 }
 
 TEST_F(InterruptTest, SessionReturnsToThePromptAndLeavesThere) {
-  ToolProcess process({"run", "-m", model(), "-i", "-n", "-1", "-s", "1"}, "",
+  // A long context: the reply must not be over before the test has seen its first space.
+  ToolProcess process({"run", "-m", model(), "-i", "-c", "16384", "-n", "-1", "-s", "1"}, "",
                       ToolProcess::Terminal::kYes);
   ASSERT_TRUE(process.AwaitOutput("> "));
   process.Type("Hello\n");
