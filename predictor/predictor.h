@@ -22,16 +22,16 @@ enum class PredictorInput : uint8_t {
 
 // One way to set a layer's thresholds, with what it does on held-out text.
 struct OperatingPoint {
-  float recall = 0;   // |predicted and active| / |active|
-  float density = 0;  // |predicted| / d_ff
+  float recall = 0;             // |predicted and active| / |active|
+  float density = 0;            // |predicted| / d_ff
   const float* bias = nullptr;  // (d_ff); null: all equal to threshold
   float threshold = 0;          // taken from every score, beside the bias
 };
 
 struct LayerPredictor {
-  TensorView in_proj;   // (rank, d_model)
-  TensorView out_proj;  // (d_ff, rank), in the file's neuron order
-  bool relu = false;    // between the two
+  TensorView in_proj;                  // (rank, d_model)
+  TensorView out_proj;                 // (d_ff, rank), in the file's neuron order
+  bool relu = false;                   // between the two
   std::vector<OperatingPoint> points;  // ascending recall (and density)
 };
 
