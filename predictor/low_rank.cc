@@ -40,7 +40,7 @@ Matrix RandomisedRange(const Eigen::Ref<const MatrixF>& w, const MatrixF& s, int
   MatrixF y(w.rows(), n_columns);
   for (int64_t i = 0; i < y.size(); ++i) y.data()[i] = normal(random);
   for (int i = 0;; ++i) {
-    const Matrix q = OrthonormalColumns(Product(s, true, Product(w, true, y)));  // of S' W' y
+    Matrix q = OrthonormalColumns(Product(s, true, Product(w, true, y)));  // of S' W' y
     if (i == options.n_power_iterations) return q;
     y = Product(w, false, Product(s, false, q.cast<float>()));
   }

@@ -10,6 +10,7 @@
 #include "profiler/activation_counter.h"
 #include "profiler/place.h"
 #include "profiler/predictor_observers.h"
+#include "profiler/predictor_train.h"
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
 
@@ -22,6 +23,11 @@ constexpr double kRelativeRidge = 1e-4;
 // tokens.
 constexpr double kRecalls[] = {0.80,  0.85, 0.90,  0.92, 0.94,  0.95, 0.955, 0.96,
                                0.965, 0.97, 0.975, 0.98, 0.985, 0.99, 0.995, 0.999};
+
+// mlp: training goes on while it lowers the density that this recall takes on some of the tokens
+// that thresholds are chosen with.
+constexpr double kEarlyStopRecall = 0.95;
+constexpr int64_t kEarlyStopTokens = 2048;
 
 // The residual streams of a split's tokens, on their way through the layers.
 struct Stream {
@@ -59,10 +65,10 @@ class Builder {
         measuring_{&texts.measuring} {
     file_.model_fingerprint = PlacementFingerprint(engine.model().gguf());
     file_.kind = options.kind;
-    if (IsSvd()) file_.rank = options.rank == 0 ? DefaultRank(config_) : options.rank;
+    if (HasMatrices()) file_.rank = options.rank == 0 ? DefaultRank(config_) : options.rank;
     file_.d_model = config_.d_model;
     file_.d_ff = config_.d_ff;
-    file_.calibration_tokens = IsSvd() ? texts.calibration.n_tokens : 0;
+    file_.calibration_tokens = HasMatrices() ? texts.calibration.n_tokens : 0;
     file_.heldout_tokens = texts.measuring.n_tokens;
     file_.corpus_hash = texts.corpus_hash;
     orders_ = ReadChannelOrders(engine.model().gguf(), config_);
@@ -72,7 +78,7 @@ class Builder {
   }
 
   PredictorFile Build() {
-    if (IsSvd()) Embed(calibration_);
+    if (HasMatrices()) Embed(calibration_);
     Embed(choosing_);
     Embed(measuring_);
     for (int64_t layer = 0; layer < config_.n_layers; ++layer) {
@@ -82,7 +88,8 @@ class Builder {
   }
 
  private:
-  bool IsSvd() const { return options_.kind == PredictorKind::kSvd; }
+  bool HasMatrices() const { return options_.kind != PredictorKind::kSign; }
+  bool IsMlp() const { return options_.kind == PredictorKind::kMlp; }
 
   template <typename Body>
   void ForChunks(Stream& stream, const Body& body) {
@@ -129,11 +136,22 @@ class Builder {
   StoredLayerPredictor BuildLayer(int64_t layer) {
     const FfnSlice& slice = engine_.weights().layers[static_cast<size_t>(layer)].hot;
     CHECK(slice.n_neurons == config_.d_ff);
+    InputMoments moments(HasMatrices() ? config_.d_model : 0);
+    MlpSamples samples;
+    if (HasMatrices()) {
+      CalibrationObserver observer(moments, IsMlp() ? &samples : nullptr);
+      RunLayer(calibration_, layer, &observer);
+    }
+    HeldoutObserver heldout(DownNorms(slice), config_.d_model, choosing_.split->n_tokens);
+    RunLayer(choosing_, layer, &heldout);
+
     StoredLayerPredictor out;
     std::optional<SignRows> rows;
     std::unique_ptr<LayerScorer> scorer;
-    if (IsSvd()) {
-      FactorGate(layer, slice, &out);
+    if (HasMatrices()) {
+      LowRank factors = FactorGate(layer, slice, moments);
+      if (IsMlp()) factors = Train(samples, factors, heldout);
+      Store(factors, &out);
       scorer = MakeLowRankScorer(out.predictor, team_.n_threads());
     } else {
       rows.emplace(CpuKernels(), slice.gate, slice.gate_bias);
@@ -141,45 +159,65 @@ class Builder {
                  [&](int /*thread*/, int64_t begin, int64_t end) { rows->Pack(begin, end); });
       scorer = MakeSignScorer(*rows, team_.n_threads());
     }
-    SetPoints(ChooseThresholds(layer, slice, *scorer), &out);
+    SetPoints(ChooseThresholds(heldout, *scorer, heldout.n_tokens(), kRecalls), &out);
     MeasureObserver measure(*scorer, out.predictor.points, config_.d_ff, team_.n_threads());
     RunLayer(measuring_, layer, &measure);
     out.true_density = static_cast<float>(measure.Finish(&out.predictor.points));
-    if (IsSvd()) OrderByChannel(layer, &out);
+    if (HasMatrices()) OrderByChannel(layer, &out);
     return out;
   }
 
-  void FactorGate(int64_t layer, const FfnSlice& slice, StoredLayerPredictor* out) {
-    InputMoments moments(config_.d_model);
-    MomentsObserver observer(moments);
-    RunLayer(calibration_, layer, &observer);
+  // Of half the rank for mlp, which starts from it.
+  LowRank FactorGate(int64_t layer, const FfnSlice& slice, const InputMoments& moments) const {
     // About the mean: what the mean adds to a score is a constant of the neuron, and so part of its
     // threshold; no rank is spent on it. The same goes for the model's own gate bias.
     const std::vector<double> covariance = moments.Covariance(kRelativeRidge);
-    if (!std::all_of(covariance.begin(), covariance.end(),
-                     [](double v) { return std::isfinite(v); })) {
+    const auto finite = [](double value) { return std::isfinite(value); };
+    if (!std::all_of(covariance.begin(), covariance.end(), finite)) {
       throw Error({.path = engine_.model().gguf().path(),
                    .what = fmt::format("layer {} computed values that are not finite", layer),
                    .hint = "the model is damaged, or its values are too large for its types"});
     }
-    const LowRankOptions options{.rank = file_.rank, .seed = options_.seed};
-    const LowRank factors = FactorInMetric(DequantizeRows(slice.gate).data(), config_.d_ff,
-                                           config_.d_model, covariance, options);
+    const LowRankOptions options{.rank = IsMlp() ? file_.rank / 2 : file_.rank,
+                                 .seed = options_.seed};
+    return FactorInMetric(DequantizeRows(slice.gate).data(), config_.d_ff, config_.d_model,
+                          covariance, options);
+  }
+
+  LowRank Train(const MlpSamples& samples, const LowRank& half, const HeldoutObserver& heldout) {
+    MlpTraining training{.d_model = config_.d_model,
+                         .d_ff = config_.d_ff,
+                         .max_epochs = options_.max_epochs,
+                         .options = {.rank = file_.rank, .seed = options_.seed}};
+    const int64_t n_tokens = std::min(kEarlyStopTokens, heldout.n_tokens());
+    return TrainMlp(team_, samples, half, training, [&](const LowRank& weights) {
+      StoredLayerPredictor stored;
+      Store(weights, &stored);
+      const auto scorer = MakeLowRankScorer(stored.predictor, team_.n_threads());
+      const double recall[] = {kEarlyStopRecall};
+      return 1 - ChooseThresholds(heldout, *scorer, n_tokens, recall)[0].skipped;
+    });
+  }
+
+  void Store(const LowRank& factors, StoredLayerPredictor* out) const {
     out->in_bytes = QuantizeRows(factors.in_proj, config_.d_model, options_.dtype);
     out->out_bytes = QuantizeRows(factors.out_proj, file_.rank, options_.dtype);
+    out->predictor.relu = IsMlp();
     out->predictor.in_proj =
         DenseView(out->in_bytes.data(), options_.dtype, file_.rank, config_.d_model);
     out->predictor.out_proj =
         DenseView(out->out_bytes.data(), options_.dtype, config_.d_ff, file_.rank);
   }
 
-  std::vector<ChosenPoint> ChooseThresholds(int64_t layer, const FfnSlice& slice,
-                                            LayerScorer& scorer) {
-    const std::vector<double> norms = DownNorms(slice);
-    ScoreObserver observer(scorer, norms, choosing_.split->n_tokens);
-    RunLayer(choosing_, layer, &observer);
-    const ScoredTokens tokens = observer.tokens();
-    if (!IsSvd()) return ChooseSharedPoints(tokens, kRecalls);
+  // From the first n held-out tokens.
+  std::vector<ChosenPoint> ChooseThresholds(const HeldoutObserver& heldout, LayerScorer& scorer,
+                                            int64_t n, std::span<const double> recalls) {
+    std::vector<float> scores(static_cast<size_t>(n * config_.d_ff));
+    InParallel(n, [&](int thread, int64_t begin, int64_t end) {
+      heldout.Score(scorer, thread, begin, end, scores.data());
+    });
+    const ScoredTokens tokens = heldout.Tokens(scores.data(), n);
+    if (!HasMatrices()) return ChooseSharedPoints(tokens, recalls);
     std::vector<NeuronRaises> parts(static_cast<size_t>(team_.n_threads()));
     InParallel(config_.d_ff, [&](int thread, int64_t begin, int64_t end) {
       parts[static_cast<size_t>(thread)] = FindRaises(tokens, begin, end);
@@ -189,16 +227,16 @@ class Builder {
       all.raises.insert(all.raises.end(), part.raises.begin(), part.raises.end());
       all.lowest.insert(all.lowest.end(), part.lowest.begin(), part.lowest.end());
     }
-    return ChoosePoints(tokens, std::move(all), kRecalls);
+    return ChoosePoints(tokens, std::move(all), recalls);
   }
 
   void SetPoints(const std::vector<ChosenPoint>& chosen, StoredLayerPredictor* out) const {
     const auto d_ff = static_cast<size_t>(config_.d_ff);
     out->predictor.points.resize(chosen.size());
-    if (IsSvd()) out->biases.resize(chosen.size() * d_ff);
+    if (HasMatrices()) out->biases.resize(chosen.size() * d_ff);
     for (size_t p = 0; p < chosen.size(); ++p) {
       OperatingPoint& point = out->predictor.points[p];
-      if (!IsSvd()) {
+      if (!HasMatrices()) {
         point.threshold = chosen[p].thresholds[0];
         continue;
       }

@@ -56,31 +56,51 @@ std::unique_ptr<LayerScorer> MakeSignScorer(const SignRows& rows, int n_lanes) {
   return std::make_unique<ManySignScorers>(rows, n_lanes);
 }
 
-void MomentsObserver::OnFfn(const Lane& lane, const FfnObservation& observation) {
+void CalibrationObserver::OnFfn(const Lane& lane, const FfnObservation& observation) {
   const int64_t d_model = observation.slice->gate.cols;
   const auto [begin, end] = lane.Split(d_model, 16);
   moments_.AddRows(observation.x, observation.n_tokens, begin, end);
-  if (lane.rank == 0) moments_.CountTokens(observation.n_tokens);
+  if (lane.rank == 0) {
+    moments_.CountTokens(observation.n_tokens);
+    if (samples_ != nullptr) Keep(observation);
+  }
   lane.Sync();
 }
 
-ScoreObserver::ScoreObserver(LayerScorer& scorer, const std::vector<double>& down_norms,
-                             int64_t max_tokens)
-    : scorer_(scorer),
-      down_norms_(down_norms),
-      d_ff_(static_cast<int64_t>(down_norms.size())),
-      scores_(static_cast<size_t>(max_tokens * d_ff_)),
+void CalibrationObserver::Keep(const FfnObservation& observation) {
+  const int64_t n = observation.n_tokens;
+  const int64_t d_ff = observation.slice->n_neurons;
+  const int64_t row_bytes = (d_ff + 7) / 8;
+  samples_->x.insert(samples_->x.end(), observation.x,
+                     observation.x + n * observation.slice->gate.cols);
+  const size_t first = samples_->active.size();
+  samples_->active.resize(first + static_cast<size_t>(n * row_bytes), 0);
+  for (int64_t t = 0; t < n; ++t) {
+    uint8_t* bits = samples_->active.data() + first + t * row_bytes;
+    const float* h = observation.h + t * d_ff;
+    for (int64_t i = 0; i < d_ff; ++i) {
+      bits[i / 8] = static_cast<uint8_t>(bits[i / 8] | (h[i] != 0 ? 1 : 0) << (i % 8));
+    }
+  }
+}
+
+HeldoutObserver::HeldoutObserver(std::vector<double> down_norms, int64_t d_model,
+                                 int64_t max_tokens)
+    : down_norms_(std::move(down_norms)),
+      d_model_(d_model),
+      d_ff_(static_cast<int64_t>(down_norms_.size())),
+      x_(static_cast<size_t>(max_tokens * d_model)),
       parts_(static_cast<size_t>(max_tokens * d_ff_)) {}
 
-void ScoreObserver::OnFfn(const Lane& lane, const FfnObservation& observation) {
+void HeldoutObserver::OnFfn(const Lane& lane, const FfnObservation& observation) {
   CHECK(observation.slice->n_neurons == d_ff_);
-  CHECK(static_cast<size_t>((n_tokens_ + observation.n_tokens) * d_ff_) <= scores_.size());
+  CHECK(static_cast<size_t>((n_tokens_ + observation.n_tokens) * d_ff_) <= parts_.size());
   const auto [begin, end] = lane.Split(observation.n_tokens);
+  std::copy(observation.x + begin * d_model_, observation.x + end * d_model_,
+            x_.begin() + (n_tokens_ + begin) * d_model_);
   for (int64_t t = begin; t < end; ++t) {
     const float* h = observation.h + t * d_ff_;
-    float* scores = scores_.data() + (n_tokens_ + t) * d_ff_;
     float* parts = parts_.data() + (n_tokens_ + t) * d_ff_;
-    scorer_.Score(lane.rank, observation.x + t * observation.slice->gate.cols, scores);
     for (int64_t i = 0; i < d_ff_; ++i) {
       const auto part = static_cast<float>(std::abs(h[i]) * down_norms_[static_cast<size_t>(i)]);
       // An active neuron counts as active also where its part rounds to nothing.
@@ -90,6 +110,13 @@ void ScoreObserver::OnFfn(const Lane& lane, const FfnObservation& observation) {
   lane.Sync();
   if (lane.rank == 0) n_tokens_ += observation.n_tokens;
   lane.Sync();
+}
+
+void HeldoutObserver::Score(LayerScorer& scorer, int lane, int64_t begin, int64_t end,
+                            float* scores) const {
+  for (int64_t t = begin; t < end; ++t) {
+    scorer.Score(lane, x_.data() + t * d_model_, scores + t * d_ff_);
+  }
 }
 
 MeasureObserver::MeasureObserver(LayerScorer& scorer, const std::vector<OperatingPoint>& points,

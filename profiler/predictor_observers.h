@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "predictor/input_moments.h"
+#include "predictor/mlp_trainer.h"
 #include "predictor/operating_points.h"
 #include "predictor/predictor.h"
 #include "predictor/scorer.h"
@@ -16,13 +17,18 @@
 
 namespace thermocline {
 
-class MomentsObserver final : public FfnObserver {
+// Sums over inputs; with `samples`, also every input and what fired.
+class CalibrationObserver final : public FfnObserver {
  public:
-  explicit MomentsObserver(InputMoments& moments) : moments_(moments) {}
+  CalibrationObserver(InputMoments& moments, MlpSamples* samples)
+      : moments_(moments), samples_(samples) {}
   void OnFfn(const Lane& lane, const FfnObservation& observation) override;
 
  private:
+  void Keep(const FfnObservation& observation);
+
   InputMoments& moments_;
+  MlpSamples* samples_;
 };
 
 // Scores tokens, several lanes at once.
@@ -35,20 +41,27 @@ class LayerScorer {
 std::unique_ptr<LayerScorer> MakeLowRankScorer(const LayerPredictor& predictor, int n_lanes);
 std::unique_ptr<LayerScorer> MakeSignScorer(const SignRows& rows, int n_lanes);
 
-// Keeps scores and contributions of every token it sees, up to the room it was given.
-class ScoreObserver final : public FfnObserver {
+// Keeps inputs and contributions of every token it sees, up to the room it was given.
+class HeldoutObserver final : public FfnObserver {
  public:
-  ScoreObserver(LayerScorer& scorer, const std::vector<double>& down_norms, int64_t max_tokens);
+  HeldoutObserver(std::vector<double> down_norms, int64_t d_model, int64_t max_tokens);
   void OnFfn(const Lane& lane, const FfnObservation& observation) override;
-  ScoredTokens tokens() const { return {n_tokens_, d_ff_, scores_.data(), parts_.data()}; }
+
+  int64_t n_tokens() const { return n_tokens_; }
+  // scores: (n_tokens, d_ff), rows [begin, end) of it are written. Several lanes at once.
+  void Score(LayerScorer& scorer, int lane, int64_t begin, int64_t end, float* scores) const;
+  // Of the first n tokens.
+  ScoredTokens Tokens(const float* scores, int64_t n) const {
+    return {n, d_ff_, scores, parts_.data()};
+  }
 
  private:
-  LayerScorer& scorer_;
-  const std::vector<double>& down_norms_;
+  const std::vector<double> down_norms_;
+  const int64_t d_model_;
   const int64_t d_ff_;
   int64_t n_tokens_ = 0;
-  std::vector<float> scores_;  // (max_tokens, d_ff)
-  std::vector<float> parts_;   // (max_tokens, d_ff)
+  std::vector<float> x_;      // (max_tokens, d_model)
+  std::vector<float> parts_;  // (max_tokens, d_ff)
 };
 
 // Counts what each operating point predicts against what is active.

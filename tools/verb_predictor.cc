@@ -24,6 +24,8 @@ activation has true zeros (relu, reglu, relu_sqr).
 
   svd   two factors of each layer's gate matrix, of --rank, the best for the inputs the layer gets on the
         text (arXiv:2603.14110), and thresholds per neuron chosen where misses cost least. No training.
+  mlp   the same shape with a ReLU between, trained on what fires (Deja Vu, arXiv:2310.17157), starting
+        from svd's factors of half the rank; stops when held-out tokens gain nothing. Takes minutes to hours.
   sign  sign bits of gate and input (SparseInfer, arXiv:2411.12692): nothing but one threshold per layer is
         stored, the bits are packed when a model is loaded.
 
@@ -55,7 +57,7 @@ std::string Introduction(const PredictorArgs& args, const OpenedModel& model,
                                  BaseName(model.gguf().path()), config.n_layers, config.d_ff,
                                  config.d_model, ActivationName(config.activation));
   text += fmt::format("predictor: {}", PredictorKindName(options.kind));
-  if (options.kind == PredictorKind::kSvd) {
+  if (options.kind != PredictorKind::kSign) {
     text += fmt::format(", rank {}, {}, from {} tokens",
                         options.rank == 0 ? DefaultRank(config) : options.rank,
                         DTypeName(options.dtype), texts.calibration.n_tokens);
@@ -99,11 +101,17 @@ void AddBuildOptions(CLI::App& verb, PredictorArgs* args) {
       ->required()
       ->type_name("FILE");
   const auto choose_method = [options](const std::string& name) {
-    options->kind = name == "sign" ? PredictorKind::kSign : PredictorKind::kSvd;
+    options->kind = name == "sign"  ? PredictorKind::kSign
+                    : name == "mlp" ? PredictorKind::kMlp
+                                    : PredictorKind::kSvd;
   };
   verb.add_option_function<std::string>("--method", choose_method, "Kind (default svd)")
-      ->type_name("svd|sign")
-      ->check(CLI::IsMember({"svd", "sign"}));
+      ->type_name("svd|mlp|sign")
+      ->check(CLI::IsMember({"svd", "mlp", "sign"}));
+  verb.add_option("--epochs", options->max_epochs,
+                  fmt::format("mlp: most passes over the text (default {})", options->max_epochs))
+      ->type_name("N")
+      ->check(CLI::Range(1, 10000));
   verb.add_option(
           "--rank", options->rank,
           fmt::format("Rank of the factors, a multiple of {} (default: d_model / 4)", kRankUnit))

@@ -1,0 +1,25 @@
+// Trains one layer's mlp predictor on what the layer did with the calibration tokens.
+#pragma once
+
+#include <functional>
+
+#include "predictor/mlp_trainer.h"
+#include "runtime/progress.h"
+#include "runtime/team.h"
+
+namespace thermocline {
+
+struct MlpTraining {
+  int64_t d_model = 0;
+  int64_t d_ff = 0;
+  int max_epochs = 10;
+  int patience = 2;  // epochs without a lower cost after which training stops
+  MlpOptions options;
+};
+
+// `cost` judges weights on held-out tokens, the lower the better. Returns the best weights seen,
+// those at the start included. Throws Interrupted between batches.
+LowRank TrainMlp(ThreadTeam& team, const MlpSamples& samples, const LowRank& half,
+                 const MlpTraining& training, const std::function<double(const LowRank&)>& cost);
+
+}  // namespace thermocline
