@@ -13,7 +13,7 @@ struct MlpOptions {
   int64_t rank = 0;
   uint64_t seed = 1;
   int64_t batch = 1024;
-  float learning_rate = 2e-3F;
+  float learning_rate = 3e-2F;
   float weight_decay = 1e-2F;
 };
 

@@ -150,7 +150,7 @@ class Builder {
     std::unique_ptr<LayerScorer> scorer;
     if (HasMatrices()) {
       LowRank factors = FactorGate(layer, slice, moments);
-      if (IsMlp()) factors = Train(samples, factors, heldout);
+      if (IsMlp()) factors = Train(layer, samples, factors, heldout);
       Store(factors, &out);
       scorer = MakeLowRankScorer(out.predictor, team_.n_threads());
     } else {
@@ -184,11 +184,15 @@ class Builder {
                           covariance, options);
   }
 
-  LowRank Train(const MlpSamples& samples, const LowRank& half, const HeldoutObserver& heldout) {
-    MlpTraining training{.d_model = config_.d_model,
-                         .d_ff = config_.d_ff,
-                         .max_epochs = options_.max_epochs,
-                         .options = {.rank = file_.rank, .seed = options_.seed}};
+  LowRank Train(int64_t layer, const MlpSamples& samples, const LowRank& half,
+                const HeldoutObserver& heldout) {
+    const MlpTraining training{
+        .d_model = config_.d_model,
+        .d_ff = config_.d_ff,
+        .max_epochs = options_.max_epochs,
+        .options = {.rank = file_.rank, .seed = options_.seed},
+        .label = fmt::format("training layer {} of {} (batches)", layer + 1, config_.n_layers),
+        .progress = options_.progress};
     const int64_t n_tokens = std::min(kEarlyStopTokens, heldout.n_tokens());
     return TrainMlp(team_, samples, half, training, [&](const LowRank& weights) {
       StoredLayerPredictor stored;

@@ -24,7 +24,7 @@ struct PredictorOptions {
   uint64_t seed = 1;
   double heldout_fraction = 0.25;  // of the windows
   int64_t max_tokens = 0;          // of the text; 0: all
-  int max_epochs = 10;             // mlp
+  int max_epochs = 16;             // mlp
   ProgressFn progress;
 };
 

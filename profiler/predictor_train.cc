@@ -19,6 +19,9 @@ LowRank TrainMlp(ThreadTeam& team, const MlpSamples& samples, const LowRank& hal
       const double done =
           epoch + static_cast<double>(batch) / static_cast<double>(trainer.n_batches());
       trainer.Step(done / training.max_epochs);
+      Report(training.progress, training.label,
+             static_cast<uint64_t>(epoch * trainer.n_batches() + batch + 1),
+             static_cast<uint64_t>(training.max_epochs * trainer.n_batches()));
     }
     const double epoch_cost = cost(trainer.weights());
     ++n_worse;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <string>
 
 #include "predictor/mlp_trainer.h"
 #include "runtime/progress.h"
@@ -12,9 +13,11 @@ namespace thermocline {
 struct MlpTraining {
   int64_t d_model = 0;
   int64_t d_ff = 0;
-  int max_epochs = 10;
+  int max_epochs = 16;
   int patience = 2;  // epochs without a lower cost after which training stops
-  MlpOptions options;
+  MlpOptions options = {};
+  std::string label = {};  // of the progress
+  ProgressFn progress = {};
 };
 
 // `cost` judges weights on held-out tokens, the lower the better. Returns the best weights seen,

@@ -65,7 +65,7 @@ class PredictorVerbTest : public testing::Test {
 };
 
 TEST_F(PredictorVerbTest, WritesAFileThatFitsTheModel) {
-  for (const std::string method : {"svd", "sign"}) {
+  for (const std::string method : {"svd", "mlp", "sign"}) {
     const std::string out = Call(Args({"--method", method}));
     EXPECT_THAT(out, AllOf(HasSubstr("recall"), HasSubstr("predicted"), HasSubstr("true"),
                            HasSubstr("bytes/token"), HasSubstr("total"), HasSubstr(output_)));
@@ -74,7 +74,7 @@ TEST_F(PredictorVerbTest, WritesAFileThatFitsTheModel) {
     EXPECT_EQ(file.model_fingerprint, model.fingerprint());
     EXPECT_EQ(PredictorKindName(file.kind), method);
     EXPECT_EQ(file.layers.size(), 2U);
-    EXPECT_EQ(file.rank, method == "svd" ? 32 : 0);
+    EXPECT_EQ(file.rank, method == "sign" ? 0 : 32);
     for (const StoredLayerPredictor& layer : file.layers) {
       EXPECT_GT(layer.true_density, 0);
       for (size_t p = 1; p < layer.predictor.points.size(); ++p) {

@@ -181,13 +181,14 @@ TEST_P(HelpTest, IsCompleteAndFitsATerminal) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Verbs, HelpTest,
-                         testing::Values("run", "profile", "place", "pack", "quantize", "bench",
-                                         "perplexity", "inspect", "synth"));
+                         testing::Values("run", "profile", "predictor", "place", "pack", "quantize",
+                                         "bench", "perplexity", "inspect", "synth"));
 
 TEST(ProgramTest, ListsItsVerbsAndItsVersion) {
   const ToolResult help = RunTool({"--help"});
   EXPECT_EQ(help.exit_code, 0);
-  for (const char* verb : {"run", "profile", "place", "pack", "quantize", "bench", "inspect"}) {
+  for (const char* verb :
+       {"run", "profile", "predictor", "place", "pack", "quantize", "bench", "inspect"}) {
     EXPECT_THAT(help.out, HasSubstr(std::string("\n  ") + verb + " "));
   }
   const ToolResult version = RunTool({"--version"});
