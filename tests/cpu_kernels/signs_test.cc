@@ -52,7 +52,7 @@ TEST_P(SignsTest, CountsDifferencesOfAnyLengthAndRange) {
         rows[static_cast<size_t>(n_words + k)] = ~x[static_cast<size_t>(k)];
     }
     const GuardedBytes guarded(rows.size() * sizeof(uint64_t));
-    std::memcpy(guarded.data(), rows.data(), rows.size() * sizeof(uint64_t));
+    if (n_words > 0) std::memcpy(guarded.data(), rows.data(), rows.size() * sizeof(uint64_t));
     const auto* w = reinterpret_cast<const uint64_t*>(guarded.data());
     for (const auto& [begin, end] : {std::pair<int64_t, int64_t>{0, kRows}, {3, 3}, {2, 7}}) {
       std::vector<int32_t> out(kRows, -1);
