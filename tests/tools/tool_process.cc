@@ -83,14 +83,14 @@ bool ToolProcess::running() {
   return false;
 }
 
-void ToolProcess::ReadTerminal() {
+bool ToolProcess::ReadTerminal() {
   pollfd ready{.fd = terminal_, .events = POLLIN, .revents = 0};
-  while (terminal_ >= 0 && ::poll(&ready, 1, 10) > 0) {
-    char bytes[4096];
-    const ssize_t n = ::read(terminal_, bytes, sizeof(bytes));
-    if (n <= 0) return;  // EIO: the process has closed its end
-    shown_.append(bytes, static_cast<size_t>(n));
-  }
+  if (terminal_ < 0 || ::poll(&ready, 1, 10) <= 0) return false;
+  char bytes[4096];
+  const ssize_t n = ::read(terminal_, bytes, sizeof(bytes));
+  if (n <= 0) return false;  // EIO: the process has closed its end
+  shown_.append(bytes, static_cast<size_t>(n));
+  return true;
 }
 
 bool ToolProcess::AwaitOutput(const std::string& text) {
@@ -98,7 +98,7 @@ bool ToolProcess::AwaitOutput(const std::string& text) {
   while (std::chrono::steady_clock::now() < deadline) {
     const bool alive = running();
     if (terminal_ >= 0) {
-      ReadTerminal();
+      (void)ReadTerminal();
     } else {
       shown_ = ReadWholeFile(dir_.file("out"));
     }
@@ -115,13 +115,14 @@ bool ToolProcess::AwaitOutput(const std::string& text) {
 
 ToolResult ToolProcess::Wait() {
   while (running()) {
-    if (terminal_ >= 0) ReadTerminal();
+    (void)ReadTerminal();
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   ToolResult result;
   result.exit_code = WIFEXITED(status_) ? WEXITSTATUS(status_) : 128 + WTERMSIG(status_);
   if (terminal_ >= 0) {
-    ReadTerminal();
+    while (ReadTerminal()) {
+    }
     result.out = shown_;
   } else {
     result.out = ReadWholeFile(dir_.file("out"));

@@ -39,7 +39,9 @@ class ToolProcess {
  private:
   void StartOnFiles(std::vector<char*> argv, const std::string& standard_input);
   void StartOnTerminal(std::vector<char*> argv);
-  void ReadTerminal();
+  // Takes what the terminal shows next, waiting some milliseconds for it; false when there is
+  // nothing. One piece at a time: a process that never pauses must not keep the test reading.
+  bool ReadTerminal();
 
   TempDir dir_;
   pid_t pid_ = -1;
