@@ -71,11 +71,9 @@ struct KernelTable {
 
   // ---- conversions ----
 
-  // Columns [col_begin, col_end) of one row to f32 / bf16. Column bounds as in accumulate_rows.
+  // Columns [col_begin, col_end) of one row to f32. Column bounds as in accumulate_rows.
   void (*dequantize_f32)(DType dtype, const std::byte* row, int64_t col_begin, int64_t col_end,
                          float* out);
-  void (*dequantize_bf16)(DType dtype, const std::byte* row, int64_t col_begin, int64_t col_end,
-                          uint16_t* out);
   void (*f32_to_f16)(const float* x, int64_t n, uint16_t* out);
   void (*f32_to_bf16)(const float* x, int64_t n, uint16_t* out);
   // A row of Q8_0 for what is stored while running: rounded to nearest even, the same bytes with

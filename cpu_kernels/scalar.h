@@ -15,8 +15,6 @@ void accumulate_rows(DType dtype, const std::byte* w, int64_t row_stride_bytes, 
                      float* y);
 void dequantize_f32(DType dtype, const std::byte* row, int64_t col_begin, int64_t col_end,
                     float* out);
-void dequantize_bf16(DType dtype, const std::byte* row, int64_t col_begin, int64_t col_end,
-                     uint16_t* out);
 void f32_to_f16_row(const float* x, int64_t n, uint16_t* out);
 void f32_to_bf16_row(const float* x, int64_t n, uint16_t* out);
 void f32_to_q8_0_row(const float* x, int64_t n, std::byte* out);

@@ -207,17 +207,6 @@ void dequantize_f32(DType dtype, const std::byte* row, int64_t col_begin, int64_
   }
 }
 
-void dequantize_bf16(DType dtype, const std::byte* row, int64_t col_begin, int64_t col_end,
-                     uint16_t* out) {
-  const LoadChunk load_weights = load_chunk_for(dtype);
-  for (int64_t col = col_begin; col < col_end; col += kQuantBlock) {
-    const int chunk = static_cast<int>(std::min<int64_t>(kQuantBlock, col_end - col));
-    float weights[kQuantBlock] = {};
-    load_weights(row, col, chunk, weights);
-    for (int c = 0; c < chunk; ++c) out[col - col_begin + c] = F32ToBf16(weights[c]);
-  }
-}
-
 void f32_to_f16_row(const float* x, int64_t n, uint16_t* out) {
   for (int64_t i = 0; i < n; ++i) out[i] = F32ToF16(x[i]);
 }

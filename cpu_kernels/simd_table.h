@@ -82,7 +82,6 @@ struct SimdKernels {
   static void fill(KernelTable* table) {
     table->accumulate_rows = accumulate_rows;
     table->dequantize_f32 = dequantize<ToF32<V>>;
-    table->dequantize_bf16 = dequantize<ToBf16<V>>;
     table->f32_to_f16 = narrow<ToF16<V>>;
     table->f32_to_bf16 = narrow<ToBf16<V>>;
     table->f32_to_q8_0 = quantise_q8_0<V>;

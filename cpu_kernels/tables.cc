@@ -26,7 +26,6 @@ KernelTable scalar_table() {
   table.matvec = scalar::matvec;
   table.accumulate_rows = scalar::accumulate_rows;
   table.dequantize_f32 = scalar::dequantize_f32;
-  table.dequantize_bf16 = scalar::dequantize_bf16;
   table.f32_to_f16 = scalar::f32_to_f16_row;
   table.f32_to_bf16 = scalar::f32_to_bf16_row;
   table.f32_to_q8_0 = scalar::f32_to_q8_0_row;

@@ -21,7 +21,7 @@ struct Step {
   int64_t n_skipped = 0;
   int64_t n_missed = 0;
   double lost = 0;
-  float threshold = 0;
+  float predictor_threshold = 0;
 };
 
 double CostPerSkip(const Step& from, const Step& to) {
@@ -41,7 +41,7 @@ float BelowAll(const std::vector<TokenScore>& sorted) {
 std::vector<Step> StepsOf(const std::vector<TokenScore>& sorted) {
   const auto n = static_cast<int64_t>(sorted.size());
   std::vector<Step> steps(1);
-  steps[0].threshold = BelowAll(sorted);
+  steps[0].predictor_threshold = BelowAll(sorted);
   Step sums = steps[0];
   int64_t quantile = 1;
   for (int64_t i = 0; i < n; ++i) {
@@ -53,8 +53,8 @@ std::vector<Step> StepsOf(const std::vector<TokenScore>& sorted) {
     const bool last = i + 1 == n;
     const float next = last ? token.score : sorted[static_cast<size_t>(i) + 1].score;
     if (!last && next == token.score) continue;
-    sums.threshold = Between(token.score, next);
-    if (!last && sums.threshold >= next) sums.threshold = token.score;
+    sums.predictor_threshold = Between(token.score, next);
+    if (!last && sums.predictor_threshold >= next) sums.predictor_threshold = token.score;
     steps.push_back(sums);
     quantile = sums.n_skipped * kQuantiles / n + 1;
   }
@@ -93,14 +93,14 @@ NeuronRaises FindRaises(const ScoredTokens& tokens, int64_t begin, int64_t end) 
     std::sort(sorted.begin(), sorted.end(),
               [](const TokenScore& a, const TokenScore& b) { return a.score < b.score; });
     const std::vector<Step> hull = HullOf(StepsOf(sorted));
-    out.lowest.push_back(hull[0].threshold);
+    out.lowest.push_back(hull[0].predictor_threshold);
     for (size_t k = 1; k < hull.size(); ++k) {
       out.raises.push_back(
           {.cost_per_skip = CostPerSkip(hull[k - 1], hull[k]),
            .neuron = static_cast<int32_t>(i),
            .n_skipped = static_cast<int32_t>(hull[k].n_skipped - hull[k - 1].n_skipped),
            .n_missed = static_cast<int32_t>(hull[k].n_missed - hull[k - 1].n_missed),
-           .threshold = hull[k].threshold});
+           .predictor_threshold = hull[k].predictor_threshold});
     }
   }
   return out;
@@ -128,7 +128,7 @@ std::vector<ChosenPoint> ChoosePoints(const ScoredTokens& tokens, NeuronRaises r
     const double recall = 1 - static_cast<double>(n_missed + raise.n_missed) / n_active;
     while (next > 0 && recall < recalls[next - 1]) keep();
     if (next == 0) break;
-    thresholds[static_cast<size_t>(raise.neuron)] = raise.threshold;
+    thresholds[static_cast<size_t>(raise.neuron)] = raise.predictor_threshold;
     n_skipped += raise.n_skipped;
     n_missed += raise.n_missed;
   }

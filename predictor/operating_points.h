@@ -22,8 +22,8 @@ struct ThresholdRaise {
   double cost_per_skip = 0;  // (h_i ||w_down,i||)^2 per token skipped
   int32_t neuron = 0;
   int32_t n_skipped = 0;
-  int32_t n_missed = 0;  // of them active
-  float threshold = 0;   // scores up to here are skipped afterwards
+  int32_t n_missed = 0;           // of them active
+  float predictor_threshold = 0;  // scores up to here are skipped afterwards
 };
 
 // The raises worth making for neurons [begin, end), each neuron's in order and of rising cost: at
@@ -37,9 +37,9 @@ struct NeuronRaises {
 NeuronRaises FindRaises(const ScoredTokens& tokens, int64_t begin, int64_t end);
 
 struct ChosenPoint {
-  double recall = 0;              // on the tokens it was chosen with
-  double skipped = 0;             // share of (token, neuron) pairs below the thresholds
-  std::vector<float> thresholds;  // (d_ff): predicted where the score is above
+  double recall = 0;                        // on the tokens it was chosen with
+  double skipped = 0;                       // share of (token, neuron) pairs below the thresholds
+  std::vector<float> predictor_thresholds;  // (d_ff): predicted where the score is above
 };
 
 // Makes the cheapest raise again and again, over all neurons of the layer, and keeps the thresholds

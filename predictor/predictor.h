@@ -22,10 +22,10 @@ enum class PredictorInput : uint8_t {
 
 // One way to set a layer's thresholds, with what it does on held-out text.
 struct OperatingPoint {
-  float recall = 0;             // |predicted and active| / |active|
-  float density = 0;            // |predicted| / d_ff
-  const float* bias = nullptr;  // (d_ff); null: all equal to threshold
-  float threshold = 0;          // taken from every score, beside the bias
+  float recall = 0;               // |predicted and active| / |active|
+  float density = 0;              // |predicted| / d_ff
+  const float* bias = nullptr;    // (d_ff); null: all 0
+  float predictor_threshold = 0;  // taken from every score, beside the bias
 };
 
 struct LayerPredictor {

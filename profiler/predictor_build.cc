@@ -241,11 +241,11 @@ class Builder {
     for (size_t p = 0; p < chosen.size(); ++p) {
       OperatingPoint& point = out->predictor.points[p];
       if (!HasMatrices()) {
-        point.threshold = chosen[p].thresholds[0];
+        point.predictor_threshold = chosen[p].predictor_thresholds[0];
         continue;
       }
       float* bias = out->biases.data() + p * d_ff;
-      for (size_t i = 0; i < d_ff; ++i) bias[i] = -chosen[p].thresholds[i];
+      for (size_t i = 0; i < d_ff; ++i) bias[i] = -chosen[p].predictor_thresholds[i];
       point.bias = bias;
     }
   }

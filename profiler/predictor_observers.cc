@@ -43,7 +43,7 @@ class ManySignScorers final : public LayerScorer {
 };
 
 float BiasAt(const OperatingPoint& point, int64_t i) {
-  return (point.bias == nullptr ? 0.0F : point.bias[i]) - point.threshold;
+  return (point.bias == nullptr ? 0.0F : point.bias[i]) - point.predictor_threshold;
 }
 
 }  // namespace

@@ -155,7 +155,7 @@ std::vector<LayerPredictor> ReadPowerInferPredictor(const GgufReader& gguf,
                                                     const ModelConfig& config) {
   CheckPowerInferPredictor(gguf, config);
   OperatingPoint point;
-  point.threshold = static_cast<float>(gguf.GetF64(kThresholdKey).value_or(0));
+  point.predictor_threshold = static_cast<float>(gguf.GetF64(kThresholdKey).value_or(0));
   std::vector<LayerPredictor> layers(static_cast<size_t>(config.n_layers));
   for (int64_t l = 0; l < config.n_layers; ++l) {
     const int64_t rank = Rank(gguf, config, l);

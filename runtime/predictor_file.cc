@@ -163,7 +163,7 @@ void WriteLayer(GgufWriter& writer, const PredictorFile& file, int64_t layer) {
   }
   writer.BeginTensor(TensorName(layer, "points"));
   for (const OperatingPoint& point : predictor.points) {
-    const float values[kPointValues] = {point.recall, point.density, point.threshold};
+    const float values[kPointValues] = {point.recall, point.density, point.predictor_threshold};
     writer.Write(values, sizeof(values));
   }
 }

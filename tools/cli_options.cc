@@ -151,6 +151,10 @@ std::vector<std::string> NormaliseArguments(int argc, char** argv) {
   return arguments;
 }
 
+void FailUsage(const std::string& verb, const std::string& message) {
+  throw CLI::ParseError(verb + ": " + message, CLI::ExitCodes::ValidationError);
+}
+
 std::string ReadTextFile(const std::string& path) {
   const bool from_stdin = path == "-";
   const auto close = [&](std::FILE* file) { return from_stdin ? 0 : std::fclose(file); };

@@ -37,6 +37,9 @@ CLI::Option* AddThreadsOption(CLI::App& verb, int* n_threads);
 // llama.cpp spelling -ngl becomes --gpu-layers.
 std::vector<std::string> NormaliseArguments(int argc, char** argv);
 
+// A usage error (exit code 2).
+[[noreturn]] void FailUsage(const std::string& verb, const std::string& message);
+
 // The text of a file, or of standard input for "-". Throws Error when it cannot be read.
 std::string ReadTextFile(const std::string& path);
 

@@ -150,7 +150,8 @@ void AddPredictor(const GgufReader& gguf, const ModelConfig& config, Json* model
   }
   (*model)["predictor_max_rank"] = max_rank;
   (*model)["predictor_bytes"] = n_bytes;
-  (*model)["predictor_threshold"] = ElementJson(GgufType::kF32, layers[0].points[0].threshold);
+  (*model)["predictor_threshold"] =
+      ElementJson(GgufType::kF32, layers[0].points[0].predictor_threshold);
 } catch (const Error& error) {
   (*model)["predictor"] = std::string("in this file, not usable: ") + error.what();
 }

@@ -79,10 +79,6 @@ void AddBudgetOptions(CLI::App& verb, PlacementArgs* args) {
       ->check(CLI::Range(int64_t{1}, kMaxTokensFlag));
 }
 
-void FailUsage(const std::string& verb, const std::string& message) {
-  throw CLI::ParseError(verb + ": " + message, CLI::ExitCodes::ValidationError);
-}
-
 std::string SettleBudgets(PlacementArgs* args) {
   const bool gpu = GpuSupport().available;
   std::string vram = args->hot->count() > 0

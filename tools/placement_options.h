@@ -30,9 +30,6 @@ void AddPlacementOptions(CLI::App& verb, PlacementArgs* args);
 // --vram, --ram, --hot, and -c, -b of the runs to place for.
 void AddBudgetOptions(CLI::App& verb, PlacementArgs* args);
 
-// A usage error (exit code 2).
-[[noreturn]] void FailUsage(const std::string& verb, const std::string& message);
-
 // Fills in the default of --ram. Returns a line that says what budgets are used.
 std::string SettleBudgets(PlacementArgs* args);
 // Throws where the budgets cannot work, before the long work.

@@ -45,7 +45,7 @@ std::string PredictorTable(const PredictorFile& file, double wanted_recall) {
     const OperatingPoint& point = predictor.points[ChoosePoint(predictor, wanted_recall)];
     text += Line(std::to_string(number++), point.recall, point.density, layer.true_density,
                  file.LayerBytes());
-    if (sign) text += fmt::format("{:>8.3f}", SignAlpha(point.threshold, file.d_model));
+    if (sign) text += fmt::format("{:>8.3f}", SignAlpha(point.predictor_threshold, file.d_model));
     if (static_cast<double>(point.recall) < wanted_recall) text += "  (no point has this recall)";
     text += "\n";
   }

@@ -208,6 +208,9 @@ void PrintCsv(const Report& report) {
 }
 
 void Run(Options& options) {
+  if (options.roofline && options.format == "csv") {
+    FailUsage("bench", "--roofline goes with -o table or -o json, not with csv");
+  }
   options.engine.progress = StderrProgress();
   options.comparison.progress = options.engine.progress;
   Engine engine(options.engine);

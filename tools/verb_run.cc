@@ -56,22 +56,18 @@ void PrintNote(std::string_view text) {
   fmt::print(stderr, "{}", text);
 }
 
-[[noreturn]] void FailUsage(const std::string& message) {
-  throw CLI::ParseError("run: " + message, CLI::ExitCodes::ValidationError);
-}
-
 void CheckUsage(const RunArgs& args) {
-  if (args.json && !args.dry_run) FailUsage("--json goes with --dry-run");
+  if (args.json && !args.dry_run) FailUsage("run", "--json goes with --dry-run");
   if (!args.prompt && !args.prompt_path && !args.interactive && !args.dry_run) {
-    FailUsage("what should it continue? Give -p TEXT, -f FILE or -i");
+    FailUsage("run", "what should it continue? Give -p TEXT, -f FILE or -i");
   }
   if (args.interactive && args.prompt_path == "-") {
-    FailUsage("-f - and -i cannot both read standard input");
+    FailUsage("run", "-f - and -i cannot both read standard input");
   }
   try {
     Validate(args.sampling);
   } catch (const Error& error) {
-    FailUsage(error.what());
+    FailUsage("run", error.what());
   }
 }
 

@@ -53,7 +53,7 @@ TEST(PowerInferPredictor, ShapesTypesAndThreshold) {
       EXPECT_EQ(layer.out_proj.dtype, dtype);
       EXPECT_TRUE(layer.relu);
       ASSERT_EQ(layer.points.size(), 1U);
-      EXPECT_EQ(layer.points[0].threshold, threshold);
+      EXPECT_EQ(layer.points[0].predictor_threshold, threshold);
       EXPECT_EQ(layer.points[0].bias, nullptr);
     }
   }
@@ -101,7 +101,7 @@ TEST(PowerInferPredictor, APackedModelsRowsMoveWithItsNeurons) {
       EXPECT_EQ(Row(after[l].out_proj, i), Row(before[l].out_proj, id));
     }
     EXPECT_EQ(Row(after[l].in_proj, 5), Row(before[l].in_proj, 5));
-    EXPECT_EQ(after[l].points[0].threshold, before[l].points[0].threshold);
+    EXPECT_EQ(after[l].points[0].predictor_threshold, before[l].points[0].predictor_threshold);
   }
 }
 
@@ -156,7 +156,7 @@ TEST_F(BrokenPredictor, ThresholdIsANumberAndMayBeAbsent) {
               HasSubstr(key));
   WriteEdited(PowerInferModel("f16"), dir_.file("m"),
               [&](EditedFile& file) { file.keys.erase(key); });
-  EXPECT_EQ(Read(GgufReader(dir_.file("m")))[0].points[0].threshold, 0.0F);
+  EXPECT_EQ(Read(GgufReader(dir_.file("m")))[0].points[0].predictor_threshold, 0.0F);
 }
 
 }  // namespace

@@ -61,7 +61,7 @@ TEST(OperatingPointsTest, WhatIsReportedIsWhatTheThresholdsDo) {
   const std::vector<ChosenPoint> points = Choose(tokens);
   ASSERT_EQ(points.size(), std::size(kRecalls));
   for (size_t p = 0; p < points.size(); ++p) {
-    const Outcome outcome = OutcomeOf(tokens, points[p].thresholds);
+    const Outcome outcome = OutcomeOf(tokens, points[p].predictor_thresholds);
     const double n_active = static_cast<double>(outcome.n_active);
     EXPECT_DOUBLE_EQ(points[p].recall, 1 - static_cast<double>(outcome.n_missed) / n_active);
     EXPECT_DOUBLE_EQ(points[p].skipped, static_cast<double>(outcome.n_skipped) / (2000 * 12));
@@ -76,10 +76,10 @@ TEST(OperatingPointsTest, PointsAreMonotoneAlsoOnOtherTokens) {
   const std::vector<ChosenPoint> points = Choose(made.view());
   for (size_t p = 1; p < points.size(); ++p) {
     for (size_t i = 0; i < 12; ++i) {
-      EXPECT_LE(points[p].thresholds[i], points[p - 1].thresholds[i]);
+      EXPECT_LE(points[p].predictor_thresholds[i], points[p - 1].predictor_thresholds[i]);
     }
-    const Outcome less = OutcomeOf(other.view(), points[p - 1].thresholds);
-    const Outcome more = OutcomeOf(other.view(), points[p].thresholds);
+    const Outcome less = OutcomeOf(other.view(), points[p - 1].predictor_thresholds);
+    const Outcome more = OutcomeOf(other.view(), points[p].predictor_thresholds);
     EXPECT_LT(more.n_missed, less.n_missed);
     EXPECT_LT(more.n_skipped, less.n_skipped);
   }
@@ -94,7 +94,8 @@ TEST(OperatingPointsTest, WorkCanBeSplitByNeurons) {
   all.lowest.insert(all.lowest.end(), rest.lowest.begin(), rest.lowest.end());
   const auto split = ChoosePoints(tokens, std::move(all), kRecalls);
   const auto whole = Choose(tokens);
-  for (size_t p = 0; p < whole.size(); ++p) EXPECT_EQ(split[p].thresholds, whole[p].thresholds);
+  for (size_t p = 0; p < whole.size(); ++p)
+    EXPECT_EQ(split[p].predictor_thresholds, whole[p].predictor_thresholds);
 }
 
 // Every combination of thresholds of three neurons over nine tokens: none that skips as much loses
@@ -104,7 +105,7 @@ TEST(OperatingPointsTest, NoOtherThresholdsThatSkipAsMuchLoseLess) {
     const MadeTokens made(9, 3, 10 + seed);
     const ScoredTokens tokens = made.view();
     for (const ChosenPoint& point : Choose(tokens)) {
-      const Outcome chosen = OutcomeOf(tokens, point.thresholds);
+      const Outcome chosen = OutcomeOf(tokens, point.predictor_thresholds);
       std::vector<float> thresholds(3);
       for (int combination = 0; combination < 1000; ++combination) {
         for (int64_t i = 0; i < 3; ++i) {
@@ -129,7 +130,8 @@ TEST(OperatingPointsTest, ANeuronThatNeverFiredIsSkippedUpToWhatWasSeenOfIt) {
     highest = std::max(highest, made.scores[static_cast<size_t>(t * 3 + 1)]);
   }
   for (const ChosenPoint& point : Choose(made.view())) {
-    EXPECT_EQ(point.thresholds[1], highest);  // above: nothing is known, so it is computed
+    EXPECT_EQ(point.predictor_thresholds[1],
+              highest);  // above: nothing is known, so it is computed
   }
 }
 
@@ -145,7 +147,8 @@ TEST(OperatingPointsTest, OddInputs) {
       ASSERT_EQ(points.size(), std::size(kRecalls));
       for (const ChosenPoint& point : points) {
         EXPECT_GE(point.recall, 0.5);
-        for (const float threshold : point.thresholds) EXPECT_TRUE(std::isfinite(threshold));
+        for (const float threshold : point.predictor_thresholds)
+          EXPECT_TRUE(std::isfinite(threshold));
       }
     }
   }
@@ -156,12 +159,13 @@ TEST(OperatingPointsTest, OneThresholdForAll) {
   const ScoredTokens tokens = made.view();
   const std::vector<ChosenPoint> points = ChooseSharedPoints(tokens, kRecalls);
   for (size_t p = 0; p < points.size(); ++p) {
-    const Outcome outcome = OutcomeOf(tokens, points[p].thresholds);
+    const Outcome outcome = OutcomeOf(tokens, points[p].predictor_thresholds);
     EXPECT_DOUBLE_EQ(points[p].recall, 1 - static_cast<double>(outcome.n_missed) /
                                                static_cast<double>(outcome.n_active));
     EXPECT_GE(points[p].recall, kRecalls[p]);
     EXPECT_LT(points[p].recall, kRecalls[p] + 0.01);
-    EXPECT_EQ(points[p].thresholds, std::vector<float>(6, points[p].thresholds[0]));
+    EXPECT_EQ(points[p].predictor_thresholds,
+              std::vector<float>(6, points[p].predictor_thresholds[0]));
   }
 }
 

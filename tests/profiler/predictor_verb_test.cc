@@ -13,6 +13,7 @@
 #include "runtime/core/interrupt.h"
 #include "runtime/pack_model.h"
 #include "tests/profiler/profiler_testing.h"
+#include "tests/support/call_verb.h"
 #include "tests/support/temp_dir.h"
 #include "tools/inspect_file.h"
 #include "tools/verbs.h"
@@ -28,18 +29,9 @@ class PredictorVerbTest : public testing::Test {
   PredictorVerbTest() { WriteWholeFile(text_, WordText(1500)); }
   ~PredictorVerbTest() override { ClearInterrupt(); }
 
-  static std::string Call(std::vector<std::string> args) {
-    CLI::App app("test", "thermocline");
-    AddPredictorVerb(app);
-    std::reverse(args.begin(), args.end());
-    testing::internal::CaptureStdout();
-    try {
-      app.parse(std::move(args));
-    } catch (...) {
-      testing::internal::GetCapturedStdout();
-      throw;
-    }
-    return testing::internal::GetCapturedStdout();
+  static void AddVerbs(CLI::App& app) { AddPredictorVerb(app); }
+  static std::string Call(const std::vector<std::string>& args) {
+    return CallVerb(&AddVerbs, args);
   }
   std::vector<std::string> Args(const std::vector<std::string>& more = {}) const {
     std::vector<std::string> args = {"predictor", "-m", ReluModelPath(), "-f",  text_, "-t",   "2",
@@ -51,12 +43,7 @@ class PredictorVerbTest : public testing::Test {
     return ErrorOf([&] { Call(args); });
   }
   static std::string UsageError(const std::vector<std::string>& args) {
-    try {
-      Call(args);
-    } catch (const CLI::ParseError& error) {
-      return error.what();
-    }
-    return "";
+    return VerbUsageError(&AddVerbs, args);
   }
 
   TempDir dir_;

@@ -9,6 +9,7 @@
 #include "runtime/core/interrupt.h"
 #include "runtime/placement.h"
 #include "tests/profiler/profiler_testing.h"
+#include "tests/support/call_verb.h"
 #include "tests/support/temp_dir.h"
 #include "tools/verbs.h"
 
@@ -24,20 +25,12 @@ class ProfileVerbsTest : public testing::Test {
   ProfileVerbsTest() { WriteWholeFile(text_, WordText(1500)); }
   ~ProfileVerbsTest() override { ClearInterrupt(); }
 
-  // Standard output of `thermocline ARGS`. What it throws goes through.
-  static std::string Call(std::vector<std::string> args) {
-    CLI::App app("test", "thermocline");
+  static void AddVerbs(CLI::App& app) {
     AddProfileVerb(app);
     AddPlaceVerb(app);
-    std::reverse(args.begin(), args.end());
-    testing::internal::CaptureStdout();
-    try {
-      app.parse(std::move(args));
-    } catch (...) {
-      testing::internal::GetCapturedStdout();
-      throw;
-    }
-    return testing::internal::GetCapturedStdout();
+  }
+  static std::string Call(const std::vector<std::string>& args) {
+    return CallVerb(&AddVerbs, args);
   }
   std::vector<std::string> ProfileArgs(const std::vector<std::string>& more = {}) const {
     std::vector<std::string> args = {"profile", "-m", ReluModelPath(), "-f", text_, "-t", "2", "-b",
@@ -64,12 +57,7 @@ class ProfileVerbsTest : public testing::Test {
     return ErrorOf([&] { Call(args); });
   }
   static std::string UsageError(const std::vector<std::string>& args) {
-    try {
-      Call(args);
-    } catch (const CLI::ParseError& error) {
-      return error.what();
-    }
-    return "";
+    return VerbUsageError(&AddVerbs, args);
   }
 
   TempDir dir_;

@@ -140,7 +140,7 @@ TEST_F(PredictorFileTest, ComesBackTheSame) {
         for (size_t p = 0; p < kPoints; ++p) {
           EXPECT_EQ(a.points[p].recall, b.points[p].recall);
           EXPECT_EQ(a.points[p].density, b.points[p].density);
-          EXPECT_EQ(a.points[p].threshold, b.points[p].threshold);
+          EXPECT_EQ(a.points[p].predictor_threshold, b.points[p].predictor_threshold);
         }
         EXPECT_EQ(read.layers[l].biases, file.layers[l].biases);
         if (kind == PredictorKind::kSign) continue;

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <random>
 
 namespace thermocline {
@@ -94,6 +95,19 @@ void BenchWeights::verify_accumulate() const {
       Wrong("accumulate_rows", dtype_, y[c], reference);
     }
   }
+}
+
+const BenchWeights& SharedBenchWeights(DType dtype, int64_t n_cols, uint64_t n_bytes) {
+  static std::unique_ptr<BenchWeights> weights;
+  static uint64_t bytes = 0;
+  if (weights == nullptr || weights->dtype() != dtype || weights->n_cols() != n_cols ||
+      bytes != n_bytes) {
+    weights.reset();
+    weights = std::make_unique<BenchWeights>(dtype, n_cols, n_bytes);
+    weights->verify();
+    bytes = n_bytes;
+  }
+  return *weights;
 }
 
 }  // namespace thermocline

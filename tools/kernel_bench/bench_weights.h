@@ -50,4 +50,8 @@ class BenchWeights {
   std::vector<std::vector<float>> distinct_;  // the rows that repeat, decoded
 };
 
+// Verified weights of this shape. One set at a time: they fill much of a small machine's memory, so
+// what an earlier call returned is gone.
+const BenchWeights& SharedBenchWeights(DType dtype, int64_t n_cols, uint64_t n_bytes);
+
 }  // namespace thermocline

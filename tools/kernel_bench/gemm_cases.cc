@@ -183,19 +183,9 @@ double Median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-const BenchWeights& WeightsOf(DType dtype) {
-  static std::unique_ptr<BenchWeights> weights;
-  if (weights == nullptr || weights->dtype() != dtype) {
-    weights.reset();
-    weights = std::make_unique<BenchWeights>(dtype, kCols, kWeightBytes);
-    weights->verify();
-  }
-  return *weights;
-}
-
 void RunCase(benchmark::State& state, const Case& bench) {
   const PinnedTeam pinned(bench.n_threads);
-  GemmBench run(bench, WeightsOf(bench.dtype));
+  GemmBench run(bench, SharedBenchWeights(bench.dtype, kCols, kWeightBytes));
   run.TimeRows(0);
   std::string wrong = run.Verify();
   run.TimePanels(0);

@@ -30,17 +30,6 @@ constexpr int64_t kSegmentBytes = 48LL << 20;
 constexpr double kDensity = 0.1;
 constexpr int kMaxThreads = 2;
 
-// One set of weights at a time: they fill much of a small machine's memory.
-const BenchWeights& WeightsOf(DType dtype) {
-  static std::unique_ptr<BenchWeights> weights;
-  if (weights == nullptr || weights->dtype() != dtype) {
-    weights.reset();
-    weights = std::make_unique<BenchWeights>(dtype, kCols, kWeightBytes);
-    weights->verify();
-  }
-  return *weights;
-}
-
 // Every row, or about one row in ten as runs of `run` neighbours.
 std::vector<int32_t> ListRows(int64_t n_rows, int64_t run) {
   std::vector<int32_t> rows;
@@ -85,7 +74,7 @@ double RunSegment(const Case& bench, const BenchWeights& weights, const int32_t*
 }
 
 void RunCase(benchmark::State& state, const Case& bench) {
-  const BenchWeights& weights = WeightsOf(bench.dtype);
+  const BenchWeights& weights = SharedBenchWeights(bench.dtype, kCols, kWeightBytes);
   std::vector<int32_t> list;
   if (bench.run > 0) list = ListRows(weights.n_rows(), bench.run);
   const int32_t* rows = bench.run > 0 ? list.data() : nullptr;

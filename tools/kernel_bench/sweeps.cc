@@ -43,17 +43,6 @@ struct RowCase {
   }
 };
 
-// One matrix at a time: it fills much of a small machine's memory.
-const BenchWeights& WeightsOf(DType dtype, int64_t cols) {
-  static std::unique_ptr<BenchWeights> weights;
-  if (weights == nullptr || weights->dtype() != dtype || weights->n_cols() != cols) {
-    weights.reset();
-    weights = std::make_unique<BenchWeights>(dtype, cols, kWeightBytes);
-    weights->verify();
-  }
-  return *weights;
-}
-
 // Draws rows of the matrix window by window, each `percent` of a window in runs of `run` rows.
 class RowDraw {
  public:
@@ -162,7 +151,7 @@ class RowRun {
 };
 
 void RunRows(benchmark::State& state, const RowCase& bench) {
-  const BenchWeights& weights = WeightsOf(bench.dtype, bench.cols);
+  const BenchWeights& weights = SharedBenchWeights(bench.dtype, bench.cols, kWeightBytes);
   RowDraw draw(bench, weights);
   RowRun run(bench, weights, draw.window());
   const PinnedTeam pinned(bench.n_threads);
