@@ -16,8 +16,9 @@ namespace thermocline {
 
 enum class PredictorKind : uint8_t { kSvd, kMlp, kSign };
 enum class PredictorInput : uint8_t {
-  kNormed,    // x is the FFN's normalised input
-  kResidual,  // x is the residual stream before the FFN's norm (PowerInfer's files)
+  kNormed,          // x is the FFN's normalised input
+  kResidual,        // x is the residual stream before the FFN's norm (PowerInfer's files)
+  kPreviousNormed,  // x is the normalised input of the layer before: known while attention runs
 };
 
 // One way to set a layer's thresholds, with what it does on held-out text.
@@ -29,9 +30,10 @@ struct OperatingPoint {
 };
 
 struct LayerPredictor {
-  TensorView in_proj;                  // (rank, d_model)
-  TensorView out_proj;                 // (d_ff, rank), in the file's neuron order
-  bool relu = false;                   // between the two
+  TensorView in_proj;   // (rank, d_model)
+  TensorView out_proj;  // (d_ff, rank), in the file's neuron order
+  bool relu = false;    // between the two
+  PredictorInput input = PredictorInput::kNormed;
   std::vector<OperatingPoint> points;  // ascending recall (and density)
 };
 

@@ -163,6 +163,7 @@ std::vector<LayerPredictor> ReadPowerInferPredictor(const GgufReader& gguf,
     layer.in_proj = RequireWeights(gguf, LayerTensorName(kIn, l), rank, config.d_model);
     layer.out_proj = RequireWeights(gguf, LayerTensorName(kOut, l), config.d_ff, rank);
     layer.relu = true;
+    layer.input = PredictorInput::kResidual;
     layer.points = {point};
   }
   return layers;

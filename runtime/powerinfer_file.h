@@ -21,8 +21,6 @@
 
 namespace thermocline {
 
-inline constexpr PredictorInput kPowerInferPredictorInput = PredictorInput::kResidual;
-
 // Also true for what `quantize` and `pack` made of such a model.
 bool HasPowerInferPredictor(const GgufReader& gguf);
 

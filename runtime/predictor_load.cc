@@ -51,6 +51,7 @@ LayerPredictor LoadSlicePredictor(const PredictorFile& file, int64_t layer,
   const LayerPredictor& stored = file.layers.at(static_cast<size_t>(layer)).predictor;
   LayerPredictor out;
   out.relu = stored.relu;
+  out.input = stored.input;
   out.points = {stored.points.at(point)};
   if (file.kind == PredictorKind::kSign) return out;
   for (const int32_t channel : channels) CHECK(channel >= 0 && channel < file.d_ff);

@@ -52,12 +52,12 @@ TEST(PowerInferPredictor, ShapesTypesAndThreshold) {
       EXPECT_EQ(layer.in_proj.dtype, dtype);
       EXPECT_EQ(layer.out_proj.dtype, dtype);
       EXPECT_TRUE(layer.relu);
+      EXPECT_EQ(layer.input, PredictorInput::kResidual);
       ASSERT_EQ(layer.points.size(), 1U);
       EXPECT_EQ(layer.points[0].predictor_threshold, threshold);
       EXPECT_EQ(layer.points[0].bias, nullptr);
     }
   }
-  EXPECT_EQ(kPowerInferPredictorInput, PredictorInput::kResidual);
 }
 
 // make_files.py builds fc1 and fc2 so that the score is the gate's input times the length that the
