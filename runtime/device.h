@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 
+#include "predictor/predictor.h"
 #include "runtime/kv_cache.h"
 #include "runtime/model.h"
 #include "runtime/team.h"
@@ -41,7 +42,34 @@ struct AttentionStep {
 struct FfnStep {
   const FfnSlice* slice;
   Activation activation;
-  bool skip_inactive;  // exact mode: up and down only where act(gate) != 0; used for single tokens
+  // Exact: up and down only where act(gate) != 0. Of batches, which run dense, it may be ignored.
+  bool skip_inactive = false;
+  // Predicted: gates, too, only of the neurons it names. Of larger batches it may be ignored.
+  const SlicePredictor* predictor = nullptr;
+  const float* predictor_x = nullptr;  // (n, d_model) what it reads
+  // Also count the active neurons that it does not name, which takes every gate.
+  bool audit = false;
+};
+
+// What a step computed of a slice's neurons, summed over its tokens.
+struct FfnCount {
+  int64_t tokens = 0;  // whose neurons could be skipped one by one; 0 for a batch run as a whole
+  int64_t gates = 0;   // neurons whose gate row was read
+  int64_t active = 0;  // neurons whose up and down rows were read
+  int64_t hits = 0;    // audit: active neurons that were predicted
+  int64_t missed = 0;  // audit: and those that were not
+
+  // Of the active neurons, the share that was predicted. REQUIRES: audit.
+  double Recall() const {
+    const int64_t all = hits + missed;
+    return all == 0 ? 1 : static_cast<double>(hits) / static_cast<double>(all);
+  }
+  void Add(const FfnCount& other) {
+    gates += other.gates;
+    active += other.active;
+    hits += other.hits;
+    missed += other.missed;
+  }
 };
 
 class Device {
@@ -71,10 +99,10 @@ class Device {
   // Causal attention of the step's tokens. q, out: (n, n_heads, head_dim).
   virtual void Attend(const Lane& lane, const KvCache& cache, const AttentionStep& step,
                       const float* q, float* out) = 0;
-  // state.y = the slice's part of the FFN of x: (n, d_model). Returns how many neurons were active,
-  // over all n tokens (all of them where nothing is skipped); the same number on every lane.
-  virtual int64_t Ffn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
-                      const FfnState& state) = 0;
+  // state.y = the slice's part of the FFN of x: (n, d_model). Returns what was computed, the same
+  // on every lane.
+  virtual FfnCount Ffn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+                       const FfnState& state) = 0;
   // x += y_0 + y_1 .... x, y_i: (n) f32.
   virtual void Add(const Lane& lane, float* x, std::span<const float* const> ys, int64_t n) = 0;
   // x += y; out = RmsNorm(x). x, y, out: (n, d).

@@ -26,7 +26,7 @@ T* AllocateElems(Device& device, int64_t n, const char* purpose) {
 
 Executor::Executor(const ModelConfig& config, const ModelWeights& weights,
                    const ExecutorOptions& options, ThreadTeam& team, KvCache& cache, Device& fast,
-                   Device* slow)
+                   Device* slow, std::span<const SlicePredictor> predictors)
     : config_(config),
       weights_(weights),
       options_(options),
@@ -34,24 +34,30 @@ Executor::Executor(const ModelConfig& config, const ModelWeights& weights,
       cache_(cache),
       fast_(fast),
       slow_(slow),
-      angles_(config.rope) {
+      angles_(config.rope),
+      predictors_(predictors) {
+  CHECK(predictors.empty() || predictors.size() == weights.layers.size());
   AllocateState();
   MakeGroups();
   ResetCounts();
-  step_active_.resize(static_cast<size_t>(config.n_layers));
+  step_counts_.resize(static_cast<size_t>(config.n_layers));
 }
 
 StateSize Executor::StateBytes(const ModelConfig& config, const ExecutorOptions& options,
                                int64_t max_hot, int64_t max_cold) {
   const int64_t n = options.max_tokens;
-  const int64_t residual = 3 * config.d_model;  // x, xn, proj
+  // x, xn, proj; two more of the FFN's inputs where a predictor looks ahead.
+  const bool looks_ahead = options.predictor_input == PredictorInput::kPreviousNormed;
+  const int64_t residual = (looks_ahead ? 5 : 3) * config.d_model;
   const int64_t attention = 2 * config.q_dim() + 2 * config.kv_dim() + config.rope.rot_dim;
   const auto ffn = [&](int64_t neurons) {  // gate, up, y
     return n * (2 * neurons + config.d_model);
   };
   const int64_t fast =
       n * (residual + attention) + ffn(max_hot) + options.max_logits * config.vocab_size;
-  const int64_t slow = max_cold == 0 ? 0 : ffn(max_cold) + n * config.d_model;  // and x_cold
+  // x_cold, and what the predictor reads where that is another.
+  const int64_t inputs = options.predictor_input == PredictorInput::kNormed ? 1 : 2;
+  const int64_t slow = max_cold == 0 ? 0 : ffn(max_cold) + inputs * n * config.d_model;
   return {static_cast<uint64_t>(fast) * sizeof(float), static_cast<uint64_t>(slow) * sizeof(float)};
 }
 
@@ -62,6 +68,10 @@ void Executor::AllocateState() {
   };
   state_.x = floats(n * config_.d_model, "the residual stream");
   state_.xn = floats(n * config_.d_model, "normalised inputs");
+  for (float*& x : state_.ffn_x) {
+    const bool looks_ahead = options_.predictor_input == PredictorInput::kPreviousNormed;
+    x = looks_ahead ? floats(n * config_.d_model, "FFN inputs") : state_.xn;
+  }
   state_.q = floats(n * config_.q_dim(), "queries");
   state_.k = floats(n * config_.kv_dim(), "keys");
   state_.v = floats(n * config_.kv_dim(), "values");
@@ -76,7 +86,11 @@ void Executor::AllocateState() {
   CHECK(slow_ != nullptr);
   AllocateFfn(state_.cold, max_cold, *slow_);
   state_.x_cold = AllocateElems<float>(*slow_, n * config_.d_model, "the slow tier's inputs");
-  handover_.emplace(team_, state_.x_cold, config_.d_model);
+  if (options_.predictor_input != PredictorInput::kNormed) {
+    state_.predictor_x_cold =
+        AllocateElems<float>(*slow_, n * config_.d_model, "the predictor's inputs");
+  }
+  handover_.emplace(team_, state_.x_cold, state_.predictor_x_cold, config_.d_model);
 }
 
 void Executor::AllocateFfn(FfnState& state, int64_t max_neurons, Device& device) {
@@ -122,7 +136,7 @@ Executor::Lanes Executor::LanesOf(int thread) {
 
 void Executor::ResetCounts() {
   counts_.tokens = 0;
-  counts_.active.assign(static_cast<size_t>(config_.n_layers), 0);
+  counts_.layers.assign(static_cast<size_t>(config_.n_layers), {});
 }
 
 void Executor::set_keep_hidden(bool keep) {
@@ -137,7 +151,7 @@ void Executor::BeginStep(int64_t n, int64_t first_position) {
     const int64_t offset = t * angles_.n_frequencies();
     angles_.Fill(first_position + t, cos_ + offset, sin_ + offset);
   }
-  for (auto& active : step_active_) active = {0, 0};
+  for (auto& counts : step_counts_) counts = {};
   if (handover_) handover_->BeginStep();
 }
 
@@ -172,16 +186,22 @@ std::span<const float> Executor::Step(std::span<const int32_t> ids, int64_t firs
   BeginStep(args.n, first_position);
   team_.Run([&](int thread) { RunLanes(LanesOf(thread), args); });
 
-  if (args.n == 1) {
-    ++counts_.tokens;
-    for (size_t l = 0; l < step_active_.size(); ++l) {
-      counts_.active[l] += step_active_[l][0] + step_active_[l][1];
-    }
-  }
+  CountStep(args.n);
   const int64_t rows = wanted == LogitsWanted::kNone   ? 0
                        : wanted == LogitsWanted::kLast ? 1
                                                        : args.n;
   return {state_.logits, static_cast<size_t>(rows * config_.vocab_size)};
+}
+
+void Executor::CountStep(int64_t n) {
+  const auto by_rows = [](const std::array<FfnCount, 2>& tiers) {
+    return tiers[0].tokens + tiers[1].tokens > 0;
+  };
+  if (std::none_of(step_counts_.begin(), step_counts_.end(), by_rows)) return;
+  counts_.tokens += n;
+  for (size_t l = 0; l < step_counts_.size(); ++l) {
+    for (const FfnCount& count : step_counts_[l]) counts_.layers[l].Add(count);
+  }
 }
 
 void Executor::RunLanes(const Lanes& lanes, const StepArgs& args) {
@@ -216,7 +236,7 @@ void Executor::RunLayer(const Lanes& lanes, int64_t layer, const StepArgs& args,
   all.Mark(StepPart::kAttention);
   fast_.Linear(all, output, s.att, n);
   all.Mark(StepPart::kOutput);
-  fast_.AddRmsNorm(all, s.x, s.proj, w.ffn_norm, c.norm_eps, n, c.d_model, s.xn);
+  fast_.AddRmsNorm(all, s.x, s.proj, w.ffn_norm, c.norm_eps, n, c.d_model, s.ffn_x[layer % 2]);
   all.Mark(StepPart::kNorm);
   RunFfn(lanes, layer, n, handovers);  // hot FFN || cold FFN, merged into x
   if (keep_hidden_ && all.rank == 0) {
@@ -233,11 +253,21 @@ void Executor::RunFfn(const Lanes& lanes, int64_t layer, int64_t n, uint32_t* ha
   const std::optional<Lane> fast_lane = cold ? lanes.fast : lanes.all;
   const std::optional<Lane> slow_lane = hot ? lanes.slow : lanes.all;
 
-  if (cold && lanes.all.rank == 0) handover_->SendInput(s.xn, n);
-  if (hot && fast_lane) RunTier(*fast_lane, fast_, layer, w.hot, s.xn, n, s.hot);
+  // With one tier every neuron is asked about, with two only the cold ones.
+  FfnStep hot_step = MakeFfnStep(layer, w.hot, slow_ == nullptr);
+  FfnStep cold_step = MakeFfnStep(layer, w.cold, true);
+  const float* x = FfnInput(layer);
+  hot_step.predictor_x = PredictorX(layer);
+  const bool sends_two = cold_step.predictor != nullptr && PredictorX(layer) != x;
+  cold_step.predictor_x = sends_two ? s.predictor_x_cold : s.x_cold;
+
+  if (cold && lanes.all.rank == 0) {
+    handover_->SendInput(x, sends_two ? PredictorX(layer) : nullptr, n);
+  }
+  if (hot && fast_lane) RunTier(*fast_lane, fast_, layer, hot_step, x, n, s.hot);
   if (cold && slow_lane) {
-    const float* x = handover_->AwaitInput(*handovers);
-    RunTier(*slow_lane, *slow_, layer, w.cold, x, n, s.cold);
+    handover_->AwaitInput(*handovers);
+    RunTier(*slow_lane, *slow_, layer, cold_step, s.x_cold, n, s.cold);
     if (slow_lane->rank == 0) handover_->SendOutput();
   }
   if (cold) handover_->AwaitOutput((*handovers)++);
@@ -248,19 +278,42 @@ void Executor::RunFfn(const Lanes& lanes, int64_t layer, int64_t n, uint32_t* ha
   lanes.all.Mark(StepPart::kMerge);
 }
 
-void Executor::RunTier(const Lane& lane, Device& device, int64_t layer, const FfnSlice& slice,
+FfnStep Executor::MakeFfnStep(int64_t layer, const FfnSlice& slice, bool predicted) const {
+  FfnStep step{.slice = &slice, .activation = config_.activation};
+  if (observer_ != nullptr || options_.mode == SparseMode::kDense) return step;
+  step.skip_inactive = true;
+  if (options_.mode != SparseMode::kPredicted || !predicted) return step;
+  const SlicePredictor& predictor = predictors_[static_cast<size_t>(layer)];
+  if (predictor.runs) step.predictor = &predictor;
+  step.audit = audit_;
+  return step;
+}
+
+const float* Executor::PredictorX(int64_t layer) const {
+  if (predictors_.empty()) return FfnInput(layer);
+  switch (predictors_[static_cast<size_t>(layer)].layer.input) {
+    case PredictorInput::kNormed:
+      return FfnInput(layer);
+    case PredictorInput::kResidual:
+      return state_.x;
+    case PredictorInput::kPreviousNormed:
+      return FfnInput(layer + 1);  // the other one: of the layer before
+  }
+  return nullptr;
+}
+
+void Executor::RunTier(const Lane& lane, Device& device, int64_t layer, const FfnStep& step,
                        const float* x, int64_t n, const FfnState& state) {
-  const bool skip = options_.mode == SparseMode::kExact && observer_ == nullptr;
-  const FfnStep step{&slice, config_.activation, skip};
-  const int64_t active = device.Ffn(lane, step, x, n, state);
-  if (lane.rank == 0) step_active_[static_cast<size_t>(layer)][&device == &fast_ ? 0 : 1] = active;
+  const FfnCount count = device.Ffn(lane, step, x, n, state);
+  if (lane.rank == 0) step_counts_[static_cast<size_t>(layer)][&device == &fast_ ? 0 : 1] = count;
 }
 
 void Executor::Observe(const Lane& lane, int64_t layer, int64_t n) {
   const LayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
-  if (w.hot.n_neurons > 0) observer_->OnFfn(lane, {layer, n, &w.hot, state_.hot.gate, state_.xn});
+  if (w.hot.n_neurons > 0)
+    observer_->OnFfn(lane, {layer, n, &w.hot, state_.hot.gate, FfnInput(layer)});
   if (w.cold.n_neurons > 0)
-    observer_->OnFfn(lane, {layer, n, &w.cold, state_.cold.gate, state_.xn});
+    observer_->OnFfn(lane, {layer, n, &w.cold, state_.cold.gate, FfnInput(layer)});
 }
 
 void Executor::RunOutput(const Lane& lane, const StepArgs& args) {

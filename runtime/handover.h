@@ -15,9 +15,14 @@ namespace thermocline {
 
 class Handover {
  public:
-  // x_cold: (max_tokens, d_model) in the slow tier's memory.
-  Handover(ThreadTeam& team, float* x_cold, int64_t d_model)
-      : x_cold_(x_cold), d_model_(d_model), input_(team.MakeSignal()), output_(team.MakeSignal()) {}
+  // x_cold, predictor_x_cold: (max_tokens, d_model) in the slow tier's memory; the second is null
+  // where the slow tier's predictor reads what its FFN reads.
+  Handover(ThreadTeam& team, float* x_cold, float* predictor_x_cold, int64_t d_model)
+      : x_cold_(x_cold),
+        predictor_x_cold_(predictor_x_cold),
+        d_model_(d_model),
+        input_(team.MakeSignal()),
+        output_(team.MakeSignal()) {}
 
   // Before the lanes of a step start.
   void BeginStep() {
@@ -26,19 +31,20 @@ class Handover {
   }
   // `index`: how many hand-overs of this step came before. Sending is for one lane of the sending
   // tier.
-  void SendInput(const float* x, int64_t n_tokens) {
-    std::memcpy(x_cold_, x, static_cast<size_t>(n_tokens * d_model_) * sizeof(float));
+  // predictor_x: what the predictor reads; null where that is x.
+  void SendInput(const float* x, const float* predictor_x, int64_t n_tokens) {
+    const size_t n_bytes = static_cast<size_t>(n_tokens * d_model_) * sizeof(float);
+    std::memcpy(x_cold_, x, n_bytes);
+    if (predictor_x != nullptr) std::memcpy(predictor_x_cold_, predictor_x, n_bytes);
     input_->Advance();
   }
-  const float* AwaitInput(uint32_t index) const {
-    input_->AwaitChange(input_base_ + index);
-    return x_cold_;
-  }
+  void AwaitInput(uint32_t index) const { input_->AwaitChange(input_base_ + index); }
   void SendOutput() { output_->Advance(); }
   void AwaitOutput(uint32_t index) const { output_->AwaitChange(output_base_ + index); }
 
  private:
   float* x_cold_;
+  float* predictor_x_cold_;
   int64_t d_model_;
   Signal* input_;
   Signal* output_;

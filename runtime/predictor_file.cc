@@ -268,4 +268,13 @@ void CheckPredictorFits(const PredictorFile& file, const ModelConfig& config,
        .found = fmt::format("{} layers, d_model {}, d_ff {}", n_layers, file.d_model, file.d_ff)});
 }
 
+size_t ChoosePoint(const LayerPredictor& predictor, double wanted_recall) {
+  CHECK(!predictor.points.empty());
+  // Ascending in both, so the first that is good enough is the least dense.
+  for (size_t p = 0; p < predictor.points.size(); ++p) {
+    if (static_cast<double>(predictor.points[p].recall) >= wanted_recall) return p;
+  }
+  return predictor.points.size() - 1;
+}
+
 }  // namespace thermocline

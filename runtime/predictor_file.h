@@ -71,16 +71,4 @@ void CheckPredictorFits(const PredictorFile& file, const ModelConfig& config,
 // the highest recall.
 size_t ChoosePoint(const LayerPredictor& predictor, double wanted_recall);
 
-// The channels of a slice's neurons as predictors count them: those of the model's own file, of a
-// packed one those of its source. gguf: the model.
-std::vector<int32_t> SliceChannels(const GgufReader& gguf, int64_t layer, const FfnSlice& slice);
-
-// A layer's predictor for some of its neurons, at one of its points, in memory of `device`: rows of
-// out_proj and biases are those of `channels`, in that order. The result has that one point.
-// `in_proj` may be one that an earlier call made on the same device for the same layer; it is
-// then shared.
-LayerPredictor LoadSlicePredictor(const PredictorFile& file, int64_t layer,
-                                  std::span<const int32_t> channels, size_t point, Device& device,
-                                  const TensorView* in_proj = nullptr);
-
 }  // namespace thermocline

@@ -90,11 +90,13 @@ class Ffn {
     std::vector<float> up(inner, NAN);
     FfnResult result{std::vector<float>(static_cast<size_t>(n * case_.d_model), NAN)};
     const FfnState state{gate.data(), up.data(), result.y.data()};
-    const FfnStep step{&slice_, case_.activation, exact};
+    const FfnStep step{.slice = &slice_, .activation = case_.activation, .skip_inactive = exact};
     std::vector<int64_t> active(static_cast<size_t>(n_lanes));
     team.Run([&](int thread) {
-      active[static_cast<size_t>(thread)] = device.Ffn(Lane{thread, n_lanes, group}, step,
-                                                       x_.data() + first * case_.d_model, n, state);
+      active[static_cast<size_t>(thread)] =
+          device
+              .Ffn(Lane{thread, n_lanes, group}, step, x_.data() + first * case_.d_model, n, state)
+              .active;
     });
     for (const int64_t count : active) EXPECT_EQ(count, active.front());
     result.n_active = active.front();

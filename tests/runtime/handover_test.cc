@@ -50,8 +50,8 @@ class FailingDevice final : public Device {
               float* out) override {
     inner_.Attend(lane, cache, step, q, out);
   }
-  int64_t Ffn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
-              const FfnState& state) override {
+  FfnCount Ffn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+               const FfnState& state) override {
     if (lane.rank == 0 && calls_left_ > 0 && --calls_left_ == 0) {
       throw Error({.what = name() + " failed"});
     }
