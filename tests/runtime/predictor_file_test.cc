@@ -13,7 +13,6 @@
 #include "runtime/cpu_device.h"
 #include "runtime/gguf/gguf_writer.h"
 #include "runtime/model_predictor.h"
-#include "runtime/model_predictor.h"
 #include "tests/support/message_of.h"
 #include "tests/support/temp_dir.h"
 

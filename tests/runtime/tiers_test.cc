@@ -151,8 +151,7 @@ TEST_F(Tiers, ActiveNeuronsAreCountedTheSameAtEverySplit) {
     for (const FfnCount& layer : counts.layers) active.push_back(layer.active);
     if (expected.empty()) expected = active;
     EXPECT_EQ(active, expected) << "split " << split;
-    const TouchedBytes touched =
-        TouchedPerToken(engine->config(), engine->weights(), counts, SparseMode::kExact);
+    const TouchedBytes touched = TouchedPerToken(*engine, counts, SparseMode::kExact);
     EXPECT_GT(touched.mean_density, 0.0);
     EXPECT_LT(touched.mean_density, 1.0);
     EXPECT_LT(touched.bytes, touched.dense_bytes);
