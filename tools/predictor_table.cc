@@ -37,8 +37,9 @@ PredictorTotals TotalsAt(const PredictorFile& file, double wanted_recall) {
 
 std::string PredictorTable(const PredictorFile& file, double wanted_recall) {
   const bool sign = file.kind == PredictorKind::kSign;
-  std::string text = fmt::format("layer   recall  predicted     true    ratio  bytes/token{}\n",
-                                 sign ? "   alpha" : "");
+  std::string text = file.look_ahead ? "predicted from the FFN input of the layer before\n" : "";
+  text += fmt::format("layer   recall  predicted     true    ratio  bytes/token{}\n",
+                      sign ? "   alpha" : "");
   size_t number = 0;
   for (const StoredLayerPredictor& layer : file.layers) {
     const LayerPredictor& predictor = layer.predictor;
