@@ -188,12 +188,7 @@ void AddBuildOptions(CLI::App& verb, PredictorArgs* args) {
           fmt::format("Rank of the factors, a multiple of {} (default: d_model / 4)", kRankUnit))
       ->type_name("N")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
-  const auto choose_type = [options](const std::string& name) {
-    options->dtype = name == "F16" ? DType::kF16 : DType::kQ8_0;
-  };
-  verb.add_option_function<std::string>("--type", choose_type, "Type of the factors (default Q8_0)")
-      ->type_name("F16|Q8_0")
-      ->transform(CLI::IsMember({"F16", "Q8_0"}, CLI::ignore_case));
+  AddFactorTypeOption(verb, "--type", &options->dtype);
   verb.add_option(
           "--heldout-fraction", options->heldout_fraction,
           fmt::format("Share of the text to hold out (default {})", options->heldout_fraction))

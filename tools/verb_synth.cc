@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "profiler/profile_file.h"
+#include "profiler/synth_predictor.h"
 #include "profiler/synth_profile.h"
 #include "runtime/core/error.h"
 #include "runtime/core/size_text.h"
@@ -15,6 +16,7 @@
 #include "runtime/team.h"
 #include "tools/cli_options.h"
 #include "tools/placement_options.h"
+#include "tools/predictor_table.h"
 #include "tools/progress_bar.h"
 #include "tools/verbs.h"
 
@@ -34,22 +36,29 @@ on random tokens and the activity measured is printed beside what was asked; a d
 in any layer is an error (the file stays). A text is single bytes to such a model, so few different tokens:
 on text the density holds, but activity is more uneven than asked.
 
+A random matrix cannot be predicted from less than itself. --gate-rank makes every gate matrix a product of two
+factors of that rank, rounded to the weights' type; with --predictor these factors are written as a predictor
+(kind svd), with operating points measured on random tokens: the best that a predictor of that rank can do.
+
 --profile and --placement write what profiling would find in the long run: the wanted probabilities as counts,
 and the oracle placement made of them, in the true order from hot to cold.
 
 Examples:
   thermocline synth --like random-1b --type Q4_0 -o random-1b-q4_0.gguf
   thermocline synth --like llama-7b --type Q4_0 --activation relu --density 0.1 --skew 26:80 \
+    --gate-rank 128 --predictor s7b.predictor.gguf \
     --profile s7b.profile.gguf --placement s7b.placement.gguf -c 2048 --vram 4G --ram 8G -o s7b.gguf)";
 
 constexpr double kAllowedDeviation = 0.1;
+constexpr double kPrintedRecalls[] = {0.95, 0.98, 0.99, 0.995};
 
 struct Options {
   SynthOptions synth;
   ActivityTarget activity;
   PlacementArgs placing;
   std::string like, type = "Q8_0", activation = "silu";
-  std::string output, profile_path, placement_path;
+  std::string output, profile_path, placement_path, predictor_path;
+  SynthPredictorOptions predictor;
   bool no_check = false;
 };
 
@@ -98,6 +107,11 @@ void CheckUsage(const Options& options, const CLI::App& verb) {
                                    "--activation relu, reglu or relu_sqr, found {}",
                                    options.activation));
   }
+  if (!options.predictor_path.empty() && options.synth.activation == Activation::kSilu) {
+    FailUsage("synth", fmt::format("--predictor needs an activation that has true zeros: expected "
+                                   "--activation relu, reglu or relu_sqr, found {}",
+                                   options.activation));
+  }
   const bool placing = !options.placement_path.empty();
   if (placing != options.placing.wants_placement()) {
     FailUsage("synth", placing
@@ -114,7 +128,8 @@ void CheckUsage(const Options& options, const CLI::App& verb) {
 
 void CheckPaths(const Options& options) {
   std::vector<std::string> taken = {options.output};
-  for (const std::string& path : {options.profile_path, options.placement_path}) {
+  for (const std::string& path :
+       {options.profile_path, options.placement_path, options.predictor_path}) {
     if (path.empty()) continue;
     if (std::find(taken.begin(), taken.end(), path) != taken.end()) {
       FailUsage("synth", fmt::format("two outputs have one name, {}", path));
@@ -153,6 +168,33 @@ void WriteCompanions(Options& options) {
   WriteOutput(fmt::format("placement: {} (vram {}, dram {})\n", options.placement_path,
                           FormatBytes(solved.plan.fast_total_bytes()),
                           FormatBytes(solved.plan.slow_total_bytes())));
+}
+
+// Means over the layers at some recalls.
+std::string PredictorLines(const PredictorFile& file) {
+  std::string text = "  recall  predicted     true    ratio\n";
+  for (const double wanted : kPrintedRecalls) {
+    const PredictorTotals totals = TotalsAt(file, wanted);
+    text += fmt::format("{:>7.2f} %{:>9.2f} %{:>7.2f} %{:>9.2f}\n", 100 * totals.recall,
+                        100 * totals.density, 100 * totals.true_density,
+                        totals.true_density > 0 ? totals.density / totals.true_density : 0);
+  }
+  return text;
+}
+
+void WriteFactors(const Options& options) {
+  if (options.predictor_path.empty()) return;
+  SynthPredictorOptions predictor = options.predictor;
+  predictor.n_threads = options.synth.n_threads;
+  predictor.progress = options.synth.progress;
+  const PredictorFile file = BuildSynthPredictor(options.output, options.synth, predictor);
+  WritePredictor(options.predictor_path, file);
+  ClearStderrProgress();
+  const PredictorTotals totals = TotalsAt(file, kPrintedRecalls[0]);
+  WriteOutput(
+      fmt::format("predictor: {} (rank {}, {}, {} per token), measured on {} random tokens\n{}",
+                  options.predictor_path, file.rank, DTypeName(predictor.dtype),
+                  FormatBytes(totals.bytes_per_token), file.heldout_tokens, PredictorLines(file)));
 }
 
 std::string ActivityTable(const ActivityTarget& target, const ActivityCheck& check) {
@@ -210,6 +252,7 @@ void Run(Options& options, const CLI::App& verb) {
   ClearStderrProgress();
   WriteOutput(ModelLine(options));
   WriteCompanions(options);
+  WriteFactors(options);
   if (synth.activity && !options.no_check) Check(options);
 }
 
@@ -231,6 +274,18 @@ void AddShapeOptions(CLI::App& verb, Options* options) {
                   "silu, relu, reglu or relu_sqr (default silu)")
       ->check(CLI::IsMember({"silu", "relu", "reglu", "relu_sqr"}));
   verb.add_option("--seed", s.seed, "seed of the weights (default 1)");
+}
+
+void AddFactorOptions(CLI::App& verb, Options* options) {
+  CLI::Option* rank = verb.add_option("--gate-rank", options->synth.gate_rank,
+                                      "rank of every gate matrix, a multiple of 32 (default: full)")
+                          ->type_name("N")
+                          ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  CLI::Option* predictor = verb.add_option("--predictor", options->predictor_path,
+                                           "predictor to write, of the gates' factors")
+                               ->type_name("FILE")
+                               ->needs(rank);
+  AddFactorTypeOption(verb, "--predictor-type", &options->predictor.dtype)->needs(predictor);
 }
 
 void AddActivityOptions(CLI::App& verb, Options* options) {
@@ -281,6 +336,7 @@ void AddSynthVerb(CLI::App& app) {
       AddVerb(app, "synth", "Writes a model of random weights, to measure with", kDetails);
   AddShapeOptions(*verb, options.get());
   AddActivityOptions(*verb, options.get());
+  AddFactorOptions(*verb, options.get());
   AddBudgetOptions(*verb, &options->placing);
   AddThreadsOption(*verb, &options->synth.n_threads);
   verb->add_option("-o,--output", options->output, "file to write")->required()->type_name("FILE");
