@@ -9,7 +9,7 @@
 
 namespace thermocline {
 
-inline constexpr float kDefaultLearningRate = 3e-2F;
+inline constexpr float kDefaultLearningRate = 1e-2F;
 
 struct MlpOptions {
   int64_t rank = 0;

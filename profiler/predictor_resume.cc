@@ -8,6 +8,11 @@
 #include "runtime/core/error.h"
 
 namespace thermocline {
+namespace {
+
+constexpr size_t kMaxShownBytes = 500;  // of settings that a file claims
+
+}  // namespace
 
 std::string UnfinishedPath(const std::string& output_path) { return output_path + ".partial.gguf"; }
 
@@ -34,13 +39,13 @@ PredictorFile ReadUnfinished(const std::string& path, const std::string& setting
   if (!std::filesystem::exists(path)) return {};
   PredictorFile file = ReadPredictor(path);
   if (file.unfinished == settings) return file;
-  throw Error(
-      {.path = path,
-       .what = "layers of an earlier build, which did not finish, were built otherwise",
-       .expected = settings,
-       .found = file.unfinished.empty() ? "a finished predictor" : Printable(file.unfinished),
-       .hint = "give the earlier options to go on with it, or remove this file to start "
-               "over"});
+  throw Error({.path = path,
+               .what = "layers of an earlier build, which did not finish, were built otherwise",
+               .expected = settings,
+               .found = file.unfinished.empty() ? "a finished predictor"
+                                                : Printable(file.unfinished, kMaxShownBytes),
+               .hint = "give the earlier options to go on with it, or remove this file to start "
+                       "over"});
 }
 
 }  // namespace thermocline
