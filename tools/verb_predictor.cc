@@ -36,14 +36,15 @@ choose thresholds and half to measure what is printed: recall (neurons predicted
 predicted and true density (share of all neurons), and the bytes the predictor reads per token. The file
 holds several operating points; which is used is chosen by the recall wanted when the model runs.
 
-With --look-ahead (svd, mlp) a layer's neurons are predicted from the FFN input of the layer before, which is
-known while attention still runs; it predicts less well. The first layer keeps its own input.
+With --look-ahead (svd, mlp) a layer's neurons are predicted from the FFN input of the layer before, which
+is known while attention still runs; it predicts less well. The first layer keeps its own input.
 
-Finished layers are kept beside the output, in FILE.partial.gguf, until all are there. After an interruption
-the same command goes on with the layers that are missing, and gives the same file; other options are an error
-as long as that file is there.
+Finished layers are kept beside the output, in FILE.partial.gguf, until all are there. After an
+interruption the same command goes on with the layers that are missing, and gives the same file; other
+options are an error as long as that file is there.
 
-Memory: the tokens' residual streams (4 bytes x d_model each, twice that to look ahead) and about one layer's statistics.
+Memory: the tokens' residual streams (4 bytes x d_model each, twice that to look ahead) and about one
+layer's statistics.
 
 Example:
   thermocline predictor -m model.gguf -f corpus.txt --method svd --rank 256 -o model.predictor.gguf)";

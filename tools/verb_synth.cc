@@ -18,6 +18,7 @@
 #include "tools/placement_options.h"
 #include "tools/predictor_table.h"
 #include "tools/progress_bar.h"
+#include "tools/synth_report.h"
 #include "tools/verbs.h"
 
 namespace thermocline {
@@ -36,9 +37,9 @@ on random tokens and the activity measured is printed beside what was asked; a d
 in any layer is an error (the file stays). A text is single bytes to such a model, so few different tokens:
 on text the density holds, but activity is more uneven than asked.
 
-A random matrix cannot be predicted from less than itself. --gate-rank makes every gate matrix a product of two
-factors of that rank, rounded to the weights' type; with --predictor these factors are written as a predictor
-(kind svd), with operating points measured on random tokens: the best that a predictor of that rank can do.
+A random matrix cannot be predicted from less than itself. --gate-rank makes every gate matrix a product
+of two factors of that rank, rounded to the weights' type; --predictor writes these factors as a predictor
+(kind svd), with operating points measured on random tokens: about the best that this rank can do.
 
 --profile and --placement write what profiling would find in the long run: the wanted probabilities as counts,
 and the oracle placement made of them, in the true order from hot to cold.
@@ -50,7 +51,6 @@ Examples:
     --profile s7b.profile.gguf --placement s7b.placement.gguf -c 2048 --vram 4G --ram 8G -o s7b.gguf)";
 
 constexpr double kAllowedDeviation = 0.1;
-constexpr double kPrintedRecalls[] = {0.95, 0.98, 0.99, 0.995};
 
 struct Options {
   SynthOptions synth;
@@ -170,18 +170,6 @@ void WriteCompanions(Options& options) {
                           FormatBytes(solved.plan.slow_total_bytes())));
 }
 
-// Means over the layers at some recalls.
-std::string PredictorLines(const PredictorFile& file) {
-  std::string text = "  recall  predicted     true    ratio\n";
-  for (const double wanted : kPrintedRecalls) {
-    const PredictorTotals totals = TotalsAt(file, wanted);
-    text += fmt::format("{:>7.2f} %{:>9.2f} %{:>7.2f} %{:>9.2f}\n", 100 * totals.recall,
-                        100 * totals.density, 100 * totals.true_density,
-                        totals.true_density > 0 ? totals.density / totals.true_density : 0);
-  }
-  return text;
-}
-
 void WriteFactors(const Options& options) {
   if (options.predictor_path.empty()) return;
   SynthPredictorOptions predictor = options.predictor;
@@ -190,29 +178,7 @@ void WriteFactors(const Options& options) {
   const PredictorFile file = BuildSynthPredictor(options.output, options.synth, predictor);
   WritePredictor(options.predictor_path, file);
   ClearStderrProgress();
-  const PredictorTotals totals = TotalsAt(file, kPrintedRecalls[0]);
-  WriteOutput(
-      fmt::format("predictor: {} (rank {}, {}, {} per token), measured on {} random tokens\n{}",
-                  options.predictor_path, file.rank, DTypeName(predictor.dtype),
-                  FormatBytes(totals.bytes_per_token), file.heldout_tokens, PredictorLines(file)));
-}
-
-std::string ActivityTable(const ActivityTarget& target, const ActivityCheck& check) {
-  const auto row = [&](const std::string& name, double asked, double MeasuredLayer::*field) {
-    const auto [least, most] = std::minmax_element(
-        check.layers.begin(), check.layers.end(),
-        [&](const MeasuredLayer& a, const MeasuredLayer& b) { return a.*field < b.*field; });
-    return fmt::format("{:<32}{:>7.2f} %{:>9.2f} %  ({:.2f}-{:.2f})\n", name, 100 * asked,
-                       100 * (check.mean.*field), 100 * ((*least).*field), 100 * ((*most).*field));
-  };
-  return fmt::format("\n{:<32}{:>9}{:>11}  (over layers)\n", "", "asked", "measured") +
-         row("neurons that fire in a token", target.density, &MeasuredLayer::density) +
-         row(fmt::format("activations on hottest {:g} %", 100 * target.hottest), target.activations,
-             &MeasuredLayer::activations) +
-         fmt::format(
-             "rank correlation of neurons, asked with measured: {:.3f} ({:.3f} is what "
-             "counting can show)\nmeasured on {} random tokens\n",
-             check.mean.rank_correlation, check.best_rank_correlation, check.n_tokens);
+  WriteOutput(PredictorReport(options.predictor_path, file));
 }
 
 void Check(const Options& options) {
