@@ -153,6 +153,27 @@ TEST_F(PredictorFileTest, ComesBackTheSame) {
   EXPECT_EQ(dir_.n_entries(), 1U);
 }
 
+TEST_F(PredictorFileTest, WhatALayerReadsComesBack) {
+  PredictorFile file = MadeFile(PredictorKind::kSvd, DType::kF16, 3);
+  WritePredictor(path_, file);
+  EXPECT_FALSE(ReadPredictor(path_).look_ahead);
+  EXPECT_EQ(ReadPredictor(path_).layers[1].predictor.input, PredictorInput::kNormed);
+  file.look_ahead = true;
+  file.unfinished = "these settings";
+  WritePredictor(path_, file);
+  const PredictorFile read = ReadPredictor(path_);
+  EXPECT_TRUE(read.look_ahead);
+  EXPECT_EQ(read.unfinished, "these settings");
+  EXPECT_EQ(read.layers[0].predictor.input, PredictorInput::kNormed);
+  EXPECT_EQ(read.layers[1].predictor.input, PredictorInput::kPreviousNormed);
+  EXPECT_EQ(read.layers[2].predictor.input, PredictorInput::kPreviousNormed);
+  file = MadeFile(PredictorKind::kSign, DType::kF16);
+  file.look_ahead = true;
+  EXPECT_THAT(ReadError(file), AllOf(HasSubstr("predictor.look_ahead"), HasSubstr("sign")));
+  EXPECT_THAT(HeaderError("thermocline.predictor.look_ahead", GgufValue::string("yes")),
+              HasSubstr("look_ahead"));
+}
+
 TEST_F(PredictorFileTest, NumbersThatCannotBeAreRefused) {
   PredictorFile file = MadeFile(PredictorKind::kSvd, DType::kF16);
   file.layers[1].biases[7] = std::numeric_limits<float>::quiet_NaN();
