@@ -36,7 +36,7 @@ TEST_F(PredictedRun, OnlyColdNeuronsAreAskedAbout) {
   EngineOptions options = Options();
   options.predictor = dir->file("ahead");
   int64_t last_gates = 0;
-  for (const double split : {0.0, 0.5, 0.9, 1.0}) {
+  for (const double split : {0.0, 0.25, 0.5, 1.0}) {
     const auto engine = Open(options, split);
     const auto predicted = Logits(*engine);
     const FfnCount count = engine->executor().counts().Sum();
