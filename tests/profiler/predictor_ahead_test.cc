@@ -31,8 +31,8 @@ TEST(LookAheadObserverTest, ShowsEachTokenItsInputOfTheLayerBefore) {
   std::vector<float> previous(kTokens * kModel, -1.0F);
   for (int64_t layer = 0; layer < 3; ++layer) {
     std::vector<float> x;
-    for (int64_t i = 0; i < kTokens * kModel; ++i) {
-      x.push_back(static_cast<float>(100 * layer + i / kModel));
+    for (int64_t t = 0; t < kTokens; ++t) {
+      x.insert(x.end(), kModel, static_cast<float>(100 * layer + t));
     }
     FfnRecorder seen;
     CrossMoments moments(kModel);
