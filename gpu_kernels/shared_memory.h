@@ -1,0 +1,124 @@
+// Shared memory of a block, declared the same way for hardware and emulation:
+//
+//   SHARED_ARRAY(float, partial, 32);              // __shared__ float partial[32]
+//   DYNAMIC_SHARED(float, scores, 0, n_positions); // from byte 0 of the launch's shared_bytes
+//   partial[i] = x;  float y = partial[i];  atomicAdd(&partial[i], x);
+//
+// Both are a SharedSpan<T>, which device functions take by value. On hardware it is a pointer;
+// emulated, each access is checked: bounds, reads of what nobody has written, accesses that no
+// barrier orders (gpu_kernels/emulation/ shared_memory.h). An element is read and written whole:
+// `float4 v = s[i]`, not `s[i].x`; keep it in a variable of a named type, for `auto v = s[i]` is a
+// reference.
+#pragma once
+
+#include <cstddef>
+
+#include "gpu_kernels/cuda_api.h"
+
+#ifdef THERMOCLINE_GPU_EMULATED
+#include <type_traits>
+
+#include "gpu_kernels/emulation/shared_memory.h"
+
+namespace thermocline {
+
+template <typename T>
+struct SharedPointer {
+  emulation::SharedRegion* region;
+  size_t index;
+  T* Touch(emulation::Access access) const {
+    emulation::CurrentBlock().shared().Record(*region, index, access);
+    return reinterpret_cast<T*>(region->data) + index;
+  }
+};
+
+template <typename T>
+class SharedReference {
+ public:
+  explicit SharedReference(SharedPointer<T> at) : at_(at) {}
+  SharedReference(const SharedReference&) = default;
+  operator T() const { return *at_.Touch(emulation::Access::kRead); }
+  SharedReference& operator=(const T& value) {
+    *at_.Touch(emulation::Access::kWrite) = value;
+    return *this;
+  }
+  SharedReference& operator=(const SharedReference& other) { return *this = static_cast<T>(other); }
+  SharedReference& operator+=(const T& value) { return *this = static_cast<T>(*this) + value; }
+  SharedReference& operator-=(const T& value) { return *this = static_cast<T>(*this) - value; }
+  SharedReference& operator*=(const T& value) { return *this = static_cast<T>(*this) * value; }
+  SharedPointer<T> operator&() const { return at_; }
+
+ private:
+  SharedPointer<T> at_;
+};
+
+template <typename T>
+class SharedSpan {
+ public:
+  static_assert(std::is_trivially_copyable_v<T>);
+  explicit SharedSpan(emulation::SharedRegion& region) : region_(&region) {}
+  SharedReference<T> operator[](size_t i) const { return SharedReference<T>({region_, i}); }
+
+ private:
+  emulation::SharedRegion* region_;
+};
+
+}  // namespace thermocline
+
+#define SHARED_ARRAY(T, name, n)           \
+  static const char name##_key = 0;        \
+  const ::thermocline::SharedSpan<T> name( \
+      ::thermocline::emulation::CurrentBlock().shared().Static(&name##_key, #name, n, sizeof(T)))
+#define DYNAMIC_SHARED(T, name, offset_bytes, n)                                        \
+  const ::thermocline::SharedSpan<T> name(                                              \
+      ::thermocline::emulation::CurrentBlock().shared().Dynamic(#name, offset_bytes, n, \
+                                                                sizeof(T)))
+
+// Atomics on shared memory: atomicAdd(&partial[i], x).
+template <typename T>
+T atomicAdd(thermocline::SharedPointer<T> at, std::type_identity_t<T> value) {
+  return atomicAdd(at.Touch(thermocline::emulation::Access::kAtomic), value);
+}
+template <typename T>
+T atomicMax(thermocline::SharedPointer<T> at, std::type_identity_t<T> value) {
+  return atomicMax(at.Touch(thermocline::emulation::Access::kAtomic), value);
+}
+template <typename T>
+T atomicMin(thermocline::SharedPointer<T> at, std::type_identity_t<T> value) {
+  return atomicMin(at.Touch(thermocline::emulation::Access::kAtomic), value);
+}
+template <typename T>
+T atomicOr(thermocline::SharedPointer<T> at, std::type_identity_t<T> value) {
+  return atomicOr(at.Touch(thermocline::emulation::Access::kAtomic), value);
+}
+
+#else
+
+namespace thermocline {
+
+template <typename T>
+class SharedSpan {
+ public:
+  __device__ explicit SharedSpan(T* data) : data_(data) {}
+  __device__ T& operator[](size_t i) const { return data_[i]; }
+
+ private:
+  T* data_;
+};
+
+// 16 bytes: what a vector load needs.
+template <typename T>
+__device__ T* DynamicSharedAt(size_t offset_bytes) {
+  extern __shared__ __align__(16) unsigned char dynamic_shared_bytes[];
+  return reinterpret_cast<T*>(dynamic_shared_bytes + offset_bytes);
+}
+
+}  // namespace thermocline
+
+#define SHARED_ARRAY(T, name, n)   \
+  __shared__ T name##_elements[n]; \
+  const ::thermocline::SharedSpan<T> name(name##_elements)
+#define DYNAMIC_SHARED(T, name, offset_bytes, n) \
+  const ::thermocline::SharedSpan<T> name(::thermocline::DynamicSharedAt<T>(offset_bytes))
+
+#endif
