@@ -45,11 +45,17 @@ bool IsCanary(const std::byte* from, size_t n_bytes) {
   return std::all_of(from, from + n_bytes, [](std::byte byte) { return byte == kCanary; });
 }
 
-// AddressSanitizer guards them itself.
+void WriteCanaries(const Allocation& a) {
+  std::fill_n(a.data - kCanaryBytes, kCanaryBytes, kCanary);
+  std::fill_n(a.data + a.n_bytes, a.back_bytes, kCanary);
+}
+
+// "", or what happened; each damage is reported once. AddressSanitizer guards its canaries itself.
 std::string BrokenCanary(const Allocation& a) {
   if (kAddressSanitizer || a.registered) return "";
   const bool front = IsCanary(a.data - kCanaryBytes, kCanaryBytes);
   if (front && IsCanary(a.data + a.n_bytes, a.back_bytes)) return "";
+  WriteCanaries(a);
   return fmt::format("memory {} {} of {} bytes was written to", front ? "behind" : "in front of",
                      a.on_device ? "an allocation" : "a pinned allocation", a.n_bytes);
 }
@@ -61,9 +67,8 @@ void* Allocate(Registry& registry, size_t n_bytes, bool on_device) {
   auto* base = static_cast<std::byte*>(std::aligned_alloc(kAlignment, padded + 2 * kCanaryBytes));
   if (base == nullptr) return nullptr;
   a.data = base + kCanaryBytes;
-  std::fill_n(base, kCanaryBytes, kCanary);
   std::fill_n(a.data, n_bytes, kFresh);
-  std::fill_n(a.data + n_bytes, a.back_bytes, kCanary);
+  WriteCanaries(a);
   Poison(base, kCanaryBytes);
   Poison(a.data + n_bytes, a.back_bytes);
   registry.allocations[a.data] = a;
