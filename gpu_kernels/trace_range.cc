@@ -8,7 +8,7 @@ namespace thermocline {
 
 #ifdef THERMOCLINE_GPU_EMULATED
 TraceRange::TraceRange(const char* /*name*/) {}
-TraceRange::~TraceRange() {}
+TraceRange::~TraceRange() = default;
 #else
 TraceRange::TraceRange(const char* name) { nvtxRangePushA(name); }
 TraceRange::~TraceRange() { nvtxRangePop(); }
