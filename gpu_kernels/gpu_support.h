@@ -1,5 +1,6 @@
-// What this build and this machine can do on a GPU. The answer is a sentence, because "no" has two
-// reasons (the build, the machine) and the user must learn which.
+// What this build and this machine can do on a GPU. The answer is a sentence, because "no" has
+// several reasons (the build, the driver, no device, too old a device) and the user must learn
+// which.
 #pragma once
 
 #include <string>
@@ -8,7 +9,8 @@ namespace thermocline {
 
 struct GpuSupport {
   bool available = false;
-  std::string reason;  // when not available: why, in words for the user
+  std::string reason = {};  // when not available: why, in words for the user
+  std::string device = {};  // when available: its name, compute capability and memory
 };
 
 GpuSupport QueryGpuSupport();

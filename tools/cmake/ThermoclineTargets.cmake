@@ -14,11 +14,18 @@ if(CCACHE_PROGRAM)
   set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
 endif()
 
-add_compile_options(-Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wno-unknown-pragmas -Werror)
+# Options of the host compiler; nvcc takes them behind -Xcompiler.
+function(thermocline_host_options)
+  list(JOIN ARGN "," joined)
+  add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:${ARGN}>" "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=${joined}>")
+endfunction()
+
+thermocline_host_options(-Wall -Wextra -Wshadow -Wno-unknown-pragmas -Werror)
+add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-Wnon-virtual-dtor>" "$<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings>")
 # Without this the compiler may fuse a*b+c in one ISA's translation unit and not in another's, and the
 # plain C++ kernels would round differently from one build to the next.
-add_compile_options(-ffp-contract=off)
-add_compile_options(-fno-math-errno)
+thermocline_host_options(-ffp-contract=off)
+thermocline_host_options(-fno-math-errno)
 
 if(THERMOCLINE_SANITIZE)
   foreach(sanitizer IN LISTS THERMOCLINE_SANITIZE)
@@ -56,6 +63,8 @@ elseif("thread" IN_LIST THERMOCLINE_SANITIZE)
   set(THERMOCLINE_TEST_PREFIX "tsan.")
 elseif(THERMOCLINE_SANITIZE)
   set(THERMOCLINE_TEST_PREFIX "asan.")
+elseif(THERMOCLINE_GPU STREQUAL "emulated")
+  set(THERMOCLINE_TEST_PREFIX "emulated.")
 endif()
 # See the script: ThreadSanitizer cannot start under some kernels' address space randomisation.
 set(THERMOCLINE_TEST_LAUNCHER "")
@@ -65,14 +74,14 @@ endif()
 
 # thermocline_test(NAME SOURCES ... LINKS ... [LABELS ...] [TIMEOUT seconds] [PROCESSORS n]): one GoogleTest
 # binary, one CTest test. The label `slow` keeps it out of the sanitizer trees; PROCESSORS says how many
-# cores it keeps busy, so that CTest does not run another one beside it. Threads start in tc_runtime: a
-# test that does not link it, or what stands on it, has nothing for ThreadSanitizer and is left out there.
+# cores it keeps busy, so that CTest does not run another one beside it. Threads start in tc_runtime and in the emulated
+# GPU: a test that links neither, nor what stands on them, has nothing for ThreadSanitizer and is left out there.
 function(thermocline_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT;PROCESSORS" "SOURCES;LINKS;LABELS" ${ARGN})
   if(THERMOCLINE_FUZZ OR ("slow" IN_LIST ARG_LABELS AND NOT THERMOCLINE_SLOW_TESTS))
     return()
   endif()
-  if("thread" IN_LIST THERMOCLINE_SANITIZE AND NOT ARG_LINKS MATCHES "tc_(runtime|profiler|tools)")
+  if("thread" IN_LIST THERMOCLINE_SANITIZE AND NOT ARG_LINKS MATCHES "tc_(runtime|profiler|tools|gpu_kernels)")
     return()
   endif()
   add_executable(${name} ${ARG_SOURCES})

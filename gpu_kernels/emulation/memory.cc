@@ -1,0 +1,197 @@
+#include "gpu_kernels/emulation/memory.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <iterator>
+#include <map>
+#include <mutex>
+
+#include "gpu_kernels/emulation/control.h"
+#include "gpu_kernels/emulation/sanitizers.h"
+#include "gpu_kernels/emulation/stream.h"
+
+namespace thermocline::emulation {
+namespace {
+
+constexpr size_t kAlignment = 256;    // cudaMalloc's
+constexpr size_t kCanaryBytes = 512;  // on either side, and what rounding up leaves behind the end
+constexpr std::byte kCanary{0xc5};
+constexpr std::byte kFresh{0xff};
+
+struct Allocation {
+  std::byte* data = nullptr;
+  size_t n_bytes = 0;
+  size_t back_bytes = 0;  // of the canary behind it
+  bool on_device = false;
+  bool registered = false;  // the user's memory: no canaries
+};
+
+struct Registry {
+  std::mutex mutex;
+  std::map<const std::byte*, Allocation> allocations;  // by data
+  size_t device_bytes = 0;
+};
+
+Registry& TheRegistry() {
+  static Registry registry;
+  return registry;
+}
+
+bool IsCanary(const std::byte* from, size_t n_bytes) {
+  return std::all_of(from, from + n_bytes, [](std::byte byte) { return byte == kCanary; });
+}
+
+void WriteCanaries(const Allocation& a) {
+  std::fill_n(a.data - kCanaryBytes, kCanaryBytes, kCanary);
+  std::fill_n(a.data + a.n_bytes, a.back_bytes, kCanary);
+}
+
+// "", or what happened; each damage is reported once. AddressSanitizer guards its canaries itself.
+std::string BrokenCanary(const Allocation& a) {
+  if (kAddressSanitizer || a.registered) return "";
+  const bool front = IsCanary(a.data - kCanaryBytes, kCanaryBytes);
+  if (front && IsCanary(a.data + a.n_bytes, a.back_bytes)) return "";
+  WriteCanaries(a);
+  return fmt::format("memory {} {} of {} bytes was written to", front ? "behind" : "in front of",
+                     a.on_device ? "an allocation" : "a pinned allocation", a.n_bytes);
+}
+
+void* Allocate(Registry& registry, size_t n_bytes, bool on_device) {
+  const size_t padded = (n_bytes + kAlignment - 1) / kAlignment * kAlignment;
+  Allocation a{
+      .n_bytes = n_bytes, .back_bytes = padded - n_bytes + kCanaryBytes, .on_device = on_device};
+  auto* base = static_cast<std::byte*>(std::aligned_alloc(kAlignment, padded + 2 * kCanaryBytes));
+  if (base == nullptr) return nullptr;
+  a.data = base + kCanaryBytes;
+  std::fill_n(a.data, n_bytes, kFresh);
+  WriteCanaries(a);
+  Poison(base, kCanaryBytes);
+  Poison(a.data + n_bytes, a.back_bytes);
+  registry.allocations[a.data] = a;
+  return a.data;
+}
+
+cudaError_t Free(void* pointer, bool on_device) {
+  if (pointer == nullptr) return cudaSuccess;
+  Registry& registry = TheRegistry();
+  const std::lock_guard lock(registry.mutex);
+  const auto found = registry.allocations.find(static_cast<std::byte*>(pointer));
+  if (found == registry.allocations.end() || found->second.on_device != on_device ||
+      found->second.registered) {
+    return cudaErrorInvalidValue;
+  }
+  const Allocation a = found->second;
+  const std::string broken = BrokenCanary(a);
+  if (!broken.empty()) SetReport(broken + " before it was freed");
+  if (on_device) registry.device_bytes -= a.n_bytes;
+  registry.allocations.erase(found);
+  Unpoison(a.data - kCanaryBytes, kCanaryBytes);
+  Unpoison(a.data + a.n_bytes, a.back_bytes);
+  std::free(a.data - kCanaryBytes);
+  return cudaSuccess;
+}
+
+}  // namespace
+
+Place PlaceOf(const void* at, size_t n_bytes) {
+  Registry& registry = TheRegistry();
+  const std::lock_guard lock(registry.mutex);
+  const auto* start = static_cast<const std::byte*>(at);
+  auto next = registry.allocations.upper_bound(start);
+  if (next == registry.allocations.begin()) return Place::kUnknown;
+  const Allocation& a = std::prev(next)->second;
+  if (start >= a.data + a.n_bytes + a.back_bytes) return Place::kUnknown;
+  if (start > a.data + a.n_bytes || n_bytes > static_cast<size_t>(a.data + a.n_bytes - start)) {
+    return Place::kOutside;
+  }
+  return a.on_device ? Place::kDevice : Place::kMapped;
+}
+
+std::string FindBrokenCanary() {
+  Registry& registry = TheRegistry();
+  const std::lock_guard lock(registry.mutex);
+  for (const auto& [data, allocation] : registry.allocations) {
+    std::string broken = BrokenCanary(allocation);
+    if (!broken.empty()) return broken;
+  }
+  return "";
+}
+
+}  // namespace thermocline::emulation
+
+using namespace thermocline::emulation;
+
+cudaError_t cudaMalloc(void** pointer, size_t n_bytes) {
+  if (const cudaError_t error = ErrorUnlessCallable(); error != cudaSuccess) return Failed(error);
+  Registry& registry = TheRegistry();
+  const std::lock_guard lock(registry.mutex);
+  const size_t total = CurrentSettings().device_bytes;
+  *pointer = nullptr;
+  if (n_bytes > total - std::min(total, registry.device_bytes)) {
+    return Failed(cudaErrorMemoryAllocation);
+  }
+  *pointer = Allocate(registry, n_bytes, /*on_device=*/true);
+  if (*pointer == nullptr) return Failed(cudaErrorMemoryAllocation);
+  registry.device_bytes += n_bytes;
+  return cudaSuccess;
+}
+
+cudaError_t cudaFree(void* pointer) {
+  // As on hardware, nothing is freed that enqueued work may still use.
+  WaitForAllStreams();
+  return Failed(Free(pointer, /*on_device=*/true));
+}
+
+cudaError_t cudaHostAlloc(void** pointer, size_t n_bytes, unsigned /*flags*/) {
+  if (const cudaError_t error = ErrorUnlessCallable(); error != cudaSuccess) return Failed(error);
+  Registry& registry = TheRegistry();
+  const std::lock_guard lock(registry.mutex);
+  *pointer = Allocate(registry, n_bytes, /*on_device=*/false);
+  return Failed(*pointer == nullptr ? cudaErrorMemoryAllocation : cudaSuccess);
+}
+
+cudaError_t cudaFreeHost(void* pointer) {
+  WaitForAllStreams();
+  return Failed(Free(pointer, /*on_device=*/false));
+}
+
+cudaError_t cudaHostRegister(void* pointer, size_t n_bytes, unsigned /*flags*/) {
+  if (pointer == nullptr || PlaceOf(pointer, n_bytes) != Place::kUnknown) {
+    return Failed(cudaErrorInvalidValue);
+  }
+  Registry& registry = TheRegistry();
+  const std::lock_guard lock(registry.mutex);
+  auto* data = static_cast<std::byte*>(pointer);
+  registry.allocations[data] = {.data = data, .n_bytes = n_bytes, .registered = true};
+  return cudaSuccess;
+}
+
+cudaError_t cudaHostUnregister(void* pointer) {
+  WaitForAllStreams();
+  Registry& registry = TheRegistry();
+  const std::lock_guard lock(registry.mutex);
+  const auto found = registry.allocations.find(static_cast<std::byte*>(pointer));
+  if (found == registry.allocations.end() || !found->second.registered) {
+    return Failed(cudaErrorInvalidValue);
+  }
+  registry.allocations.erase(found);
+  return cudaSuccess;
+}
+
+cudaError_t cudaHostGetDevicePointer(void** device, void* host, unsigned /*flags*/) {
+  if (PlaceOf(host, 0) != Place::kMapped) return Failed(cudaErrorInvalidValue);
+  *device = host;
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
+  Registry& registry = TheRegistry();
+  const std::lock_guard lock(registry.mutex);
+  *total_bytes = CurrentSettings().device_bytes;
+  *free_bytes = *total_bytes - std::min(*total_bytes, registry.device_bytes);
+  return cudaSuccess;
+}

@@ -1,0 +1,25 @@
+// Memory of the emulated device and pinned host memory. Both lie between canaries, which are looked
+// at after every kernel and when the memory is freed; under AddressSanitizer touching one is an
+// error at once. Fresh memory is filled with 0xff bytes (a NaN in every floating point format).
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+#include "gpu_kernels/emulation/runtime_api.h"
+
+namespace thermocline::emulation {
+
+// Where memory lies that starts at `at` and has n_bytes.
+enum class Place {
+  kUnknown,  // in no allocation of ours: ordinary host memory
+  kDevice,
+  kMapped,   // pinned or registered host memory, which the device sees
+  kOutside,  // begins in an allocation and ends behind it, or was freed
+};
+Place PlaceOf(const void* at, size_t n_bytes);
+
+// "", or which allocation's neighbourhood was written to.
+std::string FindBrokenCanary();
+
+}  // namespace thermocline::emulation

@@ -1,0 +1,73 @@
+// Shared memory of an emulated block, with a record per element of who wrote and read it since the
+// last barrier. Reading what no thread of this block has written is reported, and so are two
+// accesses of different threads, one of them a write, with neither __syncthreads() between them
+// nor, within a warp,
+// __syncwarp(): a missing barrier is found in whatever order the threads happened to run.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+namespace thermocline::emulation {
+
+enum class Access : uint8_t { kRead, kWrite, kAtomic };
+
+// Who touched one element. Times are epochs (barriers of the block so far, never reused) and,
+// within an epoch, clocks (__syncwarp()s of the lane).
+struct SharedCell {
+  uint64_t write_epoch = 0;
+  uint64_t read_epoch = 0;
+  uint32_t write_clock = 0;
+  uint32_t writer = 0;      // thread
+  uint32_t read_warp = 0;   // warp of the readers in read_epoch
+  bool many_warps = false;  // there were readers of more than one
+  bool atomic = false;      // the last write was one
+  uint32_t read_clock[32] = {};
+};
+
+// An array in shared memory.
+struct SharedRegion {
+  SharedRegion(const char* array, size_t n_elements, size_t bytes)
+      : name(array), n(n_elements), element_bytes(bytes), cells(n_elements) {}
+
+  const char* name;
+  size_t n;
+  size_t element_bytes;
+  std::byte* data = nullptr;
+  size_t offset_bytes = 0;         // of a dynamic array
+  std::vector<std::byte> storage;  // of a static one
+  uint64_t block_epoch = 0;        // of the block that used it last
+  std::vector<SharedCell> cells;   // one per element
+};
+
+class SharedMemory {
+ public:
+  void BeginGrid();
+  // For every block: nothing is written yet. shared_bytes: the launch's dynamic part.
+  void BeginBlock(size_t shared_bytes);
+  // All threads met: what was done before happened before what comes.
+  void NextEpoch() { ++epoch_; }
+
+  // The static array declared where `key` is; its size never changes.
+  SharedRegion& Static(const void* key, const char* name, size_t n, size_t element_bytes);
+  // Elements [offset_bytes, offset_bytes + n * element_bytes) of the dynamic part.
+  SharedRegion& Dynamic(const char* name, size_t offset_bytes, size_t n, size_t element_bytes);
+
+  // Records an access by the running thread; reports it when it races or reads what is not there.
+  void Record(SharedRegion& region, size_t index, Access access);
+
+ private:
+  void CheckOrder(const SharedRegion& region, size_t index, Access access);
+
+  uint64_t epoch_ = 1;
+  uint64_t first_epoch_ = 1;  // of this block
+  size_t static_bytes_ = 0;   // declared by this block so far
+  std::vector<std::byte> dynamic_;
+  std::unordered_map<const void*, std::unique_ptr<SharedRegion>> static_regions_;
+  std::vector<std::unique_ptr<SharedRegion>> dynamic_regions_;  // of this kernel
+};
+
+}  // namespace thermocline::emulation
