@@ -54,17 +54,35 @@ void CpuDevice::RopeAppend(const Lane& lane, const RopeStep& rope, const KvCache
   lane.Sync();
 }
 
-// Few tokens over a long context: lanes share out heads and chunks, and meet before the chunks are
-// put together. Otherwise there are heads enough, and a lane does all chunks of one.
+// Batches attend as panels. Few tokens over a long context: lanes share out heads and chunks, and
+// meet before the chunks are put together. Otherwise there are heads enough, and a lane does all
+// chunks of one.
 void CpuDevice::Attend(const Lane& lane, const KvCache& cache, const AttentionStep& step,
                        const float* q, float* out) {
   const int64_t n_chunks = CeilDiv(step.first_position + step.n, kv_chunk_);
-  if (step.n < kGemmMinTokens && n_chunks > 1) {
+  if (step.n >= kPanelAttentionTokens && kernels_.gemm != nullptr) {
+    AttendPanels(lane, cache, step, q, out);
+  } else if (step.n < kGemmMinTokens && n_chunks > 1) {
     AttendChunks(lane, cache, step, n_chunks, q, out);
   } else {
     AttendHeads(lane, cache, step, q, out);
   }
   lane.Sync();
+}
+
+// Items are tiles of a KV head's queries, heads outermost, so that a lane's tiles read the same
+// positions.
+void CpuDevice::AttendPanels(const Lane& lane, const KvCache& cache, const AttentionStep& step,
+                             const float* q, float* out) {
+  const int64_t tile = PanelAttention::TileTokens(step.n_heads / step.n_kv_heads);
+  const int64_t n_tiles = CeilDiv(step.n, tile);
+  PanelAttention& attention = *scratch(lane).attention;
+  lane.Share(step.n_kv_heads * n_tiles, 1, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t item = begin; item < end; ++item) {
+      const int64_t first = item % n_tiles * tile;
+      attention.Run(cache, step, item / n_tiles, first, std::min(first + tile, step.n), q, out);
+    }
+  });
 }
 
 const void* CpuDevice::PrepareHead(const Lane& lane, DType cache_type, const float* q, int64_t d) {

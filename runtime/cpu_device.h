@@ -9,6 +9,7 @@
 
 #include "runtime/core/aligned_buffer.h"
 #include "runtime/device.h"
+#include "runtime/panel_attention.h"
 #include "runtime/panel_gemm.h"
 
 namespace thermocline {
@@ -31,6 +32,10 @@ inline constexpr int64_t kFfnParts = 16;
 // and what fills the cache line.
 inline constexpr int64_t kChunkExtra = 16;
 
+// Steps of at least this many tokens attend as panels, smaller ones query head by query head: few
+// queries do not repay packing keys and values.
+inline constexpr int64_t kPanelAttentionTokens = 16;
+
 struct CpuDeviceLimits {
   int n_lanes = 1;         // of the largest group that will run steps
   int64_t max_tokens = 1;  // of a step
@@ -39,10 +44,13 @@ struct CpuDeviceLimits {
   int64_t max_neurons = 0;  // of an FFN slice
   int64_t max_seq_len = 0;
   int64_t n_heads = 0;
+  int64_t n_kv_heads = 0;
   int64_t head_dim = 0;
 
   int64_t KvChunk() const;  // positions whose attention is computed together
   uint64_t ScratchBytes(const KernelTable& kernels) const;
+  // Whether steps are long enough to attend as panels, and the kernels for them are there.
+  bool WantsPanelAttention(const KernelTable& kernels) const;
 };
 
 // What a model's steps need at most.
@@ -83,6 +91,7 @@ class CpuDevice final : public Device {
     AlignedBuffer rows;      // (max_neurons + 16) i32: active neurons of the part at hand
     AlignedBuffer h;         // (max_neurons) f32: their h
     std::unique_ptr<PanelGemm> gemm;
+    std::unique_ptr<PanelAttention> attention;  // null where steps are too short for it
   };
 
   // ---- cpu_device.cc ----
@@ -98,6 +107,8 @@ class CpuDevice final : public Device {
 
   // ---- cpu_attention.cc ----
   struct HeadQuery;
+  void AttendPanels(const Lane& lane, const KvCache& cache, const AttentionStep& step,
+                    const float* q, float* out);
   void AttendHeads(const Lane& lane, const KvCache& cache, const AttentionStep& step,
                    const float* q, float* out);
   void AttendChunks(const Lane& lane, const KvCache& cache, const AttentionStep& step,
