@@ -61,17 +61,27 @@ uint64_t RowsBytes(int64_t max_neurons) {
   return static_cast<uint64_t>(max_neurons + 16) * sizeof(int32_t);
 }
 uint64_t HBytes(int64_t max_neurons) { return static_cast<uint64_t>(max_neurons) * sizeof(float); }
+uint64_t AttentionBytes(const KernelTable& kernels, const CpuDeviceLimits& limits) {
+  if (!limits.WantsPanelAttention(kernels)) return 0;
+  return PanelAttention::Bytes(kernels, limits.head_dim, limits.n_heads / limits.n_kv_heads,
+                               limits.KvChunk());
+}
 uint64_t PartialBytes(const CpuDeviceLimits& limits) {
   return static_cast<uint64_t>(kFfnParts * limits.MaxRowTokens() * limits.d_model) * sizeof(float);
 }
 
 }  // namespace
 
+bool CpuDeviceLimits::WantsPanelAttention(const KernelTable& kernels) const {
+  return kernels.gemm != nullptr && n_kv_heads > 0 && max_tokens >= kPanelAttentionTokens;
+}
+
 uint64_t CpuDeviceLimits::ScratchBytes(const KernelTable& kernels) const {
   const uint64_t per_lane = PreparedBytes(kernels, *this) + LaneInnerBytes(kernels, *this) +
                             ScoresBytes(*this) + HeadChunksBytes(*this) +
                             HeadBytes(kernels, *this) + RowsBytes(max_neurons) +
-                            HBytes(max_neurons) + PanelGemm::PanelBytes(kernels, max_d_in);
+                            HBytes(max_neurons) + PanelGemm::PanelBytes(kernels, max_d_in) +
+                            AttentionBytes(kernels, *this);
   return per_lane * static_cast<uint64_t>(n_lanes) +
          PanelGemm::InputBytes(kernels, max_tokens, max_d_in) + PartialBytes(*this) +
          InnerBytes(*this) + StepChunksBytes(*this);
@@ -90,6 +100,7 @@ CpuDeviceLimits MakeCpuDeviceLimits(const ModelConfig& config, int64_t max_token
           .max_neurons = config.d_ff,
           .max_seq_len = max_seq_len,
           .n_heads = config.n_heads,
+          .n_kv_heads = config.n_kv_heads,
           .head_dim = config.head_dim,
           .predicts = max_rank != kNoPredictor,
           .max_rank = std::max<int64_t>(max_rank, 0)};
@@ -114,6 +125,10 @@ CpuDevice::CpuDevice(std::string name, const CpuDeviceLimits& limits)
     lane->rows = AlignedBuffer(RowsBytes(limits.max_neurons), "neuron lists");
     lane->h = AlignedBuffer(HBytes(limits.max_neurons), "FFN activations");
     lane->gemm = std::make_unique<PanelGemm>(kernels_, limits.max_d_in);
+    if (limits.WantsPanelAttention(kernels_)) {
+      lane->attention = std::make_unique<PanelAttention>(
+          kernels_, limits.head_dim, limits.n_heads / limits.n_kv_heads, limits.KvChunk());
+    }
     lanes_.push_back(std::move(lane));
   }
   gemm_input_ = AlignedBuffer(PanelGemm::InputBytes(kernels_, limits.max_tokens, limits.max_d_in),

@@ -10,6 +10,7 @@
 #include "predictor/sign_predictor.h"
 #include "runtime/core/aligned_buffer.h"
 #include "runtime/device.h"
+#include "runtime/panel_attention.h"
 #include "runtime/panel_gemm.h"
 
 namespace thermocline {
@@ -36,6 +37,10 @@ inline constexpr int64_t kFfnParts = 16;
 // and what fills the cache line.
 inline constexpr int64_t kChunkExtra = 16;
 
+// Steps of at least this many tokens attend as panels, smaller ones query head by query head: few
+// queries do not repay packing keys and values.
+inline constexpr int64_t kPanelAttentionTokens = 16;
+
 struct CpuDeviceLimits {
   int n_lanes = 1;         // of the largest group that will run steps
   int64_t max_tokens = 1;  // of a step
@@ -44,6 +49,7 @@ struct CpuDeviceLimits {
   int64_t max_neurons = 0;  // of an FFN slice
   int64_t max_seq_len = 0;
   int64_t n_heads = 0;
+  int64_t n_kv_heads = 0;
   int64_t head_dim = 0;
   bool predicts = false;  // steps may have a predictor
   int64_t max_rank = 0;   // of their matrices
@@ -51,6 +57,8 @@ struct CpuDeviceLimits {
   int64_t KvChunk() const;       // positions whose attention is computed together
   int64_t MaxRowTokens() const;  // of a step that goes over its weights row by row
   uint64_t ScratchBytes(const KernelTable& kernels) const;
+  // Whether steps are long enough to attend as panels, and the kernels for them are there.
+  bool WantsPanelAttention(const KernelTable& kernels) const;
 };
 
 // What a model's steps need at most. max_rank: of the predictor's matrices, 0 for one without, or
@@ -96,6 +104,7 @@ class CpuDevice final : public Device {
     AlignedBuffer inner;     // up to MaxRowTokens vectors between a predictor's matrices, prepared
     std::vector<SignInput> signs;  // (MaxRowTokens)
     std::unique_ptr<PanelGemm> gemm;
+    std::unique_ptr<PanelAttention> attention;  // null where steps are too short for it
   };
 
   // ---- cpu_device.cc ----
@@ -111,9 +120,11 @@ class CpuDevice final : public Device {
 
   // ---- cpu_attention.cc ----
   struct HeadQuery;
-  void AttendHeads(const Lane& lane, const KvCache& cache, const AttentionStep& step,
+  void AttendPanels(const Lane& lane, const HostKvCache& cache, const AttentionStep& step,
+                    const float* q, float* out);
+  void AttendHeads(const Lane& lane, const HostKvCache& cache, const AttentionStep& step,
                    const float* q, float* out);
-  void AttendChunks(const Lane& lane, const KvCache& cache, const AttentionStep& step,
+  void AttendChunks(const Lane& lane, const HostKvCache& cache, const AttentionStep& step,
                     int64_t n_chunks, const float* q, float* out);
   const void* PrepareHead(const Lane& lane, DType cache_type, const float* q, int64_t d);
   void AttendChunk(const HeadQuery& query, int64_t begin, int64_t end, float* chunk) const;
