@@ -21,8 +21,9 @@ constexpr const char* kSlowName = "dram";
 void CheckFastTier(FastTier wanted) {
   if (wanted != FastTier::kGpu) return;
   const GpuSupport gpu = QueryGpuSupport();
-  const std::string reason =
-      gpu.available ? "this version runs no model on it (there is: " + gpu.device + ")" : gpu.reason;
+  const std::string reason = gpu.available
+                                 ? "this version runs no model on it (there is: " + gpu.device + ")"
+                                 : gpu.reason;
   throw Error({.what = "a GPU was asked for and cannot be used: " + reason,
                .hint = "leave the GPU options out to run on the CPU"});
 }
