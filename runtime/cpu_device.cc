@@ -161,6 +161,23 @@ void CpuDevice::Upload(void* destination, const void* source, uint64_t n_bytes) 
   std::memcpy(destination, source, n_bytes);
 }
 
+TensorView CpuDevice::StoreRows(const TensorView& source, std::span<const int32_t> rows,
+                                const std::string& purpose) {
+  const int64_t row_bytes = RowBytes(source.dtype, source.cols);
+  const int64_t n = rows.empty() ? source.rows : static_cast<int64_t>(rows.size());
+  auto* memory = static_cast<std::byte*>(Allocate(static_cast<uint64_t>(n * row_bytes), purpose));
+  for (int64_t i = 0; i < n; ++i) {
+    const int64_t row = rows.empty() ? i : rows[static_cast<size_t>(i)];
+    std::memcpy(memory + i * row_bytes, source.row(row), static_cast<size_t>(row_bytes));
+  }
+  return DenseView(memory, source.dtype, n, source.cols);
+}
+
+std::unique_ptr<KvCache> CpuDevice::MakeKvCache(const ModelConfig& config, DType dtype,
+                                                int64_t max_seq_len) {
+  return std::make_unique<ContiguousKvCache>(config, dtype, max_seq_len);
+}
+
 int64_t CpuDevice::PreparedStride(VectorForm form, int64_t d) const {
   if (form == VectorForm::kF32) return d * static_cast<int64_t>(sizeof(float));
   return kernels_.prepared_bytes(form, d);

@@ -76,6 +76,10 @@ class CpuDevice final : public Device {
   void* Allocate(uint64_t n_bytes, const std::string& purpose) override;
   void Upload(void* destination, const void* source, uint64_t n_bytes) override;
   uint64_t allocated_bytes() const override { return allocated_bytes_; }
+  TensorView StoreRows(const TensorView& source, std::span<const int32_t> rows,
+                       const std::string& purpose) override;
+  std::unique_ptr<KvCache> MakeKvCache(const ModelConfig& config, DType dtype,
+                                       int64_t max_seq_len) override;
 
   void Embed(const Lane& lane, const TensorView& table, std::span<const int32_t> ids,
              float* x) override;

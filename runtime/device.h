@@ -6,6 +6,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <span>
 #include <string>
 
@@ -21,7 +23,7 @@ struct LinearStep {
   float* out;                    // (n, d_out)
 };
 
-// The angles of a step's tokens: cos, sin: (n, n_frequencies) f32.
+// The angles of a step's tokens: cos, sin: (n, n_frequencies) f32 in host memory.
 struct RopeStep {
   RopePairing pairing;
   int64_t rot_dim;
@@ -41,6 +43,7 @@ struct AttentionStep {
 
 struct FfnStep {
   const FfnSlice* slice;
+  int64_t layer = 0;
   Activation activation;
   // Exact: up and down only where act(gate) != 0. Of batches, which run dense, it may be ignored.
   bool skip_inactive = false;
@@ -72,16 +75,30 @@ struct FfnCount {
   }
 };
 
+class Handover;
+class QueuedDevice;
+
 class Device {
  public:
   virtual ~Device() = default;
   virtual const std::string& name() const = 0;
+  // This device, if it is one whose memory the host does not reach and whose work it does not wait
+  // for; null for one of the host.
+  virtual QueuedDevice* queued() { return nullptr; }
 
   // Memory that lives as long as the device; zero-filled. Throws Error naming `purpose`.
   virtual void* Allocate(uint64_t n_bytes, const std::string& purpose) = 0;
   // Copies from host memory into memory of this device.
   virtual void Upload(void* destination, const void* source, uint64_t n_bytes) = 0;
   virtual uint64_t allocated_bytes() const = 0;
+  // A matrix in memory of this device, in the form its kernels want: these rows of `source` in
+  // their order, or all of them where `rows` is empty. source: in host memory, in a file's form.
+  virtual TensorView StoreRows(const TensorView& source, std::span<const int32_t> rows,
+                               const std::string& purpose) = 0;
+  // Room for the keys and values of a sequence. Throws Error when the memory is not there, or when
+  // the type does not go with head_dim.
+  virtual std::unique_ptr<KvCache> MakeKvCache(const ModelConfig& config, DType dtype,
+                                               int64_t max_seq_len) = 0;
 
   // x[t] = table[ids[t]]. x: (n, d_model).
   virtual void Embed(const Lane& lane, const TensorView& table, std::span<const int32_t> ids,
@@ -108,6 +125,32 @@ class Device {
   // x += y; out = RmsNorm(x). x, y, out: (n, d).
   virtual void AddRmsNorm(const Lane& lane, float* x, const float* y, const float* weight,
                           float eps, int64_t n, int64_t d, float* out) = 0;
+};
+
+// A device that carries out steps behind the host's back, in the order in which one lane enqueues
+// them. What steps return is not known until Finish.
+inline constexpr int64_t kMaxKeptTokens = 16;  // of a step that a queued device may keep
+class QueuedDevice : public Device {
+ public:
+  QueuedDevice* queued() final { return this; }
+
+  // Before steps are enqueued for these tokens. ids may be empty where nothing is embedded.
+  virtual void BeginTokens(std::span<const int32_t> ids, int64_t n_tokens,
+                           int64_t first_position) = 0;
+  // Has enqueue() enqueue steps. They may be kept under `key` and be carried out again, for other
+  // tokens, instead of calling it: with one key it must always enqueue the same.
+  static constexpr int64_t kNoKey = -1;
+  virtual void Run(int64_t key, const std::function<void()>& enqueue) = 0;
+  // Waits for all that was enqueued. Throws Error where any of it failed.
+  virtual void Finish() = 0;
+  // What the FFN of a layer computed in the last step. REQUIRES: finished.
+  virtual FfnCount CountOf(int64_t layer) const = 0;
+  // Copies into host memory. REQUIRES: finished.
+  virtual void Download(void* destination, const void* source, uint64_t n_bytes) = 0;
+  // To a tier of the host. predictor_apart: the slow tier's predictor reads another vector than its
+  // FFN.
+  virtual std::unique_ptr<Handover> MakeHandover(int64_t max_tokens, int64_t d_model,
+                                                 bool predictor_apart) = 0;
 };
 
 }  // namespace thermocline

@@ -149,8 +149,7 @@ Engine::Engine(const EngineOptions& options)
   if (predictor != nullptr) {
     loaded_predictor_ = predictor->Load(weights(), *fast_, slow_.get(), two_tiers, team_);
   }
-  cache_ = std::make_unique<ContiguousKvCache>(model_.config(), options.cache_type,
-                                               model_.context_tokens());
+  cache_ = fast_->MakeKvCache(model_.config(), options.cache_type, model_.context_tokens());
   executor_ = std::make_unique<Executor>(model_.config(), loaded_->weights, executor_options, team_,
                                          *cache_, *fast_, slow_.get(), predictors());
 }

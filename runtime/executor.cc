@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "runtime/core/error.h"
+#include "runtime/handover.h"
 
 namespace thermocline {
 namespace {
@@ -35,6 +36,7 @@ Executor::Executor(const ModelConfig& config, const ModelWeights& weights,
       fast_(fast),
       slow_(slow),
       angles_(config.rope),
+      queued_(fast.queued()),
       predictors_(predictors) {
   CHECK(predictors.empty() || predictors.size() == weights.layers.size());
   AllocateState();
@@ -78,19 +80,25 @@ void Executor::AllocateState() {
   state_.att = floats(n * config_.q_dim(), "attention outputs");
   state_.proj = floats(n * config_.d_model, "attention projections");
   state_.logits = floats(options_.max_logits * config_.vocab_size, "logits");
-  cos_ = floats(n * angles_.n_frequencies(), "rotary angles");
-  sin_ = floats(n * angles_.n_frequencies(), "rotary angles");
+  cos_.resize(static_cast<size_t>(n * angles_.n_frequencies()));
+  sin_.resize(cos_.size());
   AllocateFfn(state_.hot, MaxNeurons(weights_, &LayerWeights::hot), fast_);
   const int64_t max_cold = MaxNeurons(weights_, &LayerWeights::cold);
   if (max_cold == 0) return;
   CHECK(slow_ != nullptr);
   AllocateFfn(state_.cold, max_cold, *slow_);
-  state_.x_cold = AllocateElems<float>(*slow_, n * config_.d_model, "the slow tier's inputs");
-  if (options_.predictor_input != PredictorInput::kNormed) {
-    state_.predictor_x_cold =
-        AllocateElems<float>(*slow_, n * config_.d_model, "the predictor's inputs");
+  const bool apart = options_.predictor_input != PredictorInput::kNormed;
+  if (queued_ != nullptr) {
+    handover_ = queued_->MakeHandover(n, config_.d_model, apart);
+    state_.cold.y = handover_->y();
+    return;
   }
-  handover_.emplace(team_, state_.x_cold, state_.predictor_x_cold, config_.d_model);
+  const auto slow_floats = [&](const char* purpose) {
+    return AllocateElems<float>(*slow_, n * config_.d_model, purpose);
+  };
+  float* x = slow_floats("the slow tier's inputs");
+  float* predictor_x = apart ? slow_floats("the predictor's inputs") : nullptr;
+  handover_ = std::make_unique<HostHandover>(team_, x, predictor_x, state_.cold.y, config_.d_model);
 }
 
 void Executor::AllocateFfn(FfnState& state, int64_t max_neurons, Device& device) {
@@ -105,7 +113,8 @@ void Executor::AllocateFfn(FfnState& state, int64_t max_neurons, Device& device)
 void Executor::MakeGroups() {
   const int n = team_.n_threads();
   all_group_ = team_.MakeGroup(n);
-  if (!handover_ || n < 2) return;
+  // Behind a queued device all threads are the slow tier's.
+  if (!handover_ || n < 2 || queued_ != nullptr) return;
   uint64_t hot_bytes = 0;
   uint64_t cold_bytes = 0;
   for (const LayerWeights& layer : weights_.layers) {
@@ -149,7 +158,7 @@ void Executor::BeginStep(int64_t n, int64_t first_position) {
   cache_.Reserve(first_position + n);
   for (int64_t t = 0; t < n; ++t) {
     const int64_t offset = t * angles_.n_frequencies();
-    angles_.Fill(first_position + t, cos_ + offset, sin_ + offset);
+    angles_.Fill(first_position + t, cos_.data() + offset, sin_.data() + offset);
   }
   for (auto& counts : step_counts_) counts = {};
   if (handover_) handover_->BeginStep();
@@ -158,6 +167,13 @@ void Executor::BeginStep(int64_t n, int64_t first_position) {
 void Executor::Embed(std::span<const int32_t> ids, float* x) {
   const auto n = static_cast<int64_t>(ids.size());
   CHECK(n > 0 && n <= options_.max_tokens);
+  if (queued_ != nullptr) {
+    queued_->BeginTokens(ids, n, 0);
+    fast_.Embed(Lane{}, weights_.token_embd, ids, state_.x);
+    queued_->Finish();
+    queued_->Download(x, state_.x, static_cast<uint64_t>(n * config_.d_model) * sizeof(float));
+    return;
+  }
   team_.Run(
       [&](int thread) { fast_.Embed(LanesOf(thread).all, weights_.token_embd, ids, state_.x); });
   std::copy_n(state_.x, n * config_.d_model, x);
@@ -167,8 +183,16 @@ void Executor::RunLayers(float* x, int64_t n, int64_t first_position, int64_t la
                          int64_t layer_end) {
   CHECK(layer_begin >= 0 && layer_end <= config_.n_layers);
   BeginStep(n, first_position);
-  std::copy_n(x, n * config_.d_model, state_.x);
   const StepArgs args{{}, n, first_position, LogitsWanted::kNone};
+  const uint64_t x_bytes = static_cast<uint64_t>(n * config_.d_model) * sizeof(float);
+  fast_.Upload(state_.x, x, x_bytes);
+  if (queued_ != nullptr) {
+    queued_->BeginTokens({}, n, first_position);
+    RunLayersQueued(args, layer_begin, layer_end);
+    FinishQueued();
+    queued_->Download(x, state_.x, x_bytes);
+    return;
+  }
   team_.Run([&](int thread) {
     const Lanes lanes = LanesOf(thread);
     uint32_t handovers = 0;
@@ -184,13 +208,21 @@ std::span<const float> Executor::Step(std::span<const int32_t> ids, int64_t firs
   const StepArgs args{ids, static_cast<int64_t>(ids.size()), first_position, wanted};
   CHECK(wanted != LogitsWanted::kAll || args.n <= options_.max_logits);
   BeginStep(args.n, first_position);
-  team_.Run([&](int thread) { RunLanes(LanesOf(thread), args); });
+  if (queued_ != nullptr) {
+    StepQueued(args);
+  } else {
+    team_.Run([&](int thread) { RunLanes(LanesOf(thread), args); });
+  }
 
   CountStep(args.n);
   const int64_t rows = wanted == LogitsWanted::kNone   ? 0
                        : wanted == LogitsWanted::kLast ? 1
                                                        : args.n;
-  return {state_.logits, static_cast<size_t>(rows * config_.vocab_size)};
+  const auto n_logits = static_cast<size_t>(rows * config_.vocab_size);
+  if (queued_ == nullptr) return {state_.logits, n_logits};
+  host_logits_.resize(n_logits);
+  queued_->Download(host_logits_.data(), state_.logits, n_logits * sizeof(float));
+  return host_logits_;
 }
 
 void Executor::CountStep(int64_t n) {
@@ -222,7 +254,7 @@ void Executor::RunLayer(const Lanes& lanes, int64_t layer, const StepArgs& args,
   const RunState& s = state_;
   const Lane& all = lanes.all;
   const int64_t n = args.n;
-  const RopeStep rope{c.rope.pairing, c.rope.rot_dim, cos_, sin_};
+  const RopeStep rope{c.rope.pairing, c.rope.rot_dim, cos_.data(), sin_.data()};
   const AttentionStep attention{layer, args.first_position, n, c.n_heads, c.n_kv_heads, c.head_dim};
   const LinearStep qkv[] = {{&w.wq, s.q}, {&w.wk, s.k}, {&w.wv, s.v}};
   const LinearStep output[] = {{&w.wo, s.proj}};
@@ -239,7 +271,7 @@ void Executor::RunLayer(const Lanes& lanes, int64_t layer, const StepArgs& args,
   fast_.AddRmsNorm(all, s.x, s.proj, w.ffn_norm, c.norm_eps, n, c.d_model, s.ffn_x[layer % 2]);
   all.Mark(StepPart::kNorm);
   RunFfn(lanes, layer, n, handovers);  // hot FFN || cold FFN, merged into x
-  if (keep_hidden_ && all.rank == 0) {
+  if (keep_hidden_ && all.rank == 0 && queued_ == nullptr) {
     std::copy_n(s.x + (n - 1) * c.d_model, c.d_model, hidden_.begin() + layer * c.d_model);
   }
 }
@@ -251,35 +283,43 @@ void Executor::RunFfn(const Lanes& lanes, int64_t layer, int64_t n, uint32_t* ha
   const bool cold = w.cold.n_neurons > 0;
   // A layer that lies on one tier alone is computed there by all lanes.
   const std::optional<Lane> fast_lane = cold ? lanes.fast : lanes.all;
-  const std::optional<Lane> slow_lane = hot ? lanes.slow : lanes.all;
+  const std::optional<Lane> slow_lane = hot || queued_ != nullptr ? lanes.slow : lanes.all;
 
-  // With one tier every neuron is asked about, with two only the cold ones.
-  FfnStep hot_step = MakeFfnStep(layer, w.hot, slow_ == nullptr);
-  FfnStep cold_step = MakeFfnStep(layer, w.cold, true);
   const float* x = FfnInput(layer);
-  hot_step.predictor_x = PredictorX(layer);
-  const bool sends_two = cold_step.predictor != nullptr && PredictorX(layer) != x;
-  cold_step.predictor_x = sends_two ? s.predictor_x_cold : s.x_cold;
-
+  const float* predictor_x = PredictorX(layer);
   if (cold && lanes.all.rank == 0) {
-    handover_->SendInput(x, sends_two ? PredictorX(layer) : nullptr, n);
+    const bool asks = MakeFfnStep(layer, w.cold, true).predictor != nullptr;
+    handover_->SendInput(x, asks && predictor_x != x ? predictor_x : nullptr, n);
   }
-  if (hot && fast_lane) RunTier(*fast_lane, fast_, layer, hot_step, x, n, s.hot);
-  if (cold && slow_lane) {
-    handover_->AwaitInput(*handovers);
-    RunTier(*slow_lane, *slow_, layer, cold_step, s.x_cold, n, s.cold);
-    if (slow_lane->rank == 0) handover_->SendOutput();
+  if (hot && fast_lane) {
+    // With one tier every neuron is asked about, with two only the cold ones.
+    FfnStep step = MakeFfnStep(layer, w.hot, slow_ == nullptr);
+    step.predictor_x = predictor_x;
+    RunTier(*fast_lane, fast_, layer, step, x, n, s.hot);
   }
-  if (cold) handover_->AwaitOutput((*handovers)++);
-  if (hot && cold) lanes.all.Sync();
-  if (observer_ != nullptr) Observe(lanes.all, layer, n);
-  const float* const both[] = {hot ? s.hot.y : s.cold.y, s.cold.y};
-  fast_.Add(lanes.all, s.x, {both, hot && cold ? 2U : 1U}, n * config_.d_model);
+  if (cold && slow_lane) RunSlowTier(*slow_lane, layer, n, *handovers);
+  if (cold) {
+    handover_->Merge(lanes.all, fast_, layer, (*handovers)++, s.x, hot ? s.hot.y : nullptr, n);
+  } else {
+    const float* const y[] = {s.hot.y};
+    fast_.Add(lanes.all, s.x, y, n * config_.d_model);
+  }
+  if (observer_ != nullptr && queued_ == nullptr) Observe(lanes.all, layer, n);
   lanes.all.Mark(StepPart::kMerge);
 }
 
+void Executor::RunSlowTier(const Lane& lane, int64_t layer, int64_t n, uint32_t handover) {
+  const LayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
+  handover_->AwaitInput(lane, handover);
+  FfnStep step = MakeFfnStep(layer, w.cold, true);
+  const bool apart = step.predictor != nullptr && PredictorX(layer) != FfnInput(layer);
+  step.predictor_x = apart ? handover_->predictor_x() : handover_->x();
+  RunTier(lane, *slow_, layer, step, handover_->x(), n, state_.cold);
+  if (lane.rank == 0) handover_->SendOutput(handover);
+}
+
 FfnStep Executor::MakeFfnStep(int64_t layer, const FfnSlice& slice, bool predicted) const {
-  FfnStep step{.slice = &slice, .activation = config_.activation};
+  FfnStep step{.slice = &slice, .layer = layer, .activation = config_.activation};
   if (observer_ != nullptr || options_.mode == SparseMode::kDense) return step;
   step.skip_inactive = true;
   if (options_.mode != SparseMode::kPredicted || !predicted) return step;

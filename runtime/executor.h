@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
@@ -132,8 +133,17 @@ class Executor {
   void RunLanes(const Lanes& lanes, const StepArgs& args);
   void RunLayer(const Lanes& lanes, int64_t layer, const StepArgs& args, uint32_t* handovers);
   void RunFfn(const Lanes& lanes, int64_t layer, int64_t n, uint32_t* handovers);
+  void RunSlowTier(const Lane& lane, int64_t layer, int64_t n, uint32_t handover);
   void RunTier(const Lane& lane, Device& device, int64_t layer, const FfnStep& step, const float* x,
                int64_t n, const FfnState& state);
+  // ---- executor_queued.cc: where the fast tier is a device that works behind the host ----
+  void StepQueued(const StepArgs& args);
+  void RunLayersQueued(const StepArgs& args, int64_t layer_begin, int64_t layer_end);
+  int64_t StepKey(const StepArgs& args) const;
+  void RunSlowTiers(int64_t n, int64_t layer_begin, int64_t layer_end, uint32_t* handovers);
+  void ObserveQueued(int64_t layer, int64_t n);
+  void FinishQueued();
+
   FfnStep MakeFfnStep(int64_t layer, const FfnSlice& slice, bool predicted) const;
   const float* FfnInput(int64_t layer) const { return state_.ffn_x[layer % 2]; }
   const float* PredictorX(int64_t layer) const;
@@ -150,10 +160,11 @@ class Executor {
   Device* slow_;
   RopeAngles angles_;
   RunState state_;
-  float* cos_ = nullptr;  // (max_tokens, rot_dim / 2)
-  float* sin_ = nullptr;
-  std::optional<Handover> handover_;
-  int n_fast_lanes_ = 0;  // while both tiers run
+  std::vector<float> cos_;  // (max_tokens, rot_dim / 2)
+  std::vector<float> sin_;
+  QueuedDevice* queued_;                // the fast tier, if it is one
+  std::unique_ptr<Handover> handover_;  // null where no layer has a cold slice
+  int n_fast_lanes_ = 0;                // while both tiers run
   LaneGroup* all_group_ = nullptr;
   LaneGroup* fast_group_ = nullptr;
   LaneGroup* slow_group_ = nullptr;
@@ -164,6 +175,9 @@ class Executor {
   bool timed_ = false;
   StepTimer timer_;
   std::vector<std::array<FfnCount, 2>> step_counts_;  // (n_layers) per tier, of the running step
+  std::vector<float> host_logits_;  // of a queued device, and what observers read of its FFN
+  std::vector<float> host_h_;
+  std::vector<float> host_x_;
   bool keep_hidden_ = false;
   std::vector<float> hidden_;
 };

@@ -116,8 +116,6 @@ struct RunState {
   float* att = nullptr;     // (n, n_heads * head_dim) attention's output per head
   float* proj = nullptr;    // (n, d_model) attention's output projection
   float* logits = nullptr;  // (tokens whose logits are wanted, vocab_size)
-  float* x_cold = nullptr;  // (n, d_model) the slow tier's copy of ffn_x, written by the hand-over
-  float* predictor_x_cold = nullptr;  // (n, d_model) and of what its predictor reads, if another
   FfnState hot;
   FfnState cold;
 };

@@ -19,18 +19,6 @@ namespace {
 // PowerInfer computes a neuron whose score is its threshold or above, here the sum must be above 0.
 constexpr float kAtOrAbove = std::numeric_limits<float>::min();
 
-TensorView CopyRows(const TensorView& w, std::span<const int32_t> rows, Device& device) {
-  const int64_t row_bytes = RowBytes(w.dtype, w.cols);
-  const auto n = static_cast<int64_t>(rows.size());
-  auto* memory = static_cast<std::byte*>(
-      device.Allocate(static_cast<uint64_t>(n * row_bytes), "the predictor"));
-  for (int64_t i = 0; i < n; ++i) {
-    device.Upload(memory + i * row_bytes, w.row(rows[static_cast<size_t>(i)]),
-                  static_cast<uint64_t>(row_bytes));
-  }
-  return DenseView(memory, w.dtype, n, w.cols);
-}
-
 std::vector<int32_t> Consecutive(int64_t first, int64_t n) {
   std::vector<int32_t> rows(static_cast<size_t>(n));
   std::iota(rows.begin(), rows.end(), static_cast<int32_t>(first));
@@ -54,8 +42,8 @@ LayerPredictor CopyPredictor(const LayerPredictor& stored, std::span<const int32
   out.input = stored.input;
   out.points = {stored.points.at(point)};
   for (const int32_t row : rows) CHECK(row >= 0 && row < stored.out_proj.rows);
-  out.in_proj = CopyRows(stored.in_proj, Consecutive(0, stored.in_proj.rows), device);
-  out.out_proj = CopyRows(stored.out_proj, rows, device);
+  out.in_proj = device.StoreRows(stored.in_proj, {}, "the predictor");
+  out.out_proj = device.StoreRows(stored.out_proj, rows, "the predictor");
   OperatingPoint& chosen = out.points.front();
   std::vector<float> bias;
   for (const int32_t row : rows) {

@@ -30,6 +30,14 @@ class FailingDevice final : public Device {
     inner_.Upload(destination, source, n_bytes);
   }
   uint64_t allocated_bytes() const override { return inner_.allocated_bytes(); }
+  TensorView StoreRows(const TensorView& source, std::span<const int32_t> rows,
+                       const std::string& purpose) override {
+    return inner_.StoreRows(source, rows, purpose);
+  }
+  std::unique_ptr<KvCache> MakeKvCache(const ModelConfig& config, DType dtype,
+                                       int64_t max_seq_len) override {
+    return inner_.MakeKvCache(config, dtype, max_seq_len);
+  }
   void Embed(const Lane& lane, const TensorView& table, std::span<const int32_t> ids,
              float* x) override {
     inner_.Embed(lane, table, ids, x);
