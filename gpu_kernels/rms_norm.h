@@ -14,4 +14,8 @@ namespace thermocline {
 void GpuRmsNorm(Stream& stream, float* y, const float* x, const float* weight, float epsilon,
                 int64_t n_tokens, int64_t width);
 
+// x += y, then out = the norm of x as above. x, y, out: (n_tokens, width); out is neither.
+void GpuAddRmsNorm(Stream& stream, float* x, const float* y, const float* weight, float epsilon,
+                   int64_t n_tokens, int64_t width, float* out);
+
 }  // namespace thermocline

@@ -7,6 +7,10 @@
 
 #include "gpu_kernels/cuda_api.h"
 
+#ifdef THERMOCLINE_GPU_EMULATED
+#include <chrono>
+#endif
+
 namespace thermocline {
 
 // By one thread of a kernel, after a barrier behind the writes of the others.
@@ -33,6 +37,28 @@ __device__ inline uint32_t LoadAcquireSystem(const uint32_t* flag) {
 // watched over.
 __device__ inline void WaitForFlag(const uint32_t* flag, uint32_t value) {
   while (static_cast<int32_t>(LoadAcquireSystem(flag) - value) < 0) __nanosleep(64);
+}
+
+// A clock that runs on whatever the kernel does; differences alone mean something.
+__device__ inline uint64_t ClockNs() {
+#ifdef THERMOCLINE_GPU_EMULATED
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  return static_cast<uint64_t>(std::chrono::nanoseconds(now).count());
+#else
+  uint64_t now;
+  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
+  return now;
+#endif
+}
+
+// WaitForFlag that gives up: whether the flag got there within timeout_ns.
+__device__ inline bool AwaitFlag(const uint32_t* flag, uint32_t value, uint64_t timeout_ns) {
+  const uint64_t start = ClockNs();
+  while (static_cast<int32_t>(LoadAcquireSystem(flag) - value) < 0) {
+    if (ClockNs() - start > timeout_ns) return false;
+    __nanosleep(64);
+  }
+  return true;
 }
 
 }  // namespace thermocline

@@ -1,4 +1,4 @@
-// Sums over the threads of a warp and of a block; for .cu files.
+// Sums and maxima over the threads of a warp and of a block; for .cu files.
 #pragma once
 
 #include "gpu_kernels/shared_memory.h"
@@ -12,6 +12,14 @@ constexpr int kWarpThreads = 32;
 __device__ inline float WarpSum(float value) {
   for (int distance = kWarpThreads / 2; distance > 0; distance /= 2) {
     value += __shfl_xor_sync(kFullWarpMask, value, distance);
+  }
+  return value;
+}
+
+// The same for the maximum.
+__device__ inline float WarpMax(float value) {
+  for (int distance = kWarpThreads / 2; distance > 0; distance /= 2) {
+    value = fmaxf(value, __shfl_xor_sync(kFullWarpMask, value, distance));
   }
   return value;
 }

@@ -1,0 +1,76 @@
+#include "gpu_kernels/embedding.h"
+#include "gpu_kernels/launch.h"
+#include "gpu_kernels/step_tokens.h"
+#include "runtime/core/error.h"
+
+namespace thermocline {
+namespace {
+
+constexpr int kThreads = 256;
+
+__device__ float HalfAt(const unsigned char* at) {
+  return __half2float(__ushort_as_half(*reinterpret_cast<const unsigned short*>(at)));
+}
+
+// Element i of a row.
+template <DType kDType>
+__device__ float Decode(const unsigned char* row, int64_t i) {
+  if constexpr (kDType == DType::kF32) {
+    return reinterpret_cast<const float*>(row)[i];
+  } else if constexpr (kDType == DType::kF16) {
+    return HalfAt(row + i * 2);
+  } else if constexpr (kDType == DType::kBF16) {
+    return __bfloat162float(__ushort_as_bfloat16(reinterpret_cast<const unsigned short*>(row)[i]));
+  } else if constexpr (kDType == DType::kQ8_0) {
+    const unsigned char* const block = row + i / kQuantBlock * (2 + kQuantBlock);
+    return HalfAt(block) * static_cast<signed char>(block[2 + i % kQuantBlock]);
+  } else {
+    const unsigned char* const block = row + i / kQuantBlock * (2 + kQuantBlock / 2);
+    const int in_block = static_cast<int>(i % kQuantBlock);
+    const unsigned char both = block[2 + in_block % (kQuantBlock / 2)];
+    const int nibble = in_block < kQuantBlock / 2 ? both & 0xf : both >> 4;
+    return HalfAt(block) * static_cast<float>(nibble - 8);
+  }
+}
+
+// A row of blocks per token.
+template <DType kDType>
+__global__ void __launch_bounds__(kThreads)
+    embed_kernel(const unsigned char* table, int64_t row_stride_bytes, const int32_t* ids,
+                 GpuStepTokens tokens, int64_t width, float* x) {
+  const int64_t token = blockIdx.y;
+  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (token >= RangeOf(tokens).n_tokens || i >= width) return;
+  const int64_t id = ids != nullptr ? ids[token] : tokens.inputs->ids[token];
+  x[token * width + i] = Decode<kDType>(table + id * row_stride_bytes, i);
+}
+
+}  // namespace
+
+void GpuEmbed(Stream& stream, const GpuTable& table, const int32_t* ids,
+              const GpuStepTokens& tokens, int64_t width, float* x) {
+  if (tokens.n_tokens == 0 || width == 0) return;
+  const auto launch = [&](const auto& kernel) {
+    const dim3 grid(static_cast<unsigned>((width + kThreads - 1) / kThreads),
+                    static_cast<unsigned>(tokens.n_tokens));
+    Launch(kernel, {.grid = grid, .block = kThreads, .stream = stream},
+           static_cast<const unsigned char*>(table.data), table.row_stride_bytes, ids, tokens,
+           width, x);
+  };
+  switch (table.dtype) {
+    case DType::kF32:
+      return launch(KERNEL(embed_kernel<DType::kF32>));
+    case DType::kF16:
+      return launch(KERNEL(embed_kernel<DType::kF16>));
+    case DType::kBF16:
+      return launch(KERNEL(embed_kernel<DType::kBF16>));
+    case DType::kQ8_0:
+      return launch(KERNEL(embed_kernel<DType::kQ8_0>));
+    case DType::kQ4_0:
+      return launch(KERNEL(embed_kernel<DType::kQ4_0>));
+    default:
+      CheckFailed(__FILE__, __LINE__, "computable dtype");
+  }
+}
+
+}  // namespace thermocline
