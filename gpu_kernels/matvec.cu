@@ -22,7 +22,7 @@ struct MatvecMatrix {
   int64_t rows;
   const float* bias;
   float* y;
-  int n_warps;           // that share a group of kRows rows: 1, 2, 4 or 8
+  int log_warps;         // 2^log_warps warps share a group of kRows rows
   unsigned first_block;  // of the grid
 };
 
@@ -44,10 +44,10 @@ __global__ void __launch_bounds__(kThreads)
   const MatvecMatrix& matrix = matrices.matrix[m];
   const int warp = static_cast<int>(threadIdx.x) / kWarpThreads;
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
-  const int n_warps = matrix.n_warps;
-  const int part = warp % n_warps;
-  const int64_t group =
-      int64_t{blockIdx.x - matrix.first_block} * (kWarps / n_warps) + warp / n_warps;
+  const int n_warps = 1 << matrix.log_warps;
+  const int part = warp & (n_warps - 1);
+  const int64_t first_warp = int64_t{blockIdx.x - matrix.first_block} * kWarps + warp;
+  const int64_t group = first_warp >> matrix.log_warps;
 
   // What lies behind the last row is the last row again.
   const std::byte* rows[kRows];
@@ -73,15 +73,16 @@ __global__ void __launch_bounds__(kThreads)
   matrix.y[token * matrix.rows + row] = sum;
 }
 
-// Warps per group of rows: short matrices are split along their columns until the GPU is full, as
-// long as every warp has a step of its own.
-int WarpsPerGroup(const GpuMatrix& w) {
+// Warps per group of rows, as a power of two: short matrices are split along their columns until
+// the GPU is full, as long as every warp has a step of its own.
+int LogWarpsPerGroup(const GpuMatrix& w) {
   const int64_t groups = CeilDiv(w.rows, kRows);
-  const int64_t n_steps =
-      CeilDiv(GpuPaddedCols(w.cols), int64_t{LaneElements(w.dtype)} * kWarpThreads);
-  int n_warps = 1;
-  while (n_warps < kWarps && groups * n_warps < kFullGpu && n_steps >= 2 * n_warps) n_warps *= 2;
-  return n_warps;
+  const int64_t n_steps = CeilDiv(GpuPaddedCols(w.cols), LaneElements(w.dtype) * kWarpThreads);
+  int log_warps = 0;
+  while (1 << log_warps < kWarps && groups << log_warps < kFullGpu && n_steps >= 2 << log_warps) {
+    ++log_warps;
+  }
+  return log_warps;
 }
 
 struct MatvecLaunch {
@@ -89,10 +90,10 @@ struct MatvecLaunch {
   unsigned n_blocks = 0;
 
   void Add(const GpuMatvecStep& step) {
-    const int n_warps = WarpsPerGroup(step.w);
+    const int log_warps = LogWarpsPerGroup(step.w);
     matrices.matrix[matrices.n++] = {step.w.data, step.w.row_bytes, step.w.rows, step.bias,
-                                     step.y,      n_warps,          n_blocks};
-    n_blocks += static_cast<unsigned>(CeilDiv(step.w.rows, kRows * (kWarps / n_warps)));
+                                     step.y,      log_warps,        n_blocks};
+    n_blocks += static_cast<unsigned>(CeilDiv(step.w.rows, kRows * (kWarps >> log_warps)));
   }
 };
 

@@ -64,7 +64,7 @@ __device__ inline float AddProduct(float sum, const WeightWords<kType>& w,
     int dot = 0;
 #pragma unroll
     for (int i = 0; i < 4; ++i) dot = __dp4a(static_cast<int>(w.Word(i)), x.quants[i], dot);
-    return fmaf(static_cast<float>(dot), w.scale * x.scale, sum);
+    return fmaf(static_cast<float>(dot), w.Scaled(x.scale), sum);
   } else if constexpr (kType == DType::kQ4_0) {
     // A nibble in the upper half of a byte is 16 times its value.
     int dot = 0;
@@ -73,13 +73,16 @@ __device__ inline float AddProduct(float sum, const WeightWords<kType>& w,
       dot = __dp4a(static_cast<int>(w.Word(i) << 4 & 0xf0f0f0f0u), x.quants[i], dot);
       dot = __dp4a(static_cast<int>(w.Word(i) & 0xf0f0f0f0u), x.quants[4 + i], dot);
     }
-    return fmaf(static_cast<float>(dot), w.scale * (x.scale * 0.0625f), sum);
+    return fmaf(static_cast<float>(dot), w.Scaled(x.scale * 0.0625f), sum);
   } else {
 #pragma unroll
     for (int i = 0; i < LaneElements(kType); ++i) sum = fmaf(w.Value(i), x.values[i], sum);
     return sum;
   }
 }
+
+// Loads of weights that a lane issues before it needs the first.
+constexpr int kStepsInFlight = 4;
 
 // sums[r][t] = rows[r] . x[t], summed over `n_warps` warps: this one takes step part, part +
 // n_warps
@@ -90,26 +93,39 @@ template <DType kType, int kRows, int kTokens>
 __device__ inline void DotRows(const std::byte* const (&rows)[kRows], const GpuVectors& x,
                                int64_t n_tokens, int part, int n_warps,
                                float (&sums)[kRows][kTokens]) {
-  // What is in flight: 16 bytes for each row and unrolled step of each lane.
-  constexpr int kUnroll = kTokens == 1 ? 4 : 2;
+  // What is in flight: 16 bytes for each row and step of a batch, from each lane.
+  constexpr int kBatch = kTokens == 1 ? kStepsInFlight / kRows : 1;
   const int n_steps = static_cast<int>(x.padded_cols / LaneElements(kType));
+  const int stride = n_warps * kWarpThreads;
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
 #pragma unroll
     for (int t = 0; t < kTokens; ++t) sums[r][t] = 0;
   }
-#pragma unroll kUnroll
-  for (int step = part * kWarpThreads + lane; step < n_steps; step += n_warps * kWarpThreads) {
-    WeightWords<kType> w[kRows];
+  for (int first = part * kWarpThreads + lane; first < n_steps; first += kBatch * stride) {
+    // Loads that depend on nothing: what lies behind the end is the last step again, and unused.
+    WeightWords<kType> w[kBatch][kRows];
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) w[r].Load(rows[r], x.padded_cols, step);
+    for (int b = 0; b < kBatch; ++b) {
+      const int step = min(first + b * stride, n_steps - 1);
 #pragma unroll
-    for (int t = 0; t < kTokens; ++t) {
-      VectorWords<kType> vector;
-      vector.Load(x, t < n_tokens ? t : n_tokens - 1, step);
+      for (int r = 0; r < kRows; ++r) w[b][r].Load(rows[r], x.padded_cols, step);
+    }
 #pragma unroll
-      for (int r = 0; r < kRows; ++r) sums[r][t] = AddProduct<kType>(sums[r][t], w[r], vector);
+    for (int b = 0; b < kBatch; ++b) {
+      const bool real = first + b * stride < n_steps;
+      const int step = min(first + b * stride, n_steps - 1);
+#pragma unroll
+      for (int t = 0; t < kTokens; ++t) {
+        VectorWords<kType> vector;
+        vector.Load(x, t < n_tokens ? t : n_tokens - 1, step);
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) {
+          const float sum = AddProduct<kType>(sums[r][t], w[b][r], vector);
+          sums[r][t] = real ? sum : sums[r][t];
+        }
+      }
     }
   }
 #pragma unroll

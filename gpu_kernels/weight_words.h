@@ -39,11 +39,15 @@ struct RowWords {
   }
 };
 
-// The scale of block `block` of a row whose weights are followed by scales.
-__device__ inline float RowScale(const std::byte* row, int64_t weight_bytes, int64_t block) {
-  const auto* const scales = reinterpret_cast<const unsigned short*>(row + weight_bytes);
-  return F16Bits(__ldcs(scales + block));
-}
+// With the f16 scale of their block, from the scales behind the row's weights.
+struct ScaledRowWords : RowWords {
+  unsigned short scale;
+
+  __device__ void LoadScale(const std::byte* row, int64_t weight_bytes, int64_t block) {
+    scale = __ldcs(reinterpret_cast<const unsigned short*>(row + weight_bytes) + block);
+  }
+  __device__ float Scaled(float factor) const { return factor * F16Bits(scale); }
+};
 
 // Load(row, padded_cols, step) reads elements step * LaneElements ... of a row; Value(i) is the
 // i-th of them, where there is a scale without it.
@@ -84,14 +88,11 @@ constexpr unsigned kTwoTo23Bits = 0x4b000000u;
 constexpr float kTwoTo23 = 8388608.0f;
 
 template <>
-struct WeightWords<DType::kQ8_0> : RowWords {
-  float scale;
-
+struct WeightWords<DType::kQ8_0> : ScaledRowWords {
   __device__ void Load(const std::byte* row, int64_t padded_cols, int64_t step) {
     LoadWords(row, step);
-    scale = RowScale(row, padded_cols, step / 2);
+    LoadScale(row, padded_cols, step / 2);
   }
-  __device__ float Scaled(float factor) const { return factor * scale; }
   __device__ float Value(int i) const {
     // The byte plus 128 is unsigned.
     const unsigned offset = Word(i / 4) ^ 0x80808080u;
@@ -101,14 +102,11 @@ struct WeightWords<DType::kQ8_0> : RowWords {
 };
 
 template <>
-struct WeightWords<DType::kQ4_0> : RowWords {
-  float scale;
-
+struct WeightWords<DType::kQ4_0> : ScaledRowWords {
   __device__ void Load(const std::byte* row, int64_t padded_cols, int64_t step) {
     LoadWords(row, step);
-    scale = RowScale(row, padded_cols / 2, step);
+    LoadScale(row, padded_cols / 2, step);
   }
-  __device__ float Scaled(float factor) const { return factor * scale; }
   // Element i is nibble 2 (i % 4) + i / 16 of word (i % 16) / 4.
   __device__ float Value(int i) const {
     const int shift = 8 * (i % 4) + 4 * (i / 16);
