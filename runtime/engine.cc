@@ -19,11 +19,13 @@ constexpr const char* kSlowName = "dram";
 // The device layer has one kind of fast device so far; a GPU that was asked for must not be
 // silently replaced by it.
 void CheckFastTier(FastTier wanted) {
+  if (wanted != FastTier::kGpu) return;
   const GpuSupport gpu = QueryGpuSupport();
-  if (wanted == FastTier::kGpu && !gpu.available) {
-    throw Error({.what = "a GPU was asked for and cannot be used: " + gpu.reason,
-                 .hint = "leave the GPU options out to run on the CPU"});
-  }
+  const std::string reason = gpu.available
+                                 ? "this version runs no model on it (there is: " + gpu.device + ")"
+                                 : gpu.reason;
+  throw Error({.what = "a GPU was asked for and cannot be used: " + reason,
+               .hint = "leave the GPU options out to run on the CPU"});
 }
 
 int64_t ContextTokens(const EngineOptions& options, const ModelConfig& config) {
