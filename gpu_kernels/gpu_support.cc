@@ -58,7 +58,13 @@ GpuSupport QueryGpuSupport() {
   if (major < kMinMajor || (major == kMinMajor && minor < kMinMinor)) {
     return No(fmt::format("{} is too old: {}.{} or newer is needed", name, kMinMajor, kMinMinor));
   }
+#ifdef THERMOCLINE_GPU_EMULATED
+  constexpr bool kEmulated = true;
+#else
+  constexpr bool kEmulated = false;
+#endif
   return {.available = true,
+          .emulated = kEmulated,
           .reason = "",
           .device = name + ", " + FormatBytes(properties.totalGlobalMem)};
 }

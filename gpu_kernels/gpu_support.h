@@ -9,6 +9,7 @@ namespace thermocline {
 
 struct GpuSupport {
   bool available = false;
+  bool emulated = false;    // by the CPU, for tests
   std::string reason = {};  // when not available: why, in words for the user
   std::string device = {};  // when available: its name, compute capability and memory
 };

@@ -134,6 +134,9 @@ class QueuedDevice : public Device {
  public:
   QueuedDevice* queued() final { return this; }
 
+  // A matrix whose rows Embed reads one by one.
+  virtual TensorView StoreTable(const TensorView& source) = 0;
+
   // Before steps are enqueued for these tokens. ids may be empty where nothing is embedded.
   virtual void BeginTokens(std::span<const int32_t> ids, int64_t n_tokens,
                            int64_t first_position) = 0;

@@ -16,16 +16,16 @@ constexpr const char* kOneTierName = "dram";
 constexpr const char* kFastName = "vram (a second CPU device stands in)";
 constexpr const char* kSlowName = "dram";
 
-// The device layer has one kind of fast device so far; a GPU that was asked for must not be
-// silently replaced by it.
-void CheckFastTier(FastTier wanted) {
-  if (wanted != FastTier::kGpu) return;
+// The GPU that is to be the fast tier, or "" for none. One that was asked for must not be silently
+// replaced; the emulation of one is for tests and must be asked for.
+std::string ChooseGpu(FastTier wanted) {
+  if (wanted == FastTier::kCpu) return "";
   const GpuSupport gpu = QueryGpuSupport();
-  const std::string reason = gpu.available
-                                 ? "this version runs no model on it (there is: " + gpu.device + ")"
-                                 : gpu.reason;
-  throw Error({.what = "a GPU was asked for and cannot be used: " + reason,
-               .hint = "leave the GPU options out to run on the CPU"});
+  if (wanted == FastTier::kGpu && !gpu.available) {
+    throw Error({.what = "a GPU was asked for and cannot be used: " + gpu.reason,
+                 .hint = "leave the GPU options out to run on the CPU"});
+  }
+  return gpu.available && (wanted == FastTier::kGpu || !gpu.emulated) ? gpu.device : "";
 }
 
 int64_t ContextTokens(const EngineOptions& options, const ModelConfig& config) {
@@ -81,12 +81,12 @@ OpenedModel::OpenedModel(const EngineOptions& options)
       gguf_(options.model_path),
       family_(FindFamily(gguf_)),
       config_(ReadModelConfig(gguf_, family_)),
+      gpu_(ChooseGpu(options.fast_tier)),
       placement_(OpenPlacement(options, gguf_, config_)),
       mode_(ModeOf(options, config_)),
       predictor_(OpenPredictor(options, mode_, gguf_, config_)),
       context_tokens_(ContextTokens(options, config_)),
       n_threads_(options.n_threads > 0 ? options.n_threads : DefaultThreadCount()) {
-  CheckFastTier(options.fast_tier);
   CheckTensors(gguf_, family_, config_);
 }
 
@@ -103,6 +103,21 @@ DownLayout OpenedModel::down_layout() const {
   return per_neuron ? DownLayout::kPerNeuron : DownLayout::kStock;
 }
 
+bool OpenedModel::has_cold() const {
+  return placement_ && std::ranges::any_of(placement_->layers, [&](const LayerPlacement& layer) {
+           return layer.n_vram < config_.d_ff;
+         });
+}
+
+FastTierNeeds OpenedModel::fast_tier_needs() const {
+  int64_t max_neurons = placement_ ? 0 : config_.d_ff;
+  for (int64_t l = 0; placement_ && l < config_.n_layers; ++l) {
+    max_neurons = std::max(max_neurons, placement_->layers[static_cast<size_t>(l)].n_vram);
+  }
+  return {&config_, executor_options().max_tokens, context_tokens_, max_neurons,
+          placement_ ? nullptr : predictor()};
+}
+
 MemoryPlan OpenedModel::Plan() const {
   PlanInput input;
   input.gguf = &gguf_;
@@ -114,9 +129,15 @@ MemoryPlan OpenedModel::Plan() const {
   input.context_tokens = context_tokens_;
   input.cache_type = options_.cache_type;
   input.n_threads = n_threads_;
-  input.fast_name = placement_ ? kFastName : kOneTierName;
+  if (!gpu_.empty()) input.gpu_scratch_bytes = GpuScratchBytes(fast_tier_needs());
+  input.fast_name = FastName();
   input.slow_name = kSlowName;
   return PlanMemory(input);
+}
+
+std::string OpenedModel::FastName() const {
+  if (!gpu_.empty()) return "vram (" + gpu_ + ")";
+  return placement_ ? kFastName : kOneTierName;
 }
 
 Engine::Engine(const EngineOptions& options)
@@ -133,12 +154,13 @@ Engine::Engine(const EngineOptions& options)
       model_.config(), executor_options.max_tokens, model_.context_tokens(), model_.n_threads(),
       predictor == nullptr ? kNoPredictor : predictor->max_rank());
   const bool two_tiers = model_.placement() != nullptr;
-  fast_ = std::make_unique<CpuDevice>(two_tiers ? kFastName : kOneTierName, limits);
+  if (model_.gpu().empty()) {
+    fast_ = std::make_unique<CpuDevice>(model_.FastName(), limits);
+  } else {
+    fast_ = MakeGpuDevice(model_.FastName(), model_.fast_tier_needs());
+  }
   // A placement may put every neuron on the fast tier.
-  const bool cold =
-      two_tiers && std::ranges::any_of(model_.placement()->layers,
-                                       [&](const auto& l) { return l.n_vram < config().d_ff; });
-  if (cold) slow_ = std::make_unique<CpuDevice>(kSlowName, limits);
+  if (model_.has_cold()) slow_ = std::make_unique<CpuDevice>(kSlowName, limits);
   LoadOptions load;
   load.down_layout = model_.down_layout();
   load.placement = model_.placement();

@@ -11,6 +11,7 @@
 
 #include "runtime/executor.h"
 #include "runtime/families.h"
+#include "runtime/fast_device.h"
 #include "runtime/memory_plan.h"
 #include "runtime/model_predictor.h"
 #include "runtime/placement.h"
@@ -21,7 +22,7 @@
 namespace thermocline {
 
 enum class FastTier : uint8_t {
-  kAuto,  // a GPU where there is one; else a second CPU device stands in for it
+  kAuto,  // a GPU where there is a real one; else a second CPU device stands in for it
   kCpu,
   kGpu,  // an error where there is none
 };
@@ -65,13 +66,19 @@ class OpenedModel {
   int n_threads() const { return n_threads_; }
   ExecutorOptions executor_options() const;
   DownLayout down_layout() const;
+  // The GPU's name, or empty where the fast tier is a CPU device.
+  const std::string& gpu() const { return gpu_; }
+  bool has_cold() const;  // a placement that leaves neurons on the slow tier
+  FastTierNeeds fast_tier_needs() const;
   MemoryPlan Plan() const;
+  std::string FastName() const;
 
  private:
   EngineOptions options_;
   GgufReader gguf_;
   const Family& family_;
   ModelConfig config_;
+  std::string gpu_;
   std::optional<Placement> placement_;
   SparseMode mode_;
   std::optional<ModelPredictor> predictor_;

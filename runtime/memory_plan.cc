@@ -52,6 +52,12 @@ MemoryPlan PlanMemory(const PlanInput& input) {
   plan.embedding_bytes = TensorBytes(gguf, std::string(names.token_embd)) +
                          TensorBytes(gguf, std::string(names.output)) +
                          TensorBytes(gguf, std::string(names.output_norm));
+  if (input.gpu_scratch_bytes) {
+    // Its head is a copy in its own form; of the table a token needs one row.
+    const uint64_t table = TensorBytes(gguf, std::string(names.token_embd));
+    plan.host_table_bytes = table;
+    if (!config.tied_output) plan.embedding_bytes -= table;
+  }
   plan.kv_bytes = ContiguousKvCache::Bytes(config, input.cache_type, input.context_tokens);
 
   int64_t max_hot = 0;
@@ -79,7 +85,8 @@ MemoryPlan PlanMemory(const PlanInput& input) {
   const CpuDeviceLimits limits =
       MakeCpuDeviceLimits(config, input.executor.max_tokens, input.context_tokens, input.n_threads,
                           input.predictor == nullptr ? kNoPredictor : input.predictor->max_rank());
-  plan.fast_scratch_bytes = state.fast_bytes + limits.ScratchBytes(CpuKernels());
+  plan.fast_scratch_bytes =
+      state.fast_bytes + input.gpu_scratch_bytes.value_or(limits.ScratchBytes(CpuKernels()));
   if (max_cold > 0) {
     plan.slow_scratch_bytes = state.slow_bytes + limits.ScratchBytes(CpuKernels());
   }
@@ -107,7 +114,7 @@ uint64_t MemoryPlan::fast_total_bytes() const {
 }
 
 uint64_t MemoryPlan::slow_total_bytes() const {
-  return cold_bytes() + slow_predictor_bytes() + slow_scratch_bytes;
+  return cold_bytes() + slow_predictor_bytes() + slow_scratch_bytes + host_table_bytes;
 }
 
 }  // namespace thermocline

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,7 +30,8 @@ struct MemoryPlan {
   std::string slow_name;
   int64_t context_tokens = 0;
   int64_t batch_tokens = 0;
-  uint64_t embedding_bytes = 0;  // embedding table, output head (once if tied), output norm
+  uint64_t embedding_bytes = 0;   // embedding table, output head (once if tied), output norm
+  uint64_t host_table_bytes = 0;  // of a GPU's: the embedding table, which the host keeps for it
   std::vector<Layer> layers;
   uint64_t kv_bytes = 0;
   uint64_t fast_scratch_bytes = 0;  // run state and the device's own scratch
@@ -57,6 +59,7 @@ struct PlanInput {
   int64_t context_tokens = 0;
   DType cache_type = DType::kF16;
   int n_threads = 1;
+  std::optional<uint64_t> gpu_scratch_bytes;  // of the fast tier, where it is a GPU
   std::string fast_name;
   std::string slow_name;
 };

@@ -38,15 +38,17 @@ class Loader {
     w.token_embd =
         RequireWeights(gguf_, std::string(names_.token_embd), config_.vocab_size, config_.d_model);
     w.output_norm = LoadVector(std::string(names_.output_norm), config_.d_model);
+    const TensorView table = w.token_embd;
     // A queued device keeps the head in its own form; rows of the embedding table go there one by
     // one.
     const bool shared = config_.tied_output && !fast_.queued();
     const auto head = [&] {
-      return config_.tied_output ? w.token_embd
+      return config_.tied_output ? table
                                  : RequireWeights(gguf_, std::string(names_.output),
                                                   config_.vocab_size, config_.d_model);
     };
-    w.output.w = shared ? w.token_embd : Place(head());
+    w.output.w = shared ? table : Place(head());
+    if (fast_.queued() != nullptr) w.token_embd = fast_.queued()->StoreTable(table);
     w.layers.resize(static_cast<size_t>(config_.n_layers));
     out_->neuron_orders.resize(w.layers.size());
     for (int64_t l = 0; l < config_.n_layers; ++l) {

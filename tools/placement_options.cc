@@ -80,7 +80,7 @@ void AddBudgetOptions(CLI::App& verb, PlacementArgs* args) {
 }
 
 std::string SettleBudgets(PlacementArgs* args) {
-  const bool gpu = GpuSupport().available;
+  const bool gpu = QueryGpuSupport().available;
   std::string vram = args->hot->count() > 0
                          ? fmt::format("{:.1f} % of every layer", 100 * args->hot_fraction)
                          : FormatBytes(args->vram_bytes);

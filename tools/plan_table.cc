@@ -11,15 +11,16 @@ std::string BaseName(const std::string& path) { return path.substr(path.find_las
 
 // The total over both tiers by what it is for. Without a placement there is one column.
 std::string TierTable(const MemoryPlan& plan) {
+  const bool two_columns = plan.two_tiers || plan.host_table_bytes > 0;
   std::string text;
   const auto row = [&](const char* what, uint64_t fast, uint64_t slow) {
     text += fmt::format("{:<24}{:>14}", what, FormatBytes(fast));
-    if (plan.two_tiers) text += fmt::format("{:>14}", FormatBytes(slow));
+    if (two_columns) text += fmt::format("{:>14}", FormatBytes(slow));
     text += "\n";
   };
-  text += fmt::format("{:<24}{:>14}", "", plan.two_tiers ? "fast tier" : "memory");
-  text += plan.two_tiers ? fmt::format("{:>14}\n", "slow tier") : "\n";
-  row("embedding, output head", plan.embedding_bytes, 0);
+  text += fmt::format("{:<24}{:>14}", "", two_columns ? "fast tier" : "memory");
+  text += two_columns ? fmt::format("{:>14}\n", "slow tier") : "\n";
+  row("embedding, output head", plan.embedding_bytes, plan.host_table_bytes);
   row("attention, norms", plan.attention_bytes(), 0);
   row("FFN neurons", plan.hot_bytes(), plan.cold_bytes());
   if (plan.predictor_bytes() > 0) {
@@ -28,7 +29,7 @@ std::string TierTable(const MemoryPlan& plan) {
   row("KV cache", plan.kv_bytes, 0);
   row("scratch", plan.fast_scratch_bytes, plan.slow_scratch_bytes);
   row("total", plan.fast_total_bytes(), plan.slow_total_bytes());
-  if (plan.two_tiers) {
+  if (two_columns) {
     text += fmt::format("fast tier: {}; slow tier: {}\n", plan.fast_name, plan.slow_name);
   }
   return text;
@@ -89,11 +90,13 @@ nlohmann::ordered_json MemoryPlanJson(const OpenedModel& model) {
           {"batch_tokens", plan.batch_tokens},
           {"two_tiers", plan.two_tiers},
           {"fast_name", plan.fast_name},
-          {"slow_name", plan.two_tiers ? Json(plan.slow_name) : Json(nullptr)},
+          {"slow_name",
+           plan.two_tiers || plan.host_table_bytes > 0 ? Json(plan.slow_name) : Json(nullptr)},
           {"embedding_bytes", plan.embedding_bytes},
           {"attention_bytes", plan.attention_bytes()},
           {"hot_bytes", plan.hot_bytes()},
           {"cold_bytes", plan.cold_bytes()},
+          {"host_table_bytes", plan.host_table_bytes},
           {"predictor_bytes", plan.predictor_bytes()},
           {"kv_bytes", plan.kv_bytes},
           {"fast_scratch_bytes", plan.fast_scratch_bytes},

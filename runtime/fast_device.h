@@ -1,0 +1,27 @@
+// What the fast tier is made of: a GPU where this build and this machine have one, else a second
+// CPU device.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "runtime/device.h"
+#include "runtime/model_predictor.h"
+
+namespace thermocline {
+
+// What a run needs of the fast tier, whichever it is.
+struct FastTierNeeds {
+  const ModelConfig* config = nullptr;
+  int64_t max_tokens = 1;  // of a step
+  int64_t max_seq_len = 0;
+  int64_t max_neurons = 0;                    // of a layer on this tier
+  const ModelPredictor* predictor = nullptr;  // of neurons on this tier; null: none
+};
+
+// Throws Error when the GPU cannot be used. REQUIRES: QueryGpuSupport() says there is one.
+std::unique_ptr<Device> MakeGpuDevice(const std::string& name, const FastTierNeeds& needs);
+// Its memory beside weights, cache and the executor's buffers.
+uint64_t GpuScratchBytes(const FastTierNeeds& needs);
+
+}  // namespace thermocline

@@ -1,0 +1,372 @@
+#include "runtime/gpu_device.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "gpu_kernels/attention.h"
+#include "gpu_kernels/elementwise.h"
+#include "gpu_kernels/embedding.h"
+#include "gpu_kernels/matvec.h"
+#include "gpu_kernels/rms_norm.h"
+#include "runtime/core/checked_math.h"
+#include "runtime/core/error.h"
+#include "runtime/cpu_device.h"
+#include "runtime/gpu_handover.h"
+#include "runtime/rope.h"
+
+namespace thermocline {
+namespace {
+
+constexpr uint64_t kStagingBytes = 8 << 20;
+constexpr int64_t kMinBucket = 512;  // positions
+constexpr int kCountsPerLayer = 2;   // active, listed
+
+GpuMatrix MatrixOf(const TensorView& w) {
+  return {w.dtype, w.rows, w.cols, w.row_stride_bytes, w.data};
+}
+
+// Longest input of a product.
+int64_t MaxInput(const ModelConfig& c, const GpuDeviceLimits& limits) {
+  return std::max({c.d_model, c.q_dim(), limits.max_neurons, limits.max_rank});
+}
+
+uint64_t DownBytes(const ModelConfig& c, const GpuDeviceLimits& limits) {
+  uint64_t most = 0;
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0}) {
+    if (c.d_model % GetDTypeInfo(dtype).block_elems != 0) continue;
+    const GpuMatrix down = MakeGpuMatrix(nullptr, dtype, limits.max_neurons, c.d_model);
+    most = std::max(most, GpuFfnDownBytes(down, limits.max_tokens));
+  }
+  return most;
+}
+
+uint64_t AttentionBytes(const ModelConfig& c, const GpuDeviceLimits& limits) {
+  return GpuAttendScratchBytes(std::min(limits.max_tokens, kMaxKeptTokens), c.n_heads, c.head_dim,
+                               limits.max_seq_len);
+}
+
+uint64_t RopeBytes(const ModelConfig& c, const GpuDeviceLimits& limits) {
+  return static_cast<uint64_t>(limits.max_seq_len * (c.rope.rot_dim / 2)) * sizeof(float);
+}
+
+uint64_t InnerBytes(const GpuDeviceLimits& limits) {
+  return static_cast<uint64_t>(kMaxKeptTokens * limits.max_rank) * sizeof(float);
+}
+
+}  // namespace
+
+// Keys and values in the form of gpu_kernels/kv_planes.h.
+class GpuDevice::SequenceCache final : public KvCache {
+ public:
+  explicit SequenceCache(const GpuKvCache::Shape& shape) : shape_(shape), cache_(shape) {}
+  DType dtype() const override { return shape_.dtype; }
+  int64_t max_seq_len() const override { return shape_.max_positions; }
+  uint64_t allocated_bytes() const override { return GpuKvCache::Bytes(shape_); }
+  void Reserve(int64_t n_tokens) override { CHECK(n_tokens <= shape_.max_positions); }
+  GpuKvLayer Layer(int64_t layer) const { return cache_.Layer(layer); }
+
+ private:
+  GpuKvCache::Shape shape_;
+  GpuKvCache cache_;
+};
+
+uint64_t GpuDevice::ScratchBytes(const ModelConfig& config, const GpuDeviceLimits& limits) {
+  return GpuVectorsBytes(MaxInput(config, limits), limits.max_tokens) + DownBytes(config, limits) +
+         AttentionBytes(config, limits) + 2 * RopeBytes(config, limits) + InnerBytes(limits) +
+         static_cast<uint64_t>(limits.max_neurons + config.n_layers * kCountsPerLayer) *
+             sizeof(int32_t) +
+         sizeof(GpuStepInputs);
+}
+
+GpuDevice::GpuDevice(std::string name, const ModelConfig& config, const GpuDeviceLimits& limits)
+    : name_(std::move(name)),
+      limits_(limits),
+      staging_(kStagingBytes, "copies to the GPU"),
+      inputs_(sizeof(GpuStepInputs), "a step's tokens"),
+      device_inputs_(sizeof(GpuStepInputs), "a step's tokens"),
+      ids_(static_cast<uint64_t>(limits.max_tokens) * sizeof(int32_t), "a batch's tokens"),
+      host_counts_(static_cast<uint64_t>(config.n_layers * kCountsPerLayer) * sizeof(int32_t),
+                   "counts of neurons"),
+      counts_(host_counts_.size(), "counts of neurons"),
+      vectors_memory_(GpuVectorsBytes(MaxInput(config, limits), limits.max_tokens),
+                      "inputs of products"),
+      ffn_scratch_(DownBytes(config, limits), "the FFN"),
+      attention_scratch_(AttentionBytes(config, limits), "attention"),
+      list_rows_(static_cast<uint64_t>(limits.max_neurons) * sizeof(int32_t), "neuron lists"),
+      inner_(std::max<uint64_t>(InnerBytes(limits), 16), "the predictor"),
+      rope_cos_(RopeBytes(config, limits), "rotary angles"),
+      rope_sin_(RopeBytes(config, limits), "rotary angles"),
+      notes_(static_cast<size_t>(config.n_layers)) {
+  allocated_bytes_ = ScratchBytes(config, limits);
+  stream_.Fill(counts_.as<void>(), 0, counts_.size());
+  FillRopeTables(config);
+}
+
+GpuDevice::~GpuDevice() = default;
+
+void GpuDevice::FillRopeTables(const ModelConfig& config) {
+  const RopeAngles angles(config.rope);
+  const int64_t n = angles.n_frequencies();
+  std::vector<float> cos(static_cast<size_t>(limits_.max_seq_len * n));
+  std::vector<float> sin(cos.size());
+  for (int64_t p = 0; p < limits_.max_seq_len; ++p) {
+    angles.Fill(p, cos.data() + p * n, sin.data() + p * n);
+  }
+  Upload(rope_cos_.as<void>(), cos.data(), cos.size() * sizeof(float));
+  Upload(rope_sin_.as<void>(), sin.data(), sin.size() * sizeof(float));
+}
+
+void* GpuDevice::Allocate(uint64_t n_bytes, const std::string& purpose) {
+  memory_.emplace_back(std::max<uint64_t>(n_bytes, 1), purpose);
+  stream_.Fill(memory_.back().as<void>(), 0, memory_.back().size());
+  allocated_bytes_ += n_bytes;
+  return memory_.back().as<void>();
+}
+
+void GpuDevice::Upload(void* destination, const void* source, uint64_t n_bytes) {
+  auto* to = static_cast<std::byte*>(destination);
+  const auto* from = static_cast<const std::byte*>(source);
+  for (uint64_t done = 0; done < n_bytes; done += staging_.size()) {
+    const uint64_t part = std::min(n_bytes - done, staging_.size());
+    std::memcpy(staging_.host<std::byte>(), from + done, part);
+    stream_.Copy(to + done, staging_.device<std::byte>(), part);
+    stream_.Synchronize();
+  }
+}
+
+void GpuDevice::Download(void* destination, const void* source, uint64_t n_bytes) {
+  auto* to = static_cast<std::byte*>(destination);
+  const auto* from = static_cast<const std::byte*>(source);
+  for (uint64_t done = 0; done < n_bytes; done += staging_.size()) {
+    const uint64_t part = std::min(n_bytes - done, staging_.size());
+    stream_.Copy(staging_.device<std::byte>(), from + done, part);
+    stream_.Synchronize();
+    std::memcpy(to + done, staging_.host<std::byte>(), part);
+  }
+}
+
+TensorView GpuDevice::StoreRows(const TensorView& source, std::span<const int32_t> rows,
+                                const std::string& purpose) {
+  const int64_t n = rows.empty() ? source.rows : static_cast<int64_t>(rows.size());
+  const int64_t row_bytes = GpuRowBytes(source.dtype, source.cols);
+  auto* memory = static_cast<std::byte*>(Allocate(static_cast<uint64_t>(n * row_bytes), purpose));
+  const int64_t at_once = static_cast<int64_t>(staging_.size()) / row_bytes;
+  CHECK(at_once > 0);
+  for (int64_t first = 0; first < n; first += at_once) {
+    const int64_t last = std::min(first + at_once, n);
+    for (int64_t i = first; i < last; ++i) {
+      const int64_t row = rows.empty() ? i : rows[static_cast<size_t>(i)];
+      PackGpuRows(source.dtype, source.row(row), source.row_stride_bytes, 1, source.cols,
+                  staging_.host<std::byte>() + (i - first) * row_bytes);
+    }
+    stream_.Copy(memory + first * row_bytes, staging_.device<std::byte>(),
+                 static_cast<uint64_t>((last - first) * row_bytes));
+    stream_.Synchronize();
+  }
+  return {memory, source.dtype, n, source.cols, row_bytes};
+}
+
+// In the host's memory, read over the bus row by row: a token needs one row.
+TensorView GpuDevice::StoreTable(const TensorView& source) {
+  const int64_t row_bytes = RowBytes(source.dtype, source.cols);
+  const int64_t stride = AlignUp(row_bytes, int64_t{4});
+  tables_.emplace_back(static_cast<uint64_t>(stride * source.rows), "the embedding table");
+  allocated_bytes_ += tables_.back().size();
+  for (int64_t r = 0; r < source.rows; ++r) {
+    std::memcpy(tables_.back().host<std::byte>() + r * stride, source.row(r),
+                static_cast<size_t>(row_bytes));
+  }
+  return {tables_.back().device<std::byte>(), source.dtype, source.rows, source.cols, stride};
+}
+
+std::unique_ptr<KvCache> GpuDevice::MakeKvCache(const ModelConfig& config, DType dtype,
+                                                int64_t max_seq_len) {
+  return std::make_unique<SequenceCache>(
+      GpuKvCache::Shape{dtype, config.n_layers, config.n_kv_heads, config.head_dim, max_seq_len});
+}
+
+std::unique_ptr<Handover> GpuDevice::MakeHandover(int64_t max_tokens, int64_t d_model,
+                                                  bool predictor_apart) {
+  return std::make_unique<GpuTierHandover>(*this, max_tokens, d_model, predictor_apart);
+}
+
+// Attention's grid is made for so many positions: one graph serves while the context grows to
+// twice its length.
+int64_t GpuDevice::PositionsBucket(int64_t n_positions) const {
+  const auto wanted = static_cast<uint64_t>(std::max(n_positions, kMinBucket));
+  return std::min(static_cast<int64_t>(std::bit_ceil(wanted)), limits_.max_seq_len);
+}
+
+void GpuDevice::BeginTokens(std::span<const int32_t> ids, int64_t n_tokens,
+                            int64_t first_position) {
+  n_tokens_ = n_tokens;
+  first_position_ = first_position;
+  bucket_ = PositionsBucket(first_position + n_tokens);
+  std::copy(ids.begin(), ids.end(), ids_.host<int32_t>());
+  if (n_tokens <= kMaxStepTokens && !ids.empty()) {
+    SetStepInputs(ids, first_position, inputs_.host<GpuStepInputs>());
+  }
+  std::fill(notes_.begin(), notes_.end(), FfnNote{});
+}
+
+void GpuDevice::Run(int64_t key, const std::function<void()>& enqueue) {
+  const std::pair<int64_t, int64_t> place(key, bucket_);
+  auto kept = kept_.find(place);
+  if (kept == kept_.end()) {
+    GraphCapture capture(stream_);
+    stream_.Copy(device_inputs_.as<void>(), inputs_.device<void>(), sizeof(GpuStepInputs));
+    enqueue();
+    kept = kept_.emplace(place, Kept{capture.Finish(), notes_}).first;
+  }
+  notes_ = kept->second.notes;
+  kept->second.graph.Launch(stream_);
+}
+
+void GpuDevice::Finish() {
+  stream_.Copy(host_counts_.device<void>(), counts_.as<void>(), counts_.size());
+  stream_.Synchronize();
+}
+
+FfnCount GpuDevice::CountOf(int64_t layer) const {
+  const FfnNote& note = notes_[static_cast<size_t>(layer)];
+  if (note.n_tokens == 0) return {};
+  const int32_t* counts = host_counts_.host<int32_t>() + layer * kCountsPerLayer;
+  const int64_t all = note.n_tokens * note.n_neurons;
+  // As on the CPU: where a predictor names the neurons, or in steps of very few tokens.
+  const bool by_rows = note.listed || note.n_tokens < kGemmMinTokens;
+  return {.tokens = by_rows ? note.n_tokens : 0,
+          .gates = note.listed ? counts[1] * note.n_tokens : all,
+          .active = note.skips ? counts[0] : all};
+}
+
+// Few tokens may be captured, and then say their positions in memory.
+GpuStepTokens GpuDevice::Tokens(int64_t n) const {
+  if (!const_cast<Stream&>(stream_).Capturing()) return TokensAt(first_position_, n);
+  return TokensFrom(device_inputs_.as<GpuStepInputs>(), static_cast<int32_t>(n));
+}
+
+void GpuDevice::Embed(const Lane& /*lane*/, const TensorView& table, std::span<const int32_t> ids,
+                      float* x) {
+  const auto n = static_cast<int64_t>(ids.size());
+  const GpuStepTokens tokens = Tokens(n);
+  const GpuTable rows{table.dtype, table.data, table.row_stride_bytes};
+  GpuEmbed(stream_, rows, tokens.inputs != nullptr ? nullptr : ids_.device<int32_t>(), tokens,
+           table.cols, x);
+}
+
+void GpuDevice::RmsNorm(const Lane& /*lane*/, const float* x, const float* weight, float eps,
+                        int64_t n, int64_t d, float* out) {
+  GpuRmsNorm(stream_, out, x, weight, eps, n, d);
+}
+
+const GpuVectors& GpuDevice::Prepare(const float* x, int64_t n, int64_t d, PrepareStep step) {
+  vectors_ = MakeGpuVectors(vectors_memory_.as<void>(), d, n);
+  GpuPrepare(stream_, x, n, step, vectors_);
+  return vectors_;
+}
+
+void GpuDevice::Linear(const Lane& /*lane*/, std::span<const LinearStep> steps, const float* x,
+                       int64_t n) {
+  std::vector<GpuMatvecStep> products;
+  for (const LinearStep& step : steps) {
+    products.push_back({MatrixOf(step.weights->w), step.weights->bias, step.out});
+  }
+  const GpuVectors& vectors = Prepare(x, n, steps.front().weights->w.cols, PrepareStep::kCopy);
+  GpuMatvec(stream_, products, vectors, n);
+}
+
+void GpuDevice::RopeAppend(const Lane& /*lane*/, const RopeStep& rope, const KvCache& cache,
+                           const AttentionStep& step, float* q, float* k, const float* v) {
+  const GpuRope angles{
+      rope.pairing == RopePairing::kAdjacent ? GpuRopePairing::kAdjacent : GpuRopePairing::kHalves,
+      rope.rot_dim, rope_cos_.as<float>(), rope_sin_.as<float>()};
+  GpuRopeAppend(stream_, angles, static_cast<const SequenceCache&>(cache).Layer(step.layer),
+                Tokens(step.n), step.n_heads, q, k, v);
+}
+
+void GpuDevice::Attend(const Lane& /*lane*/, const KvCache& cache, const AttentionStep& step,
+                       const float* q, float* out) {
+  const GpuKvLayer kv = static_cast<const SequenceCache&>(cache).Layer(step.layer);
+  if (step.n > kMaxStepTokens) {
+    GpuAttendMany(stream_, kv, Tokens(step.n), step.n_heads, q, out);
+  } else {
+    GpuAttendFew(stream_, kv, Tokens(step.n), step.n_heads, bucket_, q,
+                 attention_scratch_.as<void>(), out);
+  }
+}
+
+void GpuDevice::Add(const Lane& /*lane*/, float* x, std::span<const float* const> ys, int64_t n) {
+  for (const float* y : ys) GpuAdd(stream_, x, y, n);
+}
+
+void GpuDevice::AddRmsNorm(const Lane& lane, float* x, const float* y, const float* weight,
+                           float eps, int64_t n, int64_t d, float* out) {
+  GpuAdd(stream_, x, y, n * d);
+  RmsNorm(lane, x, weight, eps, n, d, out);
+}
+
+FfnCount GpuDevice::Ffn(const Lane& /*lane*/, const FfnStep& step, const float* x, int64_t n,
+                        const FfnState& state) {
+  const FfnSlice& slice = *step.slice;
+  const bool listed = step.predictor != nullptr && n <= kMaxKeptTokens;
+  const bool per_neuron = slice.down_layout == DownLayout::kPerNeuron;
+  const GpuSkip skip = step.skip_inactive && per_neuron ? GpuSkip::kInactive : GpuSkip::kNothing;
+  notes_[static_cast<size_t>(step.layer)] = {n, slice.n_neurons, skip == GpuSkip::kInactive,
+                                             listed};
+  const GpuNeuronList list = listed ? ListPredicted(step, n, state) : GpuNeuronList{};
+  GateAndUp(step, list, skip, x, n, state);
+  Down(step, list, skip, n, state);
+  return {};  // known when it is finished: CountOf
+}
+
+GpuNeuronList GpuDevice::ListPredicted(const FfnStep& step, int64_t n, const FfnState& state) {
+  const LayerPredictor& predictor = step.predictor->layer;
+  const OperatingPoint& point = predictor.points.front();
+  auto* inner = inner_.as<float>();
+  float* scores = state.up;
+  const GpuMatvecStep in{MatrixOf(predictor.in_proj), nullptr, inner};
+  const GpuMatvecStep out{MatrixOf(predictor.out_proj), point.bias, scores};
+  GpuMatvec(stream_, {&in, 1},
+            Prepare(step.predictor_x, n, predictor.in_proj.cols, PrepareStep::kCopy), n);
+  GpuMatvec(stream_, {&out, 1},
+            Prepare(inner, n, predictor.in_proj.rows,
+                    predictor.relu ? PrepareStep::kRelu : PrepareStep::kCopy),
+            n);
+  const GpuNeuronList list{list_rows_.as<int32_t>(),
+                           counts_.as<int32_t>() + step.layer * kCountsPerLayer + 1};
+  GpuListNeurons(stream_, scores, n, step.slice->n_neurons, 0, list);
+  return list;
+}
+
+void GpuDevice::GateAndUp(const FfnStep& step, const GpuNeuronList& list, GpuSkip skip,
+                          const float* x, int64_t n, const FfnState& state) {
+  const FfnSlice& slice = *step.slice;
+  const GpuVectors& vectors = Prepare(x, n, slice.gate.cols, PrepareStep::kCopy);
+  if (slice.gate.dtype == slice.up.dtype) {
+    const GpuGateUp weights{MatrixOf(slice.gate), MatrixOf(slice.up), slice.gate_bias,
+                            step.activation};
+    GpuFfnGateUp(stream_, weights, skip, list, vectors, n, state.gate);
+    return;
+  }
+  CHECK(list.rows == nullptr);
+  const GpuMatvecStep both[] = {{MatrixOf(slice.gate), nullptr, state.gate},
+                                {MatrixOf(slice.up), nullptr, state.up}};
+  GpuMatvec(stream_, both, vectors, n);
+  GpuActivateMultiply(stream_, step.activation, slice.gate_bias, state.up, n, slice.n_neurons,
+                      state.gate);
+}
+
+void GpuDevice::Down(const FfnStep& step, const GpuNeuronList& list, GpuSkip skip, int64_t n,
+                     const FfnState& state) {
+  const FfnSlice& slice = *step.slice;
+  if (slice.down_layout == DownLayout::kStock) {
+    const GpuMatvecStep down{MatrixOf(slice.down), nullptr, state.y};
+    GpuMatvec(stream_, {&down, 1}, Prepare(state.gate, n, slice.n_neurons, PrepareStep::kCopy), n);
+    return;
+  }
+  GpuFfnDown(stream_, MatrixOf(slice.down), skip, list, state.gate, n, ffn_scratch_.as<void>(),
+             state.y, counts_.as<int32_t>() + step.layer * kCountsPerLayer);
+}
+
+}  // namespace thermocline

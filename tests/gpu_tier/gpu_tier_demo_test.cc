@@ -1,0 +1,77 @@
+// The embedded model with a GPU as the fast tier: greedy tokens at every split are those of the
+// CPU's dense run; what profiling counts and what predictors name is the same.
+#include "predictor/predictor.h"
+#include "profiler/predictor_build.h"
+#include "profiler/profile_run.h"
+#include "runtime/evaluate.h"
+#include "tests/gpu_tier/gpu_tier_fixture.h"
+#include "tools/cli_options.h"
+
+namespace thermocline {
+namespace {
+
+class GpuTierDemo : public GpuTier {
+ protected:
+  GpuRun Demo() const { return {.model = DemoFile("classics-9m-relu-q8_0.gguf")}; }
+  static std::vector<int32_t> Greedy(Engine& engine, int n_tokens) {
+    auto logits = engine.Feed(engine.tokenizer().Encode("The old man and"));
+    engine.executor().ResetCounts();
+    std::vector<int32_t> ids;
+    for (int i = 0; i < n_tokens; ++i) {
+      ids.push_back(FindBest(logits).id);
+      logits = engine.Feed({&ids.back(), 1});
+    }
+    return ids;
+  }
+};
+
+TEST_F(GpuTierDemo, GreedyTokensAtEverySplitAreThoseOfTheDenseRun) {
+  constexpr int kTokens = 8;
+  GpuRun run = Demo();
+  run.sparse = "dense";
+  run.tier = FastTier::kCpu;
+  const auto dense = Greedy(*Open(run), kTokens);
+  run.sparse = "exact";
+  run.tier = FastTier::kGpu;
+  for (const double split : {0.0, 0.25, 0.5, 0.75, 1.0}) {
+    run.hot_share = split;
+    EXPECT_EQ(Greedy(*Open(run), kTokens), dense) << split;
+  }
+}
+
+TEST_F(GpuTierDemo, PredictedNeuronsAreThoseOfTheCpu) {
+  GpuRun run = Demo();
+  {
+    EngineOptions options =
+        Options({.model = run.model, .sparse = "dense", .tier = FastTier::kCpu});
+    options.context_tokens = 0;
+    Engine engine(options);
+    PredictorOptions predictor;
+    predictor.text_path = DemoFile("calibration.txt");
+    predictor.max_tokens = 6000;
+    WritePredictor(
+        dir_.file("svd"),
+        BuildPredictor(engine, ReadPredictorTexts(engine.model(), engine.tokenizer(), predictor),
+                       predictor));
+  }
+  run.predictor = dir_.file("svd");
+  for (const double split : {-1.0, 0.3}) {
+    run.hot_share = split;
+    std::vector<int32_t> tokens[2];
+    FfnCount counts[2];
+    for (const FastTier tier : {FastTier::kCpu, FastTier::kGpu}) {
+      const size_t i = tier == FastTier::kGpu ? 1 : 0;
+      run.tier = tier;
+      const auto engine = Open(run);
+      tokens[i] = Greedy(*engine, 6);
+      counts[i] = engine->executor().counts().Sum();
+    }
+    EXPECT_EQ(tokens[0], tokens[1]) << split;
+    // The CPU computes a part of a layer whole where most of it is named.
+    EXPECT_NEAR(static_cast<double>(counts[0].gates), static_cast<double>(counts[1].gates),
+                0.05 * static_cast<double>(counts[0].gates));
+  }
+}
+
+}  // namespace
+}  // namespace thermocline
