@@ -278,6 +278,7 @@ void GpuFfnDown(Stream& stream, const GpuMatrix& down, GpuSkip skip, const GpuNe
                           .n_passes = n_passes,
                           .n_active = pass + 1 == n_passes ? n_active : nullptr};
     WithType(down.dtype, [&](auto type) {
+      if (down.rows == 0) return;  // merge_kernel then adds nothing up to 0
       constexpr int kMany = DownTokens(type());
       const LaunchConfig config{.grid = grid, .block = kThreads, .stream = stream};
       if (n == 1) {
