@@ -128,7 +128,7 @@ __device__ inline void CountActive(const DownStep& step, const float (&h)[kToken
 
 // blockIdx.x: strip of columns; blockIdx.y: chunk of neurons, of which every warp takes its part.
 template <DType kType, int kTokens>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, MinBlocks(kTokens, kThreads))
     down_kernel(const DownStep step, const GpuNeuronList list, int64_t n_tokens) {
   const int64_t n_neurons = CountOf(list, step.n_neurons);
   const int64_t chunk = blockIdx.y * step.chunk_neurons();
