@@ -15,7 +15,7 @@ std::vector<double> DecodePacked(DType dtype, const std::byte* row, int64_t cols
   for (int64_t i = 0; i < cols; ++i) {
     uint16_t scale = 0;
     std::memcpy(&scale, row + weight_bytes + i / 32 * 2, 2);
-    int weight = 0;
+    double weight = 0;
     if (dtype == DType::kQ8_0) {
       weight = std::to_integer<int8_t>(row[i]);
     } else {
