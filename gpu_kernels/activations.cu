@@ -1,5 +1,6 @@
 #include "gpu_kernels/activations.h"
 #include "gpu_kernels/launch.h"
+#include "gpu_kernels/plane_bytes.h"
 #include "gpu_kernels/quantise.h"
 #include "gpu_kernels/weight_layout.h"
 #include "runtime/core/checked_math.h"
@@ -12,7 +13,6 @@ static_assert(kQuantBlock == kWarpThreads, "a warp quantises a block");
 
 constexpr int kPrepareThreads = 256;
 constexpr int kNormThreads = 512;  // as rms_norm_kernel, whose sums these equal
-constexpr uint64_t kPlaneAlignment = 256;
 
 // A warp per block of 32 elements; blockIdx.y is the token.
 __global__ void __launch_bounds__(kPrepareThreads)
@@ -43,10 +43,6 @@ __global__ void __launch_bounds__(kNormThreads)
     const float value = i < out.cols ? row[i] * scale * weight[i] : 0.0f;
     StoreBlock(out, token, i / kWarpThreads, value);
   }
-}
-
-uint64_t PlaneBytes(uint64_t n_bytes) {
-  return (n_bytes + kPlaneAlignment - 1) / kPlaneAlignment * kPlaneAlignment;
 }
 
 }  // namespace

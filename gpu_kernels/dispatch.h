@@ -15,6 +15,14 @@ constexpr DType kWeightTypes[] = {DType::kF32, DType::kF16, DType::kBF16, DType:
 // Tokens that share one reading of the weights.
 constexpr int64_t kMaxTokens = 8;
 
+// Blocks that a multiprocessor holds at least, for __launch_bounds__: 80 registers a thread for one
+// token, 128 for more. Left to itself, the compiler saves registers until loads of weights wait for
+// each other, or spills.
+constexpr int MinBlocks(int n_tokens, int block_threads) {
+  constexpr int kRegisters = 65536;
+  return kRegisters / (n_tokens == 1 ? 80 : 128) / block_threads;
+}
+
 template <auto kValue>
 using Constant = std::integral_constant<decltype(kValue), kValue>;
 

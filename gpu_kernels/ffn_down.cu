@@ -31,7 +31,7 @@ struct DownStep {
   int64_t padded_cols;
   int64_t n_neurons;
   const float* h;        // (n_tokens, n_neurons)
-  float* partial;        // (n_chunks, n_tokens, padded_cols)
+  float* partial;        // (n_chunks, n_tokens of the launch, padded_cols)
   int32_t* counts;       // (n_chunks) elements of h that are not 0
   int neurons_per_warp;  // a chunk of neurons is this for each of a block's warps
   bool skip_inactive;
@@ -81,7 +81,7 @@ __device__ inline void AddRows(const DownStep& step, unsigned mask, const float 
 // Adds the warps' sums in their order and stores them. A piece of kPiece columns of each lane at a
 // time, so that shared memory does not limit how many blocks run.
 template <DType kType, int kTokens>
-__device__ inline void StorePartial(const DownStep& step,
+__device__ inline void StorePartial(const DownStep& step, int64_t n_tokens,
                                     const float (&sums)[kTokens][LaneElements(kType)]) {
   constexpr int kElements = LaneElements(kType);
   constexpr int kPiece = kElements < 8 ? kElements : 8;
@@ -92,9 +92,10 @@ __device__ inline void StorePartial(const DownStep& step,
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   const int owner = static_cast<int>(threadIdx.x) / kPiece;  // whose column this thread adds up
   const int element = static_cast<int>(threadIdx.x) % kPiece;
-  float* const out = step.partial + int64_t{blockIdx.y} * kTokens * step.padded_cols;
+  float* const out = step.partial + blockIdx.y * n_tokens * step.padded_cols;
 #pragma unroll
   for (int t = 0; t < kTokens; ++t) {
+    if (t >= n_tokens) break;  // for the whole block
 #pragma unroll
     for (int first = 0; first < kElements; first += kPiece) {
 #pragma unroll
@@ -127,7 +128,7 @@ __device__ inline void CountActive(const DownStep& step, const float (&h)[kToken
 
 // blockIdx.x: strip of columns; blockIdx.y: chunk of neurons, of which every warp takes its part.
 template <DType kType, int kTokens>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, MinBlocks(kTokens, kThreads))
     down_kernel(const DownStep step, const GpuNeuronList list, int64_t n_tokens) {
   const int64_t n_neurons = CountOf(list, step.n_neurons);
   const int64_t chunk = blockIdx.y * step.chunk_neurons();
@@ -154,7 +155,7 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t last_step = step.padded_cols / kElements - 1;
   const int64_t lane_step = min(int64_t{blockIdx.x} * kWarpThreads + lane, last_step);
   AddRows<kType, kTokens>(step, mask, h, row, lane_step, sums);
-  StorePartial<kType, kTokens>(step, sums);
+  StorePartial<kType, kTokens>(step, n_tokens, sums);
 }
 
 struct MergeStep {
@@ -265,19 +266,20 @@ void GpuFfnDown(Stream& stream, const GpuMatrix& down, GpuSkip skip, const GpuNe
                         counts + pass * plan.n_chunks,
                         plan.neurons_per_warp,
                         skip == GpuSkip::kInactive};
-    MergeStep merge{.partial = partial,
-                    .padded_cols = plan.padded_cols,
-                    .n_neurons = down.rows,
-                    .chunk_neurons = int64_t{plan.neurons_per_warp} * kWarps,
-                    .y = y + first * down.cols,
-                    .cols = down.cols,
-                    .counts = counts,
-                    .n_chunks = plan.n_chunks,
-                    .n_passes = n_passes,
-                    .n_active = pass + 1 == n_passes ? n_active : nullptr};
+    const MergeStep merge{.partial = partial,
+                          .pass_tokens = n,
+                          .padded_cols = plan.padded_cols,
+                          .n_neurons = down.rows,
+                          .chunk_neurons = int64_t{plan.neurons_per_warp} * kWarps,
+                          .y = y + first * down.cols,
+                          .cols = down.cols,
+                          .counts = counts,
+                          .n_chunks = plan.n_chunks,
+                          .n_passes = n_passes,
+                          .n_active = pass + 1 == n_passes ? n_active : nullptr};
     WithType(down.dtype, [&](auto type) {
+      if (down.rows == 0) return;  // merge_kernel then adds nothing up to 0
       constexpr int kMany = DownTokens(type());
-      merge.pass_tokens = n == 1 ? 1 : kMany;
       const LaunchConfig config{.grid = grid, .block = kThreads, .stream = stream};
       if (n == 1) {
         Launch(KERNEL(down_kernel<type(), 1>), config, step, list, n);

@@ -27,7 +27,7 @@ struct GateUpStep {
 
 // A warp per neuron, gate first: whether up is needed is the same for all its lanes.
 template <DType kType, int kTokens>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, MinBlocks(kTokens, kThreads))
     gate_up_kernel(const GateUpStep step, const GpuNeuronList list, const GpuVectors x,
                    int64_t n_tokens) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;

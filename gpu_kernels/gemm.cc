@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <limits>
+
 #include "gpu_kernels/check.h"
 #include "runtime/core/error.h"
 
@@ -43,22 +45,47 @@ GpuGemm::GpuGemm() : workspace_(kWorkspaceBytes, "cuBLAS's workspace") {
 
 GpuGemm::~GpuGemm() { static_cast<void>(cublasDestroy(handle_)); }
 
-void GpuGemm::MatMul(Stream& stream, float* y, const void* w, const void* x, GemmType type,
-                     int n_tokens, int n_rows, int n_cols, Result result) {
-  if (n_tokens == 0 || n_rows == 0) return;
+void GpuGemm::Multiply(Stream& stream, const GemmProduct& product, Result result) {
+  if (product.n_tokens == 0 || product.n_outputs == 0) return;
   CheckBlas(cublasSetStream(handle_, stream.handle()), "choosing a stream");
   // Setting the stream resets the workspace.
   CheckBlas(cublasSetWorkspace(handle_, workspace_.as<void>(), workspace_.size()),
             "setting the workspace");
   const float alpha = 1;
   const float beta = result == Result::kAdd ? 1 : 0;
-  const cudaDataType data = TypeOf(type);
+  const cudaDataType data = TypeOf(product.type);
   // cuBLAS counts by columns: what is (rows, cols) row by row is to it (cols, rows).
-  CheckBlas(cublasGemmEx(handle_, CUBLAS_OP_T, CUBLAS_OP_N, n_rows, n_tokens, n_cols, &alpha, w,
-                         data, n_cols, x, data, n_cols, &beta, y, CUDA_R_32F, n_rows,
-                         CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
-            fmt::format("a product of {} tokens with a {} x {} matrix", n_tokens, n_rows, n_cols)
-                .c_str());
+  const bool by_output = product.weights == GemmProduct::Weights::kRowPerOutput;
+  const auto int_of = [](int64_t n) {
+    CHECK(n <= std::numeric_limits<int>::max());
+    return static_cast<int>(n);
+  };
+  CheckBlas(
+      cublasGemmEx(handle_, by_output ? CUBLAS_OP_T : CUBLAS_OP_N, CUBLAS_OP_N,
+                   int_of(product.n_outputs), int_of(product.n_tokens), int_of(product.n_inputs),
+                   &alpha, product.w, data, int_of(product.w_stride), product.x, data,
+                   int_of(product.x_stride), &beta, product.y, CUDA_R_32F, int_of(product.y_stride),
+                   CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+      fmt::format("a product of {} tokens with a {} x {} matrix", product.n_tokens,
+                  product.n_outputs, product.n_inputs)
+          .c_str());
+}
+
+void GpuGemm::MatMul(Stream& stream, float* y, const void* w, const void* x, GemmType type,
+                     int n_tokens, int n_rows, int n_cols, Result result) {
+  Multiply(stream,
+           {.type = type,
+            .weights = GemmProduct::Weights::kRowPerOutput,
+            .w = w,
+            .w_stride = n_cols,
+            .x = x,
+            .x_stride = n_cols,
+            .y = y,
+            .y_stride = n_rows,
+            .n_tokens = n_tokens,
+            .n_outputs = n_rows,
+            .n_inputs = n_cols},
+           result);
 }
 
 }  // namespace thermocline

@@ -34,7 +34,7 @@ struct MatvecMatrices {
 // A group of n_warps warps takes kRows rows; each warp takes a part of their columns, and the parts
 // are added in their order.
 template <DType kType, int kTokens>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, MinBlocks(kTokens, kThreads))
     matvec_kernel(const __grid_constant__ MatvecMatrices matrices, const GpuVectors x,
                   int64_t n_tokens) {
   constexpr int kSums = kRows * kTokens;

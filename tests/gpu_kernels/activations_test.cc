@@ -90,7 +90,8 @@ TEST_F(GpuPrepareTest, ReluComesFirst) {
   const std::vector<float> values = out.values();
   EXPECT_TRUE(std::isnan(values[5]));
   for (size_t i = 0; i < x.size(); ++i) {
-    if (i != 5) EXPECT_EQ(values[i], std::max(x[i], 0.0F)) << i;
+    if (i == 5) continue;
+    EXPECT_EQ(values[i], std::max(x[i], 0.0F)) << i;
   }
 }
 

@@ -30,9 +30,9 @@ std::vector<int32_t> ListOf(Stream& stream, const std::vector<float>& scores, in
 }
 
 TEST_F(GpuNeuronListTest, HoldsTheNeuronsAboveTheThresholdInOrder) {
-  for (const size_t n_neurons : {1, 31, 32, 33, 1023, 1024, 1025, 5001}) {
+  for (const size_t n_neurons : {1, 31, 33, 1025, 5001}) {
     for (const size_t n_tokens : {1, 3}) {
-      for (const float threshold : {-2.0F, 0.0F, 0.8F, 2.0F}) {
+      for (const float threshold : {-2.0F, 0.8F, 2.0F}) {
         InEveryOrder([=] {
           Stream stream;
           const std::vector<float> scores = RandomValues(n_neurons * n_tokens, 1);

@@ -15,8 +15,10 @@ std::vector<double> DecodePacked(DType dtype, const std::byte* row, int64_t cols
   for (int64_t i = 0; i < cols; ++i) {
     uint16_t scale = 0;
     std::memcpy(&scale, row + weight_bytes + i / 32 * 2, 2);
-    int weight = std::to_integer<int8_t>(row[i]);
-    if (dtype == DType::kQ4_0) {
+    double weight = 0;
+    if (dtype == DType::kQ8_0) {
+      weight = std::to_integer<int8_t>(row[i]);
+    } else {
       const int byte = std::to_integer<int>(row[i / 32 * 16 + i % 16]);
       const int nibble = i % 32 < 16 ? byte & 15 : byte >> 4;
       weight = nibble < 8 ? nibble : nibble - 16;
