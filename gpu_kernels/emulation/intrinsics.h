@@ -20,6 +20,7 @@
 #define __sinf(x) ::sinf(x)
 #define __cosf(x) ::cosf(x)
 #define __sincosf(x, sine, cosine) (*(sine) = ::sinf(x), *(cosine) = ::cosf(x))
+using std::isfinite;
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 inline float __fdividef(float x, float y) { return x / y; }
 inline float __frcp_rn(float x) { return 1.0f / x; }
