@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "gpu_kernels/elementwise.h"
 #include "tests/gpu_kernels/gpu_test.h"
 #include "tests/gpu_kernels/random_values.h"
 
@@ -58,6 +59,28 @@ TEST_F(GpuRmsNormTest, MayWriteOverItsInput) {
   const OnDevice<float> weight_device(stream, weight);
   GpuRmsNorm(stream, both.data(), both.data(), weight_device.data(), kEpsilon, 2, 257);
   ExpectNorm(x, weight, both.Read());
+}
+
+TEST_F(GpuRmsNormTest, AddedAndNormedInOneStepAreTheSameBits) {
+  for (const size_t width : {1, 33, 512, 2560}) {
+    InEveryOrder([=] {
+      Stream stream;
+      const auto n = static_cast<int64_t>(2 * width);
+      const std::vector<float> y = RandomValues(2 * width, 6);
+      const OnDevice<float> x(stream, RandomValues(2 * width, 5));
+      const OnDevice<float> two_steps(stream, RandomValues(2 * width, 5));
+      const OnDevice<float> y_device(stream, y);
+      const OnDevice<float> weight(stream, RandomValues(width, 7));
+      const OnDevice<float> out(stream, y);
+      GpuAddRmsNorm(stream, x.data(), y_device.data(), weight.data(), kEpsilon, 2,
+                    static_cast<int64_t>(width), out.data());
+      GpuAdd(stream, two_steps.data(), y_device.data(), n);
+      EXPECT_EQ(x.Read(), two_steps.Read());
+      GpuRmsNorm(stream, two_steps.data(), two_steps.data(), weight.data(), kEpsilon, 2,
+                 static_cast<int64_t>(width));
+      EXPECT_EQ(out.Read(), two_steps.Read());
+    });
+  }
 }
 
 TEST_F(GpuRmsNormTest, ZeroStaysZero) {

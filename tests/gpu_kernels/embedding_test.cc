@@ -1,0 +1,120 @@
+#include "gpu_kernels/embedding.h"
+
+#include <cstring>
+#include <random>
+
+#include "runtime/core/half.h"
+#include "tests/gpu_kernels/gpu_test.h"
+
+namespace thermocline {
+namespace {
+
+constexpr int64_t kRows = 9;
+
+// Random bytes, but for scales and floats, which are numbers.
+struct Table {
+  Table(DType type, int64_t n_columns, int64_t padding_bytes)
+      : dtype(type), width(n_columns), stride(RowBytes(type, n_columns) + padding_bytes) {
+    std::mt19937 generator(5);
+    std::uniform_real_distribution<float> uniform(-1, 1);
+    bytes.resize(static_cast<size_t>(kRows * stride));
+    for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(generator());
+    const DTypeInfo& info = GetDTypeInfo(type);
+    for (int64_t row = 0; row < kRows; ++row) {
+      for (int64_t block = 0; block < width / info.block_elems; ++block) {
+        uint8_t* const at = &bytes[static_cast<size_t>(row * stride + block * info.block_bytes)];
+        const float value = uniform(generator);
+        const uint16_t half = dtype == DType::kBF16 ? F32ToBf16(value) : F32ToF16(value);
+        dtype == DType::kF32 ? std::memcpy(at, &value, 4) : std::memcpy(at, &half, 2);
+      }
+    }
+  }
+  double Decode(int64_t row, int64_t i) const {
+    const DTypeInfo& info = GetDTypeInfo(dtype);
+    const int64_t in_block = i % info.block_elems;
+    const uint8_t* const block =
+        &bytes[static_cast<size_t>(row * stride + i / info.block_elems * info.block_bytes)];
+    float value = 0;
+    uint16_t half = 0;
+    std::memcpy(&half, block, 2);
+    std::memcpy(&value, block, info.block_bytes < 4 ? 2 : 4);
+    if (dtype == DType::kF32) return double{value};
+    if (dtype == DType::kBF16) return double{Bf16ToF32(half)};
+    const double scale = double{F16ToF32(half)};
+    if (dtype == DType::kF16) return scale;
+    if (dtype == DType::kQ8_0) return scale * static_cast<int8_t>(block[2 + in_block]);
+    const int nibble = in_block < 16 ? block[2 + in_block] & 15 : block[2 + in_block - 16] >> 4;
+    return scale * (nibble - 8);
+  }
+  DType dtype;
+  int64_t width;
+  int64_t stride;
+  std::vector<uint8_t> bytes;
+};
+
+class GpuEmbedTest : public GpuTest {
+ protected:
+  static void ExpectRows(const Table& table, const std::vector<int32_t>& ids,
+                         const std::vector<float>& x) {
+    for (size_t t = 0; t < ids.size(); ++t) {
+      for (int64_t i = 0; i < table.width; ++i) {
+        ASSERT_EQ(double{x[t * static_cast<size_t>(table.width) + static_cast<size_t>(i)]},
+                  table.Decode(ids[t], i))
+            << DTypeName(table.dtype) << ", token " << t << ", element " << i;
+      }
+    }
+  }
+};
+
+TEST_F(GpuEmbedTest, DecodesEveryTypeExactly) {
+  const std::vector<int32_t> ids = {3, 0, kRows - 1, 3};
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0}) {
+    for (const int64_t blocks : {1, 3, 9}) {
+      const bool odd = GetDTypeInfo(dtype).block_elems == 1;
+      const Table table(dtype, odd ? blocks * 31 : blocks * kQuantBlock, 4);
+      InEveryOrder([&] {
+        Stream stream;
+        const OnDevice<uint8_t> bytes(stream, table.bytes);
+        const OnDevice<int32_t> ids_device(stream, ids);
+        const OnDevice<float> x(stream, std::vector<float>(ids.size() * table.width));
+        GpuEmbed(stream, {dtype, bytes.data(), table.stride}, ids_device.data(),
+                 TokensAt(0, static_cast<int64_t>(ids.size())), table.width, x.data());
+        ExpectRows(table, ids, x.Read());
+      });
+    }
+  }
+}
+
+// What a graph does is said by the inputs that its first node copies.
+TEST_F(GpuEmbedTest, AReplayedGraphTakesItsTokensFromTheInputs) {
+  const Table table(DType::kQ8_0, 64, 0);
+  Stream stream;
+  const OnDevice<uint8_t> bytes(stream, table.bytes);
+  const OnDevice<float> x(stream, std::vector<float>(4 * 64, -7.0F));
+  const MappedMemory host(sizeof(GpuStepInputs), "a test");
+  const DeviceMemory inputs(sizeof(GpuStepInputs), "a test");
+  stream.Synchronize();
+  GraphCapture capture(stream);
+  stream.Copy(inputs.as<void>(), host.host<void>(), sizeof(GpuStepInputs));
+  GpuEmbed(stream, {DType::kQ8_0, bytes.data(), table.stride}, nullptr,
+           TokensFrom(inputs.as<GpuStepInputs>(), 4), 64, x.data());
+  Graph graph = capture.Finish();
+  for (const std::vector<int32_t>& ids : {std::vector<int32_t>{8}, {1, 2, 3}}) {
+    SetStepInputs(ids, 0, host.host<GpuStepInputs>());
+    graph.Launch(stream);
+    const std::vector<float> rows = x.Read();
+    ExpectRows(table, ids, rows);
+    EXPECT_EQ(rows[ids.size() * 64], -7.0F) << "behind the last token";
+  }
+}
+
+TEST(GpuStepInputsTest, HoldsTheIdsAndThePosition) {
+  GpuStepInputs inputs = {};
+  SetStepInputs(std::vector<int32_t>{4, 5, 6}, 1000, &inputs);
+  EXPECT_EQ(inputs.n_tokens, 3);
+  EXPECT_EQ(inputs.first_position, 1000);
+  EXPECT_EQ(inputs.ids[2], 6);
+}
+
+}  // namespace
+}  // namespace thermocline
