@@ -147,7 +147,7 @@ void GpuBatchRows(Stream& stream, GpuGemm& gemm, const GpuMatrix& w, const float
   if (w.rows == 0 || n_tokens == 0) return;
   ForPanels(stream, w, panel, [&](int64_t first, int64_t n_rows, const PanelRows& rows) {
     gemm.Multiply(stream, {.type = rows.type,
-                           .weights = GemmProduct::Weights::kRowPerOutput,
+                           .weights = GpuGemmProduct::Weights::kRowPerOutput,
                            .w = rows.data,
                            .w_stride = rows.stride,
                            .x = VectorsOf(x, rows.type, 0),
@@ -171,7 +171,7 @@ void GpuBatchColumns(Stream& stream, GpuGemm& gemm, const GpuMatrix& w, const Gp
   ForPanels(stream, w, panel, [&](int64_t first, int64_t n_rows, const PanelRows& rows) {
     gemm.Multiply(stream,
                   {.type = rows.type,
-                   .weights = GemmProduct::Weights::kRowPerInput,
+                   .weights = GpuGemmProduct::Weights::kRowPerInput,
                    .w = rows.data,
                    .w_stride = rows.stride,
                    .x = VectorsOf(x, rows.type, first),

@@ -45,7 +45,7 @@ GpuGemm::GpuGemm() : workspace_(kWorkspaceBytes, "cuBLAS's workspace") {
 
 GpuGemm::~GpuGemm() { static_cast<void>(cublasDestroy(handle_)); }
 
-void GpuGemm::Multiply(Stream& stream, const GemmProduct& product, Result result) {
+void GpuGemm::Multiply(Stream& stream, const GpuGemmProduct& product, Result result) {
   if (product.n_tokens == 0 || product.n_outputs == 0) return;
   CheckBlas(cublasSetStream(handle_, stream.handle()), "choosing a stream");
   // Setting the stream resets the workspace.
@@ -55,7 +55,7 @@ void GpuGemm::Multiply(Stream& stream, const GemmProduct& product, Result result
   const float beta = result == Result::kAdd ? 1 : 0;
   const cudaDataType data = TypeOf(product.type);
   // cuBLAS counts by columns: what is (rows, cols) row by row is to it (cols, rows).
-  const bool by_output = product.weights == GemmProduct::Weights::kRowPerOutput;
+  const bool by_output = product.weights == GpuGemmProduct::Weights::kRowPerOutput;
   const auto int_of = [](int64_t n) {
     CHECK(n <= std::numeric_limits<int>::max());
     return static_cast<int>(n);
@@ -75,7 +75,7 @@ void GpuGemm::MatMul(Stream& stream, float* y, const void* w, const void* x, Gem
                      int n_tokens, int n_rows, int n_cols, Result result) {
   Multiply(stream,
            {.type = type,
-            .weights = GemmProduct::Weights::kRowPerOutput,
+            .weights = GpuGemmProduct::Weights::kRowPerOutput,
             .w = w,
             .w_stride = n_cols,
             .x = x,

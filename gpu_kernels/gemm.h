@@ -14,7 +14,7 @@ enum class GemmType : uint8_t { kF32, kF16, kBf16 };
 
 // y[t, o] = sum over i of x[t, i] * w[o, i], or of x[t, i] * w[i, o]. w and x are of `type`, y is
 // f32; all on the GPU, with `stride` elements from one row to the next.
-struct GemmProduct {
+struct GpuGemmProduct {
   GemmType type;
   enum class Weights : uint8_t { kRowPerOutput, kRowPerInput } weights;
   const void* w;
@@ -38,7 +38,7 @@ class GpuGemm {
 
   enum class Result : uint8_t { kReplace, kAdd };  // what becomes of what y holds
   // Sums in f32. Asynchronous on `stream`; throws Error.
-  void Multiply(Stream& stream, const GemmProduct& product, Result result = Result::kReplace);
+  void Multiply(Stream& stream, const GpuGemmProduct& product, Result result = Result::kReplace);
   // y = x W^T, without gaps between rows: w: (n_rows, n_cols), x: (n_tokens, n_cols), y: (n_tokens,
   // n_rows).
   void MatMul(Stream& stream, float* y, const void* w, const void* x, GemmType type, int n_tokens,

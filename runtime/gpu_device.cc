@@ -19,6 +19,7 @@ namespace thermocline {
 namespace {
 
 constexpr uint64_t kStagingBytes = 8 << 20;
+constexpr uint64_t kPanelBytes = 32 << 20;
 constexpr int64_t kMinBucket = 512;  // positions
 constexpr int kCountsPerLayer = 2;   // active, listed
 
@@ -36,9 +37,20 @@ uint64_t DownBytes(const ModelConfig& c, const GpuDeviceLimits& limits) {
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0}) {
     if (c.d_model % GetDTypeInfo(dtype).block_elems != 0) continue;
     const GpuMatrix down = MakeGpuMatrix(nullptr, dtype, limits.max_neurons, c.d_model);
-    most = std::max(most, GpuFfnDownBytes(down, limits.max_tokens));
+    most = std::max(most, GpuFfnDownBytes(down, kMaxKeptTokens));
   }
   return most;
+}
+
+uint64_t BatchBytes(const ModelConfig& c, const GpuDeviceLimits& limits) {
+  return limits.max_tokens <= kMaxKeptTokens
+             ? 0
+             : GpuBatchBytes(MaxInput(c, limits), limits.max_tokens);
+}
+uint64_t PanelBytes(const ModelConfig& c, const GpuDeviceLimits& limits) {
+  return limits.max_tokens <= kMaxKeptTokens
+             ? 0
+             : std::max(kPanelBytes, GpuPanelBytes(MaxInput(c, limits)));
 }
 
 uint64_t AttentionBytes(const ModelConfig& c, const GpuDeviceLimits& limits) {
@@ -72,8 +84,9 @@ class GpuDevice::SequenceCache final : public KvCache {
 };
 
 uint64_t GpuDevice::ScratchBytes(const ModelConfig& config, const GpuDeviceLimits& limits) {
-  return GpuVectorsBytes(MaxInput(config, limits), limits.max_tokens) + DownBytes(config, limits) +
-         AttentionBytes(config, limits) + 2 * RopeBytes(config, limits) + InnerBytes(limits) +
+  return GpuVectorsBytes(MaxInput(config, limits), kMaxKeptTokens) + DownBytes(config, limits) +
+         BatchBytes(config, limits) + PanelBytes(config, limits) + AttentionBytes(config, limits) +
+         2 * RopeBytes(config, limits) + InnerBytes(limits) +
          static_cast<uint64_t>(limits.max_neurons + config.n_layers * kCountsPerLayer) *
              sizeof(int32_t) +
          sizeof(GpuStepInputs);
@@ -89,8 +102,10 @@ GpuDevice::GpuDevice(std::string name, const ModelConfig& config, const GpuDevic
       host_counts_(static_cast<uint64_t>(config.n_layers * kCountsPerLayer) * sizeof(int32_t),
                    "counts of neurons"),
       counts_(host_counts_.size(), "counts of neurons"),
-      vectors_memory_(GpuVectorsBytes(MaxInput(config, limits), limits.max_tokens),
+      vectors_memory_(GpuVectorsBytes(MaxInput(config, limits), kMaxKeptTokens),
                       "inputs of products"),
+      batch_memory_(std::max<uint64_t>(BatchBytes(config, limits), 16), "inputs of a batch"),
+      panel_(std::max<uint64_t>(PanelBytes(config, limits), 16), "weights of a batch"),
       ffn_scratch_(DownBytes(config, limits), "the FFN"),
       attention_scratch_(AttentionBytes(config, limits), "attention"),
       list_rows_(static_cast<uint64_t>(limits.max_neurons) * sizeof(int32_t), "neuron lists"),
@@ -99,6 +114,7 @@ GpuDevice::GpuDevice(std::string name, const ModelConfig& config, const GpuDevic
       rope_sin_(RopeBytes(config, limits), "rotary angles"),
       notes_(static_cast<size_t>(config.n_layers)) {
   allocated_bytes_ = ScratchBytes(config, limits);
+  if (limits.max_tokens > kMaxKeptTokens) gemm_ = std::make_unique<GpuGemm>();
   stream_.Fill(counts_.as<void>(), 0, counts_.size());
   FillRopeTables(config);
 }
@@ -266,8 +282,22 @@ const GpuVectors& GpuDevice::Prepare(const float* x, int64_t n, int64_t d, Prepa
   return vectors_;
 }
 
+const GpuBatch& GpuDevice::PrepareBatch(const float* x, int64_t n, int64_t d) {
+  batch_ = MakeGpuBatch(batch_memory_.as<void>(), d, n);
+  GpuPrepareBatch(stream_, x, n, batch_);
+  return batch_;
+}
+
 void GpuDevice::Linear(const Lane& /*lane*/, std::span<const LinearStep> steps, const float* x,
                        int64_t n) {
+  if (IsBatch(n)) {
+    const GpuBatch& batch = PrepareBatch(x, n, steps.front().weights->w.cols);
+    for (const LinearStep& step : steps) {
+      GpuBatchRows(stream_, *gemm_, MatrixOf(step.weights->w), step.weights->bias, batch, n,
+                   Panel(), step.out);
+    }
+    return;
+  }
   std::vector<GpuMatvecStep> products;
   for (const LinearStep& step : steps) {
     products.push_back({MatrixOf(step.weights->w), step.weights->bias, step.out});
@@ -300,10 +330,9 @@ void GpuDevice::Add(const Lane& /*lane*/, float* x, std::span<const float* const
   for (const float* y : ys) GpuAdd(stream_, x, y, n);
 }
 
-void GpuDevice::AddRmsNorm(const Lane& lane, float* x, const float* y, const float* weight,
+void GpuDevice::AddRmsNorm(const Lane& /*lane*/, float* x, const float* y, const float* weight,
                            float eps, int64_t n, int64_t d, float* out) {
-  GpuAdd(stream_, x, y, n * d);
-  RmsNorm(lane, x, weight, eps, n, d, out);
+  GpuAddRmsNorm(stream_, x, y, weight, eps, n, d, out);
 }
 
 FfnCount GpuDevice::Ffn(const Lane& /*lane*/, const FfnStep& step, const float* x, int64_t n,
@@ -312,12 +341,31 @@ FfnCount GpuDevice::Ffn(const Lane& /*lane*/, const FfnStep& step, const float* 
   const bool listed = step.predictor != nullptr && n <= kMaxKeptTokens;
   const bool per_neuron = slice.down_layout == DownLayout::kPerNeuron;
   const GpuSkip skip = step.skip_inactive && per_neuron ? GpuSkip::kInactive : GpuSkip::kNothing;
-  notes_[static_cast<size_t>(step.layer)] = {n, slice.n_neurons, skip == GpuSkip::kInactive,
-                                             listed};
+  notes_[static_cast<size_t>(step.layer)] = {n, slice.n_neurons,
+                                             skip == GpuSkip::kInactive && !IsBatch(n), listed};
+  if (IsBatch(n)) {
+    BatchFfn(step, x, n, state);
+    return {};
+  }
   const GpuNeuronList list = listed ? ListPredicted(step, n, state) : GpuNeuronList{};
   GateAndUp(step, list, skip, x, n, state);
   Down(step, list, skip, n, state);
   return {};  // known when it is finished: CountOf
+}
+
+void GpuDevice::BatchFfn(const FfnStep& step, const float* x, int64_t n, const FfnState& state) {
+  const FfnSlice& slice = *step.slice;
+  const GpuBatch& batch = PrepareBatch(x, n, slice.gate.cols);
+  GpuBatchRows(stream_, *gemm_, MatrixOf(slice.gate), nullptr, batch, n, Panel(), state.gate);
+  GpuBatchRows(stream_, *gemm_, MatrixOf(slice.up), nullptr, batch, n, Panel(), state.up);
+  GpuActivateMultiply(stream_, step.activation, slice.gate_bias, state.up, n, slice.n_neurons,
+                      state.gate);
+  const GpuBatch& h = PrepareBatch(state.gate, n, slice.n_neurons);
+  if (slice.down_layout == DownLayout::kStock) {
+    GpuBatchRows(stream_, *gemm_, MatrixOf(slice.down), nullptr, h, n, Panel(), state.y);
+  } else {
+    GpuBatchColumns(stream_, *gemm_, MatrixOf(slice.down), h, n, Panel(), state.y);
+  }
 }
 
 GpuNeuronList GpuDevice::ListPredicted(const FfnStep& step, int64_t n, const FfnState& state) {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "gpu_kernels/activations.h"
+#include "gpu_kernels/batch_gemm.h"
 #include "gpu_kernels/device_memory.h"
 #include "gpu_kernels/ffn.h"
 #include "gpu_kernels/kv_planes.h"
@@ -93,6 +94,11 @@ class GpuDevice final : public QueuedDevice {
     std::vector<FfnNote> notes;
   };
 
+  // Large batches go through cuBLAS, which is not captured.
+  static bool IsBatch(int64_t n) { return n > kMaxKeptTokens; }
+  const GpuBatch& PrepareBatch(const float* x, int64_t n, int64_t d);
+  GpuPanel Panel() const { return {panel_.as<void>(), panel_.size()}; }
+  void BatchFfn(const FfnStep& step, const float* x, int64_t n, const FfnState& state);
   const GpuVectors& Prepare(const float* x, int64_t n, int64_t d, PrepareStep step);
   GpuStepTokens Tokens(int64_t n) const;
   GpuNeuronList ListPredicted(const FfnStep& step, int64_t n, const FfnState& state);
@@ -117,7 +123,11 @@ class GpuDevice final : public QueuedDevice {
   DeviceMemory counts_;          // the same
   DeviceMemory vectors_memory_;  // the input of the products at hand
   GpuVectors vectors_;
-  DeviceMemory ffn_scratch_;  // of the down projection
+  DeviceMemory batch_memory_;  // the input of a batch's products
+  GpuBatch batch_;
+  DeviceMemory panel_;             // of weights, for a batch
+  std::unique_ptr<GpuGemm> gemm_;  // where batches come
+  DeviceMemory ffn_scratch_;       // of the down projection
   DeviceMemory attention_scratch_;
   DeviceMemory list_rows_;  // (max_neurons) i32
   DeviceMemory inner_;      // (kMaxKeptTokens, max_rank) f32: between a predictor's matrices
