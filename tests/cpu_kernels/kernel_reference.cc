@@ -19,9 +19,30 @@ uint16_t ReadU16(const std::byte* p) {
   return value;
 }
 
+// Weight i of a row of Q6_K, as the format's description has it: the row's bits one after another.
+double DecodeQ6K(const std::byte* row, int64_t i) {
+  const auto byte = [block = row + i / 256 * 210](int64_t at) {
+    return std::to_integer<int>(block[at]);
+  };
+  const int64_t half = i / 128 % 2;
+  const int64_t quarter = i / 32 % 4;
+  const int64_t within = i % 32;
+  const int nibbles = byte(half * 64 + quarter % 2 * 32 + within);
+  const int low = quarter < 2 ? nibbles % 16 : nibbles / 16;
+  const int high = byte(128 + half * 32 + within) >> (2 * quarter) & 3;
+  const auto scale = static_cast<int8_t>(byte(192 + i % 256 / 16));
+  return DecodeHalf(static_cast<uint16_t>(byte(208) | byte(209) << 8)) * scale *
+         (16 * high + low - 32);
+}
+
 }  // namespace
 
-bool IsQuantised(DType dtype) { return dtype == DType::kQ8_0 || dtype == DType::kQ4_0; }
+bool IsQuantised(DType dtype) { return GetDTypeInfo(dtype).block_elems > 1; }
+
+int64_t WholeBlocks(DType dtype, int64_t n) {
+  const int64_t block = GetDTypeInfo(dtype).block_elems;
+  return (n + block - 1) / block * block;
+}
 
 std::string TableName(const KernelTable& table) {
   std::string name(table.features);
@@ -68,6 +89,8 @@ std::vector<double> DecodeRow(DType dtype, const std::byte* row, int64_t n) {
     } else if (dtype == DType::kQ8_0) {
       const std::byte* block = row + i / 32 * 34;
       value = DecodeHalf(ReadU16(block)) * std::to_integer<int8_t>(block[2 + i % 32]);
+    } else if (dtype == DType::kQ6_K) {
+      value = DecodeQ6K(row, i);
     } else {
       const std::byte* block = row + i / 32 * 18;
       const int byte = std::to_integer<int>(block[2 + i % 16]);
@@ -135,11 +158,16 @@ Matrix::Matrix(DType dtype, int64_t n_rows, int64_t n_cols, int64_t padding_byte
     const std::vector<float> values = RandomFloats(rng, n_cols);
     QuantizeRow(dtype, values.data(), n_cols, bytes_.data() + r * stride_);
     if (dtype == DType::kQ8_0) bytes_.data()[r * stride_ + 2 + r % 32] = std::byte{0x80};  // -128
+    // Every pattern of bits, which rows of real weights do not have.
+    for (int64_t i = 0; dtype == DType::kQ6_K && r % 2 == 0 && i < RowBytes(dtype, n_cols); ++i) {
+      if (i % 210 < 208) bytes_.data()[r * stride_ + i] = static_cast<std::byte>((*rng)());
+    }
     decoded_.push_back(DecodeRow(dtype, bytes_.data() + r * stride_, n_cols));
   }
 }
 
 std::vector<int64_t> ColumnCounts(DType dtype) {
+  if (dtype == DType::kQ6_K) return {256, 512, 768, 1024, 2816, 4096};
   if (IsQuantised(dtype)) {
     return {32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 992, 1024, 4096, 4128};
   }
