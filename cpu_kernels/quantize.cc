@@ -50,8 +50,9 @@ void quantize_q4_0_block(const float* x, std::byte* out) {
   }
 }
 
+// The nearest integer in [-32, 31], ties to even: adding 1.5 * 2^23 rounds to one.
 float six_bits_of(float x, float inverse) {
-  return std::clamp(std::round(x * inverse), -32.0F, 31.0F);
+  return (std::clamp(x * inverse, -32.0F, 31.0F) + 12582912.0F) - 12582912.0F;
 }
 
 // A scale for 16 weights, and a measure of how well it serves: what it takes off their sum of
