@@ -164,6 +164,39 @@ void accumulate_strips(const AccumulateArgs& args) {
   accumulate_groups<W, Strip, 1>(args, i);
 }
 
+// For types whose groups of 32 columns do not lie at equal distances (Q6_K): four rows at a time,
+// and of those that follow in the list the same part is prefetched.
+template <class V, class W, int kRows>
+int64_t accumulate_chunk_rows(const AccumulateArgs& args, int64_t first) {
+  const auto row_at = [&args](int64_t i) {
+    const int64_t at = i < args.n_rows ? i : args.n_rows - 1;
+    return args.w + (args.rows != nullptr ? args.rows[at] : at) * args.row_stride_bytes;
+  };
+  for (; first + kRows <= args.n_rows; first += kRows) {
+    for (int64_t col = args.col_begin; col < args.col_end; col += kQuantBlock) {
+      float* y = args.y + col;
+      typename V::Reg sums[W::kRegs];
+      for (int v = 0; v < W::kRegs; ++v) sums[v] = V::load(y + v * V::kLanes);
+      for (int r = 0; r < kRows; ++r) {
+        const std::byte* next = row_at(first + r + kRows) + col * W::kBytes / W::kElems;
+        _mm_prefetch(reinterpret_cast<const char*>(next), _MM_HINT_T0);
+        typename V::Reg weights[W::kRegs];
+        const typename V::Reg d = load_block<W>(row_at(first + r), col, weights);
+        const typename V::Reg scale = V::mul(V::set1(args.h[first + r]), d);
+        for (int v = 0; v < W::kRegs; ++v) sums[v] = V::fma(scale, weights[v], sums[v]);
+      }
+      for (int v = 0; v < W::kRegs; ++v) V::store(y + v * V::kLanes, sums[v]);
+    }
+  }
+  return first;
+}
+
+template <class V, class W>
+void accumulate_chunks(const AccumulateArgs& args) {
+  const int64_t left = accumulate_chunk_rows<V, W, 4>(args, 0);
+  accumulate_chunk_rows<V, W, 1>(args, left);
+}
+
 template <class V, class W>
 void accumulate(const AccumulateArgs& args) {
   accumulate_strips<W, Strips<V, W>>(args);

@@ -14,10 +14,11 @@ void matvec_float(DType dtype, const MatvecArgs& args);  // x: kF32
 
 void accumulate_q4(const AccumulateArgs& args);  // accumulate_rows of Q4_0
 
-// With AVX512_VNNI: VectorForm::kQ8 and the products with it (Q8_0, Q4_0).
+// With AVX512_VNNI: VectorForm::kQ8 and the products with it (Q8_0, Q6_K, Q4_0).
 int64_t vnni_q8_bytes(int64_t n);
 void vnni_prepare_q8(const float* x, int64_t n, void* out);
 void vnni_matvec_quantised(DType dtype, const MatvecArgs& args);
+void vnni_matvec_q6_k(const MatvecArgs& args);
 
 // GEMM in f32 (GemmForm::kF32).
 int64_t gemm_f32_tile_tokens();

@@ -79,6 +79,8 @@ void gemm_bf16_pack_columns(DType dtype, const GemmPackArgs& args) {
       return pack_columns<Bf16Weights<Simd>>(args);
     case DType::kQ8_0:
       return pack_columns<Q8Weights<Simd>>(args);
+    case DType::kQ6_K:
+      return pack_columns<Q6kWeights<Simd>>(args);
     case DType::kQ4_0:
       return pack_columns<Q4Weights<Simd>>(args);
     default:

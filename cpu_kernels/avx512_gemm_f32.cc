@@ -17,6 +17,10 @@ struct F32Op {
 };
 using Tile = FloatTile<F32Op>;
 
+// Cache lines that 16 columns of 16 rows span.
+template <class W>
+constexpr int kBlockLines = static_cast<int>((16 * 16 * W::kBytes / W::kElems + 63) / 64);
+
 template <class W>
 void pack_group(const std::byte* w, int64_t stride, int64_t n, int64_t begin, int64_t end,
                 LinePrefetcher& ahead, std::byte* out) {
@@ -26,7 +30,7 @@ void pack_group(const std::byte* w, int64_t stride, int64_t n, int64_t begin, in
       for (int64_t r = 0; r < n; ++r) {
         convert_row<Simd, W, ToF32<Simd>>(w + r * stride, col, col + kQuantBlock, rows[r]);
       }
-      pack_16_rows<W::kBytes>(
+      pack_16_rows<kBlockLines<W>>(
           n, kQuantBlock, out + (col - begin) * Tile::kPanelStepBytes, ahead,
           [&](int r, int64_t i, int64_t) { return _mm512_loadu_si512(rows[r] + i); });
     }
@@ -86,6 +90,8 @@ void gemm_f32_pack_rows(DType dtype, const GemmPackArgs& args) {
       return pack_rows<Bf16Weights<Simd>>(args);
     case DType::kQ8_0:
       return pack_rows<Q8Weights<Simd>>(args);
+    case DType::kQ6_K:
+      return pack_rows<Q6kWeights<Simd>>(args);
     case DType::kQ4_0:
       return pack_rows<Q4Weights<Simd>>(args);
     default:
@@ -103,6 +109,8 @@ void gemm_f32_pack_columns(DType dtype, const GemmPackArgs& args) {
       return pack_columns<Bf16Weights<Simd>>(args);
     case DType::kQ8_0:
       return pack_columns<Q8Weights<Simd>>(args);
+    case DType::kQ6_K:
+      return pack_columns<Q6kWeights<Simd>>(args);
     case DType::kQ4_0:
       return pack_columns<Q4Weights<Simd>>(args);
     default:

@@ -10,32 +10,11 @@
 #include "cpu_kernels/matvec_rows.h"
 #include "cpu_kernels/quad_q4.h"
 #include "cpu_kernels/simd_avx512.h"
+#include "cpu_kernels/vnni_vector.h"
 #include "runtime/core/error.h"
 
 namespace thermocline::avx512 {
 namespace {
-
-// A prepared vector holds x twice, each part starting at a cache line, blocks beyond n being zeros:
-//   for Q8_0, per pair of blocks: 64 int8 in order; 16 int32 starts; 16 f32, d of the pair's first
-//   block
-//     eight times, then of its second; all pairs' int8 first, then all starts, then all scales;
-//   for Q4_0, per four blocks: 64 int8, the first halves of the blocks, and 64, the second halves;
-//   16
-//     starts; 16 f32, each block's d four times; laid out likewise.
-struct Layout {
-  int64_t n_pairs;
-  int64_t n_quads;
-
-  explicit Layout(int64_t n_cols)
-      : n_pairs((n_cols / kQuantBlock + 1) / 2), n_quads((n_cols / kQuantBlock + 3) / 4) {}
-
-  int64_t pair_starts() const { return n_pairs * 64; }
-  int64_t pair_scales() const { return n_pairs * 128; }
-  int64_t quad_bytes() const { return n_pairs * 192; }
-  int64_t quad_starts() const { return quad_bytes() + n_quads * 128; }
-  int64_t quad_scales() const { return quad_bytes() + n_quads * 192; }
-  int64_t total() const { return quad_bytes() + n_quads * 256; }
-};
 
 // Q8_0: two blocks, 68 bytes, to a register.
 class Q8Dot {
@@ -99,7 +78,7 @@ class Q8Dot {
   }
 
   const std::byte* x_;
-  Layout layout_;
+  VnniVector layout_;
   int64_t n_blocks_;
 };
 
@@ -157,7 +136,7 @@ class Q4Dot {
   }
 
   const std::byte* x_;
-  Layout layout_;
+  VnniVector layout_;
   int64_t n_blocks_;
 };
 
@@ -171,10 +150,10 @@ __m512i starts_of(__m512i first, __m512i second) {
 
 }  // namespace
 
-int64_t vnni_q8_bytes(int64_t n) { return Layout(n).total(); }
+int64_t vnni_q8_bytes(int64_t n) { return VnniVector(n).total(); }
 
 void vnni_prepare_q8(const float* x, int64_t n, void* out) {
-  const Layout layout(n);
+  const VnniVector layout(n);
   auto* base = static_cast<std::byte*>(out);
   const __m512i each_8_times = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
   const __m512i each_4_times = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
@@ -206,6 +185,7 @@ void vnni_prepare_q8(const float* x, int64_t n, void* out) {
 
 void vnni_matvec_quantised(DType dtype, const MatvecArgs& args) {
   if (dtype == DType::kQ8_0) return matvec_rows<Q8Dot>(args);
+  if (dtype == DType::kQ6_K) return vnni_matvec_q6_k(args);
   if (dtype == DType::kQ4_0) return matvec_rows<Q4Dot>(args);
   CheckFailed(__FILE__, __LINE__, "quantised dtype");
 }

@@ -33,10 +33,8 @@ template <class V, class W, class To>
 void convert_row(const std::byte* row, int64_t col, int64_t col_end, typename To::Out* out) {
   if constexpr (W::kBlocks) {
     for (; col < col_end; col += kQuantBlock, out += kQuantBlock) {
-      const std::byte* block = row + column_offset<W>(col);
-      const typename V::Reg scale = W::scale(block);
       typename V::Reg weights[W::kRegs];
-      W::integers(block, weights);
+      const typename V::Reg scale = load_block<W>(row, col, weights);
       for (int v = 0; v < W::kRegs; ++v) To::store(out + v * V::kLanes, V::mul(scale, weights[v]));
     }
   } else {

@@ -109,16 +109,18 @@ template <int kLines, class Load>
 template <class W>
 [[gnu::always_inline]] inline void load_columns(const std::byte* row, int64_t col, int64_t left,
                                                 __m512* out) {
-  const std::byte* p = row + column_offset<W>(col);
   if constexpr (W::kBlocks) {
-    const __m512 scale = W::scale(p);
-    W::integers(p, out);
+    const __m512 scale = load_block<W>(row, col, out);
     out[0] = _mm512_mul_ps(scale, out[0]);
     out[1] = _mm512_mul_ps(scale, out[1]);
-  } else if (left >= 32) {
-    out[0] = W::load(p);
-    out[1] = W::load(p + 16 * W::kBytes);
+    return;
   } else {
+    const std::byte* p = row + column_offset<W>(col);
+    if (left >= 32) {
+      out[0] = W::load(p);
+      out[1] = W::load(p + 16 * W::kBytes);
+      return;
+    }
     out[0] = W::load_n(p, left < 16 ? left : 16);
     out[1] = left > 16 ? W::load_n(p + 16 * W::kBytes, left - 16) : _mm512_setzero_ps();
   }
@@ -131,7 +133,7 @@ constexpr int64_t kRowsAhead = 12;  // rows ahead in which a pack of columns pre
 template <class W, int kStep, class Take>
 [[gnu::always_inline]] inline void for_columns(const GemmPackArgs& args, const Take& take) {
   const int64_t begin_bytes = column_offset<W>(args.begin);
-  const int64_t end_bytes = column_offset<W>(args.end);
+  const int64_t end_bytes = column_offset<W>(args.end - 1) + W::kBytes;
   for (int64_t i = 0; i < args.n_rows; i += kStep) {
     const std::byte* rows[2] = {args.w + i * args.row_stride_bytes, nullptr};
     if (kStep == 2 && i + 1 < args.n_rows) rows[1] = rows[0] + args.row_stride_bytes;

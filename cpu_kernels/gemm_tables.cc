@@ -36,6 +36,8 @@ const FormKernels& kernels_of(GemmForm form) { return kForms[static_cast<size_t>
 
 template <bool kVnni, bool kBf16>
 struct Entries {
+  // Q6_K has two scales to a block of x, which the int8 panels do not: exact weights in f32
+  // instead.
   static GemmForm rows_form(DType weights) {
     if (kVnni && (weights == DType::kQ8_0 || weights == DType::kQ4_0)) return GemmForm::kQ8;
     return kBf16 && weights == DType::kBF16 ? GemmForm::kBF16 : GemmForm::kF32;

@@ -51,6 +51,11 @@ struct GemmPackArgs {
   std::byte* panels;
 };
 
+// Types whose rows are multiplied with activations in int8 (VectorForm::kQ8).
+[[gnu::always_inline]] constexpr bool has_quantised_dot(DType weights) {
+  return weights == DType::kQ8_0 || weights == DType::kQ6_K || weights == DType::kQ4_0;
+}
+
 // A block of activations whose largest magnitude is below this is stored as zeros: its scale's
 // reciprocal would leave the range of f32.
 inline constexpr float kSmallestQ8Block = 0x1p-100F;

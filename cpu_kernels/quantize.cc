@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "cpu_kernels/kernels.h"
+#include "cpu_kernels/q6_k_block.h"
 #include "runtime/core/error.h"
 #include "runtime/core/half.h"
 
@@ -16,8 +17,8 @@ constexpr uint16_t kNanF16 = 0x7e00;
 
 void put_u16(std::byte* out, uint16_t value) { std::memcpy(out, &value, sizeof(value)); }
 
-bool all_finite(const float* x) {
-  return std::all_of(x, x + kQuantBlock, [](float value) { return std::isfinite(value); });
+bool all_finite(const float* x, int64_t n) {
+  return std::all_of(x, x + n, [](float value) { return std::isfinite(value); });
 }
 
 void quantize_q8_0_block(const float* x, std::byte* out) {
@@ -49,19 +50,98 @@ void quantize_q4_0_block(const float* x, std::byte* out) {
   }
 }
 
-using QuantizeBlock = void (*)(const float* x, std::byte* out);
+// The nearest integer in [-32, 31], ties to even: adding 1.5 * 2^23 rounds to one.
+float six_bits_of(float x, float inverse) {
+  return (std::clamp(x * inverse, -32.0F, 31.0F) + 12582912.0F) - 12582912.0F;
+}
 
-void quantize_blocks(QuantizeBlock quantize, int64_t block_bytes, const float* x, int64_t n,
-                     std::byte* out) {
-  CHECK(n % kQuantBlock == 0);
-  for (int64_t b = 0; b < n / kQuantBlock; ++b) {
-    const float* block = x + b * kQuantBlock;
-    std::byte* block_out = out + b * block_bytes;
-    if (all_finite(block)) {
-      quantize(block, block_out);
+// A scale for 16 weights, and a measure of how well it serves: what it takes off their sum of
+// squares.
+struct ScaleFit {
+  float scale = 0.0F;
+  float gain = 0.0F;
+};
+
+// The scale of least squared error for the integers that an inverse gives.
+ScaleFit fit_scale(const float* x, float inverse) {
+  float products = 0.0F;
+  float squares = 0.0F;
+  for (int i = 0; i < q6_k::kScaled; ++i) {
+    const float q = six_bits_of(x[i], inverse);
+    products += x[i] * q;
+    squares += q * q;
+  }
+  return {products / squares, products / squares * products};
+}
+
+// The largest magnitude becomes -32 or comes near it on either side: the best of nine scales.
+float choose_scale(const float* x) {
+  float largest = 0.0F;
+  for (int i = 0; i < q6_k::kScaled; ++i) {
+    if (std::fabs(x[i]) > std::fabs(largest)) largest = x[i];
+  }
+  const float inverse = 1.0F / largest;
+  if (!std::isfinite(inverse)) return 0.0F;  // zeros, or far too small for d
+  float parts[q6_k::kScaled];                // of the largest: no sum can overflow
+  for (int i = 0; i < q6_k::kScaled; ++i) parts[i] = x[i] * inverse;
+  ScaleFit best;
+  for (int step = -4; step <= 4; ++step) {
+    const ScaleFit fit = fit_scale(parts, -32.0F + 0.5F * static_cast<float>(step));
+    if (fit.gain > best.gain) best = fit;
+  }
+  return largest * best.scale;
+}
+
+void put_q6_k(int64_t i, unsigned value, std::byte* out) {
+  const int64_t c = i / kQuantBlock;
+  const int64_t at = i % kQuantBlock;
+  out[q6_k::low_at(c) + at] |= static_cast<std::byte>((value & 15U) << q6_k::low_shift(c));
+  out[q6_k::high_at(c) + at] |= static_cast<std::byte>((value >> 4U) << q6_k::high_shift(c));
+}
+
+// Each 16 weights choose a scale; the one of largest magnitude becomes -128 times d, the others the
+// nearest multiple of d; then the integers are rounded for the scales as they are stored.
+void quantize_q6_k_block(const float* x, std::byte* out) {
+  constexpr int64_t kGroups = kSuperBlock / q6_k::kScaled;
+  float scales[kGroups];
+  float largest = 0.0F;
+  for (int64_t g = 0; g < kGroups; ++g) {
+    scales[g] = choose_scale(x + g * q6_k::kScaled);
+    if (std::fabs(scales[g]) > std::fabs(largest)) largest = scales[g];
+  }
+  std::memset(out, 0, q6_k::kBytes);
+  const uint16_t half = F32ToF16(largest / -128.0F);
+  put_u16(out + q6_k::kDAt, half);
+  const float d = F16ToF32(half);
+  const float inverse_d = d != 0.0F ? 1.0F / d : 0.0F;
+  for (int64_t g = 0; g < kGroups; ++g) {
+    const float scale = std::clamp(std::round(scales[g] * inverse_d), -128.0F, 127.0F);
+    out[q6_k::kScalesAt + g] = static_cast<std::byte>(static_cast<int8_t>(scale));
+    const float step = d * scale;
+    const float inverse = step != 0.0F && std::isfinite(step) ? 1.0F / step : 0.0F;
+    for (int64_t i = g * q6_k::kScaled; i < (g + 1) * q6_k::kScaled; ++i) {
+      put_q6_k(i, static_cast<unsigned>(six_bits_of(x[i], inverse) + 32.0F), out);
+    }
+  }
+}
+
+struct BlockFormat {
+  int64_t elems;
+  int64_t bytes;
+  int64_t scale_at;
+  void (*quantize)(const float* x, std::byte* out);
+};
+
+void quantize_blocks(const BlockFormat& format, const float* x, int64_t n, std::byte* out) {
+  CHECK(n % format.elems == 0);
+  for (int64_t b = 0; b < n / format.elems; ++b) {
+    const float* block = x + b * format.elems;
+    std::byte* block_out = out + b * format.bytes;
+    if (all_finite(block, format.elems)) {
+      format.quantize(block, block_out);
     } else {
-      std::memset(block_out, 0, static_cast<size_t>(block_bytes));
-      put_u16(block_out, kNanF16);
+      std::memset(block_out, 0, static_cast<size_t>(format.bytes));
+      put_u16(block_out + format.scale_at, kNanF16);
     }
   }
 }
@@ -80,9 +160,12 @@ void QuantizeRow(DType dtype, const float* x, int64_t n, std::byte* out) {
       for (int64_t i = 0; i < n; ++i) put_u16(out + i * 2, F32ToBf16(x[i]));
       return;
     case DType::kQ8_0:
-      return quantize_blocks(quantize_q8_0_block, 34, x, n, out);
+      return quantize_blocks({kQuantBlock, 34, 0, quantize_q8_0_block}, x, n, out);
+    case DType::kQ6_K:
+      return quantize_blocks({kSuperBlock, q6_k::kBytes, q6_k::kDAt, quantize_q6_k_block}, x, n,
+                             out);
     case DType::kQ4_0:
-      return quantize_blocks(quantize_q4_0_block, 18, x, n, out);
+      return quantize_blocks({kQuantBlock, 18, 0, quantize_q4_0_block}, x, n, out);
     default:
       CheckFailed(__FILE__, __LINE__, "computable dtype");
   }

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "cpu_kernels/kernel_args.h"
+#include "cpu_kernels/q6_k_block.h"
 #include "cpu_kernels/scalar.h"
 #include "runtime/core/error.h"
 #include "runtime/core/half.h"
@@ -21,8 +22,18 @@ T load(const std::byte* p) {
   return value;
 }
 
-// Columns [col, col + n) of a row, n <= 32; for quantised types col is the start of a block, n
-// == 32.
+// Weight i of chunk c of a Q6_K block, without its scales.
+int q6_k_integer(const std::byte* block, int64_t c, int i) {
+  const int low = std::to_integer<int>(block[q6_k::low_at(c) + i]) >> q6_k::low_shift(c) & 15;
+  const int high = std::to_integer<int>(block[q6_k::high_at(c) + i]) >> q6_k::high_shift(c) & 3;
+  return (low | high << 4) - 32;
+}
+
+int q6_k_scale(const std::byte* block, int64_t c, int i) {
+  return load<int8_t>(block + q6_k::kScalesAt + 2 * c + i / q6_k::kScaled);
+}
+
+// Columns [col, col + n) of a row, n <= 32; for quantised types col is a multiple of 32, n == 32.
 template <DType kType>
 void load_chunk(const std::byte* row, int64_t col, int n, float* out) {
   if constexpr (kType == DType::kF32) {
@@ -35,6 +46,13 @@ void load_chunk(const std::byte* row, int64_t col, int n, float* out) {
     const std::byte* block = row + col / kQuantBlock * 34;
     const float d = F16ToF32(load<uint16_t>(block));
     for (int i = 0; i < n; ++i) out[i] = d * static_cast<float>(load<int8_t>(block + 2 + i));
+  } else if constexpr (kType == DType::kQ6_K) {
+    const std::byte* block = row + col / kSuperBlock * q6_k::kBytes;
+    const int64_t c = col % kSuperBlock / kQuantBlock;
+    const float d = F16ToF32(load<uint16_t>(block + q6_k::kDAt));
+    for (int i = 0; i < n; ++i) {
+      out[i] = d * static_cast<float>(q6_k_scale(block, c, i) * q6_k_integer(block, c, i));
+    }
   } else {
     const std::byte* block = row + col / kQuantBlock * 18;
     const float d = F16ToF32(load<uint16_t>(block));
@@ -91,6 +109,24 @@ float dot_quantised(const std::byte* row, const void* prepared, int64_t n) {
   return sum_lanes(lanes);
 }
 
+// The largest magnitude of a chunk's integer sum, 32 * 32 * 128 * 127, is below 2^24: exact in f32.
+float dot_q6_k(const std::byte* row, const void* prepared, int64_t n) {
+  const auto* q = static_cast<const int8_t*>(prepared);
+  const std::byte* scales = static_cast<const std::byte*>(prepared) + q8_scales_offset(n);
+  float lanes[kLanes] = {};
+  for (int64_t b = 0; b < n / kQuantBlock; ++b) {
+    const std::byte* block = row + b / q6_k::kChunks * q6_k::kBytes;
+    const int64_t c = b % q6_k::kChunks;
+    int32_t dot = 0;
+    for (int i = 0; i < kQuantBlock; ++i) {
+      dot += q6_k_scale(block, c, i) * q6_k_integer(block, c, i) * q[b * kQuantBlock + i];
+    }
+    const float d = F16ToF32(load<uint16_t>(block + q6_k::kDAt)) * load<float>(scales + b * 4);
+    lanes[b % kLanes] += d * static_cast<float>(dot);
+  }
+  return sum_lanes(lanes);
+}
+
 using Dot = float (*)(const std::byte* row, const void* prepared, int64_t n);
 
 Dot dot_for(DType dtype) {
@@ -103,6 +139,8 @@ Dot dot_for(DType dtype) {
       return dot_float<DType::kBF16>;
     case DType::kQ8_0:
       return dot_quantised<DType::kQ8_0>;
+    case DType::kQ6_K:
+      return dot_q6_k;
     case DType::kQ4_0:
       return dot_quantised<DType::kQ4_0>;
     default:
@@ -122,6 +160,8 @@ LoadChunk load_chunk_for(DType dtype) {
       return load_chunk<DType::kBF16>;
     case DType::kQ8_0:
       return load_chunk<DType::kQ8_0>;
+    case DType::kQ6_K:
+      return load_chunk<DType::kQ6_K>;
     case DType::kQ4_0:
       return load_chunk<DType::kQ4_0>;
     default:
@@ -150,7 +190,7 @@ void prepare_q8_block(const float* x, int8_t* q, float* scale) {
 }  // namespace
 
 VectorForm vector_form(DType weights) {
-  return weights == DType::kQ8_0 || weights == DType::kQ4_0 ? VectorForm::kQ8 : VectorForm::kF32;
+  return has_quantised_dot(weights) ? VectorForm::kQ8 : VectorForm::kF32;
 }
 
 int64_t prepared_bytes(VectorForm form, int64_t n) {

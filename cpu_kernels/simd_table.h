@@ -39,6 +39,8 @@ struct SimdKernels {
         return accumulate<V, Bf16Weights<V>>(args);
       case DType::kQ8_0:
         return accumulate<V, Q8Weights<V>>(args);
+      case DType::kQ6_K:
+        return accumulate_chunks<V, Q6kWeights<V>>(args);
       case DType::kQ4_0:
         return kAccumulateQ4(args);
       default:
@@ -58,6 +60,8 @@ struct SimdKernels {
         return convert_row<V, Bf16Weights<V>, To>(row, col_begin, col_end, out);
       case DType::kQ8_0:
         return convert_row<V, Q8Weights<V>, To>(row, col_begin, col_end, out);
+      case DType::kQ6_K:
+        return convert_row<V, Q6kWeights<V>, To>(row, col_begin, col_end, out);
       case DType::kQ4_0:
         return convert_row<V, Q4Weights<V>, To>(row, col_begin, col_end, out);
       default:

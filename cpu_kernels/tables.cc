@@ -48,7 +48,7 @@ KernelTable scalar_table() {
 template <class Parts>
 struct Composed {
   static VectorForm vector_form(DType weights) {
-    if (weights == DType::kQ8_0 || weights == DType::kQ4_0) return VectorForm::kQ8;
+    if (has_quantised_dot(weights)) return VectorForm::kQ8;
     return weights == DType::kBF16 && Parts::kBf16 ? VectorForm::kBF16 : VectorForm::kF32;
   }
 

@@ -1,11 +1,12 @@
 // How the weights of each type are read with a vector unit V, for the templates that are written
-// once for all types. Bytes: a float type's column c lies at c * kBytes; a quantised block b at b *
-// kBytes.
+// once for all types. Bytes: a float type's column c lies at c * kBytes; a quantised block b of
+// kElems columns at b * kBytes.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
+#include "cpu_kernels/q6_k_block.h"
 #include "runtime/core/dtype.h"
 
 namespace thermocline {
@@ -42,6 +43,7 @@ struct Bf16Weights {
 template <class V>
 struct Q8Weights {
   static constexpr bool kBlocks = true;
+  static constexpr int64_t kElems = kQuantBlock;
   static constexpr int64_t kBytes = 34;
   static constexpr int kRegs = kQuantBlock / V::kLanes;
   static typename V::Reg scale(const std::byte* p) { return V::broadcast_f16(p); }
@@ -53,16 +55,53 @@ struct Q8Weights {
 template <class V>
 struct Q4Weights {
   static constexpr bool kBlocks = true;
+  static constexpr int64_t kElems = kQuantBlock;
   static constexpr int64_t kBytes = 18;
   static constexpr int kRegs = kQuantBlock / V::kLanes;
   static typename V::Reg scale(const std::byte* p) { return V::broadcast_f16(p); }
   static void integers(const std::byte* p, typename V::Reg* out) { V::load_nibbles(p + 2, out); }
 };
 
-// Byte offset of a column (of a block's first column for quantised types).
+// Blocks of 256: integers(p, c, out) gives the 32 weights of chunk c, each times the scale that 16
+// of them share, without the block's: at most 32 * 128, exact in f32.
+template <class V>
+struct Q6kWeights {
+  static constexpr bool kBlocks = true;
+  static constexpr int64_t kElems = kSuperBlock;
+  static constexpr int64_t kBytes = q6_k::kBytes;
+  static constexpr int kRegs = kQuantBlock / V::kLanes;
+  static typename V::Reg scale(const std::byte* p) { return V::broadcast_f16(p + q6_k::kDAt); }
+  static void integers(const std::byte* p, int64_t c, typename V::Reg* out) {
+    V::load_six_bits(p + q6_k::low_at(c), q6_k::low_shift(c), p + q6_k::high_at(c),
+                     q6_k::high_shift(c), out);
+    for (int v = 0; v < kRegs; ++v) {
+      const std::byte scale = p[q6_k::kScalesAt + 2 * c + v * V::kLanes / q6_k::kScaled];
+      out[v] = V::mul(out[v], V::set1(static_cast<float>(static_cast<int8_t>(scale))));
+    }
+  }
+};
+
+// Byte offset of a column (of its block for quantised types).
 template <class W>
 constexpr int64_t column_offset(int64_t col) {
-  return W::kBlocks ? col / kQuantBlock * W::kBytes : col * W::kBytes;
+  if constexpr (W::kBlocks) {
+    return col / W::kElems * W::kBytes;
+  } else {
+    return col * W::kBytes;
+  }
+}
+
+// Columns [col, col + 32) of a row of a quantised type, without the scale that is returned. col: a
+// multiple of 32.
+template <class W, class Reg>
+Reg load_block(const std::byte* row, int64_t col, Reg* out) {
+  const std::byte* p = row + column_offset<W>(col);
+  if constexpr (W::kElems == kQuantBlock) {
+    W::integers(p, out);
+  } else {
+    W::integers(p, col % W::kElems / kQuantBlock, out);
+  }
+  return W::scale(p);
 }
 
 }  // namespace thermocline

@@ -27,6 +27,9 @@ GpuMatrix MatrixOf(const TensorView& w) {
   return {w.dtype, w.rows, w.cols, w.row_stride_bytes, w.data};
 }
 
+// A type that has no kernels here is kept in one that holds its values to 11 bits.
+DType StoredType(DType dtype) { return dtype == DType::kQ6_K ? DType::kF16 : dtype; }
+
 // Longest input of a product.
 int64_t MaxInput(const ModelConfig& c, const GpuDeviceLimits& limits) {
   return std::max({c.d_model, c.q_dim(), limits.max_neurons, limits.max_rank});
@@ -165,7 +168,10 @@ void GpuDevice::Download(void* destination, const void* source, uint64_t n_bytes
 TensorView GpuDevice::StoreRows(const TensorView& source, std::span<const int32_t> rows,
                                 const std::string& purpose) {
   const int64_t n = rows.empty() ? source.rows : static_cast<int64_t>(rows.size());
-  const int64_t row_bytes = GpuRowBytes(source.dtype, source.cols);
+  const DType stored = StoredType(source.dtype);
+  const int64_t row_bytes = GpuRowBytes(stored, source.cols);
+  std::vector<float> values(static_cast<size_t>(source.cols));
+  std::vector<std::byte> converted(static_cast<size_t>(RowBytes(stored, source.cols)));
   auto* memory = static_cast<std::byte*>(Allocate(static_cast<uint64_t>(n * row_bytes), purpose));
   const int64_t at_once = static_cast<int64_t>(staging_.size()) / row_bytes;
   CHECK(at_once > 0);
@@ -173,14 +179,20 @@ TensorView GpuDevice::StoreRows(const TensorView& source, std::span<const int32_
     const int64_t last = std::min(first + at_once, n);
     for (int64_t i = first; i < last; ++i) {
       const int64_t row = rows.empty() ? i : rows[static_cast<size_t>(i)];
-      PackGpuRows(source.dtype, source.row(row), source.row_stride_bytes, 1, source.cols,
+      const std::byte* packed = source.row(row);
+      if (stored != source.dtype) {
+        CpuKernels().dequantize_f32(source.dtype, packed, 0, source.cols, values.data());
+        QuantizeRow(stored, values.data(), source.cols, converted.data());
+        packed = converted.data();
+      }
+      PackGpuRows(stored, packed, source.row_stride_bytes, 1, source.cols,
                   staging_.host<std::byte>() + (i - first) * row_bytes);
     }
     stream_.Copy(memory + first * row_bytes, staging_.device<std::byte>(),
                  static_cast<uint64_t>((last - first) * row_bytes));
     stream_.Synchronize();
   }
-  return {memory, source.dtype, n, source.cols, row_bytes};
+  return {memory, stored, n, source.cols, row_bytes};
 }
 
 // In the host's memory, read over the bus row by row: a token needs one row.

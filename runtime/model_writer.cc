@@ -25,6 +25,8 @@ uint32_t FileType(DType dtype) {
       return 2;
     case DType::kQ8_0:
       return 7;
+    case DType::kQ6_K:
+      return 18;
     case DType::kBF16:
       return 32;
     default:
@@ -50,6 +52,7 @@ void TellActivation(const GgufReader& gguf, GgufWriter& writer) {
 
 DType TypeForRows(DType from, uint64_t n_cols, DType wanted) {
   if (n_cols % GetDTypeInfo(wanted).block_elems == 0) return wanted;
+  if (wanted == DType::kQ6_K) return TypeForRows(from, n_cols, DType::kQ8_0);
   return from == DType::kF32 ? DType::kF16 : from;
 }
 

@@ -23,8 +23,8 @@ struct TypeRule {
 // The type for a tensor of a model. Matrices of weights follow the rule; vectors (norms, biases)
 // and what is no weight stay as they are. Throws Error for a type that cannot be read.
 DType ChooseType(const std::string& path, const GgufTensorInfo& tensor, const TypeRule& rule);
-// `wanted`, unless rows of n_cols do not hold whole blocks of it: then F16 for F32, and what it is
-// for others.
+// `wanted`, unless rows of n_cols do not hold whole blocks of it: then Q8_0 for Q6_K, and if that
+// does not fit either F16 for F32, and what it is for others.
 DType TypeForRows(DType from, uint64_t n_cols, DType wanted);
 
 // One line of the report.

@@ -22,8 +22,9 @@ namespace {
 DType Wider(DType a, DType b) {
   const auto rank = [](DType dtype) {
     if (dtype == DType::kQ4_0) return 0;
-    if (dtype == DType::kQ8_0) return 1;
-    return dtype == DType::kF32 ? 3 : 2;
+    if (dtype == DType::kQ6_K) return 1;
+    if (dtype == DType::kQ8_0) return 2;
+    return dtype == DType::kF32 ? 4 : 3;
   };
   if (a != b && rank(a) == rank(b)) return DType::kF32;  // F16 and BF16
   return rank(a) >= rank(b) ? a : b;
@@ -184,16 +185,19 @@ class Packer {
   void PlanUpDown(int64_t layer) {
     const TensorView up = Up(layer);
     const TensorView down = Down(layer).view;
-    DType dtype = Wider(up.dtype, down.dtype);
+    const auto d_model = static_cast<uint64_t>(config_.d_model);
+    const DType wider = Wider(up.dtype, down.dtype);
+    // Rows of a stock down are as long as d_ff: its type may not fit those of d_model.
+    DType dtype = TypeForRows(wider, d_model, wider);
     if (options_.rule) {
-      dtype = TypeForRows(dtype, static_cast<uint64_t>(config_.d_model), options_.rule->dtype);
+      dtype = TypeForRows(dtype, d_model, options_.rule->dtype);
     } else {
       report_.widened = report_.widened || up.dtype != down.dtype;
     }
     const auto d_ff = static_cast<uint64_t>(config_.d_ff);
     items_.push_back({LayerTensorName(kPackedUpDown, layer),
                       dtype,
-                      {2 * static_cast<uint64_t>(config_.d_model), d_ff},
+                      {2 * d_model, d_ff},
                       [this, layer](const Item& item, TensorCopier& copier) {
                         WriteUpDown(layer, item, copier);
                       }});

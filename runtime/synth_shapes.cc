@@ -68,10 +68,12 @@ void CheckSynthOptions(const SynthOptions& o) {
   };
   constexpr int64_t kMaxDim = 1 << 20;
   require(o.n_layers >= 1 && o.n_layers <= 4096, "--n-layers", "1 to 4096", o.n_layers);
-  require(o.d_model >= 32 && o.d_model % 32 == 0 && o.d_model <= kMaxDim, "--d-model",
-          "a multiple of 32", o.d_model);
-  require(o.d_ff >= 32 && o.d_ff % 32 == 0 && o.d_ff <= kMaxDim, "--d-ff", "a multiple of 32",
-          o.d_ff);
+  // Rows are whole blocks of the type.
+  const int64_t unit = std::max<int64_t>(32, GetDTypeInfo(o.dtype).block_elems);
+  const std::string multiple = fmt::format("a multiple of {}", unit);
+  require(o.d_model >= 32 && o.d_model % unit == 0 && o.d_model <= kMaxDim, "--d-model", multiple,
+          o.d_model);
+  require(o.d_ff >= 32 && o.d_ff % unit == 0 && o.d_ff <= kMaxDim, "--d-ff", multiple, o.d_ff);
   require(o.n_heads >= 1 && o.d_model % (2 * o.n_heads) == 0, "--n-heads",
           fmt::format("a divisor of d_model {} with even heads", o.d_model), o.n_heads);
   require(o.n_kv_heads >= 1 && o.n_heads % o.n_kv_heads == 0, "--n-kv-heads",

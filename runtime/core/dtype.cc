@@ -18,7 +18,7 @@ constexpr DTypeInfo kTypes[] = {
     {DType::kQ8_0, "Q8_0", 32, 34, true},   {Other(9), "Q8_1", 32, 36, false},
     {Other(10), "Q2_K", 256, 84, false},    {Other(11), "Q3_K", 256, 110, false},
     {Other(12), "Q4_K", 256, 144, false},   {Other(13), "Q5_K", 256, 176, false},
-    {Other(14), "Q6_K", 256, 210, false},   {Other(15), "Q8_K", 256, 292, false},
+    {DType::kQ6_K, "Q6_K", 256, 210, true}, {Other(15), "Q8_K", 256, 292, false},
     {Other(16), "IQ2_XXS", 256, 66, false}, {Other(17), "IQ2_XS", 256, 74, false},
     {Other(18), "IQ3_XXS", 256, 98, false}, {Other(19), "IQ1_S", 256, 50, false},
     {Other(20), "IQ4_NL", 32, 18, false},   {Other(21), "IQ3_S", 256, 110, false},
@@ -57,7 +57,7 @@ std::optional<DType> ParseWeightDType(std::string_view name) {
   return std::nullopt;
 }
 
-std::string WeightDTypeNames() { return "F32, F16, BF16, Q8_0, Q4_0"; }
+std::string WeightDTypeNames() { return "F32, F16, BF16, Q8_0, Q6_K, Q4_0"; }
 
 int64_t RowBytes(DType dtype, int64_t n) {
   const DTypeInfo& info = GetDTypeInfo(dtype);

@@ -12,6 +12,7 @@ TEST(DType, SizesOfWhatWeCompute) {
   EXPECT_EQ(RowBytes(DType::kF16, 33), 66);
   EXPECT_EQ(RowBytes(DType::kBF16, 33), 66);
   EXPECT_EQ(RowBytes(DType::kQ8_0, 64), 68);
+  EXPECT_EQ(RowBytes(DType::kQ6_K, 512), 420);
   EXPECT_EQ(RowBytes(DType::kQ4_0, 64), 36);
   EXPECT_EQ(RowBytes(DType::kQ4_0, int64_t{1} << 40), (int64_t{1} << 35) * 18);
   EXPECT_EQ(RowBytes(DType::kF32, 0), 0);
@@ -33,7 +34,7 @@ TEST(DType, TheTable) {
     EXPECT_NE(WeightDTypeNames().find(info->name), std::string::npos) << info->name;
     EXPECT_EQ(ParseWeightDType(info->name), info->dtype);
   }
-  EXPECT_EQ(n_computable, 5);
+  EXPECT_EQ(n_computable, 6);
   EXPECT_EQ(FindDType(4), nullptr);  // a type that was given up
   EXPECT_EQ(FindDType(UINT32_MAX), nullptr);
 }
@@ -41,6 +42,7 @@ TEST(DType, TheTable) {
 TEST(DType, Names) {
   EXPECT_EQ(DTypeName(DType::kQ8_0), "Q8_0");
   EXPECT_EQ(ParseWeightDType("q4_0"), DType::kQ4_0);
+  EXPECT_EQ(ParseWeightDType("q6_k"), DType::kQ6_K);
   EXPECT_EQ(ParseWeightDType("Bf16"), DType::kBF16);
   EXPECT_EQ(ParseWeightDType("Q4_K"), std::nullopt);  // known, but not computed with
   EXPECT_EQ(ParseWeightDType("I32"), std::nullopt);

@@ -63,7 +63,7 @@ TEST_P(AccumulateTest, MatchesDoubleForEveryWidthAndList) {
 TEST_P(AccumulateTest, TouchesOnlyItsColumnsAndSplitsChangeNoBit) {
   std::mt19937 rng(2);
   const int64_t unit = IsQuantised(dtype()) ? 32 : 1;
-  const int64_t n_cols = 15 * 32 * unit / (unit == 1 ? 3 : 32);
+  const int64_t n_cols = WholeBlocks(dtype(), 15 * 32 * unit / (unit == 1 ? 3 : 32));
   const Matrix w(dtype(), 21, n_cols, 5, &rng);
   const std::vector<float> h = RandomFloats(&rng, 21);
   const std::vector<float> before = RandomFloats(&rng, n_cols);
@@ -84,7 +84,7 @@ TEST_P(AccumulateTest, TouchesOnlyItsColumnsAndSplitsChangeNoBit) {
 TEST_P(AccumulateTest, ZerosChangeNoBit) {
   std::mt19937 rng(3);
   constexpr int64_t kRows = 40;
-  const Matrix w(dtype(), kRows, 352, 0, &rng);
+  const Matrix w(dtype(), kRows, WholeBlocks(dtype(), 352), 0, &rng);
   std::vector<float> h = RandomFloats(&rng, kRows);
   std::vector<int32_t> active;
   std::vector<float> active_h;
@@ -92,23 +92,23 @@ TEST_P(AccumulateTest, ZerosChangeNoBit) {
     if (i % 3 != 0) h[static_cast<size_t>(i)] = 0.0F;
     if (i % 3 == 0) active.push_back(i), active_h.push_back(h[static_cast<size_t>(i)]);
   }
-  std::vector<float> with_zeros(352, 0.0F);
-  std::vector<float> without(352, 0.0F);
-  run(w, h, nullptr, 0, 352, &with_zeros);
-  run(w, active_h, &active, 0, 352, &without);
+  std::vector<float> with_zeros(static_cast<size_t>(w.n_cols()), 0.0F);
+  std::vector<float> without = with_zeros;
+  run(w, h, nullptr, 0, w.n_cols(), &with_zeros);
+  run(w, active_h, &active, 0, w.n_cols(), &without);
   EXPECT_EQ(with_zeros, without);
 }
 
 TEST_P(AccumulateTest, SplittingTheListChangesNoBit) {
   std::mt19937 rng(4);
-  const Matrix w(dtype(), 19, 96, 0, &rng);
+  const Matrix w(dtype(), 19, WholeBlocks(dtype(), 96), 0, &rng);
   const std::vector<float> h = RandomFloats(&rng, 19);
-  std::vector<float> whole(96, 0.5F);
-  run(w, h, nullptr, 0, 96, &whole);
-  std::vector<float> parts(96, 0.5F);
+  std::vector<float> whole(static_cast<size_t>(w.n_cols()), 0.5F);
+  std::vector<float> parts = whole;
+  run(w, h, nullptr, 0, w.n_cols(), &whole);
   for (int32_t i = 0; i < 19; ++i) {
     const std::vector<int32_t> rows = {i};
-    run(w, {h[static_cast<size_t>(i)]}, &rows, 0, 96, &parts);
+    run(w, {h[static_cast<size_t>(i)]}, &rows, 0, w.n_cols(), &parts);
   }
   EXPECT_EQ(parts, whole);
 }

@@ -93,12 +93,19 @@ class GemmTest : public ::testing::TestWithParam<Param> {
   }
   // k along rows: what the type allows. Over rows: any.
   std::vector<int64_t> depths() const {
+    if (by_rows() && dtype() == DType::kQ6_K) return {256, 512, 1280};
     if (by_rows() && IsQuantised(dtype())) return {32, 64, 96, 288, 1056};
     return {1, 2, 15, 16, 17, 33, 64, 101, 1000};
   }
   std::vector<int64_t> widths() const {
+    if (!by_rows() && dtype() == DType::kQ6_K) return {256, 512};
     if (!by_rows() && IsQuantised(dtype())) return {32, 64, 96, 160};
     return {1, 2, 15, 16, 17, 31, 32, 33, 45, 64, 79};
+  }
+  // As many as asked for, or some more where blocks lie along them.
+  int64_t Deep(int64_t k) const { return by_rows() ? WholeBlocks(dtype(), k) : k; }
+  int64_t Wide(int64_t outputs) const {
+    return by_rows() ? outputs : WholeBlocks(dtype(), outputs);
   }
   Matrix MakeWeights(int64_t k, int64_t outputs, int64_t padding, std::mt19937* rng) const {
     return by_rows() ? Matrix(dtype(), outputs, k, padding, rng)
@@ -178,10 +185,11 @@ TEST_P(GemmTest, MatchesDoubleForEveryDepthAndStride) {
 TEST_P(GemmTest, MatchesDoubleForEveryWidthAndBatch) {
   std::mt19937 rng(2);
   for (const int64_t outputs : widths()) {
-    const Matrix w = MakeWeights(96, outputs, 0, &rng);
+    const int64_t k = Deep(96);
+    const Matrix w = MakeWeights(k, outputs, 0, &rng);
     for (int64_t n = 1; n <= 17; ++n) {
-      Batch x(gemm(), form(), n, 96, &rng);
-      ExpectClose(w, x, outputs, Multiply(w, x, 0, outputs, 96));
+      Batch x(gemm(), form(), n, k, &rng);
+      ExpectClose(w, x, outputs, Multiply(w, x, 0, outputs, k));
     }
   }
 }
@@ -189,9 +197,10 @@ TEST_P(GemmTest, MatchesDoubleForEveryWidthAndBatch) {
 TEST_P(GemmTest, PartsOfKAreOneChain) {
   std::mt19937 rng(3);
   const int64_t outputs = widths().back();
-  const Matrix w = MakeWeights(224, outputs, 0, &rng);
-  Batch x(gemm(), form(), 29, 224, &rng);
-  const std::vector<float> whole = Multiply(w, x, 0, outputs, 224);
+  const int64_t k = Deep(224);
+  const Matrix w = MakeWeights(k, outputs, 0, &rng);
+  Batch x(gemm(), form(), 29, k, &rng);
+  const std::vector<float> whole = Multiply(w, x, 0, outputs, k);
   ExpectClose(w, x, outputs, whole);
   for (const int64_t part : {32, 64, 192}) EXPECT_EQ(Multiply(w, x, 0, outputs, part), whole);
 }
@@ -199,16 +208,17 @@ TEST_P(GemmTest, PartsOfKAreOneChain) {
 TEST_P(GemmTest, BitsDependOnNeitherRangeNorBatch) {
   std::mt19937 rng(4);
   constexpr int64_t kBatch = 30;
-  const int64_t outputs = 96;
-  const Matrix w = MakeWeights(160, outputs, 3, &rng);
-  Batch all(gemm(), form(), kBatch, 160, &rng);
+  const int64_t outputs = Wide(96);
+  const int64_t k = Deep(160);
+  const Matrix w = MakeWeights(k, outputs, 3, &rng);
+  Batch all(gemm(), form(), kBatch, k, &rng);
   const std::vector<float> whole = Multiply(w, all, 0, outputs, 96);
   const int64_t unit = !by_rows() && IsQuantised(dtype()) ? 32 : 1;
   for (const auto& [begin, end] : {std::pair{0, 1}, {1, 2}, {0, 3}, {2, 3}}) {
     const int64_t first = unit == 32 ? begin * 32 : begin * 29;
     const int64_t last = unit == 32 ? end * 32 : end * 29 + 5;
     for (const int64_t t : {int64_t{0}, int64_t{13}, kBatch - 1}) {
-      Batch one(gemm(), form(), 1, 160, all.token(t));
+      Batch one(gemm(), form(), 1, k, all.token(t));
       const std::vector<float> part = Multiply(w, one, first, last, 96);
       for (int64_t o = first; o < last; ++o) {
         EXPECT_TRUE(SameBits(part[static_cast<size_t>(o - first)],
@@ -221,19 +231,21 @@ TEST_P(GemmTest, BitsDependOnNeitherRangeNorBatch) {
 
 TEST_P(GemmTest, ZerosGiveZero) {
   std::mt19937 rng(5);
-  const Matrix w = MakeWeights(64, 32, 0, &rng);
-  Batch x(gemm(), form(), 5, 64, std::vector<float>(5 * 64, 0.0F));
-  EXPECT_THAT(Multiply(w, x, 0, 32, 64), ::testing::Each(0.0F));
+  const int64_t k = Deep(64);
+  const Matrix w = MakeWeights(k, Wide(32), 0, &rng);
+  Batch x(gemm(), form(), 5, k, std::vector<float>(static_cast<size_t>(5 * k), 0.0F));
+  EXPECT_THAT(Multiply(w, x, 0, 32, k), ::testing::Each(0.0F));
 }
 
 TEST_P(GemmTest, GarbageStaysVisibleInItsOwnToken) {
   std::mt19937 rng(6);
-  const Matrix w = MakeWeights(96, 32, 0, &rng);
+  const int64_t k = Deep(96);
+  const Matrix w = MakeWeights(k, Wide(32), 0, &rng);
   for (const float garbage : {NAN, INFINITY, -INFINITY}) {
-    std::vector<float> values = RandomFloats(&rng, 14 * 96);
-    values[3 * 96 + 70] = garbage;
-    Batch x(gemm(), form(), 14, 96, values);
-    const std::vector<float> out = Multiply(w, x, 0, 32, 96);
+    std::vector<float> values = RandomFloats(&rng, 14 * k);
+    values[static_cast<size_t>(3 * k + 70)] = garbage;
+    Batch x(gemm(), form(), 14, k, values);
+    const std::vector<float> out = Multiply(w, x, 0, 32, k);
     for (size_t i = 0; i < out.size(); ++i) {
       EXPECT_EQ(std::isfinite(out[i]), i / 32 != 3) << garbage << " " << i;
     }

@@ -20,6 +20,7 @@ class MatvecTest : public ::testing::TestWithParam<Param> {
  protected:
   const KernelTable& kernels() const { return *std::get<0>(GetParam()); }
   DType dtype() const { return std::get<1>(GetParam()); }
+  int64_t columns(int64_t n) const { return WholeBlocks(dtype(), n); }
   VectorForm form() const { return kernels().vector_form(dtype()); }
 
   // Runs [begin, end) into a fresh output of `size` sentinels with one more on either side.
@@ -67,7 +68,7 @@ TEST_P(MatvecTest, MatchesDoubleForEveryWidthAndStride) {
 
 TEST_P(MatvecTest, BitsDoNotDependOnTheRange) {
   std::mt19937 rng(2);
-  for (const int64_t n_cols : {int64_t{32}, int64_t{96}, int64_t{992}}) {
+  for (const int64_t n_cols : {columns(32), columns(96), columns(992)}) {
     constexpr int64_t kRows = 29;
     const Matrix w(dtype(), kRows, n_cols, 3, &rng);
     const Prepared x(kernels(), form(), RandomFloats(&rng, n_cols));
@@ -85,8 +86,8 @@ TEST_P(MatvecTest, BitsDoNotDependOnTheRange) {
 TEST_P(MatvecTest, GathersTheRowsOfAList) {
   std::mt19937 rng(3);
   constexpr int64_t kRows = 61;
-  const Matrix w(dtype(), kRows, 288, 0, &rng);
-  const Prepared x(kernels(), form(), RandomFloats(&rng, 288));
+  const Matrix w(dtype(), kRows, columns(288), 0, &rng);
+  const Prepared x(kernels(), form(), RandomFloats(&rng, w.n_cols()));
   const std::vector<float> whole = run(w, x, nullptr, 0, kRows, kRows);
   for (const std::vector<int32_t>& rows : RowLists(kRows, &rng)) {
     const auto n = static_cast<int64_t>(rows.size());
@@ -123,7 +124,8 @@ std::vector<int32_t> RunsOfAllLengths(std::mt19937* rng) {
 // not be seen in its bits. The strides lie on both sides of where more rows are read at once.
 TEST_P(MatvecTest, BitsDoNotDependOnTheNeighboursInAList) {
   std::mt19937 rng(7);
-  for (const auto& [n_cols, padding] : {std::pair{32, 2}, {224, 3200}, {96, 6300}, {992, 2}}) {
+  for (const auto& [n_columns, padding] : {std::pair{32, 2}, {224, 3200}, {96, 6300}, {992, 2}}) {
+    const int64_t n_cols = columns(n_columns);
     const std::vector<int32_t> rows = RunsOfAllLengths(&rng);
     const int64_t n_rows = rows.back() + 1;
     const Matrix w(dtype(), n_rows, n_cols, padding, &rng);
@@ -157,15 +159,15 @@ TEST_P(MatvecTest, BitsDoNotDependOnTheNeighboursInAList) {
 
 TEST_P(MatvecTest, ZerosGiveZero) {
   std::mt19937 rng(4);
-  const Matrix w(dtype(), 6, 224, 0, &rng);
-  const Prepared x(kernels(), form(), std::vector<float>(224, 0.0F));
+  const Matrix w(dtype(), 6, columns(224), 0, &rng);
+  const Prepared x(kernels(), form(), std::vector<float>(static_cast<size_t>(w.n_cols()), 0.0F));
   EXPECT_THAT(run(w, x, nullptr, 0, 6, 6), ::testing::Each(0.0F));
 }
 
 TEST_P(MatvecTest, ExtremeActivationsStayExact) {
   std::mt19937 rng(5);
-  const Matrix w(dtype(), 6, 160, 0, &rng);
-  std::vector<float> x(160);
+  const Matrix w(dtype(), 6, columns(160), 0, &rng);
+  std::vector<float> x(static_cast<size_t>(w.n_cols()));
   for (size_t i = 0; i < x.size(); ++i) {
     x[i] = (i % 2 == 0 ? 1.0F : -1.0F) * (i < 64 ? 1e30F : i < 96 ? 0.0F : 1e-20F);
   }
@@ -177,9 +179,9 @@ TEST_P(MatvecTest, ExtremeActivationsStayExact) {
 
 TEST_P(MatvecTest, GarbageStaysVisible) {
   std::mt19937 rng(6);
-  const Matrix w(dtype(), 5, 96, 0, &rng);
+  const Matrix w(dtype(), 5, columns(96), 0, &rng);
   for (const float garbage : {NAN, INFINITY, -INFINITY}) {
-    std::vector<float> x = RandomFloats(&rng, 96);
+    std::vector<float> x = RandomFloats(&rng, w.n_cols());
     x[70] = garbage;
     const Prepared prepared(kernels(), form(), x);
     for (const float y : run(w, prepared, nullptr, 0, 5, 5)) EXPECT_FALSE(std::isfinite(y));
@@ -187,6 +189,7 @@ TEST_P(MatvecTest, GarbageStaysVisible) {
 }
 
 class QuantisedMatvecTest : public MatvecTest {};
+class Q6KMatvecTest : public MatvecTest {};
 
 // The largest integer sums that VNNI and the 16-bit pairs of AVX2 can meet.
 TEST_P(QuantisedMatvecTest, LargestWeightsTimesLargestActivations) {
@@ -208,6 +211,27 @@ TEST_P(QuantisedMatvecTest, LargestWeightsTimesLargestActivations) {
   }
 }
 
+// The largest integer sums that Q6_K's scales lead to. Every partial sum is an integer times a
+// power of two that f32 holds exactly.
+TEST_P(Q6KMatvecTest, LargestScalesTimesLargestWeightsTimesLargestActivations) {
+  for (const int bits : {0x00, 0xff}) {
+    for (const int scale : {0x80, 0x7f, 0x01, 0xff}) {
+      GuardedBytes row(210);
+      std::memset(row.data(), bits, 192);
+      std::memset(row.data() + 192, scale, 16);
+      const uint16_t one = 0x3c00;
+      std::memcpy(row.data() + 208, &one, 2);
+      const double weight = (bits == 0 ? -32.0 : 31.0) * static_cast<int8_t>(scale);
+      for (const float sign : {1.0F, -1.0F}) {
+        const Prepared x(kernels(), form(), std::vector<float>(256, sign * 127.0F));
+        float out = 0;
+        kernels().matvec(dtype(), row.data(), 0, 256, x.data(), nullptr, 0, 1, &out);
+        EXPECT_EQ(out, 256 * weight * sign * 127.0) << bits << " " << scale;
+      }
+    }
+  }
+}
+
 std::string ParamName(const ::testing::TestParamInfo<Param>& info) {
   return TableName(*std::get<0>(info.param)) + "_" +
          std::string(DTypeName(std::get<1>(info.param)));
@@ -223,6 +247,12 @@ INSTANTIATE_TEST_SUITE_P(Tables, QuantisedMatvecTest,
                          ::testing::Combine(::testing::ValuesIn(AvailableCpuKernels().begin(),
                                                                 AvailableCpuKernels().end()),
                                             ::testing::Values(DType::kQ8_0, DType::kQ4_0)),
+                         ParamName);
+
+INSTANTIATE_TEST_SUITE_P(Tables, Q6KMatvecTest,
+                         ::testing::Combine(::testing::ValuesIn(AvailableCpuKernels().begin(),
+                                                                AvailableCpuKernels().end()),
+                                            ::testing::Values(DType::kQ6_K)),
                          ParamName);
 
 }  // namespace

@@ -12,7 +12,7 @@ namespace thermocline {
 namespace {
 
 using GpuFfnTest = GpuTest;
-using testing::kDTypes;
+using testing::kGpuDTypes;
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 constexpr Activation kActivations[] = {Activation::kSilu, Activation::kRelu, Activation::kReluSqr};
@@ -121,7 +121,7 @@ void ExpectGateUp(const Layer& layer, Activation activation, const std::vector<i
 }
 
 TEST_F(GpuFfnTest, GateAndUpEqualTheReference) {
-  for (const DType dtype : kDTypes) {
+  for (const DType dtype : kGpuDTypes) {
     for (const Activation activation : kActivations) {
       InEveryOrder([=] {
         Stream stream;
@@ -138,7 +138,7 @@ TEST_F(GpuFfnTest, GateAndUpEqualTheReference) {
 }
 
 TEST_F(GpuFfnTest, GateAndUpOfSeveralTokensAndOfLists) {
-  for (const DType dtype : kDTypes) {
+  for (const DType dtype : kGpuDTypes) {
     for (const int64_t n_tokens : {2, 3, 8, 9}) {
       Stream stream;
       Layer layer(dtype, 21, 96);
@@ -157,7 +157,7 @@ TEST_F(GpuFfnTest, GateAndUpOfSeveralTokensAndOfLists) {
 
 // Up rows that must not be read are NaN.
 TEST_F(GpuFfnTest, ReadsUpOnlyWhereTheGateFires) {
-  for (const DType dtype : kDTypes) {
+  for (const DType dtype : kGpuDTypes) {
     Stream stream;
     Layer layer(dtype, 64, 96);
     const TestVectors x(stream, 96, 2, 7);
@@ -238,7 +238,7 @@ void ExpectDown(const TestMatrix& down, const std::vector<int32_t>& rows,
 }
 
 TEST_F(GpuFfnTest, DownEqualsTheReferenceWhateverTheShape) {
-  for (const DType dtype : kDTypes) {
+  for (const DType dtype : kGpuDTypes) {
     for (const int64_t cols : MatrixCols(dtype)) {
       for (const int64_t m : {1, 150}) {
         InEveryOrder([=] {
@@ -267,7 +267,7 @@ TEST_F(GpuFfnTest, DownOfManyNeurons) {
 }
 
 TEST_F(GpuFfnTest, DownOfSeveralTokensAndOfLists) {
-  for (const DType dtype : kDTypes) {
+  for (const DType dtype : kGpuDTypes) {
     for (const int64_t n_tokens : {1, 2, 5, 8, 9}) {
       Stream stream;
       TestMatrix down(dtype, 140, 96, 10);
@@ -290,7 +290,7 @@ TEST_F(GpuFfnTest, DownOfSeveralTokensAndOfLists) {
 }
 
 TEST_F(GpuFfnTest, ReadsDownOnlyWhereHIsNotZero) {
-  for (const DType dtype : kDTypes) {
+  for (const DType dtype : kGpuDTypes) {
     Stream stream;
     TestMatrix down(dtype, 100, 96, 11);
     const std::vector<float> h = SparseH(100, 100, 1);

@@ -29,7 +29,7 @@ std::vector<double> DecodePacked(DType dtype, const std::byte* row, int64_t cols
 }
 
 TEST(GpuWeightLayoutTest, PackedRowsHoldTheSameWeights) {
-  for (const DType dtype : testing::kDTypes) {
+  for (const DType dtype : testing::kGpuDTypes) {
     for (const int64_t cols : MatrixCols(dtype)) {
       const TestMatrix matrix(dtype, 3, cols, 1);
       const std::vector<std::byte> packed = matrix.Packed();
@@ -43,7 +43,7 @@ TEST(GpuWeightLayoutTest, PackedRowsHoldTheSameWeights) {
 }
 
 TEST(GpuWeightLayoutTest, RowsAreAlignedAndPaddedWithZeros) {
-  for (const DType dtype : testing::kDTypes) {
+  for (const DType dtype : testing::kGpuDTypes) {
     const DTypeInfo& info = GetDTypeInfo(dtype);
     for (const int64_t cols : MatrixCols(dtype)) {
       const int64_t row_bytes = GpuRowBytes(dtype, cols);
@@ -61,7 +61,7 @@ TEST(GpuWeightLayoutTest, RowsAreAlignedAndPaddedWithZeros) {
 }
 
 TEST(GpuWeightLayoutTest, RowsAsWideAsModelsGrowByNothing) {
-  for (const DType dtype : testing::kDTypes) {
+  for (const DType dtype : testing::kGpuDTypes) {
     for (const int64_t cols : {2048, 4096, 11008}) {
       EXPECT_EQ(GpuRowBytes(dtype, cols), RowBytes(dtype, cols)) << DTypeName(dtype);
     }

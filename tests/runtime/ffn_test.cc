@@ -15,6 +15,7 @@ const std::vector<FfnCase> kCases = {
     {DType::kF16, DType::kQ4_0, DType::kQ8_0, 257, 160, Activation::kRelu, true, true},
     {DType::kBF16, DType::kQ8_0, DType::kQ4_0, 64, 64, Activation::kRelu, false, true},
     {DType::kQ4_0, DType::kQ4_0, DType::kQ4_0, 31, 32},
+    {DType::kQ6_K, DType::kQ6_K, DType::kQ6_K, 257, 256, Activation::kRelu, true, true},
     {DType::kF16, DType::kF16, DType::kF16, 1, 32, Activation::kRelu, true},
     {DType::kF32, DType::kF16, DType::kF32, 1000, 1024},
 };

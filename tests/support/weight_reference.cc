@@ -13,9 +13,30 @@ uint16_t ReadU16(const std::byte* p) {
   return value;
 }
 
+// Weight i of a row of Q6_K, as the format's description has it: the row's bits one after another.
+double DecodeQ6K(const std::byte* row, int64_t i) {
+  const auto byte = [block = row + i / 256 * 210](int64_t at) {
+    return std::to_integer<int>(block[at]);
+  };
+  const int64_t half = i / 128 % 2;
+  const int64_t quarter = i / 32 % 4;
+  const int64_t within = i % 32;
+  const int nibbles = byte(half * 64 + quarter % 2 * 32 + within);
+  const int low = quarter < 2 ? nibbles % 16 : nibbles / 16;
+  const int high = byte(128 + half * 32 + within) >> (2 * quarter) & 3;
+  const auto scale = static_cast<int8_t>(byte(192 + i % 256 / 16));
+  return DecodeHalf(static_cast<uint16_t>(byte(208) | byte(209) << 8)) * scale *
+         (16 * high + low - 32);
+}
+
 }  // namespace
 
-bool IsQuantised(DType dtype) { return dtype == DType::kQ8_0 || dtype == DType::kQ4_0; }
+bool IsQuantised(DType dtype) { return GetDTypeInfo(dtype).block_elems > 1; }
+
+int64_t WholeBlocks(DType dtype, int64_t n) {
+  const int64_t block = GetDTypeInfo(dtype).block_elems;
+  return (n + block - 1) / block * block;
+}
 
 double AllowedError(Tolerance tolerance, int64_t n, double sum_of_magnitudes, double reference) {
   const double c = tolerance.fixed + tolerance.per_term * static_cast<double>(n);
@@ -49,6 +70,8 @@ std::vector<double> DecodeRow(DType dtype, const std::byte* row, int64_t n) {
     } else if (dtype == DType::kQ8_0) {
       const std::byte* block = row + i / 32 * 34;
       value = DecodeHalf(ReadU16(block)) * std::to_integer<int8_t>(block[2 + i % 32]);
+    } else if (dtype == DType::kQ6_K) {
+      value = DecodeQ6K(row, i);
     } else {
       const std::byte* block = row + i / 32 * 18;
       const int byte = std::to_integer<int>(block[2 + i % 16]);

@@ -11,10 +11,15 @@
 
 namespace thermocline::testing {
 
-inline constexpr DType kDTypes[] = {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0,
-                                    DType::kQ4_0};
+// Those that kernels compute with, on the CPU, and on the GPU.
+inline constexpr DType kDTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16,
+                                    DType::kQ8_0, DType::kQ6_K, DType::kQ4_0};
+inline constexpr DType kGpuDTypes[] = {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0,
+                                       DType::kQ4_0};
 
 bool IsQuantised(DType dtype);
+// The smallest number of columns, n or more, that rows of the type can have.
+int64_t WholeBlocks(DType dtype, int64_t n);
 
 // |y - ref| <= (fixed + per_term * n) * 2^-24 * sum|w_i x_i| + 2^-23 * |ref| + 1e-30.
 // fixed: roundings that one product goes through; per_term: additions in a chain, for n terms
