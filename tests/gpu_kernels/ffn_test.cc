@@ -241,7 +241,7 @@ TEST_F(GpuFfnTest, DownEqualsTheReferenceWhateverTheShape) {
   for (const DType dtype : kGpuDTypes) {
     for (const int64_t cols : MatrixCols(dtype)) {
       for (const int64_t m : {1, 150}) {
-        InEveryOrder([=] {
+        InEveryOrderIf(cols == MatrixCols(dtype)[2], [=] {
           Stream stream;
           TestMatrix down(dtype, m, cols, 9);
           down.Upload(stream);

@@ -45,6 +45,16 @@ void InEveryOrder(Test test) {
 #endif
 }
 
+// Calls test() in every order, or once: of many shapes, a few suffice for the orders.
+template <typename Test>
+void InEveryOrderIf(bool every_order, Test test) {
+  if (every_order) {
+    InEveryOrder(test);
+  } else {
+    test();
+  }
+}
+
 // A vector's copy on the GPU.
 template <typename T>
 class OnDevice {

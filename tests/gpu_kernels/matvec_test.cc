@@ -47,7 +47,7 @@ TEST_F(GpuMatvecTest, EqualsTheReferenceWhateverTheShape) {
   for (const DType dtype : testing::kGpuDTypes) {
     for (const int64_t cols : MatrixCols(dtype)) {
       for (const int64_t rows : {1, 2, 37}) {
-        InEveryOrder([=] {
+        InEveryOrderIf(cols == MatrixCols(dtype)[2], [=] {
           Stream stream;
           TestMatrix w(dtype, rows, cols, 1);
           w.Upload(stream);
@@ -75,9 +75,9 @@ TEST_F(GpuMatvecTest, TakesSeveralTokensAndABias) {
 // More rows than keep the largest split: a group of rows is one warp, and blocks hold several.
 TEST_F(GpuMatvecTest, TallMatrices) {
   Stream stream;
-  TestMatrix w(DType::kQ8_0, 8201, 1024, 6);
+  TestMatrix w(DType::kQ8_0, 8201, 256, 6);
   w.Upload(stream);
-  const TestVectors x(stream, 1024, 1, 7);
+  const TestVectors x(stream, 256, 1, 7);
   ExpectProduct(w, x, {}, Multiply(stream, w, x, {}, 1), 1);
 }
 
