@@ -147,13 +147,21 @@ class RowAccumulator {
   PrefetchPlan plan_;
 };
 
+// Adds the entries from `first` on, as many groups of kRows as there are. Returns the first entry
+// that is left.
+template <class W, class Strip, int kRows>
+int64_t accumulate_groups(const AccumulateArgs& args, int64_t first) {
+  const RowAccumulator<W, Strip, kRows> group(args);
+  for (; first + kRows <= args.n_rows; first += kRows) group.run(first);
+  return first;
+}
+
 template <class W, class Strip>
 void accumulate_strips(const AccumulateArgs& args) {
-  int64_t i = 0;
-  const RowAccumulator<W, Strip, kAccumulateRows> eight(args);
-  for (; i + kAccumulateRows <= args.n_rows; i += kAccumulateRows) eight.run(i);
-  const RowAccumulator<W, Strip, 1> one(args);
-  for (; i < args.n_rows; ++i) one.run(i);
+  int64_t i = accumulate_groups<W, Strip, kAccumulateRows>(args, 0);
+  i = accumulate_groups<W, Strip, 4>(args, i);
+  i = accumulate_groups<W, Strip, 2>(args, i);
+  accumulate_groups<W, Strip, 1>(args, i);
 }
 
 template <class V, class W>

@@ -6,7 +6,6 @@
 // and back afterwards.
 #include "cpu_kernels/accumulate_simd.h"
 #include "cpu_kernels/avx512.h"
-#include "cpu_kernels/quad_q4.h"
 #include "cpu_kernels/simd_avx512.h"
 
 namespace thermocline::avx512 {
@@ -14,6 +13,27 @@ namespace {
 
 using Weights = Q4Weights<Simd>;
 constexpr int64_t kQuadCols = 4 * kQuantBlock;
+
+// Four blocks, 72 bytes as 36 words of 16 bits: block b's scale is word 9 b, its nibbles are the
+// eight after it. Lane 4 j + b of a register holds bytes 4 j .. 4 j + 3 of block b's nibbles.
+struct QuadByLane {
+  __m512i nibbles;
+  __m256i scales;  // f16
+};
+
+[[gnu::always_inline]] inline QuadByLane load_quad(const std::byte* p) {
+  // Words 0..31, and words 4..35, of which the last four are wanted.
+  __m512i head = _mm512_loadu_si512(p);
+  asm("" : "+v"(head));  // or it is loaded twice, and nearly every load crosses a cache line
+  const __m512i last = _mm512_loadu_si512(p + 8);
+  const __m512i nibbles_at =
+      _mm512_set_epi16(63, 62, 26, 25, 17, 16, 8, 7, 61, 60, 24, 23, 15, 14, 6, 5, 31, 30, 22, 21,
+                       13, 12, 4, 3, 29, 28, 20, 19, 11, 10, 2, 1);
+  const __m512i scales_at = _mm512_castsi256_si512(
+      _mm256_setr_epi16(0, 9, 18, 27, 0, 9, 18, 27, 0, 9, 18, 27, 0, 9, 18, 27));
+  return {_mm512_permutex2var_epi16(head, nibbles_at, last),
+          _mm512_castsi512_si256(_mm512_permutexvar_epi16(scales_at, head))};
+}
 
 // As Strips<Simd, Weights>, for y in the order described above.
 struct QuadStrips {
@@ -27,11 +47,11 @@ struct QuadStrips {
       // Not unrolled: more pointers than general registers would go through vector registers.
 #pragma GCC unroll 1
     for (int r = 0; r < kRows; ++r) {
-      const QuadQ4 quad = load_quad_q4(w[r] + offset);
-      const __m512 scales = _mm512_mul_ps(_mm512_set1_ps(h[r]), _mm512_cvtph_ps(quad.scales));
+      const QuadByLane quad = load_quad(w[r] + offset);
+      const __m512 scale = _mm512_mul_ps(_mm512_set1_ps(h[r]), _mm512_cvtph_ps(quad.scales));
       for (int v = 0; v < 8; ++v) {
         const __m512i index = _mm512_srli_epi32(quad.nibbles, static_cast<unsigned>(4 * v));
-        sums[v] = _mm512_fmadd_ps(scales, _mm512_permutexvar_ps(index, values), sums[v]);
+        sums[v] = _mm512_fmadd_ps(scale, _mm512_permutexvar_ps(index, values), sums[v]);
       }
     }
     for (int v = 0; v < 8; ++v) _mm512_storeu_ps(y + v * 16, sums[v]);
@@ -44,40 +64,28 @@ struct QuadStrips {
   }
 };
 
-// Transposes a 4 x 4 matrix of groups of four floats.
-void transpose_groups(__m512* x) {
-  const __m512 a = _mm512_shuffle_f32x4(x[0], x[1], 0x88);
-  const __m512 b = _mm512_shuffle_f32x4(x[2], x[3], 0x88);
-  const __m512 c = _mm512_shuffle_f32x4(x[0], x[1], 0xdd);
-  const __m512 d = _mm512_shuffle_f32x4(x[2], x[3], 0xdd);
-  x[0] = _mm512_shuffle_f32x4(a, b, 0x88);
-  x[1] = _mm512_shuffle_f32x4(c, d, 0x88);
-  x[2] = _mm512_shuffle_f32x4(a, b, 0xdd);
-  x[3] = _mm512_shuffle_f32x4(c, d, 0xdd);
-}
-
-// Vector v of a quad in nibble order: v even, low nibbles: columns 32 b + 4 i + v / 2 at lane 4 b +
-// i; v odd, high nibbles: 16 columns further on. Both directions transpose within registers and
-// between them.
-template <bool kToNibbleOrder>
+// Into nibble order and back: vector 2 i + half of a quad, low nibbles or high, holds column 32 b +
+// 16 half + 4 j + i at lane 4 j + b, so the vectors of a half are transposed in groups of four
+// lanes.
 void reorder(float* y, int64_t n) {
-  const __m512i transposed =
-      _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  const auto low = [](__m512 a, __m512 b) {
+    return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+  };
+  const auto high = [](__m512 a, __m512 b) {
+    return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+  };
   for (; n >= kQuadCols; n -= kQuadCols, y += kQuadCols) {
-    __m512 halves[2][4];  // low and high nibbles
-    for (int half = 0; half < 2; ++half) {
-      __m512* x = halves[half];
-      for (int b = 0; b < 4; ++b) x[b] = _mm512_loadu_ps(y + b * 32 + half * 16);
-      if constexpr (kToNibbleOrder) {
-        for (int b = 0; b < 4; ++b) x[b] = _mm512_permutexvar_ps(transposed, x[b]);
-      }
-      transpose_groups(x);
-      if constexpr (!kToNibbleOrder) {
-        for (int b = 0; b < 4; ++b) x[b] = _mm512_permutexvar_ps(transposed, x[b]);
-      }
-    }
-    for (int half = 0; half < 2; ++half) {
-      for (int b = 0; b < 4; ++b) _mm512_storeu_ps(y + b * 32 + half * 16, halves[half][b]);
+    for (float* half = y; half < y + 32; half += 16) {
+      __m512 x[4];
+      for (int b = 0; b < 4; ++b) x[b] = _mm512_loadu_ps(half + b * 32);
+      const __m512 low01 = _mm512_unpacklo_ps(x[0], x[1]);
+      const __m512 low23 = _mm512_unpacklo_ps(x[2], x[3]);
+      const __m512 high01 = _mm512_unpackhi_ps(x[0], x[1]);
+      const __m512 high23 = _mm512_unpackhi_ps(x[2], x[3]);
+      _mm512_storeu_ps(half, low(low01, low23));
+      _mm512_storeu_ps(half + 32, high(low01, low23));
+      _mm512_storeu_ps(half + 64, low(high01, high23));
+      _mm512_storeu_ps(half + 96, high(high01, high23));
     }
   }
 }
@@ -87,9 +95,9 @@ void reorder(float* y, int64_t n) {
 void accumulate_q4(const AccumulateArgs& args) {
   float* y = args.y + args.col_begin;
   const int64_t n = args.col_end - args.col_begin;
-  reorder<true>(y, n);
+  reorder(y, n);
   accumulate_strips<Weights, QuadStrips>(args);
-  reorder<false>(y, n);
+  reorder(y, n);
 }
 
 }  // namespace thermocline::avx512

@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "cpu_kernels/gemm.h"
+#include "runtime/core/activation.h"
 #include "runtime/core/dtype.h"
 
 namespace thermocline {
@@ -24,7 +25,6 @@ enum class VectorForm : uint8_t {
   kQ8,    // int8 per block of 32 with an f32 scale, plus the sums that offset unsigned arithmetic
 };
 
-enum class Activation : uint8_t { kSilu, kRelu, kReluSqr };
 enum class RopePairing : uint8_t {
   kAdjacent,  // (x[2i], x[2i+1]) turn together: GGUF's llama
   kHalves,    // (x[i], x[i + rot_dim/2]) turn together: NeoX

@@ -8,8 +8,9 @@ namespace thermocline {
 constexpr unsigned kFullWarpMask = 0xffffffffu;
 constexpr int kWarpThreads = 32;
 
-// The sum over the warp, in every lane. All 32 lanes call it.
-__device__ inline float WarpSum(float value) {
+// The sum over the warp, in every lane and the same bits in each. All 32 lanes call it.
+template <typename T>
+__device__ inline T WarpSum(T value) {
   for (int distance = kWarpThreads / 2; distance > 0; distance /= 2) {
     value += __shfl_xor_sync(kFullWarpMask, value, distance);
   }

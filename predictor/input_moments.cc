@@ -13,45 +13,51 @@ constexpr int64_t kRowsAtOnce = 64;
 
 }  // namespace
 
-InputMoments::InputMoments(int64_t d_model)
+CrossMoments::CrossMoments(int64_t d_model)
     : d_(d_model),
-      sums_(static_cast<size_t>(d_model), 0.0),
+      x_sums_(static_cast<size_t>(d_model), 0.0),
+      y_sums_(static_cast<size_t>(d_model), 0.0),
       products_(static_cast<size_t>(d_model * d_model), 0.0) {}
 
 // Products of a few hundred tokens in f32, their sums in f64.
-void InputMoments::AddRows(const float* x, int64_t n, int64_t begin, int64_t end) {
+void CrossMoments::AddRows(const float* x, const float* y, int64_t n, int64_t begin, int64_t end) {
   std::vector<float> part(static_cast<size_t>(kRowsAtOnce * d_));
   for (int64_t first = begin; first < end; first += kRowsAtOnce) {
     const int64_t rows = std::min(kRowsAtOnce, end - first);
     const dnnl_status_t status =
-        dnnl_sgemm('T', 'N', rows, d_, n, 1.0F, x + first, d_, x, d_, 0.0F, part.data(), d_);
+        dnnl_sgemm('T', 'N', rows, d_, n, 1.0F, x + first, d_, y, d_, 0.0F, part.data(), d_);
     CHECK(status == dnnl_success);
     double* sums = products_.data() + first * d_;
     for (int64_t i = 0; i < rows * d_; ++i) sums[i] += part[static_cast<size_t>(i)];
   }
   for (int64_t t = 0; t < n; ++t) {
-    for (int64_t i = begin; i < end; ++i) sums_[static_cast<size_t>(i)] += x[t * d_ + i];
+    for (int64_t i = begin; i < end; ++i) {
+      x_sums_[static_cast<size_t>(i)] += x[t * d_ + i];
+      y_sums_[static_cast<size_t>(i)] += y[t * d_ + i];
+    }
   }
 }
 
-std::vector<double> InputMoments::Mean() const {
+std::vector<double> CrossMoments::Covariance() const {
   CHECK(n_tokens_ > 0);
-  std::vector<double> mean = sums_;
-  for (double& value : mean) value /= static_cast<double>(n_tokens_);
-  return mean;
+  const auto n = static_cast<double>(n_tokens_);
+  const auto d = static_cast<size_t>(d_);
+  std::vector<double> out = products_;
+  for (size_t i = 0; i < d; ++i) {
+    for (size_t j = 0; j < d; ++j) {
+      out[i * d + j] = out[i * d + j] / n - (x_sums_[i] / n) * (y_sums_[j] / n);
+    }
+  }
+  return out;
 }
 
 std::vector<double> InputMoments::Covariance(double relative_ridge) const {
-  const std::vector<double> mean = Mean();
-  std::vector<double> out = products_;
+  std::vector<double> out = moments_.Covariance();
   const auto d = static_cast<size_t>(d_);
   double trace = 0;
   for (size_t i = 0; i < d; ++i) {
-    for (size_t j = 0; j < d; ++j) {
-      // Both halves from one: the f32 products of the two need not be the same to the last bit.
-      const double product = products_[std::min(i, j) * d + std::max(i, j)];
-      out[i * d + j] = product / static_cast<double>(n_tokens_) - mean[i] * mean[j];
-    }
+    // Both halves from one: the f32 products of the two need not be the same to the last bit.
+    for (size_t j = 0; j < i; ++j) out[i * d + j] = out[j * d + i];
     trace += std::max(out[i * d + i], 0.0);
   }
   const double ridge = relative_ridge * std::max(trace / static_cast<double>(d_), 1e-30);

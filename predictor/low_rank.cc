@@ -46,21 +46,25 @@ Matrix RandomisedRange(const Eigen::Ref<const MatrixF>& w, const MatrixF& s, int
   }
 }
 
+Eigen::LLT<Matrix> CholeskyOf(std::span<const double> metric, int64_t cols) {
+  CHECK(static_cast<int64_t>(metric.size()) == cols * cols);
+  Eigen::LLT<Matrix> cholesky(Eigen::Map<const Matrix>(metric.data(), cols, cols));
+  if (cholesky.info() != Eigen::Success) {
+    throw Error(
+        {.what = "the inputs' covariance has no Cholesky factor",
+         .hint = "the model computes values that are not finite, or the text is too short"});
+  }
+  return cholesky;
+}
+
 }  // namespace
 
 LowRank FactorInMetric(const float* w, int64_t rows, int64_t cols, std::span<const double> metric,
                        const LowRankOptions& options) {
   const int64_t rank = options.rank;
   CHECK(rank >= 1 && rank <= std::min(rows, cols));
-  CHECK(static_cast<int64_t>(metric.size()) == cols * cols);
   const Eigen::Map<const MatrixF> weights(w, rows, cols);
-  const Eigen::LLT<Matrix> cholesky(Eigen::Map<const Matrix>(metric.data(), cols, cols));
-  if (cholesky.info() != Eigen::Success) {
-    throw Error(
-        {.what = "the inputs' covariance has no Cholesky factor",
-         .hint = "the model computes values that are not finite, or the text is too short"});
-  }
-  const Matrix s = cholesky.matrixL();
+  const Matrix s = CholeskyOf(metric, cols).matrixL();
 
   // With Q's columns spanning the leading right singular vectors, those of W S are Q times those
   // of the small W S Q, found as eigenvectors of its Gram matrix.
@@ -86,6 +90,18 @@ LowRank FactorInMetric(const float* w, int64_t rows, int64_t cols, std::span<con
   const Matrix directions = q * right * scale.asDiagonal();
   const Matrix in = s.transpose().triangularView<Eigen::Upper>().solve(directions);
   Eigen::Map<MatrixF>(out.in_proj.data(), rank, cols) = in.transpose().cast<float>();
+  return out;
+}
+
+std::vector<float> RegressOn(const float* w, int64_t rows, int64_t cols,
+                             std::span<const double> cross, std::span<const double> metric) {
+  CHECK(static_cast<int64_t>(cross.size()) == cols * cols);
+  const Eigen::Map<const Matrix> products(cross.data(), cols, cols);
+  const Matrix map = CholeskyOf(metric, cols).solve(products.transpose());
+  std::vector<float> out(static_cast<size_t>(rows * cols));
+  const Eigen::Map<const MatrixF> weights(w, rows, cols);
+  Eigen::Map<MatrixF>(out.data(), rows, cols) =
+      Product(weights, false, map.transpose().cast<float>());
   return out;
 }
 

@@ -29,4 +29,11 @@ struct LowRank {
 LowRank FactorInMetric(const float* w, int64_t rows, int64_t cols, std::span<const double> metric,
                        const LowRankOptions& options);
 
+// The matrix M with the least E |W x - M y|^2 over centred pairs (x, y): what of W x can be told
+// from y. cross: E[x y'], metric: E[y y'], both (cols, cols). Returns (rows, cols); of the products
+// of a rank, FactorInMetric(M, metric) is then the one with the least E |W x - M' y|^2. Throws
+// Error when metric is not positive definite.
+std::vector<float> RegressOn(const float* w, int64_t rows, int64_t cols,
+                             std::span<const double> cross, std::span<const double> metric);
+
 }  // namespace thermocline

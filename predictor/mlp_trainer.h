@@ -9,11 +9,13 @@
 
 namespace thermocline {
 
+inline constexpr float kDefaultLearningRate = 1e-2F;
+
 struct MlpOptions {
   int64_t rank = 0;
   uint64_t seed = 1;
   int64_t batch = 1024;
-  float learning_rate = 3e-2F;
+  float learning_rate = kDefaultLearningRate;
   float weight_decay = 1e-2F;
 };
 

@@ -37,4 +37,20 @@ struct LayerPredictor {
   std::vector<OperatingPoint> points;  // ascending recall (and density)
 };
 
+class SignRows;
+
+// Rows that a list names are read at about this share of the speed of neighbouring ones
+// (kernel_bench, cases rows/...), so above this density every gate is as cheap as the named ones.
+inline constexpr double kListEfficiency = 0.65;
+
+// A layer's predictor for some of its neurons, as a device runs it.
+struct SlicePredictor {
+  // Rows of out_proj, and biases, are in the order of the slice's neurons. One point, its threshold
+  // taken into the biases.
+  LayerPredictor layer;
+  const SignRows* signs = nullptr;  // in place of the matrices; then the point's threshold counts
+  bool runs = false;           // false: the layer's gates are cheaper to compute than to predict
+  uint64_t touched_bytes = 0;  // per token
+};
+
 }  // namespace thermocline

@@ -1,5 +1,7 @@
 #include "predictor/sparse_mode.h"
 
+#include <fmt/format.h>
+
 #include "runtime/core/error.h"
 
 namespace thermocline {
@@ -12,21 +14,30 @@ SparseMode ResolveSparseMode(std::string_view name, Activation activation) {
   const bool zeros = HasTrueZeros(activation);
   if (name == "auto") return zeros ? SparseMode::kExact : SparseMode::kDense;
   if (name == "dense") return SparseMode::kDense;
-  if (name != "exact") {
-    throw Error(
-        {.what = "--sparse", .expected = "auto, dense or exact", .found = std::string(name)});
+  if (name != "exact" && name != "predicted") {
+    throw Error({.what = "--sparse",
+                 .expected = "auto, dense, exact or predicted",
+                 .found = std::string(name)});
   }
   if (!zeros) {
-    throw Error({.what = "--sparse exact needs an activation with true zeros",
+    throw Error({.what = fmt::format("--sparse {} needs an activation with true zeros", name),
                  .expected = "relu, reglu or relu_sqr",
                  .found = "a model with silu",
                  .hint = "use --sparse dense"});
   }
-  return SparseMode::kExact;
+  return name == "exact" ? SparseMode::kExact : SparseMode::kPredicted;
 }
 
 std::string_view SparseModeName(SparseMode mode) {
-  return mode == SparseMode::kDense ? "dense" : "exact";
+  switch (mode) {
+    case SparseMode::kDense:
+      return "dense";
+    case SparseMode::kExact:
+      return "exact";
+    case SparseMode::kPredicted:
+      return "predicted";
+  }
+  return "";
 }
 
 }  // namespace thermocline

@@ -10,8 +10,9 @@
 namespace thermocline {
 
 enum class SparseMode : uint8_t {
-  kDense,  // every neuron
-  kExact,  // gate for all, up and down only where act(gate) != 0: the same result as dense
+  kDense,      // every neuron
+  kExact,      // gate for all, up and down only where act(gate) != 0: the same result as dense
+  kPredicted,  // hot neurons as in exact; cold ones only where a predictor says so: not exact
 };
 
 // Whether act() maps a sizeable part of its inputs to exactly 0, which `exact` needs to skip
@@ -19,8 +20,11 @@ enum class SparseMode : uint8_t {
 bool HasTrueZeros(Activation activation);
 
 // "auto" is `exact` where the activation has true zeros, else `dense`: never a lossy mode.
-// Throws Error for a name that is not a mode, and for `exact` on an activation without true zeros.
+// Throws Error for a name that is not a mode, and for `exact` and `predicted` on an activation
+// without true zeros.
 SparseMode ResolveSparseMode(std::string_view name, Activation activation);
 std::string_view SparseModeName(SparseMode mode);
+// Whether its result may differ from that of dense by more than rounding.
+inline bool IsLossy(SparseMode mode) { return mode == SparseMode::kPredicted; }
 
 }  // namespace thermocline

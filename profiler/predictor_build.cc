@@ -6,13 +6,14 @@
 #include <cmath>
 #include <utility>
 
-#include "predictor/low_rank.h"
 #include "profiler/activation_counter.h"
 #include "profiler/place.h"
 #include "profiler/predictor_observers.h"
+#include "profiler/predictor_resume.h"
+#include "profiler/predictor_store.h"
+#include "profiler/predictor_streams.h"
 #include "profiler/predictor_train.h"
 #include "runtime/core/error.h"
-#include "runtime/core/interrupt.h"
 
 namespace thermocline {
 namespace {
@@ -29,99 +30,87 @@ constexpr double kRecalls[] = {0.80,  0.85, 0.90,  0.92, 0.94,  0.95, 0.955, 0.9
 constexpr double kEarlyStopRecall = 0.95;
 constexpr int64_t kEarlyStopTokens = 2048;
 
-// The residual streams of a split's tokens, on their way through the layers.
-struct Stream {
-  const TokenWindows* split = nullptr;
-  std::vector<float> x = {};  // (n_tokens, d_model)
+// What the calibration tokens tell of a layer.
+struct Calibration {
+  Calibration(int64_t d_model, bool looks_ahead) : inputs(d_model) {
+    if (looks_ahead) ahead.emplace(d_model);
+  }
+  InputMoments inputs;                // of what the predictor reads
+  std::optional<CrossMoments> ahead;  // of the layer's own inputs with those
+  MlpSamples samples;                 // mlp
 };
-
-std::vector<float> DequantizeRows(const TensorView& w) {
-  std::vector<float> out(static_cast<size_t>(w.rows * w.cols));
-  for (int64_t r = 0; r < w.rows; ++r) {
-    CpuKernels().dequantize_f32(w.dtype, w.row(r), 0, w.cols, out.data() + r * w.cols);
-  }
-  return out;
-}
-
-std::vector<std::byte> QuantizeRows(const std::vector<float>& w, int64_t cols, DType dtype) {
-  const int64_t rows = static_cast<int64_t>(w.size()) / cols;
-  const int64_t row_bytes = RowBytes(dtype, cols);
-  std::vector<std::byte> out(static_cast<size_t>(rows * row_bytes));
-  for (int64_t r = 0; r < rows; ++r) {
-    QuantizeRow(dtype, w.data() + r * cols, cols, out.data() + r * row_bytes);
-  }
-  return out;
-}
 
 class Builder {
  public:
-  Builder(Engine& engine, const PredictorTexts& texts, const PredictorOptions& options)
+  Builder(Engine& engine, const PredictorTexts& texts, const PredictorOptions& options,
+          PredictorFile begun)
       : engine_(engine),
         config_(engine.config()),
         options_(options),
         team_(engine.model().n_threads()),
         calibration_{&texts.calibration},
         choosing_{&texts.choosing},
-        measuring_{&texts.measuring} {
+        measuring_{&texts.measuring},
+        streams_(engine, options.look_ahead, TokensTimesLayers(), options.progress),
+        orders_(ReadChannelOrders(engine.model().gguf(), config_)) {
+    file_.unfinished = BuildSettings(engine.model(), texts, options);
     file_.model_fingerprint = PlacementFingerprint(engine.model().gguf());
     file_.kind = options.kind;
-    if (HasMatrices()) file_.rank = options.rank == 0 ? DefaultRank(config_) : options.rank;
+    if (HasMatrices()) file_.rank = RankOf(config_, options);
+    file_.look_ahead = options.look_ahead;
     file_.d_model = config_.d_model;
     file_.d_ff = config_.d_ff;
-    file_.calibration_tokens = HasMatrices() ? texts.calibration.n_tokens : 0;
+    file_.calibration_tokens = Calibrates() ? texts.calibration.n_tokens : 0;
     file_.heldout_tokens = texts.measuring.n_tokens;
     file_.corpus_hash = texts.corpus_hash;
-    orders_ = ReadChannelOrders(engine.model().gguf(), config_);
-    total_ = static_cast<uint64_t>(config_.n_layers) *
-             static_cast<uint64_t>(file_.calibration_tokens + texts.choosing.n_tokens +
-                                   texts.measuring.n_tokens);
+    TakeOver(std::move(begun));
   }
 
   PredictorFile Build() {
-    if (HasMatrices()) Embed(calibration_);
-    Embed(choosing_);
-    Embed(measuring_);
-    for (int64_t layer = 0; layer < config_.n_layers; ++layer) {
-      file_.layers.push_back(BuildLayer(layer));
+    if (Calibrates()) streams_.Embed(calibration_);
+    streams_.Embed(choosing_);
+    streams_.Embed(measuring_);
+    const auto n_begun = static_cast<int64_t>(file_.layers.size());
+    for (int64_t layer = 0; layer < n_begun; ++layer) {
+      if (Calibrates()) streams_.RunLayer(calibration_, layer, nullptr);
+      streams_.RunLayer(choosing_, layer, nullptr);
+      streams_.RunLayer(measuring_, layer, nullptr);
     }
+    for (int64_t layer = n_begun; layer < config_.n_layers; ++layer) {
+      std::vector<ChosenPoint> chosen;
+      file_.layers.push_back(BuildLayer(layer, &chosen));
+      if (options_.on_layer) options_.on_layer(file_, chosen);
+    }
+    file_.unfinished.clear();
     return std::move(file_);
   }
 
  private:
   bool HasMatrices() const { return options_.kind != PredictorKind::kSign; }
+  bool Calibrates() const { return HasMatrices() && !options_.known_factors; }
   bool IsMlp() const { return options_.kind == PredictorKind::kMlp; }
 
-  template <typename Body>
-  void ForChunks(Stream& stream, const Body& body) {
-    const int64_t batch = engine_.model().executor_options().max_tokens;
-    int64_t at = 0;
-    for (const std::vector<int32_t>& window : stream.split->windows) {
-      const auto n_window = static_cast<int64_t>(window.size());
-      for (int64_t first = 0; first < n_window; first += batch) {
-        ThrowIfInterrupted();
-        const int64_t n = std::min(batch, n_window - first);
-        body(std::span(window).subspan(static_cast<size_t>(first), static_cast<size_t>(n)), first,
-             stream.x.data() + (at + first) * config_.d_model);
-      }
-      at += n_window;
+  uint64_t TokensTimesLayers() const {
+    const int64_t n_tokens = (Calibrates() ? calibration_.split->n_tokens : 0) +
+                             choosing_.split->n_tokens + measuring_.split->n_tokens;
+    return static_cast<uint64_t>(config_.n_layers * n_tokens);
+  }
+
+  // Its settings say that it fits; since it is a file, its shape is looked at, too.
+  void TakeOver(PredictorFile begun) {
+    if (begun.layers.empty()) return;
+    const bool fits = begun.kind == file_.kind && begun.rank == file_.rank &&
+                      begun.look_ahead == file_.look_ahead && begun.d_model == file_.d_model &&
+                      begun.d_ff == file_.d_ff &&
+                      begun.layers[0].predictor.points.size() == std::size(kRecalls) &&
+                      static_cast<int64_t>(begun.layers.size()) <= config_.n_layers;
+    if (!fits) {
+      throw Error({.path = begun.path,
+                   .what = "the finished layers of an earlier build do not fit the model",
+                   .hint = "remove this file to start over"});
     }
-  }
-
-  void Embed(Stream& stream) {
-    stream.x.resize(static_cast<size_t>(stream.split->n_tokens * config_.d_model));
-    ForChunks(stream, [&](std::span<const int32_t> ids, int64_t /*first*/, float* x) {
-      engine_.executor().Embed(ids, x);
-    });
-  }
-
-  void RunLayer(Stream& stream, int64_t layer, FfnObserver* observer) {
-    const ScopedObserver watching(engine_.executor(), observer);
-    ForChunks(stream, [&](std::span<const int32_t> ids, int64_t first, float* x) {
-      const auto n = static_cast<int64_t>(ids.size());
-      engine_.executor().RunLayers(x, n, first, layer, layer + 1);
-      done_ += static_cast<uint64_t>(n);
-      Report(options_.progress, "tokens through layers", done_, total_);
-    });
+    file_.layers = std::move(begun.layers);
+    file_.mapping = std::move(begun.mapping);  // where their matrices lie
   }
 
   // Where every one of `n` things is independent of the others.
@@ -133,25 +122,27 @@ class Builder {
     });
   }
 
-  StoredLayerPredictor BuildLayer(int64_t layer) {
+  StoredLayerPredictor BuildLayer(int64_t layer, std::vector<ChosenPoint>* chosen) {
     const FfnSlice& slice = engine_.weights().layers[static_cast<size_t>(layer)].hot;
     CHECK(slice.n_neurons == config_.d_ff);
-    InputMoments moments(HasMatrices() ? config_.d_model : 0);
-    MlpSamples samples;
-    if (HasMatrices()) {
-      CalibrationObserver observer(moments, IsMlp() ? &samples : nullptr);
-      RunLayer(calibration_, layer, &observer);
+    const PredictorInput input = PredictorInputOf(options_.look_ahead, layer);
+    const bool looks_ahead = input == PredictorInput::kPreviousNormed;
+    Calibration calibration(Calibrates() ? config_.d_model : 0, Calibrates() && looks_ahead);
+    if (Calibrates()) {
+      CalibrationObserver observer(calibration.inputs, IsMlp() ? &calibration.samples : nullptr);
+      streams_.RunLayer(calibration_, layer, &observer,
+                        looks_ahead ? &*calibration.ahead : nullptr);
     }
     HeldoutObserver heldout(DownNorms(slice), config_.d_model, choosing_.split->n_tokens);
-    RunLayer(choosing_, layer, &heldout);
+    streams_.RunLayer(choosing_, layer, &heldout);
 
     StoredLayerPredictor out;
+    out.predictor.relu = IsMlp();
+    out.predictor.input = input;
     std::optional<SignRows> rows;
     std::unique_ptr<LayerScorer> scorer;
     if (HasMatrices()) {
-      LowRank factors = FactorGate(layer, slice, moments);
-      if (IsMlp()) factors = Train(layer, samples, factors, heldout);
-      Store(factors, &out);
+      StoreFactors(FactorsOf(layer, slice, calibration, heldout), file_.rank, options_.dtype, &out);
       scorer = MakeLowRankScorer(out.predictor, team_.n_threads());
     } else {
       rows.emplace(CpuKernels(), slice.gate, slice.gate_bias);
@@ -159,19 +150,31 @@ class Builder {
                  [&](int /*thread*/, int64_t begin, int64_t end) { rows->Pack(begin, end); });
       scorer = MakeSignScorer(*rows, team_.n_threads());
     }
-    SetPoints(ChooseThresholds(heldout, *scorer, heldout.n_tokens(), kRecalls), &out);
+    *chosen = options_.known_factors
+                  ? ChooseMargins(slice, heldout, *scorer)
+                  : ChooseThresholds(heldout, *scorer, heldout.n_tokens(), kRecalls);
+    StorePoints(*chosen, HasMatrices(), &out);
     MeasureObserver measure(*scorer, out.predictor.points, config_.d_ff, team_.n_threads());
-    RunLayer(measuring_, layer, &measure);
+    streams_.RunLayer(measuring_, layer, &measure);
     out.true_density = static_cast<float>(measure.Finish(&out.predictor.points));
-    if (HasMatrices()) OrderByChannel(layer, &out);
+    if (HasMatrices() && !orders_.empty()) {
+      OrderByChannel(orders_[static_cast<size_t>(layer)], &out);
+    }
     return out;
   }
 
+  LowRank FactorsOf(int64_t layer, const FfnSlice& slice, const Calibration& calibration,
+                    const HeldoutObserver& heldout) {
+    if (options_.known_factors) return options_.known_factors(layer);
+    LowRank factors = FactorGate(layer, slice, calibration);
+    return IsMlp() ? Train(layer, calibration.samples, factors, heldout) : factors;
+  }
+
   // Of half the rank for mlp, which starts from it.
-  LowRank FactorGate(int64_t layer, const FfnSlice& slice, const InputMoments& moments) const {
+  LowRank FactorGate(int64_t layer, const FfnSlice& slice, const Calibration& calibration) const {
     // About the mean: what the mean adds to a score is a constant of the neuron, and so part of its
     // threshold; no rank is spent on it. The same goes for the model's own gate bias.
-    const std::vector<double> covariance = moments.Covariance(kRelativeRidge);
+    const std::vector<double> covariance = calibration.inputs.Covariance(kRelativeRidge);
     const auto finite = [](double value) { return std::isfinite(value); };
     if (!std::all_of(covariance.begin(), covariance.end(), finite)) {
       throw Error({.path = engine_.model().gguf().path(),
@@ -180,8 +183,12 @@ class Builder {
     }
     const LowRankOptions options{.rank = IsMlp() ? file_.rank / 2 : file_.rank,
                                  .seed = options_.seed};
-    return FactorInMetric(DequantizeRows(slice.gate).data(), config_.d_ff, config_.d_model,
-                          covariance, options);
+    std::vector<float> gate = DequantizeRows(slice.gate);
+    if (calibration.ahead) {
+      gate = RegressOn(gate.data(), config_.d_ff, config_.d_model, calibration.ahead->Covariance(),
+                       covariance);
+    }
+    return FactorInMetric(gate.data(), config_.d_ff, config_.d_model, covariance, options);
   }
 
   LowRank Train(int64_t layer, const MlpSamples& samples, const LowRank& half,
@@ -190,27 +197,20 @@ class Builder {
         .d_model = config_.d_model,
         .d_ff = config_.d_ff,
         .max_epochs = options_.max_epochs,
-        .options = {.rank = file_.rank, .seed = options_.seed},
+        .options = {.rank = file_.rank,
+                    .seed = options_.seed,
+                    .learning_rate = options_.learning_rate},
         .label = fmt::format("training layer {} of {} (batches)", layer + 1, config_.n_layers),
         .progress = options_.progress};
     const int64_t n_tokens = std::min(kEarlyStopTokens, heldout.n_tokens());
     return TrainMlp(team_, samples, half, training, [&](const LowRank& weights) {
       StoredLayerPredictor stored;
-      Store(weights, &stored);
+      stored.predictor.relu = true;
+      StoreFactors(weights, file_.rank, options_.dtype, &stored);
       const auto scorer = MakeLowRankScorer(stored.predictor, team_.n_threads());
       const double recall[] = {kEarlyStopRecall};
       return 1 - ChooseThresholds(heldout, *scorer, n_tokens, recall)[0].skipped;
     });
-  }
-
-  void Store(const LowRank& factors, StoredLayerPredictor* out) const {
-    out->in_bytes = QuantizeRows(factors.in_proj, config_.d_model, options_.dtype);
-    out->out_bytes = QuantizeRows(factors.out_proj, file_.rank, options_.dtype);
-    out->predictor.relu = IsMlp();
-    out->predictor.in_proj =
-        DenseView(out->in_bytes.data(), options_.dtype, file_.rank, config_.d_model);
-    out->predictor.out_proj =
-        DenseView(out->out_bytes.data(), options_.dtype, config_.d_ff, file_.rank);
   }
 
   // From the first n held-out tokens.
@@ -234,59 +234,52 @@ class Builder {
     return ChoosePoints(tokens, std::move(all), recalls);
   }
 
-  void SetPoints(const std::vector<ChosenPoint>& chosen, StoredLayerPredictor* out) const {
+  // One margin for all neurons, in units of their gate rows' lengths: scores are known up to
+  // rounding, whose size goes with the length, so the chance that a neuron fires depends on its
+  // score over that length alone.
+  std::vector<ChosenPoint> ChooseMargins(const FfnSlice& slice, const HeldoutObserver& heldout,
+                                         LayerScorer& scorer) {
     const auto d_ff = static_cast<size_t>(config_.d_ff);
-    out->predictor.points.resize(chosen.size());
-    if (HasMatrices()) out->biases.resize(chosen.size() * d_ff);
-    for (size_t p = 0; p < chosen.size(); ++p) {
-      OperatingPoint& point = out->predictor.points[p];
-      if (!HasMatrices()) {
-        point.predictor_threshold = chosen[p].predictor_thresholds[0];
-        continue;
+    const auto lengths = RowNorms(slice.gate);
+    const std::vector<float> none(d_ff, 0.0F);
+    const float* biases = slice.gate_bias == nullptr ? none.data() : slice.gate_bias;
+    std::vector<float> scores(static_cast<size_t>(heldout.n_tokens()) * d_ff);
+    InParallel(heldout.n_tokens(), [&](int thread, int64_t begin, int64_t end) {
+      heldout.Score(scorer, thread, begin, end, scores.data());
+      for (size_t i = static_cast<size_t>(begin) * d_ff; i < static_cast<size_t>(end) * d_ff; ++i) {
+        scores[i] = (scores[i] + biases[i % d_ff]) / lengths[i % d_ff];
       }
-      float* bias = out->biases.data() + p * d_ff;
-      for (size_t i = 0; i < d_ff; ++i) bias[i] = -chosen[p].predictor_thresholds[i];
-      point.bias = bias;
-    }
-  }
-
-  // Files count neurons by channel; a packed model's rows lie in another order.
-  void OrderByChannel(int64_t layer, StoredLayerPredictor* out) const {
-    if (orders_.empty()) return;
-    const std::vector<int32_t>& order = orders_[static_cast<size_t>(layer)];
-    const auto d_ff = static_cast<size_t>(config_.d_ff);
-    const auto row_bytes = static_cast<std::ptrdiff_t>(RowBytes(options_.dtype, file_.rank));
-    const std::vector<std::byte> rows = out->out_bytes;
-    const std::vector<float> biases = out->biases;
-    for (size_t i = 0; i < d_ff; ++i) {
-      const auto channel = static_cast<size_t>(order[i]);
-      std::copy_n(rows.begin() + static_cast<std::ptrdiff_t>(i) * row_bytes, row_bytes,
-                  out->out_bytes.begin() + static_cast<std::ptrdiff_t>(channel) * row_bytes);
-      for (size_t p = 0; p < out->predictor.points.size(); ++p) {
-        out->biases[p * d_ff + channel] = biases[p * d_ff + i];
+    });
+    std::vector<ChosenPoint> points =
+        ChooseSharedPoints(heldout.Tokens(scores.data(), heldout.n_tokens()), kRecalls);
+    for (ChosenPoint& point : points) {
+      for (size_t i = 0; i < d_ff; ++i) {
+        float& threshold = point.predictor_thresholds[i];
+        threshold = threshold * lengths[i] - biases[i];
       }
     }
+    return points;
   }
 
   Engine& engine_;
   const ModelConfig& config_;
   const PredictorOptions& options_;
   ThreadTeam team_;
-  Stream calibration_;
-  Stream choosing_;
-  Stream measuring_;
+  TokenStream calibration_;
+  TokenStream choosing_;
+  TokenStream measuring_;
+  StreamRunner streams_;
   ChannelOrders orders_;
   PredictorFile file_;
-  uint64_t done_ = 0;
-  uint64_t total_ = 0;
 };
 
 }  // namespace
 
 PredictorFile BuildPredictor(Engine& engine, const PredictorTexts& texts,
-                             const PredictorOptions& options) {
+                             const PredictorOptions& options, PredictorFile begun) {
   CheckPredictorOptions(engine.model(), options);
-  return Builder(engine, texts, options).Build();
+  CHECK(!options.known_factors || (options.kind == PredictorKind::kSvd && !options.look_ahead));
+  return Builder(engine, texts, options, std::move(begun)).Build();
 }
 
 }  // namespace thermocline

@@ -84,6 +84,30 @@ void CalibrationObserver::Keep(const FfnObservation& observation) {
   }
 }
 
+void LookAheadObserver::OnFfn(const Lane& lane, const FfnObservation& observation) {
+  const int64_t d_model = observation.slice->gate.cols;
+  const int64_t n = observation.n_tokens;
+  CHECK(static_cast<size_t>((n_tokens_ + n) * d_model) <= previous_.size());
+  float* before = previous_.data() + n_tokens_ * d_model;
+  FfnObservation seen = observation;
+  if (observation.layer > 0) seen.x = before;
+  if (moments_ != nullptr) {
+    const auto [begin, end] = lane.Split(d_model, 16);
+    moments_->AddRows(observation.x, before, n, begin, end);
+  }
+  if (inner_ != nullptr) inner_->OnFfn(lane, seen);
+  lane.Sync();  // all have read what is overwritten now
+  const auto [first, last] = lane.Split(n);
+  std::copy(observation.x + first * d_model, observation.x + last * d_model,
+            before + first * d_model);
+  lane.Sync();
+  if (lane.rank == 0) {
+    n_tokens_ += n;
+    if (moments_ != nullptr) moments_->CountTokens(n);
+  }
+  lane.Sync();
+}
+
 HeldoutObserver::HeldoutObserver(std::vector<double> down_norms, int64_t d_model,
                                  int64_t max_tokens)
     : down_norms_(std::move(down_norms)),

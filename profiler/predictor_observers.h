@@ -31,6 +31,25 @@ class CalibrationObserver final : public FfnObserver {
   MlpSamples* samples_;
 };
 
+// Shows another observer the inputs of the layer before in the place of a layer's own: what a
+// predictor that looks ahead is built and judged on. The first layer, which has none before it,
+// keeps its own.
+class LookAheadObserver final : public FfnObserver {
+ public:
+  // previous: (n_tokens, d_model), the inputs of the layer before, of all tokens in the order in
+  // which they pass; each is replaced by this layer's once it was used. inner: may be null.
+  // moments: null, or sums over this layer's input and that of the layer before.
+  LookAheadObserver(std::vector<float>& previous, FfnObserver* inner, CrossMoments* moments)
+      : previous_(previous), inner_(inner), moments_(moments) {}
+  void OnFfn(const Lane& lane, const FfnObservation& observation) override;
+
+ private:
+  std::vector<float>& previous_;
+  FfnObserver* inner_;
+  CrossMoments* moments_;
+  int64_t n_tokens_ = 0;  // seen
+};
+
 // Scores tokens, several lanes at once.
 class LayerScorer {
  public:

@@ -51,6 +51,10 @@ int64_t DefaultRank(const ModelConfig& config) {
                              std::max(widest, kRankUnit));
 }
 
+int64_t RankOf(const ModelConfig& config, const PredictorOptions& options) {
+  return options.rank == 0 ? DefaultRank(config) : options.rank;
+}
+
 void CheckPredictorOptions(const OpenedModel& model, const PredictorOptions& options) {
   const ModelConfig& config = model.config();
   if (!HasTrueZeros(config.activation)) {
@@ -59,8 +63,13 @@ void CheckPredictorOptions(const OpenedModel& model, const PredictorOptions& opt
                  .expected = "relu, reglu or relu_sqr",
                  .found = std::string(ActivationName(config.activation))});
   }
-  if (options.kind == PredictorKind::kSign) return;
-  const int64_t rank = options.rank == 0 ? DefaultRank(config) : options.rank;
+  if (options.kind == PredictorKind::kSign) {
+    if (!options.look_ahead) return;
+    throw Error({.what = "--look-ahead needs a predictor with factors",
+                 .expected = "svd or mlp",
+                 .found = "sign, which compares a layer's gate with that layer's own input"});
+  }
+  const int64_t rank = RankOf(config, options);
   const int64_t most = std::min(config.d_model, config.d_ff);
   if (rank < 1 || rank % kRankUnit != 0 || rank > most) {
     throw Error({.path = model.gguf().path(),

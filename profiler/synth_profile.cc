@@ -7,6 +7,7 @@
 
 #include "profiler/activation_counter.h"
 #include "profiler/place.h"
+#include "profiler/synth_tokens.h"
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
 #include "runtime/synth_random.h"
@@ -14,46 +15,15 @@
 namespace thermocline {
 namespace {
 
-constexpr int64_t kWindowTokens = 128;
-constexpr int32_t kFirstToken = 3;  // behind <unk>, <s> and </s>
-
-// 128 to 1024 tokens, so that a step of all of them stays near 4e12 multiplications and additions.
-int64_t TokensFor(const ModelConfig& config) {
-  const double layer =
-      static_cast<double>(config.d_model) *
-      static_cast<double>(3 * config.d_ff + 2 * config.q_dim() + 2 * config.kv_dim());
-  const double per_token = 2 * layer * static_cast<double>(config.n_layers);
-  return std::clamp(static_cast<int64_t>(4e12 / per_token) / kWindowTokens * kWindowTokens,
-                    kWindowTokens, 8 * kWindowTokens);
-}
-
-class TokenSource {
- public:
-  TokenSource(uint64_t seed, int64_t vocab_size)
-      : counter_(MixBits(seed + 1)), n_(static_cast<uint64_t>(vocab_size - kFirstToken)) {}
-  std::vector<int32_t> Next(int64_t n) {
-    std::vector<int32_t> ids(static_cast<size_t>(n));
-    for (int32_t& id : ids) {
-      counter_ += kCounterStep;
-      id = kFirstToken + static_cast<int32_t>(MixBits(counter_) % n_);
-    }
-    return ids;
-  }
-
- private:
-  uint64_t counter_;
-  uint64_t n_;
-};
-
 SplitActivity CountRandomTokens(Engine& engine, const SynthOptions& options,
                                 const ActivityCheckOptions& check) {
-  const int64_t wanted = check.n_tokens > 0 ? check.n_tokens : TokensFor(engine.config());
+  const int64_t wanted = check.n_tokens > 0 ? check.n_tokens : TokensToMeasure(engine.config());
   const ChannelOrders file_order;
   ActivationCounter counter(engine.config(), engine.weights(), file_order, 0);
   SplitActivity split;
   counter.CountInto(&split, nullptr);
   const ScopedObserver watching(engine.executor(), &counter);
-  TokenSource tokens(options.seed, engine.config().vocab_size);
+  RandomTokens tokens(MixBits(options.seed + 1), engine.config().vocab_size);
   while (split.n_tokens < wanted) {
     ThrowIfInterrupted();
     Report(check.progress, "measuring activity", static_cast<uint64_t>(split.n_tokens),
@@ -171,14 +141,7 @@ double ActivityCheck::Deviation(const ActivityTarget& target) const {
 ActivityCheck MeasureActivity(const std::string& model_path, const SynthOptions& options,
                               const ActivityCheckOptions& check) {
   CHECK(options.activity.has_value());
-  EngineOptions engine_options;
-  engine_options.model_path = model_path;
-  engine_options.sparse = "dense";
-  engine_options.n_threads = check.n_threads;
-  engine_options.context_tokens = std::min(kWindowTokens, options.max_seq_len);
-  engine_options.batch_tokens = kWindowTokens;
-  engine_options.progress = check.progress;
-  Engine engine(engine_options);
+  Engine engine(MeasuringEngine(model_path, options, check.n_threads, check.progress));
   const SplitActivity measured = CountRandomTokens(engine, options, check);
 
   const std::vector<double> wanted = FiringProbabilities(*options.activity, options.d_ff);

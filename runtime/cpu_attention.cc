@@ -17,7 +17,7 @@ namespace thermocline {
 
 // One query head's view of the cache, and where a lane works.
 struct CpuDevice::HeadQuery {
-  const KvCache& cache;
+  const HostKvCache& cache;
   int64_t layer;
   int64_t kv_head;
   int64_t head_dim;
@@ -26,8 +26,9 @@ struct CpuDevice::HeadQuery {
   float* scores;  // (kv_chunk) of the lane
 };
 
-void CpuDevice::RopeAppend(const Lane& lane, const RopeStep& rope, const KvCache& cache,
+void CpuDevice::RopeAppend(const Lane& lane, const RopeStep& rope, const KvCache& kv_cache,
                            const AttentionStep& step, float* q, float* k, const float* v) {
+  const auto& cache = static_cast<const HostKvCache&>(kv_cache);
   const int64_t n_frequencies = rope.rot_dim / 2;
   const int64_t d = step.head_dim;
   const auto turn = [&](float* head, int64_t token) {
@@ -54,17 +55,36 @@ void CpuDevice::RopeAppend(const Lane& lane, const RopeStep& rope, const KvCache
   lane.Sync();
 }
 
-// Few tokens over a long context: lanes share out heads and chunks, and meet before the chunks are
-// put together. Otherwise there are heads enough, and a lane does all chunks of one.
-void CpuDevice::Attend(const Lane& lane, const KvCache& cache, const AttentionStep& step,
+// Batches attend as panels. Few tokens over a long context: lanes share out heads and chunks, and
+// meet before the chunks are put together. Otherwise there are heads enough, and a lane does all
+// chunks of one.
+void CpuDevice::Attend(const Lane& lane, const KvCache& kv_cache, const AttentionStep& step,
                        const float* q, float* out) {
+  const auto& cache = static_cast<const HostKvCache&>(kv_cache);
   const int64_t n_chunks = CeilDiv(step.first_position + step.n, kv_chunk_);
-  if (step.n < kGemmMinTokens && n_chunks > 1) {
+  if (step.n >= kPanelAttentionTokens && kernels_.gemm != nullptr) {
+    AttendPanels(lane, cache, step, q, out);
+  } else if (step.n < kGemmMinTokens && n_chunks > 1) {
     AttendChunks(lane, cache, step, n_chunks, q, out);
   } else {
     AttendHeads(lane, cache, step, q, out);
   }
   lane.Sync();
+}
+
+// Items are tiles of a KV head's queries, heads outermost, so that a lane's tiles read the same
+// positions.
+void CpuDevice::AttendPanels(const Lane& lane, const HostKvCache& cache, const AttentionStep& step,
+                             const float* q, float* out) {
+  const int64_t tile = PanelAttention::TileTokens(step.n_heads / step.n_kv_heads);
+  const int64_t n_tiles = CeilDiv(step.n, tile);
+  PanelAttention& attention = *scratch(lane).attention;
+  lane.Share(step.n_kv_heads * n_tiles, 1, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t item = begin; item < end; ++item) {
+      const int64_t first = item % n_tiles * tile;
+      attention.Run(cache, step, item / n_tiles, first, std::min(first + tile, step.n), q, out);
+    }
+  });
 }
 
 const void* CpuDevice::PrepareHead(const Lane& lane, DType cache_type, const float* q, int64_t d) {
@@ -76,7 +96,7 @@ const void* CpuDevice::PrepareHead(const Lane& lane, DType cache_type, const flo
 }
 
 // Items are KV heads of tokens, heads outermost, so that a lane's tokens read the same positions.
-void CpuDevice::AttendHeads(const Lane& lane, const KvCache& cache, const AttentionStep& step,
+void CpuDevice::AttendHeads(const Lane& lane, const HostKvCache& cache, const AttentionStep& step,
                             const float* q, float* out) {
   const int64_t d = step.head_dim;
   const int64_t group = step.n_heads / step.n_kv_heads;
@@ -107,7 +127,7 @@ void CpuDevice::AttendHeads(const Lane& lane, const KvCache& cache, const Attent
   });
 }
 
-void CpuDevice::AttendChunks(const Lane& lane, const KvCache& cache, const AttentionStep& step,
+void CpuDevice::AttendChunks(const Lane& lane, const HostKvCache& cache, const AttentionStep& step,
                              int64_t n_chunks, const float* q, float* out) {
   const int64_t d = step.head_dim;
   const int64_t group = step.n_heads / step.n_kv_heads;

@@ -19,13 +19,25 @@ constexpr int64_t kRowUnit = 8;             // rows a lane's share of a matrix i
 constexpr int64_t kChunkBytes = 128 << 10;
 constexpr int64_t kStreamBytes = 256 << 10;
 
-// Slots are cut at cache lines: prepared vectors are whole lines each.
-int64_t PreparedBytes(const KernelTable& kernels, int64_t d) {
+// Of one vector in any form. Prepared vectors are whole cache lines each.
+uint64_t VectorBytes(const KernelTable& kernels, int64_t d) {
   int64_t most = 0;
   for (const VectorForm form : kForms) {
     most = std::max(most, kernels.prepared_bytes(form, AlignUp(d, kQuantBlock)));
   }
-  return most * (kGemmMinTokens - 1) * kPreparedSlots;
+  return static_cast<uint64_t>(most);
+}
+uint64_t PreparedBytes(const KernelTable& kernels, const CpuDeviceLimits& limits) {
+  return VectorBytes(kernels, limits.max_d_in) *
+         static_cast<uint64_t>(limits.MaxRowTokens() * kPreparedSlots);
+}
+// Between a predictor's matrices: prepared, of one lane; and as it is, of all.
+uint64_t LaneInnerBytes(const KernelTable& kernels, const CpuDeviceLimits& limits) {
+  if (limits.max_rank == 0) return 0;
+  return VectorBytes(kernels, limits.max_rank) * static_cast<uint64_t>(limits.MaxRowTokens());
+}
+uint64_t InnerBytes(const CpuDeviceLimits& limits) {
+  return static_cast<uint64_t>(limits.MaxRowTokens() * limits.max_rank) * sizeof(float);
 }
 
 int64_t MaxChunks(const CpuDeviceLimits& limits) {
@@ -49,24 +61,38 @@ uint64_t RowsBytes(int64_t max_neurons) {
   return static_cast<uint64_t>(max_neurons + 16) * sizeof(int32_t);
 }
 uint64_t HBytes(int64_t max_neurons) { return static_cast<uint64_t>(max_neurons) * sizeof(float); }
-uint64_t PartialBytes(int64_t d_model) {
-  return static_cast<uint64_t>(kFfnParts * (kGemmMinTokens - 1) * d_model) * sizeof(float);
+uint64_t AttentionBytes(const KernelTable& kernels, const CpuDeviceLimits& limits) {
+  if (!limits.WantsPanelAttention(kernels)) return 0;
+  return PanelAttention::Bytes(kernels, limits.head_dim, limits.n_heads / limits.n_kv_heads,
+                               limits.KvChunk());
+}
+uint64_t PartialBytes(const CpuDeviceLimits& limits) {
+  return static_cast<uint64_t>(kFfnParts * limits.MaxRowTokens() * limits.d_model) * sizeof(float);
 }
 
 }  // namespace
 
+bool CpuDeviceLimits::WantsPanelAttention(const KernelTable& kernels) const {
+  return kernels.gemm != nullptr && n_kv_heads > 0 && max_tokens >= kPanelAttentionTokens;
+}
+
 uint64_t CpuDeviceLimits::ScratchBytes(const KernelTable& kernels) const {
-  const uint64_t per_lane = static_cast<uint64_t>(PreparedBytes(kernels, max_d_in)) +
+  const uint64_t per_lane = PreparedBytes(kernels, *this) + LaneInnerBytes(kernels, *this) +
                             ScoresBytes(*this) + HeadChunksBytes(*this) +
                             HeadBytes(kernels, *this) + RowsBytes(max_neurons) +
-                            HBytes(max_neurons) + PanelGemm::PanelBytes(kernels, max_d_in);
+                            HBytes(max_neurons) + PanelGemm::PanelBytes(kernels, max_d_in) +
+                            AttentionBytes(kernels, *this);
   return per_lane * static_cast<uint64_t>(n_lanes) +
-         PanelGemm::InputBytes(kernels, max_tokens, max_d_in) + PartialBytes(d_model) +
-         StepChunksBytes(*this);
+         PanelGemm::InputBytes(kernels, max_tokens, max_d_in) + PartialBytes(*this) +
+         InnerBytes(*this) + StepChunksBytes(*this);
+}
+
+int64_t CpuDeviceLimits::MaxRowTokens() const {
+  return std::min(max_tokens, predicts ? kListMaxTokens : kGemmMinTokens - 1);
 }
 
 CpuDeviceLimits MakeCpuDeviceLimits(const ModelConfig& config, int64_t max_tokens,
-                                    int64_t max_seq_len, int n_lanes) {
+                                    int64_t max_seq_len, int n_lanes, int64_t max_rank) {
   return {.n_lanes = n_lanes,
           .max_tokens = max_tokens,
           .d_model = config.d_model,
@@ -74,7 +100,10 @@ CpuDeviceLimits MakeCpuDeviceLimits(const ModelConfig& config, int64_t max_token
           .max_neurons = config.d_ff,
           .max_seq_len = max_seq_len,
           .n_heads = config.n_heads,
-          .head_dim = config.head_dim};
+          .n_kv_heads = config.n_kv_heads,
+          .head_dim = config.head_dim,
+          .predicts = max_rank != kNoPredictor,
+          .max_rank = std::max<int64_t>(max_rank, 0)};
 }
 
 // 256 positions of a head of 128 in f16 are 64 kB, which stay in L2 between the query heads that
@@ -87,20 +116,27 @@ CpuDevice::CpuDevice(std::string name, const CpuDeviceLimits& limits)
     : kernels_(CpuKernels()), name_(std::move(name)) {
   for (int i = 0; i < limits.n_lanes; ++i) {
     auto lane = std::make_unique<LaneScratch>();
-    lane->prepared = AlignedBuffer(static_cast<uint64_t>(PreparedBytes(kernels_, limits.max_d_in)),
-                                   "activation vectors");
+    lane->prepared = AlignedBuffer(PreparedBytes(kernels_, limits), "activation vectors");
+    lane->inner = AlignedBuffer(LaneInnerBytes(kernels_, limits), "the predictor");
+    if (limits.predicts) lane->signs.resize(static_cast<size_t>(limits.MaxRowTokens()));
     lane->scores = AlignedBuffer(ScoresBytes(limits), "attention scores");
     lane->chunks = AlignedBuffer(HeadChunksBytes(limits), "attention outputs");
     lane->head = AlignedBuffer(HeadBytes(kernels_, limits), "a query head");
     lane->rows = AlignedBuffer(RowsBytes(limits.max_neurons), "neuron lists");
     lane->h = AlignedBuffer(HBytes(limits.max_neurons), "FFN activations");
     lane->gemm = std::make_unique<PanelGemm>(kernels_, limits.max_d_in);
+    if (limits.WantsPanelAttention(kernels_)) {
+      lane->attention = std::make_unique<PanelAttention>(
+          kernels_, limits.head_dim, limits.n_heads / limits.n_kv_heads, limits.KvChunk());
+    }
     lanes_.push_back(std::move(lane));
   }
   gemm_input_ = AlignedBuffer(PanelGemm::InputBytes(kernels_, limits.max_tokens, limits.max_d_in),
                               "prefill inputs");
-  partial_ = AlignedBuffer(PartialBytes(limits.d_model), "FFN outputs");
-  part_active_.resize(kFfnParts);
+  partial_ = AlignedBuffer(PartialBytes(limits), "FFN outputs");
+  part_counts_.resize(kFfnParts);
+  inner_ = AlignedBuffer(InnerBytes(limits), "the predictor");
+  max_row_tokens_ = limits.MaxRowTokens();
   chunks_ = AlignedBuffer(StepChunksBytes(limits), "attention outputs");
   kv_chunk_ = limits.KvChunk();
   allocated_bytes_ = limits.ScratchBytes(kernels_);
@@ -125,6 +161,23 @@ void CpuDevice::Upload(void* destination, const void* source, uint64_t n_bytes) 
   std::memcpy(destination, source, n_bytes);
 }
 
+TensorView CpuDevice::StoreRows(const TensorView& source, std::span<const int32_t> rows,
+                                const std::string& purpose) {
+  const int64_t row_bytes = RowBytes(source.dtype, source.cols);
+  const int64_t n = rows.empty() ? source.rows : static_cast<int64_t>(rows.size());
+  auto* memory = static_cast<std::byte*>(Allocate(static_cast<uint64_t>(n * row_bytes), purpose));
+  for (int64_t i = 0; i < n; ++i) {
+    const int64_t row = rows.empty() ? i : rows[static_cast<size_t>(i)];
+    std::memcpy(memory + i * row_bytes, source.row(row), static_cast<size_t>(row_bytes));
+  }
+  return DenseView(memory, source.dtype, n, source.cols);
+}
+
+std::unique_ptr<KvCache> CpuDevice::MakeKvCache(const ModelConfig& config, DType dtype,
+                                                int64_t max_seq_len) {
+  return std::make_unique<ContiguousKvCache>(config, dtype, max_seq_len);
+}
+
 int64_t CpuDevice::PreparedStride(VectorForm form, int64_t d) const {
   if (form == VectorForm::kF32) return d * static_cast<int64_t>(sizeof(float));
   return kernels_.prepared_bytes(form, d);
@@ -133,7 +186,7 @@ int64_t CpuDevice::PreparedStride(VectorForm form, int64_t d) const {
 const std::byte* CpuDevice::Prepare(const Lane& lane, VectorForm form, const float* x, int64_t n,
                                     int64_t d, int slot) {
   if (form == VectorForm::kF32) return reinterpret_cast<const std::byte*>(x);
-  DCHECK(n < kGemmMinTokens);
+  DCHECK(n <= max_row_tokens_);
   AlignedBuffer& prepared = scratch(lane).prepared;
   std::byte* out =
       prepared.bytes() + prepared.size() / kPreparedSlots * static_cast<uint64_t>(slot);

@@ -3,12 +3,12 @@
 //
 // Bytes per token, rows of b bytes, m neurons of which a are active: dense 3 m b; exact m b + 2 a
 // b.
+#include "runtime/cpu_ffn.h"
+
 #include <algorithm>
-#include <numeric>
 
 #include "runtime/core/checked_math.h"
 #include "runtime/core/error.h"
-#include "runtime/cpu_device.h"
 
 namespace thermocline {
 namespace {
@@ -19,6 +19,8 @@ constexpr int64_t kMinParts = 8;
 // one token longer, since a stream costs some time to start.
 constexpr int64_t kFfnChunkBytes = 128 << 10;
 constexpr int64_t kFfnStreamBytes = 512 << 10;
+// The same where a predictor leaves out most of them.
+constexpr int64_t kFfnListBytes = 512 << 10;
 
 int64_t NumParts(const FfnSlice& slice) {
   const auto by_bytes = static_cast<int64_t>(slice.weight_bytes() / kPartBytes);
@@ -28,33 +30,21 @@ int64_t NumParts(const FfnSlice& slice) {
 
 }  // namespace
 
-// What the lanes of a step have in common, and one lane's scratch.
-struct CpuDevice::FfnPart {
-  const FfnStep& step;
-  const FfnState& state;
-  int64_t n_tokens;
-  const std::byte* gate_x;  // the tokens, prepared for gate and for up
-  int64_t gate_x_stride;
-  const std::byte* up_x;
-  int64_t up_x_stride;
-  int32_t* rows;   // of the lane
-  float* h;        // of the lane
-  float* partial;  // (n_tokens, d_model) of the part
-  StepTimer* timer;
-};
-
-int64_t CpuDevice::Ffn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
-                       const FfnState& state) {
+FfnCount CpuDevice::Ffn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+                        const FfnState& state) {
   // Few tokens go over neurons row by row, dense as well as exact, so that both give the same bits.
   const bool per_neuron = step.slice->down_layout == DownLayout::kPerNeuron;
-  if (n >= (per_neuron ? kGemmMinTokens : MinGemmTokens())) {
+  const bool predicted = step.predictor != nullptr && n <= kListMaxTokens;
+  if (n >= (per_neuron ? kGemmMinTokens : MinGemmTokens()) && !predicted) {
     FfnPanels(lane, step, x, n, state);
-    return n * step.slice->n_neurons;
+    const int64_t all = n * step.slice->n_neurons;
+    return {.tokens = 0, .gates = all, .active = all};
   }
   if (per_neuron) return FfnNeurons(lane, step, x, n, state);
-  CHECK(!step.skip_inactive);
+  CHECK(!step.skip_inactive && step.predictor == nullptr);
   FfnStockRows(lane, step, x, n, state);
-  return n * step.slice->n_neurons;
+  const int64_t all = n * step.slice->n_neurons;
+  return {.tokens = n, .gates = all, .active = all};
 }
 
 void CpuDevice::GateRows(const FfnPart& part, int64_t token, int64_t begin, int64_t end) const {
@@ -93,6 +83,8 @@ CpuDevice::FfnPart CpuDevice::MakePart(const Lane& lane, const FfnStep& step, co
                PreparedStride(up_form, d),
                mine.rows.as<int32_t>(),
                mine.h.as<float>(),
+               mine.inner.bytes(),
+               mine.signs.data(),
                nullptr,
                lane.timer};
   part.gate_x = Prepare(lane, gate_form, x, n, d);
@@ -122,13 +114,14 @@ void CpuDevice::FfnStockRows(const Lane& lane, const FfnStep& step, const float*
 
 // Gate, up and down of a part of the neurons in one go, by one lane; the lanes meet once, and the
 // parts' outputs are added. Nothing of width d_ff is waited for.
-int64_t CpuDevice::FfnNeurons(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
-                              const FfnState& state) {
+FfnCount CpuDevice::FfnNeurons(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+                               const FfnState& state) {
   const FfnSlice& slice = *step.slice;
   const int64_t m = slice.n_neurons;
   const int64_t d_model = slice.gate.cols;
   const int64_t units = CeilDiv(m, kNeuronUnit);
   const int64_t n_parts = NumParts(slice);
+  if (step.predictor != nullptr) PredictInner(lane, step, n);
   const FfnPart common = MakePart(lane, step, x, n, state);
   lane.Share(n_parts, 1, 1, [&](int64_t first, int64_t last) {
     for (int64_t p = first; p < last; ++p) {
@@ -136,7 +129,7 @@ int64_t CpuDevice::FfnNeurons(const Lane& lane, const FfnStep& step, const float
       part.partial = partial_.as<float>() + p * n * d_model;
       const int64_t begin = units * p / n_parts * kNeuronUnit;
       const int64_t end = std::min(units * (p + 1) / n_parts * kNeuronUnit, m);
-      part_active_[static_cast<size_t>(p)] = RunPart(part, begin, end);
+      part_counts_[static_cast<size_t>(p)] = RunPart(part, begin, end);
     }
   });
   lane.Sync(StepPart::kDown);
@@ -146,33 +139,36 @@ int64_t CpuDevice::FfnNeurons(const Lane& lane, const FfnStep& step, const float
   for (int64_t p = 1; p < n_parts; ++p) {
     kernels_.add(state.y + begin, partial_.as<float>() + p * n * d_model + begin, end - begin);
   }
-  const auto first = part_active_.begin();
-  const int64_t n_active = std::accumulate(first, first + n_parts, int64_t{0});
+  FfnCount count{.tokens = n};
+  for (int64_t p = 0; p < n_parts; ++p) count.Add(part_counts_[static_cast<size_t>(p)]);
   lane.Sync(StepPart::kDown);
-  return n_active;
+  return count;
 }
 
 // Several tokens go over some neurons while their weights are in cache.
-int64_t CpuDevice::RunPart(const FfnPart& part, int64_t begin, int64_t end) const {
+FfnCount CpuDevice::RunPart(const FfnPart& part, int64_t begin, int64_t end) const {
   const FfnSlice& slice = *part.step.slice;
   std::fill_n(part.partial, part.n_tokens * slice.gate.cols, 0.0F);
-  const int64_t step =
-      part.n_tokens == 1
-          ? end - begin
-          : AlignUp(CeilDiv(kFfnChunkBytes, slice.gate.row_stride_bytes), kNeuronUnit);
-  int64_t n_active = 0;
+  const int64_t bytes = part.step.predictor != nullptr ? kFfnListBytes : kFfnChunkBytes;
+  const int64_t step = part.n_tokens == 1
+                           ? end - begin
+                           : AlignUp(CeilDiv(bytes, slice.gate.row_stride_bytes), kNeuronUnit);
+  FfnCount count;
   for (int64_t at = begin; at < end; at += step) {
-    const int64_t last = std::min(at + step, end);
     for (int64_t t = 0; t < part.n_tokens; ++t) {
-      if (part.step.skip_inactive) {
-        n_active += RunExactPart(part, t, at, last);
-      } else {
-        RunDensePart(part, t, at, last);
-        n_active += last - at;
-      }
+      count.Add(RunSpan(part, t, at, std::min(at + step, end)));
     }
   }
-  return n_active;
+  return count;
+}
+
+FfnCount CpuDevice::RunSpan(const FfnPart& part, int64_t token, int64_t begin, int64_t end) const {
+  if (part.step.predictor != nullptr) return RunPredictedPart(part, token, begin, end);
+  if (part.step.skip_inactive) {
+    return {.gates = end - begin, .active = RunExactPart(part, token, begin, end)};
+  }
+  RunDensePart(part, token, begin, end);
+  return {.gates = end - begin, .active = end - begin};
 }
 
 void CpuDevice::RunDensePart(const FfnPart& part, int64_t token, int64_t begin, int64_t end) const {
@@ -190,22 +186,27 @@ void CpuDevice::RunDensePart(const FfnPart& part, int64_t token, int64_t begin, 
 // Gates are computed for all; up and down rows are read for the neurons that fire.
 int64_t CpuDevice::RunExactPart(const FfnPart& part, int64_t token, int64_t begin,
                                 int64_t end) const {
-  const FfnSlice& slice = *part.step.slice;
-  const TensorView& up = slice.up;
-  const TensorView& down = slice.down;
-  const float* gate = part.state.gate + token * slice.n_neurons;
+  const float* gate = part.state.gate + token * part.step.slice->n_neurons;
   GateRows(part, token, begin, end);
   const int64_t n_active =
       kernels_.compact_nonzero(gate + begin, end - begin, static_cast<int32_t>(begin), part.rows);
+  for (int64_t i = 0; i < n_active; ++i) part.h[i] = gate[part.rows[i]];
   if (part.timer != nullptr) part.timer->Mark(StepPart::kGate);
-  kernels_.matvec(up.dtype, up.data, up.row_stride_bytes, up.cols,
-                  part.up_x + token * part.up_x_stride, part.rows, 0, n_active, part.h);
-  for (int64_t i = 0; i < n_active; ++i) part.h[i] *= gate[part.rows[i]];
+  RunActive(part, token, n_active, part.state.up + token * part.step.slice->n_neurons + begin);
+  return n_active;
+}
+
+// Up and down rows of part.rows, whose gates are in part.h. up: (n_active) scratch.
+void CpuDevice::RunActive(const FfnPart& part, int64_t token, int64_t n_active, float* up) const {
+  const TensorView& w = part.step.slice->up;
+  const TensorView& down = part.step.slice->down;
+  kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols, part.up_x + token * part.up_x_stride,
+                  part.rows, 0, n_active, up);
+  kernels_.multiply(part.h, up, n_active);
   if (part.timer != nullptr) part.timer->Mark(StepPart::kUp);
   kernels_.accumulate_rows(down.dtype, down.data, down.row_stride_bytes, part.h, part.rows,
                            n_active, 0, down.cols, part.partial + token * down.cols);
   if (part.timer != nullptr) part.timer->Mark(StepPart::kDown);
-  return n_active;
 }
 
 }  // namespace thermocline

@@ -6,9 +6,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <span>
 #include <string>
 
+#include "predictor/predictor.h"
 #include "runtime/kv_cache.h"
 #include "runtime/model.h"
 #include "runtime/team.h"
@@ -20,7 +23,7 @@ struct LinearStep {
   float* out;                    // (n, d_out)
 };
 
-// The angles of a step's tokens: cos, sin: (n, n_frequencies) f32.
+// The angles of a step's tokens: cos, sin: (n, n_frequencies) f32 in host memory.
 struct RopeStep {
   RopePairing pairing;
   int64_t rot_dim;
@@ -40,20 +43,62 @@ struct AttentionStep {
 
 struct FfnStep {
   const FfnSlice* slice;
+  int64_t layer = 0;
   Activation activation;
-  bool skip_inactive;  // exact mode: up and down only where act(gate) != 0; used for single tokens
+  // Exact: up and down only where act(gate) != 0. Of batches, which run dense, it may be ignored.
+  bool skip_inactive = false;
+  // Predicted: gates, too, only of the neurons it names. Of larger batches it may be ignored.
+  const SlicePredictor* predictor = nullptr;
+  const float* predictor_x = nullptr;  // (n, d_model) what it reads
+  // Also count the active neurons that it does not name, which takes every gate.
+  bool audit = false;
 };
+
+// What a step computed of a slice's neurons, summed over its tokens.
+struct FfnCount {
+  int64_t tokens = 0;  // whose neurons could be skipped one by one; 0 for a batch run as a whole
+  int64_t gates = 0;   // neurons whose gate row was read
+  int64_t active = 0;  // neurons whose up and down rows were read
+  int64_t hits = 0;    // audit: active neurons that were predicted
+  int64_t missed = 0;  // audit: and those that were not
+
+  // Of the active neurons, the share that was predicted. REQUIRES: audit.
+  double Recall() const {
+    const int64_t all = hits + missed;
+    return all == 0 ? 1 : static_cast<double>(hits) / static_cast<double>(all);
+  }
+  void Add(const FfnCount& other) {
+    gates += other.gates;
+    active += other.active;
+    hits += other.hits;
+    missed += other.missed;
+  }
+};
+
+class Handover;
+class QueuedDevice;
 
 class Device {
  public:
   virtual ~Device() = default;
   virtual const std::string& name() const = 0;
+  // This device, if it is one whose memory the host does not reach and whose work it does not wait
+  // for; null for one of the host.
+  virtual QueuedDevice* queued() { return nullptr; }
 
   // Memory that lives as long as the device; zero-filled. Throws Error naming `purpose`.
   virtual void* Allocate(uint64_t n_bytes, const std::string& purpose) = 0;
   // Copies from host memory into memory of this device.
   virtual void Upload(void* destination, const void* source, uint64_t n_bytes) = 0;
   virtual uint64_t allocated_bytes() const = 0;
+  // A matrix in memory of this device, in the form its kernels want: these rows of `source` in
+  // their order, or all of them where `rows` is empty. source: in host memory, in a file's form.
+  virtual TensorView StoreRows(const TensorView& source, std::span<const int32_t> rows,
+                               const std::string& purpose) = 0;
+  // Room for the keys and values of a sequence. Throws Error when the memory is not there, or when
+  // the type does not go with head_dim.
+  virtual std::unique_ptr<KvCache> MakeKvCache(const ModelConfig& config, DType dtype,
+                                               int64_t max_seq_len) = 0;
 
   // x[t] = table[ids[t]]. x: (n, d_model).
   virtual void Embed(const Lane& lane, const TensorView& table, std::span<const int32_t> ids,
@@ -71,15 +116,41 @@ class Device {
   // Causal attention of the step's tokens. q, out: (n, n_heads, head_dim).
   virtual void Attend(const Lane& lane, const KvCache& cache, const AttentionStep& step,
                       const float* q, float* out) = 0;
-  // state.y = the slice's part of the FFN of x: (n, d_model). Returns how many neurons were active,
-  // over all n tokens (all of them where nothing is skipped); the same number on every lane.
-  virtual int64_t Ffn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
-                      const FfnState& state) = 0;
+  // state.y = the slice's part of the FFN of x: (n, d_model). Returns what was computed, the same
+  // on every lane.
+  virtual FfnCount Ffn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+                       const FfnState& state) = 0;
   // x += y_0 + y_1 .... x, y_i: (n) f32.
   virtual void Add(const Lane& lane, float* x, std::span<const float* const> ys, int64_t n) = 0;
   // x += y; out = RmsNorm(x). x, y, out: (n, d).
   virtual void AddRmsNorm(const Lane& lane, float* x, const float* y, const float* weight,
                           float eps, int64_t n, int64_t d, float* out) = 0;
+};
+
+// A device that carries out steps behind the host's back, in the order in which one lane enqueues
+// them. What steps return is not known until Finish.
+inline constexpr int64_t kMaxKeptTokens = 16;  // of a step that a queued device may keep
+class QueuedDevice : public Device {
+ public:
+  QueuedDevice* queued() final { return this; }
+
+  // Before steps are enqueued for these tokens. ids may be empty where nothing is embedded.
+  virtual void BeginTokens(std::span<const int32_t> ids, int64_t n_tokens,
+                           int64_t first_position) = 0;
+  // Has enqueue() enqueue steps. They may be kept under `key` and be carried out again, for other
+  // tokens, instead of calling it: with one key it must always enqueue the same.
+  static constexpr int64_t kNoKey = -1;
+  virtual void Run(int64_t key, const std::function<void()>& enqueue) = 0;
+  // Waits for all that was enqueued. Throws Error where any of it failed.
+  virtual void Finish() = 0;
+  // What the FFN of a layer computed in the last step. REQUIRES: finished.
+  virtual FfnCount CountOf(int64_t layer) const = 0;
+  // Copies into host memory. REQUIRES: finished.
+  virtual void Download(void* destination, const void* source, uint64_t n_bytes) = 0;
+  // To a tier of the host. predictor_apart: the slow tier's predictor reads another vector than its
+  // FFN.
+  virtual std::unique_ptr<Handover> MakeHandover(int64_t max_tokens, int64_t d_model,
+                                                 bool predictor_apart) = 0;
 };
 
 }  // namespace thermocline

@@ -19,11 +19,13 @@ constexpr const char* kSlowName = "dram";
 // The device layer has one kind of fast device so far; a GPU that was asked for must not be
 // silently replaced by it.
 void CheckFastTier(FastTier wanted) {
+  if (wanted != FastTier::kGpu) return;
   const GpuSupport gpu = QueryGpuSupport();
-  if (wanted == FastTier::kGpu && !gpu.available) {
-    throw Error({.what = "a GPU was asked for and cannot be used: " + gpu.reason,
-                 .hint = "leave the GPU options out to run on the CPU"});
-  }
+  const std::string reason = gpu.available
+                                 ? "this version runs no model on it (there is: " + gpu.device + ")"
+                                 : gpu.reason;
+  throw Error({.what = "a GPU was asked for and cannot be used: " + reason,
+               .hint = "leave the GPU options out to run on the CPU"});
 }
 
 int64_t ContextTokens(const EngineOptions& options, const ModelConfig& config) {
@@ -36,6 +38,23 @@ int64_t ContextTokens(const EngineOptions& options, const ModelConfig& config) {
          .found = std::to_string(options.context_tokens)});
   }
   return options.context_tokens;
+}
+
+SparseMode ModeOf(const EngineOptions& options, const ModelConfig& config) {
+  if (options.predictor.empty()) return ResolveSparseMode(options.sparse, config.activation);
+  if (options.sparse != "auto" && options.sparse != "predicted") {
+    throw Error({.what = "a predictor is used in mode predicted only",
+                 .expected = "--sparse predicted",
+                 .found = "--sparse " + options.sparse,
+                 .hint = "leave --sparse or --predictor out"});
+  }
+  return ResolveSparseMode("predicted", config.activation);
+}
+
+std::optional<ModelPredictor> OpenPredictor(const EngineOptions& options, SparseMode mode,
+                                            const GgufReader& gguf, const ModelConfig& config) {
+  if (mode != SparseMode::kPredicted) return std::nullopt;
+  return ModelPredictor(options.predictor, options.predictor_recall, gguf, config);
 }
 
 std::optional<Placement> OpenPlacement(const EngineOptions& options, const GgufReader& gguf,
@@ -63,7 +82,8 @@ OpenedModel::OpenedModel(const EngineOptions& options)
       family_(FindFamily(gguf_)),
       config_(ReadModelConfig(gguf_, family_)),
       placement_(OpenPlacement(options, gguf_, config_)),
-      mode_(ResolveSparseMode(options.sparse, config_.activation)),
+      mode_(ModeOf(options, config_)),
+      predictor_(OpenPredictor(options, mode_, gguf_, config_)),
       context_tokens_(ContextTokens(options, config_)),
       n_threads_(options.n_threads > 0 ? options.n_threads : DefaultThreadCount()) {
   CheckFastTier(options.fast_tier);
@@ -72,11 +92,14 @@ OpenedModel::OpenedModel(const EngineOptions& options)
 
 ExecutorOptions OpenedModel::executor_options() const {
   const int64_t batch = std::clamp<int64_t>(options_.batch_tokens, 1, context_tokens_);
-  return {.max_tokens = batch, .max_logits = options_.all_logits ? batch : 1, .mode = mode_};
+  return {.max_tokens = batch,
+          .max_logits = options_.all_logits ? batch : 1,
+          .mode = mode_,
+          .predictor_input = predictor_ ? predictor_->input() : PredictorInput::kNormed};
 }
 
 DownLayout OpenedModel::down_layout() const {
-  const bool per_neuron = mode_ == SparseMode::kExact || placement_ || options_.always_per_neuron;
+  const bool per_neuron = mode_ != SparseMode::kDense || placement_ || options_.always_per_neuron;
   return per_neuron ? DownLayout::kPerNeuron : DownLayout::kStock;
 }
 
@@ -86,6 +109,7 @@ MemoryPlan OpenedModel::Plan() const {
   input.family = &family_;
   input.config = &config_;
   input.placement = placement();
+  input.predictor = predictor();
   input.executor = executor_options();
   input.context_tokens = context_tokens_;
   input.cache_type = options_.cache_type;
@@ -104,8 +128,10 @@ Engine::Engine(const EngineOptions& options)
                  .found = fmt::format("{}", tokenizer_->vocab_size())});
   }
   const ExecutorOptions executor_options = model_.executor_options();
-  const CpuDeviceLimits limits = MakeCpuDeviceLimits(model_.config(), executor_options.max_tokens,
-                                                     model_.context_tokens(), model_.n_threads());
+  const ModelPredictor* predictor = model_.predictor();
+  const CpuDeviceLimits limits = MakeCpuDeviceLimits(
+      model_.config(), executor_options.max_tokens, model_.context_tokens(), model_.n_threads(),
+      predictor == nullptr ? kNoPredictor : predictor->max_rank());
   const bool two_tiers = model_.placement() != nullptr;
   fast_ = std::make_unique<CpuDevice>(two_tiers ? kFastName : kOneTierName, limits);
   // A placement may put every neuron on the fast tier.
@@ -120,10 +146,12 @@ Engine::Engine(const EngineOptions& options)
   load.copy_weights = options.copy_weights;
   load.progress = options.progress;
   loaded_ = LoadWeights(model_.gguf(), model_.family(), model_.config(), load, *fast_, slow_.get());
-  cache_ = std::make_unique<ContiguousKvCache>(model_.config(), options.cache_type,
-                                               model_.context_tokens());
+  if (predictor != nullptr) {
+    loaded_predictor_ = predictor->Load(weights(), *fast_, slow_.get(), two_tiers, team_);
+  }
+  cache_ = fast_->MakeKvCache(model_.config(), options.cache_type, model_.context_tokens());
   executor_ = std::make_unique<Executor>(model_.config(), loaded_->weights, executor_options, team_,
-                                         *cache_, *fast_, slow_.get());
+                                         *cache_, *fast_, slow_.get(), predictors());
 }
 
 Engine::~Engine() = default;

@@ -12,6 +12,7 @@
 #include "runtime/executor.h"
 #include "runtime/families.h"
 #include "runtime/memory_plan.h"
+#include "runtime/model_predictor.h"
 #include "runtime/placement.h"
 #include "runtime/progress.h"
 #include "runtime/text/tokenizer.h"
@@ -27,8 +28,10 @@ enum class FastTier : uint8_t {
 
 struct EngineOptions {
   std::string model_path;
-  std::string placement_path;  // empty: everything in one tier
-  std::string sparse = "auto";
+  std::string placement_path;   // empty: everything in one tier
+  std::string sparse = "auto";  // auto with a predictor is predicted
+  std::string predictor;        // a file, or kSignPredictor; empty: the model's own, if any
+  double predictor_recall = kDefaultPredictorRecall;
   FastTier fast_tier = FastTier::kAuto;
   int n_threads = 0;               // 0: one per physical core
   int64_t context_tokens = 0;      // 0: the model's own, at most kDefaultContext
@@ -56,6 +59,7 @@ class OpenedModel {
   const Family& family() const { return family_; }
   const ModelConfig& config() const { return config_; }
   const Placement* placement() const { return placement_ ? &*placement_ : nullptr; }
+  const ModelPredictor* predictor() const { return predictor_ ? &*predictor_ : nullptr; }
   SparseMode mode() const { return mode_; }
   int64_t context_tokens() const { return context_tokens_; }
   int n_threads() const { return n_threads_; }
@@ -70,6 +74,7 @@ class OpenedModel {
   ModelConfig config_;
   std::optional<Placement> placement_;
   SparseMode mode_;
+  std::optional<ModelPredictor> predictor_;
   int64_t context_tokens_;
   int n_threads_;
 };
@@ -83,6 +88,8 @@ class Engine {
   const ModelConfig& config() const { return model_.config(); }
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   const ModelWeights& weights() const { return loaded_->weights; }
+  // Of each layer, in mode predicted.
+  std::span<const SlicePredictor> predictors() const { return loaded_predictor_.layers; }
   const RequantReport& requant() const { return loaded_->requant; }
   Executor& executor() { return *executor_; }
   int64_t n_past() const { return n_past_; }  // tokens in the cache
@@ -108,6 +115,7 @@ class Engine {
   std::unique_ptr<Device> fast_;
   std::unique_ptr<Device> slow_;
   std::unique_ptr<LoadedWeights> loaded_;
+  LoadedPredictor loaded_predictor_;
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<Executor> executor_;
   int64_t n_past_ = 0;

@@ -61,13 +61,18 @@ class Evaluation {
       });
       engine_.executor().set_mode(mode);
     }
+    engine_.executor().ResetCounts();
+    engine_.executor().set_audit(true);
     Run(inputs,
         [&](size_t at, std::span<const float> logits) { Score(targets[at + first], at, logits); });
+    engine_.executor().set_audit(false);
+    counts_.Add(engine_.executor().counts());
   }
 
   PerplexityResult Result() const {
     PerplexityResult result;
     result.tokens = nll_.n;
+    result.counts = counts_;
     result.nll_per_token = nll_.Mean();
     result.nll_std_error = nll_.StdError();
     result.perplexity = std::exp(nll_.Mean());
@@ -112,6 +117,7 @@ class Evaluation {
   Moments difference_;  // nll - dense nll, per token
   Moments kl_;
   int64_t agreed_ = 0;
+  FfnCounts counts_;
 };
 
 }  // namespace

@@ -29,6 +29,9 @@ struct PerplexityResult {
   double mean_kl = 0;          // mean over tokens of KL(dense || mode), nats
   double top1_agreement = 0;   // share of tokens where both rank the same token first
   double ratio_std_error = 0;  // of perplexity / dense perplexity, from the paired differences
+  // What the mode computed of each layer, over the tokens whose neurons could be skipped; with a
+  // predictor also what it missed.
+  FfnCounts counts;
 };
 
 // ids: the text's tokens without BOS, cut in windows; each window is fed behind BOS (where the

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "runtime/core/error.h"
+#include "runtime/handover.h"
 
 namespace thermocline {
 namespace {
@@ -26,7 +27,7 @@ T* AllocateElems(Device& device, int64_t n, const char* purpose) {
 
 Executor::Executor(const ModelConfig& config, const ModelWeights& weights,
                    const ExecutorOptions& options, ThreadTeam& team, KvCache& cache, Device& fast,
-                   Device* slow)
+                   Device* slow, std::span<const SlicePredictor> predictors)
     : config_(config),
       weights_(weights),
       options_(options),
@@ -34,24 +35,31 @@ Executor::Executor(const ModelConfig& config, const ModelWeights& weights,
       cache_(cache),
       fast_(fast),
       slow_(slow),
-      angles_(config.rope) {
+      angles_(config.rope),
+      queued_(fast.queued()),
+      predictors_(predictors) {
+  CHECK(predictors.empty() || predictors.size() == weights.layers.size());
   AllocateState();
   MakeGroups();
   ResetCounts();
-  step_active_.resize(static_cast<size_t>(config.n_layers));
+  step_counts_.resize(static_cast<size_t>(config.n_layers));
 }
 
 StateSize Executor::StateBytes(const ModelConfig& config, const ExecutorOptions& options,
                                int64_t max_hot, int64_t max_cold) {
   const int64_t n = options.max_tokens;
-  const int64_t residual = 3 * config.d_model;  // x, xn, proj
+  // x, xn, proj; two more of the FFN's inputs where a predictor looks ahead.
+  const bool looks_ahead = options.predictor_input == PredictorInput::kPreviousNormed;
+  const int64_t residual = (looks_ahead ? 5 : 3) * config.d_model;
   const int64_t attention = 2 * config.q_dim() + 2 * config.kv_dim() + config.rope.rot_dim;
   const auto ffn = [&](int64_t neurons) {  // gate, up, y
     return n * (2 * neurons + config.d_model);
   };
   const int64_t fast =
       n * (residual + attention) + ffn(max_hot) + options.max_logits * config.vocab_size;
-  const int64_t slow = max_cold == 0 ? 0 : ffn(max_cold) + n * config.d_model;  // and x_cold
+  // x_cold, and what the predictor reads where that is another.
+  const int64_t inputs = options.predictor_input == PredictorInput::kNormed ? 1 : 2;
+  const int64_t slow = max_cold == 0 ? 0 : ffn(max_cold) + inputs * n * config.d_model;
   return {static_cast<uint64_t>(fast) * sizeof(float), static_cast<uint64_t>(slow) * sizeof(float)};
 }
 
@@ -62,21 +70,35 @@ void Executor::AllocateState() {
   };
   state_.x = floats(n * config_.d_model, "the residual stream");
   state_.xn = floats(n * config_.d_model, "normalised inputs");
+  for (float*& x : state_.ffn_x) {
+    const bool looks_ahead = options_.predictor_input == PredictorInput::kPreviousNormed;
+    x = looks_ahead ? floats(n * config_.d_model, "FFN inputs") : state_.xn;
+  }
   state_.q = floats(n * config_.q_dim(), "queries");
   state_.k = floats(n * config_.kv_dim(), "keys");
   state_.v = floats(n * config_.kv_dim(), "values");
   state_.att = floats(n * config_.q_dim(), "attention outputs");
   state_.proj = floats(n * config_.d_model, "attention projections");
   state_.logits = floats(options_.max_logits * config_.vocab_size, "logits");
-  cos_ = floats(n * angles_.n_frequencies(), "rotary angles");
-  sin_ = floats(n * angles_.n_frequencies(), "rotary angles");
+  cos_.resize(static_cast<size_t>(n * angles_.n_frequencies()));
+  sin_.resize(cos_.size());
   AllocateFfn(state_.hot, MaxNeurons(weights_, &LayerWeights::hot), fast_);
   const int64_t max_cold = MaxNeurons(weights_, &LayerWeights::cold);
   if (max_cold == 0) return;
   CHECK(slow_ != nullptr);
   AllocateFfn(state_.cold, max_cold, *slow_);
-  state_.x_cold = AllocateElems<float>(*slow_, n * config_.d_model, "the slow tier's inputs");
-  handover_.emplace(team_, state_.x_cold, config_.d_model);
+  const bool apart = options_.predictor_input != PredictorInput::kNormed;
+  if (queued_ != nullptr) {
+    handover_ = queued_->MakeHandover(n, config_.d_model, apart);
+    state_.cold.y = handover_->y();
+    return;
+  }
+  const auto slow_floats = [&](const char* purpose) {
+    return AllocateElems<float>(*slow_, n * config_.d_model, purpose);
+  };
+  float* x = slow_floats("the slow tier's inputs");
+  float* predictor_x = apart ? slow_floats("the predictor's inputs") : nullptr;
+  handover_ = std::make_unique<HostHandover>(team_, x, predictor_x, state_.cold.y, config_.d_model);
 }
 
 void Executor::AllocateFfn(FfnState& state, int64_t max_neurons, Device& device) {
@@ -91,7 +113,8 @@ void Executor::AllocateFfn(FfnState& state, int64_t max_neurons, Device& device)
 void Executor::MakeGroups() {
   const int n = team_.n_threads();
   all_group_ = team_.MakeGroup(n);
-  if (!handover_ || n < 2) return;
+  // Behind a queued device all threads are the slow tier's.
+  if (!handover_ || n < 2 || queued_ != nullptr) return;
   uint64_t hot_bytes = 0;
   uint64_t cold_bytes = 0;
   for (const LayerWeights& layer : weights_.layers) {
@@ -122,7 +145,7 @@ Executor::Lanes Executor::LanesOf(int thread) {
 
 void Executor::ResetCounts() {
   counts_.tokens = 0;
-  counts_.active.assign(static_cast<size_t>(config_.n_layers), 0);
+  counts_.layers.assign(static_cast<size_t>(config_.n_layers), {});
 }
 
 void Executor::set_keep_hidden(bool keep) {
@@ -135,15 +158,22 @@ void Executor::BeginStep(int64_t n, int64_t first_position) {
   cache_.Reserve(first_position + n);
   for (int64_t t = 0; t < n; ++t) {
     const int64_t offset = t * angles_.n_frequencies();
-    angles_.Fill(first_position + t, cos_ + offset, sin_ + offset);
+    angles_.Fill(first_position + t, cos_.data() + offset, sin_.data() + offset);
   }
-  for (auto& active : step_active_) active = {0, 0};
+  for (auto& counts : step_counts_) counts = {};
   if (handover_) handover_->BeginStep();
 }
 
 void Executor::Embed(std::span<const int32_t> ids, float* x) {
   const auto n = static_cast<int64_t>(ids.size());
   CHECK(n > 0 && n <= options_.max_tokens);
+  if (queued_ != nullptr) {
+    queued_->BeginTokens(ids, n, 0);
+    fast_.Embed(Lane{}, weights_.token_embd, ids, state_.x);
+    queued_->Finish();
+    queued_->Download(x, state_.x, static_cast<uint64_t>(n * config_.d_model) * sizeof(float));
+    return;
+  }
   team_.Run(
       [&](int thread) { fast_.Embed(LanesOf(thread).all, weights_.token_embd, ids, state_.x); });
   std::copy_n(state_.x, n * config_.d_model, x);
@@ -153,8 +183,16 @@ void Executor::RunLayers(float* x, int64_t n, int64_t first_position, int64_t la
                          int64_t layer_end) {
   CHECK(layer_begin >= 0 && layer_end <= config_.n_layers);
   BeginStep(n, first_position);
-  std::copy_n(x, n * config_.d_model, state_.x);
   const StepArgs args{{}, n, first_position, LogitsWanted::kNone};
+  const uint64_t x_bytes = static_cast<uint64_t>(n * config_.d_model) * sizeof(float);
+  fast_.Upload(state_.x, x, x_bytes);
+  if (queued_ != nullptr) {
+    queued_->BeginTokens({}, n, first_position);
+    RunLayersQueued(args, layer_begin, layer_end);
+    FinishQueued();
+    queued_->Download(x, state_.x, x_bytes);
+    return;
+  }
   team_.Run([&](int thread) {
     const Lanes lanes = LanesOf(thread);
     uint32_t handovers = 0;
@@ -170,18 +208,32 @@ std::span<const float> Executor::Step(std::span<const int32_t> ids, int64_t firs
   const StepArgs args{ids, static_cast<int64_t>(ids.size()), first_position, wanted};
   CHECK(wanted != LogitsWanted::kAll || args.n <= options_.max_logits);
   BeginStep(args.n, first_position);
-  team_.Run([&](int thread) { RunLanes(LanesOf(thread), args); });
-
-  if (args.n == 1) {
-    ++counts_.tokens;
-    for (size_t l = 0; l < step_active_.size(); ++l) {
-      counts_.active[l] += step_active_[l][0] + step_active_[l][1];
-    }
+  if (queued_ != nullptr) {
+    StepQueued(args);
+  } else {
+    team_.Run([&](int thread) { RunLanes(LanesOf(thread), args); });
   }
+
+  CountStep(args.n);
   const int64_t rows = wanted == LogitsWanted::kNone   ? 0
                        : wanted == LogitsWanted::kLast ? 1
                                                        : args.n;
-  return {state_.logits, static_cast<size_t>(rows * config_.vocab_size)};
+  const auto n_logits = static_cast<size_t>(rows * config_.vocab_size);
+  if (queued_ == nullptr) return {state_.logits, n_logits};
+  host_logits_.resize(n_logits);
+  queued_->Download(host_logits_.data(), state_.logits, n_logits * sizeof(float));
+  return host_logits_;
+}
+
+void Executor::CountStep(int64_t n) {
+  const auto by_rows = [](const std::array<FfnCount, 2>& tiers) {
+    return tiers[0].tokens + tiers[1].tokens > 0;
+  };
+  if (std::none_of(step_counts_.begin(), step_counts_.end(), by_rows)) return;
+  counts_.tokens += n;
+  for (size_t l = 0; l < step_counts_.size(); ++l) {
+    for (const FfnCount& count : step_counts_[l]) counts_.layers[l].Add(count);
+  }
 }
 
 void Executor::RunLanes(const Lanes& lanes, const StepArgs& args) {
@@ -202,7 +254,7 @@ void Executor::RunLayer(const Lanes& lanes, int64_t layer, const StepArgs& args,
   const RunState& s = state_;
   const Lane& all = lanes.all;
   const int64_t n = args.n;
-  const RopeStep rope{c.rope.pairing, c.rope.rot_dim, cos_, sin_};
+  const RopeStep rope{c.rope.pairing, c.rope.rot_dim, cos_.data(), sin_.data()};
   const AttentionStep attention{layer, args.first_position, n, c.n_heads, c.n_kv_heads, c.head_dim};
   const LinearStep qkv[] = {{&w.wq, s.q}, {&w.wk, s.k}, {&w.wv, s.v}};
   const LinearStep output[] = {{&w.wo, s.proj}};
@@ -216,10 +268,10 @@ void Executor::RunLayer(const Lanes& lanes, int64_t layer, const StepArgs& args,
   all.Mark(StepPart::kAttention);
   fast_.Linear(all, output, s.att, n);
   all.Mark(StepPart::kOutput);
-  fast_.AddRmsNorm(all, s.x, s.proj, w.ffn_norm, c.norm_eps, n, c.d_model, s.xn);
+  fast_.AddRmsNorm(all, s.x, s.proj, w.ffn_norm, c.norm_eps, n, c.d_model, s.ffn_x[layer % 2]);
   all.Mark(StepPart::kNorm);
   RunFfn(lanes, layer, n, handovers);  // hot FFN || cold FFN, merged into x
-  if (keep_hidden_ && all.rank == 0) {
+  if (keep_hidden_ && all.rank == 0 && queued_ == nullptr) {
     std::copy_n(s.x + (n - 1) * c.d_model, c.d_model, hidden_.begin() + layer * c.d_model);
   }
 }
@@ -231,36 +283,77 @@ void Executor::RunFfn(const Lanes& lanes, int64_t layer, int64_t n, uint32_t* ha
   const bool cold = w.cold.n_neurons > 0;
   // A layer that lies on one tier alone is computed there by all lanes.
   const std::optional<Lane> fast_lane = cold ? lanes.fast : lanes.all;
-  const std::optional<Lane> slow_lane = hot ? lanes.slow : lanes.all;
+  const std::optional<Lane> slow_lane = hot || queued_ != nullptr ? lanes.slow : lanes.all;
 
-  if (cold && lanes.all.rank == 0) handover_->SendInput(s.xn, n);
-  if (hot && fast_lane) RunTier(*fast_lane, fast_, layer, w.hot, s.xn, n, s.hot);
-  if (cold && slow_lane) {
-    const float* x = handover_->AwaitInput(*handovers);
-    RunTier(*slow_lane, *slow_, layer, w.cold, x, n, s.cold);
-    if (slow_lane->rank == 0) handover_->SendOutput();
+  const float* x = FfnInput(layer);
+  const float* predictor_x = PredictorX(layer);
+  if (cold && lanes.all.rank == 0) {
+    const bool asks = MakeFfnStep(layer, w.cold, true).predictor != nullptr;
+    handover_->SendInput(x, asks && predictor_x != x ? predictor_x : nullptr, n);
   }
-  if (cold) handover_->AwaitOutput((*handovers)++);
-  if (hot && cold) lanes.all.Sync();
-  if (observer_ != nullptr) Observe(lanes.all, layer, n);
-  const float* const both[] = {hot ? s.hot.y : s.cold.y, s.cold.y};
-  fast_.Add(lanes.all, s.x, {both, hot && cold ? 2U : 1U}, n * config_.d_model);
+  if (hot && fast_lane) {
+    // With one tier every neuron is asked about, with two only the cold ones.
+    FfnStep step = MakeFfnStep(layer, w.hot, slow_ == nullptr);
+    step.predictor_x = predictor_x;
+    RunTier(*fast_lane, fast_, layer, step, x, n, s.hot);
+  }
+  if (cold && slow_lane) RunSlowTier(*slow_lane, layer, n, *handovers);
+  if (cold) {
+    handover_->Merge(lanes.all, fast_, layer, (*handovers)++, s.x, hot ? s.hot.y : nullptr, n);
+  } else {
+    const float* const y[] = {s.hot.y};
+    fast_.Add(lanes.all, s.x, y, n * config_.d_model);
+  }
+  if (observer_ != nullptr && queued_ == nullptr) Observe(lanes.all, layer, n);
   lanes.all.Mark(StepPart::kMerge);
 }
 
-void Executor::RunTier(const Lane& lane, Device& device, int64_t layer, const FfnSlice& slice,
+void Executor::RunSlowTier(const Lane& lane, int64_t layer, int64_t n, uint32_t handover) {
+  const LayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
+  handover_->AwaitInput(lane, handover);
+  FfnStep step = MakeFfnStep(layer, w.cold, true);
+  const bool apart = step.predictor != nullptr && PredictorX(layer) != FfnInput(layer);
+  step.predictor_x = apart ? handover_->predictor_x() : handover_->x();
+  RunTier(lane, *slow_, layer, step, handover_->x(), n, state_.cold);
+  if (lane.rank == 0) handover_->SendOutput(handover);
+}
+
+FfnStep Executor::MakeFfnStep(int64_t layer, const FfnSlice& slice, bool predicted) const {
+  FfnStep step{.slice = &slice, .layer = layer, .activation = config_.activation};
+  if (observer_ != nullptr || options_.mode == SparseMode::kDense) return step;
+  step.skip_inactive = true;
+  if (options_.mode != SparseMode::kPredicted || !predicted) return step;
+  const SlicePredictor& predictor = predictors_[static_cast<size_t>(layer)];
+  if (predictor.runs) step.predictor = &predictor;
+  step.audit = audit_;
+  return step;
+}
+
+const float* Executor::PredictorX(int64_t layer) const {
+  if (predictors_.empty()) return FfnInput(layer);
+  switch (predictors_[static_cast<size_t>(layer)].layer.input) {
+    case PredictorInput::kNormed:
+      return FfnInput(layer);
+    case PredictorInput::kResidual:
+      return state_.x;
+    case PredictorInput::kPreviousNormed:
+      return FfnInput(layer + 1);  // the other one: of the layer before
+  }
+  return nullptr;
+}
+
+void Executor::RunTier(const Lane& lane, Device& device, int64_t layer, const FfnStep& step,
                        const float* x, int64_t n, const FfnState& state) {
-  const bool skip = options_.mode == SparseMode::kExact && observer_ == nullptr;
-  const FfnStep step{&slice, config_.activation, skip};
-  const int64_t active = device.Ffn(lane, step, x, n, state);
-  if (lane.rank == 0) step_active_[static_cast<size_t>(layer)][&device == &fast_ ? 0 : 1] = active;
+  const FfnCount count = device.Ffn(lane, step, x, n, state);
+  if (lane.rank == 0) step_counts_[static_cast<size_t>(layer)][&device == &fast_ ? 0 : 1] = count;
 }
 
 void Executor::Observe(const Lane& lane, int64_t layer, int64_t n) {
   const LayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
-  if (w.hot.n_neurons > 0) observer_->OnFfn(lane, {layer, n, &w.hot, state_.hot.gate, state_.xn});
+  if (w.hot.n_neurons > 0)
+    observer_->OnFfn(lane, {layer, n, &w.hot, state_.hot.gate, FfnInput(layer)});
   if (w.cold.n_neurons > 0)
-    observer_->OnFfn(lane, {layer, n, &w.cold, state_.cold.gate, state_.xn});
+    observer_->OnFfn(lane, {layer, n, &w.cold, state_.cold.gate, FfnInput(layer)});
 }
 
 void Executor::RunOutput(const Lane& lane, const StepArgs& args) {

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
@@ -40,13 +41,26 @@ struct ExecutorOptions {
   int64_t max_tokens = 512;  // of a step
   int64_t max_logits = 1;  // tokens of a step whose logits may be wanted: 1, or max_tokens for kAll
   SparseMode mode = SparseMode::kDense;
+  // What the predictor reads, if there is one.
+  PredictorInput predictor_input = PredictorInput::kNormed;
 };
 
-// Neurons computed so far, by layer; `tokens` counts the single-token steps they belong to (prefill
-// runs dense and is not counted).
+// What was computed so far, over the tokens whose neurons could be skipped one by one (larger
+// batches run dense and are not counted).
 struct FfnCounts {
   int64_t tokens = 0;
-  std::vector<int64_t> active;  // (n_layers)
+  std::vector<FfnCount> layers;  // (n_layers), both tiers together
+
+  void Add(const FfnCounts& other) {
+    layers.resize(other.layers.size());
+    tokens += other.tokens;
+    for (size_t l = 0; l < layers.size(); ++l) layers[l].Add(other.layers[l]);
+  }
+  FfnCount Sum() const {
+    FfnCount sum;
+    for (const FfnCount& layer : layers) sum.Add(layer);
+    return sum;
+  }
 };
 
 // Bytes of the run state's buffers in each tier.
@@ -58,9 +72,10 @@ struct StateSize {
 class Executor {
  public:
   // `slow` may be null when no layer has a cold slice. Everything referenced must outlive the
-  // executor.
+  // executor. predictors: (n_layers), or empty where kPredicted is not asked for.
   Executor(const ModelConfig& config, const ModelWeights& weights, const ExecutorOptions& options,
-           ThreadTeam& team, KvCache& cache, Device& fast, Device* slow);
+           ThreadTeam& team, KvCache& cache, Device& fast, Device* slow,
+           std::span<const SlicePredictor> predictors = {});
 
   // For the memory plan. max_hot, max_cold: most neurons a layer has on the fast and on the slow
   // tier.
@@ -81,6 +96,8 @@ class Executor {
                  int64_t layer_end);
 
   void set_mode(SparseMode mode) { options_.mode = mode; }
+  // In kPredicted, also count the active neurons that were not predicted (which takes every gate).
+  void set_audit(bool audit) { audit_ = audit; }
   // With an observer every FFN runs dense, since h of all neurons is what it wants. Null: none.
   void set_observer(FfnObserver* observer) { observer_ = observer; }
   const FfnCounts& counts() const { return counts_; }
@@ -116,8 +133,21 @@ class Executor {
   void RunLanes(const Lanes& lanes, const StepArgs& args);
   void RunLayer(const Lanes& lanes, int64_t layer, const StepArgs& args, uint32_t* handovers);
   void RunFfn(const Lanes& lanes, int64_t layer, int64_t n, uint32_t* handovers);
-  void RunTier(const Lane& lane, Device& device, int64_t layer, const FfnSlice& slice,
-               const float* x, int64_t n, const FfnState& state);
+  void RunSlowTier(const Lane& lane, int64_t layer, int64_t n, uint32_t handover);
+  void RunTier(const Lane& lane, Device& device, int64_t layer, const FfnStep& step, const float* x,
+               int64_t n, const FfnState& state);
+  // ---- executor_queued.cc: where the fast tier is a device that works behind the host ----
+  void StepQueued(const StepArgs& args);
+  void RunLayersQueued(const StepArgs& args, int64_t layer_begin, int64_t layer_end);
+  int64_t StepKey(const StepArgs& args) const;
+  void RunSlowTiers(int64_t n, int64_t layer_begin, int64_t layer_end, uint32_t* handovers);
+  void ObserveQueued(int64_t layer, int64_t n);
+  void FinishQueued();
+
+  FfnStep MakeFfnStep(int64_t layer, const FfnSlice& slice, bool predicted) const;
+  const float* FfnInput(int64_t layer) const { return state_.ffn_x[layer % 2]; }
+  const float* PredictorX(int64_t layer) const;
+  void CountStep(int64_t n);
   void Observe(const Lane& lane, int64_t layer, int64_t n);
   void RunOutput(const Lane& lane, const StepArgs& args);
 
@@ -130,18 +160,24 @@ class Executor {
   Device* slow_;
   RopeAngles angles_;
   RunState state_;
-  float* cos_ = nullptr;  // (max_tokens, rot_dim / 2)
-  float* sin_ = nullptr;
-  std::optional<Handover> handover_;
-  int n_fast_lanes_ = 0;  // while both tiers run
+  std::vector<float> cos_;  // (max_tokens, rot_dim / 2)
+  std::vector<float> sin_;
+  QueuedDevice* queued_;                // the fast tier, if it is one
+  std::unique_ptr<Handover> handover_;  // null where no layer has a cold slice
+  int n_fast_lanes_ = 0;                // while both tiers run
   LaneGroup* all_group_ = nullptr;
   LaneGroup* fast_group_ = nullptr;
   LaneGroup* slow_group_ = nullptr;
+  std::span<const SlicePredictor> predictors_;
+  bool audit_ = false;
   FfnObserver* observer_ = nullptr;
   FfnCounts counts_;
   bool timed_ = false;
   StepTimer timer_;
-  std::vector<std::array<int64_t, 2>> step_active_;  // (n_layers) per tier, of the running step
+  std::vector<std::array<FfnCount, 2>> step_counts_;  // (n_layers) per tier, of the running step
+  std::vector<float> host_logits_;  // of a queued device, and what observers read of its FFN
+  std::vector<float> host_h_;
+  std::vector<float> host_x_;
   bool keep_hidden_ = false;
   std::vector<float> hidden_;
 };

@@ -1,6 +1,6 @@
-// Keys and values of the sequence so far, f16 or q8_0. Attention sees a sequence as runs of
-// consecutive positions that lie together; the contiguous cache has one run, a paged one would have
-// one per page.
+// Keys and values of the sequence so far, f16 or q8_0, in memory of the device that attends. On the
+// host attention sees a sequence as runs of consecutive positions that lie together; the contiguous
+// cache has one run, a paged one would have one per page.
 #pragma once
 
 #include <cstdint>
@@ -27,11 +27,15 @@ class KvCache {
   // Makes room for positions [0, n_tokens); called once per step, before the lanes start.
   // REQUIRES: n_tokens <= max_seq_len().
   virtual void Reserve(int64_t n_tokens) = 0;
+};
+
+class HostKvCache : public KvCache {
+ public:
   // The run that holds `position`, from that position on. REQUIRES: position was reserved.
   virtual KvRun RunAt(int64_t layer, int64_t kv_head, int64_t position) const = 0;
 };
 
-class ContiguousKvCache final : public KvCache {
+class ContiguousKvCache final : public HostKvCache {
  public:
   // Throws Error when the memory is not there, or when head_dim is no multiple of q8_0's block.
   // `memory` is (n_layers, 2, n_kv_heads, max_seq_len, head_dim).

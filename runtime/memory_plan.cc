@@ -66,14 +66,19 @@ MemoryPlan PlanMemory(const PlanInput& input) {
     layer.cold_neurons = config.d_ff - layer.hot_neurons;
     layer.hot_bytes = neuron_bytes * static_cast<uint64_t>(layer.hot_neurons);
     layer.cold_bytes = neuron_bytes * static_cast<uint64_t>(layer.cold_neurons);
+    if (input.predictor != nullptr) {
+      const int64_t asked = plan.two_tiers ? layer.cold_neurons : layer.hot_neurons;
+      layer.predictor_bytes = input.predictor->Bytes(l, asked);
+    }
     max_hot = std::max(max_hot, layer.hot_neurons);
     max_cold = std::max(max_cold, layer.cold_neurons);
     plan.layers.push_back(layer);
   }
 
   const StateSize state = Executor::StateBytes(config, input.executor, max_hot, max_cold);
-  CpuDeviceLimits limits =
-      MakeCpuDeviceLimits(config, input.executor.max_tokens, input.context_tokens, input.n_threads);
+  const CpuDeviceLimits limits =
+      MakeCpuDeviceLimits(config, input.executor.max_tokens, input.context_tokens, input.n_threads,
+                          input.predictor == nullptr ? kNoPredictor : input.predictor->max_rank());
   plan.fast_scratch_bytes = state.fast_bytes + limits.ScratchBytes(CpuKernels());
   if (max_cold > 0) {
     plan.slow_scratch_bytes = state.slow_bytes + limits.ScratchBytes(CpuKernels());
@@ -81,28 +86,28 @@ MemoryPlan PlanMemory(const PlanInput& input) {
   return plan;
 }
 
-uint64_t MemoryPlan::attention_bytes() const {
+namespace {
+
+uint64_t SumOver(const std::vector<MemoryPlan::Layer>& layers, uint64_t MemoryPlan::Layer::*bytes) {
   uint64_t total = 0;
-  for (const Layer& layer : layers) total += layer.attention_bytes;
+  for (const MemoryPlan::Layer& layer : layers) total += layer.*bytes;
   return total;
 }
 
-uint64_t MemoryPlan::hot_bytes() const {
-  uint64_t total = 0;
-  for (const Layer& layer : layers) total += layer.hot_bytes;
-  return total;
-}
+}  // namespace
 
-uint64_t MemoryPlan::cold_bytes() const {
-  uint64_t total = 0;
-  for (const Layer& layer : layers) total += layer.cold_bytes;
-  return total;
-}
+uint64_t MemoryPlan::attention_bytes() const { return SumOver(layers, &Layer::attention_bytes); }
+uint64_t MemoryPlan::hot_bytes() const { return SumOver(layers, &Layer::hot_bytes); }
+uint64_t MemoryPlan::cold_bytes() const { return SumOver(layers, &Layer::cold_bytes); }
+uint64_t MemoryPlan::predictor_bytes() const { return SumOver(layers, &Layer::predictor_bytes); }
 
 uint64_t MemoryPlan::fast_total_bytes() const {
-  return embedding_bytes + attention_bytes() + hot_bytes() + kv_bytes + fast_scratch_bytes;
+  return embedding_bytes + attention_bytes() + hot_bytes() + fast_predictor_bytes() + kv_bytes +
+         fast_scratch_bytes;
 }
 
-uint64_t MemoryPlan::slow_total_bytes() const { return cold_bytes() + slow_scratch_bytes; }
+uint64_t MemoryPlan::slow_total_bytes() const {
+  return cold_bytes() + slow_predictor_bytes() + slow_scratch_bytes;
+}
 
 }  // namespace thermocline

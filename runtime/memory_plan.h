@@ -9,6 +9,7 @@
 #include "runtime/executor.h"
 #include "runtime/families.h"
 #include "runtime/gguf/gguf_reader.h"
+#include "runtime/model_predictor.h"
 #include "runtime/placement.h"
 
 namespace thermocline {
@@ -20,6 +21,7 @@ struct MemoryPlan {
     uint64_t hot_bytes = 0;
     int64_t cold_neurons = 0;
     uint64_t cold_bytes = 0;
+    uint64_t predictor_bytes = 0;  // beside the neurons it predicts: cold, or with one tier all
   };
   // Without a placement there is one tier, and everything below counts for it.
   bool two_tiers = false;
@@ -36,6 +38,9 @@ struct MemoryPlan {
   uint64_t attention_bytes() const;
   uint64_t hot_bytes() const;
   uint64_t cold_bytes() const;
+  uint64_t predictor_bytes() const;
+  uint64_t fast_predictor_bytes() const { return two_tiers ? 0 : predictor_bytes(); }
+  uint64_t slow_predictor_bytes() const { return two_tiers ? predictor_bytes() : 0; }
   uint64_t fast_total_bytes() const;  // all the fast tier holds
   uint64_t slow_total_bytes() const;
   // What the fast tier holds before its first neuron: the least budget that works.
@@ -46,7 +51,8 @@ struct PlanInput {
   const GgufReader* gguf = nullptr;
   const Family* family = nullptr;
   const ModelConfig* config = nullptr;
-  const Placement* placement = nullptr;  // null: one tier
+  const Placement* placement = nullptr;       // null: one tier
+  const ModelPredictor* predictor = nullptr;  // null: none
   ExecutorOptions executor;
   int64_t context_tokens = 0;
   DType cache_type = DType::kF16;

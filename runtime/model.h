@@ -105,15 +105,17 @@ struct FfnState {
 
 // Buffers of one step over n tokens; n is 1 in decode, up to the batch size in prefill.
 struct RunState {
-  float* x = nullptr;       // (n, d_model) residual stream
-  float* xn = nullptr;      // (n, d_model) normalised input of attention and of the FFN
+  float* x = nullptr;   // (n, d_model) residual stream
+  float* xn = nullptr;  // (n, d_model) normalised input of attention
+  // (n, d_model) normalised input of the FFN, of even and of odd layers: the same memory, xn's,
+  // unless a predictor reads that of the layer before.
+  float* ffn_x[2] = {nullptr, nullptr};
   float* q = nullptr;       // (n, n_heads * head_dim)
   float* k = nullptr;       // (n, n_kv_heads * head_dim)
   float* v = nullptr;       // (n, n_kv_heads * head_dim)
   float* att = nullptr;     // (n, n_heads * head_dim) attention's output per head
   float* proj = nullptr;    // (n, d_model) attention's output projection
   float* logits = nullptr;  // (tokens whose logits are wanted, vocab_size)
-  float* x_cold = nullptr;  // (n, d_model) the slow tier's copy of xn, written by the hand-over
   FfnState hot;
   FfnState cold;
 };

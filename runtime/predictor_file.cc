@@ -14,6 +14,8 @@ namespace thermocline {
 namespace {
 
 constexpr const char* kFileType = "thermocline-predictor";
+constexpr const char* kLookAhead = "thermocline.predictor.look_ahead";
+constexpr const char* kUnfinished = "thermocline.predictor.unfinished";
 constexpr const char* kTrueDensity = "pred_true_density";
 constexpr const char* kDamaged = "the file is damaged: build the predictor again";
 constexpr uint64_t kMaxWidth = 1U << 20;
@@ -104,6 +106,7 @@ StoredLayerPredictor ReadLayer(const GgufReader& gguf, const PredictorFile& file
   LayerPredictor& predictor = out.predictor;
   predictor.points = ReadPoints(gguf, layer, n_points);
   predictor.relu = file.kind == PredictorKind::kMlp;
+  predictor.input = PredictorInputOf(file.look_ahead, layer);
   if (!HasMatrices(file.kind)) return out;
   predictor.in_proj = ReadMatrix(gguf, TensorName(layer, "in.weight"), file.rank, file.d_model);
   predictor.out_proj = ReadMatrix(gguf, TensorName(layer, "out.weight"), file.d_ff, file.rank);
@@ -128,6 +131,15 @@ int64_t ReadCount(const GgufReader& gguf, const char* key, uint64_t least, uint6
   return static_cast<int64_t>(gguf.RequireU64(key, least, most));
 }
 
+bool ReadLookAhead(const GgufReader& gguf, PredictorKind kind) {
+  const bool look_ahead = gguf.GetBool(kLookAhead).value_or(false);
+  if (!look_ahead || HasMatrices(kind)) return look_ahead;
+  throw Error({.path = gguf.path(),
+               .what = std::string("key ") + kLookAhead,
+               .expected = "false, since sign compares a layer's gate with that layer's own input",
+               .found = "true"});
+}
+
 void WriteHeader(GgufWriter& writer, const PredictorFile& file, size_t n_points) {
   const auto count = [](int64_t n) { return GgufValue::u64(static_cast<uint64_t>(n)); };
   writer.Set("general.architecture", GgufValue::string(kFileType));
@@ -142,6 +154,8 @@ void WriteHeader(GgufWriter& writer, const PredictorFile& file, size_t n_points)
   writer.Set("thermocline.predictor.calibration_tokens", count(file.calibration_tokens));
   writer.Set("thermocline.predictor.heldout_tokens", count(file.heldout_tokens));
   writer.Set("thermocline.predictor.corpus_hash", GgufValue::string(file.corpus_hash));
+  if (file.look_ahead) writer.Set(kLookAhead, GgufValue::boolean(true));
+  if (!file.unfinished.empty()) writer.Set(kUnfinished, GgufValue::string(file.unfinished));
 }
 
 void WriteMatrix(GgufWriter& writer, const std::string& name, const TensorView& w) {
@@ -190,6 +204,10 @@ std::string_view PredictorKindName(PredictorKind kind) {
   return kind == PredictorKind::kSvd ? "svd" : kind == PredictorKind::kMlp ? "mlp" : "sign";
 }
 
+PredictorInput PredictorInputOf(bool look_ahead, int64_t layer) {
+  return look_ahead && layer > 0 ? PredictorInput::kPreviousNormed : PredictorInput::kNormed;
+}
+
 uint64_t PredictorFile::LayerBytes() const {
   if (!HasMatrices(kind)) return static_cast<uint64_t>(d_ff * ((d_model + 63) / 64)) * 8;
   const LayerPredictor& predictor = layers.at(0).predictor;
@@ -232,6 +250,8 @@ PredictorFile ReadPredictor(const std::string& path) {
       ReadCount(gguf, "thermocline.predictor.calibration_tokens", 0, kMaxTokens);
   file.heldout_tokens = ReadCount(gguf, "thermocline.predictor.heldout_tokens", 1, kMaxTokens);
   file.corpus_hash = gguf.RequireString("thermocline.predictor.corpus_hash");
+  file.look_ahead = ReadLookAhead(gguf, file.kind);
+  file.unfinished = gguf.GetString(kUnfinished).value_or("");
   const std::vector<float> densities = ReadFloats(gguf, kTrueDensity, 1, n_layers);
   for (int64_t layer = 0; layer < n_layers; ++layer) {
     file.layers.push_back(ReadLayer(gguf, file, layer, n_points));
@@ -257,6 +277,13 @@ void CheckPredictorFits(const PredictorFile& file, const ModelConfig& config,
                  .hint = "build one for this model with `thermocline predictor`"});
   }
   const auto n_layers = static_cast<int64_t>(file.layers.size());
+  if (!file.unfinished.empty()) {
+    throw Error({.path = file.path,
+                 .what = "the predictor is not finished",
+                 .expected = fmt::format("{} layers", config.n_layers),
+                 .found = std::to_string(n_layers),
+                 .hint = "give the `thermocline predictor` command again that was interrupted"});
+  }
   if (n_layers == config.n_layers && file.d_ff == config.d_ff && file.d_model == config.d_model) {
     return;
   }
@@ -266,6 +293,15 @@ void CheckPredictorFits(const PredictorFile& file, const ModelConfig& config,
        .expected = fmt::format("{} layers, d_model {}, d_ff {}", config.n_layers, config.d_model,
                                config.d_ff),
        .found = fmt::format("{} layers, d_model {}, d_ff {}", n_layers, file.d_model, file.d_ff)});
+}
+
+size_t ChoosePoint(const LayerPredictor& predictor, double wanted_recall) {
+  CHECK(!predictor.points.empty());
+  // Ascending in both, so the first that is good enough is the least dense.
+  for (size_t p = 0; p < predictor.points.size(); ++p) {
+    if (static_cast<double>(predictor.points[p].recall) >= wanted_recall) return p;
+  }
+  return predictor.points.size() - 1;
 }
 
 }  // namespace thermocline

@@ -2,7 +2,11 @@
 //
 // Keys, all `thermocline.`: model_fingerprint, n_layers, d_model, d_ff, predictor.method (svd, mlp,
 // sign), predictor.rank (0 for sign), predictor.n_points, predictor.calibration_tokens,
-// predictor.heldout_tokens, predictor.corpus_hash. Tensors per layer:
+// predictor.heldout_tokens, predictor.corpus_hash; and, absent in most files,
+//   predictor.look_ahead   bool: a layer is predicted from the FFN input of the layer before, the
+//                          first one from its own; not for sign
+//   predictor.unfinished   string: only the first layers are there, of a build with these settings
+// Tensors per layer:
 //   blk.N.pred_in.weight   (rank, d_model)  F16 or Q8_0; not for sign
 //   blk.N.pred_out.weight  (d_ff, rank)     the same type; neurons in the order of the model's
 //                                           file, of a packed one in that of its source
@@ -43,8 +47,10 @@ struct PredictorFile {
   int64_t d_model = 0;
   int64_t d_ff = 0;
   int64_t calibration_tokens = 0;
+  bool look_ahead = false;     // LayerPredictor::input of all layers but the first
   int64_t heldout_tokens = 0;  // those the points were measured on
   std::string corpus_hash;
+  std::string unfinished;  // of a build that goes on: its settings
   std::vector<StoredLayerPredictor> layers;
   std::shared_ptr<const GgufReader> mapping;  // of a file that was read
 
@@ -54,6 +60,9 @@ struct PredictorFile {
 
 std::string_view PredictorKindName(PredictorKind kind);
 
+// What a layer's predictor reads in a file that looks ahead or does not.
+PredictorInput PredictorInputOf(bool look_ahead, int64_t layer);
+
 // REQUIRES: layers that are all of one shape, with points.
 void WritePredictor(const std::string& path, const PredictorFile& file);
 
@@ -61,7 +70,8 @@ void WritePredictor(const std::string& path, const PredictorFile& file);
 // go together, counts over their caps, values that are not finite, points that do not ascend.
 PredictorFile ReadPredictor(const std::string& path);
 
-// Throws Error with both values when the predictor was made for another model, or a shape differs.
+// Throws Error with both values when the predictor was made for another model, or a shape differs;
+// also when it is unfinished.
 // `fingerprints`: those the model goes by (ModelFingerprints).
 void CheckPredictorFits(const PredictorFile& file, const ModelConfig& config,
                         const std::string& model_path,
@@ -70,17 +80,5 @@ void CheckPredictorFits(const PredictorFile& file, const ModelConfig& config,
 // The least dense operating point whose recall is at least the wanted one; where none is, that of
 // the highest recall.
 size_t ChoosePoint(const LayerPredictor& predictor, double wanted_recall);
-
-// The channels of a slice's neurons as predictors count them: those of the model's own file, of a
-// packed one those of its source. gguf: the model.
-std::vector<int32_t> SliceChannels(const GgufReader& gguf, int64_t layer, const FfnSlice& slice);
-
-// A layer's predictor for some of its neurons, at one of its points, in memory of `device`: rows of
-// out_proj and biases are those of `channels`, in that order. The result has that one point.
-// `in_proj` may be one that an earlier call made on the same device for the same layer; it is
-// then shared.
-LayerPredictor LoadSlicePredictor(const PredictorFile& file, int64_t layer,
-                                  std::span<const int32_t> channels, size_t point, Device& device,
-                                  const TensorView* in_proj = nullptr);
 
 }  // namespace thermocline

@@ -17,16 +17,18 @@ enum class StepPart : uint8_t {
   kAttention,  // over the cache
   kOutput,     // attention's output projection
   kNorm,       // residual and the norm before the FFN
+  kPredict,    // which neurons will fire
   kGate,       // gate projection; where nothing is skipped, up as well
   kUp,         // up projection of the active neurons
   kDown,
   kMerge,  // of the tiers' parts, into the residual stream
   kHead,   // last norm and the output head
 };
-inline constexpr int kStepParts = 11;
+inline constexpr int kStepParts = 12;
 inline constexpr std::array<std::string_view, kStepParts> kStepPartNames = {
-    "embedding", "norm, q k v", "rope, append", "attention", "attention output", "norm",
-    "gate",      "up",          "down",         "merge",     "output head"};
+    "embedding", "norm, q k v", "rope, append", "attention", "attention output",
+    "norm",      "predictor",   "gate",         "up",        "down",
+    "merge",     "output head"};
 
 class StepTimer {
  public:

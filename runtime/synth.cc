@@ -4,19 +4,23 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
+#include <span>
 #include <vector>
 
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
 #include "runtime/families.h"
 #include "runtime/gguf/gguf_writer.h"
+#include "runtime/synth_factors.h"
 #include "runtime/synth_random.h"
 #include "runtime/team.h"
 
 namespace thermocline {
 namespace {
 
-constexpr uint64_t kBlockBytes = uint64_t{32} << 20;  // of rows made at a time
+constexpr uint64_t kBlockBytes = uint64_t{32} << 20;  // of rows written at a time
+constexpr int64_t kRowsAtOnce = 64;                   // made by one thread
 
 // What is computed with a mathematical library is rounded to this, so that last digits, in which
 // libraries differ, do not reach the file.
@@ -60,18 +64,12 @@ std::vector<double> QuantilesOf(const SynthOptions& options) {
   return quantiles;
 }
 
-// Four 16-bit uniforms of one draw added up: variance 4/12 of the range squared, near enough to
-// normal for weights, and a few nanoseconds each.
-void FillRow(uint64_t seed, float scale, std::vector<float>& row) {
-  constexpr float kUnit = 1.0F / 65536.0F;
+void FillRow(uint64_t seed, float scale, std::span<float> row) {
   const float to_variance_one = std::sqrt(3.0F);
   uint64_t counter = seed;
   for (float& value : row) {
     counter += kCounterStep;
-    const uint64_t bits = MixBits(counter);
-    const auto sum = static_cast<float>((bits & 0xffff) + ((bits >> 16) & 0xffff) +
-                                        ((bits >> 32) & 0xffff) + (bits >> 48));
-    value = (sum * kUnit - 2.0F) * to_variance_one * scale;
+    value = NearNormal(MixBits(counter)) * to_variance_one * scale;
   }
 }
 
@@ -109,7 +107,7 @@ class SynthWriter {
     int64_t rows, cols;
     Kind kind = Kind::kWeights;
     float scale = 1;
-    int64_t layer = 0;  // of a gate's bias
+    int64_t layer = 0;  // of a gate and its bias
   };
 
   void SetMetadata() {
@@ -186,8 +184,11 @@ class SynthWriter {
              .cols = d,
              .scale = scales_.attention_output});
     DeclareNorm(name("ffn_norm.weight"));
-    Declare(
-        {.name = name("ffn_gate.weight"), .rows = options_.d_ff, .cols = d, .kind = Kind::kGate});
+    Declare({.name = name("ffn_gate.weight"),
+             .rows = options_.d_ff,
+             .cols = d,
+             .kind = Kind::kGate,
+             .layer = l});
     if (options_.activity) {
       DeclareVector({.name = name("ffn_gate.bias"),
                      .rows = 1,
@@ -210,7 +211,10 @@ class SynthWriter {
     } else if (tensor.kind == Kind::kGateBias) {
       WriteVector(GateBiases(tensor.layer));
     } else {
+      const bool factored = tensor.kind == Kind::kGate && options_.gate_rank > 0;
+      if (factored) factors_.emplace(options_, tensor.layer);
       WriteMatrix(tensor, index);
+      factors_.reset();
     }
   }
 
@@ -232,29 +236,41 @@ class SynthWriter {
   void WriteMatrix(const Tensor& tensor, size_t index) {
     const int64_t bytes = RowBytes(options_.dtype, tensor.cols);
     const int64_t block = std::max<int64_t>(1, static_cast<int64_t>(kBlockBytes) / bytes);
-    const float scale = tensor.scale / std::sqrt(static_cast<float>(tensor.cols));
     std::vector<std::byte> out;
     for (int64_t first = 0; first < tensor.rows; first += block) {
       ThrowIfInterrupted();
       const int64_t n = std::min(block, tensor.rows - first);
       out.resize(static_cast<size_t>(n * bytes));
       team_.Run([&](int thread) {
-        std::vector<float> row(static_cast<size_t>(tensor.cols));
         const auto [begin, end] = Lane{thread, team_.n_threads(), nullptr}.Split(n);
-        for (int64_t r = begin; r < end; ++r) {
-          const auto id = (static_cast<uint64_t>(index) << 32) + static_cast<uint64_t>(first + r);
-          FillRow(MixBits(options_.seed ^ MixBits(id)), scale, row);
-          std::byte* stored = out.data() + r * bytes;
-          QuantizeRow(options_.dtype, row.data(), tensor.cols, stored);
-          if (tensor.kind == Kind::kGate && options_.activity) KeepNorm(first + r, stored, row);
-        }
+        MakeRows(tensor, index, first + begin, first + end, out.data() + begin * bytes);
       });
       writer_.Write(out.data(), out.size());
     }
   }
 
+  // Rows [begin, end) as they are stored.
+  void MakeRows(const Tensor& tensor, size_t index, int64_t begin, int64_t end, std::byte* stored) {
+    const int64_t bytes = RowBytes(options_.dtype, tensor.cols);
+    const float scale = tensor.scale / std::sqrt(static_cast<float>(tensor.cols));
+    std::vector<float> rows(static_cast<size_t>(kRowsAtOnce * tensor.cols));
+    for (int64_t r = begin; r < end; ++r) {
+      const int64_t at = (r - begin) % kRowsAtOnce;
+      const std::span<float> row(rows.data() + at * tensor.cols, static_cast<size_t>(tensor.cols));
+      if (factors_ && at == 0) {
+        factors_->MakeRows(r, std::min(r + kRowsAtOnce, end), rows.data());
+      } else if (!factors_) {
+        const auto id = (static_cast<uint64_t>(index) << 32) + static_cast<uint64_t>(r);
+        FillRow(MixBits(options_.seed ^ MixBits(id)), scale, row);
+      }
+      QuantizeRow(options_.dtype, row.data(), tensor.cols, stored);
+      if (tensor.kind == Kind::kGate && options_.activity) KeepNorm(r, stored, row);
+      stored += bytes;
+    }
+  }
+
   // Of the row as it is stored, since that is what will be multiplied with.
-  void KeepNorm(int64_t neuron, const std::byte* stored, std::vector<float>& row) {
+  void KeepNorm(int64_t neuron, const std::byte* stored, std::span<float> row) {
     const auto cols = static_cast<int64_t>(row.size());
     CpuKernels().dequantize_f32(options_.dtype, stored, 0, cols, row.data());
     double squares = 0;
@@ -268,7 +284,8 @@ class SynthWriter {
   GgufWriter writer_;
   ThreadTeam team_;
   std::vector<Tensor> tensors_;
-  std::vector<double> gate_norms_;  // (d_ff) of the gate written last
+  std::vector<double> gate_norms_;      // (d_ff) of the gate written last
+  std::optional<GateFactors> factors_;  // of the gate being written
 };
 
 }  // namespace

@@ -14,6 +14,8 @@
 
 namespace thermocline {
 
+inline constexpr int64_t kMaxGateRank = 8192;
+
 struct SynthOptions {
   int64_t n_layers = 16;
   int64_t d_model = 2048;
@@ -27,6 +29,9 @@ struct SynthOptions {
   // How many neurons fire, and how unevenly: a gate bias per neuron. None: no biases, so that each
   // neuron of a ReLU kind fires in half of the tokens. REQUIRES a ReLU kind.
   std::optional<ActivityTarget> activity;
+  // Above 0: every gate matrix is a product of two factors of this rank, rounded to dtype, so that
+  // a predictor of that rank knows it but for the rounding (GateFactors).
+  int64_t gate_rank = 0;
   uint64_t seed = 1;
   int n_threads = 1;
   ProgressFn progress;

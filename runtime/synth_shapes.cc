@@ -1,6 +1,7 @@
 // Which shapes a synthetic model may have.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <string>
 
 #include "runtime/core/error.h"
@@ -79,6 +80,9 @@ void CheckSynthOptions(const SynthOptions& o) {
           o.vocab_size);
   require(o.max_seq_len >= 1 && o.max_seq_len <= (1 << 26), "--max-seq-len", "1 to 67108864",
           o.max_seq_len);
+  const int64_t most_rank = std::min({o.d_model, o.d_ff, kMaxGateRank});
+  require(o.gate_rank >= 0 && o.gate_rank % 32 == 0 && o.gate_rank <= most_rank, "--gate-rank",
+          fmt::format("a multiple of 32, at most {}", most_rank), o.gate_rank);
   if (o.activity && o.activation == Activation::kSilu) {
     throw Error({.what = "--density",
                  .expected = "an activation that has true zeros (relu, reglu, relu_sqr)",

@@ -22,8 +22,10 @@ std::array<double, 3> FfnBytes(const LayerWeights& layer) {
 
 }  // namespace
 
-TouchedBytes TouchedPerToken(const ModelConfig& config, const ModelWeights& weights,
-                             const FfnCounts& counts, SparseMode mode) {
+TouchedBytes TouchedPerToken(const Engine& engine, const FfnCounts& counts, SparseMode mode) {
+  const ModelConfig& config = engine.config();
+  const ModelWeights& weights = engine.weights();
+  const std::span<const SlicePredictor> predictors = engine.predictors();
   TouchedBytes touched;
   const auto add = [&](StepPart part, double bytes) {
     touched.parts[static_cast<size_t>(part)] += bytes;
@@ -31,7 +33,8 @@ TouchedBytes TouchedPerToken(const ModelConfig& config, const ModelWeights& weig
   const double norm = static_cast<double>(config.d_model) * sizeof(float);
   add(StepPart::kEmbed, static_cast<double>(RowBytes(weights.token_embd.dtype, config.d_model)));
   add(StepPart::kHead, norm + WeightBytes(weights.output.w));
-  const auto tokens = static_cast<double>(std::max<int64_t>(1, counts.tokens));
+  const auto neurons =
+      static_cast<double>(std::max<int64_t>(1, counts.tokens) * config.d_ff);  // of a layer
   double skipped = 0;
   for (size_t l = 0; l < weights.layers.size(); ++l) {
     const LayerWeights& w = weights.layers[l];
@@ -39,14 +42,19 @@ TouchedBytes TouchedPerToken(const ModelConfig& config, const ModelWeights& weig
     add(StepPart::kOutput, WeightBytes(w.wo.w));
     add(StepPart::kNorm, norm);
     const auto [gate, up, down] = FfnBytes(w);
-    const double density =
-        static_cast<double>(counts.active[l]) / tokens / static_cast<double>(config.d_ff);
+    const double asked = static_cast<double>(counts.layers[l].gates) / neurons;
+    const double density = static_cast<double>(counts.layers[l].active) / neurons;
     touched.mean_density += density / static_cast<double>(weights.layers.size());
-    if (mode == SparseMode::kExact) {
-      add(StepPart::kGate, gate);
+    touched.mean_gate_density += asked / static_cast<double>(weights.layers.size());
+    if (mode != SparseMode::kDense) {
+      add(StepPart::kGate, gate * asked);
       add(StepPart::kUp, up * density);
       add(StepPart::kDown, down * density);
-      skipped += (up + down) * (1 - density);
+      skipped += gate * (1 - asked) + (up + down) * (1 - density);
+      if (mode == SparseMode::kPredicted && predictors[l].runs) {
+        add(StepPart::kPredict, static_cast<double>(predictors[l].touched_bytes));
+        skipped -= static_cast<double>(predictors[l].touched_bytes);
+      }
     } else {
       add(StepPart::kGate, gate + up);
       add(StepPart::kDown, down);

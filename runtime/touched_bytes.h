@@ -4,8 +4,7 @@
 #include <array>
 
 #include "predictor/sparse_mode.h"
-#include "runtime/executor.h"
-#include "runtime/model.h"
+#include "runtime/engine.h"
 
 namespace thermocline {
 
@@ -15,12 +14,12 @@ namespace thermocline {
 struct TouchedBytes {
   double bytes = 0;
   double dense_bytes = 0;
-  double mean_density = 0;                 // active neurons / neurons, mean over layers
+  double mean_density = 0;       // neurons whose up and down were read / neurons, mean over layers
+  double mean_gate_density = 0;  // the same of gates
   std::array<double, kStepParts> parts{};  // `bytes` by the part of the step that reads them
 
   double of(StepPart part) const { return parts[static_cast<size_t>(part)]; }
 };
-TouchedBytes TouchedPerToken(const ModelConfig& config, const ModelWeights& weights,
-                             const FfnCounts& counts, SparseMode mode);
+TouchedBytes TouchedPerToken(const Engine& engine, const FfnCounts& counts, SparseMode mode);
 
 }  // namespace thermocline

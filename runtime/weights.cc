@@ -38,9 +38,15 @@ class Loader {
     w.token_embd =
         RequireWeights(gguf_, std::string(names_.token_embd), config_.vocab_size, config_.d_model);
     w.output_norm = LoadVector(std::string(names_.output_norm), config_.d_model);
-    w.output.w = config_.tied_output ? w.token_embd
-                                     : Place(RequireWeights(gguf_, std::string(names_.output),
-                                                            config_.vocab_size, config_.d_model));
+    // A queued device keeps the head in its own form; rows of the embedding table go there one by
+    // one.
+    const bool shared = config_.tied_output && !fast_.queued();
+    const auto head = [&] {
+      return config_.tied_output ? w.token_embd
+                                 : RequireWeights(gguf_, std::string(names_.output),
+                                                  config_.vocab_size, config_.d_model);
+    };
+    w.output.w = shared ? w.token_embd : Place(head());
     w.layers.resize(static_cast<size_t>(config_.n_layers));
     out_->neuron_orders.resize(w.layers.size());
     for (int64_t l = 0; l < config_.n_layers; ++l) {
@@ -88,7 +94,9 @@ class Loader {
   const float* LoadVector(const std::string& name, int64_t n) {
     const TensorView view = RequireWeights(gguf_, name, 1, n);
     const bool aligned = reinterpret_cast<uintptr_t>(view.data) % alignof(float) == 0;
-    if (view.dtype == DType::kF32 && aligned) return reinterpret_cast<const float*>(view.data);
+    if (view.dtype == DType::kF32 && aligned && !fast_.queued()) {
+      return reinterpret_cast<const float*>(view.data);
+    }
     std::vector<float> values(static_cast<size_t>(n));
     CpuKernels().dequantize_f32(view.dtype, view.data, 0, n, values.data());
     return UploadVector(values, name, fast_);
@@ -96,15 +104,10 @@ class Loader {
 
   // A matrix of the file as the fast device reads it: in the mapping, or in memory of its own.
   TensorView Place(const TensorView& file) {
-    if (!options_.copy_weights) return file;
-    const int64_t bytes = RowBytes(file.dtype, file.cols);
-    auto* memory = static_cast<std::byte*>(
-        fast_.Allocate(static_cast<uint64_t>(bytes * file.rows), "weights"));
-    for (int64_t r = 0; r < file.rows; ++r) {
-      fast_.Upload(memory + r * bytes, file.row(r), static_cast<uint64_t>(bytes));
-    }
+    if (!options_.copy_weights && !fast_.queued()) return file;
+    const TensorView stored = fast_.StoreRows(file, {}, "weights");
     gguf_.ReleasePages(file);
-    return DenseView(memory, file.dtype, file.rows, file.cols);
+    return stored;
   }
 
   const float* UploadVector(const std::vector<float>& values, const std::string& name,
@@ -185,13 +188,31 @@ class Loader {
     }
     std::vector<int32_t> identity(static_cast<size_t>(config_.d_ff));
     std::iota(identity.begin(), identity.end(), 0);
-    const int64_t bytes = DownRowBytes(layer, file.down);
-    auto* memory = static_cast<std::byte*>(
-        fast_.Allocate(static_cast<uint64_t>(bytes * config_.d_ff), "down projections"));
-    Account(file.down, TransposeDown(file.down, identity, memory, bytes, options_.n_threads));
-    gguf_.ReleasePages(file.down);
-    slice->down = DenseView(memory, file.down.dtype, config_.d_ff, config_.d_model);
     slice->down_layout = DownLayout::kPerNeuron;
+    if (fast_.queued()) {
+      slice->down = fast_.StoreRows(Transposed(layer, file, identity), {}, "down projections");
+    } else {
+      const int64_t bytes = DownRowBytes(layer, file.down);
+      auto* memory = static_cast<std::byte*>(
+          fast_.Allocate(static_cast<uint64_t>(bytes * config_.d_ff), "down projections"));
+      Account(file.down, TransposeDown(file.down, identity, memory, bytes, options_.n_threads));
+      slice->down = DenseView(memory, file.down.dtype, config_.d_ff, config_.d_model);
+    }
+    gguf_.ReleasePages(file.down);
+  }
+
+  // A layer's down projection with one row per neuron, in this order; valid until the next call.
+  TensorView Transposed(int64_t layer, const FileFfn& file, const std::vector<int32_t>& order) {
+    const TensorView& down = file.down;
+    const int64_t bytes = DownRowBytes(layer, down);
+    if (transposed_of_ != down.data) {
+      if (transposed_.size() == 0) {
+        transposed_ = AlignedBuffer(static_cast<uint64_t>(bytes * config_.d_ff), "loading");
+      }
+      Account(down, TransposeDown(down, order, transposed_.bytes(), bytes, options_.n_threads));
+      transposed_of_ = down.data;
+    }
+    return DenseView(transposed_.bytes(), down.dtype, config_.d_ff, config_.d_model);
   }
 
   // Neurons [begin, end) of the placement's order, copied to a device: gate rows, and up and down
@@ -201,6 +222,7 @@ class Loader {
     if (begin == end) return;
     const auto& order = out_->neuron_orders[static_cast<size_t>(layer)];
     const int64_t n = end - begin;
+    if (device.queued()) return StoreFfn(layer, file, bias, begin, end, device, slice);
     const int64_t gate_bytes = RowBytes(file.gate.dtype, config_.d_model);
     const int64_t up_bytes = RowBytes(file.up.dtype, config_.d_model);
     const int64_t stride = up_bytes + DownRowBytes(layer, file.down);
@@ -215,7 +237,7 @@ class Loader {
       device.Upload(up_down + i * stride, file.up.row(id), static_cast<uint64_t>(up_bytes));
       if (!bias.empty()) slice_bias.push_back(bias[static_cast<size_t>(id)]);
     }
-    CopyDown(file, order, begin, end, up_down + up_bytes, stride, device);
+    CopyDown(layer, file, order, begin, end, up_down + up_bytes, stride, device);
     slice->n_neurons = n;
     slice->gate = DenseView(gate, file.gate.dtype, n, config_.d_model);
     slice->up = {up_down, file.up.dtype, n, config_.d_model, stride};
@@ -225,8 +247,8 @@ class Loader {
   }
 
   // The transposed down of a whole layer is built once in host memory and its rows handed out.
-  void CopyDown(const FileFfn& file, const std::vector<int32_t>& order, int64_t begin, int64_t end,
-                std::byte* out, int64_t stride, Device& device) {
+  void CopyDown(int64_t layer, const FileFfn& file, const std::vector<int32_t>& order,
+                int64_t begin, int64_t end, std::byte* out, int64_t stride, Device& device) {
     const TensorView& down = file.down;
     const int64_t bytes = RowBytes(down.dtype, config_.d_model);
     if (file.layout == DownLayout::kPerNeuron) {
@@ -236,17 +258,29 @@ class Loader {
       }
       return;
     }
-    if (transposed_of_ != down.data) {
-      if (transposed_.size() == 0) {
-        transposed_ = AlignedBuffer(static_cast<uint64_t>(bytes * config_.d_ff), "loading");
-      }
-      Account(down, TransposeDown(down, order, transposed_.bytes(), bytes, options_.n_threads));
-      transposed_of_ = down.data;
-    }
+    const TensorView transposed = Transposed(layer, file, order);
     for (int64_t i = begin; i < end; ++i) {
-      device.Upload(out + (i - begin) * stride, transposed_.bytes() + i * bytes,
-                    static_cast<uint64_t>(bytes));
+      device.Upload(out + (i - begin) * stride, transposed.row(i), static_cast<uint64_t>(bytes));
     }
+  }
+
+  // The same for a device with a form of its own.
+  void StoreFfn(int64_t layer, const FileFfn& file, const std::vector<float>& bias, int64_t begin,
+                int64_t end, Device& device, FfnSlice* slice) {
+    const auto& order = out_->neuron_orders[static_cast<size_t>(layer)];
+    const std::span<const int32_t> ids(order.data() + begin, static_cast<size_t>(end - begin));
+    slice->n_neurons = end - begin;
+    slice->gate = device.StoreRows(file.gate, ids, "gate projections");
+    slice->up = device.StoreRows(file.up, ids, "up projections");
+    slice->down = file.layout == DownLayout::kPerNeuron
+                      ? device.StoreRows(file.down, ids, "down projections")
+                      : device.StoreRows(Transposed(layer, file, order).SliceRows(begin, end), {},
+                                         "down projections");
+    slice->neuron_ids = ids.data();
+    if (bias.empty()) return;
+    std::vector<float> slice_bias;
+    for (const int32_t id : ids) slice_bias.push_back(bias[static_cast<size_t>(id)]);
+    slice->gate_bias = UploadVector(slice_bias, "gate biases", device);
   }
 
   int64_t DownRowBytes(int64_t layer, const TensorView& down) const {
@@ -267,10 +301,13 @@ class Loader {
   void SlicePacked(int64_t layer, const FileFfn& file, const std::vector<float>& bias,
                    int64_t begin, int64_t end, Device& device, FfnSlice* slice) {
     if (begin == end) return;
+    const auto store = [&](const TensorView& rows, const char* purpose) {
+      return device.queued() ? device.StoreRows(rows, {}, purpose) : rows;
+    };
     slice->n_neurons = end - begin;
-    slice->gate = file.gate.SliceRows(begin, end);
-    slice->up = file.up.SliceRows(begin, end);
-    slice->down = file.down.SliceRows(begin, end);
+    slice->gate = store(file.gate.SliceRows(begin, end), "gate projections");
+    slice->up = store(file.up.SliceRows(begin, end), "up projections");
+    slice->down = store(file.down.SliceRows(begin, end), "down projections");
     slice->neuron_ids = out_->neuron_orders[static_cast<size_t>(layer)].data() + begin;
     if (!bias.empty()) {
       slice->gate_bias =

@@ -93,10 +93,21 @@ void AddEngineOptions(CLI::App& verb, EngineOptions* options) {
   verb.add_option(
           "--sparse", options->sparse,
           "Which neurons are computed: dense (all), exact (skips those whose gate is 0; the same "
-          "text as dense), auto (the default: exact where the model's activation has true "
-          "zeros, else dense)")
+          "text as dense), predicted (only those a predictor names, without asking for hot ones; "
+          "not the same text), auto (the default: exact where the model's activation has true "
+          "zeros, else dense; predicted where --predictor is given)")
       ->type_name("MODE")
-      ->check(CLI::IsMember({"auto", "dense", "exact"}));
+      ->check(CLI::IsMember({"auto", "dense", "exact", "predicted"}));
+  verb.add_option(
+          "--predictor", options->predictor,
+          "Which neurons will fire: a file made by `predictor`, or `sign` for the sign bits "
+          "of the gates, which need no file (a file of that name is ./sign); PowerInfer's "
+          "models bring their own")
+      ->type_name("FILE|sign");
+  AddShareOption(verb, "--predictor-recall", &options->predictor_recall,
+                 fmt::format("Share of the active neurons to predict; each layer takes the least "
+                             "dense setting that reached it on held-out text (default {})",
+                             kDefaultPredictorRecall));
   AddThreadsOption(verb, &options->n_threads);
   verb.add_option("-c,--context,--ctx-size", options->context_tokens,
                   fmt::format("Context in tokens, prompt and reply together; 0 (the default): the "

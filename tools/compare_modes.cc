@@ -32,6 +32,7 @@ struct ModeRuns {
   std::vector<double> decode_speed;
   std::vector<double> speed_up;
   FfnCounts counts;
+  FfnCounts audited;
   int64_t compared = 0;
   int64_t identical = 0;
   double kl_sum = 0;
@@ -48,9 +49,10 @@ class Comparison {
     baseline_logits_.resize(static_cast<size_t>(options.decode_tokens) * vocab_);
   }
 
-  // The baseline's logits are kept; another mode's are compared with them while the tokens agree.
+  // The baseline's logits are kept; another mode's are compared with them while both were fed the
+  // same. `follow`: it is fed the tokens of `against`.
   PromptRun Run(const std::vector<int32_t>& prompt, bool baseline, const PromptRun* against,
-                ModeRuns* runs) {
+                bool follow, ModeRuns* runs) {
     PromptRun run;
     engine_.Reset();
     engine_.executor().ResetCounts();
@@ -71,8 +73,8 @@ class Comparison {
       const BestToken best = FindBest(logits);
       run.ids.push_back(best.id);
       run.margins.push_back(best.margin);
-      same = same && best.id == against->ids[at];
-      const int32_t next = best.id;
+      same = same && (follow || best.id == against->ids[at]);
+      const int32_t next = follow ? against->ids[at] : best.id;
       start = Clock::now();
       logits = engine_.Feed({&next, 1});
       run.decode_s += SecondsSince(start);
@@ -93,6 +95,22 @@ class Comparison {
     runs->identical += static_cast<int64_t>(agreed);
     if (b != run.ids.end()) runs->margins.push_back(baseline.margins[agreed]);
   }
+  // Of a run that followed the baseline.
+  static void CountEqual(const PromptRun& baseline, const PromptRun& run, ModeRuns* runs) {
+    runs->compared += static_cast<int64_t>(baseline.ids.size());
+    for (size_t i = 0; i < run.ids.size(); ++i) {
+      runs->identical += baseline.ids[i] == run.ids[i] ? 1 : 0;
+    }
+  }
+
+  // Goes over the baseline's tokens once more to count what the predictor misses.
+  void Audit(const std::vector<int32_t>& prompt, const PromptRun& baseline, FfnCounts* audited) {
+    ModeRuns ignored;
+    engine_.executor().set_audit(true);
+    Run(prompt, false, &baseline, true, &ignored);
+    engine_.executor().set_audit(false);
+    audited->Add(engine_.executor().counts());
+  }
 
  private:
   Engine& engine_;
@@ -101,12 +119,6 @@ class Comparison {
   std::vector<float> baseline_logits_;  // (decode_tokens, vocab_size) of the prompt at hand
 };
 
-void AddCounts(FfnCounts* sum, const FfnCounts& counts) {
-  sum->active.resize(counts.active.size());
-  sum->tokens += counts.tokens;
-  for (size_t l = 0; l < counts.active.size(); ++l) sum->active[l] += counts.active[l];
-}
-
 ModeResult Summarise(const Engine& engine, SparseMode mode, const ModeRuns& runs) {
   ModeResult result;
   result.mode = mode;
@@ -114,8 +126,10 @@ ModeResult Summarise(const Engine& engine, SparseMode mode, const ModeRuns& runs
   result.decode_tokens_per_s = SpreadOf(runs.decode_speed);
   result.decode_speeds = runs.decode_speed;
   result.speed_up = SpreadOf(runs.speed_up);
-  result.touched = TouchedPerToken(engine.config(), engine.weights(), runs.counts, mode);
+  result.touched = TouchedPerToken(engine, runs.counts, mode);
   result.read_bytes_per_s = result.touched.bytes * result.decode_tokens_per_s.median;
+  result.followed = IsLossy(mode);
+  if (!runs.audited.layers.empty()) result.recall = runs.audited.Sum().Recall();
   result.tokens_compared = runs.compared;
   result.tokens_identical = runs.identical;
   result.mean_kl = runs.kl_tokens == 0 ? 0 : runs.kl_sum / static_cast<double>(runs.kl_tokens);
@@ -171,7 +185,7 @@ std::vector<ModeResult> CompareModes(Engine& engine, const std::vector<SparseMod
        modes) {  // first touch of weights and buffers is not what is measured
     engine.executor().set_mode(mode);
     ModeRuns ignored;
-    comparison.Run(prompts.front(), false, nullptr, &ignored);
+    comparison.Run(prompts.front(), false, nullptr, false, &ignored);
   }
   for (size_t p = 0; p < prompts.size(); ++p) {
     Report(options.progress, "comparing modes", p, prompts.size());
@@ -180,8 +194,10 @@ std::vector<ModeResult> CompareModes(Engine& engine, const std::vector<SparseMod
     PromptRun baseline;
     for (size_t m = 0; m < modes.size(); ++m) {
       engine.executor().set_mode(modes[m]);
-      PromptRun run = comparison.Run(prompts[p], m == 0, m == 0 ? nullptr : &baseline, &runs[m]);
-      AddCounts(&runs[m].counts, engine.executor().counts());
+      const bool follow = IsLossy(modes[m]);
+      PromptRun run =
+          comparison.Run(prompts[p], m == 0, m == 0 ? nullptr : &baseline, follow, &runs[m]);
+      runs[m].counts.Add(engine.executor().counts());
       const auto n_prompt = static_cast<double>(prompts[p].size());
       runs[m].prefill_speed.push_back(n_prompt / run.prefill_s);
       runs[m].decode_speed.push_back(static_cast<double>(run.ids.size()) / run.decode_s);
@@ -189,14 +205,21 @@ std::vector<ModeResult> CompareModes(Engine& engine, const std::vector<SparseMod
         baseline = std::move(run);
         runs[m].speed_up.push_back(1);
       } else {
-        Comparison::CompareTokens(baseline, run, &runs[m]);
         runs[m].speed_up.push_back(baseline.decode_s / run.decode_s);
+        follow ? Comparison::CountEqual(baseline, run, &runs[m])
+               : Comparison::CompareTokens(baseline, run, &runs[m]);
+        if (modes[m] == SparseMode::kPredicted) {
+          comparison.Audit(prompts[p], baseline, &runs[m].audited);
+        }
       }
     }
   }
   Report(options.progress, "comparing modes", prompts.size(), prompts.size());
   std::vector<ModeResult> results;
   for (size_t m = 0; m < modes.size(); ++m) results.push_back(Summarise(engine, modes[m], runs[m]));
+  for (ModeResult& result : results) {
+    result.byte_bound = results.front().touched.bytes / result.touched.bytes;
+  }
   return results;
 }
 

@@ -40,10 +40,16 @@ struct ModeResult {
   TouchedBytes touched;
   std::vector<double> decode_speeds;  // tokens/s of each prompt
   double read_bytes_per_s = 0;        // weights touched per token times the median decode speed
-  // Against the first mode:
+  double byte_bound = 1;              // the first mode's bytes over this one's: its speed-up, if
+                                      // both read equally fast
+  // Against the first mode. A mode that is not exact is fed the first one's tokens (followed is
+  // set), so that every token is compared; an exact one its own, and all after a prompt's first
+  // difference count as different.
+  bool followed = false;
   int64_t tokens_compared = 0;
-  int64_t tokens_identical = 0;  // all after a prompt's first difference count as different
-  double mean_kl = 0;            // nats, over the tokens up to the first difference
+  int64_t tokens_identical = 0;
+  double mean_kl = 0;  // nats, over the tokens compared while both had been fed the same
+  double recall = -1;  // of predicted neurons, where there is a predictor
   // The lead of the first mode's best token where they part.
   std::vector<float> first_difference_margins;
 };

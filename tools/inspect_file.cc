@@ -224,6 +224,8 @@ void AddPredictor(const GgufReader& gguf, Json* out) {
   (*out)["predictor"] = {{"method", PredictorKindName(file.kind)},
                          {"model_fingerprint", file.model_fingerprint},
                          {"rank", file.rank},
+                         {"look_ahead", file.look_ahead},
+                         {"finished", file.unfinished.empty()},
                          {"d_model", file.d_model},
                          {"d_ff", file.d_ff},
                          {"calibration_tokens", file.calibration_tokens},

@@ -109,10 +109,12 @@ std::string PlacementText(const Json& placement) {
 // The operating points of a layer in one line: recall at density.
 std::string PredictorText(const Json& predictor) {
   std::string text = fmt::format(
-      "\npredictor ({}, rank {}) for the model with fingerprint {}\n"
+      "\n{}predictor ({}, rank {}{}) for the model with fingerprint {}\n"
       "{} tokens to calibrate, {} to measure; {} read per token\n"
       "layer  true density  recall at density, in %\n",
+      predictor["finished"].get<bool>() ? "" : "unfinished ",
       predictor["method"].get<std::string>(), predictor["rank"].get<int64_t>(),
+      predictor["look_ahead"].get<bool>() ? ", from the layer before" : "",
       Printable(predictor["model_fingerprint"].get<std::string>()),
       predictor["calibration_tokens"].get<int64_t>(), predictor["heldout_tokens"].get<int64_t>(),
       Bytes(predictor["bytes_per_token"]));

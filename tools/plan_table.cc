@@ -22,6 +22,9 @@ std::string TierTable(const MemoryPlan& plan) {
   row("embedding, output head", plan.embedding_bytes, 0);
   row("attention, norms", plan.attention_bytes(), 0);
   row("FFN neurons", plan.hot_bytes(), plan.cold_bytes());
+  if (plan.predictor_bytes() > 0) {
+    row("predictor", plan.fast_predictor_bytes(), plan.slow_predictor_bytes());
+  }
   row("KV cache", plan.kv_bytes, 0);
   row("scratch", plan.fast_scratch_bytes, plan.slow_scratch_bytes);
   row("total", plan.fast_total_bytes(), plan.slow_total_bytes());
@@ -58,6 +61,9 @@ std::string MemoryPlanTable(const OpenedModel& model) {
       BaseName(model.gguf().path()), c.architecture, c.n_layers, c.d_model, c.d_ff,
       ActivationName(c.activation), c.vocab_size, SparseModeName(model.mode()), plan.context_tokens,
       plan.batch_tokens, model.n_threads());
+  if (model.predictor() != nullptr) {
+    text += fmt::format("predictor: {}\n\n", model.predictor()->Description());
+  }
   if (model.placement() != nullptr && model.placement()->imported) {
     text += fmt::format("{}\n\n", kImportedPlacementNote);
   }
@@ -73,7 +79,8 @@ nlohmann::ordered_json MemoryPlanJson(const OpenedModel& model) {
                       {"hot_neurons", layer.hot_neurons},
                       {"hot_bytes", layer.hot_bytes},
                       {"cold_neurons", layer.cold_neurons},
-                      {"cold_bytes", layer.cold_bytes}});
+                      {"cold_bytes", layer.cold_bytes},
+                      {"predictor_bytes", layer.predictor_bytes}});
   }
   return {{"model", model.gguf().path()},
           {"mode", SparseModeName(model.mode())},
@@ -87,6 +94,7 @@ nlohmann::ordered_json MemoryPlanJson(const OpenedModel& model) {
           {"attention_bytes", plan.attention_bytes()},
           {"hot_bytes", plan.hot_bytes()},
           {"cold_bytes", plan.cold_bytes()},
+          {"predictor_bytes", plan.predictor_bytes()},
           {"kv_bytes", plan.kv_bytes},
           {"fast_scratch_bytes", plan.fast_scratch_bytes},
           {"slow_scratch_bytes", plan.slow_scratch_bytes},

@@ -35,10 +35,20 @@ PredictorTotals TotalsAt(const PredictorFile& file, double wanted_recall) {
   return totals;
 }
 
+CLI::Option* AddFactorTypeOption(CLI::App& verb, const std::string& flag, DType* dtype) {
+  const auto choose = [dtype](const std::string& name) {
+    *dtype = name == "F16" ? DType::kF16 : DType::kQ8_0;
+  };
+  return verb.add_option_function<std::string>(flag, choose, "Type of the factors (default Q8_0)")
+      ->type_name("F16|Q8_0")
+      ->transform(CLI::IsMember({"F16", "Q8_0"}, CLI::ignore_case));
+}
+
 std::string PredictorTable(const PredictorFile& file, double wanted_recall) {
   const bool sign = file.kind == PredictorKind::kSign;
-  std::string text = fmt::format("layer   recall  predicted     true    ratio  bytes/token{}\n",
-                                 sign ? "   alpha" : "");
+  std::string text = file.look_ahead ? "predicted from the FFN input of the layer before\n" : "";
+  text += fmt::format("layer   recall  predicted     true    ratio  bytes/token{}\n",
+                      sign ? "   alpha" : "");
   size_t number = 0;
   for (const StoredLayerPredictor& layer : file.layers) {
     const LayerPredictor& predictor = layer.predictor;

@@ -1,6 +1,7 @@
 // What a predictor does per layer, as a table.
 #pragma once
 
+#include <CLI/CLI.hpp>
 #include <string>
 
 #include "runtime/predictor_file.h"
@@ -19,5 +20,8 @@ struct PredictorTotals {
   uint64_t bytes_per_token = 0;
 };
 PredictorTotals TotalsAt(const PredictorFile& file, double wanted_recall);
+
+// The flag that chooses the type of a predictor's factors.
+CLI::Option* AddFactorTypeOption(CLI::App& verb, const std::string& flag, DType* dtype);
 
 }  // namespace thermocline

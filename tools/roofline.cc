@@ -62,7 +62,7 @@ Roofline MeasureRoofline(Engine& engine, SparseMode mode,
       total += ms[static_cast<size_t>(p)].back();
     }
     totals.push_back(total);
-    touched = TouchedPerToken(engine.config(), engine.weights(), engine.executor().counts(), mode);
+    touched = TouchedPerToken(engine, engine.executor().counts(), mode);
   }
   roofline.context_tokens =
       static_cast<double>(prompts.front().size()) + static_cast<double>(options.decode_tokens) / 2;

@@ -31,17 +31,23 @@ std::string ModeText(Engine& engine, int64_t decode_steps) {
   std::string text =
       fmt::format("mode     {}, {} threads", SparseModeName(mode), model.n_threads());
   if (decode_steps == 0) return text + "\n";
-  const TouchedBytes touched =
-      TouchedPerToken(engine.config(), engine.weights(), engine.executor().counts(), mode);
-  if (mode == SparseMode::kExact) {
+  const TouchedBytes touched = TouchedPerToken(engine, engine.executor().counts(), mode);
+  if (mode == SparseMode::kPredicted) {
+    text += fmt::format(", {:.1f} % of the gates computed", 100 * touched.mean_gate_density);
+  }
+  if (mode != SparseMode::kDense) {
     text += fmt::format(", FFN sparsity {:.1f} %", 100 * (1 - touched.mean_density));
   }
   text += fmt::format(", {} of weights read per token",
                       FormatBytes(static_cast<uint64_t>(touched.bytes)));
-  if (mode == SparseMode::kExact) {
+  if (mode != SparseMode::kDense) {
     text += fmt::format(" ({} dense)", FormatBytes(static_cast<uint64_t>(touched.dense_bytes)));
   }
-  return text + "\n";
+  text += "\n";
+  if (model.predictor() != nullptr) {
+    text += fmt::format("         predictor: {}\n", model.predictor()->Description());
+  }
+  return text;
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 // speed.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <random>
 
@@ -47,6 +48,7 @@ struct Options {
 struct Report {
   std::string model;
   std::string mode_note;
+  std::string predictor;
   int n_threads = 0;
   bool two_tiers = false;
   double hot_share = 0;            // of the FFN neurons
@@ -114,6 +116,8 @@ void PrintTable(const Report& report) {
   row("decode speed-up", [](const ModeResult& m) {
     return fmt::format("{:.2f} ({:.2f}-{:.2f})", m.speed_up.median, m.speed_up.p10, m.speed_up.p90);
   });
+  row("  bound by the bytes",
+      [](const ModeResult& m) { return fmt::format("{:.2f}", m.byte_bound); });
   row("weights touched per token", [](const ModeResult& m) {
     return fmt::format("{} ({:.0f} %)", FormatBytes(static_cast<uint64_t>(m.touched.bytes)),
                        100 * m.touched.bytes / m.touched.dense_bytes);
@@ -130,6 +134,16 @@ void PrintTable(const Report& report) {
   row("FFN neurons skipped", [](const ModeResult& m) {
     return fmt::format("{:.1f} %", 100 * (1 - m.touched.mean_density));
   });
+  const bool predicted =
+      std::ranges::any_of(report.modes, [](const auto& m) { return m.recall >= 0; });
+  if (predicted) {
+    row("gates computed", [](const ModeResult& m) {
+      return fmt::format("{:.1f} %", 100 * m.touched.mean_gate_density);
+    });
+    row("recall of the predictor", [](const ModeResult& m) {
+      return m.recall < 0 ? std::string("-") : fmt::format("{:.1f} %", 100 * m.recall);
+    });
+  }
   row("tokens identical", TokensText);
   row("mean KL to the baseline", [](const ModeResult& m) {
     return m.tokens_compared == 0 ? std::string("baseline") : fmt::format("{:.2e} nats", m.mean_kl);
@@ -145,6 +159,11 @@ void PrintTable(const Report& report) {
         "{:.2e}\n",
         report.requant_error);
   }
+  if (!report.predictor.empty()) {
+    text += fmt::format(
+        "predictor: {}\npredicted was fed the tokens of dense, so each of its tokens is compared\n",
+        report.predictor);
+  }
   if (!report.mode_note.empty()) text += report.mode_note + "\n";
   for (const ModeResult& mode : report.modes) {
     for (const float margin : mode.first_difference_margins) {
@@ -157,6 +176,7 @@ void PrintTable(const Report& report) {
 }
 
 nlohmann::ordered_json ModeJson(const ModeResult& m, const Spread& share) {
+  using Json = nlohmann::ordered_json;
   const auto spread = [](const Spread& s) {
     return nlohmann::ordered_json{{"median", s.median}, {"p10", s.p10}, {"p90", s.p90}};
   };
@@ -164,11 +184,15 @@ nlohmann::ordered_json ModeJson(const ModeResult& m, const Spread& share) {
           {"prefill_tokens_per_s", spread(m.prefill_tokens_per_s)},
           {"decode_tokens_per_s", spread(m.decode_tokens_per_s)},
           {"decode_speed_up", spread(m.speed_up)},
+          {"speed_up_bound_by_bytes", m.byte_bound},
           {"touched_bytes_per_token", m.touched.bytes},
           {"dense_bytes_per_token", m.touched.dense_bytes},
           {"read_bytes_per_s", m.read_bytes_per_s},
           {"share_of_read_bandwidth", spread(share)},
           {"ffn_sparsity", 1 - m.touched.mean_density},
+          {"gates_computed", m.touched.mean_gate_density},
+          {"recall", m.recall < 0 ? Json(nullptr) : Json(m.recall)},
+          {"followed_the_baseline", m.followed},
           {"tokens_compared", m.tokens_compared},
           {"tokens_identical", m.tokens_identical},
           {"mean_kl_nats", m.mean_kl},
@@ -182,6 +206,7 @@ void PrintJson(const Report& report) {
                                  {"hot_share", report.hot_share},
                                  {"read_bandwidth_bytes_per_s", SpreadOf(report.bandwidths).median},
                                  {"modes", nlohmann::ordered_json::array()}};
+  if (!report.predictor.empty()) json["predictor"] = report.predictor;
   if (report.requant_error >= 0) json["requantisation_relative_rms_error"] = report.requant_error;
   for (const ModeResult& mode : report.modes)
     json["modes"].push_back(ModeJson(mode, BandwidthShare(report, mode)));
@@ -193,16 +218,19 @@ void PrintJson(const Report& report) {
 
 void PrintCsv(const Report& report) {
   std::string text =
-      "mode,prefill_tokens_per_s,decode_tokens_per_s,decode_p10,decode_p90,speed_up,"
+      "mode,prefill_tokens_per_s,decode_tokens_per_s,decode_p10,decode_p90,speed_up,speed_up_bound,"
       "touched_bytes_per_token,read_bytes_per_s,read_bandwidth_bytes_per_s,ffn_sparsity,"
-      "tokens_identical,tokens_compared,mean_kl_nats\n";
+      "gates_computed,recall,tokens_identical,tokens_compared,mean_kl_nats\n";
   for (const ModeResult& m : report.modes) {
     text += fmt::format(
-        "{},{:.3f},{:.3f},{:.3f},{:.3f},{:.4f},{:.0f},{:.0f},{:.0f},{:.5f},{},{},{:.6e}\n",
+        "{},{:.3f},{:.3f},{:.3f},{:.3f},{:.4f},{:.4f},{:.0f},{:.0f},{:.0f},{:.5f},{:.5f},{},{},{},"
+        "{:.6e}\n",
         SparseModeName(m.mode), m.prefill_tokens_per_s.median, m.decode_tokens_per_s.median,
-        m.decode_tokens_per_s.p10, m.decode_tokens_per_s.p90, m.speed_up.median, m.touched.bytes,
-        m.read_bytes_per_s, SpreadOf(report.bandwidths).median, 1 - m.touched.mean_density,
-        m.tokens_identical, m.tokens_compared, m.mean_kl);
+        m.decode_tokens_per_s.p10, m.decode_tokens_per_s.p90, m.speed_up.median, m.byte_bound,
+        m.touched.bytes, m.read_bytes_per_s, SpreadOf(report.bandwidths).median,
+        1 - m.touched.mean_density, m.touched.mean_gate_density,
+        m.recall < 0 ? "" : fmt::format("{:.5f}", m.recall), m.tokens_identical, m.tokens_compared,
+        m.mean_kl);
   }
   WriteOutput(text);
 }
@@ -223,8 +251,9 @@ void Run(Options& options) {
   }
   Report report;
   std::vector<SparseMode> modes = {SparseMode::kDense};
-  if (engine.model().mode() == SparseMode::kExact) {
+  if (engine.model().mode() != SparseMode::kDense) {
     modes.push_back(SparseMode::kExact);
+    if (engine.model().mode() != SparseMode::kExact) modes.push_back(engine.model().mode());
   } else if (options.engine.sparse == "auto") {
     report.mode_note = "this model's activation has no true zeros: there is nothing exact to skip";
   }
@@ -239,6 +268,9 @@ void Run(Options& options) {
   }
   report.model = engine.config().name.empty() ? options.engine.model_path : engine.config().name;
   report.n_threads = engine.model().n_threads();
+  if (engine.model().predictor() != nullptr) {
+    report.predictor = engine.model().predictor()->Description();
+  }
   report.two_tiers = engine.model().placement() != nullptr;
   report.hot_share = HotShare(engine);
   if (engine.requant().requantised) report.requant_error = engine.requant().relative_rms_error;

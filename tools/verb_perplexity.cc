@@ -5,6 +5,8 @@
 #include <nlohmann/json.hpp>
 
 #include "runtime/core/error.h"
+#include "runtime/core/size_text.h"
+#include "runtime/cpu_device.h"
 #include "runtime/evaluate.h"
 #include "tools/cli_options.h"
 #include "tools/progress_bar.h"
@@ -14,25 +16,110 @@ namespace thermocline {
 namespace {
 
 constexpr const char* kDetails =
-    "The text is tokenised whole and cut in windows of -c tokens less one; each window is fed "
-    "behind\n"
-    "BOS and every one of its tokens is scored. Prefill batches (-b above 3) always run dense; -b "
-    "1\n"
-    "scores what decode computes, token by token. In a mode other than dense the dense run is made "
-    "too,\n"
-    "on the same weights, and compared: KL divergence (nats per token), share of equal best "
-    "tokens,\n"
-    "ratio of perplexities with its standard error.\n"
-    "\n"
-    "Example:\n"
-    "  thermocline perplexity -m model.gguf -f text.txt -c 256 --sparse exact -b 1 --max-windows 8";
+    R"(The text is tokenised whole and cut in windows of -c tokens less one; each window is fed behind BOS and
+every one of its tokens is scored. In a mode other than dense the dense run is made too, on the same weights,
+and compared: KL divergence (nats per token), share of equal best tokens, ratio of perplexities with its
+standard error. Large batches run dense in every mode; unless -b is given it is chosen so that the mode is
+what is scored (exact: 3, predicted: 16).
+
+In mode predicted a table tells, layer by layer, which share of the active neurons was predicted on this text
+(recall), how many neurons were predicted and are active (of d_ff), and what the predictor reads per token.
+
+Example:
+  thermocline perplexity -m model.gguf -f text.txt -c 256 --predictor model.predictor.gguf --max-windows 8)";
 
 struct Options {
   EngineOptions engine;
   PerplexityOptions perplexity;
+  const CLI::Option* sparse = nullptr;
+  const CLI::Option* batch = nullptr;
   std::string text_path;
   bool json = false;
 };
+
+// Dense unless something else is asked for; and batches in which the mode is what runs.
+void SettleMode(Options* options) {
+  EngineOptions& engine = options->engine;
+  if (options->sparse->count() == 0)
+    engine.sparse = engine.predictor.empty() ? "dense" : "predicted";
+  if (engine.sparse == "dense") return;
+  const bool predicted = engine.sparse == "predicted" || !engine.predictor.empty();
+  if (options->batch->count() == 0) {
+    engine.batch_tokens = predicted ? kListMaxTokens : kGemmMinTokens - 1;
+  } else if (predicted && engine.batch_tokens > kListMaxTokens) {
+    FailUsage("perplexity", fmt::format("-b is at most {} in mode predicted, as larger batches run "
+                                        "dense; it is {}",
+                                        kListMaxTokens, engine.batch_tokens));
+  }
+}
+
+// Of one layer, or of all that are predicted.
+struct PredictorQuality {
+  FfnCount count;
+  int64_t n_layers = 0;
+  uint64_t predictor_bytes = 0;
+};
+
+std::vector<PredictorQuality> LayerQualities(const PerplexityResult& r, const Engine& engine) {
+  std::vector<PredictorQuality> layers;
+  for (size_t l = 0; l < r.counts.layers.size(); ++l) {
+    const SlicePredictor& predictor = engine.predictors()[l];
+    layers.emplace_back();
+    if (!predictor.runs) continue;
+    layers.back() = {r.counts.layers[l], 1, predictor.touched_bytes};
+  }
+  return layers;
+}
+
+PredictorQuality Total(const std::vector<PredictorQuality>& layers) {
+  PredictorQuality total;
+  for (const PredictorQuality& layer : layers) {
+    total.count.Add(layer.count);
+    total.n_layers += layer.n_layers;
+    total.predictor_bytes += layer.predictor_bytes;
+  }
+  return total;
+}
+
+// Shares of all neurons asked about (d_ff per layer).
+struct Densities {
+  double predicted;
+  double active;
+};
+Densities DensitiesOf(const PredictorQuality& q, const PerplexityResult& r, const Engine& engine) {
+  const auto neurons = static_cast<double>(r.counts.tokens * engine.config().d_ff * q.n_layers);
+  return {static_cast<double>(q.count.gates) / neurons,
+          static_cast<double>(q.count.hits + q.count.missed) / neurons};
+}
+
+std::string PredictorTable(const PerplexityResult& r, const Engine& engine) {
+  std::string text = fmt::format("predictor       {}\n{:<8}{:>9}{:>12}{:>11}{:>14}\n",
+                                 engine.model().predictor()->Description(), "layer", "recall",
+                                 "predicted", "active", "bytes/token");
+  const auto row = [&](const std::string& name, const PredictorQuality& q) {
+    const Densities d = DensitiesOf(q, r, engine);
+    text +=
+        q.n_layers == 0
+            ? fmt::format("{:<8}  every gate is computed, which costs less than predicting\n", name)
+            : fmt::format("{:<8}{:>7.2f} %{:>10.2f} %{:>9.2f} %{:>14}\n", name,
+                          100 * q.count.Recall(), 100 * d.predicted, 100 * d.active,
+                          FormatBytes(q.predictor_bytes));
+  };
+  const auto layers = LayerQualities(r, engine);
+  for (size_t l = 0; l < layers.size(); ++l) row(std::to_string(l), layers[l]);
+  row("total", Total(layers));
+  return text;
+}
+
+nlohmann::ordered_json QualityJson(const PredictorQuality& q, const PerplexityResult& r,
+                                   const Engine& engine) {
+  if (q.n_layers == 0) return nullptr;  // not predicted
+  const Densities d = DensitiesOf(q, r, engine);
+  return {{"recall", q.count.Recall()},
+          {"predicted_density", d.predicted},
+          {"true_density", d.active},
+          {"predictor_bytes_per_token", q.predictor_bytes}};
+}
 
 void PrintTable(const PerplexityResult& r, const Engine& engine, bool compared) {
   std::string text = fmt::format("mode            {}\n", SparseModeName(engine.model().mode()));
@@ -46,6 +133,7 @@ void PrintTable(const PerplexityResult& r, const Engine& engine, bool compared) 
     text += fmt::format("                mean KL {:.3e} nats, same best token {:.3f} %\n",
                         r.mean_kl, 100 * r.top1_agreement);
   }
+  if (engine.model().predictor() != nullptr) text += PredictorTable(r, engine);
   WriteOutput(text);
 }
 
@@ -64,6 +152,13 @@ void PrintJson(const PerplexityResult& r, const Engine& engine, bool compared) {
     json["mean_kl_nats"] = r.mean_kl;
     json["top1_agreement"] = r.top1_agreement;
   }
+  if (engine.model().predictor() != nullptr) {
+    json["predictor"] = engine.model().predictor()->Description();
+    json["layers"] = nlohmann::ordered_json::array();
+    const auto layers = LayerQualities(r, engine);
+    for (const PredictorQuality& q : layers) json["layers"].push_back(QualityJson(q, r, engine));
+    json["all_layers"] = QualityJson(Total(layers), r, engine);
+  }
   WriteOutput(json.dump(2) + "\n");
 }
 
@@ -72,6 +167,7 @@ void Run(Options& options) {
   if (text.empty()) {
     throw Error({.path = options.text_path, .what = "the text is empty"});
   }
+  SettleMode(&options);
   options.engine.all_logits = true;
   options.engine.progress = StderrProgress();
   options.perplexity.progress = options.engine.progress;
@@ -88,11 +184,12 @@ void Run(Options& options) {
 
 void AddPerplexityVerb(CLI::App& app) {
   auto options = std::make_shared<Options>();
-  options->engine.sparse = "dense";
   CLI::App* verb =
       AddVerb(app, "perplexity", "Scores a text with a model, every token counted", kDetails);
   AddModelOptions(*verb, &options->engine);
   AddEngineOptions(*verb, &options->engine);
+  options->sparse = verb->get_option("--sparse");
+  options->batch = verb->get_option("--batch");
   verb->add_option("-f,--file", options->text_path, "text to score (- is standard input)")
       ->required();
   verb->add_option("--max-windows", options->perplexity.max_windows,

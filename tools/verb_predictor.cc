@@ -3,9 +3,11 @@
 
 #include <algorithm>
 #include <chrono>
+#include <filesystem>
 #include <memory>
 
 #include "profiler/predictor_build.h"
+#include "profiler/predictor_resume.h"
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
 #include "runtime/core/size_text.h"
@@ -34,7 +36,15 @@ choose thresholds and half to measure what is printed: recall (neurons predicted
 predicted and true density (share of all neurons), and the bytes the predictor reads per token. The file
 holds several operating points; which is used is chosen by the recall wanted when the model runs.
 
-Memory: the tokens' residual streams (4 bytes x d_model each) and about one layer's statistics.
+With --look-ahead (svd, mlp) a layer's neurons are predicted from the FFN input of the layer before, which
+is known while attention still runs; it predicts less well. The first layer keeps its own input.
+
+Finished layers are kept beside the output, in FILE.partial.gguf, until all are there. After an
+interruption the same command goes on with the layers that are missing, and gives the same file; other
+options are an error as long as that file is there.
+
+Memory: the tokens' residual streams (4 bytes x d_model each, twice that to look ahead) and about one
+layer's statistics.
 
 Example:
   thermocline predictor -m model.gguf -f corpus.txt --method svd --rank 256 -o model.predictor.gguf)";
@@ -58,16 +68,83 @@ std::string Introduction(const PredictorArgs& args, const OpenedModel& model,
                                  config.d_model, ActivationName(config.activation));
   text += fmt::format("predictor: {}", PredictorKindName(options.kind));
   if (options.kind != PredictorKind::kSign) {
-    text += fmt::format(", rank {}, {}, from {} tokens",
-                        options.rank == 0 ? DefaultRank(config) : options.rank,
+    text += fmt::format(", rank {}, {}, from {} tokens", RankOf(config, options),
                         DTypeName(options.dtype), texts.calibration.n_tokens);
   }
+  if (options.look_ahead) text += ", from the FFN input of the layer before";
   return text + fmt::format("\nheld-out: {} tokens to choose thresholds, {} to measure\n\n",
                             texts.choosing.n_tokens, texts.measuring.n_tokens);
 }
 
+// What is printed of the thresholds' own tokens: how much is predicted there at the recall wanted.
+// The settings of mlp are picked by it, since the measured figures must not be.
+struct ChosenDensity {
+  double sum = 0;
+  int64_t n_layers = 0;
+
+  void Add(std::span<const ChosenPoint> points, double wanted_recall) {
+    const auto good_enough =
+        std::find_if(points.begin(), points.end() - 1,
+                     [&](const ChosenPoint& point) { return point.recall >= wanted_recall; });
+    sum += 1 - good_enough->skipped;
+    ++n_layers;
+  }
+};
+
+std::string Result(const PredictorArgs& args, const PredictorFile& file,
+                   const ChosenDensity& chosen, double seconds) {
+  std::string text =
+      fmt::format("at a recall of {} or more, on text that nothing was fitted to:\n{}\n",
+                  args.recall, PredictorTable(file, args.recall));
+  if (chosen.n_layers > 0) {
+    text += fmt::format("predicted on the tokens that thresholds were chosen with: {:.2f} %\n",
+                        100 * chosen.sum / static_cast<double>(chosen.n_layers));
+  }
+  return text + fmt::format("predictor: {} ({:.1f} s)\n", args.output_path, seconds);
+}
+
+// Builds and writes the file, on from where an interrupted build stopped.
+void Build(PredictorArgs& args, const OpenedModel& model, const PredictorTexts& texts) {
+  const std::string unfinished_path = UnfinishedPath(args.output_path);
+  PredictorFile begun =
+      ReadUnfinished(unfinished_path, BuildSettings(model, texts, args.predictor));
+  if (!begun.layers.empty()) {
+    WriteOutput(fmt::format("going on from {}: {} of {} layers are finished\n", unfinished_path,
+                            begun.layers.size(), model.config().n_layers));
+  }
+  ChosenDensity chosen;
+  args.predictor.on_layer = [&](const PredictorFile& file, std::span<const ChosenPoint> points) {
+    chosen.Add(points, args.recall);
+    WritePredictor(unfinished_path, file);
+  };
+  const auto started = std::chrono::steady_clock::now();
+  Engine engine(args.engine);
+  PredictorFile file;
+  try {
+    file = BuildPredictor(engine, texts, args.predictor, std::move(begun));
+  } catch (const Interrupted&) {
+    ClearStderrProgress();
+    if (std::filesystem::exists(unfinished_path)) {
+      WriteOutput(fmt::format("finished layers are in {}: the same command goes on with them\n",
+                              unfinished_path));
+    }
+    throw;
+  }
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+  WritePredictor(args.output_path, file);
+  std::filesystem::remove(unfinished_path);
+  ClearStderrProgress();
+  WriteOutput(Result(args, file, chosen, seconds));
+}
+
 void RunPredictor(PredictorArgs& args) {
-  CheckOutputPath(args.output_path, {args.engine.model_path, args.predictor.text_path});
+  if (args.predictor.look_ahead && args.predictor.kind == PredictorKind::kSign) {
+    FailUsage("predictor", "--look-ahead is for --method svd and mlp");
+  }
+  for (const std::string& path : {args.output_path, UnfinishedPath(args.output_path)}) {
+    CheckOutputPath(path, {args.engine.model_path, args.predictor.text_path});
+  }
   args.engine.sparse = "dense";  // every neuron's h is wanted
   args.engine.progress = args.predictor.progress = StderrProgress();
   if (args.engine.context_tokens == 0) {
@@ -81,18 +158,7 @@ void RunPredictor(PredictorArgs& args) {
   ClearStderrProgress();
   WriteOutput(Introduction(args, model, texts));
 
-  const auto started = std::chrono::steady_clock::now();
-  Engine engine(args.engine);
-  const PredictorFile file = BuildPredictor(engine, texts, args.predictor);
-  const double seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
-  ThrowIfInterrupted();
-  WritePredictor(args.output_path, file);
-  ClearStderrProgress();
-  WriteOutput(
-      fmt::format("at a recall of {} or more, on text that nothing was fitted to:\n{}\n"
-                  "predictor: {} ({:.1f} s)\n",
-                  args.recall, PredictorTable(file, args.recall), args.output_path, seconds));
+  Build(args, model, texts);
 }
 
 void AddBuildOptions(CLI::App& verb, PredictorArgs* args) {
@@ -108,6 +174,12 @@ void AddBuildOptions(CLI::App& verb, PredictorArgs* args) {
   verb.add_option_function<std::string>("--method", choose_method, "Kind (default svd)")
       ->type_name("svd|mlp|sign")
       ->check(CLI::IsMember({"svd", "mlp", "sign"}));
+  verb.add_flag("--look-ahead", options->look_ahead,
+                "svd, mlp: predict a layer from the FFN input of the layer before");
+  verb.add_option("--learning-rate", options->learning_rate,
+                  fmt::format("mlp: where it starts (default {})", options->learning_rate))
+      ->type_name("RATE")
+      ->check(CLI::Range(1e-6F, 1.0F));
   verb.add_option("--epochs", options->max_epochs,
                   fmt::format("mlp: most passes over the text (default {})", options->max_epochs))
       ->type_name("N")
@@ -117,12 +189,7 @@ void AddBuildOptions(CLI::App& verb, PredictorArgs* args) {
           fmt::format("Rank of the factors, a multiple of {} (default: d_model / 4)", kRankUnit))
       ->type_name("N")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
-  const auto choose_type = [options](const std::string& name) {
-    options->dtype = name == "F16" ? DType::kF16 : DType::kQ8_0;
-  };
-  verb.add_option_function<std::string>("--type", choose_type, "Type of the factors (default Q8_0)")
-      ->type_name("F16|Q8_0")
-      ->transform(CLI::IsMember({"F16", "Q8_0"}, CLI::ignore_case));
+  AddFactorTypeOption(verb, "--type", &options->dtype);
   verb.add_option(
           "--heldout-fraction", options->heldout_fraction,
           fmt::format("Share of the text to hold out (default {})", options->heldout_fraction))
@@ -134,7 +201,8 @@ void AddBuildOptions(CLI::App& verb, PredictorArgs* args) {
   verb.add_option("--recall", args->recall, "Recall of the table (default 0.95)")
       ->type_name("SHARE")
       ->check(CLI::Range(0.0, 1.0));
-  verb.add_option("-s,--seed", options->seed, "Seed of the randomised SVD (default 1)")
+  verb.add_option("-s,--seed", options->seed,
+                  "Seed of the randomised SVD and of mlp's training (default 1)")
       ->type_name("N");
 }
 

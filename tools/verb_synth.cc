@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "profiler/profile_file.h"
+#include "profiler/synth_predictor.h"
 #include "profiler/synth_profile.h"
 #include "runtime/core/error.h"
 #include "runtime/core/size_text.h"
@@ -15,7 +16,9 @@
 #include "runtime/team.h"
 #include "tools/cli_options.h"
 #include "tools/placement_options.h"
+#include "tools/predictor_table.h"
 #include "tools/progress_bar.h"
+#include "tools/synth_report.h"
 #include "tools/verbs.h"
 
 namespace thermocline {
@@ -34,12 +37,17 @@ on random tokens and the activity measured is printed beside what was asked; a d
 in any layer is an error (the file stays). A text is single bytes to such a model, so few different tokens:
 on text the density holds, but activity is more uneven than asked.
 
+A random matrix cannot be predicted from less than itself. --gate-rank makes every gate matrix a product
+of two factors of that rank, rounded to the weights' type; --predictor writes these factors as a predictor
+(kind svd), with operating points measured on random tokens: about the best that this rank can do.
+
 --profile and --placement write what profiling would find in the long run: the wanted probabilities as counts,
 and the oracle placement made of them, in the true order from hot to cold.
 
 Examples:
   thermocline synth --like random-1b --type Q4_0 -o random-1b-q4_0.gguf
   thermocline synth --like llama-7b --type Q4_0 --activation relu --density 0.1 --skew 26:80 \
+    --gate-rank 128 --predictor s7b.predictor.gguf \
     --profile s7b.profile.gguf --placement s7b.placement.gguf -c 2048 --vram 4G --ram 8G -o s7b.gguf)";
 
 constexpr double kAllowedDeviation = 0.1;
@@ -49,7 +57,8 @@ struct Options {
   ActivityTarget activity;
   PlacementArgs placing;
   std::string like, type = "Q8_0", activation = "silu";
-  std::string output, profile_path, placement_path;
+  std::string output, profile_path, placement_path, predictor_path;
+  SynthPredictorOptions predictor;
   bool no_check = false;
 };
 
@@ -98,6 +107,11 @@ void CheckUsage(const Options& options, const CLI::App& verb) {
                                    "--activation relu, reglu or relu_sqr, found {}",
                                    options.activation));
   }
+  if (!options.predictor_path.empty() && options.synth.activation == Activation::kSilu) {
+    FailUsage("synth", fmt::format("--predictor needs an activation that has true zeros: expected "
+                                   "--activation relu, reglu or relu_sqr, found {}",
+                                   options.activation));
+  }
   const bool placing = !options.placement_path.empty();
   if (placing != options.placing.wants_placement()) {
     FailUsage("synth", placing
@@ -114,7 +128,8 @@ void CheckUsage(const Options& options, const CLI::App& verb) {
 
 void CheckPaths(const Options& options) {
   std::vector<std::string> taken = {options.output};
-  for (const std::string& path : {options.profile_path, options.placement_path}) {
+  for (const std::string& path :
+       {options.profile_path, options.placement_path, options.predictor_path}) {
     if (path.empty()) continue;
     if (std::find(taken.begin(), taken.end(), path) != taken.end()) {
       FailUsage("synth", fmt::format("two outputs have one name, {}", path));
@@ -155,22 +170,15 @@ void WriteCompanions(Options& options) {
                           FormatBytes(solved.plan.slow_total_bytes())));
 }
 
-std::string ActivityTable(const ActivityTarget& target, const ActivityCheck& check) {
-  const auto row = [&](const std::string& name, double asked, double MeasuredLayer::*field) {
-    const auto [least, most] = std::minmax_element(
-        check.layers.begin(), check.layers.end(),
-        [&](const MeasuredLayer& a, const MeasuredLayer& b) { return a.*field < b.*field; });
-    return fmt::format("{:<32}{:>7.2f} %{:>9.2f} %  ({:.2f}-{:.2f})\n", name, 100 * asked,
-                       100 * (check.mean.*field), 100 * ((*least).*field), 100 * ((*most).*field));
-  };
-  return fmt::format("\n{:<32}{:>9}{:>11}  (over layers)\n", "", "asked", "measured") +
-         row("neurons that fire in a token", target.density, &MeasuredLayer::density) +
-         row(fmt::format("activations on hottest {:g} %", 100 * target.hottest), target.activations,
-             &MeasuredLayer::activations) +
-         fmt::format(
-             "rank correlation of neurons, asked with measured: {:.3f} ({:.3f} is what "
-             "counting can show)\nmeasured on {} random tokens\n",
-             check.mean.rank_correlation, check.best_rank_correlation, check.n_tokens);
+void WriteFactors(const Options& options) {
+  if (options.predictor_path.empty()) return;
+  SynthPredictorOptions predictor = options.predictor;
+  predictor.n_threads = options.synth.n_threads;
+  predictor.progress = options.synth.progress;
+  const PredictorFile file = BuildSynthPredictor(options.output, options.synth, predictor);
+  WritePredictor(options.predictor_path, file);
+  ClearStderrProgress();
+  WriteOutput(PredictorReport(options.predictor_path, file));
 }
 
 void Check(const Options& options) {
@@ -210,6 +218,7 @@ void Run(Options& options, const CLI::App& verb) {
   ClearStderrProgress();
   WriteOutput(ModelLine(options));
   WriteCompanions(options);
+  WriteFactors(options);
   if (synth.activity && !options.no_check) Check(options);
 }
 
@@ -231,6 +240,18 @@ void AddShapeOptions(CLI::App& verb, Options* options) {
                   "silu, relu, reglu or relu_sqr (default silu)")
       ->check(CLI::IsMember({"silu", "relu", "reglu", "relu_sqr"}));
   verb.add_option("--seed", s.seed, "seed of the weights (default 1)");
+}
+
+void AddFactorOptions(CLI::App& verb, Options* options) {
+  CLI::Option* rank = verb.add_option("--gate-rank", options->synth.gate_rank,
+                                      "rank of every gate matrix, a multiple of 32 (default: full)")
+                          ->type_name("N")
+                          ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  CLI::Option* predictor = verb.add_option("--predictor", options->predictor_path,
+                                           "predictor to write, of the gates' factors")
+                               ->type_name("FILE")
+                               ->needs(rank);
+  AddFactorTypeOption(verb, "--predictor-type", &options->predictor.dtype)->needs(predictor);
 }
 
 void AddActivityOptions(CLI::App& verb, Options* options) {
@@ -281,6 +302,7 @@ void AddSynthVerb(CLI::App& app) {
       AddVerb(app, "synth", "Writes a model of random weights, to measure with", kDetails);
   AddShapeOptions(*verb, options.get());
   AddActivityOptions(*verb, options.get());
+  AddFactorOptions(*verb, options.get());
   AddBudgetOptions(*verb, &options->placing);
   AddThreadsOption(*verb, &options->synth.n_threads);
   verb->add_option("-o,--output", options->output, "file to write")->required()->type_name("FILE");

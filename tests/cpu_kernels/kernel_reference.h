@@ -1,5 +1,5 @@
-// What the kernel tests compare with: weights decoded independently of the code under test, double
-// arithmetic, and memory that ends at an inaccessible page.
+// What tests of the CPU kernels share: matrices and prepared vectors in memory that ends at an
+// inaccessible page.
 #pragma once
 
 #include <cstddef>
@@ -9,33 +9,14 @@
 #include <vector>
 
 #include "cpu_kernels/kernels.h"
+#include "tests/support/weight_reference.h"
 
 namespace thermocline::testing {
 
-inline constexpr DType kDTypes[] = {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0,
-                                    DType::kQ4_0};
-
-bool IsQuantised(DType dtype);
 // "avx512_vnni", for the names of parametrised tests.
 std::string TableName(const KernelTable& table);
 
-// |y - ref| <= (fixed + per_term * n) * 2^-24 * sum|w_i x_i| + 2^-23 * |ref| + 1e-30.
-// fixed: roundings that one product goes through; per_term: additions in a chain, for n terms
-// spread over the fewest partial sums of any kernel (8 lanes; one term per 32 weights for quantised
-// types).
-struct Tolerance {
-  double fixed;
-  double per_term;
-};
 Tolerance DotTolerance(DType dtype, VectorForm form);
-double AllowedError(Tolerance tolerance, int64_t n, double sum_of_magnitudes, double reference);
-
-double DecodeHalf(uint16_t bits);
-// n weights of a row, exactly.
-std::vector<double> DecodeRow(DType dtype, const std::byte* row, int64_t n);
-
-std::vector<float> RandomFloats(std::mt19937* rng, int64_t n, float scale = 1.0F);
-
 // The activations that VectorForm::kQ8 stands for (kF32, kBF16: x itself).
 std::vector<double> EffectiveActivations(VectorForm form, const std::vector<float>& x);
 

@@ -154,8 +154,8 @@ __global__ void two_barriers_kernel(float* values) {
     __syncthreads();
   } else {
     __syncthreads();
+    values[threadIdx.x] = 0;
   }
-  values[threadIdx.x] = 0;
 }
 
 // Half of a warp waits at a barrier, the other half for all of the warp.

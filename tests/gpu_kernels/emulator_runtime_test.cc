@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <thread>
 
 #include "gpu_kernels/elementwise.h"
@@ -119,6 +120,18 @@ __global__ void broken_kernel() {
 
 void Write(Stream& stream, int* at, int value) {
   Launch(KERNEL(write_kernel), {.grid = 1, .block = 32, .stream = stream}, at, value);
+}
+
+// CTest runs this a second time with THERMOCLINE_SYNC_LAUNCHES=1.
+TEST(EmulatedRuntimeTest, SyncLaunchesReportAtTheLaunch) {
+  const bool sync = std::getenv("THERMOCLINE_SYNC_LAUNCHES") != nullptr;
+  Stream stream;
+  const std::string at_launch =
+      MessageOf([&] { Launch(KERNEL(broken_kernel), {.grid = 1, .block = 32, .stream = stream}); });
+  const std::string behind_it = MessageOf([&] { stream.Synchronize(); });
+  EXPECT_THAT(sync ? at_launch : behind_it, HasSubstr("broken_kernel"));
+  EXPECT_EQ(sync, at_launch.find("launching broken_kernel") != std::string::npos) << at_launch;
+  emulation::TakeReport();
 }
 
 TEST(EmulatedRuntimeTest, EverythingFailsBehindABrokenKernelUntilTaken) {

@@ -2,7 +2,10 @@
 """Runs clang-format or clang-tidy over the project's C++ files, several at a time.
 
     run_clang_tool.py format ROOT
-    run_clang_tool.py tidy ROOT BUILD_DIR     (BUILD_DIR holds compile_commands.json)
+    run_clang_tool.py tidy ROOT BUILD_DIR [FOLDER...]
+
+BUILD_DIR holds compile_commands.json; with FOLDERs only files in them are looked at. Files that nvcc compiles are left out:
+the build in which the host compiler does has them.
 
 Prints what the tool prints about files it objects to; exit code 1 if there is any, 77 (skipped) if the tool is
 not installed. clang-tidy looks at a source file again only when the file, a header of ours that it includes, its
@@ -83,13 +86,19 @@ def tidy_one(tool, root, stamp_dir, entry, known, config):
     return name, result.returncode == 0, time.monotonic() - start, result.stdout + errors
 
 
-def check_tidy(root, build_dir):
+def is_for_nvcc(entry):
+    command = entry.get("command") or shlex.join(entry["arguments"])
+    return any(os.path.basename(word) == "nvcc" for word in shlex.split(command)[:2])
+
+
+def check_tidy(root, build_dir, folders):
     tool = find_tool("clang-tidy")
     known = set(cpp_files(root))
     with open(os.path.join(build_dir, "compile_commands.json"), encoding="utf-8") as file:
         database = json.load(file)
     entries = {os.path.relpath(os.path.join(e["directory"], e["file"]), root): e for e in database}
-    entries = {name: entry for name, entry in entries.items() if name in known}
+    entries = {name: entry for name, entry in entries.items()
+               if name in known and name.startswith(folders) and not is_for_nvcc(entry)}
     stamp_dir = os.path.join(build_dir, "clang_tidy")
     os.makedirs(stamp_dir, exist_ok=True)
     for entry in entries.values():
@@ -123,7 +132,10 @@ def check_tidy(root, build_dir):
 
 def main():
     root = os.path.abspath(sys.argv[2])
-    failed = check_format(root) if sys.argv[1] == "format" else check_tidy(root, os.path.abspath(sys.argv[3]))
+    if sys.argv[1] == "format":
+        return 1 if check_format(root) else 0
+    folders = tuple(folder + "/" for folder in sys.argv[4:]) or ("",)
+    failed = check_tidy(root, os.path.abspath(sys.argv[3]), folders)
     return 1 if failed else 0
 
 

@@ -88,6 +88,65 @@ TEST_F(LowRankTest, RandomisedComesClose) {
   }
 }
 
+// A shape at which the randomised SVD runs by itself: against the best product, from the full one.
+TEST(LowRankLargeTest, RandomisedLosesLessThanAPercent) {
+  constexpr int64_t kTall = 1100;
+  constexpr int64_t kWide = 600;
+  const MatrixF w = RandomMatrix(kTall, kWide, 11);
+  const MatrixF x = Inputs(1500, kWide, 12);
+  const Matrix metric =
+      (x.transpose() * x).cast<double>() / 1500 + 1e-3 * Matrix::Identity(kWide, kWide);
+  const Matrix s = metric.llt().matrixL();
+  const auto lost = [&](const LowRankOptions& options) {
+    const LowRank factors = FactorInMetric(w.data(), kTall, kWide, Flat(metric), options);
+    const Matrix product = ProductOf(factors, kTall, kWide, options.rank);
+    return ((w.cast<double>() - product) * s).squaredNorm();
+  };
+  const double all = (w.cast<double>() * s).squaredNorm();
+  for (const int64_t rank : {32, 128}) {
+    const double best = lost({.rank = rank, .exact_max_cols = kWide});
+    EXPECT_LT(best, 0.9 * all);
+    EXPECT_GT(best, 0.02 * all);
+    EXPECT_LE(lost({.rank = rank}), 1.01 * best) << rank;
+  }
+}
+
+// y tells half of x exactly and of the rest nothing.
+TEST(RegressOnTest, FindsWhatTheOtherInputTells) {
+  constexpr int64_t kTokens = 4000;
+  constexpr int64_t kD = 6;
+  const MatrixF y = RandomMatrix(kTokens, kD, 21);
+  const MatrixF unknown = RandomMatrix(kTokens, kD, 22);
+  const MatrixF mix = RandomMatrix(kD, kD, 23);
+  MatrixF x = y * mix.transpose();
+  x.rightCols(kD / 2) = unknown.rightCols(kD / 2);
+  x.array() += 2;  // what the mean adds is not the map's to tell
+  CrossMoments cross(kD);
+  cross.AddRows(x.data(), y.data(), kTokens, 0, 2);
+  cross.AddRows(x.data(), y.data(), kTokens, 2, kD);
+  cross.CountTokens(kTokens);
+  InputMoments inputs(kD);
+  inputs.AddRows(y.data(), kTokens, 0, kD);
+  inputs.CountTokens(kTokens);
+  const MatrixF w = RandomMatrix(9, kD, 24);
+  const std::vector<float> map =
+      RegressOn(w.data(), 9, kD, cross.Covariance(), inputs.Covariance(1e-6));
+  const MatrixF expected = w.leftCols(kD / 2) * mix.topRows(kD / 2);
+  for (int64_t i = 0; i < 9; ++i) {
+    for (int64_t c = 0; c < kD; ++c) {
+      EXPECT_NEAR(map[static_cast<size_t>(i * kD + c)], expected(i, c), 0.15) << i << " " << c;
+    }
+  }
+  // Of the known half alone the map is exact.
+  MatrixF known = w;
+  known.rightCols(kD / 2).setZero();
+  const std::vector<float> exact =
+      RegressOn(known.data(), 9, kD, cross.Covariance(), inputs.Covariance(1e-6));
+  for (int64_t i = 0; i < 9 * kD; ++i) {
+    EXPECT_NEAR(exact[static_cast<size_t>(i)], expected(i / kD, i % kD), 2e-3) << i;
+  }
+}
+
 TEST_F(LowRankTest, ASeedGivesTheSameFactorsAgain) {
   const LowRankOptions options{.rank = 4, .seed = 9, .exact_max_cols = 0, .n_oversample = 4};
   const LowRank once = FactorInMetric(w_.data(), kRows, kCols, Flat(metric_), options);
@@ -128,15 +187,22 @@ TEST(InputMomentsTest, MatchesDoubleHoweverTheWorkIsSplit) {
   }
 }
 
+// Three tokens leave 18 of 20 directions without any variance. Of those that have some the factors
+// must know everything.
 TEST(InputMomentsTest, TheRidgeMakesUpForTooFewTokens) {
   const MatrixF x = Inputs(3, 20, 7);
   InputMoments moments(20);
   moments.AddRows(x.data(), 3, 0, 20);
   moments.CountTokens(3);
   const MatrixF w = RandomMatrix(30, 20, 8);
-  EXPECT_EQ(
-      MessageOf([&] { FactorInMetric(w.data(), 30, 20, moments.Covariance(1e-4), {.rank = 2}); }),
-      "");
+  for (const int64_t exact_max_cols : {512, 0}) {
+    const LowRank factors = FactorInMetric(w.data(), 30, 20, moments.Covariance(1e-4),
+                                           {.rank = 2, .exact_max_cols = exact_max_cols});
+    const Matrix centred = (x.rowwise() - x.colwise().mean()).cast<double>();
+    const Matrix scores = w.cast<double>() * centred.transpose();
+    const Matrix difference = ProductOf(factors, 30, 20, 2) * centred.transpose() - scores;
+    EXPECT_LT(difference.norm(), 0.01 * scores.norm());
+  }
 }
 
 }  // namespace

@@ -154,7 +154,7 @@ TEST(ActivationCounterTest, CountsWhatExactModeComputes) {
   engine.Feed(ids);
   for (size_t l = 0; l < split.layers.size(); ++l) {
     const auto& count = split.layers[l].count;
-    EXPECT_EQ(std::accumulate(count.begin(), count.end(), int64_t{0}), computed.active[l]);
+    EXPECT_EQ(std::accumulate(count.begin(), count.end(), int64_t{0}), computed.layers[l].active);
   }
 }
 

@@ -12,6 +12,7 @@
 #include "profiler/predictor_observers.h"
 #include "runtime/core/interrupt.h"
 #include "runtime/pack_model.h"
+#include "tests/profiler/predictor_recorder.h"
 #include "tests/profiler/profiler_testing.h"
 #include "tests/support/call_verb.h"
 #include "tests/support/temp_dir.h"
@@ -93,21 +94,6 @@ TEST_F(PredictorVerbTest, TheSameAgainAtAnyThreadCountAndBatch) {
   }
 }
 
-// Keeps the FFN's inputs and outputs of every token.
-class Recorder final : public FfnObserver {
- public:
-  void OnFfn(const Lane& lane, const FfnObservation& seen) override {
-    if (lane.rank == 0) {
-      const int64_t d = seen.slice->gate.cols;
-      x.insert(x.end(), seen.x, seen.x + seen.n_tokens * d);
-      h.insert(h.end(), seen.h, seen.h + seen.n_tokens * seen.slice->n_neurons);
-    }
-    lane.Sync();
-  }
-  std::vector<float> x;
-  std::vector<float> h;
-};
-
 TEST_F(PredictorVerbTest, LayerByLayerSeesWhatAWholeStepSees) {
   EngineOptions options;
   options.model_path = ReluModelPath();
@@ -117,7 +103,7 @@ TEST_F(PredictorVerbTest, LayerByLayerSeesWhatAWholeStepSees) {
   std::vector<int32_t> ids = {1};
   for (const char c : WordText(18)) ids.push_back(3 + static_cast<unsigned char>(c));
   ids.resize(80);
-  Recorder whole;
+  FfnRecorder whole;
   {
     const ScopedObserver watching(engine.executor(), &whole);
     engine.Feed(ids);
@@ -125,7 +111,7 @@ TEST_F(PredictorVerbTest, LayerByLayerSeesWhatAWholeStepSees) {
   const int64_t d = engine.config().d_model;
   std::vector<float> x(ids.size() * static_cast<size_t>(d));
   engine.executor().Embed(ids, x.data());
-  Recorder by_layer;
+  FfnRecorder by_layer;
   const ScopedObserver watching(engine.executor(), &by_layer);
   for (int64_t layer = 0; layer < engine.config().n_layers; ++layer) {
     engine.executor().RunLayers(x.data(), 80, 0, layer, layer + 1);

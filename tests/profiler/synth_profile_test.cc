@@ -32,13 +32,15 @@ SynthOptions SmallModel(Activation activation, DType dtype) {
 struct MeasuredCase {
   Activation activation;
   DType dtype;
+  int64_t gate_rank = 0;
 };
 
 class MeasureActivityTest : public testing::TestWithParam<MeasuredCase> {};
 
 TEST_P(MeasureActivityTest, LiesWithinTenPercentAndInTheRightOrder) {
   const TempDir directory;
-  const SynthOptions options = SmallModel(GetParam().activation, GetParam().dtype);
+  SynthOptions options = SmallModel(GetParam().activation, GetParam().dtype);
+  options.gate_rank = GetParam().gate_rank;
   WriteSynthModel(directory.file("model.gguf"), options);
   const ActivityCheck check = MeasureActivity(directory.file("model.gguf"), options,
                                               {.n_tokens = 600, .n_threads = 2, .progress = {}});
@@ -58,7 +60,9 @@ TEST_P(MeasureActivityTest, LiesWithinTenPercentAndInTheRightOrder) {
 INSTANTIATE_TEST_SUITE_P(Models, MeasureActivityTest,
                          testing::Values(MeasuredCase{Activation::kRelu, DType::kF32},
                                          MeasuredCase{Activation::kRelu, DType::kQ4_0},
-                                         MeasuredCase{Activation::kReluSqr, DType::kQ8_0}));
+                                         MeasuredCase{Activation::kReluSqr, DType::kQ8_0},
+                                         MeasuredCase{Activation::kRelu, DType::kQ4_0, 32},
+                                         MeasuredCase{Activation::kReluSqr, DType::kF16, 128}));
 
 TEST(ActivityCheck, DeviationIsTheWorstOfAllLayers) {
   ActivityCheck check;

@@ -40,7 +40,7 @@ inline ModelConfig ConfigOf(const Heads& heads) {
 // A cache filled with random keys and values, and queries of the positions from `first` on.
 class Attention {
  public:
-  Attention(const Heads& heads, std::unique_ptr<KvCache> cache)
+  Attention(const Heads& heads, std::unique_ptr<HostKvCache> cache)
       : heads_(heads), cache_(std::move(cache)) {
     std::mt19937 rng(3);
     const int64_t n = cache_->max_seq_len();
@@ -149,7 +149,7 @@ class Attention {
   }
 
   Heads heads_;
-  std::unique_ptr<KvCache> cache_;
+  std::unique_ptr<HostKvCache> cache_;
   std::vector<float> q_;
   std::vector<float> k_;
   std::vector<float> v_;

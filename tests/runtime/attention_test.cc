@@ -52,6 +52,36 @@ TEST_P(AttentionTest, BitsDependOnNeitherLanesNorTheTokensOfAStep) {
   }
 }
 
+// Prompts, which attend as panels: tiles of queries that end inside, at and behind a chunk's end.
+constexpr Span kBatches[] = {{0, 16},    {0, 64},  {1, 65},   {200, 57},
+                             {255, 130}, {0, 513}, {580, 120}};
+
+TEST_P(AttentionTest, BatchesMatchDouble) {
+  for (const Heads& heads : kQ8Heads) {
+    const Attention attention = Contiguous(heads, GetParam());
+    for (const auto& [first, n] : kBatches) attention.ExpectMatchesDouble(first, n);
+  }
+}
+
+TEST_P(AttentionTest, BitsOfABatchDependOnNeitherLanesNorItsTokensNorPages) {
+  for (const Heads& heads : kQ8Heads) {
+    const Attention attention = Contiguous(heads, GetParam());
+    const int64_t token_size = heads.n_heads * heads.head_dim;
+    const std::vector<float> all = attention.Run(0, 600, 1);
+    for (const auto& [first, n] : kBatches) {
+      const auto at = all.begin() + first * token_size;
+      const std::vector<float> expected(at, at + std::min(n, 600 - first) * token_size);
+      std::vector<float> found = attention.Run(first, n, 3);
+      found.resize(expected.size());
+      EXPECT_EQ(found, expected) << n << " tokens from " << first;
+    }
+    for (const int64_t page_tokens : {7, 300}) {
+      EXPECT_EQ(Paged(heads, GetParam(), page_tokens).Run(0, 600, 2), all)
+          << "pages of " << page_tokens;
+    }
+  }
+}
+
 // A page's end changes no bit: rows are scored one by one, and values are summed in one chain.
 TEST_P(AttentionTest, PagesGiveTheBitsOfAContiguousCache) {
   for (const Heads& heads : kQ8Heads) {

@@ -1,174 +1,11 @@
 // The FFN of few tokens, part by part of the neurons: against double arithmetic, exact against
 // dense, and what must not change its bits.
-#include <gtest/gtest.h>
-
-#include <cmath>
-#include <random>
 #include <string>
-#include <vector>
 
-#include "runtime/core/checked_math.h"
-#include "runtime/cpu_device.h"
-#include "tests/cpu_kernels/kernel_reference.h"
+#include "tests/runtime/ffn_fixture.h"
 
 namespace thermocline {
 namespace {
-
-using testing::AllowedError;
-using testing::DecodeRow;
-using testing::DotTolerance;
-using testing::EffectiveActivations;
-using testing::RandomFloats;
-
-struct FfnCase {
-  DType gate;
-  DType up;
-  DType down;
-  int64_t n_neurons;
-  int64_t d_model;
-  Activation activation = Activation::kRelu;
-  bool bias = false;
-  bool side_by_side = false;  // a neuron's up and down row next to each other
-};
-
-// Rows of random weights, `gap_bytes` apart.
-std::vector<std::byte> RandomRows(DType dtype, int64_t n, int64_t cols, int64_t gap_bytes,
-                                  std::mt19937* rng) {
-  const int64_t stride = RowBytes(dtype, cols) + gap_bytes;
-  std::vector<std::byte> rows(static_cast<size_t>(n * stride));
-  for (int64_t r = 0; r < n; ++r) {
-    QuantizeRow(dtype, RandomFloats(rng, cols, 0.1F).data(), cols, rows.data() + r * stride);
-  }
-  return rows;
-}
-
-struct FfnResult {
-  std::vector<float> y;  // (n, d_model)
-  int64_t n_active = 0;
-};
-
-class Ffn {
- public:
-  explicit Ffn(const FfnCase& c) : case_(c), rng_(9) {
-    const int64_t up_bytes = RowBytes(c.up, c.d_model);
-    const int64_t down_bytes = RowBytes(c.down, c.d_model);
-    gate_ = RandomRows(c.gate, c.n_neurons, c.d_model, 0, &rng_);
-    up_ = RandomRows(c.up, c.n_neurons, c.d_model, c.side_by_side ? down_bytes : 0, &rng_);
-    down_ = RandomRows(c.down, c.n_neurons, c.d_model, 0, &rng_);
-    slice_.n_neurons = c.n_neurons;
-    slice_.gate = DenseView(gate_.data(), c.gate, c.n_neurons, c.d_model);
-    slice_.up = DenseView(up_.data(), c.up, c.n_neurons, c.d_model);
-    slice_.down = DenseView(down_.data(), c.down, c.n_neurons, c.d_model);
-    if (c.side_by_side) {
-      const int64_t stride = up_bytes + down_bytes;
-      for (int64_t i = 0; i < c.n_neurons; ++i) {
-        std::copy_n(slice_.down.row(i), down_bytes, up_.data() + i * stride + up_bytes);
-      }
-      slice_.up.row_stride_bytes = stride;
-      slice_.down = {up_.data() + up_bytes, c.down, c.n_neurons, c.d_model, stride};
-    }
-    bias_ = RandomFloats(&rng_, c.n_neurons, 0.5F);
-    if (c.bias) slice_.gate_bias = bias_.data();
-    x_ = RandomFloats(&rng_, 3 * c.d_model);
-  }
-
-  // The first n of three tokens, or one of them.
-  FfnResult Run(int64_t n, int n_lanes, bool exact, int64_t first = 0) const {
-    const CpuDeviceLimits limits{.n_lanes = n_lanes,
-                                 .max_tokens = n,
-                                 .d_model = case_.d_model,
-                                 .max_d_in = std::max(case_.d_model, case_.n_neurons),
-                                 .max_neurons = case_.n_neurons,
-                                 .max_seq_len = 1,
-                                 .n_heads = 1,
-                                 .head_dim = 32};
-    CpuDevice device("tested", limits);
-    ThreadTeam team(n_lanes);
-    LaneGroup* group = team.MakeGroup(n_lanes);
-    const auto inner = static_cast<size_t>(n * case_.n_neurons);
-    std::vector<float> gate(inner, NAN);
-    std::vector<float> up(inner, NAN);
-    FfnResult result{std::vector<float>(static_cast<size_t>(n * case_.d_model), NAN)};
-    const FfnState state{gate.data(), up.data(), result.y.data()};
-    const FfnStep step{&slice_, case_.activation, exact};
-    std::vector<int64_t> active(static_cast<size_t>(n_lanes));
-    team.Run([&](int thread) {
-      active[static_cast<size_t>(thread)] = device.Ffn(Lane{thread, n_lanes, group}, step,
-                                                       x_.data() + first * case_.d_model, n, state);
-    });
-    for (const int64_t count : active) EXPECT_EQ(count, active.front());
-    result.n_active = active.front();
-    return result;
-  }
-
-  int64_t ExpectMatchesDouble(const FfnResult& result, int64_t n) const {
-    int64_t n_active = 0;
-    for (int64_t t = 0; t < n; ++t) n_active += ExpectToken(result, t);
-    return n_active;
-  }
-
- private:
-  struct Dot {
-    double value;
-    double error;
-  };
-  Dot DotOf(const TensorView& w, int64_t row, const std::vector<float>& x) const {
-    const VectorForm form = CpuKernels().vector_form(w.dtype);
-    const std::vector<double> weights = DecodeRow(w.dtype, w.row(row), w.cols);
-    const std::vector<double> effective = EffectiveActivations(form, x);
-    double value = 0;
-    double magnitudes = 0;
-    for (size_t i = 0; i < weights.size(); ++i) {
-      value += weights[i] * effective[i];
-      magnitudes += std::fabs(weights[i] * effective[i]);
-    }
-    return {value, AllowedError(DotTolerance(w.dtype, form), w.cols, magnitudes, value)};
-  }
-
-  // Returns how many neurons are active in double arithmetic.
-  int64_t ExpectToken(const FfnResult& result, int64_t token) const {
-    const auto at = x_.begin() + token * case_.d_model;
-    const std::vector<float> x(at, at + case_.d_model);
-    std::vector<double> reference(static_cast<size_t>(case_.d_model), 0.0);
-    std::vector<double> allowed(reference.size(), 0.0);
-    int64_t n_active = 0;
-    for (int64_t i = 0; i < case_.n_neurons; ++i) {
-      Dot gate = DotOf(slice_.gate, i, x);
-      if (case_.bias) gate.value += bias_[static_cast<size_t>(i)];
-      const Dot up = DotOf(slice_.up, i, x);
-      const bool silu = case_.activation == Activation::kSilu;
-      const double act =
-          silu ? gate.value / (1 + std::exp(-gate.value)) : std::max(gate.value, 0.0);
-      n_active += act != 0;
-      // Both activations are no steeper than 1.1; e^x, the bias and the product round as well.
-      const double h_error =
-          std::fabs(up.value) * (1.1 * gate.error + 1e-6 * std::fabs(gate.value)) +
-          std::fabs(act) * up.error + 1e-6 * std::fabs(act * up.value);
-      const std::vector<double> down =
-          DecodeRow(slice_.down.dtype, slice_.down.row(i), case_.d_model);
-      for (size_t c = 0; c < down.size(); ++c) {
-        reference[c] += act * up.value * down[c];
-        // One rounding per neuron of a part and per part.
-        const double additions = 0x1p-24 * static_cast<double>(case_.n_neurons + kFfnParts);
-        allowed[c] += std::fabs(down[c]) * (h_error + additions * std::fabs(act * up.value));
-      }
-    }
-    for (size_t c = 0; c < reference.size(); ++c) {
-      const float found = result.y[static_cast<size_t>(token * case_.d_model) + c];
-      EXPECT_NEAR(found, reference[c], allowed[c] + 1e-30) << "token " << token << ", column " << c;
-    }
-    return n_active;
-  }
-
-  FfnCase case_;
-  std::mt19937 rng_;
-  FfnSlice slice_;
-  std::vector<std::byte> gate_;
-  std::vector<std::byte> up_;
-  std::vector<std::byte> down_;
-  std::vector<float> bias_;
-  std::vector<float> x_;  // (3, d_model)
-};
 
 // One type, mixed ones (that want x in different forms), odd numbers of neurons, fewer neurons than
 // parts, and enough bytes for more than the fewest parts.
@@ -187,7 +24,7 @@ class FfnTest : public ::testing::TestWithParam<FfnCase> {};
 TEST_P(FfnTest, DenseMatchesDoubleAndCountsAll) {
   const Ffn ffn(GetParam());
   for (int64_t n = 1; n < kGemmMinTokens; ++n) {
-    const FfnResult result = ffn.Run(n, 2, false);
+    const FfnResult result = ffn.Run({.n = n, .n_lanes = 2, .exact = false});
     EXPECT_EQ(result.n_active, n * GetParam().n_neurons);
     ffn.ExpectMatchesDouble(result, n);
   }
@@ -196,8 +33,8 @@ TEST_P(FfnTest, DenseMatchesDoubleAndCountsAll) {
 TEST_P(FfnTest, ExactGivesTheBitsOfDenseAndCountsTheActive) {
   const Ffn ffn(GetParam());
   for (int64_t n = 1; n < kGemmMinTokens; ++n) {
-    const FfnResult dense = ffn.Run(n, 2, false);
-    const FfnResult exact = ffn.Run(n, 2, true);
+    const FfnResult dense = ffn.Run({.n = n, .n_lanes = 2, .exact = false});
+    const FfnResult exact = ffn.Run({.n = n, .n_lanes = 2, .exact = true});
     EXPECT_EQ(exact.y, dense.y);
     EXPECT_EQ(exact.n_active, ffn.ExpectMatchesDouble(exact, n));
   }
@@ -208,15 +45,16 @@ TEST_P(FfnTest, LanesAndTokensBesideItChangeNoBitOfAToken) {
   const auto d_model = static_cast<std::ptrdiff_t>(GetParam().d_model);
   for (const bool exact : {false, true}) {
     for (int64_t n = 1; n < kGemmMinTokens; ++n) {
-      const FfnResult one = ffn.Run(n, 1, exact);
+      const FfnResult one = ffn.Run({.n = n, .n_lanes = 1, .exact = exact});
       for (int n_lanes = 2; n_lanes <= 5; ++n_lanes) {
-        const FfnResult several = ffn.Run(n, n_lanes, exact);
+        const FfnResult several = ffn.Run({.n = n, .n_lanes = n_lanes, .exact = exact});
         EXPECT_EQ(several.y, one.y) << n_lanes << " lanes";
         EXPECT_EQ(several.n_active, one.n_active);
       }
       for (int64_t t = 0; t < n; ++t) {
         const auto at = one.y.begin() + t * d_model;
-        EXPECT_EQ(ffn.Run(1, 2, exact, t).y, std::vector<float>(at, at + d_model));
+        EXPECT_EQ(ffn.Run({.n = 1, .n_lanes = 2, .exact = exact, .first = t}).y,
+                  std::vector<float>(at, at + d_model));
       }
     }
   }
@@ -231,9 +69,9 @@ INSTANTIATE_TEST_SUITE_P(Types, FfnTest, ::testing::ValuesIn(kCases), [](const a
 
 TEST(SiluFfn, DenseMatchesDouble) {
   const Ffn ffn({DType::kQ8_0, DType::kF16, DType::kF32, 333, 128, Activation::kSilu, true});
-  const FfnResult result = ffn.Run(3, 2, false);
+  const FfnResult result = ffn.Run({.n = 3, .n_lanes = 2, .exact = false});
   ffn.ExpectMatchesDouble(result, 3);
-  EXPECT_EQ(ffn.Run(3, 5, false).y, result.y);
+  EXPECT_EQ(ffn.Run({.n = 3, .n_lanes = 5, .exact = false}).y, result.y);
 }
 
 }  // namespace

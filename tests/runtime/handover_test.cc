@@ -30,6 +30,14 @@ class FailingDevice final : public Device {
     inner_.Upload(destination, source, n_bytes);
   }
   uint64_t allocated_bytes() const override { return inner_.allocated_bytes(); }
+  TensorView StoreRows(const TensorView& source, std::span<const int32_t> rows,
+                       const std::string& purpose) override {
+    return inner_.StoreRows(source, rows, purpose);
+  }
+  std::unique_ptr<KvCache> MakeKvCache(const ModelConfig& config, DType dtype,
+                                       int64_t max_seq_len) override {
+    return inner_.MakeKvCache(config, dtype, max_seq_len);
+  }
   void Embed(const Lane& lane, const TensorView& table, std::span<const int32_t> ids,
              float* x) override {
     inner_.Embed(lane, table, ids, x);
@@ -50,8 +58,8 @@ class FailingDevice final : public Device {
               float* out) override {
     inner_.Attend(lane, cache, step, q, out);
   }
-  int64_t Ffn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
-              const FfnState& state) override {
+  FfnCount Ffn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+               const FfnState& state) override {
     if (lane.rank == 0 && calls_left_ > 0 && --calls_left_ == 0) {
       throw Error({.what = name() + " failed"});
     }

@@ -11,7 +11,7 @@
 
 namespace thermocline {
 
-class PagedKvCache final : public KvCache {
+class PagedKvCache final : public HostKvCache {
  public:
   PagedKvCache(const ModelConfig& config, DType dtype, int64_t max_seq_len, int64_t page_tokens)
       : dtype_(dtype),

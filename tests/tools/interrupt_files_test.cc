@@ -85,5 +85,50 @@ TEST_F(InterruptFilesTest, TerminatedIsLikeInterrupted) {
                         SIGTERM);
 }
 
+// What is finished stays, however the process ends, and the next one goes on with it.
+TEST(InterruptPredictorTest, TheNextOneGoesOnToTheSameFile) {
+  const TempDir directory;
+  const std::string demo = std::string(THERMOCLINE_SOURCE_DIR) + "/tools/demo.d/";
+  const auto arguments = [&](const std::string& output) {
+    return std::vector<std::string>{"predictor",
+                                    "-m",
+                                    demo + "classics-9m-relu-q8_0.gguf",
+                                    "-f",
+                                    demo + "calibration.txt",
+                                    "--rank",
+                                    "32",
+                                    "--max-tokens",
+                                    "9000",
+                                    "-t",
+                                    "2",
+                                    "-o",
+                                    directory.file(output)};
+  };
+  ASSERT_EQ(RunTool(arguments("whole.gguf")).exit_code, 0);
+  const std::string whole = ReadWholeFile(directory.file("whole.gguf"));
+  for (const int signal_number : {SIGINT, SIGKILL}) {
+    bool stopped = false;
+    for (int attempt = 0; attempt < 5 && !stopped; ++attempt) {
+      ToolProcess process(arguments("out.gguf"));
+      while (process.running() &&
+             !std::filesystem::exists(directory.file("out.gguf.partial.gguf"))) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      }
+      if (process.running()) process.Signal(signal_number);
+      const ToolResult result = process.Wait();
+      stopped = result.exit_code != 0;
+      if (!stopped || signal_number == SIGKILL) continue;
+      EXPECT_EQ(result.exit_code, 130) << result.err;
+      EXPECT_THAT(result.out, testing::HasSubstr("the same command goes on"));
+    }
+    ASSERT_TRUE(stopped) << "the work was always done before the signal came";
+    const ToolResult next = RunTool(arguments("out.gguf"));
+    EXPECT_EQ(next.exit_code, 0) << next.err;
+    EXPECT_THAT(next.out, testing::HasSubstr("going on from"));
+    EXPECT_EQ(ReadWholeFile(directory.file("out.gguf")), whole);
+    EXPECT_FALSE(std::filesystem::exists(directory.file("out.gguf.partial.gguf")));
+  }
+}
+
 }  // namespace
 }  // namespace thermocline

@@ -87,9 +87,9 @@ TEST(BenchVerb, ASiluModelIsMeasuredDenseAndTheTableSaysWhy) {
 }
 
 nlohmann::json RooflineRun(const std::string& cache_type) {
-  const ToolResult result =
-      RunTool({"bench", "-m", DemoModel(), "-f", kHeldout, "--prompts", "1", "-n", "4", "-o",
-               "json", "--no-bandwidth", "--roofline", "--cache-type", cache_type, "-t", "2"});
+  const ToolResult result = RunTool({"bench", "-m", DemoModel(), "-f", kHeldout, "--prompts", "1",
+                                     "-n", "4", "-o", "json", "--no-bandwidth", "--roofline",
+                                     "--cache-type", cache_type, "-t", "2", "--predictor", "sign"});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   return nlohmann::json::parse(result.out);
 }
@@ -126,16 +126,23 @@ TEST(BenchVerb, RooflineHoldsEveryPartOnce) {
   const nlohmann::json f16 = RooflineRun("f16");
   const nlohmann::json q8 = RooflineRun("q8_0");
   const std::vector<std::string> all(kStepPartNames.begin(), kStepPartNames.end());
-  std::vector<std::string> dense_parts = all;  // there up runs with gate
+  std::vector<std::string> exact_parts = all;
+  std::erase(exact_parts, "predictor");
+  std::vector<std::string> dense_parts = exact_parts;  // there up runs with gate
   std::erase(dense_parts, "up");
   for (const nlohmann::json& json : {f16, q8}) {
-    ASSERT_EQ(json["rooflines"].size(), 2U);
+    ASSERT_EQ(json["rooflines"].size(), 3U);
     const auto& dense = json["rooflines"][0];
     const auto& exact = json["rooflines"][1];
     EXPECT_EQ(dense["mode"], "dense");
     EXPECT_EQ(exact["mode"], "exact");
     ExpectSaneRoofline(dense, dense_parts);
-    ExpectSaneRoofline(exact, all);
+    ExpectSaneRoofline(exact, exact_parts);
+    const auto& predicted = json["rooflines"][2];
+    EXPECT_EQ(predicted["mode"], "predicted");
+    ExpectSaneRoofline(predicted, all);
+    EXPECT_EQ(PartBytes(predicted, "predictor"), 8 * 1024 * 256 / 8);
+    EXPECT_LT(PartBytes(predicted, "gate"), PartBytes(exact, "gate"));
     // All weights of the comparison, and the cache beside them.
     EXPECT_NEAR(dense["token"]["bytes_per_token"].get<double>() - PartBytes(dense, "attention"),
                 json["modes"][0]["touched_bytes_per_token"].get<double>(), 1);
@@ -163,7 +170,8 @@ TEST(BenchVerb, TheTableShowsTheRooflineOfEachMode) {
   EXPECT_THAT(result.out, HasSubstr("dense, decode by part at 9 tokens of context"));
   EXPECT_THAT(result.out, HasSubstr("exact, decode by part at 9 tokens of context"));
   for (const std::string_view name : kStepPartNames) {
-    EXPECT_EQ(count("\n" + std::string(name) + "  "), name == "up" ? 1 : 2) << name;
+    const int expected = name == "predictor" ? 0 : name == "up" ? 1 : 2;
+    EXPECT_EQ(count("\n" + std::string(name) + "  "), expected) << name;
   }
   EXPECT_EQ(count("\ntoken  "), 2);
 }
@@ -180,6 +188,49 @@ TEST(PerplexityVerb, ExactTokenByTokenEqualsDense) {
   EXPECT_EQ(json["nll_per_token"], json["dense_nll_per_token"]);
   EXPECT_GT(json["perplexity"].get<double>(), 1);
   EXPECT_LT(json["perplexity"].get<double>(), 500);  // uniform over the vocabulary would be 4096
+}
+
+TEST(PerplexityVerb, PredictedTellsRecallLayerByLayer) {
+  const std::vector<std::string> args = {"perplexity", "-m",          DemoModel(), "-f",
+                                         kHeldout,     "-c",          "64",        "--max-windows",
+                                         "3",          "--predictor", "sign"};
+  std::vector<std::string> json_args = args;
+  json_args.push_back("--json");
+  const ToolResult result = RunTool(json_args);
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const auto json = nlohmann::json::parse(result.out);
+  EXPECT_EQ(json["mode"], "predicted");
+  EXPECT_GT(json["mean_kl_nats"], 0);
+  ASSERT_EQ(json["layers"].size(), 8U);
+  for (const auto& layer : json["layers"]) {
+    EXPECT_GT(layer["recall"], 0.5);
+    EXPECT_LE(layer["recall"], 1);
+    EXPECT_GT(layer["predicted_density"], layer["true_density"]);
+    EXPECT_EQ(layer["predictor_bytes_per_token"], 1024 * 256 / 8);
+  }
+  const ToolResult table = RunTool(args);
+  EXPECT_THAT(table.out, HasSubstr("predictor       sign bits of the gates, not calibrated\n"));
+  EXPECT_THAT(table.out, HasSubstr("\ntotal "));
+}
+
+TEST(BenchVerb, PredictedIsComparedTokenByToken) {
+  const ToolResult result =
+      RunTool({"bench", "-m", DemoModel(), "-f", kHeldout, "--prompts", "2", "-n", "8",
+               "--no-bandwidth", "--predictor", "sign", "-o", "json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const auto json = nlohmann::json::parse(result.out);
+  ASSERT_EQ(json["modes"].size(), 3U);
+  const auto& exact = json["modes"][1];
+  const auto& predicted = json["modes"][2];
+  EXPECT_EQ(predicted["mode"], "predicted");
+  EXPECT_TRUE(exact["recall"].is_null());
+  EXPECT_GT(predicted["recall"], 0.5);
+  EXPECT_LT(predicted["recall"], 1);
+  EXPECT_LT(predicted["gates_computed"], 1);
+  EXPECT_LT(predicted["touched_bytes_per_token"], exact["touched_bytes_per_token"]);
+  EXPECT_GT(predicted["speed_up_bound_by_bytes"], exact["speed_up_bound_by_bytes"]);
+  EXPECT_TRUE(predicted["followed_the_baseline"]);
+  EXPECT_EQ(predicted["tokens_compared"], 16);
 }
 
 }  // namespace

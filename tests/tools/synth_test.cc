@@ -9,6 +9,7 @@
 #include "profiler/profile_file.h"
 #include "runtime/families.h"
 #include "runtime/placement.h"
+#include "runtime/predictor_file.h"
 #include "runtime/synth_activity.h"
 #include "tests/support/temp_dir.h"
 #include "tests/tools/tool_process.h"
@@ -141,6 +142,46 @@ TEST(SynthVerb, MeasuresTheActivityAndWritesWhatGoesWithIt) {
     const ToolResult result = RunTool(use);
     EXPECT_EQ(result.exit_code, 0) << use[0] << ": " << result.err;
   }
+}
+
+TEST(SynthVerb, WritesThePredictorOfItsGates) {
+  const TempDir directory;
+  const std::string predictor = directory.file("p.gguf");
+  const ToolResult synth =
+      Synth(directory, {"--activation", "relu", "--density", "0.1", "--type", "Q4_0", "--gate-rank",
+                        "32", "--predictor", predictor});
+  ASSERT_EQ(synth.exit_code, 0) << synth.err;
+  EXPECT_THAT(synth.out, AllOf(HasSubstr("rank 32, Q8_0"), HasSubstr("recall"), HasSubstr("ratio"),
+                               HasSubstr("neurons that fire in a token")));
+  const PredictorFile file = ReadPredictor(predictor);
+  EXPECT_EQ(file.model_fingerprint, GgufReader(directory.file("model.gguf")).fingerprint());
+  EXPECT_EQ(file.corpus_hash, "synthetic");
+  const ToolResult f16 = Synth(directory, {"--activation", "relu", "--gate-rank", "32",
+                                           "--predictor", predictor, "--predictor-type", "F16"});
+  ASSERT_EQ(f16.exit_code, 0) << f16.err;
+  EXPECT_EQ(ReadPredictor(predictor).layers[0].predictor.in_proj.dtype, DType::kF16);
+}
+
+TEST(SynthVerb, RefusesPredictorsThatCannotBe) {
+  const TempDir directory;
+  const std::string predictor = directory.file("p.gguf");
+  const std::vector<std::pair<std::vector<std::string>, std::string>> bad = {
+      {{"--activation", "relu", "--predictor", predictor}, "--gate-rank"},
+      {{"--gate-rank", "32", "--predictor", predictor}, "true zeros"},
+      {{"--activation", "relu", "--gate-rank", "32", "--predictor-type", "F16"}, "--predictor"},
+      {{"--activation", "relu", "--gate-rank", "32", "--predictor", directory.file("model.gguf")},
+       "two outputs have one name"}};
+  for (const auto& [flags, expected] : bad) {
+    const ToolResult result = Synth(directory, flags);
+    EXPECT_EQ(result.exit_code, 2) << expected;
+    EXPECT_THAT(result.err, HasSubstr(expected));
+  }
+  for (const std::string rank : {"48", "160"}) {  // of a d_model of 128
+    const ToolResult result = Synth(directory, {"--gate-rank", rank});
+    EXPECT_EQ(result.exit_code, 1) << rank;
+    EXPECT_THAT(result.err, HasSubstr("--gate-rank: expected a multiple of 32, at most 128"));
+  }
+  EXPECT_EQ(directory.n_entries(), 0U);
 }
 
 TEST(SynthVerb, PlacesBySharesAndWithoutMeasuring) {

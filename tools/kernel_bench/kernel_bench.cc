@@ -138,6 +138,7 @@ int main(int argc, char** argv) {
   thermocline::RegisterRowSweeps(all);
   thermocline::RegisterAttentionSweeps(all);
   thermocline::RegisterSteps();
+  thermocline::RegisterCached();
   benchmark::AddCustomContext("kernels", std::string(thermocline::CpuKernels().features));
   benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();

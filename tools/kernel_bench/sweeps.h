@@ -11,5 +11,7 @@ void RegisterRowSweeps(bool all);
 void RegisterAttentionSweeps(bool all);
 // steps/NAME/{L1,L2}
 void RegisterSteps();
+// cached/{matvec,accumulate}/TYPE
+void RegisterCached();
 
 }  // namespace thermocline

@@ -1,0 +1,119 @@
+// 16 bytes of a weight row as a lane reads and decodes them; for .cu files. Layout:
+// gpu_kernels/weight_layout.h.
+#pragma once
+
+#include "gpu_kernels/cuda_api.h"
+#include "runtime/core/dtype.h"
+
+namespace thermocline {
+
+// Weights in 16 bytes of a row.
+__host__ __device__ constexpr int LaneElements(DType dtype) {
+  switch (dtype) {
+    case DType::kF32:
+      return 4;
+    case DType::kQ8_0:
+      return 16;
+    case DType::kQ4_0:
+      return 32;
+    default:
+      return 8;
+  }
+}
+
+__device__ inline float F16Bits(unsigned bits) {
+  return __half2float(__ushort_as_half(static_cast<unsigned short>(bits)));
+}
+
+// Bytes `step` * 16 ... of a row. Weights are read once a token: past the cache.
+struct RowWords {
+  uint4 words;
+
+  __device__ void LoadWords(const std::byte* row, int64_t step) {
+    words = __ldcs(reinterpret_cast<const uint4*>(row) + step);
+  }
+  // factor times what Value() leaves out.
+  __device__ float Scaled(float factor) const { return factor; }
+  __device__ unsigned Word(int i) const {
+    return i == 0 ? words.x : i == 1 ? words.y : i == 2 ? words.z : words.w;
+  }
+};
+
+// With the f16 scale of their block, from the scales behind the row's weights.
+struct ScaledRowWords : RowWords {
+  unsigned short scale;
+
+  __device__ void LoadScale(const std::byte* row, int64_t weight_bytes, int64_t block) {
+    scale = __ldcs(reinterpret_cast<const unsigned short*>(row + weight_bytes) + block);
+  }
+  __device__ float Scaled(float factor) const { return factor * F16Bits(scale); }
+};
+
+// Load(row, padded_cols, step) reads elements step * LaneElements ... of a row; Value(i) is the
+// i-th of them, where there is a scale without it.
+template <DType kType>
+struct WeightWords;
+
+template <>
+struct WeightWords<DType::kF32> : RowWords {
+  __device__ void Load(const std::byte* row, int64_t /*padded_cols*/, int64_t step) {
+    LoadWords(row, step);
+  }
+  __device__ float Value(int i) const { return __uint_as_float(Word(i)); }
+};
+
+template <>
+struct WeightWords<DType::kF16> : RowWords {
+  __device__ void Load(const std::byte* row, int64_t /*padded_cols*/, int64_t step) {
+    LoadWords(row, step);
+  }
+  __device__ float Value(int i) const {
+    return F16Bits(i % 2 == 0 ? Word(i / 2) & 0xffffu : Word(i / 2) >> 16);
+  }
+};
+
+template <>
+struct WeightWords<DType::kBF16> : RowWords {
+  __device__ void Load(const std::byte* row, int64_t /*padded_cols*/, int64_t step) {
+    LoadWords(row, step);
+  }
+  __device__ float Value(int i) const {
+    return __uint_as_float(i % 2 == 0 ? Word(i / 2) << 16 : Word(i / 2) & 0xffff0000u);
+  }
+};
+
+// Conversions of integers are slow on consumer cards. An integer put into the mantissa of 2^23
+// stands for itself plus 2^23, which a subtraction takes away, exactly.
+constexpr unsigned kTwoTo23Bits = 0x4b000000u;
+constexpr float kTwoTo23 = 8388608.0f;
+
+template <>
+struct WeightWords<DType::kQ8_0> : ScaledRowWords {
+  __device__ void Load(const std::byte* row, int64_t padded_cols, int64_t step) {
+    LoadWords(row, step);
+    LoadScale(row, padded_cols, step / 2);
+  }
+  __device__ float Value(int i) const {
+    // The byte plus 128 is unsigned.
+    const unsigned offset = Word(i / 4) ^ 0x80808080u;
+    const unsigned bits = __byte_perm(offset, kTwoTo23Bits, 0x7540u + static_cast<unsigned>(i % 4));
+    return __uint_as_float(bits) - (kTwoTo23 + 128);
+  }
+};
+
+template <>
+struct WeightWords<DType::kQ4_0> : ScaledRowWords {
+  __device__ void Load(const std::byte* row, int64_t padded_cols, int64_t step) {
+    LoadWords(row, step);
+    LoadScale(row, padded_cols / 2, step);
+  }
+  // Element i is nibble 2 (i % 4) + i / 16 of word (i % 16) / 4.
+  __device__ float Value(int i) const {
+    const int shift = 8 * (i % 4) + 4 * (i / 16);
+    // The nibble plus 8 is unsigned. One three-input logic operation behind the shift.
+    const unsigned bits = (Word(i % 16 / 4) >> shift & 0xfu) ^ (kTwoTo23Bits | 8u);
+    return __uint_as_float(bits) - (kTwoTo23 + 8);
+  }
+};
+
+}  // namespace thermocline

@@ -1,0 +1,146 @@
+#include "gpu_kernels/activations.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "gpu_kernels/weight_layout.h"
+#include "tests/gpu_kernels/gpu_test.h"
+#include "tests/gpu_kernels/random_values.h"
+#include "tests/support/weight_reference.h"
+
+namespace thermocline {
+namespace {
+
+using GpuPrepareTest = GpuTest;
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+
+// Vectors on the GPU, read back.
+class Vectors {
+ public:
+  Vectors(Stream& stream, int64_t cols, int64_t n_tokens)
+      : stream_(stream),
+        n_(static_cast<size_t>(GpuPaddedCols(cols) * n_tokens)),
+        memory_(GpuVectorsBytes(cols, n_tokens), "a test's vectors"),
+        gpu_(MakeGpuVectors(memory_.as<void>(), cols, n_tokens)) {}
+
+  const GpuVectors& gpu() const { return gpu_; }
+  std::vector<float> values() const { return Read(gpu_.values, n_); }
+  // As what they stand for.
+  std::vector<double> quantised() const {
+    const std::vector<int8_t> quants = Read(gpu_.quants, n_);
+    const std::vector<float> scales = Read(gpu_.scales, n_ / 32);
+    std::vector<double> out;
+    for (size_t i = 0; i < n_; ++i) out.push_back(double{scales[i / 32]} * quants[i]);
+    return out;
+  }
+
+ private:
+  template <typename T>
+  std::vector<T> Read(const T* from, size_t n) const {
+    std::vector<T> out(n);
+    stream_.Copy(out.data(), from, n * sizeof(T));
+    stream_.Synchronize();
+    return out;
+  }
+
+  Stream& stream_;
+  size_t n_;
+  DeviceMemory memory_;
+  GpuVectors gpu_;
+};
+
+// x: (n_tokens, cols), with zeros behind each token.
+std::vector<float> Padded(const std::vector<float>& x, int64_t cols) {
+  std::vector<float> padded;
+  for (size_t at = 0; at < x.size(); at += static_cast<size_t>(cols)) {
+    padded.insert(padded.end(), x.begin() + static_cast<int64_t>(at),
+                  x.begin() + static_cast<int64_t>(at) + cols);
+    padded.resize(padded.size() + static_cast<size_t>(GpuPaddedCols(cols) - cols), 0.0F);
+  }
+  return padded;
+}
+
+TEST_F(GpuPrepareTest, CopiesAndQuantisesWhateverTheSize) {
+  for (const int64_t cols : {1, 31, 32, 33, 255, 257, 1000}) {
+    for (const int64_t n_tokens : {1, 3, 16}) {
+      InEveryOrder([=] {
+        Stream stream;
+        const std::vector<float> x = RandomValues(static_cast<size_t>(cols * n_tokens), 1);
+        const OnDevice<float> x_device(stream, x);
+        const Vectors out(stream, cols, n_tokens);
+        GpuPrepare(stream, x_device.data(), n_tokens, PrepareStep::kCopy, out.gpu());
+        const std::vector<float> padded = Padded(x, cols);
+        EXPECT_EQ(out.values(), padded) << cols;
+        EXPECT_EQ(out.quantised(), testing::QuantisedActivations(padded)) << cols;
+      });
+    }
+  }
+}
+
+TEST_F(GpuPrepareTest, ReluComesFirst) {
+  Stream stream;
+  std::vector<float> x = RandomValues(100, 2);
+  x[5] = kNan;
+  const OnDevice<float> x_device(stream, x);
+  const Vectors out(stream, 100, 1);
+  GpuPrepare(stream, x_device.data(), 1, PrepareStep::kRelu, out.gpu());
+  const std::vector<float> values = out.values();
+  EXPECT_TRUE(std::isnan(values[5]));
+  for (size_t i = 0; i < x.size(); ++i) {
+    if (i != 5) EXPECT_EQ(values[i], std::max(x[i], 0.0F)) << i;
+  }
+}
+
+TEST_F(GpuPrepareTest, BlocksThatAreNotFiniteAreNan) {
+  Stream stream;
+  std::vector<float> x = RandomValues(128, 3);
+  x[3] = kNan;
+  x[40] = -kInfinity;
+  for (size_t i = 64; i < 96; ++i) x[i] = 1e-44F;  // its scale is no normal number
+  const OnDevice<float> x_device(stream, x);
+  const Vectors out(stream, 128, 1);
+  GpuPrepare(stream, x_device.data(), 1, PrepareStep::kCopy, out.gpu());
+  const std::vector<double> quantised = out.quantised();
+  for (size_t i = 0; i < 64; ++i) EXPECT_TRUE(std::isnan(quantised[i])) << i;
+  for (size_t i = 64; i < 96; ++i) EXPECT_EQ(quantised[i], 0) << i;
+  for (size_t i = 96; i < 128; ++i) EXPECT_NEAR(quantised[i], x[i], 0.5 / 127) << i;
+}
+
+TEST_F(GpuPrepareTest, NormalisesAndQuantises) {
+  constexpr float kEpsilon = 1e-5F;
+  constexpr double kUnit = std::numeric_limits<float>::epsilon() / 2;
+  for (const int64_t cols : {1, 33, 511, 512, 1500}) {
+    InEveryOrder([=] {
+      Stream stream;
+      const std::vector<float> x = RandomValues(static_cast<size_t>(cols * 2), 4);
+      const std::vector<float> weight = RandomValues(static_cast<size_t>(cols), 5);
+      const OnDevice<float> x_device(stream, x);
+      const OnDevice<float> weight_device(stream, weight);
+      const Vectors out(stream, cols, 2);
+      GpuRmsNormPrepare(stream, x_device.data(), weight_device.data(), kEpsilon, 2, out.gpu());
+      const std::vector<float> values = out.values();
+      const int64_t padded = GpuPaddedCols(cols);
+      for (int64_t t = 0; t < 2; ++t) {
+        double sum = 0;
+        for (int64_t i = 0; i < cols; ++i) sum += std::pow(x[static_cast<size_t>(t * cols + i)], 2);
+        const double scale = 1 / std::sqrt(sum / static_cast<double>(cols) + double{kEpsilon});
+        for (int64_t i = 0; i < padded; ++i) {
+          const double expected = i < cols ? x[static_cast<size_t>(t * cols + i)] * scale *
+                                                 weight[static_cast<size_t>(i)]
+                                           : 0;
+          const double bound = (static_cast<double>(cols) / 2 + 8) * kUnit;
+          ASSERT_NEAR(values[static_cast<size_t>(t * padded + i)], expected,
+                      bound * std::abs(expected))
+              << "token " << t << ", element " << i << " of " << cols;
+        }
+      }
+      EXPECT_EQ(out.quantised(), testing::QuantisedActivations(values));
+    });
+  }
+}
+
+}  // namespace
+}  // namespace thermocline

@@ -1,0 +1,334 @@
+#include "gpu_kernels/ffn.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "tests/gpu_kernels/gpu_matrix.h"
+#include "tests/gpu_kernels/random_values.h"
+
+namespace thermocline {
+namespace {
+
+using GpuFfnTest = GpuTest;
+using testing::kDTypes;
+
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+constexpr Activation kActivations[] = {Activation::kSilu, Activation::kRelu, Activation::kReluSqr};
+
+double Activated(Activation activation, double x) {
+  if (activation == Activation::kSilu) return x / (1 + std::exp(-x));
+  const double positive = std::max(x, 0.0);
+  return activation == Activation::kRelu ? positive : positive * positive;
+}
+
+// How much act(x) changes at most where x changes by `error`, and its own roundings.
+double ActivationError(Activation activation, double x, double error) {
+  const double slope = activation == Activation::kReluSqr ? 2 * (std::fabs(x) + error) : 1.1;
+  return slope * error + std::fabs(Activated(activation, x)) * 0x1p-21;
+}
+
+std::vector<int32_t> EveryNeuron(int64_t m) {
+  std::vector<int32_t> rows(static_cast<size_t>(m));
+  std::iota(rows.begin(), rows.end(), 0);
+  return rows;
+}
+
+// The neurons of a layer that a test has on the GPU.
+struct Layer {
+  TestMatrix gate;
+  TestMatrix up;
+  TestMatrix down;
+  std::vector<float> gate_bias;
+
+  Layer(DType dtype, int64_t m, int64_t d_model)
+      : gate(dtype, m, d_model, 1),
+        up(dtype, m, d_model, 2),
+        down(dtype, m, d_model, 3),
+        gate_bias(RandomValues(static_cast<size_t>(m), 4)) {}
+
+  void Upload(Stream& stream) {
+    gate.Upload(stream);
+    up.Upload(stream);
+    down.Upload(stream);
+  }
+};
+
+// A list on the GPU; `all` neurons: no list.
+class ListOnDevice {
+ public:
+  ListOnDevice(Stream& stream, const std::vector<int32_t>& rows, int64_t m)
+      : all_(static_cast<int64_t>(rows.size()) == m),
+        rows_(stream, Padded(rows, m)),
+        count_(stream, {static_cast<int32_t>(rows.size())}) {}
+  GpuNeuronList list() const {
+    return all_ ? GpuNeuronList{} : GpuNeuronList{rows_.data(), count_.data()};
+  }
+
+ private:
+  // What is behind the end of a list is never followed.
+  static std::vector<int32_t> Padded(std::vector<int32_t> rows, int64_t m) {
+    rows.resize(static_cast<size_t>(m), std::numeric_limits<int32_t>::max());
+    return rows;
+  }
+  bool all_;
+  OnDevice<int32_t> rows_;
+  OnDevice<int32_t> count_;
+};
+
+std::vector<float> GateUp(Stream& stream, const Layer& layer, Activation activation, GpuSkip skip,
+                          const std::vector<int32_t>& rows, const TestVectors& x,
+                          int64_t n_tokens) {
+  const int64_t m = layer.gate.rows();
+  const OnDevice<float> bias(stream, layer.gate_bias);
+  const OnDevice<float> h(stream, std::vector<float>(static_cast<size_t>(n_tokens * m), kNan));
+  const ListOnDevice list(stream, rows, m);
+  GpuFfnGateUp(stream, {layer.gate.gpu(), layer.up.gpu(), bias.data(), activation}, skip,
+               list.list(), x.gpu(), n_tokens, h.data());
+  return h.Read();
+}
+
+// h of one neuron, and how far it may be off.
+Expected ExpectedH(const Layer& layer, Activation activation, int64_t neuron,
+                   const std::vector<double>& x) {
+  Expected gate = ExpectedDot(layer.gate.dtype(), layer.gate.row(neuron), x);
+  gate.value += layer.gate_bias[static_cast<size_t>(neuron)];
+  gate.error += std::fabs(gate.value) * 0x1p-23;
+  const Expected up = ExpectedDot(layer.up.dtype(), layer.up.row(neuron), x);
+  const double act = Activated(activation, gate.value);
+  const double act_error = ActivationError(activation, gate.value, gate.error);
+  const double error = act_error * (std::fabs(up.value) + up.error) + std::fabs(act) * up.error;
+  return {act * up.value, error + std::fabs(act * up.value) * 0x1p-23};
+}
+
+void ExpectGateUp(const Layer& layer, Activation activation, const std::vector<int32_t>& rows,
+                  const TestVectors& x, const std::vector<float>& h, int64_t n_tokens) {
+  const auto m = static_cast<size_t>(layer.gate.rows());
+  for (int64_t t = 0; t < n_tokens; ++t) {
+    const std::vector<double> seen = x.Seen(layer.gate.dtype(), t);
+    for (size_t p = 0; p < m; ++p) {
+      const float found = h[static_cast<size_t>(t) * m + p];
+      if (p >= rows.size()) {
+        ASSERT_TRUE(std::isnan(found)) << "written behind the list: " << p;
+        continue;
+      }
+      const Expected expected = ExpectedH(layer, activation, rows[p], seen);
+      ASSERT_NEAR(found, expected.value, expected.error)
+          << DTypeName(layer.gate.dtype()) << ", neuron " << rows[p] << ", token " << t;
+    }
+  }
+}
+
+TEST_F(GpuFfnTest, GateAndUpEqualTheReference) {
+  for (const DType dtype : kDTypes) {
+    for (const Activation activation : kActivations) {
+      InEveryOrder([=] {
+        Stream stream;
+        Layer layer(dtype, 37, 544);
+        layer.Upload(stream);
+        const TestVectors x(stream, 544, 1, 5);
+        const std::vector<int32_t> all = EveryNeuron(37);
+        const auto h = GateUp(stream, layer, activation, GpuSkip::kNothing, all, x, 1);
+        ExpectGateUp(layer, activation, all, x, h, 1);
+        EXPECT_EQ(GateUp(stream, layer, activation, GpuSkip::kInactive, all, x, 1), h);
+      });
+    }
+  }
+}
+
+TEST_F(GpuFfnTest, GateAndUpOfSeveralTokensAndOfLists) {
+  for (const DType dtype : kDTypes) {
+    for (const int64_t n_tokens : {2, 3, 8, 9}) {
+      Stream stream;
+      Layer layer(dtype, 21, 96);
+      layer.Upload(stream);
+      const TestVectors x(stream, 96, n_tokens, 6);
+      for (const std::vector<int32_t>& rows :
+           {std::vector<int32_t>{}, {0, 3, 4, 11, 20}, {20}, EveryNeuron(21)}) {
+        for (const GpuSkip skip : {GpuSkip::kNothing, GpuSkip::kInactive}) {
+          const auto h = GateUp(stream, layer, Activation::kRelu, skip, rows, x, n_tokens);
+          ExpectGateUp(layer, Activation::kRelu, rows, x, h, n_tokens);
+        }
+      }
+    }
+  }
+}
+
+// Up rows that must not be read are NaN.
+TEST_F(GpuFfnTest, ReadsUpOnlyWhereTheGateFires) {
+  for (const DType dtype : kDTypes) {
+    Stream stream;
+    Layer layer(dtype, 64, 96);
+    const TestVectors x(stream, 96, 2, 7);
+    int n_spoilt = 0;
+    for (int64_t i = 0; i < 64; ++i) {
+      bool fires = false;
+      for (int64_t t = 0; t < 2; ++t) {
+        const Expected gate = ExpectedDot(dtype, layer.gate.row(i), x.Seen(dtype, t));
+        fires |= gate.value + layer.gate_bias[static_cast<size_t>(i)] > -gate.error - 1e-6;
+      }
+      if (fires) continue;
+      layer.up.SpoilRow(i);
+      ++n_spoilt;
+    }
+    layer.Upload(stream);
+    ASSERT_GT(n_spoilt, 5);
+    const std::vector<int32_t> all = EveryNeuron(64);
+    const auto h = GateUp(stream, layer, Activation::kRelu, GpuSkip::kInactive, all, x, 2);
+    ExpectGateUp(layer, Activation::kRelu, all, x, h, 2);
+    const auto dense = GateUp(stream, layer, Activation::kRelu, GpuSkip::kNothing, all, x, 2);
+    EXPECT_EQ(std::count_if(dense.begin(), dense.end(), [](float v) { return std::isnan(v); }),
+              2 * n_spoilt);
+  }
+}
+
+struct DownResult {
+  std::vector<float> y;
+  int32_t n_active;
+};
+
+DownResult Down(Stream& stream, const TestMatrix& down, GpuSkip skip,
+                const std::vector<int32_t>& rows, const std::vector<float>& h, int64_t n_tokens) {
+  const OnDevice<float> h_device(stream, h);
+  const OnDevice<float> y(stream,
+                          std::vector<float>(static_cast<size_t>(n_tokens * down.cols()), kNan));
+  const OnDevice<int32_t> n_active(stream, std::vector<int32_t>{-1});
+  const DeviceMemory workspace(GpuFfnDownBytes(down.gpu(), n_tokens), "a test's workspace");
+  const ListOnDevice list(stream, rows, down.rows());
+  GpuFfnDown(stream, down.gpu(), skip, list.list(), h_device.data(), n_tokens, workspace.as<void>(),
+             y.data(), n_active.data());
+  return {y.Read(), n_active.Read()[0]};
+}
+
+// Three in four are 0; behind the list NaN, which nobody reads.
+std::vector<float> SparseH(int64_t m, size_t n_listed, int64_t n_tokens) {
+  std::vector<float> h = RandomValues(static_cast<size_t>(m * n_tokens), 8);
+  for (size_t i = 0; i < h.size(); ++i) {
+    if (i % 4 != 1) h[i] = 0;
+    if (i % static_cast<size_t>(m) >= n_listed) h[i] = kNan;
+  }
+  return h;
+}
+
+void ExpectDown(const TestMatrix& down, const std::vector<int32_t>& rows,
+                const std::vector<float>& h, const DownResult& result, int64_t n_tokens) {
+  const auto m = static_cast<size_t>(down.rows());
+  // A chain of up to 32 rows, then 8 warps, the chunks of one warp, 8 warps; the product's own.
+  const testing::Tolerance tolerance{.fixed = 56, .per_term = 1.0 / 256};
+  int32_t n_active = 0;
+  for (int64_t t = 0; t < n_tokens; ++t) {
+    const float* const h_row = h.data() + static_cast<size_t>(t) * m;
+    for (size_t p = 0; p < rows.size(); ++p) n_active += h_row[p] != 0 ? 1 : 0;
+    for (int64_t c = 0; c < down.cols(); ++c) {
+      double sum = 0;
+      double magnitudes = 0;
+      for (size_t p = 0; p < rows.size(); ++p) {
+        const double product = h_row[p] * down.row(rows[p])[static_cast<size_t>(c)];
+        sum += product;
+        magnitudes += std::fabs(product);
+      }
+      ASSERT_NEAR(result.y[static_cast<size_t>(t * down.cols() + c)], sum,
+                  testing::AllowedError(tolerance, down.rows(), magnitudes, sum))
+          << DTypeName(down.dtype()) << " " << m << " x " << down.cols() << ", column " << c
+          << ", token " << t << " of " << n_tokens;
+    }
+  }
+  EXPECT_EQ(result.n_active, n_active);
+}
+
+TEST_F(GpuFfnTest, DownEqualsTheReferenceWhateverTheShape) {
+  for (const DType dtype : kDTypes) {
+    for (const int64_t cols : MatrixCols(dtype)) {
+      for (const int64_t m : {1, 33, 300}) {
+        InEveryOrder([=] {
+          Stream stream;
+          TestMatrix down(dtype, m, cols, 9);
+          down.Upload(stream);
+          const std::vector<int32_t> all = EveryNeuron(m);
+          const std::vector<float> h = SparseH(m, all.size(), 1);
+          const DownResult dense = Down(stream, down, GpuSkip::kNothing, all, h, 1);
+          ExpectDown(down, all, h, dense, 1);
+          EXPECT_EQ(Down(stream, down, GpuSkip::kInactive, all, h, 1).y, dense.y);
+        });
+      }
+    }
+  }
+}
+
+TEST_F(GpuFfnTest, DownOfSeveralTokensAndOfLists) {
+  for (const DType dtype : kDTypes) {
+    for (const int64_t n_tokens : {1, 2, 5, 8, 9}) {
+      Stream stream;
+      TestMatrix down(dtype, 140, 96, 10);
+      down.Upload(stream);
+      std::vector<int32_t> some;
+      for (int32_t i = 0; i < 140; ++i) {
+        if (i % 3 != 1) some.push_back(i);
+      }
+      for (const std::vector<int32_t>& rows :
+           {std::vector<int32_t>{}, some, {139}, EveryNeuron(140)}) {
+        const std::vector<float> h = SparseH(140, rows.size(), n_tokens);
+        const DownResult dense = Down(stream, down, GpuSkip::kNothing, rows, h, n_tokens);
+        ExpectDown(down, rows, h, dense, n_tokens);
+        const DownResult exact = Down(stream, down, GpuSkip::kInactive, rows, h, n_tokens);
+        EXPECT_EQ(exact.y, dense.y);
+        EXPECT_EQ(exact.n_active, dense.n_active);
+      }
+    }
+  }
+}
+
+TEST_F(GpuFfnTest, ReadsDownOnlyWhereHIsNotZero) {
+  for (const DType dtype : kDTypes) {
+    Stream stream;
+    TestMatrix down(dtype, 100, 96, 11);
+    const std::vector<float> h = SparseH(100, 100, 1);
+    for (int64_t i = 0; i < 100; ++i) {
+      if (h[static_cast<size_t>(i)] == 0) down.SpoilRow(i);
+    }
+    down.Upload(stream);
+    const std::vector<int32_t> all = EveryNeuron(100);
+    const DownResult exact = Down(stream, down, GpuSkip::kInactive, all, h, 1);
+    ExpectDown(TestMatrix(dtype, 100, 96, 11), all, h, exact, 1);
+    const DownResult dense = Down(stream, down, GpuSkip::kNothing, all, h, 1);
+    EXPECT_TRUE(std::isnan(dense.y[0]));
+  }
+}
+
+TEST_F(GpuFfnTest, AnHThatIsNanIsSeen) {
+  Stream stream;
+  TestMatrix down(DType::kQ8_0, 40, 96, 12);
+  down.Upload(stream);
+  std::vector<float> h(40, 0.0F);
+  h[17] = kNan;
+  const DownResult result = Down(stream, down, GpuSkip::kInactive, EveryNeuron(40), h, 1);
+  EXPECT_EQ(result.n_active, 1);
+  for (const float y : result.y) EXPECT_TRUE(std::isnan(y));
+}
+
+TEST_F(GpuFfnTest, ActivatesAndMultipliesBatches) {
+  for (const Activation activation : kActivations) {
+    Stream stream;
+    const std::vector<float> gate = RandomValues(3 * 300, 13);
+    const std::vector<float> up = RandomValues(3 * 300, 14);
+    const std::vector<float> bias = RandomValues(300, 15);
+    const OnDevice<float> gate_device(stream, gate);
+    const OnDevice<float> up_device(stream, up);
+    const OnDevice<float> bias_device(stream, bias);
+    GpuActivateMultiply(stream, activation, bias_device.data(), up_device.data(), 3, 300,
+                        gate_device.data());
+    const std::vector<float> h = gate_device.Read();
+    for (size_t i = 0; i < h.size(); ++i) {
+      const double x = double{gate[i]} + bias[i % 300];
+      const double expected = Activated(activation, x) * up[i];
+      const double error =
+          ActivationError(activation, x, std::fabs(x) * 0x1p-23) * std::fabs(up[i]) +
+          std::fabs(expected) * 0x1p-23;
+      ASSERT_NEAR(h[i], expected, error) << i;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace thermocline
