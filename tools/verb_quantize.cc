@@ -13,10 +13,11 @@ namespace thermocline {
 namespace {
 
 constexpr const char* kDetails =
-    R"(TYPE is F32, F16, BF16, Q8_0 (8 bits and a scale per 32 weights) or Q4_0 (4 bits and a scale).
+    R"(TYPE is F32, F16, BF16, Q8_0 (8 bits and a scale per 32 weights), Q6_K (6 bits, and scales per 16 and
+256 weights) or Q4_0 (4 bits and a scale per 32).
 Matrices get the type; norms and biases stay as they are. For Q4_0 the embedding table and the output head
 become Q8_0, because errors there reach the choice of the next word undamped; --pure makes them Q4_0 too.
-Matrices whose rows are no multiple of 32 become F16.
+Matrices whose rows are no multiple of 256 become Q8_0 instead of Q6_K, those of no multiple of 32 F16.
 
 IN is a GGUF file of one of those types, or any file of a split set; a packed model works too. OUT is one
 file; it appears only when it is complete. The table on stdout says for each tensor what it was, what it
