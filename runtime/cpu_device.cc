@@ -5,6 +5,7 @@
 
 #include "runtime/core/checked_math.h"
 #include "runtime/core/error.h"
+#include "runtime/memory_nodes.h"
 
 namespace thermocline {
 namespace {
@@ -149,6 +150,7 @@ void* CpuDevice::Allocate(uint64_t n_bytes, const std::string& purpose) {
   CHECK(wanted >= n_bytes);
   if (blocks_.empty() || blocks_.back().size() - block_used_ < wanted) {
     blocks_.emplace_back(std::max(wanted, kBlockBytes), purpose);
+    SpreadOverNodes(blocks_.back().data(), blocks_.back().size());
     block_used_ = 0;
   }
   void* memory = blocks_.back().bytes() + block_used_;

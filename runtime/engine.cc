@@ -141,7 +141,9 @@ std::string OpenedModel::FastName() const {
 }
 
 Engine::Engine(const EngineOptions& options)
-    : model_(options), tokenizer_(MakeTokenizer(model_.gguf())), team_(model_.n_threads()) {
+    : model_(options),
+      tokenizer_(MakeTokenizer(model_.gguf())),
+      team_(model_.n_threads(), CoresToPin(options.pinning, model_.n_threads(), ThreadCpus())) {
   if (tokenizer_->vocab_size() != config().vocab_size) {
     throw Error({.path = options.model_path,
                  .what = "the vocabulary and the embedding table do not go together",

@@ -15,6 +15,7 @@
 #include "runtime/memory_plan.h"
 #include "runtime/model_predictor.h"
 #include "runtime/placement.h"
+#include "runtime/processors.h"
 #include "runtime/progress.h"
 #include "runtime/text/tokenizer.h"
 #include "runtime/weights.h"
@@ -34,7 +35,8 @@ struct EngineOptions {
   std::string predictor;        // a file, or kSignPredictor; empty: the model's own, if any
   double predictor_recall = kDefaultPredictorRecall;
   FastTier fast_tier = FastTier::kAuto;
-  int n_threads = 0;               // 0: one per physical core
+  int n_threads = 0;  // 0: one per physical core
+  Pinning pinning = Pinning::kAuto;
   int64_t context_tokens = 0;      // 0: the model's own, at most kDefaultContext
   int64_t batch_tokens = 512;      // of a prefill step
   DType cache_type = DType::kF16;  // of keys and values: kF16 or kQ8_0

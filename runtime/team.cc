@@ -2,21 +2,33 @@
 
 #include <omp.h>
 #include <pthread.h>
-#include <sched.h>
 
 #include <csignal>
-#include <fstream>
-#include <set>
+#include <optional>
+#include <span>
 #include <string>
 #include <system_error>
 
 #include "runtime/core/error.h"
+#include "runtime/processors.h"
 
 namespace thermocline {
 namespace {
 
 constexpr int kSpins = 4000;  // pauses, about 20-50 us: longer than a step's imbalance, shorter
                               // than a scheduler's time slice
+
+// Keeps the calling thread to some CPUs, and puts it back where it was at the end.
+class PinnedHere {
+ public:
+  explicit PinnedHere(std::span<const int> cpus) : before_(ThreadCpus()) { SetThreadCpus(cpus); }
+  ~PinnedHere() { SetThreadCpus(before_); }
+  PinnedHere(const PinnedHere&) = delete;
+  PinnedHere& operator=(const PinnedHere&) = delete;
+
+ private:
+  std::vector<int> before_;
+};
 
 }  // namespace
 
@@ -65,8 +77,10 @@ void LaneGroup::Reset() {
   }
 }
 
-ThreadTeam::ThreadTeam(int n_threads) : n_threads_(n_threads) {
+ThreadTeam::ThreadTeam(int n_threads, std::vector<std::vector<int>> cpus)
+    : n_threads_(n_threads), cpus_(std::move(cpus)) {
   CHECK(n_threads >= 1);
+  CHECK(cpus_.empty() || cpus_.size() == static_cast<size_t>(n_threads));
   // Signals (Ctrl-C) are for the thread that the program reads and writes on.
   sigset_t all;
   sigset_t before;
@@ -105,6 +119,8 @@ Signal* ThreadTeam::MakeSignal() {
 }
 
 void ThreadTeam::Run(const std::function<void(int)>& body) {
+  std::optional<PinnedHere> pinned;
+  if (!cpus_.empty()) pinned.emplace(cpus_[0]);
   aborted_.store(false);
   error_ = nullptr;
   body_ = &body;
@@ -120,6 +136,7 @@ void ThreadTeam::Run(const std::function<void(int)>& body) {
 
 // A thread's life: wait, run, report, until there is nothing to run.
 void ThreadTeam::Serve(int thread) {
+  if (!cpus_.empty()) SetThreadCpus(cpus_[static_cast<size_t>(thread)]);
   for (uint32_t runs = 0;; ++runs) {
     start_.AwaitChange(runs);
     if (body_ == nullptr) return;
@@ -147,21 +164,6 @@ void ThreadTeam::Abort(std::exception_ptr error) {
   aborted_.store(true, std::memory_order_release);
   for (const auto& group : groups_) group->Wake();
   for (const auto& signal : signals_) signal->Advance();
-}
-
-int DefaultThreadCount() {
-  cpu_set_t allowed;
-  if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0) return 1;
-  std::set<std::string> cores;
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-    if (!CPU_ISSET(cpu, &allowed)) continue;
-    const std::string topology = "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/";
-    std::ifstream siblings(topology + "thread_siblings_list");
-    std::string line;
-    if (!std::getline(siblings, line)) line = std::to_string(cpu);
-    cores.insert(line);
-  }
-  return cores.empty() ? 1 : static_cast<int>(cores.size());
 }
 
 }  // namespace thermocline

@@ -133,8 +133,10 @@ struct Lane {
 
 class ThreadTeam {
  public:
-  // Starts n_threads - 1 threads; the caller of Run is the first.
-  explicit ThreadTeam(int n_threads);
+  // Starts n_threads - 1 threads; the caller of Run is the first. cpus: for each of the n_threads
+  // threads the CPUs it keeps to, the caller while it is in Run and not after; empty: they go where
+  // the system puts them.
+  explicit ThreadTeam(int n_threads, std::vector<std::vector<int>> cpus = {});
   ~ThreadTeam();
   ThreadTeam(const ThreadTeam&) = delete;
   ThreadTeam& operator=(const ThreadTeam&) = delete;
@@ -156,6 +158,7 @@ class ThreadTeam {
   void Abort(std::exception_ptr error);
 
   int n_threads_;
+  std::vector<std::vector<int>> cpus_;
   std::atomic<bool> never_{false};  // what start_ and done_ are aborted by
   std::atomic<bool> aborted_{false};
   std::mutex error_mutex_;
@@ -168,8 +171,5 @@ class ThreadTeam {
   alignas(64) std::atomic<int> running_{0};
   std::vector<std::thread> threads_;
 };
-
-// Cores this process may use, counted as physical ones where the system says (SMT siblings once).
-int DefaultThreadCount();
 
 }  // namespace thermocline

@@ -4,6 +4,7 @@
 
 #include "runtime/core/error.h"
 #include "runtime/pack_model.h"
+#include "runtime/processors.h"
 #include "tools/change_table.h"
 #include "tools/cli_options.h"
 #include "tools/progress_bar.h"

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "runtime/core/error.h"
+#include "runtime/processors.h"
 #include "runtime/quantize_model.h"
 #include "tools/change_table.h"
 #include "tools/cli_options.h"

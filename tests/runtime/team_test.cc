@@ -10,6 +10,8 @@
 #include <thread>
 #include <vector>
 
+#include "runtime/processors.h"
+
 namespace thermocline {
 namespace {
 
@@ -123,6 +125,35 @@ TEST(ThreadTeam, ATeamThatNeverRanCanBeDestroyed) {
   for (const int n_threads : {1, 2, 3, 8}) {
     ThreadTeam team(n_threads);
     EXPECT_EQ(team.n_threads(), n_threads);
+  }
+}
+
+// Each of a team's threads keeps to its CPUs, the caller while it is inside.
+TEST(ThreadTeam, PinnedThreadsKeepToTheirCpus) {
+  const std::vector<int> before = ThreadCpus();
+  ASSERT_FALSE(before.empty());
+  const std::vector<std::vector<int>> wanted = {{before.back()}, before, {before.front()}};
+  ThreadTeam team(3, wanted);
+  for (int round = 0; round < 2; ++round) {
+    std::vector<std::vector<int>> found(3);
+    team.Run([&](int thread) { found[static_cast<size_t>(thread)] = ThreadCpus(); });
+    EXPECT_EQ(found, wanted);
+    EXPECT_EQ(ThreadCpus(), before);
+  }
+  EXPECT_THROW(team.Run([](int) { throw std::runtime_error("lane failed"); }), std::runtime_error);
+  EXPECT_EQ(ThreadCpus(), before);
+}
+
+TEST(ThreadTeam, ThreadsThatAreNotPinnedGoWhereTheirMakerMayGo) {
+  const std::vector<int> before = ThreadCpus();
+  for (const std::vector<int>& allowed : {before, std::vector<int>{before.front()}}) {
+    std::vector<std::vector<int>> found(2);
+    std::thread([&] {
+      EXPECT_TRUE(SetThreadCpus(allowed));
+      ThreadTeam team(2);
+      team.Run([&](int thread) { found[static_cast<size_t>(thread)] = ThreadCpus(); });
+    }).join();
+    EXPECT_EQ(found, std::vector(2, allowed));
   }
 }
 

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "runtime/core/aligned_buffer.h"
-#include "runtime/team.h"
+#include "runtime/processors.h"
 #include "tools/kernel_bench/bench_weights.h"
 #include "tools/kernel_bench/rates.h"
 #include "tools/kernel_bench/sweeps.h"

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "runtime/core/aligned_buffer.h"
-#include "runtime/team.h"
+#include "runtime/processors.h"
 #include "tools/kernel_bench/bench_weights.h"
 #include "tools/kernel_bench/rates.h"
 #include "tools/read_bandwidth.h"
