@@ -173,15 +173,21 @@ int64_t accumulate_chunk_rows(const AccumulateArgs& args, int64_t first) {
     return args.w + (args.rows != nullptr ? args.rows[at] : at) * args.row_stride_bytes;
   };
   for (; first + kRows <= args.n_rows; first += kRows) {
+    const std::byte* rows[kRows];
+    const std::byte* next[kRows];
+    for (int r = 0; r < kRows; ++r) {
+      rows[r] = row_at(first + r);
+      next[r] = row_at(first + r + kRows);
+    }
     for (int64_t col = args.col_begin; col < args.col_end; col += kQuantBlock) {
       float* y = args.y + col;
       typename V::Reg sums[W::kRegs];
       for (int v = 0; v < W::kRegs; ++v) sums[v] = V::load(y + v * V::kLanes);
       for (int r = 0; r < kRows; ++r) {
-        const std::byte* next = row_at(first + r + kRows) + col * W::kBytes / W::kElems;
-        _mm_prefetch(reinterpret_cast<const char*>(next), _MM_HINT_T0);
+        const std::byte* ahead = next[r] + col * W::kBytes / W::kElems;
+        _mm_prefetch(reinterpret_cast<const char*>(ahead), _MM_HINT_T0);
         typename V::Reg weights[W::kRegs];
-        const typename V::Reg d = load_block<W>(row_at(first + r), col, weights);
+        const typename V::Reg d = load_block<W>(rows[r], col, weights);
         const typename V::Reg scale = V::mul(V::set1(args.h[first + r]), d);
         for (int v = 0; v < W::kRegs; ++v) sums[v] = V::fma(scale, weights[v], sums[v]);
       }
