@@ -84,9 +84,24 @@ void AddModelOptions(CLI::App& verb, EngineOptions* options) {
 
 CLI::Option* AddThreadsOption(CLI::App& verb, int* n_threads) {
   return verb
-      .add_option("-t,--threads", *n_threads, "Threads; 0 (the default): one per physical core")
+      .add_option("-t,--threads", *n_threads,
+                  "Threads; 0 (the default): one per physical core, as far as "
+                  "a CPU quota goes")
       ->type_name("N")
       ->check(CLI::Range(0, 1024));
+}
+
+void AddPinOption(CLI::App& verb, EngineOptions* options) {
+  const auto choose_pinning = [options](const std::string& name) {
+    if (name == "on") options->pinning = Pinning::kOn;
+    if (name == "off") options->pinning = Pinning::kOff;
+  };
+  verb.add_option_function<std::string>(
+          "--pin", choose_pinning,
+          "Whether each thread keeps to a physical core of its own: on, off, auto (the default: on "
+          "where there is a thread for every core and the process may use them all)")
+      ->type_name("auto|on|off")
+      ->check(CLI::IsMember({"auto", "on", "off"}));
 }
 
 void AddEngineOptions(CLI::App& verb, EngineOptions* options) {
@@ -109,16 +124,7 @@ void AddEngineOptions(CLI::App& verb, EngineOptions* options) {
                              "dense setting that reached it on held-out text (default {})",
                              kDefaultPredictorRecall));
   AddThreadsOption(verb, &options->n_threads);
-  const auto choose_pinning = [options](const std::string& name) {
-    if (name == "on") options->pinning = Pinning::kOn;
-    if (name == "off") options->pinning = Pinning::kOff;
-  };
-  verb.add_option_function<std::string>(
-          "--pin", choose_pinning,
-          "Whether each thread keeps to a physical core of its own: on, off, auto (the default: on "
-          "where there is a thread for every core and the process may use them all)")
-      ->type_name("auto|on|off")
-      ->check(CLI::IsMember({"auto", "on", "off"}));
+  AddPinOption(verb, options);
   verb.add_option("-c,--context,--ctx-size", options->context_tokens,
                   fmt::format("Context in tokens, prompt and reply together; 0 (the default): the "
                               "model's own, at most {}",

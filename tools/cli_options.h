@@ -28,10 +28,12 @@ CLI::Option* AddShareOption(CLI::App& verb, const std::string& flags, double* sh
 
 // -m and --placement. `options` must outlive the parsing; so in all that follow.
 void AddModelOptions(CLI::App& verb, EngineOptions* options);
-// --sparse, -t, -c, -b, -ngl, --fast-tier: how the engine runs.
+// --sparse, -t, --pin, -c, -b, -ngl, --fast-tier: how the engine runs.
 void AddEngineOptions(CLI::App& verb, EngineOptions* options);
 // -t alone, for verbs that only count or convert. 0: one per physical core.
 CLI::Option* AddThreadsOption(CLI::App& verb, int* n_threads);
+// --pin alone, for verbs that run the engine in a way of their own.
+void AddPinOption(CLI::App& verb, EngineOptions* options);
 
 // What the user typed, made ready for CLI11, which takes only single letters behind one dash: the
 // llama.cpp spelling -ngl becomes --gpu-layers.

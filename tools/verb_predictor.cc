@@ -217,6 +217,7 @@ void AddPredictorVerb(CLI::App& app) {
       ->type_name("FILE");
   AddBuildOptions(*verb, args.get());
   AddThreadsOption(*verb, &args->engine.n_threads);
+  AddPinOption(*verb, &args->engine);
   verb->add_option("-c,--context,--ctx-size", args->engine.context_tokens,
                    fmt::format("Tokens of a window (default: {}, or the model's own context where "
                                "that is shorter)",

@@ -210,6 +210,7 @@ void AddProfileVerb(CLI::App& app) {
   CLI::App* verb = AddVerb(
       app, "profile", "Counts which neurons fire on a text and makes a placement of it", kDetails);
   AddPlacementOptions(*verb, &args->common);
+  AddPinOption(*verb, &args->common.engine);
   AddTextOptions(*verb, &args->profile);
   verb->add_option("-o,--output", args->output_path, "Statistics file to write (.profile.gguf)")
       ->required()
