@@ -51,7 +51,7 @@ StateSize Executor::StateBytes(const ModelConfig& config, const ExecutorOptions&
   // x, xn, proj; two more of the FFN's inputs where a predictor looks ahead.
   const bool looks_ahead = options.predictor_input == PredictorInput::kPreviousNormed;
   const int64_t residual = (looks_ahead ? 5 : 3) * config.d_model;
-  const int64_t attention = 2 * config.q_dim() + 2 * config.kv_dim() + config.rope.rot_dim;
+  const int64_t attention = 2 * config.q_dim() + 2 * config.kv_dim();
   const auto ffn = [&](int64_t neurons) {  // gate, up, y
     return n * (2 * neurons + config.d_model);
   };

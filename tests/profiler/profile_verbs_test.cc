@@ -67,9 +67,9 @@ class ProfileVerbsTest : public testing::Test {
 };
 
 TEST_F(ProfileVerbsTest, ProfileWithABudgetWritesBothFiles) {
-  const std::string out = Call(ProfileArgs({"--vram", "1200K", "--ram", "1G"}));
+  const std::string out = Call(ProfileArgs({"--vram", "1500K", "--ram", "1G"}));
   EXPECT_THAT(out,
-              AllOf(HasSubstr("LRU"), HasSubstr("uniform"), HasSubstr("budgets: vram 1.17 MiB"),
+              AllOf(HasSubstr("LRU"), HasSubstr("uniform"), HasSubstr("budgets: vram 1.46 MiB"),
                     HasSubstr(profile_), HasSubstr(placement_)));
   const ProfileStats stats = ReadProfile(profile_);
   const Placement placement = ReadPlacement(placement_);
@@ -78,7 +78,7 @@ TEST_F(ProfileVerbsTest, ProfileWithABudgetWritesBothFiles) {
   EXPECT_EQ(dir_.n_entries(), 3U);  // and the text
 
   // The same placement from the file.
-  const std::string again = Call(PlaceArgs({"--vram", "1200K", "--ram", "1G"}));
+  const std::string again = Call(PlaceArgs({"--vram", "1500K", "--ram", "1G"}));
   EXPECT_THAT(again, AllOf(HasSubstr("slow tier"), HasSubstr("uniform"), Not(HasSubstr("LRU:"))));
   EXPECT_EQ(ReadWholeFile(dir_.file("other.placement.gguf")), ReadWholeFile(placement_));
 }
