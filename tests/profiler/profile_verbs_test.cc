@@ -74,7 +74,7 @@ TEST_F(ProfileVerbsTest, ProfileWithABudgetWritesBothFiles) {
   const ProfileStats stats = ReadProfile(profile_);
   const Placement placement = ReadPlacement(placement_);
   EXPECT_EQ(stats.model_fingerprint, placement.model_fingerprint);
-  EXPECT_EQ(placement.vram_budget_bytes, 1200U * 1024);
+  EXPECT_EQ(placement.vram_budget_bytes, 1500U * 1024);
   EXPECT_EQ(dir_.n_entries(), 3U);  // and the text
 
   // The same placement from the file.
