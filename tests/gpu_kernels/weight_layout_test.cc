@@ -17,7 +17,7 @@ std::vector<double> DecodePacked(DType dtype, const std::byte* row, int64_t cols
     std::memcpy(&scale, row + weight_bytes + i / 32 * 2, 2);
     double weight = 0;
     if (dtype == DType::kQ8_0) {
-      weight = std::to_integer<int8_t>(row[i]);
+      weight = 1.0 * std::to_integer<int8_t>(row[i]);
     } else {
       const int byte = std::to_integer<int>(row[i / 32 * 16 + i % 16]);
       const int nibble = i % 32 < 16 ? byte & 15 : byte >> 4;
