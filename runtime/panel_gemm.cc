@@ -24,6 +24,12 @@ int64_t PartOfK(const GemmKernels& gemm, GemmForm form, int64_t packed_bytes, in
   return AlignUp(CeilDiv(k, CeilDiv(k, most)), kQuantBlock);
 }
 
+// Bytes of a row up to the block that holds column `n`: a panel may begin and end inside a block.
+int64_t BlocksBytes(DType dtype, int64_t n) {
+  const DTypeInfo& info = GetDTypeInfo(dtype);
+  return n / info.block_elems * info.block_bytes;
+}
+
 int64_t LibraryPanelElems(int64_t max_d_in) {
   return std::max(kPanelRows * max_d_in, kLibraryNeurons * kPanelColumns);
 }
@@ -122,9 +128,9 @@ void PanelGemm::MultiplyColumns(const TensorView& w, int64_t col_begin, int64_t 
     }
     kernels_.gemm->pack_columns(w.dtype, w.row(begin), w.row_stride_bytes, end - begin, col_begin,
                                 col_end, panel_.bytes());
-    const int64_t first_byte = RowBytes(w.dtype, col_begin);
+    const int64_t first_byte = BlocksBytes(w.dtype, col_begin);
     const RowsAhead next_part = {w.row(end) + first_byte, w.row_stride_bytes,
-                                 RowBytes(w.dtype, col_end) - first_byte,
+                                 BlocksBytes(w.dtype, col_end) - first_byte,
                                  std::min(part, w.rows - end)};
     kernels_.gemm->multiply({h.form, panel_.bytes(), cols, h.data, h.n_tokens, h.d_in, begin, end,
                              begin > 0, out + col_begin, ldo, next_part});

@@ -1,6 +1,8 @@
 // Errors and the device itself.
 #include <cstdio>
+#include <cstdlib>
 #include <string>
+#include <string_view>
 
 #include "gpu_kernels/emulation/control.h"
 #include "gpu_kernels/emulation/runtime_api.h"
@@ -45,6 +47,12 @@ const ErrorText& TextOf(cudaError_t error) {
   return kUnknown;
 }
 
+// As the driver does: an empty list, or one that begins with no device, hides them all.
+bool DevicesAreHidden() {
+  const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
+  return visible != nullptr && (*visible == '\0' || std::string_view(visible).substr(0, 2) == "-1");
+}
+
 }  // namespace
 
 namespace thermocline::emulation {
@@ -74,7 +82,7 @@ cudaError_t cudaGetLastError() {
 cudaError_t cudaPeekAtLastError() { return HasReport() ? cudaErrorLaunchFailure : last_error; }
 
 cudaError_t cudaGetDeviceCount(int* count) {
-  *count = CurrentSettings().n_devices;
+  *count = DevicesAreHidden() ? 0 : CurrentSettings().n_devices;
   return Failed(*count == 0 ? cudaErrorNoDevice : cudaSuccess);
 }
 

@@ -195,7 +195,7 @@ TEST(PerplexityVerb, PredictedTellsRecallLayerByLayer) {
                                          kHeldout,     "-c",          "64",        "--max-windows",
                                          "3",          "--predictor", "sign"};
   std::vector<std::string> json_args = args;
-  json_args.push_back("--json");
+  json_args.emplace_back("--json");
   const ToolResult result = RunTool(json_args);
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const auto json = nlohmann::json::parse(result.out);

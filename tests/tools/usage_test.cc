@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -27,6 +28,7 @@ struct Case {
 class UsageTest : public testing::TestWithParam<Case> {
  protected:
   static void SetUpTestSuite() {
+    setenv("CUDA_VISIBLE_DEVICES", "", 1);  // a GPU that is here, or emulated, is not seen
     shared_dir = new TempDir;
     const std::string bytes = ReadWholeFile(GoldenModel("gqa_relu"));
     WriteWholeFile(shared_dir->file("truncated.gguf"), bytes.substr(0, bytes.size() / 2));
