@@ -6,9 +6,9 @@
 #include <cstring>
 
 #include "cpu_kernels/kernels.h"
-#include "cpu_kernels/q6_k_block.h"
 #include "runtime/core/error.h"
 #include "runtime/core/half.h"
+#include "runtime/core/q6_k_block.h"
 
 namespace thermocline {
 namespace {

@@ -5,10 +5,10 @@
 #include <cstring>
 
 #include "cpu_kernels/kernel_args.h"
-#include "cpu_kernels/q6_k_block.h"
 #include "cpu_kernels/scalar.h"
 #include "runtime/core/error.h"
 #include "runtime/core/half.h"
+#include "runtime/core/q6_k_block.h"
 
 namespace thermocline::scalar {
 namespace {

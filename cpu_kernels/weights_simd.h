@@ -6,8 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "cpu_kernels/q6_k_block.h"
 #include "runtime/core/dtype.h"
+#include "runtime/core/q6_k_block.h"
 
 namespace thermocline {
 
