@@ -134,12 +134,12 @@ struct WeightWords<DType::kQ6_K> : RowWords {
 
   __device__ void Load(const std::byte* row, int64_t padded_cols, int64_t step) {
     LoadWords(row, step);
-    const std::byte* const high_plane = row + padded_cols / 2;
-    const std::byte* const scale_plane = high_plane + padded_cols / 4;
-    const std::byte* const d_plane = scale_plane + padded_cols / 16;
-    high = __ldcs(reinterpret_cast<const uint2*>(high_plane) + step);
-    scales = __ldcs(reinterpret_cast<const unsigned short*>(scale_plane) + step);
-    d = __ldcs(reinterpret_cast<const unsigned short*>(d_plane) + step / (kSuperBlock / 32));
+    // 32-bit offsets: pointers to four planes of each row would fill the registers.
+    const auto cols = static_cast<unsigned>(padded_cols);
+    const auto at = static_cast<unsigned>(step);
+    high = __ldcs(reinterpret_cast<const uint2*>(row + (cols / 2 + at * 8)));
+    scales = __ldcs(reinterpret_cast<const unsigned short*>(row + (cols / 4 * 3 + at * 2)));
+    d = __ldcs(reinterpret_cast<const unsigned short*>(row + (cols / 16 * 13 + at / 8 * 2)));
   }
   // Weights 4 * group ... as four signed bytes.
   __device__ unsigned Bytes(int group) const {
