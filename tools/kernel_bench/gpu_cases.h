@@ -20,5 +20,8 @@
 namespace thermocline {
 
 void RegisterGpuCases();
+// Gives back what the cases share on the GPU, once they have run: not left to the end of the
+// program, when there may be no driver any more.
+void ReleaseGpuCases();
 
 }  // namespace thermocline

@@ -3,5 +3,6 @@
 namespace thermocline {
 
 void RegisterGpuCases() {}
+void ReleaseGpuCases() {}
 
 }  // namespace thermocline

@@ -60,14 +60,18 @@ class Roof {
   DeviceMemory sum_;
 };
 
-// The stream, and what the roof reads, of all cases.
+// What all cases share, from the first that runs on.
 struct Bench {
   Stream stream;
   std::optional<Roof> roof;
 };
-Bench& TheBench() {
-  static Bench bench;
+std::unique_ptr<Bench>& SharedBench() {
+  static std::unique_ptr<Bench> bench;
   return bench;
+}
+Bench& TheBench() {
+  if (SharedBench() == nullptr) SharedBench() = std::make_unique<Bench>();
+  return *SharedBench();
 }
 
 void Time(benchmark::State& state, GpuChain& chain) {
@@ -230,6 +234,8 @@ void RegisterGpuReads() {
     return std::make_unique<CopyChain>(name, stream);
   });
 }
+
+void ReleaseGpuCases() { SharedBench().reset(); }
 
 void RegisterGpuCases() {
   if (!QueryGpuSupport().available) return;

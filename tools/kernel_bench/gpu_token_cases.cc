@@ -6,6 +6,7 @@
 #include <random>
 #include <thread>
 
+#include "cpu_kernels/kernels.h"
 #include "gpu_kernels/attention.h"
 #include "gpu_kernels/handover.h"
 #include "gpu_kernels/kv_planes.h"
@@ -21,6 +22,19 @@ std::vector<float> NormalValues(int64_t n, unsigned seed) {
   std::vector<float> values(static_cast<size_t>(n));
   for (float& value : values) value = normal(rng);
   return values;
+}
+
+// What a cache of the type keeps of values: rows of whole blocks.
+void RoundAsStored(DType dtype, std::vector<float>& values) {
+  const KernelTable& kernels = CpuKernels();
+  const auto n = static_cast<int64_t>(values.size());
+  std::vector<std::byte> stored(static_cast<size_t>(RowBytes(dtype, n)));
+  if (dtype == DType::kF16) {
+    kernels.f32_to_f16(values.data(), n, reinterpret_cast<uint16_t*>(stored.data()));
+  } else {
+    kernels.f32_to_q8_0(values.data(), n, stored.data());
+  }
+  kernels.dequantize_f32(dtype, stored.data(), 0, n, values.data());
 }
 
 struct AttentionShape {
@@ -59,6 +73,8 @@ class AttentionChain final : public GpuChain {
     }
     stream.Fill(out_.as<void>(), 0xff, out_.size());
     stream.Synchronize();
+    RoundAsStored(bench.dtype, k_values_);
+    RoundAsStored(bench.dtype, v_values_);
   }
   Shape shape() const override { return {n_layers_, LayerBytes(bench_), 0, true}; }
   void Enqueue() override {
@@ -105,22 +121,25 @@ void AttentionChain::VerifyHead(int64_t head, const std::vector<float>& out) con
   const int64_t kv_head = head / (bench_.n_heads / bench_.n_kv_heads);
   const float* const q = q_values_.data() + head * bench_.head_dim;
   const double scale = 1 / std::sqrt(static_cast<double>(bench_.head_dim));
-  // Stored in 8 bits a value is off by 1/254 of its block's largest, which of these stays below 6;
-  // in 11 bits by 2^-11 of itself.
-  const bool is_f16 = bench_.dtype == DType::kF16;
-  const double stored = is_f16 ? 6 * 0x1p-11 : 6.0 / 254 + 6 * 0x1p-11;
-  double q_sum = 0;
-  for (int64_t i = 0; i < bench_.head_dim; ++i) q_sum += std::fabs(double{q[i]});
-  const double score_error = scale * q_sum * stored;
   std::vector<double> weights;
   double largest = -INFINITY;
+  double most = 0;  // the largest sum of |q_i k_i|, scaled
   for (int64_t p = 0; p < bench_.context; ++p) {
     const float* const k = RowOf(k_values_, p, kv_head);
     double score = 0;
-    for (int64_t i = 0; i < bench_.head_dim; ++i) score += scale * q[i] * k[i];
+    double magnitude = 0;
+    for (int64_t i = 0; i < bench_.head_dim; ++i) {
+      const double product = scale * q[i] * k[i];
+      score += product;
+      magnitude += std::fabs(product);
+    }
     weights.push_back(score);
     largest = std::max(largest, score);
+    most = std::max(most, magnitude);
   }
+  // Of a weight, above and below the line: its score's sum, the difference to the largest, e^x.
+  const double units = 2 * ((static_cast<double>(bench_.head_dim) + 7) * most + 2) +
+                       static_cast<double>(bench_.context) + 8;
   double sum = 0;
   for (double& weight : weights) sum += weight = std::exp(weight - largest);
   for (int64_t i = 0; i < bench_.head_dim; ++i) {
@@ -131,9 +150,8 @@ void AttentionChain::VerifyHead(int64_t head, const std::vector<float>& out) con
       value += term;
       magnitude += std::fabs(term);
     }
-    // Weights above and below the line are off by a factor of e^score_error each.
-    const double allowed = (std::exp(2 * score_error) - 1) * magnitude + stored + 1e-4;
-    ExpectNear(out[static_cast<size_t>(head * bench_.head_dim + i)], {value, allowed});
+    ExpectNear(out[static_cast<size_t>(head * bench_.head_dim + i)],
+               {value, units * 0x1p-24 * magnitude});
   }
 }
 

@@ -145,6 +145,7 @@ int main(int argc, char** argv) {
   thermocline::RegisterGpuCases();
   benchmark::AddCustomContext("kernels", std::string(thermocline::CpuKernels().features));
   benchmark::RunSpecifiedBenchmarks();
+  thermocline::ReleaseGpuCases();
   benchmark::Shutdown();
   return 0;
 }
