@@ -24,8 +24,8 @@ T load(const std::byte* p) {
 
 // Weight i of chunk c of a Q6_K block, without its scales.
 int q6_k_integer(const std::byte* block, int64_t c, int i) {
-  const int low = std::to_integer<int>(block[q6_k::low_at(c) + i]) >> q6_k::low_shift(c) & 15;
-  const int high = std::to_integer<int>(block[q6_k::high_at(c) + i]) >> q6_k::high_shift(c) & 3;
+  const int low = std::to_integer<int>(block[q6_k::LowAt(c) + i]) >> q6_k::LowShift(c) & 15;
+  const int high = std::to_integer<int>(block[q6_k::HighAt(c) + i]) >> q6_k::HighShift(c) & 3;
   return (low | high << 4) - 32;
 }
 

@@ -37,10 +37,10 @@ void SplitBlocks(const std::byte* row, int64_t n_blocks, int64_t block_bytes, st
 std::array<unsigned, kQuantBlock> ChunkOf(const std::byte* block, int64_t chunk) {
   std::array<unsigned, kQuantBlock> quants = {};
   for (int64_t i = 0; i < kQuantBlock; ++i) {
-    const auto low = std::to_integer<unsigned>(block[q6_k::low_at(chunk) + i]);
-    const auto high = std::to_integer<unsigned>(block[q6_k::high_at(chunk) + i]);
+    const auto low = std::to_integer<unsigned>(block[q6_k::LowAt(chunk) + i]);
+    const auto high = std::to_integer<unsigned>(block[q6_k::HighAt(chunk) + i]);
     quants[static_cast<size_t>(i)] =
-        (low >> q6_k::low_shift(chunk) & 15U) | (high >> q6_k::high_shift(chunk) & 3U) << 4U;
+        (low >> q6_k::LowShift(chunk) & 15U) | (high >> q6_k::HighShift(chunk) & 3U) << 4U;
   }
   return quants;
 }
