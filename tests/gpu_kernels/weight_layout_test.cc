@@ -13,7 +13,7 @@ double DecodePackedQ6K(const std::byte* row, int64_t cols, int64_t i) {
   const int low = byte(i / 32 * 16 + i % 16) >> (i % 32 < 16 ? 0 : 4) & 15;
   const int high = byte(cols / 2 + i / 16 * 4 + i % 4) >> (i % 16 / 4 * 2) & 3;
   const int bits = high << 4 | low;
-  const int scale = std::to_integer<int8_t>(row[cols / 2 + cols / 4 + i / 16]);
+  const double scale = 1.0 * std::to_integer<int8_t>(row[cols / 2 + cols / 4 + i / 16]);
   uint16_t d = 0;
   std::memcpy(&d, row + cols / 2 + cols / 4 + cols / 16 + i / 256 * 2, 2);
   return testing::DecodeHalf(d) * scale * (bits < 32 ? bits : bits - 64);
