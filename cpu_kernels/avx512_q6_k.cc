@@ -7,9 +7,9 @@
 // d of x.
 #include "cpu_kernels/avx512.h"
 #include "cpu_kernels/matvec_rows.h"
-#include "cpu_kernels/q6_k_block.h"
 #include "cpu_kernels/simd_avx512.h"
 #include "cpu_kernels/vnni_vector.h"
+#include "runtime/core/q6_k_block.h"
 
 namespace thermocline::avx512 {
 namespace {

@@ -6,9 +6,9 @@
 #include <cstring>
 
 #include "cpu_kernels/kernels.h"
-#include "cpu_kernels/q6_k_block.h"
 #include "runtime/core/error.h"
 #include "runtime/core/half.h"
+#include "runtime/core/q6_k_block.h"
 
 namespace thermocline {
 namespace {
@@ -95,8 +95,8 @@ float choose_scale(const float* x) {
 void put_q6_k(int64_t i, unsigned value, std::byte* out) {
   const int64_t c = i / kQuantBlock;
   const int64_t at = i % kQuantBlock;
-  out[q6_k::low_at(c) + at] |= static_cast<std::byte>((value & 15U) << q6_k::low_shift(c));
-  out[q6_k::high_at(c) + at] |= static_cast<std::byte>((value >> 4U) << q6_k::high_shift(c));
+  out[q6_k::LowAt(c) + at] |= static_cast<std::byte>((value & 15U) << q6_k::LowShift(c));
+  out[q6_k::HighAt(c) + at] |= static_cast<std::byte>((value >> 4U) << q6_k::HighShift(c));
 }
 
 // Each 16 weights choose a scale; the one of largest magnitude becomes -128 times d, the others the

@@ -5,10 +5,10 @@
 #include <cstring>
 
 #include "cpu_kernels/kernel_args.h"
-#include "cpu_kernels/q6_k_block.h"
 #include "cpu_kernels/scalar.h"
 #include "runtime/core/error.h"
 #include "runtime/core/half.h"
+#include "runtime/core/q6_k_block.h"
 
 namespace thermocline::scalar {
 namespace {
@@ -24,8 +24,8 @@ T load(const std::byte* p) {
 
 // Weight i of chunk c of a Q6_K block, without its scales.
 int q6_k_integer(const std::byte* block, int64_t c, int i) {
-  const int low = std::to_integer<int>(block[q6_k::low_at(c) + i]) >> q6_k::low_shift(c) & 15;
-  const int high = std::to_integer<int>(block[q6_k::high_at(c) + i]) >> q6_k::high_shift(c) & 3;
+  const int low = std::to_integer<int>(block[q6_k::LowAt(c) + i]) >> q6_k::LowShift(c) & 15;
+  const int high = std::to_integer<int>(block[q6_k::HighAt(c) + i]) >> q6_k::HighShift(c) & 3;
   return (low | high << 4) - 32;
 }
 

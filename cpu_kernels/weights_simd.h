@@ -6,8 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "cpu_kernels/q6_k_block.h"
 #include "runtime/core/dtype.h"
+#include "runtime/core/q6_k_block.h"
 
 namespace thermocline {
 
@@ -72,8 +72,8 @@ struct Q6kWeights {
   static constexpr int kRegs = kQuantBlock / V::kLanes;
   static typename V::Reg scale(const std::byte* p) { return V::broadcast_f16(p + q6_k::kDAt); }
   static void integers(const std::byte* p, int64_t c, typename V::Reg* out) {
-    V::load_six_bits(p + q6_k::low_at(c), q6_k::low_shift(c), p + q6_k::high_at(c),
-                     q6_k::high_shift(c), out);
+    V::load_six_bits(p + q6_k::LowAt(c), q6_k::LowShift(c), p + q6_k::HighAt(c), q6_k::HighShift(c),
+                     out);
     for (int v = 0; v < kRegs; ++v) {
       const std::byte scale = p[q6_k::kScalesAt + 2 * c + v * V::kLanes / q6_k::kScaled];
       out[v] = V::mul(out[v], V::set1(static_cast<float>(static_cast<int8_t>(scale))));

@@ -18,11 +18,10 @@ __device__ inline unsigned F16Pair(float low, float high) {
   return high_bits << 16 | low_bits;
 }
 
-// Element i of a lane's weights, its scale included: a product of an f16 and an 8-bit number,
-// exact.
+// Element i of a lane's weights, its scale included.
 template <DType kType>
 __device__ inline float ScaledValue(const WeightWords<kType>& w, int i) {
-  return w.Scaled(w.Value(i));
+  return w.Scaled(w.Value(i), ScaleOf(kType, i));
 }
 
 template <DType kType>
@@ -44,7 +43,7 @@ __device__ inline void StoreValues(const WeightWords<kType>& w, uint16_t* out) {
   }
 }
 
-// A thread per 16 bytes of weights; blockIdx.y counts rows.
+// A thread per LaneElements weights; blockIdx.y counts rows.
 template <DType kType, typename Out>
 __global__ void __launch_bounds__(kThreads)
     dequantise_kernel(const std::byte* __restrict__ rows, int64_t row_bytes, int64_t padded_cols,

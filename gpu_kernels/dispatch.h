@@ -10,8 +10,8 @@
 
 namespace thermocline {
 
-constexpr DType kWeightTypes[] = {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0,
-                                  DType::kQ4_0};
+constexpr DType kWeightTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16,
+                                  DType::kQ8_0, DType::kQ6_K, DType::kQ4_0};
 // Tokens that share one reading of the weights.
 constexpr int64_t kMaxTokens = 8;
 
@@ -38,6 +38,8 @@ void WithType(DType dtype, const Call& call) {
       return call(Constant<DType::kBF16>());
     case DType::kQ8_0:
       return call(Constant<DType::kQ8_0>());
+    case DType::kQ6_K:
+      return call(Constant<DType::kQ6_K>());
     case DType::kQ4_0:
       return call(Constant<DType::kQ4_0>());
     default:

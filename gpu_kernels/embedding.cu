@@ -2,6 +2,7 @@
 #include "gpu_kernels/launch.h"
 #include "gpu_kernels/step_tokens.h"
 #include "runtime/core/error.h"
+#include "runtime/core/q6_k_block.h"
 
 namespace thermocline {
 namespace {
@@ -24,6 +25,17 @@ __device__ float Decode(const unsigned char* row, int64_t i) {
   } else if constexpr (kDType == DType::kQ8_0) {
     const unsigned char* const block = row + i / kQuantBlock * (2 + kQuantBlock);
     return HalfAt(block) * static_cast<signed char>(block[2 + i % kQuantBlock]);
+  } else if constexpr (kDType == DType::kQ6_K) {
+    const unsigned char* const block = row + i / kSuperBlock * q6_k::kBytes;
+    const int half = static_cast<int>(i / 128 % 2);
+    const int chunk = static_cast<int>(i / kQuantBlock % 4);  // of the half
+    const int in_chunk = static_cast<int>(i % kQuantBlock);
+    const int nibbles = block[half * 64 + chunk % 2 * kQuantBlock + in_chunk];
+    const int pairs = block[q6_k::kHighAt + half * kQuantBlock + in_chunk];
+    const int quant = (nibbles >> chunk / 2 * 4 & 0xf) | (pairs >> chunk * 2 & 3) << 4;
+    const auto scale =
+        static_cast<signed char>(block[q6_k::kScalesAt + i % kSuperBlock / q6_k::kScaled]);
+    return HalfAt(block + q6_k::kDAt) * static_cast<float>(scale * (quant - 32));
   } else {
     const unsigned char* const block = row + i / kQuantBlock * (2 + kQuantBlock / 2);
     const int in_block = static_cast<int>(i % kQuantBlock);
@@ -66,6 +78,8 @@ void GpuEmbed(Stream& stream, const GpuTable& table, const int32_t* ids,
       return launch(KERNEL(embed_kernel<DType::kBF16>));
     case DType::kQ8_0:
       return launch(KERNEL(embed_kernel<DType::kQ8_0>));
+    case DType::kQ6_K:
+      return launch(KERNEL(embed_kernel<DType::kQ6_K>));
     case DType::kQ4_0:
       return launch(KERNEL(embed_kernel<DType::kQ4_0>));
     default:

@@ -68,9 +68,9 @@ __device__ inline void AddRows(const DownStep& step, unsigned mask, const float 
     for (int b = 0; b < kBatch; ++b) {
 #pragma unroll
       for (int t = 0; t < kTokens; ++t) {
-        const float factor = w[b].Scaled(factors[b][t]);
 #pragma unroll
         for (int i = 0; i < LaneElements(kType); ++i) {
+          const float factor = w[b].Scaled(factors[b][t], ScaleOf(kType, i));
           sums[t][i] = fmaf(factor, w[b].Value(i), sums[t][i]);
         }
       }

@@ -17,8 +17,8 @@ struct GpuMatvecStep {
 };
 
 // y_i[t, r] = W_i[r, :] . x[t] + bias_i[r] for several matrices that read the same x. Up to 8
-// tokens are multiplied by weights that are read once. x: n_tokens vectors; Q8_0 and Q4_0 weights
-// are multiplied by the int8 form. Sums are f32, in an order that depends on the matrix's shape and
+// tokens are multiplied by weights that are read once. x: n_tokens vectors; quantised weights are
+// multiplied by the int8 form. Sums are f32, in an order that depends on the matrix's shape and
 // type alone: a token's result is the same bits in every batch and beside every other matrix.
 // REQUIRES: x.cols == w.cols. Asynchronous on `stream`; throws Error on launch.
 void GpuMatvec(Stream& stream, std::span<const GpuMatvecStep> steps, const GpuVectors& x,

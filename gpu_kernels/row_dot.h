@@ -31,7 +31,7 @@ struct VectorWords {
   }
 };
 
-// The int8 form: 16 elements for Q8_0, 32 for Q4_0.
+// The int8 form: 16 elements for Q8_0, 32 for Q4_0 and Q6_K.
 template <DType kType>
 struct QuantisedWords {
   static constexpr int kElements = LaneElements(kType);
@@ -55,6 +55,8 @@ template <>
 struct VectorWords<DType::kQ8_0> : QuantisedWords<DType::kQ8_0> {};
 template <>
 struct VectorWords<DType::kQ4_0> : QuantisedWords<DType::kQ4_0> {};
+template <>
+struct VectorWords<DType::kQ6_K> : QuantisedWords<DType::kQ6_K> {};
 
 // sum + the product of a step's weights and elements.
 template <DType kType>
@@ -74,6 +76,15 @@ __device__ inline float AddProduct(float sum, const WeightWords<kType>& w,
       dot = __dp4a(static_cast<int>(w.Word(i) & 0xf0f0f0f0u), x.quants[4 + i], dot);
     }
     return fmaf(static_cast<float>(dot), w.Scaled(x.scale * 0.0625f), sum);
+  } else if constexpr (kType == DType::kQ6_K) {
+    int dots[2] = {0, 0};
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      dots[i / 4] = __dp4a(static_cast<int>(w.Bytes(i)), x.quants[i], dots[i / 4]);
+    }
+    // At most 2^7 * 16 * 2^7 * 2^7 each; four times the product of the weights.
+    const int dot = dots[0] * w.Scale(0) + dots[1] * w.Scale(1);
+    return fmaf(static_cast<float>(dot), F16Bits(w.d) * (x.scale * 0.25f), sum);
   } else {
 #pragma unroll
     for (int i = 0; i < LaneElements(kType); ++i) sum = fmaf(w.Value(i), x.values[i], sum);

@@ -1,9 +1,11 @@
 #include "gpu_kernels/weight_layout.h"
 
+#include <array>
 #include <cstring>
 
 #include "runtime/core/checked_math.h"
 #include "runtime/core/error.h"
+#include "runtime/core/q6_k_block.h"
 
 namespace thermocline {
 namespace {
@@ -11,12 +13,10 @@ namespace {
 constexpr int64_t kRowAlignment = 16;
 constexpr int64_t kScaleBytes = 2;
 
-bool HasScales(DType dtype) { return dtype == DType::kQ8_0 || dtype == DType::kQ4_0; }
-
-// Bytes of a row in front of its scales.
+// Bytes of a row in front of the f16 scales of its blocks.
 int64_t WeightBytes(DType dtype, int64_t cols) {
   const DTypeInfo& info = GetDTypeInfo(dtype);
-  const int64_t scale_bytes = HasScales(dtype) ? kScaleBytes : 0;
+  const int64_t scale_bytes = info.block_elems > 1 ? kScaleBytes : 0;
   return GpuPaddedCols(cols) / info.block_elems * (info.block_bytes - scale_bytes);
 }
 
@@ -33,15 +33,49 @@ void SplitBlocks(const std::byte* row, int64_t n_blocks, int64_t block_bytes, st
   }
 }
 
+// The 32 weights of a chunk of a block, as the file has them, -32 being 0.
+std::array<unsigned, kQuantBlock> ChunkOf(const std::byte* block, int64_t chunk) {
+  std::array<unsigned, kQuantBlock> quants = {};
+  for (int64_t i = 0; i < kQuantBlock; ++i) {
+    const auto low = std::to_integer<unsigned>(block[q6_k::LowAt(chunk) + i]);
+    const auto high = std::to_integer<unsigned>(block[q6_k::HighAt(chunk) + i]);
+    quants[static_cast<size_t>(i)] =
+        (low >> q6_k::LowShift(chunk) & 15U) | (high >> q6_k::HighShift(chunk) & 3U) << 4U;
+  }
+  return quants;
+}
+
+// Parts a row of blocks of Q6_K into its planes.
+void SplitSuperBlocks(const std::byte* row, int64_t cols, std::byte* low) {
+  constexpr unsigned kFlipSign = 32;
+  constexpr int64_t kScalesPerBlock = kSuperBlock / q6_k::kScaled;
+  std::byte* high = low + cols / 2;
+  std::byte* const scales = high + cols / 4;
+  std::byte* const ds = scales + cols / q6_k::kScaled;
+  for (int64_t b = 0; b < cols / kSuperBlock; ++b) {
+    const std::byte* const block = row + b * q6_k::kBytes;
+    for (int64_t c = 0; c < q6_k::kChunks; ++c) {
+      const std::array<unsigned, kQuantBlock> quants = ChunkOf(block, c);
+      for (size_t i = 0; i < kQuantBlock; ++i) {
+        const unsigned quant = quants[i] ^ kFlipSign;
+        low[i % 16] |= static_cast<std::byte>((quant & 15U) << (i < 16 ? 0 : 4));
+        high[i / 16 * 4 + i % 4] |= static_cast<std::byte>(quant >> 4U << (i % 16 / 4 * 2));
+      }
+      low += kQuantBlock / 2;
+      high += kQuantBlock / 4;
+    }
+    std::memcpy(scales + b * kScalesPerBlock, block + q6_k::kScalesAt, kScalesPerBlock);
+    std::memcpy(ds + b * kScaleBytes, block + q6_k::kDAt, kScaleBytes);
+  }
+}
+
 }  // namespace
 
 int64_t GpuPaddedCols(int64_t cols) { return AlignUp(cols, kQuantBlock); }
 
 int64_t GpuRowBytes(DType dtype, int64_t cols) {
   CHECK(GetDTypeInfo(dtype).computable && cols % GetDTypeInfo(dtype).block_elems == 0);
-  const int64_t n_blocks = GpuPaddedCols(cols) / kQuantBlock;
-  const int64_t scales = HasScales(dtype) ? n_blocks * kScaleBytes : 0;
-  return AlignUp(WeightBytes(dtype, cols) + scales, kRowAlignment);
+  return AlignUp(RowBytes(dtype, GpuPaddedCols(cols)), kRowAlignment);
 }
 
 GpuMatrix MakeGpuMatrix(const void* data, DType dtype, int64_t rows, int64_t cols) {
@@ -59,7 +93,9 @@ void PackGpuRows(DType dtype, const std::byte* rows, int64_t row_stride_bytes, i
     const std::byte* const row = rows + r * row_stride_bytes;
     std::byte* const packed = out + r * row_bytes;
     std::memset(packed, 0, static_cast<size_t>(row_bytes));
-    if (HasScales(dtype)) {
+    if (dtype == DType::kQ6_K) {
+      SplitSuperBlocks(row, cols, packed);
+    } else if (GetDTypeInfo(dtype).block_elems > 1) {
       SplitBlocks(row, cols / kQuantBlock, GetDTypeInfo(dtype).block_bytes, flip, packed,
                   packed + weight_bytes);
     } else {

@@ -9,6 +9,13 @@
 //   Q4_0             p / 2 bytes: block after block the file's 16 bytes with bit 3 of each nibble
 //                    flipped, which makes a nibble the two's complement of its value, -8 to 7; then
 //                    p / 32 f16 scales
+//   Q6_K             p / 2 bytes: of each 32 weights, byte i holds the low four bits of weight i
+//                    and above them those of weight 16 + i;
+//                    p / 4 bytes: of each 16 weights, byte i holds the high two bits of weights i,
+//                    4 + i, 8 + i and 12 + i, from bit 0 on, bit 5 of a weight flipped, which makes
+//                    its six bits the two's complement of its value, -32 to 31;
+//                    p / 16 signed bytes, scales of 16 weights each;
+//                    p / 256 f16 scales
 //
 // and zeros up to the next multiple of 16 bytes; padding columns are zeros, too. A row holds all of
 // a neuron's weights in one stretch, so rows can be listed, skipped and exchanged one by one.

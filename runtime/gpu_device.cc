@@ -27,21 +27,6 @@ GpuMatrix MatrixOf(const TensorView& w) {
   return {w.dtype, w.rows, w.cols, w.row_stride_bytes, w.data};
 }
 
-// A type that has no kernels here is kept in one that holds its values to 11 bits.
-DType StoredType(DType dtype) { return dtype == DType::kQ6_K ? DType::kF16 : dtype; }
-
-// A row in that type; where it is another one, in *converted.
-const std::byte* StoredRow(const TensorView& source, int64_t row,
-                           std::vector<std::byte>* converted) {
-  const DType stored = StoredType(source.dtype);
-  if (stored == source.dtype) return source.row(row);
-  std::vector<float> values(static_cast<size_t>(source.cols));
-  CpuKernels().dequantize_f32(source.dtype, source.row(row), 0, source.cols, values.data());
-  converted->resize(static_cast<size_t>(RowBytes(stored, source.cols)));
-  QuantizeRow(stored, values.data(), source.cols, converted->data());
-  return converted->data();
-}
-
 // Longest input of a product.
 int64_t MaxInput(const ModelConfig& c, const GpuDeviceLimits& limits) {
   return std::max({c.d_model, c.q_dim(), limits.max_neurons, limits.max_rank});
@@ -49,7 +34,8 @@ int64_t MaxInput(const ModelConfig& c, const GpuDeviceLimits& limits) {
 
 uint64_t DownBytes(const ModelConfig& c, const GpuDeviceLimits& limits) {
   uint64_t most = 0;
-  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0}) {
+  for (const DType dtype :
+       {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ6_K, DType::kQ4_0}) {
     if (c.d_model % GetDTypeInfo(dtype).block_elems != 0) continue;
     const GpuMatrix down = MakeGpuMatrix(nullptr, dtype, limits.max_neurons, c.d_model);
     most = std::max(most, GpuFfnDownBytes(down, kMaxKeptTokens));
@@ -180,9 +166,7 @@ void GpuDevice::Download(void* destination, const void* source, uint64_t n_bytes
 TensorView GpuDevice::StoreRows(const TensorView& source, std::span<const int32_t> rows,
                                 const std::string& purpose) {
   const int64_t n = rows.empty() ? source.rows : static_cast<int64_t>(rows.size());
-  const DType stored = StoredType(source.dtype);
-  const int64_t row_bytes = GpuRowBytes(stored, source.cols);
-  std::vector<std::byte> converted;
+  const int64_t row_bytes = GpuRowBytes(source.dtype, source.cols);
   auto* memory = static_cast<std::byte*>(Allocate(static_cast<uint64_t>(n * row_bytes), purpose));
   const int64_t at_once = static_cast<int64_t>(staging_.size()) / row_bytes;
   CHECK(at_once > 0);
@@ -190,29 +174,27 @@ TensorView GpuDevice::StoreRows(const TensorView& source, std::span<const int32_
     const int64_t last = std::min(first + at_once, n);
     for (int64_t i = first; i < last; ++i) {
       const int64_t row = rows.empty() ? i : rows[static_cast<size_t>(i)];
-      PackGpuRows(stored, StoredRow(source, row, &converted), source.row_stride_bytes, 1,
-                  source.cols, staging_.host<std::byte>() + (i - first) * row_bytes);
+      PackGpuRows(source.dtype, source.row(row), source.row_stride_bytes, 1, source.cols,
+                  staging_.host<std::byte>() + (i - first) * row_bytes);
     }
     stream_.Copy(memory + first * row_bytes, staging_.device<std::byte>(),
                  static_cast<uint64_t>((last - first) * row_bytes));
     stream_.Synchronize();
   }
-  return {memory, stored, n, source.cols, row_bytes};
+  return {memory, source.dtype, n, source.cols, row_bytes};
 }
 
 // In the host's memory, read over the bus row by row: a token needs one row.
 TensorView GpuDevice::StoreTable(const TensorView& source) {
-  const DType stored = StoredType(source.dtype);
-  const int64_t row_bytes = RowBytes(stored, source.cols);
-  std::vector<std::byte> converted;
+  const int64_t row_bytes = RowBytes(source.dtype, source.cols);
   const int64_t stride = AlignUp(row_bytes, int64_t{4});
   tables_.emplace_back(static_cast<uint64_t>(stride * source.rows), "the embedding table");
   allocated_bytes_ += tables_.back().size();
   for (int64_t r = 0; r < source.rows; ++r) {
-    std::memcpy(tables_.back().host<std::byte>() + r * stride, StoredRow(source, r, &converted),
+    std::memcpy(tables_.back().host<std::byte>() + r * stride, source.row(r),
                 static_cast<size_t>(row_bytes));
   }
-  return {tables_.back().device<std::byte>(), stored, source.rows, source.cols, stride};
+  return {tables_.back().device<std::byte>(), source.dtype, source.rows, source.cols, stride};
 }
 
 std::unique_ptr<KvCache> GpuDevice::MakeKvCache(const ModelConfig& config, DType dtype,

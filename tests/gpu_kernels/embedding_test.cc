@@ -5,6 +5,7 @@
 
 #include "runtime/core/half.h"
 #include "tests/gpu_kernels/gpu_test.h"
+#include "tests/support/weight_reference.h"
 
 namespace thermocline {
 namespace {
@@ -22,29 +23,17 @@ struct Table {
     const DTypeInfo& info = GetDTypeInfo(type);
     for (int64_t row = 0; row < kRows; ++row) {
       for (int64_t block = 0; block < width / info.block_elems; ++block) {
-        uint8_t* const at = &bytes[static_cast<size_t>(row * stride + block * info.block_bytes)];
+        uint8_t* const at = &bytes[static_cast<size_t>(row * stride + block * info.block_bytes)] +
+                            (dtype == DType::kQ6_K ? 208 : 0);
         const float value = uniform(generator);
         const uint16_t half = dtype == DType::kBF16 ? F32ToBf16(value) : F32ToF16(value);
         dtype == DType::kF32 ? std::memcpy(at, &value, 4) : std::memcpy(at, &half, 2);
       }
     }
   }
-  double Decode(int64_t row, int64_t i) const {
-    const DTypeInfo& info = GetDTypeInfo(dtype);
-    const int64_t in_block = i % info.block_elems;
-    const uint8_t* const block =
-        &bytes[static_cast<size_t>(row * stride + i / info.block_elems * info.block_bytes)];
-    float value = 0;
-    uint16_t half = 0;
-    std::memcpy(&half, block, 2);
-    std::memcpy(&value, block, info.block_bytes < 4 ? 2 : 4);
-    if (dtype == DType::kF32) return double{value};
-    if (dtype == DType::kBF16) return double{Bf16ToF32(half)};
-    const double scale = double{F16ToF32(half)};
-    if (dtype == DType::kF16) return scale;
-    if (dtype == DType::kQ8_0) return scale * static_cast<int8_t>(block[2 + in_block]);
-    const int nibble = in_block < 16 ? block[2 + in_block] & 15 : block[2 + in_block - 16] >> 4;
-    return scale * (nibble - 8);
+  std::vector<double> Decode(int64_t row) const {
+    return testing::DecodeRow(dtype, reinterpret_cast<const std::byte*>(&bytes[0]) + row * stride,
+                              width);
   }
   DType dtype;
   int64_t width;
@@ -56,10 +45,11 @@ class GpuEmbedTest : public GpuTest {
  protected:
   static void ExpectRows(const Table& table, const std::vector<int32_t>& ids,
                          const std::vector<float>& x) {
+    const auto width = static_cast<size_t>(table.width);
     for (size_t t = 0; t < ids.size(); ++t) {
-      for (int64_t i = 0; i < table.width; ++i) {
-        ASSERT_EQ(double{x[t * static_cast<size_t>(table.width) + static_cast<size_t>(i)]},
-                  table.Decode(ids[t], i))
+      const std::vector<double> row = table.Decode(ids[t]);
+      for (size_t i = 0; i < width; ++i) {
+        ASSERT_EQ(double{x[t * width + i]}, row[i])
             << DTypeName(table.dtype) << ", token " << t << ", element " << i;
       }
     }
@@ -68,10 +58,10 @@ class GpuEmbedTest : public GpuTest {
 
 TEST_F(GpuEmbedTest, DecodesEveryTypeExactly) {
   const std::vector<int32_t> ids = {3, 0, kRows - 1, 3};
-  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0}) {
+  for (const DType dtype : testing::kDTypes) {
     for (const int64_t blocks : {1, 3, 9}) {
-      const bool odd = GetDTypeInfo(dtype).block_elems == 1;
-      const Table table(dtype, odd ? blocks * 31 : blocks * kQuantBlock, 4);
+      const bool odd = !testing::IsQuantised(dtype);
+      const Table table(dtype, blocks * (odd ? 31 : GetDTypeInfo(dtype).block_elems), 4);
       InEveryOrder([&] {
         Stream stream;
         const OnDevice<uint8_t> bytes(stream, table.bytes);

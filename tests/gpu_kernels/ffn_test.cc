@@ -12,7 +12,7 @@ namespace thermocline {
 namespace {
 
 using GpuFfnTest = GpuTest;
-using testing::kGpuDTypes;
+using testing::kDTypes;
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 constexpr Activation kActivations[] = {Activation::kSilu, Activation::kRelu, Activation::kReluSqr};
@@ -121,13 +121,13 @@ void ExpectGateUp(const Layer& layer, Activation activation, const std::vector<i
 }
 
 TEST_F(GpuFfnTest, GateAndUpEqualTheReference) {
-  for (const DType dtype : kGpuDTypes) {
+  for (const DType dtype : kDTypes) {
     for (const Activation activation : kActivations) {
       InEveryOrder([=] {
         Stream stream;
-        Layer layer(dtype, 37, 544);
+        Layer layer(dtype, 37, testing::WholeBlocks(dtype, 544));
         layer.Upload(stream);
-        const TestVectors x(stream, 544, 1, 5);
+        const TestVectors x(stream, layer.gate.cols(), 1, 5);
         const std::vector<int32_t> all = EveryNeuron(37);
         const auto h = GateUp(stream, layer, activation, GpuSkip::kNothing, all, x, 1);
         ExpectGateUp(layer, activation, all, x, h, 1);
@@ -138,12 +138,12 @@ TEST_F(GpuFfnTest, GateAndUpEqualTheReference) {
 }
 
 TEST_F(GpuFfnTest, GateAndUpOfSeveralTokensAndOfLists) {
-  for (const DType dtype : kGpuDTypes) {
+  for (const DType dtype : kDTypes) {
     for (const int64_t n_tokens : {2, 3, 8, 9}) {
       Stream stream;
-      Layer layer(dtype, 21, 96);
+      Layer layer(dtype, 21, testing::WholeBlocks(dtype, 96));
       layer.Upload(stream);
-      const TestVectors x(stream, 96, n_tokens, 6);
+      const TestVectors x(stream, layer.gate.cols(), n_tokens, 6);
       for (const std::vector<int32_t>& rows :
            {std::vector<int32_t>{}, {0, 3, 4, 11, 20}, {20}, EveryNeuron(21)}) {
         for (const GpuSkip skip : {GpuSkip::kNothing, GpuSkip::kInactive}) {
@@ -157,10 +157,10 @@ TEST_F(GpuFfnTest, GateAndUpOfSeveralTokensAndOfLists) {
 
 // Up rows that must not be read are NaN.
 TEST_F(GpuFfnTest, ReadsUpOnlyWhereTheGateFires) {
-  for (const DType dtype : kGpuDTypes) {
+  for (const DType dtype : kDTypes) {
     Stream stream;
-    Layer layer(dtype, 64, 96);
-    const TestVectors x(stream, 96, 2, 7);
+    Layer layer(dtype, 64, testing::WholeBlocks(dtype, 96));
+    const TestVectors x(stream, layer.gate.cols(), 2, 7);
     int n_spoilt = 0;
     for (int64_t i = 0; i < 64; ++i) {
       bool fires = false;
@@ -238,7 +238,7 @@ void ExpectDown(const TestMatrix& down, const std::vector<int32_t>& rows,
 }
 
 TEST_F(GpuFfnTest, DownEqualsTheReferenceWhateverTheShape) {
-  for (const DType dtype : kGpuDTypes) {
+  for (const DType dtype : kDTypes) {
     for (const int64_t cols : MatrixCols(dtype)) {
       for (const int64_t m : {1, 150}) {
         InEveryOrderIf(cols == MatrixCols(dtype)[2], [=] {
@@ -267,10 +267,10 @@ TEST_F(GpuFfnTest, DownOfManyNeurons) {
 }
 
 TEST_F(GpuFfnTest, DownOfSeveralTokensAndOfLists) {
-  for (const DType dtype : kGpuDTypes) {
+  for (const DType dtype : kDTypes) {
     for (const int64_t n_tokens : {1, 2, 5, 8, 9}) {
       Stream stream;
-      TestMatrix down(dtype, 140, 96, 10);
+      TestMatrix down(dtype, 140, testing::WholeBlocks(dtype, 96), 10);
       down.Upload(stream);
       std::vector<int32_t> some;
       for (int32_t i = 0; i < 140; ++i) {
@@ -290,9 +290,10 @@ TEST_F(GpuFfnTest, DownOfSeveralTokensAndOfLists) {
 }
 
 TEST_F(GpuFfnTest, ReadsDownOnlyWhereHIsNotZero) {
-  for (const DType dtype : kGpuDTypes) {
+  for (const DType dtype : kDTypes) {
     Stream stream;
-    TestMatrix down(dtype, 100, 96, 11);
+    const int64_t cols = testing::WholeBlocks(dtype, 96);
+    TestMatrix down(dtype, 100, cols, 11);
     const std::vector<float> h = SparseH(100, 100, 1);
     for (int64_t i = 0; i < 100; ++i) {
       if (h[static_cast<size_t>(i)] == 0) down.SpoilRow(i);
@@ -300,7 +301,7 @@ TEST_F(GpuFfnTest, ReadsDownOnlyWhereHIsNotZero) {
     down.Upload(stream);
     const std::vector<int32_t> all = EveryNeuron(100);
     const DownResult exact = Down(stream, down, GpuSkip::kInactive, all, h, 1);
-    ExpectDown(TestMatrix(dtype, 100, 96, 11), all, h, exact, 1);
+    ExpectDown(TestMatrix(dtype, 100, cols, 11), all, h, exact, 1);
     const DownResult dense = Down(stream, down, GpuSkip::kNothing, all, h, 1);
     EXPECT_TRUE(std::isnan(dense.y[0]));
   }

@@ -20,6 +20,9 @@ void StoreFloat(DType dtype, float value, std::byte* to) {
   if (dtype == DType::kBF16) StoreU16(F32ToBf16(value), to);
 }
 
+// Where the f16 scale lies in a quantised block.
+int64_t ScaleAt(DType dtype) { return dtype == DType::kQ6_K ? 208 : 0; }
+
 void RandomRow(DType dtype, int64_t cols, std::mt19937* rng, std::byte* row) {
   const DTypeInfo& info = GetDTypeInfo(dtype);
   if (!testing::IsQuantised(dtype)) {
@@ -29,10 +32,12 @@ void RandomRow(DType dtype, int64_t cols, std::mt19937* rng, std::byte* row) {
   }
   std::uniform_real_distribution<float> scale(0.002F, 0.02F);
   std::uniform_int_distribution<int> byte(0, 255);
-  for (int64_t b = 0; b < cols / kQuantBlock; ++b) {
+  for (int64_t b = 0; b < cols / info.block_elems; ++b) {
     std::byte* const block = row + b * info.block_bytes;
-    StoreU16(F32ToF16(scale(*rng)), block);
-    for (uint32_t i = 2; i < info.block_bytes; ++i) block[i] = static_cast<std::byte>(byte(*rng));
+    for (uint32_t i = 0; i < info.block_bytes; ++i) block[i] = static_cast<std::byte>(byte(*rng));
+    // A scale of Q6_K is multiplied by a signed byte.
+    const float one = scale(*rng) / (dtype == DType::kQ6_K ? 64.0F : 1.0F);
+    StoreU16(F32ToF16(one), block + ScaleAt(dtype));
   }
 }
 
@@ -60,7 +65,7 @@ void TestMatrix::SpoilRow(int64_t row) {
   for (int64_t i = 0; i < cols_ / info.block_elems; ++i) {
     std::byte* const block = bytes + i * info.block_bytes;
     if (testing::IsQuantised(dtype_)) {
-      StoreU16(kF16Nan, block);
+      StoreU16(kF16Nan, block + ScaleAt(dtype_));
     } else {
       StoreFloat(dtype_, std::numeric_limits<float>::quiet_NaN(), block);
     }
@@ -101,14 +106,16 @@ Expected ExpectedDot(DType dtype, const std::vector<double>& row, const std::vec
     sum += row[i] * x[i];
     magnitudes += std::fabs(row[i] * x[i]);
   }
-  // Three roundings of scales, five additions across the warp, seven across warps.
-  const double fixed = testing::IsQuantised(dtype) ? 18 : 16;
+  // Three roundings of scales, for Q6_K one of a sum of integers, five additions across the warp,
+  // seven across warps.
+  const double fixed = testing::IsQuantised(dtype) ? 19 : 16;
   const testing::Tolerance tolerance{.fixed = fixed, .per_term = 1.0 / 32};
   const auto n = static_cast<int64_t>(row.size());
   return {sum, testing::AllowedError(tolerance, n, magnitudes, sum)};
 }
 
 std::vector<int64_t> MatrixCols(DType dtype) {
+  if (dtype == DType::kQ6_K) return {256, 768, 1280, 2816};
   if (testing::IsQuantised(dtype)) return {32, 96, 544, 1024, 4128};
   return {1, 7, 33, 256, 1025, 2050};
 }

@@ -44,7 +44,7 @@ std::vector<float> Multiply(Stream& stream, const TestMatrix& w, const TestVecto
 }
 
 TEST_F(GpuMatvecTest, EqualsTheReferenceWhateverTheShape) {
-  for (const DType dtype : testing::kGpuDTypes) {
+  for (const DType dtype : testing::kDTypes) {
     for (const int64_t cols : MatrixCols(dtype)) {
       for (const int64_t rows : {1, 2, 37}) {
         InEveryOrderIf(cols == MatrixCols(dtype)[2], [=] {
@@ -60,12 +60,13 @@ TEST_F(GpuMatvecTest, EqualsTheReferenceWhateverTheShape) {
 }
 
 TEST_F(GpuMatvecTest, TakesSeveralTokensAndABias) {
-  for (const DType dtype : testing::kGpuDTypes) {
+  for (const DType dtype : testing::kDTypes) {
     for (const int64_t n_tokens : {2, 3, 4, 5, 8, 11}) {
       Stream stream;
-      TestMatrix w(dtype, 19, 544, 3);
+      const int64_t cols = testing::WholeBlocks(dtype, 544);
+      TestMatrix w(dtype, 19, cols, 3);
       w.Upload(stream);
-      const TestVectors x(stream, 544, n_tokens, 4);
+      const TestVectors x(stream, cols, n_tokens, 4);
       const std::vector<float> bias = RandomValues(19, 5);
       ExpectProduct(w, x, bias, Multiply(stream, w, x, bias, n_tokens), n_tokens);
     }
@@ -82,11 +83,12 @@ TEST_F(GpuMatvecTest, TallMatrices) {
 }
 
 TEST_F(GpuMatvecTest, ATokensBitsAreTheSameInEveryBatch) {
-  for (const DType dtype : testing::kGpuDTypes) {
+  for (const DType dtype : testing::kDTypes) {
     Stream stream;
-    TestMatrix w(dtype, 9, 2080, 8);
+    const int64_t cols = testing::WholeBlocks(dtype, 2080);
+    TestMatrix w(dtype, 9, cols, 8);
     w.Upload(stream);
-    const TestVectors x(stream, 2080, 8, 9);
+    const TestVectors x(stream, cols, 8, 9);
     const std::vector<float> all = Multiply(stream, w, x, {}, 8);
     for (const int64_t n_tokens : {1, 2, 4, 7}) {
       const std::vector<float> some = Multiply(stream, w, x, {}, n_tokens);
@@ -102,11 +104,12 @@ TEST_F(GpuMatvecTest, SeveralMatricesShareX) {
     // As q, k and v; more than one launch takes; types mixed; one without rows.
     std::vector<TestMatrix> matrices;
     for (const int64_t rows : {64, 16, 16, 3, 0, 41}) {
-      matrices.emplace_back(DType::kQ4_0, rows, 192, static_cast<uint32_t>(rows));
+      matrices.emplace_back(DType::kQ4_0, rows, 256, static_cast<uint32_t>(rows));
     }
-    matrices.emplace_back(DType::kF16, 21, 192, 10);
-    matrices.emplace_back(DType::kQ8_0, 5, 192, 11);
-    const TestVectors x(stream, 192, 2, 12);
+    matrices.emplace_back(DType::kF16, 21, 256, 10);
+    matrices.emplace_back(DType::kQ8_0, 5, 256, 11);
+    matrices.emplace_back(DType::kQ6_K, 7, 256, 13);
+    const TestVectors x(stream, 256, 2, 12);
     std::vector<OnDevice<float>> ys;
     ys.reserve(matrices.size());
     std::vector<GpuMatvecStep> steps;

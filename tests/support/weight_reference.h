@@ -11,11 +11,9 @@
 
 namespace thermocline::testing {
 
-// Those that kernels compute with, on the CPU, and on the GPU.
+// Those that kernels compute with, on the CPU and on the GPU.
 inline constexpr DType kDTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16,
                                     DType::kQ8_0, DType::kQ6_K, DType::kQ4_0};
-inline constexpr DType kGpuDTypes[] = {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0,
-                                       DType::kQ4_0};
 
 bool IsQuantised(DType dtype);
 // The smallest number of columns, n or more, that rows of the type can have.

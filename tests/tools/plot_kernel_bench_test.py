@@ -12,7 +12,8 @@ import xml.etree.ElementTree as ElementTree
 SVG = "{http://www.w3.org/2000/svg}"
 EXPECTED = {"attention.svg", *(f"density_{kernel}_{dtype}.svg" for kernel in ("matvec", "accumulate")
                                for dtype in ("Q4_0", "F16")),
-            *(f"{what}_{kernel}.svg" for what in ("types", "row_size") for kernel in ("matvec", "accumulate"))}
+            *(f"{what}_{kernel}.svg" for what in ("types", "row_size") for kernel in ("matvec", "accumulate")),
+            *(f"gpu_{kind}.svg" for kind in ("gate_up", "down", "attention", "matvec"))}
 
 
 def run(*arguments):
@@ -46,7 +47,8 @@ class PlotTest(unittest.TestCase):
             with self.subTest(name):
                 self.assertIn("% of the read bandwidth, measured beside each point: 10 to 12 GB/s", texts)
                 self.assertTrue(any("(logarithmic)" in text for text in texts))
-                self.assertIn("2 threads", texts[0])  # the most in the file
+                # The most threads in the file.
+                self.assertIn("on the GPU" if name.startswith("gpu_") else "2 threads", texts[0])
                 self.assertEqual(len(end_labels(root)), len(lines))
                 self.assertGreater(len(lines), 1)
                 self.assertIn("prefers-color-scheme: dark", "".join(root.itertext()))
@@ -61,6 +63,15 @@ class PlotTest(unittest.TestCase):
             points = [tuple(map(float, part.split())) for part in path.get("d")[1:].split("L")]
             self.assertEqual(len(points), 3)  # 1, 10 and 100 %
             self.assertTrue(all(a[0] < b[0] and a[1] > b[1] for a, b in zip(points, points[1:])))
+
+    def test_lines_of_the_gpu_are_types_and_the_other_number_of_rows_is_a_line_of_its_own(self):
+        charts = self.draw()
+        self.assertEqual({label for label, _ in end_labels(charts["gpu_down.svg"])}, {"Q4_0", "Q6_K"})
+        matvec = charts["gpu_matvec.svg"]
+        self.assertEqual({label for label, _ in end_labels(matvec)}, {"Q6_K", "Q6_K, 11008 rows"})
+        points = [path.get("d").count("L") + 1 for path in matvec.iter(SVG + "path")
+                  if path.get("class").startswith("line")]
+        self.assertEqual(sorted(points), [1, 2])
 
     def test_no_text_overlaps_another_label_or_leaves_the_picture(self):
         for name, root in self.draw().items():

@@ -1,4 +1,5 @@
-// Times the CPU kernels against the machine's read bandwidth. Every kernel is checked before it is
+// Times the CPU kernels against the machine's read bandwidth, and where there is a GPU its kernels
+// against its own (tools/kernel_bench/gpu_cases.h). Every kernel is checked before it is
 // timed. One iteration is one segment of weights that is not in any cache, followed by a plain
 // streaming read of as many bytes elsewhere, so that both see the same machine. The counters are
 //   best_GBs, p50_GBs    bytes of weights touched per second, of the best and of the median segment
@@ -17,6 +18,7 @@
 #include "runtime/core/aligned_buffer.h"
 #include "tools/kernel_bench/bench_weights.h"
 #include "tools/kernel_bench/gemm_cases.h"
+#include "tools/kernel_bench/gpu_cases.h"
 #include "tools/kernel_bench/rates.h"
 #include "tools/kernel_bench/sweeps.h"
 #include "tools/read_bandwidth.h"
@@ -140,8 +142,10 @@ int main(int argc, char** argv) {
   thermocline::RegisterAttentionSweeps(all);
   thermocline::RegisterSteps();
   thermocline::RegisterCached();
+  thermocline::RegisterGpuCases();
   benchmark::AddCustomContext("kernels", std::string(thermocline::CpuKernels().features));
   benchmark::RunSpecifiedBenchmarks();
+  thermocline::ReleaseGpuCases();
   benchmark::Shutdown();
   return 0;
 }
