@@ -81,6 +81,18 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+// A thread per neuron.
+__global__ void __launch_bounds__(kThreads)
+    drop_unwanted_kernel(const GpuNeuronList list, int64_t n_tokens, int64_t n_neurons, float* h) {
+  const int64_t p = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (p >= n_neurons) return;
+  const int64_t neuron = NeuronAt(list, p);
+  const unsigned wanted = WantedBy(list, p);
+  for (int64_t t = 0; t < n_tokens; ++t) {
+    if ((wanted >> t & 1u) == 0) h[t * n_neurons + neuron] = 0;
+  }
+}
+
 struct AuditStep {
   const float* gates;
   const float* gate_bias;
@@ -128,6 +140,15 @@ void GpuListNeurons(Stream& stream, const float* scores, int64_t n_tokens, int64
   CHECK(n_tokens <= kMaxListTokens);
   Launch(KERNEL(neuron_list_kernel), {.grid = 1, .block = kThreads, .stream = stream},
          Scores{scores, n_tokens, n_neurons, predictor_threshold}, list, n_wanted);
+}
+
+void GpuDropUnwanted(Stream& stream, const GpuNeuronList& list, int64_t n_tokens, int64_t n_neurons,
+                     float* h) {
+  CHECK(n_tokens <= kMaxListTokens);
+  const auto grid = static_cast<unsigned>((n_neurons + kThreads - 1) / kThreads);
+  if (grid == 0) return;
+  Launch(KERNEL(drop_unwanted_kernel), {.grid = grid, .block = kThreads, .stream = stream}, list,
+         n_tokens, n_neurons, h);
 }
 
 void GpuAuditList(Stream& stream, const GpuNeuronList& list, const float* gates,

@@ -25,6 +25,11 @@ inline constexpr int64_t kMaxListTokens = 32;
 void GpuListNeurons(Stream& stream, const float* scores, int64_t n_tokens, int64_t n_neurons,
                     float predictor_threshold, const GpuNeuronList& list, int32_t* n_wanted);
 
+// h[t, i] = 0 where token t does not want neuron i. h: (n_tokens, n_neurons) f32 on the GPU.
+// Asynchronous on `stream`; throws Error on launch.
+void GpuDropUnwanted(Stream& stream, const GpuNeuronList& list, int64_t n_tokens, int64_t n_neurons,
+                     float* h);
+
 // How good a list is, over all tokens together.
 struct GpuListAudit {
   int32_t hits;    // active neurons that their token wanted

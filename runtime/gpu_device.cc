@@ -448,12 +448,13 @@ void GpuDevice::GateAndUp(const FfnStep& step, const GpuNeuronList& list, GpuSki
     GpuFfnGateUp(stream_, weights, skip, list, x, n, state.gate);
     return;
   }
-  CHECK(list.rows == nullptr);
+  // Types that no kernel takes together: everything is computed, and what nobody wants dropped.
   const GpuMatvecStep both[] = {{MatrixOf(slice.gate), nullptr, state.gate},
                                 {MatrixOf(slice.up), nullptr, state.up}};
   GpuMatvec(stream_, both, x, n);
   GpuActivateMultiply(stream_, step.activation, slice.gate_bias, state.up, n, slice.n_neurons,
                       state.gate);
+  if (list.rows != nullptr) GpuDropUnwanted(stream_, list, n, slice.n_neurons, state.gate);
 }
 
 void GpuDevice::Down(const FfnStep& step, GpuSkip skip, int64_t n, const FfnState& state) {

@@ -86,6 +86,27 @@ TEST_F(GpuNeuronListTest, HoldsTheNeuronsAboveTheThresholdInOrderAndThenTheOther
   }
 }
 
+TEST_F(GpuNeuronListTest, DropsWhatATokenDoesNotWant) {
+  for (const int64_t n_neurons : {1, 33, 2051}) {
+    for (const int64_t n_tokens : {1, 16}) {
+      Stream stream;
+      const auto n = static_cast<size_t>(n_neurons * n_tokens);
+      const std::vector<float> scores = RandomValues(n, 5);
+      std::vector<float> expected = RandomValues(n, 6);
+      const OnDevice<float> scores_device(stream, scores);
+      const OnDevice<float> h(stream, expected);
+      const ListMemory memory(stream, static_cast<size_t>(n_neurons));
+      GpuListNeurons(stream, scores_device.data(), n_tokens, n_neurons, 0.1F, memory.list(),
+                     memory.n_wanted.data());
+      GpuDropUnwanted(stream, memory.list(), n_tokens, n_neurons, h.data());
+      for (size_t i = 0; i < n; ++i) {
+        if (scores[i] <= 0.1F) expected[i] = 0;
+      }
+      EXPECT_EQ(h.Read(), expected) << n_neurons << " neurons, " << n_tokens << " tokens";
+    }
+  }
+}
+
 TEST_F(GpuNeuronListTest, AScoreAtTheThresholdIsNotAboveAndNanIs) {
   Stream stream;
   const float nan = std::numeric_limits<float>::quiet_NaN();
