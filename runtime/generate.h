@@ -65,8 +65,8 @@ class Generator {
   // What the sampler chooses from: all logits, or where fewer decide and the device that has them
   // finds those, only these.
   struct Choices {
-    std::span<const float> logits;
-    std::span<const TokenLogit> best;
+    std::span<const float> logits = {};
+    std::span<const TokenLogit> best = {};
   };
   bool FeedsBest() const { return sampler_.n_deciding() > 0 && n_best() <= engine_.max_best(); }
   int64_t n_best() const { return sampler_.n_deciding(); }
