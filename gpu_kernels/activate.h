@@ -13,12 +13,15 @@ __device__ inline float Activate(Activation activation, float x) {
   return activation == Activation::kRelu ? positive : positive * positive;
 }
 
-// How many neurons there are to compute, at most n_neurons, and which is the p-th.
-__device__ inline int64_t CountOf(const GpuNeuronList& list, int64_t n_neurons) {
-  return list.count == nullptr ? n_neurons : *list.count;
-}
+// The p-th of a layer's neurons, in the list's order.
 __device__ inline int64_t NeuronAt(const GpuNeuronList& list, int64_t p) {
   return list.rows == nullptr ? p : list.rows[p];
+}
+// The tokens that want it, as bits.
+__device__ inline unsigned WantedBy(const GpuNeuronList& list, int64_t p) {
+  if (list.count == nullptr) return ~0u;
+  if (p >= *list.count) return 0;
+  return list.masks == nullptr ? ~0u : list.masks[p];
 }
 
 }  // namespace thermocline

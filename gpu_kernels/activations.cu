@@ -1,5 +1,6 @@
 #include "gpu_kernels/activations.h"
 #include "gpu_kernels/launch.h"
+#include "gpu_kernels/norm_row.h"
 #include "gpu_kernels/plane_bytes.h"
 #include "gpu_kernels/quantise.h"
 #include "gpu_kernels/weight_layout.h"
@@ -12,7 +13,6 @@ namespace {
 static_assert(kQuantBlock == kWarpThreads, "a warp quantises a block");
 
 constexpr int kPrepareThreads = 256;
-constexpr int kNormThreads = 512;  // as rms_norm_kernel, whose sums these equal
 
 // A warp per block of 32 elements; blockIdx.y is the token.
 __global__ void __launch_bounds__(kPrepareThreads)
@@ -27,22 +27,32 @@ __global__ void __launch_bounds__(kPrepareThreads)
   StoreBlock(out, token, block, value);
 }
 
-// One block per token.
-__global__ void __launch_bounds__(kNormThreads)
-    rms_norm_prepare_kernel(const float* __restrict__ x, const float* __restrict__ weight,
-                            float epsilon, GpuVectors out) {
+// The norm of a row as NormRow makes it, as f32 and in the form of products.
+__device__ void NormAndStore(const GpuNormStep& step, const float* row, float sum_squares,
+                             const GpuVectors& out) {
   SHARED_ARRAY(float, partial, kWarpThreads);
   const int64_t token = blockIdx.x;
-  const float* const row = x + token * out.cols;
-  float sum = 0;
-  for (int64_t i = threadIdx.x; i < out.cols; i += kNormThreads) sum = fmaf(row[i], row[i], sum);
-  const float mean = BlockSum(sum, partial) / static_cast<float>(out.cols);
-  const float scale = 1.0f / sqrtf(mean + epsilon);
+  const float mean = BlockSum(sum_squares, partial) / static_cast<float>(out.cols);
+  const float scale = 1.0f / sqrtf(mean + step.epsilon);
   // padded_cols is a multiple of 32: all lanes of a warp go round equally often.
   for (int64_t i = threadIdx.x; i < out.padded_cols; i += kNormThreads) {
-    const float value = i < out.cols ? row[i] * scale * weight[i] : 0.0f;
+    const float value = i < out.cols ? row[i] * scale * step.weight[i] : 0.0f;
+    if (i < out.cols) step.normed[token * out.cols + i] = value;
     StoreBlock(out, token, i / kWarpThreads, value);
   }
+}
+
+// One block per token. A thread reads of x what it wrote itself.
+__global__ void __launch_bounds__(kNormThreads)
+    rms_norm_prepare_kernel(const float* x, const GpuNormStep step, const GpuVectors out) {
+  const float* const row = x + blockIdx.x * out.cols;
+  NormAndStore(step, row, SumSquares(row, out.cols), out);
+}
+__global__ void __launch_bounds__(kNormThreads)
+    add_rms_norm_prepare_kernel(float* x, const float* y, const GpuNormStep step,
+                                const GpuVectors out) {
+  const int64_t at = blockIdx.x * out.cols;
+  NormAndStore(step, x + at, AddToRow(x + at, y + at, nullptr, out.cols), out);
 }
 
 }  // namespace
@@ -72,12 +82,20 @@ void GpuPrepare(Stream& stream, const float* x, int64_t n_tokens, PrepareStep st
          step, out);
 }
 
-void GpuRmsNormPrepare(Stream& stream, const float* x, const float* weight, float epsilon,
-                       int64_t n_tokens, const GpuVectors& out) {
+void GpuRmsNormPrepare(Stream& stream, const float* x, const GpuNormStep& step, int64_t n_tokens,
+                       const GpuVectors& out) {
   if (n_tokens == 0 || out.cols == 0) return;
   Launch(KERNEL(rms_norm_prepare_kernel),
          {.grid = static_cast<unsigned>(n_tokens), .block = kNormThreads, .stream = stream}, x,
-         weight, epsilon, out);
+         step, out);
+}
+
+void GpuAddRmsNormPrepare(Stream& stream, float* x, const float* y, const GpuNormStep& step,
+                          int64_t n_tokens, const GpuVectors& out) {
+  if (n_tokens == 0 || out.cols == 0) return;
+  Launch(KERNEL(add_rms_norm_prepare_kernel),
+         {.grid = static_cast<unsigned>(n_tokens), .block = kNormThreads, .stream = stream}, x, y,
+         step, out);
 }
 
 }  // namespace thermocline

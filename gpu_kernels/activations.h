@@ -32,11 +32,20 @@ enum class PrepareStep : uint8_t { kCopy, kRelu };
 void GpuPrepare(Stream& stream, const float* x, int64_t n_tokens, PrepareStep step,
                 const GpuVectors& out);
 
-// out[t, i] = x[t, i] * weight[i] / sqrt(mean over i of x[t, i]^2 + epsilon) (RMS normalisation,
-// arXiv:1910.07467). x: (n_tokens, out.cols) f32; weight: (out.cols) f32; both on the GPU. Sums
-// are fp32, in an order that depends on cols alone. Asynchronous on `stream`; throws Error on
-// launch.
-void GpuRmsNormPrepare(Stream& stream, const float* x, const float* weight, float epsilon,
-                       int64_t n_tokens, const GpuVectors& out);
+// A norm whose result is wanted as f32 and as the input of products.
+struct GpuNormStep {
+  const float* weight = nullptr;  // (cols) f32 on the GPU
+  float epsilon = 0;
+  float* normed = nullptr;  // (n_tokens, cols) f32 on the GPU
+};
+
+// step.normed = the norm of x as GpuRmsNorm makes it (gpu_kernels/rms_norm.h), and out = that, as
+// GpuPrepare makes it: the same bits in one launch. x: (n_tokens, out.cols) f32 on the GPU, not
+// normed. Asynchronous on `stream`; throws Error on launch.
+void GpuRmsNormPrepare(Stream& stream, const float* x, const GpuNormStep& step, int64_t n_tokens,
+                       const GpuVectors& out);
+// The same after x += y.
+void GpuAddRmsNormPrepare(Stream& stream, float* x, const float* y, const GpuNormStep& step,
+                          int64_t n_tokens, const GpuVectors& out);
 
 }  // namespace thermocline

@@ -1,6 +1,5 @@
 #include <algorithm>
 
-#include "gpu_kernels/activate.h"
 #include "gpu_kernels/dispatch.h"
 #include "gpu_kernels/ffn.h"
 #include "gpu_kernels/launch.h"
@@ -40,10 +39,11 @@ struct DownStep {
 };
 
 // Adds the rows whose bits are set in mask, each times its h, to the lane's columns. Lane i brings
-// h[t] and the row of the warp's neuron i. A sum is a chain in the order of the neurons.
+// h[t] of the warp's neuron i, of which first_row is the first. A sum is a chain in the order of
+// the neurons.
 template <DType kType, int kTokens>
 __device__ inline void AddRows(const DownStep& step, unsigned mask, const float (&h)[kTokens],
-                               int64_t row, int64_t lane_step,
+                               int64_t first_row, int64_t lane_step,
                                float (&sums)[kTokens][LaneElements(kType)]) {
   constexpr int kBatch = kTokens == 1 ? 4 : 2;  // rows in flight
   int source = 0;
@@ -56,8 +56,7 @@ __device__ inline void AddRows(const DownStep& step, unsigned mask, const float 
       const bool real = mask != 0;
       if (real) source = __ffs(static_cast<int>(mask)) - 1;
       mask &= mask - 1;
-      const int64_t next = __shfl_sync(kFullWarpMask, row, source);
-      w[b].Load(step.w + next * step.row_bytes, step.padded_cols, lane_step);
+      w[b].Load(step.w + (first_row + source) * step.row_bytes, step.padded_cols, lane_step);
 #pragma unroll
       for (int t = 0; t < kTokens; ++t) {
         const float factor = __shfl_sync(kFullWarpMask, h[t], source);
@@ -129,24 +128,22 @@ __device__ inline void CountActive(const DownStep& step, const float (&h)[kToken
 // blockIdx.x: strip of columns; blockIdx.y: chunk of neurons, of which every warp takes its part.
 template <DType kType, int kTokens>
 __global__ void __launch_bounds__(kThreads, MinBlocks(kTokens, kThreads))
-    down_kernel(const DownStep step, const GpuNeuronList list, int64_t n_tokens) {
-  const int64_t n_neurons = CountOf(list, step.n_neurons);
+    down_kernel(const DownStep step, int64_t n_tokens) {
   const int64_t chunk = blockIdx.y * step.chunk_neurons();
-  if (chunk >= n_neurons) return;
   const int warp = static_cast<int>(threadIdx.x) / kWarpThreads;
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
-  const int64_t p = chunk + int64_t{warp} * step.neurons_per_warp + lane;
-  const bool mine = lane < step.neurons_per_warp && p < n_neurons;
+  const int64_t first_row = chunk + int64_t{warp} * step.neurons_per_warp;
+  const int64_t neuron = first_row + lane;
+  const bool mine = lane < step.neurons_per_warp && neuron < step.n_neurons;
 
   float h[kTokens];
   bool wanted = mine && !step.skip_inactive;
 #pragma unroll
   for (int t = 0; t < kTokens; ++t) {
-    h[t] = mine && t < n_tokens ? step.h[t * step.n_neurons + p] : 0.0f;
+    h[t] = mine && t < n_tokens ? step.h[t * step.n_neurons + neuron] : 0.0f;
     wanted |= h[t] != 0;
   }
   if (blockIdx.x == 0) CountActive(step, h);
-  const int64_t row = mine ? NeuronAt(list, p) : 0;
   const unsigned mask = __ballot_sync(kFullWarpMask, wanted);
 
   constexpr int kElements = LaneElements(kType);
@@ -154,7 +151,7 @@ __global__ void __launch_bounds__(kThreads, MinBlocks(kTokens, kThreads))
   // Lanes behind the last column read the last one's.
   const int64_t last_step = step.padded_cols / kElements - 1;
   const int64_t lane_step = min(int64_t{blockIdx.x} * kWarpThreads + lane, last_step);
-  AddRows<kType, kTokens>(step, mask, h, row, lane_step, sums);
+  AddRows<kType, kTokens>(step, mask, h, first_row, lane_step, sums);
   StorePartial<kType, kTokens>(step, n_tokens, sums);
 }
 
@@ -162,8 +159,6 @@ struct MergeStep {
   const float* partial;  // (n_chunks, pass_tokens, padded_cols)
   int64_t pass_tokens;
   int64_t padded_cols;
-  int64_t n_neurons;
-  int64_t chunk_neurons;
   float* y;  // (n_tokens, cols)
   int64_t cols;
   const int32_t* counts;  // (n_passes, n_chunks)
@@ -174,18 +169,15 @@ struct MergeStep {
 
 // y = the chunks' partial sums, added in a fixed order: warp w of the block adds chunks w, w + 8
 // ... of 32 columns, then the warps' sums are added. blockIdx.y is the token.
-__global__ void __launch_bounds__(kThreads)
-    merge_kernel(const MergeStep step, const GpuNeuronList list) {
+__global__ void __launch_bounds__(kThreads) merge_kernel(const MergeStep step) {
   SHARED_ARRAY(float, sums, kThreads);
   const int warp = static_cast<int>(threadIdx.x) / kWarpThreads;
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
-  const int64_t n_neurons = CountOf(list, step.n_neurons);
-  const int64_t n_chunks = (n_neurons + step.chunk_neurons - 1) / step.chunk_neurons;
   const int64_t col = int64_t{blockIdx.x} * kWarpThreads + lane;
   const float* const partial = step.partial + blockIdx.y * step.padded_cols + col;
   float sum = 0;
 #pragma unroll 4
-  for (int64_t chunk = warp; chunk < n_chunks; chunk += kWarps) {
+  for (int64_t chunk = warp; chunk < step.n_chunks; chunk += kWarps) {
     sum += partial[chunk * step.pass_tokens * step.padded_cols];
   }
   sums[threadIdx.x] = sum;
@@ -197,7 +189,7 @@ __global__ void __launch_bounds__(kThreads)
   if (step.n_active == nullptr || blockIdx.x != 0 || blockIdx.y != 0) return;
   int n_active = 0;
   for (int64_t pass = 0; pass < step.n_passes; ++pass) {
-    for (int64_t chunk = lane; chunk < n_chunks; chunk += kWarpThreads) {
+    for (int64_t chunk = lane; chunk < step.n_chunks; chunk += kWarpThreads) {
       n_active += step.counts[pass * step.n_chunks + chunk];
     }
   }
@@ -245,8 +237,8 @@ uint64_t GpuFfnDownBytes(const GpuMatrix& down, int64_t n_tokens) {
                                partial * static_cast<int64_t>(sizeof(float)));
 }
 
-void GpuFfnDown(Stream& stream, const GpuMatrix& down, GpuSkip skip, const GpuNeuronList& list,
-                const float* h, int64_t n_tokens, void* workspace, float* y, int32_t* n_active) {
+void GpuFfnDown(Stream& stream, const GpuMatrix& down, GpuSkip skip, const float* h,
+                int64_t n_tokens, void* workspace, float* y, int32_t* n_active) {
   if (n_tokens == 0 || down.cols == 0) return;
   const DownPlan plan(down);
   const int64_t n_passes = CeilDiv(n_tokens, DownTokens(down.dtype));
@@ -269,8 +261,6 @@ void GpuFfnDown(Stream& stream, const GpuMatrix& down, GpuSkip skip, const GpuNe
     const MergeStep merge{.partial = partial,
                           .pass_tokens = n,
                           .padded_cols = plan.padded_cols,
-                          .n_neurons = down.rows,
-                          .chunk_neurons = int64_t{plan.neurons_per_warp} * kWarps,
                           .y = y + first * down.cols,
                           .cols = down.cols,
                           .counts = counts,
@@ -282,15 +272,14 @@ void GpuFfnDown(Stream& stream, const GpuMatrix& down, GpuSkip skip, const GpuNe
       constexpr int kMany = DownTokens(type());
       const LaunchConfig config{.grid = grid, .block = kThreads, .stream = stream};
       if (n == 1) {
-        Launch(KERNEL(down_kernel<type(), 1>), config, step, list, n);
+        Launch(KERNEL(down_kernel<type(), 1>), config, step, n);
       } else {
-        Launch(KERNEL(down_kernel<type(), kMany>), config, step, list, n);
+        Launch(KERNEL(down_kernel<type(), kMany>), config, step, n);
       }
     });
     const dim3 merge_grid(static_cast<unsigned>(CeilDiv(down.cols, kWarpThreads)),
                           static_cast<unsigned>(n));
-    Launch(KERNEL(merge_kernel), {.grid = merge_grid, .block = kThreads, .stream = stream}, merge,
-           list);
+    Launch(KERNEL(merge_kernel), {.grid = merge_grid, .block = kThreads, .stream = stream}, merge);
   }
 }
 

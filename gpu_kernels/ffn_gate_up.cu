@@ -23,6 +23,7 @@ struct GateUpStep {
   int64_t n_neurons;
   Activation activation;
   bool skip_inactive;
+  int first_token;  // of the list's masks
 };
 
 // A warp per neuron, gate first: whether up is needed is the same for all its lanes.
@@ -32,8 +33,13 @@ __global__ void __launch_bounds__(kThreads, MinBlocks(kTokens, kThreads))
                    int64_t n_tokens) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   const int64_t p = int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarpThreads;
-  if (p >= CountOf(list, step.n_neurons)) return;
+  if (p >= step.n_neurons) return;
   const int64_t neuron = NeuronAt(list, p);
+  const unsigned wanted = WantedBy(list, p) >> step.first_token & ((1u << kTokens) - 1);
+  if (wanted == 0) {
+    if (lane < n_tokens) step.h[lane * step.n_neurons + neuron] = 0;
+    return;
+  }
 
   const std::byte* const gate_row[] = {step.gate + neuron * step.row_bytes};
   float gate[1][kTokens];
@@ -43,7 +49,7 @@ __global__ void __launch_bounds__(kThreads, MinBlocks(kTokens, kThreads))
 #pragma unroll
   for (int t = 0; t < kTokens; ++t) {
     gate[0][t] = Activate(step.activation, gate[0][t] + bias);
-    active |= gate[0][t] != 0;
+    active |= (wanted >> t & 1u) != 0 && gate[0][t] != 0;
   }
 
   const std::byte* const up_row[] = {step.up + neuron * step.row_bytes};
@@ -51,7 +57,8 @@ __global__ void __launch_bounds__(kThreads, MinBlocks(kTokens, kThreads))
   if (active) DotRows<kType>(up_row, x, n_tokens, 0, 1, up);
 #pragma unroll
   for (int t = 0; t < kTokens; ++t) {
-    if (lane == t && t < n_tokens) step.h[t * step.n_neurons + p] = gate[0][t] * up[0][t];
+    const float h = (wanted >> t & 1u) != 0 ? gate[0][t] * up[0][t] : 0.0f;
+    if (lane == t && t < n_tokens) step.h[t * step.n_neurons + neuron] = h;
   }
 }
 
@@ -80,9 +87,15 @@ void GpuFfnGateUp(Stream& stream, const GpuGateUp& weights, GpuSkip skip, const 
   const auto grid = static_cast<unsigned>(CeilDiv(gate.rows, kWarps));
   for (int64_t first = 0; first < n_tokens; first += kMaxTokens) {
     const int64_t n = std::min(n_tokens - first, kMaxTokens);
-    const GateUpStep step{
-        gate.data,      up.data,   weights.gate_bias,  h + first * gate.rows,
-        gate.row_bytes, gate.rows, weights.activation, skip == GpuSkip::kInactive};
+    const GateUpStep step{gate.data,
+                          up.data,
+                          weights.gate_bias,
+                          h + first * gate.rows,
+                          gate.row_bytes,
+                          gate.rows,
+                          weights.activation,
+                          skip == GpuSkip::kInactive,
+                          static_cast<int>(first)};
     WithTypeAndTokens(gate.dtype, n, [&](auto type, auto tokens) {
       Launch(KERNEL(gate_up_kernel<type(), tokens()>),
              {.grid = grid, .block = kThreads, .stream = stream}, step, list, VectorsFrom(x, first),

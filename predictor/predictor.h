@@ -39,6 +39,12 @@ struct LayerPredictor {
 
 class SignRows;
 
+// Packed sign bits in the memory of a device that the host does not reach, in that device's form.
+struct DeviceSigns {
+  const uint32_t* words = nullptr;
+  const float* scaled_bias = nullptr;  // (n_neurons) or null
+};
+
 // Rows that a list names are read at about this share of the speed of neighbouring ones
 // (kernel_bench, cases rows/...), so above this density every gate is as cheap as the named ones.
 inline constexpr double kListEfficiency = 0.65;
@@ -49,6 +55,7 @@ struct SlicePredictor {
   // taken into the biases.
   LayerPredictor layer;
   const SignRows* signs = nullptr;  // in place of the matrices; then the point's threshold counts
+  DeviceSigns device_signs;         // the same on such a device
   bool runs = false;           // false: the layer's gates are cheaper to compute than to predict
   uint64_t touched_bytes = 0;  // per token
 };

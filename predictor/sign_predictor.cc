@@ -8,10 +8,16 @@
 namespace thermocline {
 namespace {
 
+// Element i goes to sum i % 32, and these are added in pairs: an order that the lanes of a GPU's
+// warp have, too (gpu_kernels/sign_scores.cu), so that both give the same bits.
 float MeanMagnitude(const float* x, int64_t n) {
-  double sum = 0;
-  for (int64_t i = 0; i < n; ++i) sum += std::abs(static_cast<double>(x[i]));
-  return static_cast<float>(std::max(sum / static_cast<double>(n), 1e-30));
+  constexpr int64_t kSums = 32;
+  double sums[kSums] = {};
+  for (int64_t i = 0; i < n; ++i) sums[i % kSums] += std::abs(static_cast<double>(x[i]));
+  for (int64_t distance = kSums / 2; distance > 0; distance /= 2) {
+    for (int64_t i = 0; i < distance; ++i) sums[i] += sums[i + distance];
+  }
+  return static_cast<float>(std::max(sums[0] / static_cast<double>(n), 1e-30));
 }
 
 }  // namespace

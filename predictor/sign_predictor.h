@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "cpu_kernels/kernels.h"
@@ -46,6 +47,9 @@ class SignRows {
              float* scores) const;
 
   int64_t n_neurons() const { return gate_.rows; }
+  int64_t d_model() const { return gate_.cols; }
+  const uint64_t* row(int64_t i) const { return bits_.data() + i * n_words_; }
+  std::span<const float> scaled_bias() const { return scaled_bias_; }
   uint64_t row_bytes() const { return static_cast<uint64_t>(n_words_) * sizeof(uint64_t); }
 
  private:

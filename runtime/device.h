@@ -10,11 +10,14 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "predictor/predictor.h"
+#include "predictor/sign_predictor.h"
 #include "runtime/kv_cache.h"
 #include "runtime/model.h"
 #include "runtime/team.h"
+#include "runtime/text/sampler.h"
 
 namespace thermocline {
 
@@ -134,6 +137,8 @@ class QueuedDevice : public Device {
  public:
   QueuedDevice* queued() final { return this; }
 
+  // The sign bits of a slice's gates, for the predictor of its Ffn.
+  virtual DeviceSigns StoreSigns(const SignRows& rows) = 0;
   // A matrix whose rows Embed reads one by one.
   virtual TensorView StoreTable(const TensorView& source) = 0;
 
@@ -148,6 +153,13 @@ class QueuedDevice : public Device {
   virtual void Finish() = 0;
   // What the FFN of a layer computed in the last step. REQUIRES: finished.
   virtual FfnCount CountOf(int64_t layer) const = 0;
+  // Enqueues a search for the k best of a row of logits (vocab_size) in this device's memory.
+  // REQUIRES: 1 <= k <= max_best().
+  virtual int64_t max_best() const = 0;
+  virtual void FindBest(const float* logits, int64_t k) = 0;
+  // What it found, best first (of equal logits the lower id); fewer where fewer than k are finite.
+  // REQUIRES: finished.
+  virtual std::vector<TokenLogit> Best(int64_t k) const = 0;
   // Copies into host memory. REQUIRES: finished.
   virtual void Download(void* destination, const void* source, uint64_t n_bytes) = 0;
   // To a tier of the host. predictor_apart: the slow tier's predictor reads another vector than its

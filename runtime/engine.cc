@@ -200,20 +200,32 @@ void Engine::CheckRoom(size_t n_ids) const {
                        std::to_string(config().max_seq_len) + ")"});
 }
 
-std::span<const float> Engine::Feed(std::span<const int32_t> ids) {
+std::span<const int32_t> Engine::FeedBatches(std::span<const int32_t> ids) {
   CHECK(!ids.empty());
   CheckRoom(ids.size());
   const auto batch = static_cast<size_t>(model_.executor_options().max_tokens);
-  std::span<const float> logits;
-  while (!ids.empty()) {
-    const size_t n = std::min(batch, ids.size());
-    if (n < ids.size() || n > 1) ThrowIfInterrupted();
-    const LogitsWanted wanted = n == ids.size() ? LogitsWanted::kLast : LogitsWanted::kNone;
-    logits = executor_->Step(ids.first(n), n_past_, wanted);
-    n_past_ += static_cast<int64_t>(n);
-    ids = ids.subspan(n);
+  while (ids.size() > batch) {
+    ThrowIfInterrupted();
+    executor_->Step(ids.first(batch), n_past_, LogitsWanted::kNone);
+    n_past_ += static_cast<int64_t>(batch);
+    ids = ids.subspan(batch);
   }
+  if (ids.size() > 1) ThrowIfInterrupted();
+  return ids;
+}
+
+std::span<const float> Engine::Feed(std::span<const int32_t> ids) {
+  const std::span<const int32_t> last = FeedBatches(ids);
+  const auto logits = executor_->Step(last, n_past_, LogitsWanted::kLast);
+  n_past_ += static_cast<int64_t>(last.size());
   return logits;
+}
+
+std::span<const TokenLogit> Engine::FeedBest(std::span<const int32_t> ids, int64_t k) {
+  const std::span<const int32_t> last = FeedBatches(ids);
+  const auto best = executor_->StepBest(last, n_past_, k);
+  n_past_ += static_cast<int64_t>(last.size());
+  return best;
 }
 
 std::span<const float> Engine::EvaluateAll(std::span<const int32_t> ids) {

@@ -112,11 +112,18 @@ class Engine {
   // Feeds tokens in batches; returns the logits after the last: (vocab_size). Valid until the next
   // call. Throws Error when the context is full, Interrupted between batches on Ctrl-C.
   std::span<const float> Feed(std::span<const int32_t> ids);
+  // The same, but only the k best logits come from the device that has them, best first (of equal
+  // ones the lower id); fewer where fewer are finite. REQUIRES: 1 <= k <= max_best(), which is 0
+  // where they lie in host memory anyway.
+  std::span<const TokenLogit> FeedBest(std::span<const int32_t> ids, int64_t k);
+  int64_t max_best() const { return executor_->max_best(); }
   // Feeds at most batch_tokens tokens and returns the logits after each: (n, vocab_size).
   std::span<const float> EvaluateAll(std::span<const int32_t> ids);
 
  private:
   void CheckRoom(size_t n_ids) const;
+  // Feeds all but the last batch, and returns that.
+  std::span<const int32_t> FeedBatches(std::span<const int32_t> ids);
 
   OpenedModel model_;
   std::unique_ptr<Tokenizer> tokenizer_;

@@ -207,14 +207,8 @@ std::span<const float> Executor::Step(std::span<const int32_t> ids, int64_t firs
                                       LogitsWanted wanted) {
   const StepArgs args{ids, static_cast<int64_t>(ids.size()), first_position, wanted};
   CHECK(wanted != LogitsWanted::kAll || args.n <= options_.max_logits);
-  BeginStep(args.n, first_position);
-  if (queued_ != nullptr) {
-    StepQueued(args);
-  } else {
-    team_.Run([&](int thread) { RunLanes(LanesOf(thread), args); });
-  }
-
-  CountStep(args.n);
+  CHECK(wanted != LogitsWanted::kBest);
+  RunStep(args);
   const int64_t rows = wanted == LogitsWanted::kNone   ? 0
                        : wanted == LogitsWanted::kLast ? 1
                                                        : args.n;
@@ -223,6 +217,24 @@ std::span<const float> Executor::Step(std::span<const int32_t> ids, int64_t firs
   host_logits_.resize(n_logits);
   queued_->Download(host_logits_.data(), state_.logits, n_logits * sizeof(float));
   return host_logits_;
+}
+
+std::span<const TokenLogit> Executor::StepBest(std::span<const int32_t> ids, int64_t first_position,
+                                               int64_t k) {
+  CHECK(k >= 1 && k <= max_best());
+  RunStep({ids, static_cast<int64_t>(ids.size()), first_position, LogitsWanted::kBest, k});
+  best_ = queued_->Best(k);
+  return best_;
+}
+
+void Executor::RunStep(const StepArgs& args) {
+  BeginStep(args.n, args.first_position);
+  if (queued_ != nullptr) {
+    StepQueued(args);
+  } else {
+    team_.Run([&](int thread) { RunLanes(LanesOf(thread), args); });
+  }
+  CountStep(args.n);
 }
 
 void Executor::CountStep(int64_t n) {
@@ -364,6 +376,7 @@ void Executor::RunOutput(const Lane& lane, const StepArgs& args) {
   fast_.RmsNorm(lane, state_.x + skipped, weights_.output_norm, config_.norm_eps, rows,
                 config_.d_model, state_.xn);
   fast_.Linear(lane, output, state_.xn, rows);
+  if (args.wanted == LogitsWanted::kBest) queued_->FindBest(state_.logits, args.n_best);
   lane.Mark(StepPart::kHead);
 }
 

@@ -35,7 +35,9 @@ class FfnObserver {
   virtual void OnFfn(const Lane& lane, const FfnObservation& observation) = 0;
 };
 
-enum class LogitsWanted : uint8_t { kNone, kLast, kAll };
+// kBest: of the last token's the best few alone.
+enum class LogitsWanted : uint8_t { kNone, kLast, kAll, kBest };
+inline constexpr int64_t kLogitsChoices = 4;
 
 struct ExecutorOptions {
   int64_t max_tokens = 512;  // of a step
@@ -87,6 +89,13 @@ class Executor {
   std::span<const float> Step(std::span<const int32_t> ids, int64_t first_position,
                               LogitsWanted wanted);
 
+  // Most tokens that StepBest can be asked for; 0 where the logits lie in host memory anyway.
+  int64_t max_best() const { return queued_ == nullptr ? 0 : queued_->max_best(); }
+  // The same as Step with kLast, but only the k best logits come to the host, best first (of equal
+  // ones the lower id); fewer where fewer are finite. REQUIRES: 1 <= k <= max_best().
+  std::span<const TokenLogit> StepBest(std::span<const int32_t> ids, int64_t first_position,
+                                       int64_t k);
+
   // For work that goes through a text layer by layer, with the residual streams of all its tokens
   // at hand. x: (n, d_model) in host memory. RunLayers updates x by layers [layer_begin,
   // layer_end), at positions first_position ...; the cache of these layers must hold the positions
@@ -116,6 +125,7 @@ class Executor {
     int64_t n = 0;
     int64_t first_position = 0;
     LogitsWanted wanted = LogitsWanted::kLast;
+    int64_t n_best = 0;  // of kBest
   };
   // A thread's lanes: among all, and within its tier while both tiers run (none for the other
   // tier).
@@ -130,6 +140,7 @@ class Executor {
   void MakeGroups();
   Lanes LanesOf(int thread);
   void BeginStep(int64_t n, int64_t first_position);
+  void RunStep(const StepArgs& args);
   void RunLanes(const Lanes& lanes, const StepArgs& args);
   void RunLayer(const Lanes& lanes, int64_t layer, const StepArgs& args, uint32_t* handovers);
   void RunFfn(const Lanes& lanes, int64_t layer, int64_t n, uint32_t* handovers);
@@ -176,6 +187,7 @@ class Executor {
   StepTimer timer_;
   std::vector<std::array<FfnCount, 2>> step_counts_;  // (n_layers) per tier, of the running step
   std::vector<float> host_logits_;  // of a queued device, and what observers read of its FFN
+  std::vector<TokenLogit> best_;
   std::vector<float> host_h_;
   std::vector<float> host_x_;
   bool keep_hidden_ = false;

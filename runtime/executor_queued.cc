@@ -12,8 +12,10 @@ namespace thermocline {
 // arguments.
 int64_t Executor::StepKey(const StepArgs& args) const {
   if (args.n > kMaxKeptTokens || observer_ != nullptr || keep_hidden_) return QueuedDevice::kNoKey;
-  const auto variant = static_cast<int64_t>(options_.mode) * 3 + static_cast<int64_t>(args.wanted);
-  return (variant * 2 + (audit_ ? 1 : 0)) * (kMaxKeptTokens + 1) + args.n;
+  const auto variant =
+      static_cast<int64_t>(options_.mode) * kLogitsChoices + static_cast<int64_t>(args.wanted);
+  const int64_t shape = (variant * 2 + (audit_ ? 1 : 0)) * (kMaxKeptTokens + 1) + args.n;
+  return shape * (queued_->max_best() + 1) + args.n_best;
 }
 
 void Executor::StepQueued(const StepArgs& args) {

@@ -77,9 +77,9 @@ Generation Generator::Continue(const std::vector<int32_t>& ids, int64_t max_toke
   unread.insert(unread.end(), ids.begin(), ids.end());
   Generation generation;
   const Stopwatch prefill;
-  const std::span<const float> logits = Read(unread);
+  const std::optional<Choices> choices = Read(unread);
   generation.prefill_ms = prefill.ms();
-  if (logits.empty()) {
+  if (!choices) {
     generation.stop = StopReason::kInterrupted;
     return generation;
   }
@@ -87,31 +87,40 @@ Generation Generator::Continue(const std::vector<int32_t>& ids, int64_t max_toke
   pending_.clear();
   for (const int32_t id : ids) sampler_.Accept(id);
   const Stopwatch decode;
-  generation.stop = Write(logits, max_tokens, sink, &generation);
+  generation.stop = Write(*choices, max_tokens, sink, &generation);
   generation.decode_ms = decode.ms();
   return generation;
 }
 
-std::span<const float> Generator::Read(const std::vector<int32_t>& ids) {
+Generator::Choices Generator::Feed(std::span<const int32_t> ids) {
+  if (FeedsBest()) return {.best = engine_.FeedBest(ids, n_best())};
+  return {.logits = engine_.Feed(ids)};
+}
+
+int32_t Generator::Sample(const Choices& choices) {
+  return FeedsBest() ? sampler_.SampleBest(choices.best) : sampler_.Sample(choices.logits);
+}
+
+std::optional<Generator::Choices> Generator::Read(const std::vector<int32_t>& ids) {
   const int64_t n_before = engine_.n_past();
   const auto batch = static_cast<size_t>(engine_.model().executor_options().max_tokens);
   const ProgressFn& progress = engine_.model().options().progress;
-  std::span<const float> logits;
+  Choices choices;
   try {
     for (size_t begin = 0; begin < ids.size(); begin += batch) {
       ThrowIfInterrupted();
       Report(progress, "reading the prompt (tokens)", begin, ids.size());
-      logits = engine_.Feed(std::span(ids).subspan(begin, std::min(batch, ids.size() - begin)));
+      choices = Feed(std::span(ids).subspan(begin, std::min(batch, ids.size() - begin)));
     }
     Report(progress, "reading the prompt (tokens)", ids.size(), ids.size());
   } catch (const Interrupted&) {
     engine_.Truncate(n_before);
-    return {};
+    return std::nullopt;
   }
-  return logits;
+  return choices;
 }
 
-StopReason Generator::Write(std::span<const float> logits, int64_t max_tokens, const TextSink& sink,
+StopReason Generator::Write(Choices choices, int64_t max_tokens, const TextSink& sink,
                             Generation* generation) {
   StreamDecoder decoder(engine_.tokenizer(), false);
   const auto hand_out = [&](const std::string& text) {
@@ -128,11 +137,11 @@ StopReason Generator::Write(std::span<const float> logits, int64_t max_tokens, c
         stop = StopReason::kContextFull;
         break;
       }
-      logits = engine_.Feed(pending_);
+      choices = Feed(pending_);
       pending_.clear();
       ++generation->decode_steps;
     }
-    const int32_t id = sampler_.Sample(logits);
+    const int32_t id = Sample(choices);
     if (engine_.tokenizer().EndsText(id)) {
       stop = StopReason::kEndOfText;
       break;

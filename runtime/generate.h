@@ -4,6 +4,8 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -60,9 +62,19 @@ class Generator {
 
  private:
   void CheckRoom(const std::vector<int32_t>& ids) const;
-  // Logits after the ids; empty when interrupted.
-  std::span<const float> Read(const std::vector<int32_t>& ids);
-  StopReason Write(std::span<const float> logits, int64_t max_tokens, const TextSink& sink,
+  // What the sampler chooses from: all logits, or where fewer decide and the device that has them
+  // finds those, only these.
+  struct Choices {
+    std::span<const float> logits = {};
+    std::span<const TokenLogit> best = {};
+  };
+  bool FeedsBest() const { return sampler_.n_deciding() > 0 && n_best() <= engine_.max_best(); }
+  int64_t n_best() const { return sampler_.n_deciding(); }
+  Choices Feed(std::span<const int32_t> ids);
+  int32_t Sample(const Choices& choices);
+  // After the ids; none when interrupted.
+  std::optional<Choices> Read(const std::vector<int32_t>& ids);
+  StopReason Write(Choices choices, int64_t max_tokens, const TextSink& sink,
                    Generation* generation);
 
   Engine& engine_;

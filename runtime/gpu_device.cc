@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <utility>
 
 #include "gpu_kernels/attention.h"
 #include "gpu_kernels/elementwise.h"
@@ -21,7 +22,6 @@ namespace {
 constexpr uint64_t kStagingBytes = 8 << 20;
 constexpr uint64_t kPanelBytes = 32 << 20;
 constexpr int64_t kMinBucket = 512;  // positions
-constexpr int kCountsPerLayer = 2;   // active, listed
 
 GpuMatrix MatrixOf(const TensorView& w) {
   return {w.dtype, w.rows, w.cols, w.row_stride_bytes, w.data};
@@ -29,7 +29,7 @@ GpuMatrix MatrixOf(const TensorView& w) {
 
 // Longest input of a product.
 int64_t MaxInput(const ModelConfig& c, const GpuDeviceLimits& limits) {
-  return std::max({c.d_model, c.q_dim(), limits.max_neurons, limits.max_rank});
+  return std::max({c.d_model, c.q_dim(), limits.max_neurons});
 }
 
 uint64_t DownBytes(const ModelConfig& c, const GpuDeviceLimits& limits) {
@@ -63,8 +63,8 @@ uint64_t RopeBytes(const ModelConfig& c, const GpuDeviceLimits& limits) {
   return static_cast<uint64_t>(limits.max_seq_len * (c.rope.rot_dim / 2)) * sizeof(float);
 }
 
-uint64_t InnerBytes(const GpuDeviceLimits& limits) {
-  return static_cast<uint64_t>(kMaxKeptTokens * limits.max_rank) * sizeof(float);
+GpuPredictor::Limits PredictorLimits(const ModelConfig& c, const GpuDeviceLimits& limits) {
+  return {limits.max_neurons, kMaxKeptTokens, limits.max_rank, c.d_model};
 }
 
 }  // namespace
@@ -87,10 +87,10 @@ class GpuDevice::SequenceCache final : public KvCache {
 uint64_t GpuDevice::ScratchBytes(const ModelConfig& config, const GpuDeviceLimits& limits) {
   return GpuVectorsBytes(MaxInput(config, limits), kMaxKeptTokens) + DownBytes(config, limits) +
          BatchBytes(config, limits) + PanelBytes(config, limits) + AttentionBytes(config, limits) +
-         2 * RopeBytes(config, limits) + InnerBytes(limits) +
-         static_cast<uint64_t>(limits.max_neurons + config.n_layers * kCountsPerLayer) *
-             sizeof(int32_t) +
-         sizeof(GpuStepInputs);
+         2 * RopeBytes(config, limits) +
+         (limits.predicts ? GpuPredictor::Bytes(PredictorLimits(config, limits)) : 0) +
+         GpuBest::Bytes(config.vocab_size) +
+         static_cast<uint64_t>(config.n_layers) * sizeof(GpuLayerCounts) + sizeof(GpuStepInputs);
 }
 
 GpuDevice::GpuDevice(std::string name, const ModelConfig& config, const GpuDeviceLimits& limits)
@@ -100,7 +100,7 @@ GpuDevice::GpuDevice(std::string name, const ModelConfig& config, const GpuDevic
       inputs_(sizeof(GpuStepInputs), "a step's tokens"),
       device_inputs_(sizeof(GpuStepInputs), "a step's tokens"),
       ids_(static_cast<uint64_t>(limits.max_tokens) * sizeof(int32_t), "a batch's tokens"),
-      host_counts_(static_cast<uint64_t>(config.n_layers * kCountsPerLayer) * sizeof(int32_t),
+      host_counts_(static_cast<uint64_t>(config.n_layers) * sizeof(GpuLayerCounts),
                    "counts of neurons"),
       counts_(host_counts_.size(), "counts of neurons"),
       vectors_memory_(GpuVectorsBytes(MaxInput(config, limits), kMaxKeptTokens),
@@ -109,8 +109,10 @@ GpuDevice::GpuDevice(std::string name, const ModelConfig& config, const GpuDevic
       panel_(std::max<uint64_t>(PanelBytes(config, limits), 16), "weights of a batch"),
       ffn_scratch_(DownBytes(config, limits), "the FFN"),
       attention_scratch_(AttentionBytes(config, limits), "attention"),
-      list_rows_(static_cast<uint64_t>(limits.max_neurons) * sizeof(int32_t), "neuron lists"),
-      inner_(std::max<uint64_t>(InnerBytes(limits), 16), "the predictor"),
+      vocab_size_(config.vocab_size),
+      best_(config.vocab_size),
+      predictor_(limits.predicts ? std::make_unique<GpuPredictor>(PredictorLimits(config, limits))
+                                 : nullptr),
       rope_cos_(RopeBytes(config, limits), "rotary angles"),
       rope_sin_(RopeBytes(config, limits), "rotary angles"),
       notes_(static_cast<size_t>(config.n_layers)) {
@@ -142,6 +144,7 @@ void* GpuDevice::Allocate(uint64_t n_bytes, const std::string& purpose) {
 }
 
 void GpuDevice::Upload(void* destination, const void* source, uint64_t n_bytes) {
+  ForgetPrepared();
   auto* to = static_cast<std::byte*>(destination);
   const auto* from = static_cast<const std::byte*>(source);
   for (uint64_t done = 0; done < n_bytes; done += staging_.size()) {
@@ -217,6 +220,7 @@ int64_t GpuDevice::PositionsBucket(int64_t n_positions) const {
 
 void GpuDevice::BeginTokens(std::span<const int32_t> ids, int64_t n_tokens,
                             int64_t first_position) {
+  ForgetPrepared();
   n_tokens_ = n_tokens;
   first_position_ = first_position;
   bucket_ = PositionsBucket(first_position + n_tokens);
@@ -230,6 +234,7 @@ void GpuDevice::BeginTokens(std::span<const int32_t> ids, int64_t n_tokens,
 void GpuDevice::Run(int64_t key, const std::function<void()>& enqueue) {
   const std::pair<int64_t, int64_t> place(key, bucket_);
   auto kept = kept_.find(place);
+  ForgetPrepared();
   if (kept == kept_.end()) {
     GraphCapture capture(stream_);
     stream_.Copy(device_inputs_.as<void>(), inputs_.device<void>(), sizeof(GpuStepInputs));
@@ -238,6 +243,7 @@ void GpuDevice::Run(int64_t key, const std::function<void()>& enqueue) {
   }
   notes_ = kept->second.notes;
   kept->second.graph.Launch(stream_);
+  ForgetPrepared();
 }
 
 void GpuDevice::Finish() {
@@ -248,13 +254,15 @@ void GpuDevice::Finish() {
 FfnCount GpuDevice::CountOf(int64_t layer) const {
   const FfnNote& note = notes_[static_cast<size_t>(layer)];
   if (note.n_tokens == 0) return {};
-  const int32_t* counts = host_counts_.host<int32_t>() + layer * kCountsPerLayer;
+  const GpuLayerCounts& counts = host_counts_.host<GpuLayerCounts>()[layer];
   const int64_t all = note.n_tokens * note.n_neurons;
   // As on the CPU: where a predictor names the neurons, or in steps of very few tokens.
   const bool by_rows = note.listed || note.n_tokens < kGemmMinTokens;
   return {.tokens = by_rows ? note.n_tokens : 0,
-          .gates = note.listed ? counts[1] * note.n_tokens : all,
-          .active = note.skips ? counts[0] : all};
+          .gates = note.listed ? counts.wanted : all,
+          .active = note.skips ? counts.active : all,
+          .hits = note.audited ? counts.audit.hits : 0,
+          .missed = note.audited ? counts.audit.missed : 0};
 }
 
 // Few tokens may be captured, and then say their positions in memory.
@@ -265,6 +273,7 @@ GpuStepTokens GpuDevice::Tokens(int64_t n) const {
 
 void GpuDevice::Embed(const Lane& /*lane*/, const TensorView& table, std::span<const int32_t> ids,
                       float* x) {
+  ForgetPrepared();
   const auto n = static_cast<int64_t>(ids.size());
   const GpuStepTokens tokens = Tokens(n);
   const GpuTable rows{table.dtype, table.data, table.row_stride_bytes};
@@ -274,13 +283,26 @@ void GpuDevice::Embed(const Lane& /*lane*/, const TensorView& table, std::span<c
 
 void GpuDevice::RmsNorm(const Lane& /*lane*/, const float* x, const float* weight, float eps,
                         int64_t n, int64_t d, float* out) {
-  GpuRmsNorm(stream_, out, x, weight, eps, n, d);
+  ForgetPrepared();
+  if (IsBatch(n)) {
+    GpuRmsNorm(stream_, out, x, weight, eps, n, d);
+    return;
+  }
+  vectors_ = MakeGpuVectors(vectors_memory_.as<void>(), d, n);
+  GpuRmsNormPrepare(stream_, x, {weight, eps, out}, n, vectors_);
+  prepared_ = {out, n};
 }
 
-const GpuVectors& GpuDevice::Prepare(const float* x, int64_t n, int64_t d, PrepareStep step) {
+const GpuVectors& GpuDevice::Prepare(const float* x, int64_t n, int64_t d) {
   vectors_ = MakeGpuVectors(vectors_memory_.as<void>(), d, n);
-  GpuPrepare(stream_, x, n, step, vectors_);
+  GpuPrepare(stream_, x, n, PrepareStep::kCopy, vectors_);
   return vectors_;
+}
+
+const GpuVectors& GpuDevice::PreparedOrPrepare(const float* x, int64_t n, int64_t d) {
+  const Prepared last = std::exchange(prepared_, {});
+  const bool same = last.x == x && last.n_tokens == n && vectors_.cols == d;
+  return same ? vectors_ : Prepare(x, n, d);
 }
 
 const GpuBatch& GpuDevice::PrepareBatch(const float* x, int64_t n, int64_t d) {
@@ -292,6 +314,7 @@ const GpuBatch& GpuDevice::PrepareBatch(const float* x, int64_t n, int64_t d) {
 void GpuDevice::Linear(const Lane& /*lane*/, std::span<const LinearStep> steps, const float* x,
                        int64_t n) {
   if (IsBatch(n)) {
+    ForgetPrepared();
     const GpuBatch& batch = PrepareBatch(x, n, steps.front().weights->w.cols);
     for (const LinearStep& step : steps) {
       GpuBatchRows(stream_, *gemm_, MatrixOf(step.weights->w), step.weights->bias, batch, n,
@@ -303,12 +326,13 @@ void GpuDevice::Linear(const Lane& /*lane*/, std::span<const LinearStep> steps, 
   for (const LinearStep& step : steps) {
     products.push_back({MatrixOf(step.weights->w), step.weights->bias, step.out});
   }
-  const GpuVectors& vectors = Prepare(x, n, steps.front().weights->w.cols, PrepareStep::kCopy);
+  const GpuVectors& vectors = PreparedOrPrepare(x, n, steps.front().weights->w.cols);
   GpuMatvec(stream_, products, vectors, n);
 }
 
 void GpuDevice::RopeAppend(const Lane& /*lane*/, const RopeStep& rope, const KvCache& cache,
                            const AttentionStep& step, float* q, float* k, const float* v) {
+  ForgetPrepared();
   const GpuRope angles{
       rope.pairing == RopePairing::kAdjacent ? GpuRopePairing::kAdjacent : GpuRopePairing::kHalves,
       rope.rot_dim, rope_cos_.as<float>(), rope_sin_.as<float>()};
@@ -318,6 +342,7 @@ void GpuDevice::RopeAppend(const Lane& /*lane*/, const RopeStep& rope, const KvC
 
 void GpuDevice::Attend(const Lane& /*lane*/, const KvCache& cache, const AttentionStep& step,
                        const float* q, float* out) {
+  ForgetPrepared();
   const GpuKvLayer kv = static_cast<const SequenceCache&>(cache).Layer(step.layer);
   if (step.n > kMaxStepTokens) {
     GpuAttendMany(stream_, kv, Tokens(step.n), step.n_heads, q, out);
@@ -328,12 +353,20 @@ void GpuDevice::Attend(const Lane& /*lane*/, const KvCache& cache, const Attenti
 }
 
 void GpuDevice::Add(const Lane& /*lane*/, float* x, std::span<const float* const> ys, int64_t n) {
+  ForgetPrepared();
   for (const float* y : ys) GpuAdd(stream_, x, y, n);
 }
 
 void GpuDevice::AddRmsNorm(const Lane& /*lane*/, float* x, const float* y, const float* weight,
                            float eps, int64_t n, int64_t d, float* out) {
-  GpuAddRmsNorm(stream_, x, y, weight, eps, n, d, out);
+  ForgetPrepared();
+  if (IsBatch(n)) {
+    GpuAddRmsNorm(stream_, x, y, weight, eps, n, d, out);
+    return;
+  }
+  vectors_ = MakeGpuVectors(vectors_memory_.as<void>(), d, n);
+  GpuAddRmsNormPrepare(stream_, x, y, {weight, eps, out}, n, vectors_);
+  prepared_ = {out, n};
 }
 
 FfnCount GpuDevice::Ffn(const Lane& /*lane*/, const FfnStep& step, const float* x, int64_t n,
@@ -342,15 +375,18 @@ FfnCount GpuDevice::Ffn(const Lane& /*lane*/, const FfnStep& step, const float* 
   const bool listed = step.predictor != nullptr && n <= kMaxKeptTokens;
   const bool per_neuron = slice.down_layout == DownLayout::kPerNeuron;
   const GpuSkip skip = step.skip_inactive && per_neuron ? GpuSkip::kInactive : GpuSkip::kNothing;
-  notes_[static_cast<size_t>(step.layer)] = {n, slice.n_neurons,
-                                             skip == GpuSkip::kInactive && !IsBatch(n), listed};
+  notes_[static_cast<size_t>(step.layer)] = {
+      n, slice.n_neurons, skip == GpuSkip::kInactive && !IsBatch(n), listed, listed && step.audit};
   if (IsBatch(n)) {
+    ForgetPrepared();
     BatchFfn(step, x, n, state);
     return {};
   }
-  const GpuNeuronList list = listed ? ListPredicted(step, n, state) : GpuNeuronList{};
-  GateAndUp(step, list, skip, x, n, state);
-  Down(step, list, skip, n, state);
+  const GpuVectors& vectors = PreparedOrPrepare(x, n, slice.gate.cols);
+  GpuNeuronList list;
+  if (listed) list = ListPredicted(step, vectors, x, n, state);
+  GateAndUp(step, list, skip, vectors, n, state);
+  Down(step, skip, n, state);
   return {};  // known when it is finished: CountOf
 }
 
@@ -369,53 +405,49 @@ void GpuDevice::BatchFfn(const FfnStep& step, const float* x, int64_t n, const F
   }
 }
 
-GpuNeuronList GpuDevice::ListPredicted(const FfnStep& step, int64_t n, const FfnState& state) {
-  const LayerPredictor& predictor = step.predictor->layer;
-  const OperatingPoint& point = predictor.points.front();
-  auto* inner = inner_.as<float>();
-  float* scores = state.up;
-  const GpuMatvecStep in{MatrixOf(predictor.in_proj), nullptr, inner};
-  const GpuMatvecStep out{MatrixOf(predictor.out_proj), point.bias, scores};
-  GpuMatvec(stream_, {&in, 1},
-            Prepare(step.predictor_x, n, predictor.in_proj.cols, PrepareStep::kCopy), n);
-  GpuMatvec(stream_, {&out, 1},
-            Prepare(inner, n, predictor.in_proj.rows,
-                    predictor.relu ? PrepareStep::kRelu : PrepareStep::kCopy),
-            n);
-  const GpuNeuronList list{list_rows_.as<int32_t>(),
-                           counts_.as<int32_t>() + step.layer * kCountsPerLayer + 1};
-  GpuListNeurons(stream_, scores, n, step.slice->n_neurons, 0, list);
+GpuNeuronList GpuDevice::ListPredicted(const FfnStep& step, const GpuVectors& vectors,
+                                       const float* x, int64_t n, const FfnState& state) {
+  CHECK(predictor_ != nullptr && step.skip_inactive);
+  const FfnSlice& slice = *step.slice;
+  const GpuPredictor::Input input{step.predictor_x, step.predictor_x == x ? &vectors : nullptr, n};
+  GpuLayerCounts* const counts = CountsAt(step.layer);
+  const GpuNeuronList list =
+      predictor_->List(stream_, *step.predictor, input, slice.n_neurons, state.up, counts);
+  if (!step.audit) return list;
+  const GpuMatvecStep gates{MatrixOf(slice.gate), nullptr, state.up};
+  GpuMatvec(stream_, {&gates, 1}, vectors, n);
+  GpuAuditList(stream_, list, state.up, slice.gate_bias, step.activation, n, slice.n_neurons,
+               &counts->audit);
   return list;
 }
 
 void GpuDevice::GateAndUp(const FfnStep& step, const GpuNeuronList& list, GpuSkip skip,
-                          const float* x, int64_t n, const FfnState& state) {
+                          const GpuVectors& x, int64_t n, const FfnState& state) {
   const FfnSlice& slice = *step.slice;
-  const GpuVectors& vectors = Prepare(x, n, slice.gate.cols, PrepareStep::kCopy);
   if (slice.gate.dtype == slice.up.dtype) {
     const GpuGateUp weights{MatrixOf(slice.gate), MatrixOf(slice.up), slice.gate_bias,
                             step.activation};
-    GpuFfnGateUp(stream_, weights, skip, list, vectors, n, state.gate);
+    GpuFfnGateUp(stream_, weights, skip, list, x, n, state.gate);
     return;
   }
-  CHECK(list.rows == nullptr);
+  // Types that no kernel takes together: everything is computed, and what nobody wants dropped.
   const GpuMatvecStep both[] = {{MatrixOf(slice.gate), nullptr, state.gate},
                                 {MatrixOf(slice.up), nullptr, state.up}};
-  GpuMatvec(stream_, both, vectors, n);
+  GpuMatvec(stream_, both, x, n);
   GpuActivateMultiply(stream_, step.activation, slice.gate_bias, state.up, n, slice.n_neurons,
                       state.gate);
+  if (list.rows != nullptr) GpuDropUnwanted(stream_, list, n, slice.n_neurons, state.gate);
 }
 
-void GpuDevice::Down(const FfnStep& step, const GpuNeuronList& list, GpuSkip skip, int64_t n,
-                     const FfnState& state) {
+void GpuDevice::Down(const FfnStep& step, GpuSkip skip, int64_t n, const FfnState& state) {
   const FfnSlice& slice = *step.slice;
   if (slice.down_layout == DownLayout::kStock) {
     const GpuMatvecStep down{MatrixOf(slice.down), nullptr, state.y};
-    GpuMatvec(stream_, {&down, 1}, Prepare(state.gate, n, slice.n_neurons, PrepareStep::kCopy), n);
+    GpuMatvec(stream_, {&down, 1}, Prepare(state.gate, n, slice.n_neurons), n);
     return;
   }
-  GpuFfnDown(stream_, MatrixOf(slice.down), skip, list, state.gate, n, ffn_scratch_.as<void>(),
-             state.y, counts_.as<int32_t>() + step.layer * kCountsPerLayer);
+  GpuFfnDown(stream_, MatrixOf(slice.down), skip, state.gate, n, ffn_scratch_.as<void>(), state.y,
+             &CountsAt(step.layer)->active);
 }
 
 }  // namespace thermocline

@@ -22,6 +22,8 @@
 #include "gpu_kernels/step_inputs.h"
 #include "gpu_kernels/stream.h"
 #include "runtime/device.h"
+#include "runtime/gpu_best.h"
+#include "runtime/gpu_predictor.h"
 
 namespace thermocline {
 
@@ -29,7 +31,8 @@ struct GpuDeviceLimits {
   int64_t max_tokens = 1;  // of a step
   int64_t max_seq_len = 0;
   int64_t max_neurons = 0;  // of an FFN slice
-  int64_t max_rank = 0;     // of a predictor's matrices; 0: none
+  bool predicts = false;    // a predictor names neurons of such slices
+  int64_t max_rank = 0;     // of its matrices; 0: none
 };
 
 class GpuDevice final : public QueuedDevice {
@@ -47,6 +50,7 @@ class GpuDevice final : public QueuedDevice {
   uint64_t allocated_bytes() const override { return allocated_bytes_; }
   TensorView StoreRows(const TensorView& source, std::span<const int32_t> rows,
                        const std::string& purpose) override;
+  DeviceSigns StoreSigns(const SignRows& rows) override { return StoreGpuSigns(rows, *this); }
   TensorView StoreTable(const TensorView& source) override;
   std::unique_ptr<KvCache> MakeKvCache(const ModelConfig& config, DType dtype,
                                        int64_t max_seq_len) override;
@@ -55,6 +59,9 @@ class GpuDevice final : public QueuedDevice {
   void Run(int64_t key, const std::function<void()>& enqueue) override;
   void Finish() override;
   FfnCount CountOf(int64_t layer) const override;
+  int64_t max_best() const override { return GpuBest::MaxTokens(vocab_size_); }
+  void FindBest(const float* logits, int64_t k) override { best_.Find(stream_, logits, k); }
+  std::vector<TokenLogit> Best(int64_t k) const override { return best_.Found(k); }
   void Download(void* destination, const void* source, uint64_t n_bytes) override;
   std::unique_ptr<Handover> MakeHandover(int64_t max_tokens, int64_t d_model,
                                          bool predictor_apart) override;
@@ -88,6 +95,12 @@ class GpuDevice final : public QueuedDevice {
     int64_t n_neurons = 0;
     bool skips = false;
     bool listed = false;
+    bool audited = false;
+  };
+  // The vectors that a norm has left for the step behind it.
+  struct Prepared {
+    const float* x = nullptr;
+    int64_t n_tokens = 0;
   };
   struct Kept {
     Graph graph;
@@ -99,13 +112,18 @@ class GpuDevice final : public QueuedDevice {
   const GpuBatch& PrepareBatch(const float* x, int64_t n, int64_t d);
   GpuPanel Panel() const { return {panel_.as<void>(), panel_.size()}; }
   void BatchFfn(const FfnStep& step, const float* x, int64_t n, const FfnState& state);
-  const GpuVectors& Prepare(const float* x, int64_t n, int64_t d, PrepareStep step);
+  const GpuVectors& Prepare(const float* x, int64_t n, int64_t d);
+  // The same, where x is not what the step before prepared already. Every step calls this or
+  // ForgetPrepared, so that nothing can write to x in between.
+  const GpuVectors& PreparedOrPrepare(const float* x, int64_t n, int64_t d);
+  void ForgetPrepared() { prepared_ = {}; }
   GpuStepTokens Tokens(int64_t n) const;
-  GpuNeuronList ListPredicted(const FfnStep& step, int64_t n, const FfnState& state);
-  void GateAndUp(const FfnStep& step, const GpuNeuronList& list, GpuSkip skip, const float* x,
+  GpuLayerCounts* CountsAt(int64_t layer) const { return counts_.as<GpuLayerCounts>() + layer; }
+  GpuNeuronList ListPredicted(const FfnStep& step, const GpuVectors& vectors, const float* x,
+                              int64_t n, const FfnState& state);
+  void GateAndUp(const FfnStep& step, const GpuNeuronList& list, GpuSkip skip, const GpuVectors& x,
                  int64_t n, const FfnState& state);
-  void Down(const FfnStep& step, const GpuNeuronList& list, GpuSkip skip, int64_t n,
-            const FfnState& state);
+  void Down(const FfnStep& step, GpuSkip skip, int64_t n, const FfnState& state);
   int64_t PositionsBucket(int64_t n_positions) const;
   void FillRopeTables(const ModelConfig& config);
 
@@ -119,19 +137,21 @@ class GpuDevice final : public QueuedDevice {
   MappedMemory inputs_;          // GpuStepInputs
   DeviceMemory device_inputs_;   // the same
   MappedMemory ids_;             // (max_tokens) i32, of a batch
-  MappedMemory host_counts_;     // (n_layers, 2) i32: active, listed
+  MappedMemory host_counts_;     // (n_layers) GpuLayerCounts
   DeviceMemory counts_;          // the same
   DeviceMemory vectors_memory_;  // the input of the products at hand
   GpuVectors vectors_;
+  Prepared prepared_;          // that vectors_ are
   DeviceMemory batch_memory_;  // the input of a batch's products
   GpuBatch batch_;
   DeviceMemory panel_;             // of weights, for a batch
   std::unique_ptr<GpuGemm> gemm_;  // where batches come
   DeviceMemory ffn_scratch_;       // of the down projection
   DeviceMemory attention_scratch_;
-  DeviceMemory list_rows_;  // (max_neurons) i32
-  DeviceMemory inner_;      // (kMaxKeptTokens, max_rank) f32: between a predictor's matrices
-  DeviceMemory rope_cos_;   // (max_seq_len, rot_dim / 2) f32
+  int64_t vocab_size_;
+  GpuBest best_;
+  std::unique_ptr<GpuPredictor> predictor_;  // where neurons are predicted
+  DeviceMemory rope_cos_;                    // (max_seq_len, rot_dim / 2) f32
   DeviceMemory rope_sin_;
   int64_t n_tokens_ = 0;
   int64_t first_position_ = 0;

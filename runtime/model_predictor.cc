@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "runtime/core/error.h"
+#include "runtime/families.h"
 #include "runtime/gguf/own_files.h"
 #include "runtime/placement.h"
 #include "runtime/powerinfer_file.h"
@@ -31,6 +32,13 @@ bool IsWorthIt(const SlicePredictor& predictor, const FfnSlice& slice) {
   const auto density = static_cast<double>(predictor.layer.points.front().density);
   return static_cast<double>(predictor.touched_bytes) + gate_bytes * density / kListEfficiency <
          gate_bytes;
+}
+
+void Pack(SignRows& rows, ThreadTeam& team) {
+  team.Run([&](int thread) {
+    const auto [begin, end] = Lane{thread, team.n_threads()}.Split(rows.n_neurons());
+    rows.Pack(begin, end);
+  });
 }
 
 }  // namespace
@@ -159,21 +167,37 @@ SlicePredictor ModelPredictor::LoadLayer(int64_t layer, const FfnSlice& slice, i
   return out;
 }
 
-SlicePredictor ModelPredictor::PackSigns(int64_t layer, const FfnSlice& slice, ThreadTeam& team,
-                                         LoadedPredictor* out) const {
+SlicePredictor ModelPredictor::PackSigns(int64_t layer, const FfnSlice& slice, Device& device,
+                                         ThreadTeam& team, LoadedPredictor* out) const {
   const Layer& source = layers_[static_cast<size_t>(layer)];
   SlicePredictor predictor;
   predictor.layer.points = {source.stored.points[source.point]};
   predictor.touched_bytes = Bytes(layer, slice.n_neurons);
   predictor.runs = IsWorthIt(predictor, slice);
   if (!predictor.runs) return predictor;
+  if (device.queued() != nullptr) {
+    return StoreSigns(layer, slice, std::move(predictor), *device.queued(), team);
+  }
   out->signs.push_back(std::make_unique<SignRows>(CpuKernels(), slice.gate, slice.gate_bias));
-  SignRows& signs = *out->signs.back();
-  team.Run([&](int thread) {
-    const auto [begin, end] = Lane{thread, team.n_threads()}.Split(slice.n_neurons);
-    signs.Pack(begin, end);
-  });
-  predictor.signs = &signs;
+  Pack(*out->signs.back(), team);
+  predictor.signs = out->signs.back().get();
+  return predictor;
+}
+
+// Packed from the file's rows, which such a device has in a form of its own.
+SlicePredictor ModelPredictor::StoreSigns(int64_t layer, const FfnSlice& slice,
+                                          SlicePredictor predictor, QueuedDevice& device,
+                                          ThreadTeam& team) const {
+  CHECK(slice.n_neurons == config_.d_ff);  // with one tier, in the file's order
+  const TensorNames& names = FindFamily(gguf_).names;
+  std::vector<float> bias(slice.gate_bias == nullptr ? 0 : static_cast<size_t>(config_.d_ff));
+  if (!bias.empty()) device.Download(bias.data(), slice.gate_bias, bias.size() * sizeof(float));
+  SignRows rows(
+      CpuKernels(),
+      gguf_.RequireMatrix(LayerTensorName(names.w_gate, layer), config_.d_ff, config_.d_model),
+      bias.empty() ? nullptr : bias.data());
+  Pack(rows, team);
+  predictor.device_signs = device.StoreSigns(rows);
   return predictor;
 }
 
@@ -183,14 +207,13 @@ LoadedPredictor ModelPredictor::Load(const ModelWeights& weights, Device& fast, 
   for (size_t l = 0; l < weights.layers.size(); ++l) {
     const LayerWeights& w = weights.layers[l];
     const FfnSlice& slice = two_tiers ? w.cold : w.hot;
+    Device& device = two_tiers && slow != nullptr ? *slow : fast;
     const auto layer = static_cast<int64_t>(l);
     if (slice.n_neurons == 0) {
       out.layers.emplace_back();
     } else if (IsSign()) {
-      out.layers.push_back(PackSigns(layer, slice, team, &out));
+      out.layers.push_back(PackSigns(layer, slice, device, team, &out));
     } else {
-      CHECK(!two_tiers || slow != nullptr);
-      Device& device = two_tiers ? *slow : fast;
       out.layers.push_back(LoadLayer(layer, slice, two_tiers ? w.hot.n_neurons : 0, device));
     }
   }

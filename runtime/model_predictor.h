@@ -45,7 +45,7 @@ class ModelPredictor {
   // Memory for n_neurons of a layer.
   uint64_t Bytes(int64_t layer, int64_t n_neurons) const;
 
-  // Puts it beside the neurons it predicts. Memory of sign bits is the host's.
+  // Puts it beside the neurons it predicts. A CPU device's sign bits are memory of the host's.
   LoadedPredictor Load(const ModelWeights& weights, Device& fast, Device* slow, bool two_tiers,
                        ThreadTeam& team) const;
 
@@ -61,8 +61,10 @@ class ModelPredictor {
   std::vector<int32_t> StoredRows(int64_t layer, const FfnSlice& slice, int64_t first) const;
   SlicePredictor LoadLayer(int64_t layer, const FfnSlice& slice, int64_t first,
                            Device& device) const;
-  SlicePredictor PackSigns(int64_t layer, const FfnSlice& slice, ThreadTeam& team,
+  SlicePredictor PackSigns(int64_t layer, const FfnSlice& slice, Device& device, ThreadTeam& team,
                            LoadedPredictor* out) const;
+  SlicePredictor StoreSigns(int64_t layer, const FfnSlice& slice, SlicePredictor predictor,
+                            QueuedDevice& device, ThreadTeam& team) const;
 
   const GgufReader& gguf_;
   const ModelConfig& config_;

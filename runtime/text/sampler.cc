@@ -75,12 +75,37 @@ void Sampler::Accept(int32_t id) {
 
 int32_t Sampler::Sample(std::span<const float> logits) {
   Collect(logits);
+  return Choose();
+}
+
+int32_t Sampler::SampleBest(std::span<const TokenLogit> best) {
+  CHECK(n_deciding() > 0);
+  CollectBest(best);
+  return Choose();
+}
+
+// A penalty of 1 or more lowers the tokens in its window and leaves the others where they are: the
+// best k behind it are among the best k + window before. One more tells whether there are more than
+// k at all; Draw() goes by ids where there are not.
+int64_t Sampler::n_deciding() const {
+  const bool penalises = options_.repeat_penalty != 1.0F && options_.repeat_last_n != 0;
+  if (penalises && (options_.repeat_penalty < 1.0F || options_.repeat_last_n < 0)) return 0;
+  const int64_t window = penalises ? options_.repeat_last_n : 0;
+  if (options_.temperature == 0.0F) return 1 + window;
+  return options_.top_k == 0 ? 0 : options_.top_k + window + 1;
+}
+
+int32_t Sampler::Choose() {
   if (options_.temperature == 0.0F) return best();
   KeepTopK();
   Weigh();
   KeepTopP();
   KeepMinP();
   return Draw();
+}
+
+float Sampler::Penalised(float logit) const {
+  return logit > 0 ? logit / options_.repeat_penalty : logit * options_.repeat_penalty;
 }
 
 void Sampler::Collect(std::span<const float> logits) {
@@ -90,15 +115,30 @@ void Sampler::Collect(std::span<const float> logits) {
   }
   for (const auto& [id, n] : n_recent_) {
     if (static_cast<size_t>(id) >= candidates_.size()) continue;
-    float& logit = candidates_[id].logit;
-    logit = logit > 0 ? logit / options_.repeat_penalty : logit * options_.repeat_penalty;
+    float& logit = candidates_[static_cast<size_t>(id)].logit;
+    logit = Penalised(logit);
   }
+  KeepFinite();
+}
+
+void Sampler::CollectBest(std::span<const TokenLogit> best) {
+  candidates_.clear();
+  for (const auto& [id, logit] : best) {
+    candidates_.push_back({n_recent_.contains(id) ? Penalised(logit) : logit, id, 0.0});
+  }
+  std::sort(candidates_.begin(), candidates_.end(),
+            [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
+  KeepFinite();
+}
+
+void Sampler::KeepFinite() {
+  const size_t n_all = candidates_.size();
   const auto end = std::remove_if(candidates_.begin(), candidates_.end(),
                                   [](const Candidate& c) { return !std::isfinite(c.logit); });
   candidates_.erase(end, candidates_.end());
   if (candidates_.empty()) {
     throw Error({"", "the model's output", "at least one finite logit",
-                 fmt::format("none among {}", logits.size()),
+                 fmt::format("none among {}", n_all),
                  "the model file or its computation is broken"});
   }
 }

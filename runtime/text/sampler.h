@@ -25,6 +25,12 @@ struct SamplerOptions {
 // message names the command line's flag.
 void Validate(const SamplerOptions& options);
 
+// A token and its logit.
+struct TokenLogit {
+  int32_t id;
+  float logit;
+};
+
 class Sampler {
  public:
   explicit Sampler(const SamplerOptions& options);
@@ -36,13 +42,25 @@ class Sampler {
   // when no logit is finite (the model's output is garbage).
   int32_t Sample(std::span<const float> logits);
 
+  // How many of the best logits (greater first, of equal ones the lower id) decide what Sample
+  // returns, now and ever; 0 where all are needed.
+  int64_t n_deciding() const;
+  // The same token as Sample(logits). best: the n_deciding() best finite logits, in any order, or
+  // all finite ones where there are fewer.
+  int32_t SampleBest(std::span<const TokenLogit> best);
+
  private:
   struct Candidate {
     float logit;
     int32_t id;
     double weight;  // its probability times a constant that all share
   };
-  void Collect(std::span<const float> logits);  // fills candidates_: penalised, finite ones only
+  // Fill candidates_ in the order of ids: penalised, finite ones only.
+  void Collect(std::span<const float> logits);
+  void CollectBest(std::span<const TokenLogit> best);
+  void KeepFinite();
+  int32_t Choose();
+  float Penalised(float logit) const;
   int32_t best() const;
   void KeepTopK();
   void Weigh();

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "gpu_kernels/rms_norm.h"
 #include "gpu_kernels/weight_layout.h"
 #include "tests/gpu_kernels/gpu_test.h"
 #include "tests/gpu_kernels/random_values.h"
@@ -110,35 +111,39 @@ TEST_F(GpuPrepareTest, BlocksThatAreNotFiniteAreNan) {
   for (size_t i = 96; i < 128; ++i) EXPECT_NEAR(quantised[i], x[i], 0.5 / 127) << i;
 }
 
-TEST_F(GpuPrepareTest, NormalisesAndQuantises) {
+// Against the norm and the preparation as steps of their own, bit by bit.
+TEST_F(GpuPrepareTest, NormedAndPreparedInOneStepAreTheSameBits) {
   constexpr float kEpsilon = 1e-5F;
-  constexpr double kUnit = std::numeric_limits<float>::epsilon() / 2;
+  constexpr int64_t kTokens = 2;
   for (const int64_t cols : {1, 33, 511, 512, 1500}) {
     InEveryOrder([=] {
       Stream stream;
-      const std::vector<float> x = RandomValues(static_cast<size_t>(cols * 2), 4);
-      const std::vector<float> weight = RandomValues(static_cast<size_t>(cols), 5);
-      const OnDevice<float> x_device(stream, x);
-      const OnDevice<float> weight_device(stream, weight);
-      const Vectors out(stream, cols, 2);
-      GpuRmsNormPrepare(stream, x_device.data(), weight_device.data(), kEpsilon, 2, out.gpu());
-      const std::vector<float> values = out.values();
-      const int64_t padded = GpuPaddedCols(cols);
-      for (int64_t t = 0; t < 2; ++t) {
-        double sum = 0;
-        for (int64_t i = 0; i < cols; ++i) sum += std::pow(x[static_cast<size_t>(t * cols + i)], 2);
-        const double scale = 1 / std::sqrt(sum / static_cast<double>(cols) + double{kEpsilon});
-        for (int64_t i = 0; i < padded; ++i) {
-          const double expected = i < cols ? x[static_cast<size_t>(t * cols + i)] * scale *
-                                                 weight[static_cast<size_t>(i)]
-                                           : 0;
-          const double bound = (static_cast<double>(cols) / 2 + 8) * kUnit;
-          ASSERT_NEAR(values[static_cast<size_t>(t * padded + i)], expected,
-                      bound * std::abs(expected))
-              << "token " << t << ", element " << i << " of " << cols;
+      const auto n = static_cast<size_t>(cols * kTokens);
+      const OnDevice<float> weight(stream, RandomValues(static_cast<size_t>(cols), 5));
+      const OnDevice<float> y(stream, RandomValues(n, 6));
+      for (const bool adds : {false, true}) {
+        const OnDevice<float> x(stream, RandomValues(n, 4));
+        const OnDevice<float> x_apart(stream, RandomValues(n, 4));
+        const OnDevice<float> normed(stream, std::vector<float>(n, kNan));
+        const OnDevice<float> normed_apart(stream, std::vector<float>(n, kNan));
+        const Vectors out(stream, cols, kTokens);
+        const Vectors out_apart(stream, cols, kTokens);
+        const GpuNormStep step{weight.data(), kEpsilon, normed.data()};
+        if (adds) {
+          GpuAddRmsNormPrepare(stream, x.data(), y.data(), step, kTokens, out.gpu());
+          GpuAddRmsNorm(stream, x_apart.data(), y.data(), weight.data(), kEpsilon, kTokens, cols,
+                        normed_apart.data());
+        } else {
+          GpuRmsNormPrepare(stream, x.data(), step, kTokens, out.gpu());
+          GpuRmsNorm(stream, normed_apart.data(), x_apart.data(), weight.data(), kEpsilon, kTokens,
+                     cols);
         }
+        GpuPrepare(stream, normed_apart.data(), kTokens, PrepareStep::kCopy, out_apart.gpu());
+        EXPECT_EQ(x.Read(), x_apart.Read()) << cols;
+        EXPECT_EQ(normed.Read(), normed_apart.Read()) << cols;
+        EXPECT_EQ(out.values(), out_apart.values()) << cols;
+        EXPECT_EQ(out.quantised(), out_apart.quantised()) << cols;
       }
-      EXPECT_EQ(out.quantised(), testing::QuantisedActivations(values));
     });
   }
 }

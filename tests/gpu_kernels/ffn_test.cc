@@ -55,26 +55,39 @@ struct Layer {
   }
 };
 
+// Which tokens want a neuron of those listed, as bits; never none.
+uint32_t WantedMask(int32_t neuron) { return 1 + static_cast<uint32_t>(neuron * 37 % 511); }
+
 // A list on the GPU; `all` neurons: no list.
 class ListOnDevice {
  public:
   ListOnDevice(Stream& stream, const std::vector<int32_t>& rows, int64_t m)
       : all_(static_cast<int64_t>(rows.size()) == m),
-        rows_(stream, Padded(rows, m)),
-        count_(stream, {static_cast<int32_t>(rows.size())}) {}
+        rows_(stream, WithOthers(rows, m)),
+        count_(stream, {static_cast<int32_t>(rows.size())}),
+        masks_(stream, Masks(rows, m)) {}
   GpuNeuronList list() const {
-    return all_ ? GpuNeuronList{} : GpuNeuronList{rows_.data(), count_.data()};
+    return all_ ? GpuNeuronList{} : GpuNeuronList{rows_.data(), count_.data(), masks_.data()};
   }
 
  private:
-  // What is behind the end of a list is never followed.
-  static std::vector<int32_t> Padded(std::vector<int32_t> rows, int64_t m) {
-    rows.resize(static_cast<size_t>(m), std::numeric_limits<int32_t>::max());
+  static std::vector<int32_t> WithOthers(std::vector<int32_t> rows, int64_t m) {
+    const std::vector<int32_t> listed = rows;
+    for (int32_t i = 0; i < m; ++i) {
+      if (!std::ranges::binary_search(listed, i)) rows.push_back(i);
+    }
     return rows;
+  }
+  // What is behind the end of a list counts for nothing.
+  static std::vector<uint32_t> Masks(const std::vector<int32_t>& rows, int64_t m) {
+    std::vector<uint32_t> masks(static_cast<size_t>(m), ~uint32_t{0});
+    std::ranges::transform(rows, masks.begin(), WantedMask);
+    return masks;
   }
   bool all_;
   OnDevice<int32_t> rows_;
   OnDevice<int32_t> count_;
+  OnDevice<uint32_t> masks_;
 };
 
 std::vector<float> GateUp(Stream& stream, const Layer& layer, Activation activation, GpuSkip skip,
@@ -107,15 +120,18 @@ void ExpectGateUp(const Layer& layer, Activation activation, const std::vector<i
   const auto m = static_cast<size_t>(layer.gate.rows());
   for (int64_t t = 0; t < n_tokens; ++t) {
     const std::vector<double> seen = x.Seen(layer.gate.dtype(), t);
-    for (size_t p = 0; p < m; ++p) {
-      const float found = h[static_cast<size_t>(t) * m + p];
-      if (p >= rows.size()) {
-        ASSERT_TRUE(std::isnan(found)) << "written behind the list: " << p;
+    for (size_t i = 0; i < m; ++i) {
+      const auto neuron = static_cast<int32_t>(i);
+      const float found = h[static_cast<size_t>(t) * m + i];
+      const bool wanted = rows.size() == m || (std::ranges::binary_search(rows, neuron) &&
+                                               (WantedMask(neuron) >> t & 1) != 0);
+      if (!wanted) {
+        ASSERT_EQ(found, 0) << "neuron " << i << " is not for token " << t;
         continue;
       }
-      const Expected expected = ExpectedH(layer, activation, rows[p], seen);
+      const Expected expected = ExpectedH(layer, activation, neuron, seen);
       ASSERT_NEAR(found, expected.value, expected.error)
-          << DTypeName(layer.gate.dtype()) << ", neuron " << rows[p] << ", token " << t;
+          << DTypeName(layer.gate.dtype()) << ", neuron " << i << ", token " << t;
     }
   }
 }
@@ -155,6 +171,37 @@ TEST_F(GpuFfnTest, GateAndUpOfSeveralTokensAndOfLists) {
   }
 }
 
+// Rows of neurons that are not listed are not read, nor is the gate's outcome for a token that does
+// not want it a reason to read its up row.
+TEST_F(GpuFfnTest, ReadsOnlyWhatAnyTokenWants) {
+  for (const DType dtype : kDTypes) {
+    Stream stream;
+    Layer layer(dtype, 64, testing::WholeBlocks(dtype, 96));
+    const TestVectors x(stream, layer.gate.cols(), 2, 7);
+    std::vector<int32_t> rows;
+    for (int32_t i = 0; i < 64; ++i) {
+      const uint32_t mask = WantedMask(i) & 3;
+      bool fires = false;
+      for (int64_t t = 0; t < 2; ++t) {
+        const Expected gate = ExpectedDot(dtype, layer.gate.row(i), x.Seen(dtype, t));
+        const bool fires_here =
+            gate.value + layer.gate_bias[static_cast<size_t>(i)] > -gate.error - 1e-6;
+        fires |= fires_here && (mask >> t & 1) != 0;
+      }
+      if (i % 3 == 0) {
+        layer.gate.SpoilRow(i);
+      } else {
+        rows.push_back(i);
+      }
+      if (i % 3 == 0 || !fires) layer.up.SpoilRow(i);
+    }
+    layer.Upload(stream);
+    for (const float h : GateUp(stream, layer, Activation::kRelu, GpuSkip::kInactive, rows, x, 2)) {
+      ASSERT_FALSE(std::isnan(h));
+    }
+  }
+}
+
 // Up rows that must not be read are NaN.
 TEST_F(GpuFfnTest, ReadsUpOnlyWhereTheGateFires) {
   for (const DType dtype : kDTypes) {
@@ -188,43 +235,41 @@ struct DownResult {
   int32_t n_active;
 };
 
-DownResult Down(Stream& stream, const TestMatrix& down, GpuSkip skip,
-                const std::vector<int32_t>& rows, const std::vector<float>& h, int64_t n_tokens) {
+DownResult Down(Stream& stream, const TestMatrix& down, GpuSkip skip, const std::vector<float>& h,
+                int64_t n_tokens) {
   const OnDevice<float> h_device(stream, h);
   const OnDevice<float> y(stream,
                           std::vector<float>(static_cast<size_t>(n_tokens * down.cols()), kNan));
   const OnDevice<int32_t> n_active(stream, std::vector<int32_t>{-1});
   const DeviceMemory workspace(GpuFfnDownBytes(down.gpu(), n_tokens), "a test's workspace");
-  const ListOnDevice list(stream, rows, down.rows());
-  GpuFfnDown(stream, down.gpu(), skip, list.list(), h_device.data(), n_tokens, workspace.as<void>(),
-             y.data(), n_active.data());
+  GpuFfnDown(stream, down.gpu(), skip, h_device.data(), n_tokens, workspace.as<void>(), y.data(),
+             n_active.data());
   return {y.Read(), n_active.Read()[0]};
 }
 
-// Three in four are 0; behind the list NaN, which nobody reads.
-std::vector<float> SparseH(int64_t m, size_t n_listed, int64_t n_tokens) {
+// Three in four are 0.
+std::vector<float> SparseH(int64_t m, int64_t n_tokens) {
   std::vector<float> h = RandomValues(static_cast<size_t>(m * n_tokens), 8);
   for (size_t i = 0; i < h.size(); ++i) {
     if (i % 4 != 1) h[i] = 0;
-    if (i % static_cast<size_t>(m) >= n_listed) h[i] = kNan;
   }
   return h;
 }
 
-void ExpectDown(const TestMatrix& down, const std::vector<int32_t>& rows,
-                const std::vector<float>& h, const DownResult& result, int64_t n_tokens) {
+void ExpectDown(const TestMatrix& down, const std::vector<float>& h, const DownResult& result,
+                int64_t n_tokens) {
   const auto m = static_cast<size_t>(down.rows());
   // A chain of up to 32 rows, then 8 warps, the chunks of one warp, 8 warps; the product's own.
   const testing::Tolerance tolerance{.fixed = 56, .per_term = 1.0 / 256};
   int32_t n_active = 0;
   for (int64_t t = 0; t < n_tokens; ++t) {
     const float* const h_row = h.data() + static_cast<size_t>(t) * m;
-    for (size_t p = 0; p < rows.size(); ++p) n_active += h_row[p] != 0 ? 1 : 0;
+    for (size_t i = 0; i < m; ++i) n_active += h_row[i] != 0 ? 1 : 0;
     for (int64_t c = 0; c < down.cols(); ++c) {
       double sum = 0;
       double magnitudes = 0;
-      for (size_t p = 0; p < rows.size(); ++p) {
-        const double product = h_row[p] * down.row(rows[p])[static_cast<size_t>(c)];
+      for (size_t i = 0; i < m; ++i) {
+        const double product = h_row[i] * down.row(static_cast<int64_t>(i))[static_cast<size_t>(c)];
         sum += product;
         magnitudes += std::fabs(product);
       }
@@ -245,11 +290,10 @@ TEST_F(GpuFfnTest, DownEqualsTheReferenceWhateverTheShape) {
           Stream stream;
           TestMatrix down(dtype, m, cols, 9);
           down.Upload(stream);
-          const std::vector<int32_t> all = EveryNeuron(m);
-          const std::vector<float> h = SparseH(m, all.size(), 1);
-          const DownResult dense = Down(stream, down, GpuSkip::kNothing, all, h, 1);
-          ExpectDown(down, all, h, dense, 1);
-          EXPECT_EQ(Down(stream, down, GpuSkip::kInactive, all, h, 1).y, dense.y);
+          const std::vector<float> h = SparseH(m, 1);
+          const DownResult dense = Down(stream, down, GpuSkip::kNothing, h, 1);
+          ExpectDown(down, h, dense, 1);
+          EXPECT_EQ(Down(stream, down, GpuSkip::kInactive, h, 1).y, dense.y);
         });
       }
     }
@@ -261,29 +305,29 @@ TEST_F(GpuFfnTest, DownOfManyNeurons) {
   Stream stream;
   TestMatrix down(DType::kF32, 2101, 2050, 16);
   down.Upload(stream);
-  const std::vector<int32_t> all = EveryNeuron(2101);
-  const std::vector<float> h = SparseH(2101, all.size(), 1);
-  ExpectDown(down, all, h, Down(stream, down, GpuSkip::kInactive, all, h, 1), 1);
+  const std::vector<float> h = SparseH(2101, 1);
+  ExpectDown(down, h, Down(stream, down, GpuSkip::kInactive, h, 1), 1);
 }
 
-TEST_F(GpuFfnTest, DownOfSeveralTokensAndOfLists) {
+// A token's y is the same bits alone and beside others.
+TEST_F(GpuFfnTest, DownOfSeveralTokens) {
   for (const DType dtype : kDTypes) {
-    for (const int64_t n_tokens : {1, 2, 5, 8, 9}) {
-      Stream stream;
-      TestMatrix down(dtype, 140, testing::WholeBlocks(dtype, 96), 10);
-      down.Upload(stream);
-      std::vector<int32_t> some;
-      for (int32_t i = 0; i < 140; ++i) {
-        if (i % 3 != 1) some.push_back(i);
-      }
-      for (const std::vector<int32_t>& rows :
-           {std::vector<int32_t>{}, some, {139}, EveryNeuron(140)}) {
-        const std::vector<float> h = SparseH(140, rows.size(), n_tokens);
-        const DownResult dense = Down(stream, down, GpuSkip::kNothing, rows, h, n_tokens);
-        ExpectDown(down, rows, h, dense, n_tokens);
-        const DownResult exact = Down(stream, down, GpuSkip::kInactive, rows, h, n_tokens);
-        EXPECT_EQ(exact.y, dense.y);
-        EXPECT_EQ(exact.n_active, dense.n_active);
+    Stream stream;
+    const int64_t cols = testing::WholeBlocks(dtype, 96);
+    TestMatrix down(dtype, 140, cols, 10);
+    down.Upload(stream);
+    for (const int64_t n_tokens : {1, 2, 5, 8, 9, 16}) {
+      const std::vector<float> h = SparseH(140, n_tokens);
+      const DownResult dense = Down(stream, down, GpuSkip::kNothing, h, n_tokens);
+      ExpectDown(down, h, dense, n_tokens);
+      const DownResult exact = Down(stream, down, GpuSkip::kInactive, h, n_tokens);
+      EXPECT_EQ(exact.y, dense.y);
+      EXPECT_EQ(exact.n_active, dense.n_active);
+      for (int64_t t = 0; t < n_tokens; t += 4) {
+        const std::vector<float> h_one(h.begin() + t * 140, h.begin() + (t + 1) * 140);
+        const std::vector<float> y_one(exact.y.begin() + t * cols,
+                                       exact.y.begin() + (t + 1) * cols);
+        EXPECT_EQ(Down(stream, down, GpuSkip::kInactive, h_one, 1).y, y_one) << t;
       }
     }
   }
@@ -294,15 +338,14 @@ TEST_F(GpuFfnTest, ReadsDownOnlyWhereHIsNotZero) {
     Stream stream;
     const int64_t cols = testing::WholeBlocks(dtype, 96);
     TestMatrix down(dtype, 100, cols, 11);
-    const std::vector<float> h = SparseH(100, 100, 1);
+    const std::vector<float> h = SparseH(100, 1);
     for (int64_t i = 0; i < 100; ++i) {
       if (h[static_cast<size_t>(i)] == 0) down.SpoilRow(i);
     }
     down.Upload(stream);
-    const std::vector<int32_t> all = EveryNeuron(100);
-    const DownResult exact = Down(stream, down, GpuSkip::kInactive, all, h, 1);
-    ExpectDown(TestMatrix(dtype, 100, cols, 11), all, h, exact, 1);
-    const DownResult dense = Down(stream, down, GpuSkip::kNothing, all, h, 1);
+    const DownResult exact = Down(stream, down, GpuSkip::kInactive, h, 1);
+    ExpectDown(TestMatrix(dtype, 100, cols, 11), h, exact, 1);
+    const DownResult dense = Down(stream, down, GpuSkip::kNothing, h, 1);
     EXPECT_TRUE(std::isnan(dense.y[0]));
   }
 }
@@ -313,7 +356,7 @@ TEST_F(GpuFfnTest, NoNeuronsGiveZeros) {
   const OnDevice<float> y(stream, std::vector<float>(2 * 96, kNan));
   const OnDevice<int32_t> n_active(stream, std::vector<int32_t>{-1});
   const DeviceMemory workspace(GpuFfnDownBytes(none, 2), "a test's workspace");
-  GpuFfnDown(stream, none, GpuSkip::kInactive, {}, nullptr, 2, workspace.as<void>(), y.data(),
+  GpuFfnDown(stream, none, GpuSkip::kInactive, nullptr, 2, workspace.as<void>(), y.data(),
              n_active.data());
   EXPECT_EQ(y.Read(), std::vector<float>(2 * 96, 0.0F));
   EXPECT_EQ(n_active.Read()[0], 0);
@@ -325,7 +368,7 @@ TEST_F(GpuFfnTest, AnHThatIsNanIsSeen) {
   down.Upload(stream);
   std::vector<float> h(40, 0.0F);
   h[17] = kNan;
-  const DownResult result = Down(stream, down, GpuSkip::kInactive, EveryNeuron(40), h, 1);
+  const DownResult result = Down(stream, down, GpuSkip::kInactive, h, 1);
   EXPECT_EQ(result.n_active, 1);
   for (const float y : result.y) EXPECT_TRUE(std::isnan(y));
 }

@@ -73,5 +73,37 @@ TEST_F(GpuTierDemo, PredictedNeuronsAreThoseOfTheCpu) {
   }
 }
 
+// Sign bits need no file and are the same on both; a prompt in one step, then tokens one by one.
+TEST_F(GpuTierDemo, SignsPredictWhatTheyPredictOnTheCpu) {
+  GpuRun run = Demo();
+  run.predictor = "sign";
+  std::vector<int32_t> tokens[2];
+  FfnCount counts[2];
+  for (const FastTier tier : {FastTier::kCpu, FastTier::kGpu}) {
+    const size_t i = tier == FastTier::kGpu ? 1 : 0;
+    run.tier = tier;
+    const auto engine = Open(run);
+    engine->executor().set_audit(true);
+    auto logits = engine->Feed(engine->tokenizer().Encode("It was a dark night, and the rain"));
+    for (int t = 0; t < 4; ++t) {
+      tokens[i].push_back(FindBest(logits).id);
+      logits = engine->Feed({&tokens[i].back(), 1});
+    }
+    counts[i] = engine->executor().counts().Sum();
+  }
+  EXPECT_EQ(tokens[0], tokens[1]);
+  // The CPU computes a part of a layer whole where most of it is named.
+  const auto near = [&](int64_t FfnCount::*member, double share) {
+    const auto expected = static_cast<double>(counts[0].*member);
+    EXPECT_GT(expected, 0);
+    EXPECT_NEAR(static_cast<double>(counts[1].*member), expected, share * expected);
+  };
+  near(&FfnCount::gates, 0.05);
+  near(&FfnCount::hits, 0.02);
+  EXPECT_NEAR(counts[1].Recall(), counts[0].Recall(), 0.02);
+  EXPECT_LT(counts[1].Recall(), 1);
+  EXPECT_EQ(counts[1].hits, counts[1].active);
+}
+
 }  // namespace
 }  // namespace thermocline

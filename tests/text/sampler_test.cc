@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -303,6 +304,68 @@ std::string ErrorOf(void (*change)(SamplerOptions*)) {
     return e.what();
   }
   return "no error";
+}
+
+// The best few in some order, of logits with ties, infinities and NaN.
+TEST(SamplerTest, TheDecidingLogitsGiveTheSameTokensAsAll) {
+  std::mt19937 random(3);
+  const auto pick = [&](auto... values) {
+    const std::vector all = {values...};
+    return all[random() % all.size()];
+  };
+  for (int round = 0; round < 400; ++round) {
+    SamplerOptions options;
+    options.temperature = pick(0.0F, 0.5F, 1.5F);
+    options.top_k = pick(1, 3, 20, 60);
+    options.top_p = pick(0.6F, 1.0F);
+    options.min_p = pick(0.0F, 0.2F);
+    options.repeat_penalty = pick(1.0F, 1.5F, 1e38F);
+    options.repeat_last_n = pick(0, 4, 30);
+    options.seed = random();
+    std::vector<float> logits(50);
+    for (float& logit : logits) {
+      logit = static_cast<float>(random() % 12) - 5;
+      if (random() % 8 == 0) logit = pick(kInf, -kInf, kNan, -0.0F, -3e38F);
+    }
+    Sampler from_all(options);
+    Sampler from_best(options);
+    std::vector<TokenLogit> best;
+    for (size_t i = 0; i < logits.size(); ++i) {
+      if (std::isfinite(logits[i])) best.push_back({static_cast<int32_t>(i), logits[i]});
+    }
+    std::ranges::stable_sort(best, std::ranges::greater(), &TokenLogit::logit);
+    const int64_t n_deciding = from_all.n_deciding();
+    ASSERT_GT(n_deciding, 0);
+    if (best.size() > static_cast<size_t>(n_deciding)) best.resize(static_cast<size_t>(n_deciding));
+    std::ranges::shuffle(best, random);
+    for (int i = 0; i < 10; ++i) {
+      int32_t id = -1;
+      try {
+        id = from_all.Sample(logits);
+      } catch (const Error&) {  // a penalty made every logit infinite
+        EXPECT_THROW(from_best.SampleBest(best), Error);
+        break;
+      }
+      ASSERT_EQ(from_best.SampleBest(best), id) << "round " << round << ", token " << i;
+      from_all.Accept(id);
+      from_best.Accept(id);
+    }
+  }
+}
+
+TEST(SamplerTest, AllLogitsDecideWhereNothingBoundsThem) {
+  SamplerOptions options;
+  options.repeat_last_n = 10;
+  EXPECT_EQ(Sampler(options).n_deciding(), options.top_k + 1);
+  options.repeat_penalty = 1.1F;
+  EXPECT_EQ(Sampler(options).n_deciding(), options.top_k + 1 + 10);
+  options.repeat_penalty = 0.9F;  // raises what it looks back to
+  EXPECT_EQ(Sampler(options).n_deciding(), 0);
+  options.repeat_penalty = 1.1F;
+  options.repeat_last_n = -1;
+  EXPECT_EQ(Sampler(options).n_deciding(), 0);
+  EXPECT_EQ(Sampler(Plain()).n_deciding(), 0);
+  EXPECT_EQ(Sampler(Greedy()).n_deciding(), 1);
 }
 
 TEST(SamplerTest, OptionErrorsNameTheFlag) {
