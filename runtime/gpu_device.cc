@@ -13,6 +13,8 @@
 #include "runtime/core/error.h"
 #include "runtime/cpu_device.h"
 #include "runtime/gpu_handover.h"
+#include "runtime/gpu_rows.h"
+#include "runtime/gpu_weight_stream.h"
 #include "runtime/rope.h"
 
 namespace thermocline {
@@ -25,21 +27,6 @@ constexpr int kCountsPerLayer = 2;   // active, listed
 
 GpuMatrix MatrixOf(const TensorView& w) {
   return {w.dtype, w.rows, w.cols, w.row_stride_bytes, w.data};
-}
-
-// A type that has no kernels here is kept in one that holds its values to 11 bits.
-DType StoredType(DType dtype) { return dtype == DType::kQ6_K ? DType::kF16 : dtype; }
-
-// A row in that type; where it is another one, in *converted.
-const std::byte* StoredRow(const TensorView& source, int64_t row,
-                           std::vector<std::byte>* converted) {
-  const DType stored = StoredType(source.dtype);
-  if (stored == source.dtype) return source.row(row);
-  std::vector<float> values(static_cast<size_t>(source.cols));
-  CpuKernels().dequantize_f32(source.dtype, source.row(row), 0, source.cols, values.data());
-  converted->resize(static_cast<size_t>(RowBytes(stored, source.cols)));
-  QuantizeRow(stored, values.data(), source.cols, converted->data());
-  return converted->data();
 }
 
 // Longest input of a product.
@@ -180,7 +167,7 @@ void GpuDevice::Download(void* destination, const void* source, uint64_t n_bytes
 TensorView GpuDevice::StoreRows(const TensorView& source, std::span<const int32_t> rows,
                                 const std::string& purpose) {
   const int64_t n = rows.empty() ? source.rows : static_cast<int64_t>(rows.size());
-  const DType stored = StoredType(source.dtype);
+  const DType stored = GpuStoredType(source.dtype);
   const int64_t row_bytes = GpuRowBytes(stored, source.cols);
   std::vector<std::byte> converted;
   auto* memory = static_cast<std::byte*>(Allocate(static_cast<uint64_t>(n * row_bytes), purpose));
@@ -190,8 +177,8 @@ TensorView GpuDevice::StoreRows(const TensorView& source, std::span<const int32_
     const int64_t last = std::min(first + at_once, n);
     for (int64_t i = first; i < last; ++i) {
       const int64_t row = rows.empty() ? i : rows[static_cast<size_t>(i)];
-      PackGpuRows(stored, StoredRow(source, row, &converted), source.row_stride_bytes, 1,
-                  source.cols, staging_.host<std::byte>() + (i - first) * row_bytes);
+      PackGpuStoredRow(source, row, &converted,
+                       staging_.host<std::byte>() + (i - first) * row_bytes);
     }
     stream_.Copy(memory + first * row_bytes, staging_.device<std::byte>(),
                  static_cast<uint64_t>((last - first) * row_bytes));
@@ -202,14 +189,14 @@ TensorView GpuDevice::StoreRows(const TensorView& source, std::span<const int32_
 
 // In the host's memory, read over the bus row by row: a token needs one row.
 TensorView GpuDevice::StoreTable(const TensorView& source) {
-  const DType stored = StoredType(source.dtype);
+  const DType stored = GpuStoredType(source.dtype);
   const int64_t row_bytes = RowBytes(stored, source.cols);
   std::vector<std::byte> converted;
   const int64_t stride = AlignUp(row_bytes, int64_t{4});
   tables_.emplace_back(static_cast<uint64_t>(stride * source.rows), "the embedding table");
   allocated_bytes_ += tables_.back().size();
   for (int64_t r = 0; r < source.rows; ++r) {
-    std::memcpy(tables_.back().host<std::byte>() + r * stride, StoredRow(source, r, &converted),
+    std::memcpy(tables_.back().host<std::byte>() + r * stride, GpuStoredRow(source, r, &converted),
                 static_cast<size_t>(row_bytes));
   }
   return {tables_.back().device<std::byte>(), stored, source.rows, source.cols, stride};
@@ -224,6 +211,13 @@ std::unique_ptr<KvCache> GpuDevice::MakeKvCache(const ModelConfig& config, DType
 std::unique_ptr<Handover> GpuDevice::MakeHandover(int64_t max_tokens, int64_t d_model,
                                                   bool predictor_apart) {
   return std::make_unique<GpuTierHandover>(*this, max_tokens, d_model, predictor_apart);
+}
+
+std::unique_ptr<WeightStream> GpuDevice::MakeWeightStream(const WeightStreamLimits& limits) {
+  auto stream = std::make_unique<GpuWeightStream>(*this, limits);
+  const WeightStreamBytes bytes = GpuWeightStream::Bytes(limits);
+  allocated_bytes_ += bytes.device + bytes.pinned;
+  return stream;
 }
 
 // Attention's grid is made for so many positions: one graph serves while the context grows to
