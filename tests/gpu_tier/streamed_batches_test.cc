@@ -24,16 +24,17 @@ class StreamedBatches : public GpuTier {
 TEST_F(StreamedBatches, AgreeWithTheCpuAtEverySplit) {
   for (const char* name : {"gqa_relu", "mha_silu_tied", "mqa_relu_sqr", "wide_heads"}) {
     const auto cpu = Logits({.model = Golden(name), .tier = FastTier::kCpu});
-    for (const double split : {0.0, 0.25, 0.5, 0.9}) {
-      for (const uint64_t piece_bytes : {uint64_t{1}, uint64_t{10'007}, kStreamPieceBytes}) {
-        GpuRun run = Streamed(name, split);
-        run.piece_bytes = piece_bytes;
-        const auto engine = Open(run);
-        SCOPED_TRACE(testing::Message() << name << " at " << split << " by " << piece_bytes);
-        EXPECT_LE(MaxDifference(Logits(*engine), cpu), kTolerance);
-        EXPECT_EQ(engine->executor().stream_use().streamed_batches, 1);
-        EXPECT_EQ(engine->executor().stream_use().cpu_batches, 0);
-      }
+    for (const auto& [split, piece_bytes] : {std::pair{0.0, uint64_t{10'007}},
+                                             {0.25, kStreamPieceBytes},
+                                             {0.5, uint64_t{10'007}},
+                                             {0.9, uint64_t{1}}}) {
+      GpuRun run = Streamed(name, split);
+      run.piece_bytes = piece_bytes;
+      const auto engine = Open(run);
+      SCOPED_TRACE(testing::Message() << name << " at " << split << " by " << piece_bytes);
+      EXPECT_LE(MaxDifference(Logits(*engine), cpu), kTolerance);
+      EXPECT_EQ(engine->executor().stream_use().streamed_batches, 1);
+      EXPECT_EQ(engine->executor().stream_use().cpu_batches, 0);
     }
   }
 }
