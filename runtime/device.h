@@ -80,6 +80,8 @@ struct FfnCount {
 
 class Handover;
 class QueuedDevice;
+class WeightStream;
+struct WeightStreamLimits;
 
 class Device {
  public:
@@ -166,6 +168,8 @@ class QueuedDevice : public Device {
   // FFN.
   virtual std::unique_ptr<Handover> MakeHandover(int64_t max_tokens, int64_t d_model,
                                                  bool predictor_apart) = 0;
+  // From a tier of the host, for batches.
+  virtual std::unique_ptr<WeightStream> MakeWeightStream(const WeightStreamLimits& limits) = 0;
 };
 
 }  // namespace thermocline

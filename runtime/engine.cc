@@ -51,6 +51,14 @@ SparseMode ModeOf(const EngineOptions& options, const ModelConfig& config) {
   return ResolveSparseMode("predicted", config.activation);
 }
 
+// Streaming was asked for: it must not be left out silently.
+void CheckGpuStream(const EngineOptions& options, const std::string& gpu) {
+  if (options.gpu_stream != StreamCold::kOn || !gpu.empty()) return;
+  throw Error({.what = "weights are to be streamed to a GPU, and the fast tier is none",
+               .expected = "a GPU (--fast-tier gpu)",
+               .hint = "leave --gpu-stream out"});
+}
+
 std::optional<ModelPredictor> OpenPredictor(const EngineOptions& options, SparseMode mode,
                                             const GgufReader& gguf, const ModelConfig& config) {
   if (mode != SparseMode::kPredicted) return std::nullopt;
@@ -88,6 +96,7 @@ OpenedModel::OpenedModel(const EngineOptions& options)
       context_tokens_(ContextTokens(options, config_)),
       n_threads_(options.n_threads > 0 ? options.n_threads : DefaultThreadCount()) {
   CheckTensors(gguf_, family_, config_);
+  CheckGpuStream(options_, gpu_);
 }
 
 ExecutorOptions OpenedModel::executor_options() const {
@@ -95,7 +104,9 @@ ExecutorOptions OpenedModel::executor_options() const {
   return {.max_tokens = batch,
           .max_logits = options_.all_logits ? batch : 1,
           .mode = mode_,
-          .predictor_input = predictor_ ? predictor_->input() : PredictorInput::kNormed};
+          .predictor_input = predictor_ ? predictor_->input() : PredictorInput::kNormed,
+          .stream_cold = gpu_.empty() ? StreamCold::kOff : options_.gpu_stream,
+          .stream_piece_bytes = options_.stream_piece_bytes};
 }
 
 DownLayout OpenedModel::down_layout() const {
@@ -111,11 +122,20 @@ bool OpenedModel::has_cold() const {
 
 FastTierNeeds OpenedModel::fast_tier_needs() const {
   int64_t max_neurons = placement_ ? 0 : config_.d_ff;
+  int64_t max_cold = 0;
   for (int64_t l = 0; placement_ && l < config_.n_layers; ++l) {
-    max_neurons = std::max(max_neurons, placement_->layers[static_cast<size_t>(l)].n_vram);
+    const int64_t hot = placement_->layers[static_cast<size_t>(l)].n_vram;
+    max_neurons = std::max(max_neurons, hot);
+    max_cold = std::max(max_cold, config_.d_ff - hot);
   }
-  return {&config_, executor_options().max_tokens, context_tokens_, max_neurons,
-          placement_ ? nullptr : predictor()};
+  const ExecutorOptions executor = executor_options();
+  return {&config_,
+          executor.max_tokens,
+          context_tokens_,
+          max_neurons,
+          placement_ ? nullptr : predictor(),
+          executor.MayStream() ? max_cold : 0,
+          executor.stream_piece_bytes};
 }
 
 MemoryPlan OpenedModel::Plan() const {
@@ -129,7 +149,10 @@ MemoryPlan OpenedModel::Plan() const {
   input.context_tokens = context_tokens_;
   input.cache_type = options_.cache_type;
   input.n_threads = n_threads_;
-  if (!gpu_.empty()) input.gpu_scratch_bytes = GpuScratchBytes(fast_tier_needs());
+  if (!gpu_.empty()) {
+    input.gpu_scratch_bytes = GpuScratchBytes(fast_tier_needs());
+    input.gpu_pinned_bytes = GpuPinnedBytes(fast_tier_needs());
+  }
   input.fast_name = FastName();
   input.slow_name = kSlowName;
   return PlanMemory(input);

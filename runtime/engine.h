@@ -18,6 +18,7 @@
 #include "runtime/processors.h"
 #include "runtime/progress.h"
 #include "runtime/text/tokenizer.h"
+#include "runtime/weight_stream.h"
 #include "runtime/weights.h"
 
 namespace thermocline {
@@ -47,6 +48,9 @@ struct EngineOptions {
   // Weights that need no rearranging are read from the mapped file; copied, they lie in huge pages,
   // which decodes faster, loads slower and takes memory beside the page cache.
   bool copy_weights = false;
+  // Of batches, where the fast tier is a GPU: are the weights of cold neurons streamed to it?
+  StreamCold gpu_stream = StreamCold::kAuto;
+  uint64_t stream_piece_bytes = kStreamPieceBytes;
   ProgressFn progress;
 };
 

@@ -91,6 +91,11 @@ void Executor::AllocateState() {
   if (queued_ != nullptr) {
     handover_ = queued_->MakeHandover(n, config_.d_model, apart);
     state_.cold.y = handover_->y();
+    if (!options_.MayStream()) return;
+    weight_stream_ = queued_->MakeWeightStream({.max_tokens = n,
+                                                .d_model = config_.d_model,
+                                                .max_neurons = max_cold,
+                                                .piece_bytes = options_.stream_piece_bytes});
     return;
   }
   const auto slow_floats = [&](const char* purpose) {
@@ -155,12 +160,14 @@ void Executor::set_keep_hidden(bool keep) {
 
 void Executor::BeginStep(int64_t n, int64_t first_position) {
   CHECK(n > 0 && n <= options_.max_tokens);
+  if (weight_stream_) weight_stream_->BeginStep();
   cache_.Reserve(first_position + n);
   for (int64_t t = 0; t < n; ++t) {
     const int64_t offset = t * angles_.n_frequencies();
     angles_.Fill(first_position + t, cos_.data() + offset, sin_.data() + offset);
   }
   for (auto& counts : step_counts_) counts = {};
+  streams_ = ChooseStream(n);
   if (handover_) handover_->BeginStep();
 }
 
@@ -168,6 +175,7 @@ void Executor::Embed(std::span<const int32_t> ids, float* x) {
   const auto n = static_cast<int64_t>(ids.size());
   CHECK(n > 0 && n <= options_.max_tokens);
   if (queued_ != nullptr) {
+    if (weight_stream_) weight_stream_->BeginStep();
     queued_->BeginTokens(ids, n, 0);
     fast_.Embed(Lane{}, weights_.token_embd, ids, state_.x);
     queued_->Finish();
@@ -292,7 +300,8 @@ void Executor::RunFfn(const Lanes& lanes, int64_t layer, int64_t n, uint32_t* ha
   const LayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
   const RunState& s = state_;
   const bool hot = w.hot.n_neurons > 0;
-  const bool cold = w.cold.n_neurons > 0;
+  const bool streamed = streams_ && w.cold.n_neurons > 0;
+  const bool cold = w.cold.n_neurons > 0 && !streamed;
   // A layer that lies on one tier alone is computed there by all lanes.
   const std::optional<Lane> fast_lane = cold ? lanes.fast : lanes.all;
   const std::optional<Lane> slow_lane = hot || queued_ != nullptr ? lanes.slow : lanes.all;
@@ -313,6 +322,7 @@ void Executor::RunFfn(const Lanes& lanes, int64_t layer, int64_t n, uint32_t* ha
   if (cold) {
     handover_->Merge(lanes.all, fast_, layer, (*handovers)++, s.x, hot ? s.hot.y : nullptr, n);
   } else {
+    if (streamed) RunStreamed(layer, x, n);
     const float* const y[] = {s.hot.y};
     fast_.Add(lanes.all, s.x, y, n * config_.d_model);
   }

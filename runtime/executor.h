@@ -15,6 +15,7 @@
 #include "runtime/model.h"
 #include "runtime/rope.h"
 #include "runtime/team.h"
+#include "runtime/weight_stream.h"
 
 namespace thermocline {
 
@@ -45,6 +46,11 @@ struct ExecutorOptions {
   SparseMode mode = SparseMode::kDense;
   // What the predictor reads, if there is one.
   PredictorInput predictor_input = PredictorInput::kNormed;
+  // Of batches on a queued device: are the weights of cold neurons streamed to it?
+  StreamCold stream_cold = StreamCold::kOff;
+  uint64_t stream_piece_bytes = kStreamPieceBytes;
+
+  bool MayStream() const { return stream_cold != StreamCold::kOff && max_tokens > kMaxKeptTokens; }
 };
 
 // What was computed so far, over the tokens whose neurons could be skipped one by one (larger
@@ -114,6 +120,9 @@ class Executor {
   void set_timed(bool timed) { timed_ = timed; }
   StepTimer& timer() { return timer_; }
   void ResetCounts();
+  StreamUse stream_use() const;
+  // Null where nothing may be streamed; for tests.
+  WeightStream* weight_stream() { return weight_stream_.get(); }
   // The residual stream after each layer of the last step's last token: (n_layers, d_model); for
   // tests.
   void set_keep_hidden(bool keep);
@@ -154,6 +163,11 @@ class Executor {
   void RunSlowTiers(int64_t n, int64_t layer_begin, int64_t layer_end, uint32_t* handovers);
   void ObserveQueued(int64_t layer, int64_t n);
   void FinishQueued();
+  // ---- executor_stream.cc: batches whose cold neurons' weights go to the fast tier ----
+  bool ChooseStream(int64_t n);
+  void MeasureStream(int64_t n);
+  double MeasureCpu(const FfnSlice& slice, int64_t n);
+  void RunStreamed(int64_t layer, const float* x, int64_t n);
 
   FfnStep MakeFfnStep(int64_t layer, const FfnSlice& slice, bool predicted) const;
   const float* FfnInput(int64_t layer) const { return state_.ffn_x[layer % 2]; }
@@ -175,7 +189,10 @@ class Executor {
   std::vector<float> sin_;
   QueuedDevice* queued_;                // the fast tier, if it is one
   std::unique_ptr<Handover> handover_;  // null where no layer has a cold slice
-  int n_fast_lanes_ = 0;                // while both tiers run
+  std::unique_ptr<WeightStream> weight_stream_;
+  StreamUse stream_use_;
+  bool streams_ = false;  // this step
+  int n_fast_lanes_ = 0;  // while both tiers run
   LaneGroup* all_group_ = nullptr;
   LaneGroup* fast_group_ = nullptr;
   LaneGroup* slow_group_ = nullptr;

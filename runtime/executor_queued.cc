@@ -66,7 +66,7 @@ void Executor::RunLayersQueued(const StepArgs& args, int64_t layer_begin, int64_
 void Executor::RunSlowTiers(int64_t n, int64_t layer_begin, int64_t layer_end,
                             uint32_t* handovers) {
   const auto is_cold = [&](int64_t layer) {
-    return weights_.layers[static_cast<size_t>(layer)].cold.n_neurons > 0;
+    return !streams_ && weights_.layers[static_cast<size_t>(layer)].cold.n_neurons > 0;
   };
   const uint32_t first = *handovers;
   for (int64_t layer = layer_begin; layer < layer_end; ++layer)

@@ -17,11 +17,16 @@ struct FastTierNeeds {
   int64_t max_seq_len = 0;
   int64_t max_neurons = 0;                    // of a layer on this tier
   const ModelPredictor* predictor = nullptr;  // of neurons on this tier; null: none
+  // Of a layer on the slow tier, where batches may have their weights streamed to this one.
+  int64_t max_streamed_neurons = 0;
+  uint64_t stream_piece_bytes = 0;
 };
 
 // Throws Error when the GPU cannot be used. REQUIRES: QueryGpuSupport() says there is one.
 std::unique_ptr<Device> MakeGpuDevice(const std::string& name, const FastTierNeeds& needs);
 // Its memory beside weights, cache and the executor's buffers.
 uint64_t GpuScratchBytes(const FastTierNeeds& needs);
+// Pinned memory of the host that weights are streamed from.
+uint64_t GpuPinnedBytes(const FastTierNeeds& needs);
 
 }  // namespace thermocline

@@ -14,6 +14,8 @@
 #include "runtime/core/error.h"
 #include "runtime/cpu_device.h"
 #include "runtime/gpu_handover.h"
+#include "runtime/gpu_rows.h"
+#include "runtime/gpu_weight_stream.h"
 #include "runtime/rope.h"
 
 namespace thermocline {
@@ -177,8 +179,7 @@ TensorView GpuDevice::StoreRows(const TensorView& source, std::span<const int32_
     const int64_t last = std::min(first + at_once, n);
     for (int64_t i = first; i < last; ++i) {
       const int64_t row = rows.empty() ? i : rows[static_cast<size_t>(i)];
-      PackGpuRows(source.dtype, source.row(row), source.row_stride_bytes, 1, source.cols,
-                  staging_.host<std::byte>() + (i - first) * row_bytes);
+      PackGpuRow(source, row, staging_.host<std::byte>() + (i - first) * row_bytes);
     }
     stream_.Copy(memory + first * row_bytes, staging_.device<std::byte>(),
                  static_cast<uint64_t>((last - first) * row_bytes));
@@ -209,6 +210,13 @@ std::unique_ptr<KvCache> GpuDevice::MakeKvCache(const ModelConfig& config, DType
 std::unique_ptr<Handover> GpuDevice::MakeHandover(int64_t max_tokens, int64_t d_model,
                                                   bool predictor_apart) {
   return std::make_unique<GpuTierHandover>(*this, max_tokens, d_model, predictor_apart);
+}
+
+std::unique_ptr<WeightStream> GpuDevice::MakeWeightStream(const WeightStreamLimits& limits) {
+  auto stream = std::make_unique<GpuWeightStream>(*this, limits);
+  const WeightStreamBytes bytes = GpuWeightStream::Bytes(limits);
+  allocated_bytes_ += bytes.device + bytes.pinned;
+  return stream;
 }
 
 // Attention's grid is made for so many positions: one graph serves while the context grows to

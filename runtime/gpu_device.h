@@ -65,6 +65,7 @@ class GpuDevice final : public QueuedDevice {
   void Download(void* destination, const void* source, uint64_t n_bytes) override;
   std::unique_ptr<Handover> MakeHandover(int64_t max_tokens, int64_t d_model,
                                          bool predictor_apart) override;
+  std::unique_ptr<WeightStream> MakeWeightStream(const WeightStreamLimits& limits) override;
 
   void Embed(const Lane& lane, const TensorView& table, std::span<const int32_t> ids,
              float* x) override;
@@ -82,8 +83,10 @@ class GpuDevice final : public QueuedDevice {
   void AddRmsNorm(const Lane& lane, float* x, const float* y, const float* weight, float eps,
                   int64_t n, int64_t d, float* out) override;
 
-  // For the hand-over.
+  // For the hand-over and the weight stream.
   Stream& stream() { return stream_; }
+  GpuGemm& gemm() { return *gemm_; }  // where batches come
+  GpuPanel Panel() const { return {panel_.as<void>(), panel_.size()}; }
   int64_t n_tokens() const { return n_tokens_; }
   bool HasWork() { return !stream_.Finished(); }
 
@@ -110,7 +113,6 @@ class GpuDevice final : public QueuedDevice {
   // Large batches go through cuBLAS, which is not captured.
   static bool IsBatch(int64_t n) { return n > kMaxKeptTokens; }
   const GpuBatch& PrepareBatch(const float* x, int64_t n, int64_t d);
-  GpuPanel Panel() const { return {panel_.as<void>(), panel_.size()}; }
   void BatchFfn(const FfnStep& step, const float* x, int64_t n, const FfnState& state);
   const GpuVectors& Prepare(const float* x, int64_t n, int64_t d);
   // The same, where x is not what the step before prepared already. Every step calls this or

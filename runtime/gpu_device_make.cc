@@ -1,5 +1,6 @@
 #include "runtime/fast_device.h"
 #include "runtime/gpu_device.h"
+#include "runtime/gpu_weight_stream.h"
 
 namespace thermocline {
 namespace {
@@ -9,6 +10,14 @@ GpuDeviceLimits LimitsOf(const FastTierNeeds& needs) {
           needs.predictor == nullptr ? 0 : needs.predictor->max_rank()};
 }
 
+WeightStreamBytes StreamBytes(const FastTierNeeds& needs) {
+  if (needs.max_streamed_neurons == 0) return {};
+  return GpuWeightStream::Bytes({.max_tokens = needs.max_tokens,
+                                 .d_model = needs.config->d_model,
+                                 .max_neurons = needs.max_streamed_neurons,
+                                 .piece_bytes = needs.stream_piece_bytes});
+}
+
 }  // namespace
 
 std::unique_ptr<Device> MakeGpuDevice(const std::string& name, const FastTierNeeds& needs) {
@@ -16,7 +25,9 @@ std::unique_ptr<Device> MakeGpuDevice(const std::string& name, const FastTierNee
 }
 
 uint64_t GpuScratchBytes(const FastTierNeeds& needs) {
-  return GpuDevice::ScratchBytes(*needs.config, LimitsOf(needs));
+  return GpuDevice::ScratchBytes(*needs.config, LimitsOf(needs)) + StreamBytes(needs).device;
 }
+
+uint64_t GpuPinnedBytes(const FastTierNeeds& needs) { return StreamBytes(needs).pinned; }
 
 }  // namespace thermocline

@@ -13,4 +13,9 @@ uint64_t GpuScratchBytes(const FastTierNeeds& /*needs*/) {
   return 0;
 }
 
+uint64_t GpuPinnedBytes(const FastTierNeeds& /*needs*/) {
+  CHECK(false);
+  return 0;
+}
+
 }  // namespace thermocline

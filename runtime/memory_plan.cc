@@ -88,7 +88,8 @@ MemoryPlan PlanMemory(const PlanInput& input) {
   plan.fast_scratch_bytes =
       state.fast_bytes + input.gpu_scratch_bytes.value_or(limits.ScratchBytes(CpuKernels()));
   if (max_cold > 0) {
-    plan.slow_scratch_bytes = state.slow_bytes + limits.ScratchBytes(CpuKernels());
+    plan.slow_scratch_bytes =
+        state.slow_bytes + limits.ScratchBytes(CpuKernels()) + input.gpu_pinned_bytes;
   }
   return plan;
 }

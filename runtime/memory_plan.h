@@ -60,6 +60,7 @@ struct PlanInput {
   DType cache_type = DType::kF16;
   int n_threads = 1;
   std::optional<uint64_t> gpu_scratch_bytes;  // of the fast tier, where it is a GPU
+  uint64_t gpu_pinned_bytes = 0;              // of the host, for it
   std::string fast_name;
   std::string slow_name;
 };

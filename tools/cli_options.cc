@@ -104,6 +104,24 @@ void AddPinOption(CLI::App& verb, EngineOptions* options) {
       ->check(CLI::IsMember({"auto", "on", "off"}));
 }
 
+namespace {
+
+void AddGpuStreamOption(CLI::App& verb, EngineOptions* options) {
+  const auto choose = [options](const std::string& name) {
+    if (name == "on") options->gpu_stream = StreamCold::kOn;
+    if (name == "off") options->gpu_stream = StreamCold::kOff;
+  };
+  verb.add_option_function<std::string>(
+          "--gpu-stream", choose,
+          "Of prompts, with a GPU: whether the weights of neurons it does not hold are streamed to "
+          "it (on) or left to the CPU (off); auto (the default): as rates measured at the start "
+          "say, which near the crossing may differ from run to run")
+      ->type_name("auto|on|off")
+      ->check(CLI::IsMember({"auto", "on", "off"}));
+}
+
+}  // namespace
+
 void AddEngineOptions(CLI::App& verb, EngineOptions* options) {
   verb.add_option(
           "--sparse", options->sparse,
@@ -167,6 +185,7 @@ void AddEngineOptions(CLI::App& verb, EngineOptions* options) {
           "stands in for it), auto (the default: gpu where there is one)")
       ->type_name("auto|cpu|gpu")
       ->check(CLI::IsMember({"auto", "cpu", "gpu"}));
+  AddGpuStreamOption(verb, options);
 }
 
 std::vector<std::string> NormaliseArguments(int argc, char** argv) {

@@ -4,6 +4,7 @@
 
 #include "runtime/core/size_text.h"
 #include "runtime/touched_bytes.h"
+#include "tools/stream_report.h"
 
 namespace thermocline {
 namespace {
@@ -63,6 +64,8 @@ std::string RunSummaryText(Engine& engine, const RunSummary& summary) {
   text += summary.sampling.temperature == 0 ? ", greedy\n"
                                             : fmt::format(", seed {}\n", summary.sampling.seed);
   text += ModeText(engine, g.decode_steps);
+  const std::string stream = StreamUseText(engine.executor().stream_use());
+  if (!stream.empty()) text += "stream   " + stream + "\n";
   if (summary.tell_stop) text += "ended    " + StopText(engine, g.stop) + "\n";
   const Placement* placement = engine.model().placement();
   if (placement != nullptr && placement->imported) {

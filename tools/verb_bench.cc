@@ -13,6 +13,7 @@
 #include "tools/progress_bar.h"
 #include "tools/read_bandwidth.h"
 #include "tools/roofline.h"
+#include "tools/stream_report.h"
 #include "tools/verbs.h"
 
 namespace thermocline {
@@ -56,6 +57,7 @@ struct Report {
   double requant_error = -1;
   std::vector<ModeResult> modes;
   std::vector<Roofline> rooflines;
+  StreamUse stream;
 };
 
 std::vector<std::vector<int32_t>> MakePrompts(const Options& options, const Engine& engine) {
@@ -164,6 +166,8 @@ void PrintTable(const Report& report) {
         "predictor: {}\npredicted was fed the tokens of dense, so each of its tokens is compared\n",
         report.predictor);
   }
+  const std::string stream = StreamUseText(report.stream);
+  if (!stream.empty()) text += stream + "\n";
   if (!report.mode_note.empty()) text += report.mode_note + "\n";
   for (const ModeResult& mode : report.modes) {
     for (const float margin : mode.first_difference_margins) {
@@ -208,6 +212,7 @@ void PrintJson(const Report& report) {
                                  {"modes", nlohmann::ordered_json::array()}};
   if (!report.predictor.empty()) json["predictor"] = report.predictor;
   if (report.requant_error >= 0) json["requantisation_relative_rms_error"] = report.requant_error;
+  if (report.stream.possible) json["cold_neurons_of_prompts"] = StreamUseJson(report.stream);
   for (const ModeResult& mode : report.modes)
     json["modes"].push_back(ModeJson(mode, BandwidthShare(report, mode)));
   for (const Roofline& roofline : report.rooflines) {
@@ -278,6 +283,7 @@ void Run(Options& options) {
   for (size_t m = 0; options.roofline && m < modes.size(); ++m) {
     report.rooflines.push_back(MeasureRoofline(engine, modes[m], prompts, options.comparison));
   }
+  report.stream = engine.executor().stream_use();
   ClearStderrProgress();
   if (options.format == "json") return PrintJson(report);
   if (options.format == "csv") return PrintCsv(report);

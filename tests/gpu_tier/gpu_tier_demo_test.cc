@@ -39,6 +39,39 @@ TEST_F(GpuTierDemo, GreedyTokensAtEverySplitAreThoseOfTheDenseRun) {
   }
 }
 
+// A prompt of several batches, the last of them short.
+TEST_F(GpuTierDemo, GreedyTokensBehindStreamedBatchesAreThoseOfTheDenseRun) {
+  constexpr size_t kPrompt = 2 * 32 + 23;
+  const auto greedy = [](const GpuRun& run, const EngineOptions& options) {
+    Engine engine(options);
+    auto prompt = engine.tokenizer().Encode(ReadTextFile(DemoFile("heldout.txt")).substr(0, 2000));
+    prompt.resize(kPrompt);
+    std::vector<int32_t> ids = {FindBest(engine.Feed(prompt)).id};
+    while (ids.size() < 8) ids.push_back(FindBest(engine.Feed({&ids.back(), 1})).id);
+    EXPECT_EQ(engine.executor().stream_use().streamed_batches,
+              run.stream == StreamCold::kOn ? 3 : 0);
+    return ids;
+  };
+  const auto options_of = [&](const GpuRun& run) {
+    EngineOptions options = Options(run);
+    options.context_tokens = 128;
+    return options;
+  };
+  GpuRun run = Demo();
+  run.sparse = "dense";
+  run.tier = FastTier::kCpu;
+  const auto dense = greedy(run, options_of(run));
+  run.tier = FastTier::kGpu;
+  run.stream = StreamCold::kOn;
+  run.piece_bytes = 200'000;
+  for (const auto& [sparse, split] :
+       {std::pair{"exact", 0.0}, {"dense", 0.25}, {"exact", 0.25}, {"exact", 0.5}}) {
+    run.sparse = sparse;
+    run.hot_share = split;
+    EXPECT_EQ(greedy(run, options_of(run)), dense) << sparse << " at " << split;
+  }
+}
+
 TEST_F(GpuTierDemo, PredictedNeuronsAreThoseOfTheCpu) {
   GpuRun run = Demo();
   {

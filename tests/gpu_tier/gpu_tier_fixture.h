@@ -21,6 +21,8 @@ struct GpuRun {
   int n_threads = 2;
   std::string predictor = {};
   DType cache_type = DType::kF16;
+  StreamCold stream = StreamCold::kOff;
+  uint64_t piece_bytes = kStreamPieceBytes;
 };
 
 class GpuTier : public GpuTest {
@@ -40,6 +42,8 @@ class GpuTier : public GpuTest {
     options.n_threads = run.n_threads;
     options.predictor = run.predictor;
     options.cache_type = run.cache_type;
+    options.gpu_stream = run.stream;
+    options.stream_piece_bytes = run.piece_bytes;
     options.context_tokens = 64;
     options.batch_tokens = 32;
     options.always_per_neuron = true;
