@@ -10,8 +10,10 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "predictor/predictor.h"
+#include "runtime/bus_traffic.h"
 #include "runtime/kv_cache.h"
 #include "runtime/model.h"
 #include "runtime/team.h"
@@ -154,6 +156,16 @@ class QueuedDevice : public Device {
   // FFN.
   virtual std::unique_ptr<Handover> MakeHandover(int64_t max_tokens, int64_t d_model,
                                                  bool predictor_apart) = 0;
+
+  // Whether steps that are enqueued from here on note when each of their parts ends. Returns whom
+  // to tell of the parts; null when off. REQUIRES: finished.
+  virtual StepMarker* TimeSteps(bool on) = 0;
+  // From here on parts of one step are enqueued, timed.
+  virtual void BeginTimes() = 0;
+  // The parts of the last step, ascending. REQUIRES: it was timed; finished.
+  virtual std::vector<StepSpan> StepSpans() const = 0;
+  // Between this device's memory and the host's, by steps and what was downloaded since.
+  virtual const BusTraffic& bus_traffic() const = 0;
 };
 
 }  // namespace thermocline

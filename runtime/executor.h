@@ -14,6 +14,7 @@
 #include "runtime/handover.h"
 #include "runtime/model.h"
 #include "runtime/rope.h"
+#include "runtime/step_profile.h"
 #include "runtime/team.h"
 
 namespace thermocline {
@@ -101,9 +102,10 @@ class Executor {
   // With an observer every FFN runs dense, since h of all neurons is what it wants. Null: none.
   void set_observer(FfnObserver* observer) { observer_ = observer; }
   const FfnCounts& counts() const { return counts_; }
-  // Measure where the time of each step goes (costs a clock reading per part and layer).
-  void set_timed(bool timed) { timed_ = timed; }
-  StepTimer& timer() { return timer_; }
+  // Measure where the time of the steps goes that follow, until it is null (costs a clock reading
+  // per part and layer on each thread, and on a queued device a kernel). REQUIRES: made for as many
+  // threads as the team has; outlives them.
+  void set_profile(StepProfile* profile);
   void ResetCounts();
   // The residual stream after each layer of the last step's last token: (n_layers, d_model); for
   // tests.
@@ -129,6 +131,7 @@ class Executor {
   void AllocateFfn(FfnState& state, int64_t max_neurons, Device& device);
   void MakeGroups();
   Lanes LanesOf(int thread);
+  StepTimer* TimerOf(int thread) const { return profile_ ? profile_->timer(thread) : nullptr; }
   void BeginStep(int64_t n, int64_t first_position);
   void RunLanes(const Lanes& lanes, const StepArgs& args);
   void RunLayer(const Lanes& lanes, int64_t layer, const StepArgs& args, uint32_t* handovers);
@@ -137,7 +140,9 @@ class Executor {
   void RunTier(const Lane& lane, Device& device, int64_t layer, const FfnStep& step, const float* x,
                int64_t n, const FfnState& state);
   // ---- executor_queued.cc: where the fast tier is a device that works behind the host ----
-  void StepQueued(const StepArgs& args);
+  std::span<const float> StepQueued(const StepArgs& args);
+  void EnqueueAndRun(const StepArgs& args);
+  Lanes QueuedLanes() const;
   void RunLayersQueued(const StepArgs& args, int64_t layer_begin, int64_t layer_end);
   int64_t StepKey(const StepArgs& args) const;
   void RunSlowTiers(int64_t n, int64_t layer_begin, int64_t layer_end, uint32_t* handovers);
@@ -148,6 +153,7 @@ class Executor {
   const float* FfnInput(int64_t layer) const { return state_.ffn_x[layer % 2]; }
   const float* PredictorX(int64_t layer) const;
   void CountStep(int64_t n);
+  size_t NumLogits(const StepArgs& args) const;
   void Observe(const Lane& lane, int64_t layer, int64_t n);
   void RunOutput(const Lane& lane, const StepArgs& args);
 
@@ -172,8 +178,8 @@ class Executor {
   bool audit_ = false;
   FfnObserver* observer_ = nullptr;
   FfnCounts counts_;
-  bool timed_ = false;
-  StepTimer timer_;
+  StepProfile* profile_ = nullptr;
+  StepMarker* queued_marks_ = nullptr;                // of a queued device that is profiled
   std::vector<std::array<FfnCount, 2>> step_counts_;  // (n_layers) per tier, of the running step
   std::vector<float> host_logits_;  // of a queued device, and what observers read of its FFN
   std::vector<float> host_h_;

@@ -11,6 +11,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "gpu_kernels/activations.h"
@@ -22,6 +23,7 @@
 #include "gpu_kernels/step_inputs.h"
 #include "gpu_kernels/stream.h"
 #include "runtime/device.h"
+#include "runtime/gpu_step_marks.h"
 
 namespace thermocline {
 
@@ -58,6 +60,10 @@ class GpuDevice final : public QueuedDevice {
   void Download(void* destination, const void* source, uint64_t n_bytes) override;
   std::unique_ptr<Handover> MakeHandover(int64_t max_tokens, int64_t d_model,
                                          bool predictor_apart) override;
+  StepMarker* TimeSteps(bool on) override;
+  void BeginTimes() override { marks_->Start(); }
+  std::vector<StepSpan> StepSpans() const override { return marks_->Spans(); }
+  const BusTraffic& bus_traffic() const override { return traffic_; }
 
   void Embed(const Lane& lane, const TensorView& table, std::span<const int32_t> ids,
              float* x) override;
@@ -79,6 +85,8 @@ class GpuDevice final : public QueuedDevice {
   Stream& stream() { return stream_; }
   int64_t n_tokens() const { return n_tokens_; }
   bool HasWork() { return !stream_.Finished(); }
+  // What was enqueued moves so much; while a step is captured, each time it is carried out.
+  void CountTraffic(BusLoad load, uint64_t n_bytes) { traffic_.Add(load, n_bytes); }
 
  private:
   class SequenceCache;
@@ -92,13 +100,16 @@ class GpuDevice final : public QueuedDevice {
   struct Kept {
     Graph graph;
     std::vector<FfnNote> notes;
+    std::vector<GpuStepMarks::Note> marks;
+    BusTraffic traffic;
   };
 
   // Large batches go through cuBLAS, which is not captured.
   static bool IsBatch(int64_t n) { return n > kMaxKeptTokens; }
   const GpuBatch& PrepareBatch(const float* x, int64_t n, int64_t d);
   GpuPanel Panel() const { return {panel_.as<void>(), panel_.size()}; }
-  void BatchFfn(const FfnStep& step, const float* x, int64_t n, const FfnState& state);
+  void BatchFfn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+                const FfnState& state);
   const GpuVectors& Prepare(const float* x, int64_t n, int64_t d, PrepareStep step);
   GpuStepTokens Tokens(int64_t n) const;
   GpuNeuronList ListPredicted(const FfnStep& step, int64_t n, const FfnState& state);
@@ -135,9 +146,12 @@ class GpuDevice final : public QueuedDevice {
   DeviceMemory rope_sin_;
   int64_t n_tokens_ = 0;
   int64_t first_position_ = 0;
-  std::map<std::pair<int64_t, int64_t>, Kept> kept_;  // by key and positions
+  std::map<std::tuple<int64_t, int64_t, bool>, Kept> kept_;  // by key, positions, timed
   int64_t bucket_ = 0;  // positions that the steps at hand are made for
   std::vector<FfnNote> notes_;
+  BusTraffic traffic_;
+  std::unique_ptr<GpuStepMarks> marks_;  // once steps were timed
+  bool timed_ = false;
 };
 
 }  // namespace thermocline
