@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "gpu_kernels/gpu_support.h"
 #include "runtime/core/interrupt.h"
 #include "runtime/evaluate.h"
 
@@ -125,8 +126,10 @@ StepReport MeasureSteps(Engine& engine, SparseMode mode,
 
 std::string StepTable(const StepReport& report) {
   const StepProfile& profile = report.profile;
-  return fmt::format("\n{}, step by step, mean of {} tokens; GPU: {}\n",
-                     SparseModeName(report.mode), profile.tokens(), report.gpu) +
+  const bool emulated = QueryGpuSupport().emulated;
+  return fmt::format("\n{}, step by step, mean of {} tokens; GPU: {}\n{}",
+                     SparseModeName(report.mode), profile.tokens(), report.gpu,
+                     emulated ? "(times of an emulation say nothing about a GPU)\n" : "") +
          RowsText("GPU", GpuRows(profile), profile.gpu_idle_share()) +
          RowsText(fmt::format("CPU, mean of {} threads", profile.n_threads()),
                   RowsOf(profile, ThreadTimes(profile)), profile.cpu_idle_share()) +

@@ -9,9 +9,11 @@
 namespace thermocline {
 namespace {
 
-constexpr int kStepsRow = 0;
-constexpr int kGpuRow = 1;
-constexpr int kFirstThreadRow = 2;
+// Viewers take 0 for a process or thread of the system's.
+constexpr int kFirstProcess = 1;
+constexpr int kStepsRow = 1;
+constexpr int kGpuRow = 2;
+constexpr int kFirstThreadRow = 3;
 
 std::string Metadata(const std::string& what, int process, int row, const std::string& name) {
   return nlohmann::ordered_json{
@@ -93,7 +95,7 @@ std::string TraceFile::Write(const std::vector<Part>& parts) {
   int64_t n_kept = 0;
   int64_t n_steps = 0;
   for (size_t i = 0; i < parts.size(); ++i) {
-    WritePart(parts[i], static_cast<int>(i), start_ns);
+    WritePart(parts[i], kFirstProcess + static_cast<int>(i), start_ns);
     n_kept += static_cast<int64_t>(parts[i].profile->kept_steps().size());
     n_steps += parts[i].profile->steps();
   }

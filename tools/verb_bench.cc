@@ -280,7 +280,8 @@ void Run(Options& options) {
   Engine engine(options.engine);
   if (options.roofline && !engine.model().gpu().empty()) {
     throw Error({.what = "--roofline measures tiers of the CPU, and this run has a GPU",
-                 .hint = "leave it out: with a GPU the report has the time of every step"});
+                 .hint = "leave it out (with a GPU the report has the time of every step), or use "
+                         "--fast-tier cpu"});
   }
   const int64_t needed = options.comparison.prompt_tokens + options.comparison.decode_tokens;
   if (needed > engine.context_tokens()) {

@@ -88,9 +88,11 @@ TEST(BenchVerb, ASiluModelIsMeasuredDenseAndTheTableSaysWhy) {
 }
 
 nlohmann::json RooflineRun(const std::string& cache_type) {
-  const ToolResult result = RunTool({"bench", "-m", DemoModel(), "-f", kHeldout, "--prompts", "1",
-                                     "-n", "4", "-o", "json", "--no-bandwidth", "--roofline",
-                                     "--cache-type", cache_type, "-t", "2", "--predictor", "sign"});
+  const ToolResult result = RunTool(
+      {"bench",      "-m",          DemoModel(), "-f",           kHeldout,   "--prompts",
+       "1",          "-n",          "4",         "-o",           "json",     "--no-bandwidth",
+       "--roofline", "--fast-tier", "cpu",       "--cache-type", cache_type, "-t",
+       "2",          "--predictor", "sign"});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   return nlohmann::json::parse(result.out);
 }
