@@ -159,6 +159,23 @@ TEST(BenchVerb, RooflineHoldsEveryPartOnce) {
               PartBytes(f16["rooflines"][0], "attention") * 34 / 64, 1e-6);
 }
 
+TEST(BenchVerb, ATraceHoldsAProcessPerMode) {
+  TempDir dir;
+  const ToolResult result = RunTool({"bench", "-m", DemoModel(), "--prompts", "2", "-n", "3",
+                                     "--prompt-tokens", "8", "--no-bandwidth", "-o", "json",
+                                     "--fast-tier", "cpu", "--trace", dir.file("t.json")});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_FALSE(nlohmann::json::parse(result.out).contains("steps")) << "there is no GPU";
+  std::vector<std::string> modes;
+  int n_tokens = 0;
+  for (const auto& event : nlohmann::json::parse(ReadWholeFile(dir.file("t.json")))) {
+    if (event["name"] == "process_name") modes.push_back(event["args"]["name"]);
+    n_tokens += event["name"] == "token" ? 1 : 0;
+  }
+  EXPECT_EQ(modes, (std::vector<std::string>{"dense", "exact"}));
+  EXPECT_EQ(n_tokens, 2 * 2 * 3);
+}
+
 TEST(BenchVerb, TheTableShowsTheRooflineOfEachMode) {
   const ToolResult result = RunTool({"bench", "-m", DemoModel(), "--prompts", "1", "-n", "2",
                                      "--prompt-tokens", "8", "--no-bandwidth", "--roofline"});
