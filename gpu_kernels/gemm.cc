@@ -5,13 +5,8 @@
 #include <limits>
 
 #include "gpu_kernels/check.h"
+#include "gpu_kernels/cublas_library.h"
 #include "runtime/core/error.h"
-
-#ifdef THERMOCLINE_GPU_EMULATED
-#include "gpu_kernels/emulation/cublas.h"
-#else
-#include <cublas_v2.h>
-#endif
 
 namespace thermocline {
 namespace {
@@ -21,8 +16,8 @@ constexpr uint64_t kWorkspaceBytes = 32 << 20;
 
 void CheckBlas(cublasStatus_t status, const char* what) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
-  throw Error(
-      {.what = fmt::format("GPU: {} failed: cuBLAS says {}", what, cublasGetStatusString(status))});
+  throw Error({.what = fmt::format("GPU: {} failed: cuBLAS says {}", what,
+                                   Cublas().status_string(status))});
 }
 
 cudaDataType TypeOf(GemmType type) {
@@ -40,16 +35,16 @@ cudaDataType TypeOf(GemmType type) {
 }  // namespace
 
 GpuGemm::GpuGemm() : workspace_(kWorkspaceBytes, "cuBLAS's workspace") {
-  CheckBlas(cublasCreate(&handle_), "starting cuBLAS");
+  CheckBlas(Cublas().create(&handle_), "starting cuBLAS");
 }
 
-GpuGemm::~GpuGemm() { static_cast<void>(cublasDestroy(handle_)); }
+GpuGemm::~GpuGemm() { static_cast<void>(Cublas().destroy(handle_)); }
 
 void GpuGemm::Multiply(Stream& stream, const GpuGemmProduct& product, Result result) {
   if (product.n_tokens == 0 || product.n_outputs == 0) return;
-  CheckBlas(cublasSetStream(handle_, stream.handle()), "choosing a stream");
+  CheckBlas(Cublas().set_stream(handle_, stream.handle()), "choosing a stream");
   // Setting the stream resets the workspace.
-  CheckBlas(cublasSetWorkspace(handle_, workspace_.as<void>(), workspace_.size()),
+  CheckBlas(Cublas().set_workspace(handle_, workspace_.as<void>(), workspace_.size()),
             "setting the workspace");
   const float alpha = 1;
   const float beta = result == Result::kAdd ? 1 : 0;
@@ -61,11 +56,11 @@ void GpuGemm::Multiply(Stream& stream, const GpuGemmProduct& product, Result res
     return static_cast<int>(n);
   };
   CheckBlas(
-      cublasGemmEx(handle_, by_output ? CUBLAS_OP_T : CUBLAS_OP_N, CUBLAS_OP_N,
-                   int_of(product.n_outputs), int_of(product.n_tokens), int_of(product.n_inputs),
-                   &alpha, product.w, data, int_of(product.w_stride), product.x, data,
-                   int_of(product.x_stride), &beta, product.y, CUDA_R_32F, int_of(product.y_stride),
-                   CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+      Cublas().gemm_ex(handle_, by_output ? CUBLAS_OP_T : CUBLAS_OP_N, CUBLAS_OP_N,
+                       int_of(product.n_outputs), int_of(product.n_tokens),
+                       int_of(product.n_inputs), &alpha, product.w, data, int_of(product.w_stride),
+                       product.x, data, int_of(product.x_stride), &beta, product.y, CUDA_R_32F,
+                       int_of(product.y_stride), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
       fmt::format("a product of {} tokens with a {} x {} matrix", product.n_tokens,
                   product.n_outputs, product.n_inputs)
           .c_str());

@@ -121,7 +121,9 @@ TEST_F(GpuProfile, IdleSharesAreShares) {
     EXPECT_LT(profile.gpu_idle_share(), 1) << split;
     EXPECT_GT(profile.cpu_idle_share(), 0) << split;
     EXPECT_LT(profile.cpu_idle_share(), 1) << split;
-    if (split == 1) EXPECT_EQ(profile.gpu_times()[static_cast<size_t>(StepPart::kAwait)], 0);
+    if (split == 1) {
+      EXPECT_EQ(profile.gpu_times()[static_cast<size_t>(StepPart::kAwait)], 0);
+    }
     EXPECT_TRUE(profile.gpu_spans().empty()) << "none were to be kept";
   }
 }
