@@ -8,6 +8,7 @@
 #include <set>
 
 #include "tests/gpu_tier/gpu_tier_fixture.h"
+#include "tools/step_report.h"
 #include "tools/trace_file.h"
 
 namespace thermocline {
@@ -167,6 +168,45 @@ TEST_F(GpuProfile, AProfileChangesNoBit) {
   const int64_t n_steps = profile.steps();
   EXPECT_EQ(Logits(*engine), expected);
   EXPECT_EQ(profile.steps(), n_steps) << "it goes on after its end";
+}
+
+// What `bench` prints of a GPU: parts, shares and bytes belong together.
+TEST_F(GpuProfile, TheReportAddsUp) {
+  const auto engine = Open(Half());
+  ComparisonOptions comparison;
+  comparison.decode_tokens = 3;
+  const std::vector<std::vector<int32_t>> prompts = {{5, 6, 7}, {8, 9}};
+  const StepReport report =
+      MeasureSteps(*engine, SparseMode::kExact, prompts, comparison, /*keep_spans=*/0);
+  const auto json = StepJson(report);
+  EXPECT_EQ(json["mode"], "exact");
+  EXPECT_EQ(json["tokens"], 6);
+  EXPECT_EQ(json["cpu"]["threads"], kThreads);
+  std::set<std::string> parts;
+  for (const char* side : {"gpu", "cpu"}) {
+    double ms = 0;
+    for (const auto& part : json[side]["parts"]) {
+      ms += part["ms_per_token"].get<double>();
+      parts.insert(side + (": " + part["part"].get<std::string>()));
+    }
+    EXPECT_NEAR(json[side]["ms_per_token"].get<double>(), ms, 1e-9 * ms);
+    EXPECT_GE(json[side]["idle_share"].get<double>(), 0);
+    EXPECT_LE(json[side]["idle_share"].get<double>(), 1);
+  }
+  EXPECT_THAT(parts, testing::IsSupersetOf({"gpu: attention", "gpu: gate", "gpu: between tokens",
+                                            "cpu: wait for other tier", "cpu: wait for end"}));
+  double to_gpu = 0;
+  double to_host = 0;
+  for (const auto& load : json["bus"]["loads"]) {
+    (load["to_gpu"].get<bool>() ? to_gpu : to_host) += load["bytes_per_token"].get<double>();
+  }
+  EXPECT_EQ(json["bus"]["to_gpu_bytes_per_token"].get<double>(), to_gpu);
+  EXPECT_EQ(json["bus"]["to_host_bytes_per_token"].get<double>(), to_host);
+  const ModelConfig& config = engine->config();
+  EXPECT_EQ(to_host, 4 * (config.n_layers * (config.d_model + 2) + config.vocab_size));
+  EXPECT_THAT(StepTable(report), testing::AllOf(testing::HasSubstr("mean of 6 tokens"),
+                                                testing::HasSubstr("y of cold neurons"),
+                                                testing::HasSubstr("wait for other tier")));
 }
 
 TEST_F(GpuProfile, ATraceHasARowForTheGpuAndEveryThread) {
