@@ -33,29 +33,35 @@ __global__ void __launch_bounds__(kPublishThreads)
   StoreReleaseSystem(&flags->published, ++counters->number);
 }
 
-// By one thread: whether the answer to the last hand-over is there.
-__device__ bool AwaitAnswer(int32_t layer, uint64_t timeout_ns, GpuHandoverCounters* counters,
+// By one thread: waits for the answer to the last hand-over, or notes that it is lost.
+__device__ void AwaitAnswer(int32_t layer, uint64_t timeout_ns, GpuHandoverCounters* counters,
                             GpuHandoverFlags* flags) {
-  if (atomicOr(&counters->lost, 0u) != 0) return false;
+  if (counters->lost != 0) return;
   const uint32_t number = counters->number;
-  if (AwaitFlag(&flags->answered, number, timeout_ns)) return true;
-  if (atomicExch(&counters->lost, 1u) == 0) {
-    flags->lost_layer = layer;
-    flags->lost_number = number;
-    flags->last_answer = LoadAcquireSystem(&flags->answered);
-    StoreReleaseSystem(&flags->lost, 1);
-  }
-  return false;
+  if (AwaitFlag(&flags->answered, number, timeout_ns)) return;
+  counters->lost = 1;
+  flags->lost_layer = layer;
+  flags->lost_number = number;
+  flags->last_answer = LoadAcquireSystem(&flags->answered);
+  StoreReleaseSystem(&flags->lost, 1);
 }
 
-// A block per token. y_cold changes while the kernel waits: no __restrict__, no cached loads.
+// One thread looks at the flag, so that one read at a time crosses the bus; what waits behind it in
+// the stream need not look.
+__global__ void __launch_bounds__(kWarpThreads)
+    await_kernel(int32_t layer, uint64_t timeout_ns, GpuHandoverCounters* counters,
+                 GpuHandoverFlags* flags) {
+  if (threadIdx.x == 0) AwaitAnswer(layer, timeout_ns, counters, flags);
+}
+
+// A block per token. The host wrote y_cold while kernels before this one ran: no __restrict__, no
+// loads of memory that is never written.
 __global__ void __launch_bounds__(kNormThreads)
-    merge_kernel(int32_t layer, uint64_t timeout_ns, GpuHandoverCounters* counters,
-                 GpuHandoverFlags* flags, float* x, const float* y_hot, const float* y_cold,
-                 const float* weight, float epsilon, float* out, int64_t width) {
+    merge_kernel(const GpuHandoverCounters* counters, float* x, const float* y_hot,
+                 const float* y_cold, const float* weight, float epsilon, float* out,
+                 int64_t width) {
   SHARED_ARRAY(float, partial, kWarpThreads);
-  const bool lost = threadIdx.x == 0 && !AwaitAnswer(layer, timeout_ns, counters, flags);
-  if (__syncthreads_or(lost) != 0) return;
+  if (counters->lost != 0) return;  // the same in every thread: await_kernel is done
   const int64_t at = blockIdx.x * width;
   const float sum_squares =
       AddToRow(x + at, y_hot == nullptr ? nullptr : y_hot + at, y_cold + at, width);
@@ -98,14 +104,19 @@ void GpuHandover::Publish(Stream& stream, const float* x, int64_t n_tokens) {
          counters_.as<GpuHandoverCounters>(), flags_.device<GpuHandoverFlags>());
 }
 
-void GpuHandover::Merge(Stream& stream, int32_t layer, float* x, const float* y_hot,
-                        int64_t n_tokens, const GpuNextNorm& next) {
+void GpuHandover::Await(Stream& stream, int32_t layer) {
+  Launch(KERNEL(await_kernel), {.grid = 1, .block = kWarpThreads, .stream = stream}, layer,
+         uint64_t{timeout_ms_} * 1'000'000, counters_.as<GpuHandoverCounters>(),
+         flags_.device<GpuHandoverFlags>());
+}
+
+void GpuHandover::Merge(Stream& stream, float* x, const float* y_hot, int64_t n_tokens,
+                        const GpuNextNorm& next) {
   CHECK(n_tokens >= 1 && n_tokens <= shape_.max_tokens);
   Launch(KERNEL(merge_kernel),
-         {.grid = static_cast<unsigned>(n_tokens), .block = kNormThreads, .stream = stream}, layer,
-         uint64_t{timeout_ms_} * 1'000'000, counters_.as<GpuHandoverCounters>(),
-         flags_.device<GpuHandoverFlags>(), x, y_hot, y_.device<float>(), next.weight, next.epsilon,
-         next.out, shape_.d_model);
+         {.grid = static_cast<unsigned>(n_tokens), .block = kNormThreads, .stream = stream},
+         counters_.as<GpuHandoverCounters>(), x, y_hot, y_.device<float>(), next.weight,
+         next.epsilon, next.out, shape_.d_model);
 }
 
 uint32_t GpuHandover::Published() const {

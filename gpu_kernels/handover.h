@@ -1,10 +1,10 @@
 // How a layer's FFN crosses between the GPU and the CPU, without the host waiting for the GPU: a
 // kernel publishes x in mapped memory and sets a flag, CPU threads answer with their part of y the
-// same way, and a kernel that waits for their flag merges it. All of it can be captured: hand-overs
-// are numbered 1, 2, 3, ... by a counter in device memory, which the publishing kernel advances, so
-// a replayed graph goes on where the last one stopped.
+// same way, a kernel of one thread waits for their flag, and the next one merges. All of it can be
+// captured: hand-overs are numbered 1, 2, 3, ... by a counter in device memory, which the
+// publishing kernel advances, so a replayed graph goes on where the last one stopped.
 //
-// An answer that does not come within the timeout is lost: the merging kernel notes which and goes
+// An answer that does not come within the timeout is lost: the waiting kernel notes which and goes
 // on, later ones wait no more, and ThrowIfLost() tells. What the step computed is then worthless.
 //
 // On the host, for hand-over number i: wait until Published() is i (and look at Lost() meanwhile),
@@ -55,11 +55,13 @@ class GpuHandover {
 
   // x: (n_tokens, d_model) f32 in device memory. Asynchronous; throws Error on launch.
   void Publish(Stream& stream, const float* x, int64_t n_tokens);
-  // Waits on the GPU for the answer to the last hand-over published, then x += y_hot, x += the
-  // CPU's y, and the norm. y_hot: (n_tokens, d_model) f32 in device memory, or null. layer: for the
-  // report of a lost answer; then x and the norm's output are not written. Asynchronous; throws
-  // Error on launch.
-  void Merge(Stream& stream, int32_t layer, float* x, const float* y_hot, int64_t n_tokens,
+  // The GPU waits for the answer to the last hand-over published. layer: for the report of a lost
+  // one. Asynchronous; throws Error on launch.
+  void Await(Stream& stream, int32_t layer);
+  // Behind Await: x += y_hot, x += the CPU's y, and the norm. y_hot: (n_tokens, d_model) f32 in
+  // device memory, or null. After a lost answer neither x nor the norm's output is written.
+  // Asynchronous; throws Error on launch.
+  void Merge(Stream& stream, float* x, const float* y_hot, int64_t n_tokens,
              const GpuNextNorm& next);
 
   // The host's side, for any thread.

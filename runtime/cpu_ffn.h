@@ -19,7 +19,7 @@ struct CpuDevice::FfnPart {
   const std::byte* inner;  // of the lane
   const SignInput* signs;  // of the lane
   float* partial;          // (n_tokens, d_model) of the part
-  StepTimer* timer;
+  StepMarker* timer;
 };
 
 }  // namespace thermocline

@@ -14,6 +14,7 @@
 
 #include "predictor/predictor.h"
 #include "predictor/sign_predictor.h"
+#include "runtime/bus_traffic.h"
 #include "runtime/kv_cache.h"
 #include "runtime/model.h"
 #include "runtime/team.h"
@@ -170,6 +171,16 @@ class QueuedDevice : public Device {
                                                  bool predictor_apart) = 0;
   // From a tier of the host, for batches.
   virtual std::unique_ptr<WeightStream> MakeWeightStream(const WeightStreamLimits& limits) = 0;
+
+  // Whether steps that are enqueued from here on note when each of their parts ends. Returns whom
+  // to tell of the parts; null when off. REQUIRES: finished.
+  virtual StepMarker* TimeSteps(bool on) = 0;
+  // From here on parts of one step are enqueued, timed.
+  virtual void BeginTimes() = 0;
+  // The parts of the last step, ascending. REQUIRES: it was timed; finished.
+  virtual std::vector<StepSpan> StepSpans() const = 0;
+  // Between this device's memory and the host's, by steps and what was downloaded since.
+  virtual const BusTraffic& bus_traffic() const = 0;
 };
 
 }  // namespace thermocline

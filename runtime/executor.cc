@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "gpu_kernels/trace_range.h"
 #include "runtime/core/error.h"
 #include "runtime/handover.h"
 
@@ -135,7 +136,7 @@ void Executor::MakeGroups() {
 
 Executor::Lanes Executor::LanesOf(int thread) {
   const int n = team_.n_threads();
-  StepTimer* timer = timed_ && thread == 0 ? &timer_ : nullptr;
+  StepTimer* timer = TimerOf(thread);
   Lanes lanes{.all = {thread, n, all_group_, timer}, .fast = {}, .slow = {}};
   if (!handover_) return lanes;
   if (n == 1) {  // one thread runs the tiers one after the other
@@ -143,7 +144,7 @@ Executor::Lanes Executor::LanesOf(int thread) {
   } else if (thread < n_fast_lanes_) {
     lanes.fast = Lane{thread, n_fast_lanes_, fast_group_, timer};
   } else {
-    lanes.slow = Lane{thread - n_fast_lanes_, n - n_fast_lanes_, slow_group_};
+    lanes.slow = Lane{thread - n_fast_lanes_, n - n_fast_lanes_, slow_group_, timer};
   }
   return lanes;
 }
@@ -151,6 +152,13 @@ Executor::Lanes Executor::LanesOf(int thread) {
 void Executor::ResetCounts() {
   counts_.tokens = 0;
   counts_.layers.assign(static_cast<size_t>(config_.n_layers), {});
+}
+
+void Executor::set_profile(StepProfile* profile) {
+  CHECK(profile == nullptr || profile->n_threads() == team_.n_threads());
+  profile_ = profile;
+  if (profile != nullptr) profile->Resume();
+  if (queued_ != nullptr) queued_marks_ = queued_->TimeSteps(profile != nullptr);
 }
 
 void Executor::set_keep_hidden(bool keep) {
@@ -217,14 +225,20 @@ std::span<const float> Executor::Step(std::span<const int32_t> ids, int64_t firs
   CHECK(wanted != LogitsWanted::kAll || args.n <= options_.max_logits);
   CHECK(wanted != LogitsWanted::kBest);
   RunStep(args);
-  const int64_t rows = wanted == LogitsWanted::kNone   ? 0
-                       : wanted == LogitsWanted::kLast ? 1
-                                                       : args.n;
-  const auto n_logits = static_cast<size_t>(rows * config_.vocab_size);
-  if (queued_ == nullptr) return {state_.logits, n_logits};
-  host_logits_.resize(n_logits);
-  queued_->Download(host_logits_.data(), state_.logits, n_logits * sizeof(float));
-  return host_logits_;
+  std::span<const float> logits(state_.logits, NumLogits(args));
+  if (queued_ != nullptr) {
+    host_logits_.resize(logits.size());
+    queued_->Download(host_logits_.data(), state_.logits, logits.size_bytes());
+    logits = host_logits_;
+  }
+  EndStep(args.n);
+  return logits;
+}
+
+size_t Executor::NumLogits(const StepArgs& args) const {
+  if (args.wanted == LogitsWanted::kNone) return 0;
+  const int64_t rows = args.wanted == LogitsWanted::kLast ? 1 : args.n;
+  return static_cast<size_t>(rows * config_.vocab_size);
 }
 
 std::span<const TokenLogit> Executor::StepBest(std::span<const int32_t> ids, int64_t first_position,
@@ -232,17 +246,30 @@ std::span<const TokenLogit> Executor::StepBest(std::span<const int32_t> ids, int
   CHECK(k >= 1 && k <= max_best());
   RunStep({ids, static_cast<int64_t>(ids.size()), first_position, LogitsWanted::kBest, k});
   best_ = queued_->Best(k);
+  EndStep(static_cast<int64_t>(ids.size()));
   return best_;
 }
 
 void Executor::RunStep(const StepArgs& args) {
+  const TraceRange range(args.n == 1 ? "token" : "prompt", args.first_position);
   BeginStep(args.n, args.first_position);
+  if (profile_ != nullptr) profile_->BeginStep();
   if (queued_ != nullptr) {
     StepQueued(args);
   } else {
     team_.Run([&](int thread) { RunLanes(LanesOf(thread), args); });
   }
   CountStep(args.n);
+}
+
+// What the step left has crossed to the host by now.
+void Executor::EndStep(int64_t n) {
+  if (profile_ == nullptr) return;
+  if (queued_ != nullptr) {
+    profile_->AddGpuStep(queued_->StepSpans());
+    profile_->AddTraffic(queued_->bus_traffic().Since(traffic_before_));
+  }
+  profile_->EndStep(n);
 }
 
 void Executor::CountStep(int64_t n) {
@@ -258,7 +285,6 @@ void Executor::CountStep(int64_t n) {
 
 void Executor::RunLanes(const Lanes& lanes, const StepArgs& args) {
   uint32_t handovers = 0;
-  if (lanes.all.timer != nullptr) lanes.all.timer->Start();
   fast_.Embed(lanes.all, weights_.token_embd, args.ids, state_.x);
   lanes.all.Mark(StepPart::kEmbed);
   for (int64_t layer = 0; layer < config_.n_layers; ++layer) {
@@ -279,6 +305,8 @@ void Executor::RunLayer(const Lanes& lanes, int64_t layer, const StepArgs& args,
   const LinearStep qkv[] = {{&w.wq, s.q}, {&w.wk, s.k}, {&w.wv, s.v}};
   const LinearStep output[] = {{&w.wo, s.proj}};
 
+  const TraceRange range("layer", layer);
+  all.MarkLayer(layer);
   fast_.RmsNorm(all, s.x, w.attn_norm, c.norm_eps, n, c.d_model, s.xn);
   fast_.Linear(all, qkv, s.xn, n);
   all.Mark(StepPart::kQkv);
@@ -311,6 +339,7 @@ void Executor::RunFfn(const Lanes& lanes, int64_t layer, int64_t n, uint32_t* ha
   if (cold && lanes.all.rank == 0) {
     const bool asks = MakeFfnStep(layer, w.cold, true).predictor != nullptr;
     handover_->SendInput(x, asks && predictor_x != x ? predictor_x : nullptr, n);
+    lanes.all.Mark(StepPart::kSend);
   }
   if (hot && fast_lane) {
     // With one tier every neuron is asked about, with two only the cold ones.
@@ -322,7 +351,10 @@ void Executor::RunFfn(const Lanes& lanes, int64_t layer, int64_t n, uint32_t* ha
   if (cold) {
     handover_->Merge(lanes.all, fast_, layer, (*handovers)++, s.x, hot ? s.hot.y : nullptr, n);
   } else {
-    if (streamed) RunStreamed(layer, x, n);
+    if (streamed) {
+      RunStreamed(layer, x, n);
+      lanes.all.Mark(StepPart::kStream);
+    }
     const float* const y[] = {s.hot.y};
     fast_.Add(lanes.all, s.x, y, n * config_.d_model);
   }
@@ -332,7 +364,10 @@ void Executor::RunFfn(const Lanes& lanes, int64_t layer, int64_t n, uint32_t* ha
 
 void Executor::RunSlowTier(const Lane& lane, int64_t layer, int64_t n, uint32_t handover) {
   const LayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
+  const TraceRange range("cold FFN", layer);
+  lane.MarkLayer(layer);
   handover_->AwaitInput(lane, handover);
+  lane.Mark(StepPart::kAwait);
   FfnStep step = MakeFfnStep(layer, w.cold, true);
   const bool apart = step.predictor != nullptr && PredictorX(layer) != FfnInput(layer);
   step.predictor_x = apart ? handover_->predictor_x() : handover_->x();
@@ -380,6 +415,7 @@ void Executor::Observe(const Lane& lane, int64_t layer, int64_t n) {
 
 void Executor::RunOutput(const Lane& lane, const StepArgs& args) {
   if (args.wanted == LogitsWanted::kNone) return;
+  lane.MarkLayer(StepSpan::kNoLayer);
   const int64_t rows = args.wanted == LogitsWanted::kAll ? args.n : 1;
   const int64_t skipped = (args.n - rows) * config_.d_model;
   const LinearStep output[] = {{&weights_.output, state_.logits}};

@@ -14,6 +14,7 @@
 #include "runtime/handover.h"
 #include "runtime/model.h"
 #include "runtime/rope.h"
+#include "runtime/step_profile.h"
 #include "runtime/team.h"
 #include "runtime/weight_stream.h"
 
@@ -116,9 +117,10 @@ class Executor {
   // With an observer every FFN runs dense, since h of all neurons is what it wants. Null: none.
   void set_observer(FfnObserver* observer) { observer_ = observer; }
   const FfnCounts& counts() const { return counts_; }
-  // Measure where the time of each step goes (costs a clock reading per part and layer).
-  void set_timed(bool timed) { timed_ = timed; }
-  StepTimer& timer() { return timer_; }
+  // Measure where the time of the steps goes that follow, until it is null (costs a clock reading
+  // per part and layer on each thread, and on a queued device a kernel). REQUIRES: made for as many
+  // threads as the team has; outlives them.
+  void set_profile(StepProfile* profile);
   void ResetCounts();
   StreamUse stream_use() const;
   // Null where nothing may be streamed; for tests.
@@ -148,8 +150,10 @@ class Executor {
   void AllocateFfn(FfnState& state, int64_t max_neurons, Device& device);
   void MakeGroups();
   Lanes LanesOf(int thread);
+  StepTimer* TimerOf(int thread) const { return profile_ ? profile_->timer(thread) : nullptr; }
   void BeginStep(int64_t n, int64_t first_position);
   void RunStep(const StepArgs& args);
+  void EndStep(int64_t n);
   void RunLanes(const Lanes& lanes, const StepArgs& args);
   void RunLayer(const Lanes& lanes, int64_t layer, const StepArgs& args, uint32_t* handovers);
   void RunFfn(const Lanes& lanes, int64_t layer, int64_t n, uint32_t* handovers);
@@ -158,6 +162,8 @@ class Executor {
                int64_t n, const FfnState& state);
   // ---- executor_queued.cc: where the fast tier is a device that works behind the host ----
   void StepQueued(const StepArgs& args);
+  void EnqueueAndRun(const StepArgs& args);
+  Lanes QueuedLanes() const;
   void RunLayersQueued(const StepArgs& args, int64_t layer_begin, int64_t layer_end);
   int64_t StepKey(const StepArgs& args) const;
   void RunSlowTiers(int64_t n, int64_t layer_begin, int64_t layer_end, uint32_t* handovers);
@@ -173,6 +179,7 @@ class Executor {
   const float* FfnInput(int64_t layer) const { return state_.ffn_x[layer % 2]; }
   const float* PredictorX(int64_t layer) const;
   void CountStep(int64_t n);
+  size_t NumLogits(const StepArgs& args) const;
   void Observe(const Lane& lane, int64_t layer, int64_t n);
   void RunOutput(const Lane& lane, const StepArgs& args);
 
@@ -191,8 +198,9 @@ class Executor {
   std::unique_ptr<Handover> handover_;  // null where no layer has a cold slice
   std::unique_ptr<WeightStream> weight_stream_;
   StreamUse stream_use_;
-  bool streams_ = false;  // this step
-  int n_fast_lanes_ = 0;  // while both tiers run
+  BusTraffic traffic_before_;  // this step
+  bool streams_ = false;       // this step
+  int n_fast_lanes_ = 0;       // while both tiers run
   LaneGroup* all_group_ = nullptr;
   LaneGroup* fast_group_ = nullptr;
   LaneGroup* slow_group_ = nullptr;
@@ -200,8 +208,8 @@ class Executor {
   bool audit_ = false;
   FfnObserver* observer_ = nullptr;
   FfnCounts counts_;
-  bool timed_ = false;
-  StepTimer timer_;
+  StepProfile* profile_ = nullptr;
+  StepMarker* queued_marks_ = nullptr;                // of a queued device that is profiled
   std::vector<std::array<FfnCount, 2>> step_counts_;  // (n_layers) per tier, of the running step
   std::vector<float> host_logits_;  // of a queued device, and what observers read of its FFN
   std::vector<TokenLogit> best_;

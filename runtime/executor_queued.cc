@@ -2,6 +2,7 @@
 // kept one carried out again; then all threads are the slow tier and go through the layers with it.
 #include <algorithm>
 
+#include "gpu_kernels/trace_range.h"
 #include "runtime/core/error.h"
 #include "runtime/executor.h"
 #include "runtime/handover.h"
@@ -19,25 +20,9 @@ int64_t Executor::StepKey(const StepArgs& args) const {
 }
 
 void Executor::StepQueued(const StepArgs& args) {
-  const int64_t n_layers = config_.n_layers;
+  traffic_before_ = queued_->bus_traffic();
   queued_->BeginTokens(args.ids, args.n, args.first_position);
-  const int64_t key = StepKey(args);
-  if (key == QueuedDevice::kNoKey) {
-    fast_.Embed(Lane{}, weights_.token_embd, args.ids, state_.x);
-    RunLayersQueued(args, 0, n_layers);
-    RunOutput(Lane{}, args);
-  } else {
-    queued_->Run(key, [&] {
-      uint32_t handovers = 0;
-      Lanes lanes;
-      lanes.fast = Lane{};
-      fast_.Embed(lanes.all, weights_.token_embd, args.ids, state_.x);
-      for (int64_t layer = 0; layer < n_layers; ++layer) RunLayer(lanes, layer, args, &handovers);
-      RunOutput(lanes.all, args);
-    });
-    uint32_t handovers = 0;
-    RunSlowTiers(args.n, 0, n_layers, &handovers);
-  }
+  EnqueueAndRun(args);
   FinishQueued();
   for (size_t l = 0; l < step_counts_.size(); ++l) {
     if (weights_.layers[l].hot.n_neurons == 0) continue;
@@ -45,10 +30,39 @@ void Executor::StepQueued(const StepArgs& args) {
   }
 }
 
+void Executor::EnqueueAndRun(const StepArgs& args) {
+  const int64_t n_layers = config_.n_layers;
+  const Lanes lanes = QueuedLanes();
+  const auto begin = [&] {
+    if (queued_marks_ != nullptr) queued_->BeginTimes();
+  };
+  const int64_t key = StepKey(args);
+  if (key == QueuedDevice::kNoKey) {
+    begin();
+    fast_.Embed(lanes.all, weights_.token_embd, args.ids, state_.x);
+    lanes.all.Mark(StepPart::kEmbed);
+    RunLayersQueued(args, 0, n_layers);
+    RunOutput(lanes.all, args);
+    return;
+  }
+  queued_->Run(key, [&] {
+    const TraceRange range("capture");
+    begin();
+    RunLanes(lanes, args);
+  });
+  uint32_t handovers = 0;
+  RunSlowTiers(args.n, 0, n_layers, &handovers);
+}
+
+// The lanes that enqueue.
+Executor::Lanes Executor::QueuedLanes() const {
+  const Lane lane{.timer = queued_marks_};
+  return {.all = lane, .fast = lane, .slow = {}};
+}
+
 // Layer by layer, so that what is watched can be looked at between them.
 void Executor::RunLayersQueued(const StepArgs& args, int64_t layer_begin, int64_t layer_end) {
-  Lanes lanes;
-  lanes.fast = Lane{};
+  const Lanes lanes = QueuedLanes();
   uint32_t enqueued = 0;
   uint32_t handovers = 0;
   for (int64_t layer = layer_begin; layer < layer_end; ++layer) {
@@ -68,13 +82,14 @@ void Executor::RunSlowTiers(int64_t n, int64_t layer_begin, int64_t layer_end,
   const auto is_cold = [&](int64_t layer) {
     return !streams_ && weights_.layers[static_cast<size_t>(layer)].cold.n_neurons > 0;
   };
+  if (profile_ != nullptr) profile_->timer(0)->Mark(StepPart::kEnqueue);
   const uint32_t first = *handovers;
   for (int64_t layer = layer_begin; layer < layer_end; ++layer)
     *handovers += is_cold(layer) ? 1 : 0;
   if (*handovers == first) return;
   try {
     team_.Run([&](int thread) {
-      const Lane lane{thread, team_.n_threads(), all_group_};
+      const Lane lane{thread, team_.n_threads(), all_group_, TimerOf(thread)};
       uint32_t handover = first;
       for (int64_t layer = layer_begin; layer < layer_end; ++layer) {
         if (is_cold(layer)) RunSlowTier(lane, layer, n, handover++);

@@ -166,6 +166,7 @@ void GpuDevice::Download(void* destination, const void* source, uint64_t n_bytes
     stream_.Synchronize();
     std::memcpy(to + done, staging_.host<std::byte>(), part);
   }
+  CountTraffic(BusLoad::kResults, n_bytes);
 }
 
 TensorView GpuDevice::StoreRows(const TensorView& source, std::span<const int32_t> rows,
@@ -240,22 +241,40 @@ void GpuDevice::BeginTokens(std::span<const int32_t> ids, int64_t n_tokens,
 }
 
 void GpuDevice::Run(int64_t key, const std::function<void()>& enqueue) {
-  const std::pair<int64_t, int64_t> place(key, bucket_);
+  const std::tuple<int64_t, int64_t, bool> place(key, bucket_, timed_);
   auto kept = kept_.find(place);
   ForgetPrepared();
   if (kept == kept_.end()) {
+    const BusTraffic before = std::exchange(traffic_, BusTraffic{});
     GraphCapture capture(stream_);
     stream_.Copy(device_inputs_.as<void>(), inputs_.device<void>(), sizeof(GpuStepInputs));
+    CountTraffic(BusLoad::kInputs, sizeof(GpuStepInputs));
     enqueue();
-    kept = kept_.emplace(place, Kept{capture.Finish(), notes_}).first;
+    const auto marks = timed_ ? marks_->notes() : std::vector<GpuStepMarks::Note>{};
+    kept = kept_.emplace(place, Kept{capture.Finish(), notes_, marks, traffic_}).first;
+    traffic_ = before;
   }
   notes_ = kept->second.notes;
+  traffic_ += kept->second.traffic;
+  if (timed_) marks_->set_notes(kept->second.marks);
   kept->second.graph.Launch(stream_);
   ForgetPrepared();
 }
 
+StepMarker* GpuDevice::TimeSteps(bool on) {
+  timed_ = on;
+  if (!on) return nullptr;
+  if (marks_ == nullptr) {
+    marks_ = std::make_unique<GpuStepMarks>(stream_, static_cast<int64_t>(notes_.size()));
+  }
+  marks_->MeasureClock();
+  return marks_.get();
+}
+
 void GpuDevice::Finish() {
   stream_.Copy(host_counts_.device<void>(), counts_.as<void>(), counts_.size());
+  CountTraffic(BusLoad::kCounts, counts_.size());
+  if (timed_) marks_->Collect();
   stream_.Synchronize();
 }
 
@@ -285,6 +304,8 @@ void GpuDevice::Embed(const Lane& /*lane*/, const TensorView& table, std::span<c
   const auto n = static_cast<int64_t>(ids.size());
   const GpuStepTokens tokens = Tokens(n);
   const GpuTable rows{table.dtype, table.data, table.row_stride_bytes};
+  CountTraffic(BusLoad::kEmbedding, static_cast<uint64_t>(n * RowBytes(table.dtype, table.cols)));
+  if (tokens.inputs == nullptr) CountTraffic(BusLoad::kInputs, ids.size_bytes());
   GpuEmbed(stream_, rows, tokens.inputs != nullptr ? nullptr : ids_.device<int32_t>(), tokens,
            table.cols, x);
 }
@@ -377,7 +398,7 @@ void GpuDevice::AddRmsNorm(const Lane& /*lane*/, float* x, const float* y, const
   prepared_ = {out, n};
 }
 
-FfnCount GpuDevice::Ffn(const Lane& /*lane*/, const FfnStep& step, const float* x, int64_t n,
+FfnCount GpuDevice::Ffn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
                         const FfnState& state) {
   const FfnSlice& slice = *step.slice;
   const bool listed = step.predictor != nullptr && n <= kMaxKeptTokens;
@@ -387,30 +408,38 @@ FfnCount GpuDevice::Ffn(const Lane& /*lane*/, const FfnStep& step, const float* 
       n, slice.n_neurons, skip == GpuSkip::kInactive && !IsBatch(n), listed, listed && step.audit};
   if (IsBatch(n)) {
     ForgetPrepared();
-    BatchFfn(step, x, n, state);
+    BatchFfn(lane, step, x, n, state);
     return {};
   }
   const GpuVectors& vectors = PreparedOrPrepare(x, n, slice.gate.cols);
   GpuNeuronList list;
-  if (listed) list = ListPredicted(step, vectors, x, n, state);
+  if (listed) {
+    list = ListPredicted(step, vectors, x, n, state);
+    lane.Mark(StepPart::kPredict);
+  }
   GateAndUp(step, list, skip, vectors, n, state);
+  lane.Mark(StepPart::kGate);
   Down(step, skip, n, state);
+  lane.Mark(StepPart::kDown);
   return {};  // known when it is finished: CountOf
 }
 
-void GpuDevice::BatchFfn(const FfnStep& step, const float* x, int64_t n, const FfnState& state) {
+void GpuDevice::BatchFfn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+                         const FfnState& state) {
   const FfnSlice& slice = *step.slice;
   const GpuBatch& batch = PrepareBatch(x, n, slice.gate.cols);
   GpuBatchRows(stream_, *gemm_, MatrixOf(slice.gate), nullptr, batch, n, Panel(), state.gate);
   GpuBatchRows(stream_, *gemm_, MatrixOf(slice.up), nullptr, batch, n, Panel(), state.up);
   GpuActivateMultiply(stream_, step.activation, slice.gate_bias, state.up, n, slice.n_neurons,
                       state.gate);
+  lane.Mark(StepPart::kGate);
   const GpuBatch& h = PrepareBatch(state.gate, n, slice.n_neurons);
   if (slice.down_layout == DownLayout::kStock) {
     GpuBatchRows(stream_, *gemm_, MatrixOf(slice.down), nullptr, h, n, Panel(), state.y);
   } else {
     GpuBatchColumns(stream_, *gemm_, MatrixOf(slice.down), h, n, Panel(), state.y);
   }
+  lane.Mark(StepPart::kDown);
 }
 
 GpuNeuronList GpuDevice::ListPredicted(const FfnStep& step, const GpuVectors& vectors,

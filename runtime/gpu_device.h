@@ -11,6 +11,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "gpu_kernels/activations.h"
@@ -24,6 +25,7 @@
 #include "runtime/device.h"
 #include "runtime/gpu_best.h"
 #include "runtime/gpu_predictor.h"
+#include "runtime/gpu_step_marks.h"
 
 namespace thermocline {
 
@@ -60,12 +62,19 @@ class GpuDevice final : public QueuedDevice {
   void Finish() override;
   FfnCount CountOf(int64_t layer) const override;
   int64_t max_best() const override { return GpuBest::MaxTokens(vocab_size_); }
-  void FindBest(const float* logits, int64_t k) override { best_.Find(stream_, logits, k); }
+  void FindBest(const float* logits, int64_t k) override {
+    best_.Find(stream_, logits, k);
+    CountTraffic(BusLoad::kResults, static_cast<uint64_t>(k) * sizeof(TokenLogit));
+  }
   std::vector<TokenLogit> Best(int64_t k) const override { return best_.Found(k); }
   void Download(void* destination, const void* source, uint64_t n_bytes) override;
   std::unique_ptr<Handover> MakeHandover(int64_t max_tokens, int64_t d_model,
                                          bool predictor_apart) override;
   std::unique_ptr<WeightStream> MakeWeightStream(const WeightStreamLimits& limits) override;
+  StepMarker* TimeSteps(bool on) override;
+  void BeginTimes() override { marks_->Start(); }
+  std::vector<StepSpan> StepSpans() const override { return marks_->Spans(); }
+  const BusTraffic& bus_traffic() const override { return traffic_; }
 
   void Embed(const Lane& lane, const TensorView& table, std::span<const int32_t> ids,
              float* x) override;
@@ -89,6 +98,8 @@ class GpuDevice final : public QueuedDevice {
   GpuPanel Panel() const { return {panel_.as<void>(), panel_.size()}; }
   int64_t n_tokens() const { return n_tokens_; }
   bool HasWork() { return !stream_.Finished(); }
+  // What was enqueued moves so much; while a step is captured, each time it is carried out.
+  void CountTraffic(BusLoad load, uint64_t n_bytes) { traffic_.Add(load, n_bytes); }
 
  private:
   class SequenceCache;
@@ -108,12 +119,15 @@ class GpuDevice final : public QueuedDevice {
   struct Kept {
     Graph graph;
     std::vector<FfnNote> notes;
+    std::vector<GpuStepMarks::Note> marks;
+    BusTraffic traffic;
   };
 
   // Large batches go through cuBLAS, which is not captured.
   static bool IsBatch(int64_t n) { return n > kMaxKeptTokens; }
   const GpuBatch& PrepareBatch(const float* x, int64_t n, int64_t d);
-  void BatchFfn(const FfnStep& step, const float* x, int64_t n, const FfnState& state);
+  void BatchFfn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+                const FfnState& state);
   const GpuVectors& Prepare(const float* x, int64_t n, int64_t d);
   // The same, where x is not what the step before prepared already. Every step calls this or
   // ForgetPrepared, so that nothing can write to x in between.
@@ -157,9 +171,12 @@ class GpuDevice final : public QueuedDevice {
   DeviceMemory rope_sin_;
   int64_t n_tokens_ = 0;
   int64_t first_position_ = 0;
-  std::map<std::pair<int64_t, int64_t>, Kept> kept_;  // by key and positions
+  std::map<std::tuple<int64_t, int64_t, bool>, Kept> kept_;  // by key, positions, timed
   int64_t bucket_ = 0;  // positions that the steps at hand are made for
   std::vector<FfnNote> notes_;
+  BusTraffic traffic_;
+  std::unique_ptr<GpuStepMarks> marks_;  // once steps were timed
+  bool timed_ = false;
 };
 
 }  // namespace thermocline

@@ -44,20 +44,26 @@ void GpuTierHandover::BeginStep() {
 
 void GpuTierHandover::SendInput(const float* x, const float* predictor_x, int64_t n_tokens) {
   Stream& stream = gpu_.stream();
+  const auto row_bytes = static_cast<uint64_t>(d_model_) * sizeof(float);
+  gpu_.CountTraffic(BusLoad::kColdX,
+                    row_bytes * static_cast<uint64_t>((predictor_apart_ ? 2 : 1) * n_tokens));
   if (!predictor_apart_) {
     handover_.Publish(stream, x, n_tokens);
     return;
   }
   const int64_t n = n_tokens * d_model_;
-  const auto n_bytes = static_cast<uint64_t>(n) * sizeof(float);
+  const uint64_t n_bytes = row_bytes * static_cast<uint64_t>(n_tokens);
   stream.Copy(both_.as<float>(), x, n_bytes);
   stream.Copy(both_.as<float>() + n, predictor_x == nullptr ? x : predictor_x, n_bytes);
   handover_.Publish(stream, both_.as<float>(), 2 * n_tokens);
 }
 
-void GpuTierHandover::Merge(const Lane& /*lane*/, Device& /*fast*/, int64_t layer,
-                            uint32_t /*index*/, float* x, const float* y_hot, int64_t n_tokens) {
-  handover_.Merge(gpu_.stream(), static_cast<int32_t>(layer), x, y_hot, n_tokens, {});
+void GpuTierHandover::Merge(const Lane& lane, Device& /*fast*/, int64_t layer, uint32_t /*index*/,
+                            float* x, const float* y_hot, int64_t n_tokens) {
+  handover_.Await(gpu_.stream(), static_cast<int32_t>(layer));
+  lane.Mark(StepPart::kAwait);
+  gpu_.CountTraffic(BusLoad::kColdY, static_cast<uint64_t>(n_tokens * d_model_) * sizeof(float));
+  handover_.Merge(gpu_.stream(), x, y_hot, n_tokens, {});
 }
 
 // One lane looks at the flag, the others sleep at the barrier.

@@ -171,6 +171,7 @@ GpuWeightStream::Buffer& GpuWeightStream::Send(ThreadTeam& team, const FfnSlice&
   copies_.Wait(buffer.consumed);
   copies_.Copy(buffer.data.as<void>(), buffer.staging.device<void>(), piece.n_bytes);
   copies_.Record(buffer.copied);
+  gpu_.CountTraffic(BusLoad::kWeights, piece.n_bytes);
   return buffer;
 }
 

@@ -69,6 +69,7 @@ class HostHandover final : public Handover {
   void Merge(const Lane& lane, Device& fast, int64_t /*layer*/, uint32_t index, float* x,
              const float* y_hot, int64_t n_tokens) override {
     output_->AwaitChange(output_base_ + index);
+    lane.Mark(StepPart::kAwait);
     if (y_hot != nullptr) lane.Sync();
     const float* const both[] = {y_hot == nullptr ? y_ : y_hot, y_};
     fast.Add(lane, x, {both, y_hot == nullptr ? 1U : 2U}, n_tokens * d_model_);

@@ -1,12 +1,13 @@
-// Where the time of a step goes: one thread's clock, read after each part of a layer. Behind `bench
-// --roofline`. The executor and the devices say which part has just ended; the part is charged with
-// everything since the one before, waiting for other lanes included.
+// Where the time of a step goes: a clock, read after each part of a layer. The executor and the
+// devices say which part has just ended; the part is charged with everything since the one before,
+// waiting for other lanes included.
 #pragma once
 
 #include <array>
 #include <chrono>
 #include <cstdint>
 #include <string_view>
+#include <vector>
 
 namespace thermocline {
 
@@ -23,30 +24,81 @@ enum class StepPart : uint8_t {
   kDown,
   kMerge,  // of the tiers' parts, into the residual stream
   kHead,   // last norm and the output head
+  // Of two tiers only:
+  kSend,     // the FFN's input, to the other tier
+  kStream,   // the FFN of neurons whose weights are streamed
+  kAwait,    // nothing to do until the other tier's part is there
+  kEnqueue,  // the host tells a device that works behind it what to do
+  kFinish,   // nothing to do until the step ends
 };
-inline constexpr int kStepParts = 12;
+inline constexpr int kStepParts = 17;
+inline constexpr int kOneTierParts = 12;  // the first of them
 inline constexpr std::array<std::string_view, kStepParts> kStepPartNames = {
-    "embedding", "norm, q k v", "rope, append", "attention", "attention output",
-    "norm",      "predictor",   "gate",         "up",        "down",
-    "merge",     "output head"};
+    "embedding", "norm, q k v", "rope, append", "attention",    "attention output",
+    "norm",      "predictor",   "gate",         "up",           "down",
+    "merge",     "output head", "send x",       "streamed FFN", "wait for other tier",
+    "enqueue",   "wait for end"};
+constexpr std::string_view StepPartName(StepPart part) {
+  return kStepPartNames[static_cast<size_t>(part)];
+}
+// Whoever is in it does nothing.
+constexpr bool IsIdle(StepPart part) {
+  return part == StepPart::kAwait || part == StepPart::kFinish;
+}
 
-class StepTimer {
+// One part of a step, in nanoseconds of the host's steady clock.
+struct StepSpan {
+  static constexpr int32_t kNoLayer = -1;
+  int64_t begin_ns = 0;
+  int64_t end_ns = 0;
+  int32_t layer = kNoLayer;
+  StepPart part = StepPart::kEmbed;
+};
+using StepTimes = std::array<int64_t, kStepParts>;  // ns by part
+
+inline int64_t HostClockNs() {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
+}
+
+// Who is told that a part has ended: a clock of the host, or the stream of a device.
+class StepMarker {
  public:
-  void Start() { last_ = Clock::now(); }
-  void Mark(StepPart part) {
-    const Clock::time_point now = Clock::now();
-    ns_[static_cast<size_t>(part)] +=
-        std::chrono::duration_cast<std::chrono::nanoseconds>(now - last_).count();
-    last_ = now;
-  }
-  void Reset() { ns_.fill(0); }
-  // Since Reset, over all steps.
-  int64_t total_ns(StepPart part) const { return ns_[static_cast<size_t>(part)]; }
+  virtual ~StepMarker() = default;
+  virtual void Mark(StepPart part) = 0;
+  // Of the parts that follow.
+  void set_layer(int64_t layer) { layer_ = static_cast<int32_t>(layer); }
+
+ protected:
+  int32_t layer() const { return layer_; }
 
  private:
-  using Clock = std::chrono::steady_clock;
-  Clock::time_point last_;
-  std::array<int64_t, kStepParts> ns_{};
+  int32_t layer_ = StepSpan::kNoLayer;
+};
+
+// The clock of one thread. In a cache line of its own.
+class alignas(64) StepTimer final : public StepMarker {
+ public:
+  // keep: also the single spans.
+  void StartAt(int64_t now_ns, bool keep) {
+    set_layer(StepSpan::kNoLayer);
+    last_ns_ = now_ns;
+    keep_ = keep;
+  }
+  void Mark(StepPart part) override { MarkAt(part, HostClockNs()); }
+  void MarkAt(StepPart part, int64_t now_ns) {
+    times_[static_cast<size_t>(part)] += now_ns - last_ns_;
+    if (keep_) spans_.push_back({last_ns_, now_ns, layer(), part});
+    last_ns_ = now_ns;
+  }
+  const StepTimes& times() const { return times_; }
+  const std::vector<StepSpan>& spans() const { return spans_; }
+
+ private:
+  int64_t last_ns_ = 0;
+  bool keep_ = false;
+  StepTimes times_{};
+  std::vector<StepSpan> spans_;
 };
 
 }  // namespace thermocline

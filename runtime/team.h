@@ -82,8 +82,8 @@ class LaneGroup {
 struct Lane {
   int rank = 0;
   int size = 1;
-  LaneGroup* group = nullptr;  // null for a group of one
-  StepTimer* timer = nullptr;  // of the one lane that is timed
+  LaneGroup* group = nullptr;   // null for a group of one
+  StepMarker* timer = nullptr;  // null: not timed
 
   void Sync() const {
     if (group != nullptr) group->Wait(rank);
@@ -95,6 +95,10 @@ struct Lane {
   }
   void Mark(StepPart part) const {
     if (timer != nullptr) timer->Mark(part);
+  }
+  // The layer that marks from here on belong to.
+  void MarkLayer(int64_t layer) const {
+    if (timer != nullptr) timer->set_layer(layer);
   }
   // This lane's part of [0, n), cut at multiples of `unit`. Parts differ by at most one unit.
   std::pair<int64_t, int64_t> Split(int64_t n, int64_t unit = 1) const {

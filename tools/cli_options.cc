@@ -188,6 +188,14 @@ void AddEngineOptions(CLI::App& verb, EngineOptions* options) {
   AddGpuStreamOption(verb, options);
 }
 
+void AddTraceOption(CLI::App& verb, std::optional<std::string>* path) {
+  verb.add_option("--trace", *path,
+                  "Write a timeline of the steps to this file, for chrome://tracing or "
+                  "ui.perfetto.dev: what each CPU thread and the GPU did, layer by layer, and "
+                  "where they waited. Measuring costs a little speed")
+      ->type_name("FILE");
+}
+
 std::vector<std::string> NormaliseArguments(int argc, char** argv) {
   std::vector<std::string> arguments;
   for (int i = 1; i < argc; ++i) {

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,6 +35,9 @@ void AddEngineOptions(CLI::App& verb, EngineOptions* options);
 CLI::Option* AddThreadsOption(CLI::App& verb, int* n_threads);
 // --pin alone, for verbs that run the engine in a way of their own.
 void AddPinOption(CLI::App& verb, EngineOptions* options);
+
+// --trace.
+void AddTraceOption(CLI::App& verb, std::optional<std::string>* path);
 
 // What the user typed, made ready for CLI11, which takes only single letters behind one dash: the
 // llama.cpp spelling -ngl becomes --gpu-layers.

@@ -4,9 +4,8 @@
 
 #include <algorithm>
 
-#include "runtime/core/interrupt.h"
-#include "runtime/evaluate.h"
 #include "tools/read_bandwidth.h"
+#include "tools/step_report.h"
 
 namespace thermocline {
 namespace {
@@ -18,20 +17,6 @@ double CacheBytes(const Engine& engine, double context_tokens) {
   const ModelConfig& config = engine.config();
   const int64_t row_bytes = RowBytes(engine.model().options().cache_type, config.head_dim);
   return static_cast<double>(config.n_layers * 2 * config.n_kv_heads * row_bytes) * context_tokens;
-}
-
-void Decode(Engine& engine, const std::vector<int32_t>& prompt, int64_t n_tokens) {
-  engine.Reset();
-  auto logits = engine.Feed(prompt);
-  engine.executor().ResetCounts();
-  engine.executor().timer().Reset();
-  engine.executor().set_timed(true);
-  for (int64_t i = 0; i < n_tokens; ++i) {
-    ThrowIfInterrupted();
-    const int32_t next = FindBest(logits).id;
-    logits = engine.Feed({&next, 1});
-  }
-  engine.executor().set_timed(false);
 }
 
 double Share(const RooflinePart& part, double bandwidth) {
@@ -53,13 +38,15 @@ Roofline MeasureRoofline(Engine& engine, SparseMode mode,
   for (const std::vector<int32_t>& prompt : prompts) {
     Report(options.progress, "decoding by part", totals.size(), prompts.size());
     bandwidths.push_back(MeasureReadBandwidth(engine.model().n_threads(), kBandwidthBytes));
-    Decode(engine, prompt, options.decode_tokens);
+    StepProfile profile(engine.model().n_threads());
+    DecodeProfiled(engine, prompt, options.decode_tokens, &profile);
     double total = 0;
-    for (int p = 0; p < kStepParts; ++p) {
-      const auto ns = engine.executor().timer().total_ns(static_cast<StepPart>(p));
-      ms[static_cast<size_t>(p)].push_back(static_cast<double>(ns) / 1e6 /
-                                           static_cast<double>(options.decode_tokens));
-      total += ms[static_cast<size_t>(p)].back();
+    for (size_t p = 0; p < kStepParts; ++p) {
+      if (static_cast<StepPart>(p) == StepPart::kFinish)
+        continue;  // the other threads' last barrier
+      ms[p].push_back(static_cast<double>(profile.thread_times(0)[p]) / 1e6 /
+                      static_cast<double>(options.decode_tokens));
+      total += ms[p].back();
     }
     totals.push_back(total);
     touched = TouchedPerToken(engine, engine.executor().counts(), mode);

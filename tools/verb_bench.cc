@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <random>
 
 #include "runtime/core/error.h"
@@ -13,7 +14,9 @@
 #include "tools/progress_bar.h"
 #include "tools/read_bandwidth.h"
 #include "tools/roofline.h"
+#include "tools/step_report.h"
 #include "tools/stream_report.h"
+#include "tools/trace_file.h"
 #include "tools/verbs.h"
 
 namespace thermocline {
@@ -31,6 +34,9 @@ constexpr const char* kDetails =
     "difference. Prompts are cut from the text of -f; without it they are random tokens, good "
     "enough\n"
     "for speed but not for sparsity.\n"
+    "With a GPU, a pass of its own shows per token: the time of each step on the GPU and on the "
+    "CPU,\n"
+    "the share in which either had nothing to do, and the bytes over the bus (table and json).\n"
     "\n"
     "Example:\n"
     "  thermocline bench -m model.gguf --placement model.placement.gguf -f text.txt";
@@ -44,6 +50,7 @@ struct Options {
   std::string format = "table";
   bool no_bandwidth = false;
   bool roofline = false;
+  std::optional<std::string> trace_path;
 };
 
 struct Report {
@@ -58,6 +65,7 @@ struct Report {
   std::vector<ModeResult> modes;
   std::vector<Roofline> rooflines;
   StreamUse stream;
+  std::vector<StepReport> steps;  // with a GPU
 };
 
 std::vector<std::vector<int32_t>> MakePrompts(const Options& options, const Engine& engine) {
@@ -176,6 +184,7 @@ void PrintTable(const Report& report) {
     }
   }
   for (const Roofline& roofline : report.rooflines) text += RooflineTable(roofline);
+  for (const StepReport& steps : report.steps) text += StepTable(steps);
   WriteOutput(text);
 }
 
@@ -218,6 +227,7 @@ void PrintJson(const Report& report) {
   for (const Roofline& roofline : report.rooflines) {
     json["rooflines"].push_back(RooflineJson(roofline));
   }
+  for (const StepReport& steps : report.steps) json["steps"].push_back(StepJson(steps));
   WriteOutput(json.dump(2) + "\n");
 }
 
@@ -240,13 +250,44 @@ void PrintCsv(const Report& report) {
   WriteOutput(text);
 }
 
+// The pass of every mode that is looked at step by step: where there is a GPU, for the report;
+// where a trace is wanted, for that.
+void MeasureStepsOf(const std::vector<SparseMode>& modes,
+                    const std::vector<std::vector<int32_t>>& prompts, const Options& options,
+                    Engine& engine, TraceFile* trace, Report* report) {
+  const bool gpu = !engine.model().gpu().empty();
+  if (!gpu && trace == nullptr) return;
+  const auto n_modes = static_cast<int64_t>(modes.size());
+  const int64_t keep_spans = trace == nullptr ? 0 : TraceFile::kMaxSpans / n_modes;
+  for (const SparseMode mode : modes) {
+    report->steps.push_back(MeasureSteps(engine, mode, prompts, options.comparison, keep_spans));
+  }
+  if (trace != nullptr) {
+    std::vector<TraceFile::Part> parts;
+    for (const StepReport& steps : report->steps) {
+      parts.push_back({std::string(SparseModeName(steps.mode)), &steps.profile});
+    }
+    const std::string note = trace->Write(parts);
+    ClearStderrProgress();
+    fmt::print(stderr, "{}", note);
+  }
+  if (!gpu) report->steps.clear();
+}
+
 void Run(Options& options) {
   if (options.roofline && options.format == "csv") {
     FailUsage("bench", "--roofline goes with -o table or -o json, not with csv");
   }
+  std::optional<TraceFile> trace;
+  if (options.trace_path) trace.emplace(*options.trace_path);
   options.engine.progress = StderrProgress();
   options.comparison.progress = options.engine.progress;
   Engine engine(options.engine);
+  if (options.roofline && !engine.model().gpu().empty()) {
+    throw Error({.what = "--roofline measures tiers of the CPU, and this run has a GPU",
+                 .hint = "leave it out (with a GPU the report has the time of every step), or use "
+                         "--fast-tier cpu"});
+  }
   const int64_t needed = options.comparison.prompt_tokens + options.comparison.decode_tokens;
   if (needed > engine.context_tokens()) {
     throw Error({.what = "prompt and continuation do not fit the context",
@@ -284,6 +325,7 @@ void Run(Options& options) {
     report.rooflines.push_back(MeasureRoofline(engine, modes[m], prompts, options.comparison));
   }
   report.stream = engine.executor().stream_use();
+  MeasureStepsOf(modes, prompts, options, engine, trace ? &*trace : nullptr, &report);
   ClearStderrProgress();
   if (options.format == "json") return PrintJson(report);
   if (options.format == "csv") return PrintCsv(report);
@@ -315,6 +357,7 @@ void AddBenchVerb(CLI::App& app) {
   verb->add_flag("--roofline", options->roofline,
                  "also print where a decoded token's time goes, part by part, beside what the "
                  "part's bytes take at the read bandwidth (table and json)");
+  AddTraceOption(*verb, &options->trace_path);
   verb->callback([options] { Run(*options); });
 }
 

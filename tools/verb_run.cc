@@ -14,6 +14,7 @@
 #include "tools/plan_table.h"
 #include "tools/progress_bar.h"
 #include "tools/run_summary.h"
+#include "tools/trace_file.h"
 #include "tools/verbs.h"
 
 namespace thermocline {
@@ -43,6 +44,7 @@ struct RunArgs {
   SamplerOptions sampling;
   std::optional<std::string> prompt;
   std::optional<std::string> prompt_path;
+  std::optional<std::string> trace_path;
   int64_t max_tokens = 128;
   int64_t seed = -1;
   bool interactive = false;
@@ -58,6 +60,9 @@ void PrintNote(std::string_view text) {
 
 void CheckUsage(const RunArgs& args) {
   if (args.json && !args.dry_run) FailUsage("run", "--json goes with --dry-run");
+  if (args.trace_path && args.dry_run) {
+    FailUsage("run", "--trace needs a run, and --dry-run runs nothing");
+  }
   if (!args.prompt && !args.prompt_path && !args.interactive && !args.dry_run) {
     FailUsage("run", "what should it continue? Give -p TEXT, -f FILE or -i");
   }
@@ -113,6 +118,8 @@ Generation RunOnce(const RunArgs& args, const std::string& prompt, Generator& ge
 
 void RunModel(const RunArgs& args) {
   const std::string prompt = ReadPrompt(args);
+  std::optional<TraceFile> trace;
+  if (args.trace_path) trace.emplace(*args.trace_path);
   const auto started = std::chrono::steady_clock::now();
   Engine engine(args.engine);
   RunSummary summary;
@@ -122,6 +129,8 @@ void RunModel(const RunArgs& args) {
   if (args.verbose) PrintNote(EngineDescription(engine) + MemoryPlanTable(engine.model()) + "\n");
 
   engine.executor().ResetCounts();
+  StepProfile profile(engine.model().n_threads(), TraceFile::kMaxSpans);
+  if (trace) engine.executor().set_profile(&profile);
   Generator generator(engine, args.sampling);
   bool interrupted = false;
   if (args.interactive) {
@@ -134,6 +143,10 @@ void RunModel(const RunArgs& args) {
     interrupted = summary.generation.stop == StopReason::kInterrupted;
   }
   PrintNote(RunSummaryText(engine, summary));
+  if (trace) {
+    engine.executor().set_profile(nullptr);
+    PrintNote(trace->Write({{"thermocline run", &profile}}));
+  }
   if (interrupted) throw Interrupted();
 }
 
@@ -191,6 +204,7 @@ void AddRunVerb(CLI::App& app) {
   verb->add_flag("-i,--interactive", args->interactive, "A session: type, read, go on");
   AddEngineOptions(*verb, &args->engine);
   AddSamplingOptions(*verb, args.get());
+  AddTraceOption(*verb, &args->trace_path);
   verb->add_flag("--dry-run", args->dry_run, "Print the memory plan and stop before loading");
   verb->add_flag("--json", args->json, "With --dry-run: the plan as JSON");
   verb->add_flag("-v,--verbose", args->verbose,

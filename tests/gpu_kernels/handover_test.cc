@@ -51,10 +51,11 @@ struct TwoLayers {
 
   void Enqueue() {
     handover.Publish(stream, x.data(), n_tokens);
-    handover.Merge(stream, 0, x.data(), hot.data(), n_tokens,
-                   {weight.data(), kEpsilon, out.data()});
+    handover.Await(stream, 0);
+    handover.Merge(stream, x.data(), hot.data(), n_tokens, {weight.data(), kEpsilon, out.data()});
     handover.Publish(stream, out.data(), n_tokens);
-    handover.Merge(stream, 1, x.data(), nullptr, n_tokens, {});
+    handover.Await(stream, 1);
+    handover.Merge(stream, x.data(), nullptr, n_tokens, {});
   }
   // One pass of the same in plain C++ with the tested norm.
   std::vector<float> Expected(std::vector<float> values) {
@@ -120,7 +121,8 @@ TEST_F(GpuHandoverTest, ALostAnswerIsAnErrorThatNamesTheLayer) {
   GpuHandover handover(stream, {3, 40}, 5);
   for (const int32_t layer : {7, 8}) {
     handover.Publish(stream, x.data(), 3);
-    handover.Merge(stream, layer, x.data(), nullptr, 3, {});
+    handover.Await(stream, layer);
+    handover.Merge(stream, x.data(), nullptr, 3, {});
   }
   EXPECT_EQ(x.Read(), values) << "what was lost changes nothing";
   EXPECT_TRUE(handover.Lost());

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -87,9 +88,11 @@ TEST(BenchVerb, ASiluModelIsMeasuredDenseAndTheTableSaysWhy) {
 }
 
 nlohmann::json RooflineRun(const std::string& cache_type) {
-  const ToolResult result = RunTool({"bench", "-m", DemoModel(), "-f", kHeldout, "--prompts", "1",
-                                     "-n", "4", "-o", "json", "--no-bandwidth", "--roofline",
-                                     "--cache-type", cache_type, "-t", "2", "--predictor", "sign"});
+  const ToolResult result = RunTool(
+      {"bench",      "-m",          DemoModel(), "-f",           kHeldout,   "--prompts",
+       "1",          "-n",          "4",         "-o",           "json",     "--no-bandwidth",
+       "--roofline", "--fast-tier", "cpu",       "--cache-type", cache_type, "-t",
+       "2",          "--predictor", "sign"});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   return nlohmann::json::parse(result.out);
 }
@@ -125,7 +128,8 @@ double PartBytes(const nlohmann::json& roofline, const std::string& name) {
 TEST(BenchVerb, RooflineHoldsEveryPartOnce) {
   const nlohmann::json f16 = RooflineRun("f16");
   const nlohmann::json q8 = RooflineRun("q8_0");
-  const std::vector<std::string> all(kStepPartNames.begin(), kStepPartNames.end());
+  const std::vector<std::string> all(kStepPartNames.begin(),
+                                     kStepPartNames.begin() + kOneTierParts);
   std::vector<std::string> exact_parts = all;
   std::erase(exact_parts, "predictor");
   std::vector<std::string> dense_parts = exact_parts;  // there up runs with gate
@@ -155,6 +159,23 @@ TEST(BenchVerb, RooflineHoldsEveryPartOnce) {
               PartBytes(f16["rooflines"][0], "attention") * 34 / 64, 1e-6);
 }
 
+TEST(BenchVerb, ATraceHoldsAProcessPerMode) {
+  TempDir dir;
+  const ToolResult result = RunTool({"bench", "-m", DemoModel(), "--prompts", "2", "-n", "3",
+                                     "--prompt-tokens", "8", "--no-bandwidth", "-o", "json",
+                                     "--fast-tier", "cpu", "--trace", dir.file("t.json")});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_FALSE(nlohmann::json::parse(result.out).contains("steps")) << "there is no GPU";
+  std::vector<std::string> modes;
+  int n_tokens = 0;
+  for (const auto& event : nlohmann::json::parse(ReadWholeFile(dir.file("t.json")))) {
+    if (event["name"] == "process_name") modes.push_back(event["args"]["name"]);
+    n_tokens += event["name"] == "token" ? 1 : 0;
+  }
+  EXPECT_EQ(modes, (std::vector<std::string>{"dense", "exact"}));
+  EXPECT_EQ(n_tokens, 2 * 2 * 3);
+}
+
 TEST(BenchVerb, TheTableShowsTheRooflineOfEachMode) {
   const ToolResult result = RunTool({"bench", "-m", DemoModel(), "--prompts", "1", "-n", "2",
                                      "--prompt-tokens", "8", "--no-bandwidth", "--roofline"});
@@ -169,7 +190,7 @@ TEST(BenchVerb, TheTableShowsTheRooflineOfEachMode) {
   };
   EXPECT_THAT(result.out, HasSubstr("dense, decode by part at 9 tokens of context"));
   EXPECT_THAT(result.out, HasSubstr("exact, decode by part at 9 tokens of context"));
-  for (const std::string_view name : kStepPartNames) {
+  for (const std::string_view name : std::span(kStepPartNames).first(kOneTierParts)) {
     const int expected = name == "predictor" ? 0 : name == "up" ? 1 : 2;
     EXPECT_EQ(count("\n" + std::string(name) + "  "), expected) << name;
   }
