@@ -130,7 +130,7 @@ class DownChain final : public GpuChain {
   }
   void Enqueue() override {
     for (int64_t i = 0; i < weights_.size(); ++i) {
-      GpuFfnDown(stream_, weights_.at(i), GpuSkip::kInactive, {}, h_.as<float>(), 1,
+      GpuFfnDown(stream_, weights_.at(i), GpuSkip::kInactive, h_.as<float>(), 1,
                  workspace_.as<void>(), y_.as<float>() + i * bench_.d_model, nullptr);
     }
   }
@@ -175,7 +175,8 @@ class ListChain final : public GpuChain {
       : GpuChain(name, stream),
         n_neurons_(n_neurons),
         rows_(static_cast<uint64_t>(n_neurons) * sizeof(int32_t), "a bench's list"),
-        count_(sizeof(int32_t), "a bench's list") {
+        masks_(static_cast<uint64_t>(n_neurons) * sizeof(uint32_t), "a bench's list"),
+        counts_(2 * sizeof(int32_t), "a bench's list") {
     std::mt19937 rng(6);
     std::uniform_real_distribution<float> uniform(-9, 1);
     for (int64_t i = 0; i < n_neurons; ++i) {
@@ -188,15 +189,19 @@ class ListChain final : public GpuChain {
   void Enqueue() override {
     for (int i = 0; i < kLinks; ++i) {
       GpuListNeurons(stream_, scores_device_.as<float>(), 1, n_neurons_, 0,
-                     {rows_.as<int32_t>(), count_.as<int32_t>()});
+                     {rows_.as<int32_t>(), counts_.as<int32_t>(), masks_.as<uint32_t>()},
+                     counts_.as<int32_t>() + 1);
     }
   }
   void Verify() override {
     const std::vector<int32_t> rows = DownloadFromGpu<int32_t>(stream_, rows_);
-    ExpectNear(DownloadFromGpu<int32_t>(stream_, count_)[0],
-               {static_cast<double>(expected_.size()), 0});
+    const std::vector<uint32_t> masks = DownloadFromGpu<uint32_t>(stream_, masks_);
+    for (const int32_t count : DownloadFromGpu<int32_t>(stream_, counts_)) {
+      ExpectNear(count, {static_cast<double>(expected_.size()), 0});
+    }
     for (size_t i = 0; i < expected_.size(); ++i) {
       ExpectNear(rows[i], {static_cast<double>(expected_[i]), 0});
+      ExpectNear(masks[i], {1, 0});
     }
   }
 
@@ -207,7 +212,8 @@ class ListChain final : public GpuChain {
   std::vector<int32_t> expected_;
   DeviceMemory scores_device_;
   DeviceMemory rows_;
-  DeviceMemory count_;
+  DeviceMemory masks_;
+  DeviceMemory counts_;  // listed, wanted
 };
 
 }  // namespace
