@@ -169,7 +169,8 @@ class HandoverChain final : public GpuChain {
   void Enqueue() override {
     for (int i = 0; i < kLinks; ++i) {
       handover_.Publish(stream_, x_.as<float>(), 1);
-      handover_.Merge(stream_, i, x_.as<float>(), nullptr, 1, {});
+      handover_.Await(stream_, i);
+      handover_.Merge(stream_, x_.as<float>(), nullptr, 1, {});
     }
   }
   void Verify() override {
