@@ -1,8 +1,0 @@
-#include "gpu_kernels/trace_range.h"
-
-namespace thermocline {
-
-TraceRange::TraceRange(const char* /*name*/, int64_t /*number*/) {}
-TraceRange::~TraceRange() = default;
-
-}  // namespace thermocline
