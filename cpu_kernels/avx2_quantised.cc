@@ -119,8 +119,8 @@ class Q6kDot {
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j) {
       const int64_t c = 4 * kHalf + j;
-      const __m256i w = Simd::six_bits(p + q6_k::LowAt(c), q6_k::LowShift(c),
-                                       p + q6_k::HighAt(c), q6_k::HighShift(c));
+      const __m256i w = Simd::six_bits(p + q6_k::LowAt(c), q6_k::LowShift(c), p + q6_k::HighAt(c),
+                                       q6_k::HighShift(c));
       const __m256i x =
           _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x_ + (b + j) * kQuantBlock));
       const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));

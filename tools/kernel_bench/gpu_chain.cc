@@ -200,30 +200,27 @@ GpuMatrix GpuMatrices::at(int64_t i) const {
                        rows_, cols_);
 }
 
-InputRounding DecodeRounding(DType weights) {
-  return {GetDTypeInfo(weights).block_elems > 1 ? 1.0 / 254 : 0.0, 0.0};
-}
+InputRounding DecodeRounding(DType weights) { return {GetDTypeInfo(weights).block_elems > 1, 0.0}; }
 
 DotReference ReferenceDot(const float* w, const float* x, int64_t n,
                           const InputRounding& rounding) {
   double value = 0;
-  double rounded = 0;
   double magnitudes = 0;
   for (int64_t first = 0; first < n; first += kQuantBlock) {
-    double largest = 0;
-    double weights = 0;
-    for (int64_t i = first; i < std::min(n, first + kQuantBlock); ++i) {
-      const double product = double{w[i]} * x[i];
-      value += product;
-      magnitudes += std::fabs(product);
-      weights += std::fabs(double{w[i]});
-      largest = std::max(largest, std::fabs(double{x[i]}));
+    const int64_t end = std::min(n, first + kQuantBlock);
+    float largest = 0;
+    for (int64_t i = first; i < end; ++i) largest = std::max(largest, std::fabs(x[i]));
+    const float scale = largest / 127.0F;
+    const float inverse = scale > 0 ? 1.0F / scale : 0.0F;
+    for (int64_t i = first; i < end; ++i) {
+      const double seen =
+          rounding.to_int8 ? double{std::nearbyint(x[i] * inverse)} * scale : double{x[i]};
+      value += w[i] * seen;
+      magnitudes += std::fabs(w[i] * seen);
     }
-    rounded += weights * largest * rounding.of_block;
   }
   // A term in an f32 sum is rounded at most once per element; f16 rounds the weight as well.
-  const double sums = static_cast<double>(n + 32) * 0x1p-24 + 2 * rounding.of_value;
-  return {value, rounded * 1.001 + magnitudes * sums};
+  return {value, magnitudes * (static_cast<double>(n + 32) * 0x1p-24 + 2 * rounding.of_value)};
 }
 
 void RegisterGpuReads() {

@@ -94,8 +94,8 @@ class GpuMatrices {
 
 // How exactly a product sees its input.
 struct InputRounding {
-  double of_block = 0;  // of the largest of its 32 elements: 1 / 254 for int8
-  double of_value = 0;  // 2^-11 for f16
+  bool to_int8 = false;  // per 32 elements, as gpu_kernels/activations.h says
+  double of_value = 0;   // 2^-11 for f16
 };
 InputRounding DecodeRounding(DType weights);  // as GpuMatvec and GpuFfnGateUp take x
 

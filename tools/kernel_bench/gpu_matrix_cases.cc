@@ -100,7 +100,7 @@ class GemmChain final : public GpuChain {
       for (int64_t d = 0; d < std::min(kDistinctRows, rows_); ++d) {
         const DotReference row =
             ReferenceDot(weights_.row(d).data(), x_values_.data() + token * cols_, cols_,
-                         {.of_block = 0, .of_value = kHalf});
+                         {.to_int8 = false, .of_value = kHalf});
         for (int64_t r = d; r < rows_; r += kDistinctRows) {
           ExpectNear(y[static_cast<size_t>(token * rows_ + r)], {row.value, row.allowed});
         }
