@@ -1,4 +1,5 @@
-// cuBLAS is there, whole, on a machine that has the toolkit: loading it needs neither driver nor GPU.
+// cuBLAS is there, whole, on a machine that has the toolkit: loading it needs neither driver nor
+// GPU.
 #include "gpu_kernels/cublas_library.h"
 
 #include <gtest/gtest.h>

@@ -16,6 +16,8 @@ namespace {
 
 constexpr int kThreads = 2;
 constexpr int64_t kManySpans = 1'000'000;
+// Of neurons, each an int32: active, listed, wanted, hits, missed.
+constexpr int64_t kCountsPerLayer = 5;
 
 class GpuProfile : public GpuTier {
  protected:
@@ -145,7 +147,8 @@ TEST_F(GpuProfile, BytesOverTheBusAreThoseOfTheShapes) {
               tokens * static_cast<uint64_t>(RowBytes(table.dtype, table.cols)));
     EXPECT_EQ(traffic.of(BusLoad::kColdX), rows * static_cast<uint64_t>(config.n_layers));
     EXPECT_EQ(traffic.of(BusLoad::kColdY), rows * static_cast<uint64_t>(config.n_layers));
-    EXPECT_EQ(traffic.of(BusLoad::kCounts), static_cast<uint64_t>(config.n_layers) * 2 * 4);
+    EXPECT_EQ(traffic.of(BusLoad::kCounts),
+              static_cast<uint64_t>(config.n_layers * kCountsPerLayer) * 4);
     EXPECT_EQ(traffic.of(BusLoad::kResults), static_cast<uint64_t>(config.vocab_size) * 4);
     EXPECT_EQ(traffic.Sum(true) + traffic.Sum(false),
               std::accumulate(traffic.bytes.begin(), traffic.bytes.end(), uint64_t{0}));
@@ -203,7 +206,8 @@ TEST_F(GpuProfile, TheReportAddsUp) {
   EXPECT_EQ(json["bus"]["to_gpu_bytes_per_token"].get<double>(), to_gpu);
   EXPECT_EQ(json["bus"]["to_host_bytes_per_token"].get<double>(), to_host);
   const ModelConfig& config = engine->config();
-  EXPECT_EQ(to_host, 4 * (config.n_layers * (config.d_model + 2) + config.vocab_size));
+  EXPECT_EQ(to_host,
+            4 * (config.n_layers * (config.d_model + kCountsPerLayer) + config.vocab_size));
   EXPECT_THAT(StepTable(report), testing::AllOf(testing::HasSubstr("mean of 6 tokens"),
                                                 testing::HasSubstr("y of cold neurons"),
                                                 testing::HasSubstr("wait for other tier")));
