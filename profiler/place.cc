@@ -43,20 +43,6 @@ int64_t NearestClusterEnd(double fraction, int64_t d_ff) {
   return wanted - static_cast<double>(below) < static_cast<double>(above) - wanted ? below : above;
 }
 
-MemoryPlan PlanOf(const OpenedModel& model, const Placement& placement) {
-  PlanInput input;
-  input.gguf = &model.gguf();
-  input.family = &model.family();
-  input.config = &model.config();
-  input.placement = &placement;
-  input.executor = model.executor_options();
-  input.context_tokens = model.context_tokens();
-  input.n_threads = model.n_threads();
-  input.fast_name = "vram";
-  input.slow_name = "dram";
-  return PlanMemory(input);
-}
-
 void SetHot(Placement* placement, const std::vector<int64_t>& n_hot) {
   for (size_t l = 0; l < n_hot.size(); ++l) {
     LayerPlacement& layer = placement->layers[l];
@@ -65,13 +51,15 @@ void SetHot(Placement* placement, const std::vector<int64_t>& n_hot) {
   }
 }
 
-// Without the orders, which a plan does not look at.
-MemoryPlan PlanOfEqualShares(const OpenedModel& model, int64_t n_hot) {
-  const ModelConfig& config = model.config();
+// What the tiers hold beside neurons, where a layer has at most so many on each: it grows with
+// both. Without the orders, which a plan does not look at.
+MemoryPlan PlanOfLimits(const OpenedModel& model, int64_t max_hot, int64_t max_cold) {
+  const int64_t d_ff = model.config().d_ff;
   Placement placement;
-  placement.layers.assign(static_cast<size_t>(config.n_layers),
-                          {{}, n_hot, config.d_ff - n_hot, 0});
-  return PlanOf(model, placement);
+  placement.layers.assign(static_cast<size_t>(model.config().n_layers),
+                          {{}, d_ff - max_cold, max_cold, 0});
+  placement.layers.front() = {{}, max_hot, d_ff - max_hot, 0};
+  return model.PlanOf(&placement);
 }
 
 Placement OrderedPlacement(const OpenedModel& model, const ProfileStats& stats) {
@@ -101,10 +89,11 @@ SolverProblem MakeProblem(const OpenedModel& model, const ProfileStats& stats,
     problem.layers.push_back(std::move(layer));
   }
   problem.fast_fixed_bytes = [&model](int64_t max_hot) {
-    return PlanOfEqualShares(model, max_hot).fast_fixed_bytes();
+    return PlanOfLimits(model, max_hot, model.config().d_ff).fast_fixed_bytes();
   };
   problem.slow_fixed_bytes = [&model](int64_t max_cold) {
-    return PlanOfEqualShares(model, model.config().d_ff - max_cold).slow_scratch_bytes;
+    const MemoryPlan plan = PlanOfLimits(model, model.config().d_ff - max_cold, max_cold);
+    return plan.slow_scratch_bytes + plan.host_table_bytes;
   };
   return problem;
 }
@@ -176,7 +165,7 @@ SolvedPlacement Place(const OpenedModel& model, const ProfileStats& stats, const
   const SolverResult result = SolvePlacementSizes(problem);
   if (result.outcome != SolverOutcome::kSolved) FailBudget(model, budgets, result);
   SetHot(&solved.placement, result.n_hot);
-  solved.plan = PlanOf(model, solved.placement);
+  solved.plan = model.PlanOf(&solved.placement);
   CHECK(solved.plan.fast_total_bytes() <= budgets.vram_bytes);
   CHECK(solved.plan.slow_total_bytes() <= budgets.ram_bytes);
   return solved;
@@ -188,7 +177,7 @@ SolvedPlacement PlaceFraction(const OpenedModel& model, const ProfileStats& stat
   solved.placement = OrderedPlacement(model, stats);
   const int64_t n_hot = NearestClusterEnd(hot_fraction, model.config().d_ff);
   SetHot(&solved.placement, std::vector<int64_t>(solved.placement.layers.size(), n_hot));
-  solved.plan = PlanOf(model, solved.placement);
+  solved.plan = model.PlanOf(&solved.placement);
   solved.placement.vram_budget_bytes = solved.plan.fast_total_bytes();
   solved.placement.ram_budget_bytes = ram_bytes;
   const uint64_t slow_bytes = solved.plan.slow_total_bytes();

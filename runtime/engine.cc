@@ -120,11 +120,11 @@ bool OpenedModel::has_cold() const {
          });
 }
 
-FastTierNeeds OpenedModel::fast_tier_needs() const {
-  int64_t max_neurons = placement_ ? 0 : config_.d_ff;
+FastTierNeeds OpenedModel::NeedsOf(const Placement* placement) const {
+  int64_t max_neurons = placement != nullptr ? 0 : config_.d_ff;
   int64_t max_cold = 0;
-  for (int64_t l = 0; placement_ && l < config_.n_layers; ++l) {
-    const int64_t hot = placement_->layers[static_cast<size_t>(l)].n_vram;
+  for (int64_t l = 0; placement != nullptr && l < config_.n_layers; ++l) {
+    const int64_t hot = placement->layers[static_cast<size_t>(l)].n_vram;
     max_neurons = std::max(max_neurons, hot);
     max_cold = std::max(max_cold, config_.d_ff - hot);
   }
@@ -133,25 +133,26 @@ FastTierNeeds OpenedModel::fast_tier_needs() const {
           executor.max_tokens,
           context_tokens_,
           max_neurons,
-          placement_ ? nullptr : predictor(),
+          placement != nullptr ? nullptr : predictor(),
           executor.MayStream() ? max_cold : 0,
           executor.stream_piece_bytes};
 }
 
-MemoryPlan OpenedModel::Plan() const {
+MemoryPlan OpenedModel::PlanOf(const Placement* placement) const {
   PlanInput input;
   input.gguf = &gguf_;
   input.family = &family_;
   input.config = &config_;
-  input.placement = placement();
+  input.placement = placement;
   input.predictor = predictor();
   input.executor = executor_options();
   input.context_tokens = context_tokens_;
   input.cache_type = options_.cache_type;
   input.n_threads = n_threads_;
   if (!gpu_.empty()) {
-    input.gpu_scratch_bytes = GpuScratchBytes(fast_tier_needs());
-    input.gpu_pinned_bytes = GpuPinnedBytes(fast_tier_needs());
+    const FastTierNeeds needs = NeedsOf(placement);
+    input.gpu_scratch_bytes = GpuScratchBytes(needs);
+    input.gpu_pinned_bytes = GpuPinnedBytes(needs);
   }
   input.fast_name = FastName();
   input.slow_name = kSlowName;

@@ -75,11 +75,15 @@ class OpenedModel {
   // The GPU's name, or empty where the fast tier is a CPU device.
   const std::string& gpu() const { return gpu_; }
   bool has_cold() const;  // a placement that leaves neurons on the slow tier
-  FastTierNeeds fast_tier_needs() const;
-  MemoryPlan Plan() const;
+  FastTierNeeds fast_tier_needs() const { return NeedsOf(placement()); }
+  MemoryPlan Plan() const { return PlanOf(placement()); }
+  // What it would be with another placement, of which the orders need not be there; null: none.
+  MemoryPlan PlanOf(const Placement* placement) const;
   std::string FastName() const;
 
  private:
+  FastTierNeeds NeedsOf(const Placement* placement) const;
+
   EngineOptions options_;
   GgufReader gguf_;
   const Family& family_;
