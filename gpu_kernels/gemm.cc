@@ -11,9 +11,6 @@
 namespace thermocline {
 namespace {
 
-// What cuBLAS recommends for the largest of the architectures we compile for.
-constexpr uint64_t kWorkspaceBytes = 32 << 20;
-
 void CheckBlas(cublasStatus_t status, const char* what) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
   throw Error({.what = fmt::format("GPU: {} failed: cuBLAS says {}", what,

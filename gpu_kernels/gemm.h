@@ -31,6 +31,9 @@ struct GpuGemmProduct {
 // cuBLAS with a workspace of its own, so that its calls can be captured. For one stream at a time.
 class GpuGemm {
  public:
+  // What cuBLAS recommends for the largest of the architectures we compile for.
+  static constexpr uint64_t kWorkspaceBytes = 32 << 20;
+
   GpuGemm();
   ~GpuGemm();
   GpuGemm(const GpuGemm&) = delete;

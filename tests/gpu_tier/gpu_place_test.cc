@@ -1,5 +1,10 @@
 // Placements for a GPU: a budget holds all that a run puts there, its own scratch included.
+#include <algorithm>
+
+#include "gpu_kernels/device_memory.h"
+#include "gpu_kernels/gpu_support.h"
 #include "profiler/place.h"
+#include "runtime/core/error.h"
 #include "tests/gpu_tier/gpu_tier_fixture.h"
 
 namespace thermocline {
@@ -20,6 +25,7 @@ ProfileStats SomeActivity(const ModelConfig& config) {
 }
 
 TEST_F(GpuPlaceTest, WhatARunPlansFitsTheBudgets) {
+  constexpr uint64_t kSmallBuffers = 16 << 10;  // counters, and what rounding makes of sizes
   constexpr uint64_t kPlenty = uint64_t{1} << 40;
   for (const StreamCold stream : {StreamCold::kOff, StreamCold::kOn}) {
     EngineOptions options = Options({.model = Golden("gqa_relu"), .stream = stream});
@@ -27,9 +33,10 @@ TEST_F(GpuPlaceTest, WhatARunPlansFitsTheBudgets) {
     const ProfileStats stats = SomeActivity(model.config());
     const uint64_t least = PlaceFraction(model, stats, 0, kPlenty).plan.fast_total_bytes();
     const uint64_t whole = PlaceFraction(model, stats, 1, kPlenty).plan.fast_total_bytes();
+    const uint64_t most = std::max(least, whole) + (whole - whole / 2);
     int n_solved = 0;
-    for (int part = 0; part <= 12; ++part) {
-      const uint64_t vram = least / 2 + (whole - least / 2) * static_cast<uint64_t>(part) / 8;
+    for (uint64_t part = 0; part <= 12; ++part) {
+      const uint64_t vram = least + (most - least) * part / 12;
       SolvedPlacement solved;
       try {
         solved = Place(model, stats, {vram, kPlenty});
@@ -40,12 +47,17 @@ TEST_F(GpuPlaceTest, WhatARunPlansFitsTheBudgets) {
       ++n_solved;
       options.placement_path = dir_.file("placed");
       WritePlacement(options.placement_path, solved.placement);
+      const uint64_t free_bytes = QueryDeviceMemory().free_bytes;
       const Engine engine(options);
+      const uint64_t used_bytes = free_bytes - QueryDeviceMemory().free_bytes;
       const MemoryPlan plan = engine.model().Plan();
       EXPECT_LE(plan.fast_total_bytes(), vram);
       EXPECT_EQ(plan.fast_total_bytes(), solved.plan.fast_total_bytes());
       EXPECT_EQ(plan.slow_total_bytes(), solved.plan.slow_total_bytes());
-      EXPECT_GT(plan.fast_scratch_bytes, uint64_t{32} << 20) << "the GPU's panels are not in it";
+      // A card gives memory in larger pieces, and to others.
+      if (!QueryGpuSupport().emulated) continue;
+      EXPECT_LE(used_bytes, plan.fast_total_bytes() + kSmallBuffers);
+      EXPECT_GE(used_bytes + kSmallBuffers, plan.fast_total_bytes());
     }
     EXPECT_GT(n_solved, 5);
     EXPECT_THROW(Place(model, stats, {least / 2, kPlenty}), Error);
