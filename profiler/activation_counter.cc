@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <utility>
 
 #include "cpu_kernels/kernels.h"
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
+#include "runtime/weights.h"
 
 namespace thermocline {
 namespace {
@@ -17,10 +19,9 @@ constexpr int64_t kBlockNeurons = 64;
 
 }  // namespace
 
-std::vector<double> DownNorms(const FfnSlice& slice) {
-  const TensorView& down = slice.down;
-  const bool per_neuron = slice.down_layout == DownLayout::kPerNeuron;
-  std::vector<double> squares(static_cast<size_t>(slice.n_neurons), 0.0);
+std::vector<double> DownNorms(const TensorView& down, DownLayout layout) {
+  const bool per_neuron = layout == DownLayout::kPerNeuron;
+  std::vector<double> squares(static_cast<size_t>(per_neuron ? down.rows : down.cols), 0.0);
   std::vector<float> row(static_cast<size_t>(down.cols));
   for (int64_t r = 0; r < down.rows; ++r) {
     CpuKernels().dequantize_f32(down.dtype, down.row(r), 0, down.cols, row.data());
@@ -33,23 +34,40 @@ std::vector<double> DownNorms(const FfnSlice& slice) {
   return squares;
 }
 
-ActivationCounter::ActivationCounter(const ModelConfig& config, const ModelWeights& weights,
-                                     const ChannelOrders& orders, double activation_threshold)
-    : config_(config), orders_(orders), activation_threshold_(activation_threshold) {
-  CHECK(orders.empty() || orders.size() == weights.layers.size());
-  for (size_t l = 0; l < weights.layers.size(); ++l) {
+std::vector<std::vector<double>> ChannelNorms(const OpenedModel& model,
+                                              const ChannelOrders& orders) {
+  const ModelConfig& config = model.config();
+  CHECK(orders.empty() || static_cast<int64_t>(orders.size()) == config.n_layers);
+  std::vector<std::vector<double>> norms;
+  for (int64_t l = 0; l < config.n_layers; ++l) {
     ThrowIfInterrupted();
-    std::vector<double> by_channel(static_cast<size_t>(config.d_ff), 0.0);
-    for (const FfnSlice* slice : {&weights.layers[l].hot, &weights.layers[l].cold}) {
-      if (slice->n_neurons == 0) continue;
-      const int32_t* channels = ChannelsOf({static_cast<int64_t>(l), 0, slice, nullptr});
-      const std::vector<double> norms = DownNorms(*slice);
-      for (size_t i = 0; i < norms.size(); ++i) {
-        by_channel[channels == nullptr ? i : static_cast<size_t>(channels[i])] = norms[i];
-      }
+    const StoredDown down = FindDown(model.gguf(), model.family().names, l);
+    const bool per_neuron = down.layout == DownLayout::kPerNeuron;
+    const TensorView view =
+        RequireWeights(model.gguf(), down.name, per_neuron ? config.d_ff : config.d_model,
+                       per_neuron ? config.d_model : config.d_ff);
+    std::vector<double> in_file = DownNorms(view, down.layout);
+    model.gguf().ReleasePages(view);
+    if (orders.empty()) {
+      norms.push_back(std::move(in_file));
+      continue;
     }
-    norms_.push_back(std::move(by_channel));
+    std::vector<double>& by_channel = norms.emplace_back(in_file.size());
+    for (size_t i = 0; i < in_file.size(); ++i) {
+      by_channel[static_cast<size_t>(orders[static_cast<size_t>(l)][i])] = in_file[i];
+    }
   }
+  return norms;
+}
+
+ActivationCounter::ActivationCounter(const ModelConfig& config,
+                                     std::vector<std::vector<double>> norms,
+                                     const ChannelOrders& orders, double activation_threshold)
+    : config_(config),
+      orders_(orders),
+      activation_threshold_(activation_threshold),
+      norms_(std::move(norms)) {
+  CHECK(static_cast<int64_t>(norms_.size()) == config.n_layers);
 }
 
 void ActivationCounter::CountInto(SplitActivity* split, LruBaseline* lru) {

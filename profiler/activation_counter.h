@@ -6,6 +6,7 @@
 
 #include "profiler/lru.h"
 #include "profiler/profile_stats.h"
+#include "runtime/engine.h"
 #include "runtime/executor.h"
 #include "runtime/model.h"
 
@@ -15,14 +16,16 @@ namespace thermocline {
 // models): (n_layers) vectors of (d_ff), each a permutation. Empty: row i is channel i.
 using ChannelOrders = std::vector<std::vector<int32_t>>;
 
-// ||w_down,i||_2 of every neuron of a slice, in the slice's order: (n_neurons). Either layout.
-std::vector<double> DownNorms(const FfnSlice& slice);
+// ||w_down,i||_2 of every neuron, in the matrix's order. `down` lies in host memory.
+std::vector<double> DownNorms(const TensorView& down, DownLayout layout);
+// The same of the file's matrices, by channel: (n_layers) of (d_ff). Throws Interrupted.
+std::vector<std::vector<double>> ChannelNorms(const OpenedModel& model,
+                                              const ChannelOrders& orders);
 
 class ActivationCounter final : public FfnObserver {
  public:
-  // Reads every down projection once, for the norms. `weights` and `orders` must outlive the
-  // counter. Throws Interrupted.
-  ActivationCounter(const ModelConfig& config, const ModelWeights& weights,
+  // norms: ChannelNorms. `orders` must outlive the counter.
+  ActivationCounter(const ModelConfig& config, std::vector<std::vector<double>> norms,
                     const ChannelOrders& orders, double activation_threshold);
 
   // Counts into *split from now on (sizes it when it is empty); with an `lru` its caches see every
@@ -40,7 +43,7 @@ class ActivationCounter final : public FfnObserver {
   const ModelConfig& config_;
   const ChannelOrders& orders_;
   const double activation_threshold_;
-  std::vector<std::vector<double>> norms_;  // (n_layers) of (d_ff) by channel
+  const std::vector<std::vector<double>> norms_;
   SplitActivity* split_ = nullptr;
   LruBaseline* lru_ = nullptr;
   std::vector<int32_t> active_;  // of the token the caches are seeing

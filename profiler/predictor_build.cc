@@ -133,7 +133,8 @@ class Builder {
       streams_.RunLayer(calibration_, layer, &observer,
                         looks_ahead ? &*calibration.ahead : nullptr);
     }
-    HeldoutObserver heldout(DownNorms(slice), config_.d_model, choosing_.split->n_tokens);
+    HeldoutObserver heldout(DownNorms(slice.down, slice.down_layout), config_.d_model,
+                            choosing_.split->n_tokens);
     streams_.RunLayer(choosing_, layer, &heldout);
 
     StoredLayerPredictor out;

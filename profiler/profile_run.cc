@@ -78,7 +78,8 @@ ProfileRun::ProfileRun(Engine& engine, ProfileTexts& texts, const ProfileOptions
       texts_(texts),
       progress_(options.progress),
       orders_(ReadChannelOrders(engine.model().gguf(), engine.config())),
-      counter_(engine.config(), engine.weights(), orders_, options.activation_threshold) {
+      counter_(engine.config(), ChannelNorms(engine.model(), orders_), orders_,
+               options.activation_threshold) {
   stats_.model_fingerprint = PlacementFingerprint(engine.model().gguf());
   stats_.activation_threshold = options.activation_threshold;
   stats_.context_tokens = engine.context_tokens();

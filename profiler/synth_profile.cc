@@ -19,7 +19,8 @@ SplitActivity CountRandomTokens(Engine& engine, const SynthOptions& options,
                                 const ActivityCheckOptions& check) {
   const int64_t wanted = check.n_tokens > 0 ? check.n_tokens : TokensToMeasure(engine.config());
   const ChannelOrders file_order;
-  ActivationCounter counter(engine.config(), engine.weights(), file_order, 0);
+  ActivationCounter counter(engine.config(), ChannelNorms(engine.model(), file_order), file_order,
+                            0);
   SplitActivity split;
   counter.CountInto(&split, nullptr);
   const ScopedObserver watching(engine.executor(), &counter);

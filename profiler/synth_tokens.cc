@@ -38,6 +38,7 @@ EngineOptions MeasuringEngine(const std::string& model_path, const SynthOptions&
   EngineOptions out;
   out.model_path = model_path;
   out.sparse = "dense";
+  out.fast_tier = FastTier::kCpu;
   out.n_threads = n_threads;
   out.context_tokens = std::min(kSynthWindowTokens, options.max_seq_len);
   out.batch_tokens = kSynthWindowTokens;

@@ -97,6 +97,7 @@ OpenedModel::OpenedModel(const EngineOptions& options)
       n_threads_(options.n_threads > 0 ? options.n_threads : DefaultThreadCount()) {
   CheckTensors(gguf_, family_, config_);
   CheckGpuStream(options_, gpu_);
+  if (!gpu_.empty() && !placement_) SplitLayers();
 }
 
 ExecutorOptions OpenedModel::executor_options() const {

@@ -36,6 +36,11 @@ struct EngineOptions {
   std::string predictor;        // a file, or kSignPredictor; empty: the model's own, if any
   double predictor_recall = kDefaultPredictorRecall;
   FastTier fast_tier = FastTier::kAuto;
+  // Without a placement, of how many layers the neurons lie on the GPU, from the first on; nullopt:
+  // of as many as its memory holds. Attention and KV cache of all layers always lie there.
+  std::optional<int64_t> gpu_layers = {};
+  // Where not all fit: split them, or leave the GPU out (what watches neurons wants layers whole).
+  bool may_split_layers = true;
   int n_threads = 0;  // 0: one per physical core
   Pinning pinning = Pinning::kAuto;
   int64_t context_tokens = 0;      // 0: the model's own, at most kDefaultContext
@@ -74,6 +79,8 @@ class OpenedModel {
   DownLayout down_layout() const;
   // The GPU's name, or empty where the fast tier is a CPU device.
   const std::string& gpu() const { return gpu_; }
+  // For the user, where the GPU holds less than it was hoped to: how much, and what to do. Or "".
+  const std::string& gpu_note() const { return gpu_note_; }
   bool has_cold() const;  // a placement that leaves neurons on the slow tier
   FastTierNeeds fast_tier_needs() const { return NeedsOf(placement()); }
   MemoryPlan Plan() const { return PlanOf(placement()); }
@@ -83,12 +90,16 @@ class OpenedModel {
 
  private:
   FastTierNeeds NeedsOf(const Placement* placement) const;
+  // ---- layer_split.cc ----
+  void SplitLayers();
+  int64_t LayersThatFit(uint64_t n_bytes) const;
 
   EngineOptions options_;
   GgufReader gguf_;
   const Family& family_;
   ModelConfig config_;
   std::string gpu_;
+  std::string gpu_note_;
   std::optional<Placement> placement_;
   SparseMode mode_;
   std::optional<ModelPredictor> predictor_;

@@ -24,6 +24,8 @@ struct FastTierNeeds {
 
 // Throws Error when the GPU cannot be used. REQUIRES: QueryGpuSupport() says there is one.
 std::unique_ptr<Device> MakeGpuDevice(const std::string& name, const FastTierNeeds& needs);
+// What it has to give now. REQUIRES as above.
+uint64_t GpuFreeBytes();
 // Its memory beside weights, cache and the executor's buffers.
 uint64_t GpuScratchBytes(const FastTierNeeds& needs);
 // Pinned memory of the host that weights are streamed from.

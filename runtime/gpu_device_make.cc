@@ -1,3 +1,4 @@
+#include "gpu_kernels/device_memory.h"
 #include "runtime/fast_device.h"
 #include "runtime/gpu_device.h"
 #include "runtime/gpu_weight_stream.h"
@@ -23,6 +24,8 @@ WeightStreamBytes StreamBytes(const FastTierNeeds& needs) {
 std::unique_ptr<Device> MakeGpuDevice(const std::string& name, const FastTierNeeds& needs) {
   return std::make_unique<GpuDevice>(name, *needs.config, LimitsOf(needs));
 }
+
+uint64_t GpuFreeBytes() { return QueryDeviceMemory().free_bytes; }
 
 uint64_t GpuScratchBytes(const FastTierNeeds& needs) {
   return GpuDevice::ScratchBytes(*needs.config, LimitsOf(needs)) + StreamBytes(needs).device;

@@ -8,6 +8,11 @@ std::unique_ptr<Device> MakeGpuDevice(const std::string& /*name*/, const FastTie
   return nullptr;
 }
 
+uint64_t GpuFreeBytes() {
+  CHECK(false);
+  return 0;
+}
+
 uint64_t GpuScratchBytes(const FastTierNeeds& /*needs*/) {
   CHECK(false);
   return 0;

@@ -167,12 +167,14 @@ void AddEngineOptions(CLI::App& verb, EngineOptions* options) {
       "Copy the weights into memory of their own (huge pages) instead of reading them from "
       "the mapped file: faster decode, slower start, the file's pages beside it");
   const auto want_gpu = [options](const int64_t& n_layers) {
-    if (n_layers > 0) options->fast_tier = FastTier::kGpu;
+    if (n_layers < 0) return;
+    options->fast_tier = n_layers > 0 ? FastTier::kGpu : FastTier::kCpu;
+    options->gpu_layers = n_layers;
   };
   verb.add_option_function<int64_t>("--gpu-layers,--n-gpu-layers", want_gpu,
-                                    "Also written -ngl. N > 0 asks for a GPU, and is an error "
-                                    "where none can be used; how many "
-                                    "neurons it holds is the placement's business")
+                                    "Also written -ngl. Of how many layers the neurons lie on "
+                                    "the GPU, where no placement says it (default: as many as fit; "
+                                    "0: no GPU). N > 0 is an error where none can be used")
       ->type_name("N")
       ->check(CLI::Range(int64_t{-1}, kMaxTokensFlag));
   const auto choose_tier = [options](const std::string& name) {

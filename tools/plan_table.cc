@@ -65,6 +65,7 @@ std::string MemoryPlanTable(const OpenedModel& model) {
   if (model.predictor() != nullptr) {
     text += fmt::format("predictor: {}\n\n", model.predictor()->Description());
   }
+  if (!model.gpu_note().empty()) text += model.gpu_note() + "\n\n";
   if (model.placement() != nullptr && model.placement()->imported) {
     text += fmt::format("{}\n\n", kImportedPlacementNote);
   }

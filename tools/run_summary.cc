@@ -66,6 +66,8 @@ std::string RunSummaryText(Engine& engine, const RunSummary& summary) {
   text += ModeText(engine, g.decode_steps);
   const std::string stream = StreamUseText(engine.executor().stream_use());
   if (!stream.empty()) text += "stream   " + stream + "\n";
+  const std::string& gpu_note = engine.model().gpu_note();
+  if (!gpu_note.empty()) text += "note     " + gpu_note + "\n";
   if (summary.tell_stop) text += "ended    " + StopText(engine, g.stop) + "\n";
   const Placement* placement = engine.model().placement();
   if (placement != nullptr && placement->imported) {

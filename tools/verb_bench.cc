@@ -64,6 +64,7 @@ struct Report {
   double requant_error = -1;
   std::vector<ModeResult> modes;
   std::vector<Roofline> rooflines;
+  std::string gpu_note;
   StreamUse stream;
   std::vector<StepReport> steps;  // with a GPU
 };
@@ -174,6 +175,7 @@ void PrintTable(const Report& report) {
         "predictor: {}\npredicted was fed the tokens of dense, so each of its tokens is compared\n",
         report.predictor);
   }
+  if (!report.gpu_note.empty()) text += report.gpu_note + "\n";
   const std::string stream = StreamUseText(report.stream);
   if (!stream.empty()) text += stream + "\n";
   if (!report.mode_note.empty()) text += report.mode_note + "\n";
@@ -324,6 +326,7 @@ void Run(Options& options) {
   for (size_t m = 0; options.roofline && m < modes.size(); ++m) {
     report.rooflines.push_back(MeasureRoofline(engine, modes[m], prompts, options.comparison));
   }
+  report.gpu_note = engine.model().gpu_note();
   report.stream = engine.executor().stream_use();
   MeasureStepsOf(modes, prompts, options, engine, trace ? &*trace : nullptr, &report);
   ClearStderrProgress();

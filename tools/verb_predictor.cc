@@ -118,7 +118,9 @@ void Build(PredictorArgs& args, const OpenedModel& model, const PredictorTexts& 
     WritePredictor(unfinished_path, file);
   };
   const auto started = std::chrono::steady_clock::now();
-  Engine engine(args.engine);
+  EngineOptions options = args.engine;
+  options.fast_tier = FastTier::kCpu;  // predictors are made from weights in host memory
+  Engine engine(options);
   PredictorFile file;
   try {
     file = BuildPredictor(engine, texts, args.predictor, std::move(begun));

@@ -142,14 +142,16 @@ void RunProfile(ProfileArgs& args) {
   ClearStderrProgress();
   WriteOutput(Introduction(args, model, texts) + budgets + "\n");
 
-  Engine engine(options);
+  EngineOptions whole = options;
+  whole.may_split_layers = false;  // the LRU caches watch layers whole
+  Engine engine(whole);
   const auto started = std::chrono::steady_clock::now();
   ProfileRun run(engine, texts, args.profile);
   run.Calibrate();
   std::optional<SolvedPlacement> solved;
   std::vector<int64_t> vram_neurons;
   if (placing) {
-    solved = SolvePlacement(engine.model(), run.stats(), args.common);
+    solved = SolvePlacement(model, run.stats(), args.common);
     for (const LayerPlacement& layer : solved->placement.layers) {
       vram_neurons.push_back(layer.n_vram);
     }

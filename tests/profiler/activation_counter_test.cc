@@ -36,16 +36,16 @@ struct TinyLayer {
 TEST(DownNormsTest, AreTheSameInBothLayouts) {
   TinyLayer tiny;
   FfnSlice& slice = tiny.weights.layers[0].hot;
-  EXPECT_THAT(DownNorms(slice), testing::ElementsAre(5, 0, 10));
+  EXPECT_THAT(DownNorms(slice.down, slice.down_layout), testing::ElementsAre(5, 0, 10));
   slice.down = DenseView(tiny.down_columns.data(), DType::kF32, 2, 3);
   slice.down_layout = DownLayout::kStock;
-  EXPECT_THAT(DownNorms(slice), testing::ElementsAre(5, 0, 10));
+  EXPECT_THAT(DownNorms(slice.down, slice.down_layout), testing::ElementsAre(5, 0, 10));
 }
 
 TEST(ActivationCounterTest, CountsByHand) {
   const TinyLayer tiny;
   const ChannelOrders no_orders;
-  ActivationCounter counter(tiny.config, tiny.weights, no_orders, 1.0);
+  ActivationCounter counter(tiny.config, {{5, 0, 10}}, no_orders, 1.0);
   SplitActivity split;
   LruBaseline lru(3, {1});
   counter.CountInto(&split, &lru);
@@ -92,7 +92,7 @@ SplitActivity CountText(int n_threads, int64_t batch_tokens, const std::string& 
   options.batch_tokens = batch_tokens;
   Engine engine(options);
   const ChannelOrders no_orders;
-  ActivationCounter counter(engine.config(), engine.weights(), no_orders, 0);
+  ActivationCounter counter(engine.config(), ChannelNorms(engine.model(), no_orders), no_orders, 0);
   SplitActivity split;
   counter.CountInto(&split, nullptr);
   engine.executor().set_observer(&counter);
@@ -146,7 +146,7 @@ TEST(ActivationCounterTest, CountsWhatExactModeComputes) {
   const FfnCounts computed = engine.executor().counts();
 
   const ChannelOrders no_orders;
-  ActivationCounter counter(engine.config(), engine.weights(), no_orders, 0);
+  ActivationCounter counter(engine.config(), ChannelNorms(engine.model(), no_orders), no_orders, 0);
   SplitActivity split;
   counter.CountInto(&split, nullptr);
   engine.executor().set_observer(&counter);
