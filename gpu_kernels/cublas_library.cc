@@ -73,8 +73,8 @@ CublasLibrary LoadCublas() {
 }  // namespace
 
 const CublasLibrary& Cublas() {
-  static const CublasLibrary kLibrary = LoadCublas();
-  return kLibrary;
+  static const CublasLibrary library = LoadCublas();
+  return library;
 }
 
 #endif

@@ -141,7 +141,7 @@ class GpuWeightStreamTest : public GpuTier {
     const GgufReader gguf(Golden("gqa_relu"));
     config_ = ReadModelConfig(gguf, FindFamily(gguf));
     config_.d_model = kDModel;
-    gpu_ = std::make_unique<GpuDevice>("gpu", config_, GpuDeviceLimits{kTokens, 64, 8, 0});
+    gpu_ = std::make_unique<GpuDevice>("gpu", config_, GpuDeviceLimits{kTokens, 64, 8});
     const auto room = [&] {
       return static_cast<float*>(gpu_->Allocate(kTokens * kDModel * sizeof(float), "a test"));
     };

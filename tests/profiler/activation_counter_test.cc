@@ -66,17 +66,17 @@ TEST(ActivationCounterTest, PositionsAreMappedToChannels) {
   const std::vector<int32_t> ids = {2, 0, 1};
   SplitActivity packed;
   const ChannelOrders orders = {ids};
-  ActivationCounter by_order(tiny.config, tiny.weights, orders, 0);
+  ActivationCounter by_order(tiny.config, {{0, 10, 5}}, orders, 0);
   by_order.CountInto(&packed, nullptr);
   by_order.OnFfn(Lane{}, {0, 1, &tiny.weights.layers[0].hot, h.data()});
-  // Row 0 of the file, with norm 5, is channel 2.
+  // Row 0 of the file is channel 2, whose norm is 5.
   EXPECT_THAT(packed.layers[0].mass, testing::ElementsAre(0, 30, 5));
 
   SplitActivity placed;
   FfnSlice& slice = tiny.weights.layers[0].hot;
   slice.neuron_ids = ids.data();
   const ChannelOrders no_orders;
-  ActivationCounter by_slice(tiny.config, tiny.weights, no_orders, 0);
+  ActivationCounter by_slice(tiny.config, {{0, 10, 5}}, no_orders, 0);
   by_slice.CountInto(&placed, nullptr);
   by_slice.OnFfn(Lane{}, {0, 1, &slice, h.data()});
   EXPECT_THAT(placed.layers[0].mass, testing::ElementsAre(0, 30, 5));
