@@ -41,13 +41,8 @@ std::vector<std::vector<double>> ChannelNorms(const OpenedModel& model,
   std::vector<std::vector<double>> norms;
   for (int64_t l = 0; l < config.n_layers; ++l) {
     ThrowIfInterrupted();
-    const StoredDown down = FindDown(model.gguf(), model.family().names, l);
-    const bool per_neuron = down.layout == DownLayout::kPerNeuron;
-    const TensorView view =
-        RequireWeights(model.gguf(), down.name, per_neuron ? config.d_ff : config.d_model,
-                       per_neuron ? config.d_model : config.d_ff);
-    std::vector<double> in_file = DownNorms(view, down.layout);
-    model.gguf().ReleasePages(view);
+    const FileFfn file = ReadFileFfn(model.gguf(), model.family().names, config, l);
+    std::vector<double> in_file = DownNorms(file.down, file.layout);
     if (orders.empty()) {
       norms.push_back(std::move(in_file));
       continue;

@@ -1,5 +1,7 @@
 // What a model file must hold before anything of it is read: presence, shape and type of its
 // tensors.
+#include <fmt/format.h>
+
 #include "runtime/core/error.h"
 #include "runtime/powerinfer_file.h"
 #include "runtime/weights.h"
@@ -24,6 +26,39 @@ StoredDown FindDown(const GgufReader& gguf, const TensorNames& names, int64_t la
   std::string per_neuron = LayerTensorName(names.w_down_t, layer);
   if (gguf.FindTensor(per_neuron) != nullptr) return {per_neuron, DownLayout::kPerNeuron};
   return {LayerTensorName(names.w_down, layer), DownLayout::kStock};
+}
+
+FileFfn ReadFileFfn(const GgufReader& gguf, const TensorNames& names, const ModelConfig& config,
+                    int64_t layer) {
+  FileFfn ffn;
+  const int64_t d_ff = config.d_ff;
+  const int64_t d_model = config.d_model;
+  ffn.gate = RequireWeights(gguf, LayerTensorName(names.w_gate, layer), d_ff, d_model);
+  if (IsPacked(gguf)) {
+    const TensorView both =
+        RequireWeights(gguf, LayerTensorName(kPackedUpDown, layer), d_ff, 2 * d_model);
+    const int64_t block = GetDTypeInfo(both.dtype).block_elems;
+    if (d_model % block != 0) {
+      throw Error(
+          {.path = gguf.path(),
+           .what = "up and down rows of a packed layer cannot lie side by side",
+           .expected = fmt::format("d_model a multiple of {} for {}", block, DTypeName(both.dtype)),
+           .found = std::to_string(d_model),
+           .hint = "pack the model again"});
+    }
+    ffn.up = both;
+    ffn.up.cols = d_model;
+    ffn.down = ffn.up;
+    ffn.down.data += RowBytes(both.dtype, d_model);
+    ffn.layout = DownLayout::kPerNeuron;
+    return ffn;
+  }
+  ffn.up = RequireWeights(gguf, LayerTensorName(names.w_up, layer), d_ff, d_model);
+  const StoredDown down = FindDown(gguf, names, layer);
+  ffn.layout = down.layout;
+  ffn.down = ffn.layout == DownLayout::kPerNeuron ? RequireWeights(gguf, down.name, d_ff, d_model)
+                                                  : RequireWeights(gguf, down.name, d_model, d_ff);
+  return ffn;
 }
 
 void CheckTensors(const GgufReader& gguf, const Family& family, const ModelConfig& config) {

@@ -14,12 +14,6 @@
 namespace thermocline {
 namespace {
 
-// The weights of one layer's FFN as the file stores them.
-struct FileFfn {
-  TensorView gate, up, down;  // down: see DownLayout
-  DownLayout layout = DownLayout::kStock;
-};
-
 class Loader {
  public:
   Loader(const GgufReader& gguf, const Family& family, const ModelConfig& config,
@@ -64,31 +58,6 @@ class Loader {
       out_->requant.relative_rms_error = std::sqrt(squared_error_ / squared_weights_);
     }
     return std::move(out_);
-  }
-
-  FileFfn ReadFfn(int64_t layer) const {
-    FileFfn ffn;
-    const int64_t d_ff = config_.d_ff;
-    const int64_t d_model = config_.d_model;
-    ffn.gate = RequireWeights(gguf_, LayerTensorName(names_.w_gate, layer), d_ff, d_model);
-    if (packed_) {
-      const std::string name = LayerTensorName(kPackedUpDown, layer);
-      const TensorView both = RequireWeights(gguf_, name, d_ff, 2 * d_model);
-      DownRowBytes(layer, both);  // a row is cut in the middle: both halves are whole blocks
-      ffn.up = both;
-      ffn.up.cols = d_model;
-      ffn.down = ffn.up;
-      ffn.down.data += RowBytes(both.dtype, d_model);
-      ffn.layout = DownLayout::kPerNeuron;
-    } else {
-      ffn.up = RequireWeights(gguf_, LayerTensorName(names_.w_up, layer), d_ff, d_model);
-      const StoredDown down = FindDown(gguf_, names_, layer);
-      ffn.layout = down.layout;
-      ffn.down = ffn.layout == DownLayout::kPerNeuron
-                     ? RequireWeights(gguf_, down.name, d_ff, d_model)
-                     : RequireWeights(gguf_, down.name, d_model, d_ff);
-    }
-    return ffn;
   }
 
  private:
@@ -143,7 +112,7 @@ class Loader {
   }
 
   void LoadFfn(int64_t layer) {
-    const FileFfn file = ReadFfn(layer);
+    const FileFfn file = ReadFileFfn(gguf_, names_, config_, layer);
     LayerWeights& w = out_->weights.layers[static_cast<size_t>(layer)];
     std::vector<float> bias = ReadGateBias(layer);
     if (options_.placement == nullptr) {

@@ -37,6 +37,14 @@ StoredDown FindDown(const GgufReader& gguf, const TensorNames& names, int64_t la
 TensorView RequireWeights(const GgufReader& gguf, const std::string& name, int64_t rows,
                           int64_t cols);
 
+// The weights of one layer's FFN as the file stores them. Throws Error where one is not there.
+struct FileFfn {
+  TensorView gate, up, down;
+  DownLayout layout = DownLayout::kStock;  // of down
+};
+FileFfn ReadFileFfn(const GgufReader& gguf, const TensorNames& names, const ModelConfig& config,
+                    int64_t layer);
+
 // What storing a stock file's down projection per neuron cost: quantised blocks run along d_model
 // instead of d_ff, so the weights are rounded once more.
 struct RequantReport {

@@ -1,6 +1,7 @@
 #include "gpu_kernels/emulation/memory.h"
 
 #include <fmt/format.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -13,6 +14,7 @@
 #include "gpu_kernels/emulation/control.h"
 #include "gpu_kernels/emulation/sanitizers.h"
 #include "gpu_kernels/emulation/stream.h"
+#include "runtime/core/error.h"
 
 namespace thermocline::emulation {
 namespace {
@@ -34,11 +36,33 @@ struct Registry {
   std::mutex mutex;
   std::map<const std::byte*, Allocation> allocations;  // by data
   size_t device_bytes = 0;
+  int n_users = 0;  // of device memory
 };
 
 Registry& TheRegistry() {
   static Registry registry;
   return registry;
+}
+
+// Device memory lies on pages of its own, which can be closed; for AddressSanitizer it is poisoned.
+constexpr bool kClosesPages = !kAddressSanitizer;
+constexpr size_t kPage = 4096;
+
+std::byte* PagesOf(const Allocation& a) { return a.data - kPage; }
+size_t PageBytes(const Allocation& a) { return kPage + a.n_bytes + a.back_bytes; }
+
+void SetOpen(const Allocation& a, bool open) {
+  if (!kClosesPages) {
+    (open ? Unpoison : Poison)(a.data, a.n_bytes);
+    return;
+  }
+  CHECK(mprotect(PagesOf(a), PageBytes(a), open ? PROT_READ | PROT_WRITE : PROT_NONE) == 0);
+}
+
+void SetAllOpen(const Registry& registry, bool open) {
+  for (const auto& [data, a] : registry.allocations) {
+    if (a.on_device) SetOpen(a, open);
+  }
 }
 
 bool IsCanary(const std::byte* from, size_t n_bytes) {
@@ -60,17 +84,28 @@ std::string BrokenCanary(const Allocation& a) {
                      a.on_device ? "an allocation" : "a pinned allocation", a.n_bytes);
 }
 
+// nullptr where there is none.
+std::byte* NewPages(size_t n_bytes) {
+  void* pages =
+      mmap(nullptr, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, /*fd=*/-1, 0);
+  return pages == MAP_FAILED ? nullptr : static_cast<std::byte*>(pages);
+}
+
 void* Allocate(Registry& registry, size_t n_bytes, bool on_device) {
-  const size_t padded = (n_bytes + kAlignment - 1) / kAlignment * kAlignment;
-  Allocation a{
-      .n_bytes = n_bytes, .back_bytes = padded - n_bytes + kCanaryBytes, .on_device = on_device};
-  auto* base = static_cast<std::byte*>(std::aligned_alloc(kAlignment, padded + 2 * kCanaryBytes));
+  const bool pages = on_device && kClosesPages;
+  const size_t front = pages ? kPage : kCanaryBytes;
+  const size_t unit = pages ? kPage : kAlignment;
+  const size_t padded = (n_bytes + kCanaryBytes + unit - 1) / unit * unit;
+  Allocation a{.n_bytes = n_bytes, .back_bytes = padded - n_bytes, .on_device = on_device};
+  std::byte* base = pages ? NewPages(front + padded)
+                          : static_cast<std::byte*>(std::aligned_alloc(unit, front + padded));
   if (base == nullptr) return nullptr;
-  a.data = base + kCanaryBytes;
+  a.data = base + front;
   std::fill_n(a.data, n_bytes, kFresh);
   WriteCanaries(a);
-  Poison(base, kCanaryBytes);
+  Poison(a.data - kCanaryBytes, kCanaryBytes);
   Poison(a.data + n_bytes, a.back_bytes);
+  if (on_device && registry.n_users == 0) SetOpen(a, false);
   registry.allocations[a.data] = a;
   return a.data;
 }
@@ -85,17 +120,35 @@ cudaError_t Free(void* pointer, bool on_device) {
     return cudaErrorInvalidValue;
   }
   const Allocation a = found->second;
+  const bool pages = a.on_device && kClosesPages;
+  if (a.on_device) SetOpen(a, true);
   const std::string broken = BrokenCanary(a);
   if (!broken.empty()) SetReport(broken + " before it was freed");
   if (on_device) registry.device_bytes -= a.n_bytes;
   registry.allocations.erase(found);
   Unpoison(a.data - kCanaryBytes, kCanaryBytes);
   Unpoison(a.data + a.n_bytes, a.back_bytes);
-  std::free(a.data - kCanaryBytes);
+  if (pages) {
+    munmap(PagesOf(a), PageBytes(a));
+  } else {
+    std::free(a.data - kCanaryBytes);
+  }
   return cudaSuccess;
 }
 
 }  // namespace
+
+DeviceAccess::DeviceAccess() {
+  Registry& registry = TheRegistry();
+  const std::lock_guard lock(registry.mutex);
+  if (registry.n_users++ == 0) SetAllOpen(registry, true);
+}
+
+DeviceAccess::~DeviceAccess() {
+  Registry& registry = TheRegistry();
+  const std::lock_guard lock(registry.mutex);
+  if (--registry.n_users == 0) SetAllOpen(registry, false);
+}
 
 Place PlaceOf(const void* at, size_t n_bytes) {
   Registry& registry = TheRegistry();

@@ -6,10 +6,12 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "gpu_kernels/emulation/memory.h"
 #include "gpu_kernels/emulation/stream.h"
 
 namespace thermocline::emulation {
@@ -109,6 +111,7 @@ struct CUstream_st {
 
  private:
   void Work() {
+    std::optional<thermocline::emulation::DeviceAccess> access;  // while there is work
     std::unique_lock lock(mutex_);
     while (true) {
       changed_.wait(lock, [this] { return closing_ || !queue_.empty(); });
@@ -116,8 +119,10 @@ struct CUstream_st {
       const thermocline::emulation::Operation operation = std::move(queue_.front());
       queue_.pop_front();
       lock.unlock();
+      if (!access) access.emplace();
       operation();
       lock.lock();
+      if (queue_.empty()) access.reset();
       --n_unfinished_;
       changed_.notify_all();
     }

@@ -2,6 +2,7 @@
 // every order in which it runs threads.
 #include <gmock/gmock.h>
 
+#include "gpu_kernels/device_memory.h"
 #include "gpu_kernels/emulation/sanitizers.h"
 #include "gpu_kernels/shared_memory.h"
 #include "tests/gpu_kernels/emulated_run.h"
@@ -287,6 +288,13 @@ TEST_F(BrokenKernelTest, LaunchesThatNoDeviceTakes) {
   EXPECT_THAT(ReportOf(kernel, 1, 0, 256, 128), HasSubstr("invalid launch configuration"));
   EXPECT_THAT(ReportOf(kernel, 1, 32, (64 << 10) + 1, 128),
               HasSubstr("invalid launch configuration"));
+}
+
+// Weights in a form of the GPU's, say, read as if they lay in a file.
+TEST(EmulatorDeathTest, AHostThatFollowsADevicePointer) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const DeviceMemory memory(64, "a test");
+  EXPECT_DEATH({ *memory.as<volatile char>() = 1; }, "");
 }
 
 }  // namespace
