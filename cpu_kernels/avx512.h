@@ -49,6 +49,16 @@ void gemm_q8_pack_rows(DType dtype, const GemmPackArgs& args);
 void gemm_q8_multiply(const GemmProduct& product);
 int64_t gemm_q8_multiply_registers(int64_t n);
 
+// GEMM in fixed point of 16 bits (GemmForm::kI16), with AVX512_VNNI.
+int64_t gemm_i16_tile_tokens();
+int64_t gemm_i16_input_bytes(int64_t n_tokens, int64_t k);
+int64_t gemm_i16_panel_bytes(int64_t k);
+void gemm_i16_prepare(const GemmPrepareArgs& args);
+void gemm_i16_pack_rows(DType dtype, const GemmPackArgs& args);
+void gemm_i16_pack_columns(DType dtype, const GemmPackArgs& args);
+void gemm_i16_multiply(const GemmProduct& product);
+int64_t gemm_i16_multiply_registers(int64_t n);
+
 // With AVX512_BF16: VectorForm::kBF16 and the products with it (BF16).
 int64_t bf16_bytes(int64_t n);
 void bf16_prepare(const float* x, int64_t n, void* out);

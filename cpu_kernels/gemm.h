@@ -18,13 +18,17 @@
 namespace thermocline {
 
 inline constexpr int64_t kGemmPanel = 32;
+inline constexpr int64_t kGemmBlock = 128;  // k is cut at multiples of it
 
 // What activations and weights are turned into.
 enum class GemmForm : uint8_t {
-  kF32,   // f32 both: weights that keep their precision
+  kF32,   // f32 both: every type, as precise as it is
   kBF16,  // bf16 both, summed in f32
   kQ8,    // int8 per block of 32 with scales, as VectorForm::kQ8: Q8_0 and Q4_0, blocks along k
+  kI16,   // 12 and 13 bits and signs per kGemmBlock with scales: F16, no less precise than it is
 };
+inline constexpr GemmForm kGemmForms[] = {GemmForm::kF32, GemmForm::kBF16, GemmForm::kQ8,
+                                          GemmForm::kI16};
 
 // Rows of weights that will be read next: packing or the multiplication asks for them while it
 // works. No rows: nothing. Never read, only prefetched.
@@ -42,7 +46,7 @@ struct GemmProduct {
   const std::byte* x;  // prepared, all k of all tokens
   int64_t n_tokens;
   int64_t x_k;      // its k
-  int64_t k_begin;  // the part of it that the panels hold; multiples of kQuantBlock, k_end also x_k
+  int64_t k_begin;  // the part of it that the panels hold; multiples of kGemmBlock, k_end also x_k
   int64_t k_end;
   bool accumulate;  // go on from the sums in out
   float* out;       // (n_tokens, ldo), n_outputs columns
@@ -51,7 +55,7 @@ struct GemmProduct {
 };
 
 struct GemmKernels {
-  // How a matrix of this type is multiplied: along its rows, or summed over its rows.
+  // How weights of this type are multiplied fastest: along their rows, or summed over their rows.
   GemmForm (*rows_form)(DType weights);
   GemmForm (*columns_form)(DType weights);
   int64_t (*tile_tokens)(GemmForm form);
@@ -62,14 +66,15 @@ struct GemmKernels {
   void (*prepare)(GemmForm form, const float* x, int64_t n_tokens, int64_t k, int64_t tile_begin,
                   int64_t tile_end, std::byte* out);
   int64_t (*panel_bytes)(GemmForm form, int64_t k);
-  // Packs columns [k_begin, k_end) of n_rows rows in rows_form(dtype): outputs are rows. Never
-  // reads past a row's columns.
-  void (*pack_rows)(DType dtype, const std::byte* w, int64_t row_stride_bytes, int64_t n_rows,
-                    int64_t k_begin, int64_t k_end, const RowsAhead& ahead, std::byte* panels);
-  // Packs columns [col_begin, col_end) of n_rows rows in columns_form(dtype): outputs are columns,
-  // k counts rows. Column bounds are multiples of 32 for quantised types.
-  void (*pack_columns)(DType dtype, const std::byte* w, int64_t row_stride_bytes, int64_t n_rows,
-                       int64_t col_begin, int64_t col_end, std::byte* panels);
+  // Packs columns [k_begin, k_end) of n_rows rows, outputs are rows. form: rows_form(dtype) or
+  // kF32. Never reads past a row's columns.
+  void (*pack_rows)(GemmForm form, DType dtype, const std::byte* w, int64_t row_stride_bytes,
+                    int64_t n_rows, int64_t k_begin, int64_t k_end, const RowsAhead& ahead,
+                    std::byte* panels);
+  // Packs columns [col_begin, col_end) of n_rows rows, outputs are columns, k counts rows. form:
+  // columns_form(dtype) or kF32. Column bounds are multiples of 32 for quantised types.
+  void (*pack_columns)(GemmForm form, DType dtype, const std::byte* w, int64_t row_stride_bytes,
+                       int64_t n_rows, int64_t col_begin, int64_t col_end, std::byte* panels);
   // out[t, o] = (accumulate ? out[t, o] : 0) + sum over k of x[t, k] * panels[k, o].
   void (*multiply)(const GemmProduct& product);
   // The yardstick: n rounds of the form's multiply-add instruction on registers alone, twelve

@@ -30,6 +30,9 @@ constexpr FormKernels kForms[] = {
     {avx512::gemm_q8_tile_tokens, avx512::gemm_q8_input_bytes, avx512::gemm_q8_panel_bytes,
      avx512::gemm_q8_prepare, avx512::gemm_q8_pack_rows, nullptr, avx512::gemm_q8_multiply,
      avx512::gemm_q8_multiply_registers},
+    {avx512::gemm_i16_tile_tokens, avx512::gemm_i16_input_bytes, avx512::gemm_i16_panel_bytes,
+     avx512::gemm_i16_prepare, avx512::gemm_i16_pack_rows, avx512::gemm_i16_pack_columns,
+     avx512::gemm_i16_multiply, avx512::gemm_i16_multiply_registers},
 };
 
 const FormKernels& kernels_of(GemmForm form) { return kForms[static_cast<size_t>(form)]; }
@@ -40,10 +43,12 @@ struct Entries {
   // instead.
   static GemmForm rows_form(DType weights) {
     if (kVnni && (weights == DType::kQ8_0 || weights == DType::kQ4_0)) return GemmForm::kQ8;
+    if (kVnni && weights == DType::kF16) return GemmForm::kI16;
     return kBf16 && weights == DType::kBF16 ? GemmForm::kBF16 : GemmForm::kF32;
   }
   // F16 has more precision than bf16, and so have the weights that F32 was chosen for.
   static GemmForm columns_form(DType weights) {
+    if (kVnni && weights == DType::kF16) return GemmForm::kI16;
     const bool precise = weights == DType::kF32 || weights == DType::kF16;
     return kBf16 && !precise ? GemmForm::kBF16 : GemmForm::kF32;
   }
@@ -56,15 +61,15 @@ struct Entries {
     kernels_of(form).prepare({x, n_tokens, k, tile_begin, tile_end, out});
   }
   static int64_t panel_bytes(GemmForm form, int64_t k) { return kernels_of(form).panel_bytes(k); }
-  static void pack_rows(DType dtype, const std::byte* w, int64_t row_stride_bytes, int64_t n_rows,
-                        int64_t k_begin, int64_t k_end, const RowsAhead& ahead, std::byte* panels) {
-    kernels_of(rows_form(dtype))
-        .pack_rows(dtype, {w, row_stride_bytes, n_rows, k_begin, k_end, ahead, panels});
+  static void pack_rows(GemmForm form, DType dtype, const std::byte* w, int64_t row_stride_bytes,
+                        int64_t n_rows, int64_t k_begin, int64_t k_end, const RowsAhead& ahead,
+                        std::byte* panels) {
+    kernels_of(form).pack_rows(dtype, {w, row_stride_bytes, n_rows, k_begin, k_end, ahead, panels});
   }
-  static void pack_columns(DType dtype, const std::byte* w, int64_t row_stride_bytes,
+  static void pack_columns(GemmForm form, DType dtype, const std::byte* w, int64_t row_stride_bytes,
                            int64_t n_rows, int64_t col_begin, int64_t col_end, std::byte* panels) {
-    kernels_of(columns_form(dtype))
-        .pack_columns(dtype, {w, row_stride_bytes, n_rows, col_begin, col_end, {}, panels});
+    kernels_of(form).pack_columns(dtype,
+                                  {w, row_stride_bytes, n_rows, col_begin, col_end, {}, panels});
   }
   static void multiply(const GemmProduct& product) { kernels_of(product.form).multiply(product); }
   static int64_t multiply_registers(GemmForm form, int64_t n) {

@@ -28,7 +28,7 @@ void CpuDevice::LinearPanels(const Lane& lane, std::span<const LinearStep> steps
   const int64_t d_in = steps.front().weights->w.cols;
   PanelGemm& gemm = *scratch(lane).gemm;
   bool first_form = true;
-  for (const GemmForm form : {GemmForm::kF32, GemmForm::kBF16, GemmForm::kQ8}) {
+  for (const GemmForm form : kGemmForms) {
     const auto wanted = [&](const LinearStep& step) {
       return PanelGemm::RowsForm(kernels_, step.weights->w.dtype) == form;
     };

@@ -12,6 +12,11 @@ namespace {
 
 uint64_t FloatBytes(int64_t n) { return static_cast<uint64_t>(n) * sizeof(float); }
 
+// Keys in f16 are not rounded any further: scores go through an exponential.
+GemmForm KeyForm(const GemmKernels& gemm, DType cache) {
+  return cache == DType::kF16 ? GemmForm::kF32 : gemm.rows_form(cache);
+}
+
 // Of the wider of the cache's two types.
 uint64_t RowsBytes(int64_t head_dim, int64_t kv_chunk) {
   return static_cast<uint64_t>(RowBytes(DType::kF16, head_dim) * kv_chunk);
@@ -36,13 +41,12 @@ struct PanelAttention::Sizes {
   uint64_t prepared;
   uint64_t panels;
 
-  // Keys are multiplied in the form of their type, values in f32: what weights are worth at most.
   Sizes(const GemmKernels& gemm, int64_t head_dim, int64_t group, int64_t kv_chunk)
       : queries(TileTokens(group) * group) {
     int64_t most = gemm.input_bytes(GemmForm::kF32, queries, kv_chunk);
     int64_t most_panels = PanelsBytes(gemm, GemmForm::kF32, head_dim, kv_chunk);
     for (const DType dtype : {DType::kF16, DType::kQ8_0}) {
-      const GemmForm form = gemm.rows_form(dtype);
+      const GemmForm form = KeyForm(gemm, dtype);
       const int64_t k = AlignUp(head_dim, kQuantBlock);
       most = std::max(most, gemm.input_bytes(form, queries, k));
       most_panels = std::max(most_panels, PanelsBytes(gemm, form, kv_chunk, k));
@@ -76,7 +80,6 @@ PanelAttention::PanelAttention(const KernelTable& kernels, int64_t head_dim, int
   prepared_ = AlignedBuffer(sizes.prepared, "attention queries");
   weights_ = AlignedBuffer(FloatBytes(sizes.queries * kv_chunk), "attention scores");
   rows_ = AlignedBuffer(RowsBytes(head_dim, kv_chunk), "attention keys and values");
-  decoded_ = AlignedBuffer(FloatBytes(kv_chunk * head_dim), "attention values");
   panels_ = AlignedBuffer(sizes.panels, "attention panels");
   products_ = AlignedBuffer(FloatBytes(sizes.queries * head_dim), "attention outputs");
   sums_ = AlignedBuffer(FloatBytes(sizes.queries * head_dim), "attention outputs");
@@ -87,8 +90,8 @@ uint64_t PanelAttention::Bytes(const KernelTable& kernels, int64_t head_dim, int
                                int64_t kv_chunk) {
   const Sizes sizes(*kernels.gemm, head_dim, group, kv_chunk);
   return 3 * FloatBytes(sizes.queries * head_dim) + FloatBytes(sizes.queries * kv_chunk) +
-         RowsBytes(head_dim, kv_chunk) + FloatBytes(kv_chunk * head_dim) + sizes.prepared +
-         sizes.panels + static_cast<uint64_t>(sizes.queries) * sizeof(Totals);
+         RowsBytes(head_dim, kv_chunk) + sizes.prepared + sizes.panels +
+         static_cast<uint64_t>(sizes.queries) * sizeof(Totals);
 }
 
 void PanelAttention::Run(const HostKvCache& cache, const AttentionStep& step, int64_t kv_head,
@@ -103,7 +106,7 @@ void PanelAttention::Run(const HostKvCache& cache, const AttentionStep& step, in
                   group,
                   step.first_position + token_begin + 1,
                   n_tokens * group,
-                  kernels_.gemm->rows_form(cache.dtype())};
+                  KeyForm(*kernels_.gemm, cache.dtype())};
   // A token's heads of one KV head lie next to each other.
   const int64_t first_head = token_begin * step.n_heads + kv_head * group;
   for (int64_t t = 0; t < n_tokens; ++t) {
@@ -156,8 +159,8 @@ void PanelAttention::Scores(const Tile& tile, int64_t begin, int64_t end) {
   const int64_t row_bytes = RowBytes(dtype, d);
   const std::byte* keys = Rows(tile, false, begin, n);
   for (int64_t i = 0; i < n; i += kGemmPanel) {
-    gemm.pack_rows(dtype, keys + i * row_bytes, row_bytes, std::min(kGemmPanel, n - i), 0, d, {},
-                   panels_.bytes() + i / kGemmPanel * gemm.panel_bytes(form, d));
+    gemm.pack_rows(form, dtype, keys + i * row_bytes, row_bytes, std::min(kGemmPanel, n - i), 0, d,
+                   {}, panels_.bytes() + i / kGemmPanel * gemm.panel_bytes(form, d));
   }
   auto* weights = weights_.as<float>();
   gemm.multiply({form,
@@ -190,17 +193,9 @@ void PanelAttention::WeighValues(const Tile& tile, int64_t begin, int64_t end) {
   gemm.prepare(GemmForm::kF32, weights_.as<float>(), tile.n_queries, n, 0,
                gemm_tile_count(tile.n_queries, gemm.tile_tokens(GemmForm::kF32)),
                prepared_.bytes());
-  DType dtype = tile.cache.dtype();
-  const std::byte* values = Rows(tile, true, begin, n);
-  if (gemm.columns_form(dtype) != GemmForm::kF32) {
-    for (int64_t i = 0; i < n; ++i) {
-      kernels_.dequantize_f32(dtype, values + i * RowBytes(dtype, d), 0, d,
-                              decoded_.as<float>() + i * d);
-    }
-    dtype = DType::kF32;
-    values = decoded_.bytes();
-  }
-  gemm.pack_columns(dtype, values, RowBytes(dtype, d), n, 0, d, panels_.bytes());
+  const DType dtype = tile.cache.dtype();
+  gemm.pack_columns(GemmForm::kF32, dtype, Rows(tile, true, begin, n), RowBytes(dtype, d), n, 0, d,
+                    panels_.bytes());
   gemm.multiply({GemmForm::kF32,
                  panels_.bytes(),
                  d,

@@ -52,7 +52,6 @@ class PanelAttention {
   AlignedBuffer prepared_;  // of the queries, then of the chunk's weights
   AlignedBuffer weights_;   // (queries, positions of the chunk) f32: scores, then e^(score - m)
   AlignedBuffer rows_;      // (kv_chunk) rows of the cache, where it keeps them apart
-  AlignedBuffer decoded_;   // (kv_chunk, head_dim) f32: values
   AlignedBuffer panels_;    // of the chunk's keys, then of its values
   AlignedBuffer products_;  // (queries, head_dim) f32: of the chunk
   AlignedBuffer sums_;      // (queries, head_dim) f32: sum of e^(s - m) v so far

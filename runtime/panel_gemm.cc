@@ -19,9 +19,9 @@ constexpr int64_t kLibraryNeurons = 512;  // rows of a down matrix that oneDNN s
 // The k of one panel: equal parts, each of which fits.
 int64_t PartOfK(const GemmKernels& gemm, GemmForm form, int64_t packed_bytes, int64_t n_outputs,
                 int64_t k) {
-  const int64_t block_bytes = CeilDiv(n_outputs, kGemmPanel) * gemm.panel_bytes(form, kQuantBlock);
-  const int64_t most = packed_bytes / block_bytes * kQuantBlock;
-  return AlignUp(CeilDiv(k, CeilDiv(k, most)), kQuantBlock);
+  const int64_t block_bytes = CeilDiv(n_outputs, kGemmPanel) * gemm.panel_bytes(form, kGemmBlock);
+  const int64_t most = packed_bytes / block_bytes * kGemmBlock;
+  return AlignUp(CeilDiv(k, CeilDiv(k, most)), kGemmBlock);
 }
 
 // Bytes of a row up to the block that holds column `n`: a panel may begin and end inside a block.
@@ -49,7 +49,7 @@ uint64_t PanelGemm::PanelBytes(const KernelTable& kernels, int64_t max_d_in) {
 uint64_t PanelGemm::InputBytes(const KernelTable& kernels, int64_t max_tokens, int64_t max_d_in) {
   if (kernels.gemm == nullptr) return 0;  // oneDNN reads them where they are
   int64_t most = 0;
-  for (const GemmForm form : {GemmForm::kF32, GemmForm::kBF16, GemmForm::kQ8}) {
+  for (const GemmForm form : kGemmForms) {
     most =
         std::max(most, kernels.gemm->input_bytes(form, max_tokens, AlignUp(max_d_in, kQuantBlock)));
   }
@@ -98,7 +98,7 @@ void PanelGemm::PackAndMultiply(const TensorView& w, const GemmInput& x, float* 
     RowsAhead next = ahead;
     next.data += ahead_rows * begin / k * ahead.row_stride_bytes;
     next.n_rows = ahead_rows * end / k - ahead_rows * begin / k;
-    kernels_.gemm->pack_rows(w.dtype, w.data, w.row_stride_bytes, w.rows, begin, end,
+    kernels_.gemm->pack_rows(x.form, w.dtype, w.data, w.row_stride_bytes, w.rows, begin, end,
                              few ? next : RowsAhead{}, panel_.bytes());
     kernels_.gemm->multiply({x.form, panel_.bytes(), w.rows, x.data, x.n_tokens, k, begin, end,
                              begin > 0, out, ldo, few ? RowsAhead{} : next});
@@ -126,8 +126,8 @@ void PanelGemm::MultiplyColumns(const TensorView& w, int64_t col_begin, int64_t 
                     out + col_begin);
       continue;
     }
-    kernels_.gemm->pack_columns(w.dtype, w.row(begin), w.row_stride_bytes, end - begin, col_begin,
-                                col_end, panel_.bytes());
+    kernels_.gemm->pack_columns(h.form, w.dtype, w.row(begin), w.row_stride_bytes, end - begin,
+                                col_begin, col_end, panel_.bytes());
     const int64_t first_byte = BlocksBytes(w.dtype, col_begin);
     const RowsAhead next_part = {w.row(end) + first_byte, w.row_stride_bytes,
                                  BlocksBytes(w.dtype, col_end) - first_byte,

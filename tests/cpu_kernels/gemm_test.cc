@@ -7,6 +7,7 @@
 #include <cstring>
 #include <tuple>
 
+#include "runtime/core/half.h"
 #include "tests/cpu_kernels/kernel_reference.h"
 
 namespace thermocline::testing {
@@ -15,9 +16,34 @@ namespace {
 constexpr float kSentinel = -12345.5F;
 constexpr std::byte kSentinelByte{0xa5};
 
-// One chain of sums per output; int8 products add one term per block.
+// One chain of sums per output; integer products add one term per block.
 Tolerance GemmTolerance(GemmForm form) {
+  if (form == GemmForm::kI16) return {.fixed = 10, .per_term = 1.0 / kGemmBlock};
   return {.fixed = 10, .per_term = form == GemmForm::kQ8 ? 1.0 / 32 : 1.0};
+}
+
+// The most that fixed point of 16 bits can be off: each value by half a step of its block, whose
+// norm is 32760 steps (weights) or 65500 of them and no value more than 32767 (activations).
+double FixedPointBound(const std::vector<double>& w, const std::vector<double>& x) {
+  double bound = 0;
+  for (size_t begin = 0; begin < w.size(); begin += kGemmBlock) {
+    const size_t end = std::min(w.size(), begin + kGemmBlock);
+    double squares[2] = {};
+    double sums[2] = {};
+    double largest = 0;
+    for (size_t i = begin; i < end; ++i) {
+      squares[0] += w[i] * w[i];
+      squares[1] += x[i] * x[i];
+      sums[0] += std::fabs(w[i]);
+      sums[1] += std::fabs(x[i]);
+      largest = std::max(largest, std::fabs(x[i]));
+    }
+    const double w_step = std::sqrt(squares[0]) / 32760;
+    const double x_step = std::max(std::sqrt(squares[1]) / 65500, largest / 32767);
+    bound += 0.5 * (w_step * sums[1] + x_step * sums[0]) +
+             0.25 * w_step * x_step * static_cast<double>(end - begin);
+  }
+  return bound * 1.01;  // half a step, and the rounding of the step itself
 }
 
 // To the nearest bf16, ties to even.
@@ -55,7 +81,8 @@ class Guarded {
 };
 
 enum class Axis { kRows, kColumns };
-using Param = std::tuple<const KernelTable*, DType, Axis>;
+enum class Choice { kFastest, kF32 };
+using Param = std::tuple<const KernelTable*, DType, Axis, Choice>;
 
 // A batch of activations as the kernels want them, prepared in two parts as two lanes would.
 class Batch {
@@ -89,6 +116,7 @@ class GemmTest : public ::testing::TestWithParam<Param> {
   DType dtype() const { return std::get<1>(GetParam()); }
   bool by_rows() const { return std::get<2>(GetParam()) == Axis::kRows; }
   GemmForm form() const {
+    if (std::get<3>(GetParam()) == Choice::kF32) return GemmForm::kF32;
     return by_rows() ? gemm().rows_form(dtype()) : gemm().columns_form(dtype());
   }
   // k along rows: what the type allows. Over rows: any.
@@ -128,10 +156,11 @@ class GemmTest : public ::testing::TestWithParam<Param> {
       Guarded panels(CeilPanels(outputs) * gemm().panel_bytes(form(), k_end - k));
       const RowsAhead ahead = {w.data(), w.stride(), RowBytes(dtype(), w.n_cols()), w.n_rows()};
       if (by_rows()) {
-        gemm().pack_rows(dtype(), w.row(begin), w.stride(), outputs, k, k_end, ahead,
+        gemm().pack_rows(form(), dtype(), w.row(begin), w.stride(), outputs, k, k_end, ahead,
                          panels.data());
       } else {
-        gemm().pack_columns(dtype(), w.row(k), w.stride(), k_end - k, begin, end, panels.data());
+        gemm().pack_columns(form(), dtype(), w.row(k), w.stride(), k_end - k, begin, end,
+                            panels.data());
       }
       panels.Check();
       gemm().multiply({form(), panels.data(), outputs, x.prepared(), x.n(), x.k(), k, k_end, k > 0,
@@ -150,17 +179,20 @@ class GemmTest : public ::testing::TestWithParam<Param> {
 
   void ExpectClose(const Matrix& w, const Batch& x, int64_t outputs,
                    const std::vector<float>& got) const {
-    for (int64_t t = 0; t < x.n(); ++t) {
-      const std::vector<double> effective = Effective(form(), x.token(t));
-      for (int64_t o = 0; o < outputs; ++o) {
+    std::vector<double> weights(static_cast<size_t>(x.k()));
+    for (int64_t o = 0; o < outputs; ++o) {
+      for (int64_t i = 0; i < x.k(); ++i) weights[static_cast<size_t>(i)] = Weight(w, i, o);
+      for (int64_t t = 0; t < x.n(); ++t) {
+        const std::vector<double> effective = Effective(form(), x.token(t));
         double reference = 0;
         double magnitudes = 0;
-        for (int64_t i = 0; i < x.k(); ++i) {
-          const double product = Weight(w, i, o) * effective[static_cast<size_t>(i)];
+        for (size_t i = 0; i < weights.size(); ++i) {
+          const double product = weights[i] * effective[i];
           reference += product;
           magnitudes += std::fabs(product);
         }
-        const double allowed = AllowedError(GemmTolerance(form()), x.k(), magnitudes, reference);
+        double allowed = AllowedError(GemmTolerance(form()), x.k(), magnitudes, reference);
+        if (form() == GemmForm::kI16) allowed += FixedPointBound(weights, effective);
         ASSERT_NEAR(got[static_cast<size_t>(t * outputs + o)], reference, allowed)
             << "token " << t << " of " << x.n() << ", output " << o << " of " << outputs << ", "
             << x.k() << " deep";
@@ -197,12 +229,12 @@ TEST_P(GemmTest, MatchesDoubleForEveryWidthAndBatch) {
 TEST_P(GemmTest, PartsOfKAreOneChain) {
   std::mt19937 rng(3);
   const int64_t outputs = widths().back();
-  const int64_t k = Deep(224);
+  const int64_t k = Deep(480);
   const Matrix w = MakeWeights(k, outputs, 0, &rng);
   Batch x(gemm(), form(), 29, k, &rng);
   const std::vector<float> whole = Multiply(w, x, 0, outputs, k);
   ExpectClose(w, x, outputs, whole);
-  for (const int64_t part : {32, 64, 192}) EXPECT_EQ(Multiply(w, x, 0, outputs, part), whole);
+  for (const int64_t part : {128, 256}) EXPECT_EQ(Multiply(w, x, 0, outputs, part), whole);
 }
 
 TEST_P(GemmTest, BitsDependOnNeitherRangeNorBatch) {
@@ -212,14 +244,14 @@ TEST_P(GemmTest, BitsDependOnNeitherRangeNorBatch) {
   const int64_t k = Deep(160);
   const Matrix w = MakeWeights(k, outputs, 3, &rng);
   Batch all(gemm(), form(), kBatch, k, &rng);
-  const std::vector<float> whole = Multiply(w, all, 0, outputs, 96);
+  const std::vector<float> whole = Multiply(w, all, 0, outputs, 128);
   const int64_t unit = !by_rows() && IsQuantised(dtype()) ? 32 : 1;
   for (const auto& [begin, end] : {std::pair{0, 1}, {1, 2}, {0, 3}, {2, 3}}) {
     const int64_t first = unit == 32 ? begin * 32 : begin * 29;
     const int64_t last = unit == 32 ? end * 32 : end * 29 + 5;
     for (const int64_t t : {int64_t{0}, int64_t{13}, kBatch - 1}) {
       Batch one(gemm(), form(), 1, k, all.token(t));
-      const std::vector<float> part = Multiply(w, one, first, last, 96);
+      const std::vector<float> part = Multiply(w, one, first, last, 128);
       for (int64_t o = first; o < last; ++o) {
         EXPECT_TRUE(SameBits(part[static_cast<size_t>(o - first)],
                              whole[static_cast<size_t>(t * outputs + o)]))
@@ -272,7 +304,7 @@ void ExpectExactSums(const GemmKernels& gemm, DType dtype, int fill) {
     double reference = 0;
     for (const double w : DecodeRow(dtype, row.data(), 96)) reference += w * sign * 127.0;
     Guarded panel(gemm.panel_bytes(GemmForm::kQ8, 96));
-    gemm.pack_rows(dtype, row.data(), 0, 1, 0, 96, RowsAhead{}, panel.data());
+    gemm.pack_rows(GemmForm::kQ8, dtype, row.data(), 0, 1, 0, 96, RowsAhead{}, panel.data());
     float out[2] = {};
     gemm.multiply(
         {GemmForm::kQ8, panel.data(), 1, x.prepared(), 2, 96, 0, 96, false, out, 1, RowsAhead{}});
@@ -292,17 +324,120 @@ TEST(GemmSumsTest, LargestWeightsTimesLargestActivations) {
   }
 }
 
+// A row of F16 times a token, in fixed point of 16 bits.
+class FixedPoint {
+ public:
+  FixedPoint(const GemmKernels& gemm, const std::vector<float>& w, const std::vector<float>& x)
+      : row_(w.size() * 2) {
+    const auto k = static_cast<int64_t>(w.size());
+    for (size_t i = 0; i < w.size(); ++i) {
+      const uint16_t half = F32ToF16(w[i]);
+      std::memcpy(row_.data() + i * 2, &half, 2);
+    }
+    const std::vector<double> decoded = DecodeRow(DType::kF16, row_.data(), k);
+    Batch batch(gemm, GemmForm::kI16, 1, k, x);
+    Guarded panel(gemm.panel_bytes(GemmForm::kI16, k));
+    gemm.pack_rows(GemmForm::kI16, DType::kF16, row_.data(), 0, 1, 0, k, RowsAhead{}, panel.data());
+    gemm.multiply({GemmForm::kI16, panel.data(), 1, batch.prepared(), 1, k, 0, k, false, &got, 1,
+                   RowsAhead{}});
+    double w_squares = 0;
+    double x_squares = 0;
+    for (size_t i = 0; i < w.size(); ++i) {
+      reference += decoded[i] * x[i];
+      w_squares += decoded[i] * decoded[i];
+      x_squares += static_cast<double>(x[i]) * x[i];
+    }
+    norms = std::sqrt(w_squares * x_squares);
+  }
+
+  float got = 0;
+  double reference = 0;
+  double norms = 0;  // of the row times that of the token
+
+ private:
+  GuardedBytes row_;
+};
+
+std::vector<const GemmKernels*> FixedPointKernels() {
+  std::vector<const GemmKernels*> found;
+  for (const KernelTable* table : TablesWithGemm()) {
+    if (table->gemm->rows_form(DType::kF16) == GemmForm::kI16) found.push_back(table->gemm);
+  }
+  return found;
+}
+
+// Sums that come closest to leaving 31 bits: every product of one sign and of one size, in one
+// block or in a part of it, down to a single value.
+TEST(GemmSumsTest, FixedPointNeverWraps) {
+  for (const GemmKernels* gemm : FixedPointKernels()) {
+    for (const size_t n : {1, 2, 3, 4, 5, 8, 31, 64, 127, 128}) {
+      for (const float sign : {1.0F, -1.0F}) {
+        for (const float size : {1.0F, 1.9990234F, 6e-8F, 65504.0F}) {
+          std::vector<float> w(128, 0.0F);
+          std::vector<float> x(128, 0.0F);
+          for (size_t i = 0; i < n; ++i) {
+            w[i * 37 % 128] = sign * size;
+            x[i * 37 % 128] = 3.0F * size;
+          }
+          const FixedPoint one(*gemm, w, x);
+          EXPECT_NEAR(one.got, one.reference, 5e-4 * one.norms) << n << " " << sign << " " << size;
+        }
+      }
+    }
+  }
+}
+
+// Of the norms' product, root mean square: with normal values, and with one in a block that is a
+// thousand times as large. Activations rounded to f16 would be off by 2e-4.
+TEST(GemmSumsTest, FixedPointIsAsPreciseAsF16) {
+  std::mt19937 rng(7);
+  std::normal_distribution<float> normal;
+  for (const GemmKernels* gemm : FixedPointKernels()) {
+    for (const float outlier : {1.0F, 1000.0F}) {
+      double squares = 0;
+      constexpr int kRuns = 400;
+      for (int run = 0; run < kRuns; ++run) {
+        std::vector<float> w(512);
+        std::vector<float> x(512);
+        for (float& value : w) value = normal(rng);
+        for (float& value : x) value = normal(rng);
+        x[200] *= outlier;
+        w[90] *= outlier;
+        const FixedPoint one(*gemm, w, x);
+        const double error = (one.got - one.reference) / one.norms * std::sqrt(512.0);
+        squares += error * error;
+      }
+      EXPECT_LT(std::sqrt(squares / kRuns), 1.5e-4) << outlier;
+    }
+  }
+}
+
+// Activations whose squares leave f32, or are nothing there.
+TEST(GemmSumsTest, FixedPointOfLargeAndSmallActivations) {
+  for (const GemmKernels* gemm : FixedPointKernels()) {
+    for (const float size : {1e-25F, 1e-38F, 1e30F}) {
+      const std::vector<float> w(128, 0.25F);
+      const FixedPoint one(*gemm, w, std::vector<float>(128, size));
+      // Below 2^-100 a block is nothing.
+      const double expected = size < 0x1p-100F ? 0.0 : one.reference;
+      EXPECT_NEAR(one.got, expected, 1e-3 * one.reference) << size;
+    }
+  }
+}
+
 std::string ParamName(const ::testing::TestParamInfo<Param>& info) {
   return TableName(*std::get<0>(info.param)) + "_" +
          std::string(DTypeName(std::get<1>(info.param))) +
-         (std::get<2>(info.param) == Axis::kRows ? "_rows" : "_columns");
+         (std::get<2>(info.param) == Axis::kRows ? "_rows" : "_columns") +
+         (std::get<3>(info.param) == Choice::kF32 ? "_f32" : "");
 }
 
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(GemmTest);
 INSTANTIATE_TEST_SUITE_P(Tables, GemmTest,
                          ::testing::Combine(::testing::ValuesIn(TablesWithGemm()),
                                             ::testing::ValuesIn(kDTypes),
-                                            ::testing::Values(Axis::kRows, Axis::kColumns)),
+                                            ::testing::Values(Axis::kRows, Axis::kColumns),
+                                            ::testing::Values(Choice::kFastest, Choice::kF32)),
                          ParamName);
 
 }  // namespace

@@ -22,6 +22,7 @@ struct GoldenCase {
   std::string model;
   std::string json;
   double logits_tolerance;
+  double hidden_tolerance;
 };
 
 std::string GoldenPath(const std::string& name) {
@@ -54,7 +55,7 @@ std::vector<int32_t> Greedy(Engine& engine, std::span<const float> logits, size_
   return ids;
 }
 
-void CheckPrompt(Engine& engine, const Json& prompt, double tolerance) {
+void CheckPrompt(Engine& engine, const Json& prompt, const GoldenCase& golden) {
   const auto ids = prompt["ids"].get<std::vector<int32_t>>();
   engine.Reset();
   engine.executor().set_keep_hidden(true);
@@ -62,12 +63,13 @@ void CheckPrompt(Engine& engine, const Json& prompt, double tolerance) {
     EXPECT_EQ(engine.tokenizer().EncodePrompt(prompt["text"].get<std::string>()), ids);
   }
   const auto logits = engine.Feed(ids);
-  EXPECT_LE(MaxDifference(logits, prompt["logits_last"]), tolerance);
+  EXPECT_LE(MaxDifference(logits, prompt["logits_last"]), golden.logits_tolerance);
   const auto& hidden = prompt["hidden_last_token_per_layer"];
   const auto d_model = static_cast<size_t>(engine.config().d_model);
   for (size_t layer = 0; layer < hidden.size(); ++layer) {
     const auto found = engine.executor().hidden().subspan(layer * d_model, d_model);
-    EXPECT_LE(MaxDifference(found, hidden[layer]), tolerance) << "after layer " << layer;
+    EXPECT_LE(MaxDifference(found, hidden[layer]), golden.hidden_tolerance)
+        << "after layer " << layer;
   }
   const auto greedy = prompt["greedy_ids"].get<std::vector<int32_t>>();
   EXPECT_EQ(Greedy(engine, logits, greedy.size()), greedy);
@@ -84,7 +86,7 @@ void CheckGolden(const GoldenCase& golden, const std::string& sparse, int64_t ba
   options.batch_tokens = batch_tokens;
   options.n_threads = 2;
   Engine engine(options);
-  for (const Json& prompt : json["prompts"]) CheckPrompt(engine, prompt, golden.logits_tolerance);
+  for (const Json& prompt : json["prompts"]) CheckPrompt(engine, prompt, golden);
 }
 
 class TransformersGolden : public testing::TestWithParam<const char*> {};
@@ -92,7 +94,7 @@ class TransformersGolden : public testing::TestWithParam<const char*> {};
 // The tolerance covers the f16 KV cache (up to 5.4e-3 on these models, see tests/golden/README.md).
 TEST_P(TransformersGolden, LogitsHiddenStatesAndGreedyTokens) {
   const std::string name = GetParam();
-  const GoldenCase golden{GoldenPath(name + ".gguf"), GoldenPath(name + ".json"), 1e-2};
+  const GoldenCase golden{GoldenPath(name + ".gguf"), GoldenPath(name + ".json"), 1e-2, 1e-2};
   for (const char* sparse : {"dense", "auto"}) {
     for (const int64_t batch : {512, 5, 1}) CheckGolden(golden, sparse, batch);
   }
@@ -103,9 +105,11 @@ INSTANTIATE_TEST_SUITE_P(Llama, TransformersGolden,
                                          "rope_yarn", "rope_llama3", "wide_heads",
                                          "rope_theta_500k", "rope_partial"));
 
+// In f32 the f16 KV cache alone makes 1.7e-3 of the hidden states, which grow up to 16; prompts in
+// fixed point of 16 bits add to it.
 TEST(ClassicsGolden, LogitsGreedyTokensAndHiddenStates) {
   const GoldenCase golden{SharedModel("classics-9m-relu-f16.gguf"),
-                          SharedModel("classics-9m.golden.json"), 2e-3};
+                          SharedModel("classics-9m.golden.json"), 2e-3, 3e-3};
   if (!std::filesystem::exists(golden.model)) {
     GTEST_SKIP() << golden.model << " is not there; tests/golden covers the same code";
   }
