@@ -37,8 +37,8 @@ MappedFile::MappedFile(const std::string& path) : path_(path) {
     throw Error({.path = path, .what = std::string("cannot map: ") + std::strerror(map_errno)});
   }
   data_ = static_cast<const std::byte*>(mapping);
-  // Where the file system keeps large folios, what is read from now on comes in pages of 2 MiB:
-  // reading weights then waits for fewer address translations. Only a wish.
+  // Where the file system keeps large folios, what is read from now on comes in pages of 2 MiB, and
+  // one page fault maps all of such a page. Only a wish.
   (void)::madvise(mapping, size_, MADV_HUGEPAGE);
 }
 
