@@ -1,5 +1,5 @@
-// Batches of tokens times F16 weights in fixed point of 16 bits through VNNI: as fast as bf16, as
-// precise as f16.
+// Batches of tokens times F16 weights in fixed point of 16 bits through VNNI: as many products
+// an instruction as bf16, as precise as f16.
 //
 // A block is 128 values along k with one f32 scale. Weights are scaled to integers of norm 32760 a
 // block, activations to norm 65500 and at most 32767, and rounded (which adds at most 5.7 to a
@@ -7,19 +7,15 @@
 // (Cauchy and Schwarz), so a block's sum is exact. What rounding takes from a block of values
 // spread like a normal distribution is 1e-4 of it (weights) and 5e-5 (activations); f16 itself
 // rounds away 2e-4. Outliers do not change that by much: the error stays that share of the norm.
-//
-// A panel holds, per block, 64 x 2 registers: 16 outputs x 2 integers each for the first and the
-// second 16 outputs, then the 32 scales. A tile of T tokens holds, per block, the 64 words of 2
-// integers for each token (words outside, tokens inside) and T scales.
 #include "cpu_kernels/avx512.h"
 #include "cpu_kernels/gemm_float_avx512.h"
+#include "cpu_kernels/gemm_integer_avx512.h"
 #include "runtime/core/error.h"
 
 namespace thermocline::avx512 {
 namespace {
 
 constexpr int64_t kBlock = kGemmBlock;
-constexpr int kWords = kBlock / 2;
 constexpr float kWeightNorm = 32760.0F;
 constexpr float kInputNorm = 65500.0F;
 constexpr float kInputMost = 32767.0F;
@@ -28,72 +24,17 @@ static_assert(kBlock <= 128 && 32766LL * 65506 < 1LL << 31);
 struct I16Op {
   using Sum = __m512i;
   static constexpr int kProducts = 32;
+  static constexpr int kTileTokens = 7;
+  static constexpr int64_t kBlock = kGemmBlock;
+  static constexpr int kWords = kGemmBlock / 2;
+  static constexpr bool kStarts = false;
+  static constexpr int kUnroll = 4;
   [[gnu::always_inline]] static inline __m512i multiply_add(__m512i sum, __m512i w, __m512i x) {
     return _mm512_dpwssd_epi32(sum, w, x);
   }
 };
-
-// Two groups of 16 outputs times T tokens: T x 2 integer and T x 2 float sums, 28 registers for 7.
-struct I16Tile {
-  static constexpr int kTileTokens = 7;
-  static constexpr int64_t kStep = kBlock;
-  static constexpr int kUnroll = 4;  // words between two prefetches
-  static constexpr int64_t kInputStepBytes = (kWords + 1) * 4;
-  static constexpr int64_t kPanelStepBytes = kGemmPanel * (kBlock * 2 + 4);
-
-  template <int kTokens>
-  static void run(const std::byte* panel, const std::byte* x, int64_t n_blocks,
-                  const TileOutput& out, LinePrefetcher& ahead) {
-    __m512 sums[kTokens][2];
-#pragma GCC unroll 16
-    for (int t = 0; t < kTokens; ++t) {
-      sums[t][0] = out.first(t, 0);
-      sums[t][1] = out.first(t, 1);
-    }
-    LinePrefetcher lines = ahead;
-    for (int64_t b = 0; b < n_blocks; ++b) {
-      const auto* words = reinterpret_cast<const int32_t*>(x);
-      __m512i dots[kTokens][2];
-#pragma GCC unroll 16
-      for (int t = 0; t < kTokens; ++t) dots[t][0] = dots[t][1] = _mm512_setzero_si512();
-#pragma GCC unroll 1
-      for (int i = 0; i < kWords; i += kUnroll) {
-        lines.step();
-#pragma GCC unroll 4
-        for (int j = i; j < i + kUnroll; ++j) {
-          const __m512i w0 = _mm512_load_si512(panel + j * 128);
-          const __m512i w1 = _mm512_load_si512(panel + j * 128 + 64);
-#pragma GCC unroll 16
-          for (int t = 0; t < kTokens; ++t) {
-            const __m512i word = _mm512_set1_epi32(words[j * kTokens + t]);
-            dots[t][0] = I16Op::multiply_add(dots[t][0], w0, word);
-            dots[t][1] = I16Op::multiply_add(dots[t][1], w1, word);
-          }
-        }
-      }
-      const auto* scales = reinterpret_cast<const float*>(words + kWords * kTokens);
-      const __m512 w_scales[2] = {_mm512_load_ps(panel + kWords * 128),
-                                  _mm512_load_ps(panel + kWords * 128 + 64)};
-#pragma GCC unroll 16
-      for (int t = 0; t < kTokens; ++t) {
-        const __m512 x_scale = _mm512_set1_ps(scales[t]);
-#pragma GCC unroll 2
-        for (int g = 0; g < 2; ++g) {
-          const __m512 dot = _mm512_mul_ps(_mm512_cvtepi32_ps(dots[t][g]), w_scales[g]);
-          sums[t][g] = _mm512_fmadd_ps(dot, x_scale, sums[t][g]);
-        }
-      }
-      panel += kPanelStepBytes;
-      x += kInputStepBytes * kTokens;
-    }
-    ahead = lines;
-#pragma GCC unroll 16
-    for (int t = 0; t < kTokens; ++t) {
-      out.store(t, 0, sums[t][0]);
-      out.store(t, 1, sums[t][1]);
-    }
-  }
-};
+using I16Tile = IntegerTile<I16Op>;
+constexpr int kWords = I16Op::kWords;
 
 // Of 16 blocks: their scales and what their values are multiplied with to become integers.
 struct Scales {

@@ -1,91 +1,30 @@
 // Batches of tokens times Q8_0 and Q4_0 rows, in int8 through VNNI.
 //
-// A panel holds, per block of 32 columns, 8 x 2 registers: 16 rows x 4 bytes each for the first and
-// the second 16 rows, then the 32 f32 scales. Bytes are unsigned as in avx512_vnni.cc: Q8_0 as w +
-// 128, Q4_0 as 16 * (w + 8) with its scale divided by 16, so one kernel serves both and owes 128 *
-// sum(x), which the integer sums start from.
-//
-// A tile of T tokens holds, per block, the block's 8 words of 4 int8 for each token (words outside,
-// tokens inside), T int32 starts and T f32 scales.
+// Bytes of a panel are unsigned as in avx512_vnni.cc: Q8_0 as w + 128, Q4_0 as 16 * (w + 8) with
+// its scale divided by 16, so one kernel serves both and owes 128 * sum(x), which the integer sums
+// start from.
 #include "cpu_kernels/avx512.h"
 #include "cpu_kernels/convert_simd.h"
-#include "cpu_kernels/gemm_tiles_avx512.h"
+#include "cpu_kernels/gemm_integer_avx512.h"
 #include "cpu_kernels/simd_avx512.h"
 
 namespace thermocline::avx512 {
 namespace {
 
-constexpr int kWords = 8;                // of 4 bytes in a block
-constexpr int kInputWords = kWords + 2;  // and the start and the scale
-
 struct Q8Op {
   using Sum = __m512i;
   static constexpr int kProducts = 64;
+  static constexpr int kTileTokens = 6;
+  static constexpr int64_t kBlock = kQuantBlock;
+  static constexpr int kWords = kQuantBlock / 4;
+  static constexpr bool kStarts = true;
+  static constexpr int kUnroll = 8;
   [[gnu::always_inline]] static inline __m512i multiply_add(__m512i sum, __m512i w, __m512i x) {
     return _mm512_dpbusd_epi32(sum, w, x);
   }
 };
-
-// Two groups of 16 rows times T tokens: T x 2 integer and T x 2 float sums, 24 registers for 6.
-struct Q8Tile {
-  static constexpr int kTileTokens = 6;
-  static constexpr int64_t kStep = kQuantBlock;
-  static constexpr int64_t kInputStepBytes = kInputWords * 4;
-  static constexpr int64_t kPanelStepBytes = kGemmPanel * (kQuantBlock + 4);
-
-  template <int kTokens>
-  static void run(const std::byte* panel, const std::byte* x, int64_t n_blocks,
-                  const TileOutput& out, LinePrefetcher& ahead) {
-    __m512 sums[kTokens][2];
-#pragma GCC unroll 16
-    for (int t = 0; t < kTokens; ++t) {
-      sums[t][0] = out.first(t, 0);
-      sums[t][1] = out.first(t, 1);
-    }
-    LinePrefetcher lines = ahead;
-    for (int64_t b = 0; b < n_blocks; ++b) {
-      lines.step();
-      const auto* words = reinterpret_cast<const int32_t*>(x);
-      const auto* scales = reinterpret_cast<const float*>(words + (kWords + 1) * kTokens);
-      __m512i dots[kTokens][2];
-#pragma GCC unroll 16
-      for (int t = 0; t < kTokens; ++t) {
-        dots[t][0] = _mm512_set1_epi32(words[kWords * kTokens + t]);
-        dots[t][1] = dots[t][0];
-      }
-#pragma GCC unroll 8
-      for (int i = 0; i < kWords; ++i) {
-        const __m512i w0 = _mm512_load_si512(panel + i * 128);
-        const __m512i w1 = _mm512_load_si512(panel + i * 128 + 64);
-#pragma GCC unroll 16
-        for (int t = 0; t < kTokens; ++t) {
-          const __m512i word = _mm512_set1_epi32(words[i * kTokens + t]);
-          dots[t][0] = Q8Op::multiply_add(dots[t][0], w0, word);
-          dots[t][1] = Q8Op::multiply_add(dots[t][1], w1, word);
-        }
-      }
-      const __m512 w_scales[2] = {_mm512_load_ps(panel + kWords * 128),
-                                  _mm512_load_ps(panel + kWords * 128 + 64)};
-#pragma GCC unroll 16
-      for (int t = 0; t < kTokens; ++t) {
-        const __m512 x_scale = _mm512_set1_ps(scales[t]);
-#pragma GCC unroll 2
-        for (int g = 0; g < 2; ++g) {
-          const __m512 dot = _mm512_mul_ps(_mm512_cvtepi32_ps(dots[t][g]), w_scales[g]);
-          sums[t][g] = _mm512_fmadd_ps(dot, x_scale, sums[t][g]);
-        }
-      }
-      panel += kPanelStepBytes;
-      x += kInputStepBytes * kTokens;
-    }
-    ahead = lines;
-#pragma GCC unroll 16
-    for (int t = 0; t < kTokens; ++t) {
-      out.store(t, 0, sums[t][0]);
-      out.store(t, 1, sums[t][1]);
-    }
-  }
-};
+using Q8Tile = IntegerTile<Q8Op>;
+constexpr int kWords = Q8Op::kWords;
 
 // 16 rows that lie a stride apart, by four addresses: sixteen would not fit the general registers.
 struct RowsOf16 {
