@@ -15,8 +15,8 @@
 namespace thermocline {
 namespace {
 
-// A huge page at a time: where the file system keeps large folios (Linux 6.16 and ext4, XFS earlier)
-// the file then lies in the page cache as a mapping of it can use it (MappedFile).
+// A huge page at a time: where the file system keeps large folios (ext4 from Linux 6.16 on, XFS
+// before) the file then lies in the page cache as a mapping of it can use it (MappedFile).
 constexpr size_t kBufferBytes = 2 << 20;
 
 std::string DirectoryOf(const std::string& path) {
