@@ -175,6 +175,7 @@ Engine::Engine(const EngineOptions& options)
                  .expected = fmt::format("{} tokens, one per row", config().vocab_size),
                  .found = fmt::format("{}", tokenizer_->vocab_size())});
   }
+  if (options.before_load) options.before_load(model_, *tokenizer_);
   const ExecutorOptions executor_options = model_.executor_options();
   const ModelPredictor* predictor = model_.predictor();
   const CpuDeviceLimits limits = MakeCpuDeviceLimits(

@@ -29,6 +29,8 @@ enum class FastTier : uint8_t {
   kGpu,  // an error where there is none
 };
 
+class OpenedModel;
+
 struct EngineOptions {
   std::string model_path;
   std::string placement_path;   // empty: everything in one tier
@@ -57,6 +59,8 @@ struct EngineOptions {
   StreamCold gpu_stream = StreamCold::kAuto;
   uint64_t stream_piece_bytes = kStreamPieceBytes;
   ProgressFn progress;
+  // Called when the model is open, before its weights are read: what it throws spares the reading.
+  std::function<void(const OpenedModel&, const Tokenizer&)> before_load;
 };
 
 inline constexpr int64_t kDefaultContext = 4096;

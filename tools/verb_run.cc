@@ -95,16 +95,18 @@ void PrintPlan(const RunArgs& args) {
   WriteOutput(args.json ? MemoryPlanJson(model).dump(2) + "\n" : MemoryPlanTable(model));
 }
 
+void CheckFits(const RunArgs& args, size_t n_tokens, int64_t context_tokens) {
+  if (static_cast<int64_t>(n_tokens) <= context_tokens) return;
+  throw Error({.path = args.prompt_path.value_or(""),
+               .what = "the prompt is longer than the context",
+               .expected = fmt::format("at most {} tokens", context_tokens),
+               .found = std::to_string(n_tokens),
+               .hint = "shorten the prompt or raise -c"});
+}
+
 // One prompt, one continuation.
 Generation RunOnce(const RunArgs& args, const std::string& prompt, Generator& generator) {
   const std::vector<int32_t> ids = generator.Encode(prompt);
-  if (static_cast<int64_t>(ids.size()) > generator.room_tokens()) {
-    throw Error({.path = args.prompt_path.value_or(""),
-                 .what = "the prompt is longer than the context",
-                 .expected = fmt::format("at most {} tokens", generator.room_tokens()),
-                 .found = std::to_string(ids.size()),
-                 .hint = "shorten the prompt or raise -c"});
-  }
   if (::isatty(STDOUT_FILENO) == 1) WriteOutput(prompt);
   char last = '\n';
   const Generation generation =
@@ -121,7 +123,14 @@ void RunModel(const RunArgs& args) {
   std::optional<TraceFile> trace;
   if (args.trace_path) trace.emplace(*args.trace_path);
   const auto started = std::chrono::steady_clock::now();
-  Engine engine(args.engine);
+  EngineOptions options = args.engine;
+  if (!args.interactive) {
+    options.before_load = [&](const OpenedModel& model, const Tokenizer& tokenizer) {
+      const bool with_bos = tokenizer.add_bos() && tokenizer.bos_id() >= 0;
+      CheckFits(args, tokenizer.Encode(prompt).size() + (with_bos ? 1 : 0), model.context_tokens());
+    };
+  }
+  Engine engine(options);
   RunSummary summary;
   summary.load_ms =
       std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started).count();

@@ -33,6 +33,24 @@ class GenerateTest : public testing::Test {
   Generation last_;
 };
 
+// What can be told from the vocabulary and the dimensions is told before gigabytes are read.
+TEST_F(GenerateTest, WeightsAreNotReadWhenTheCallerThrowsBefore) {
+  EngineOptions options = Options(64);
+  bool reads = false;
+  options.progress = [&](const std::string&, uint64_t, uint64_t) { reads = true; };
+  options.before_load = [&](const OpenedModel& model, const Tokenizer& tokenizer) {
+    EXPECT_EQ(model.context_tokens(), 64);
+    EXPECT_FALSE(tokenizer.Encode("Hello").empty());
+    EXPECT_FALSE(reads);
+    throw Error({.what = "enough"});
+  };
+  EXPECT_THROW(Engine{options}, Error);
+  EXPECT_FALSE(reads);
+  options.before_load = {};
+  const Engine engine(options);
+  EXPECT_TRUE(reads);
+}
+
 TEST_F(GenerateTest, CountsTokensAndSteps) {
   Engine engine(Options(64));
   Generator generator(engine, {.temperature = 0});
