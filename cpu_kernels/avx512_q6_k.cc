@@ -23,7 +23,7 @@ struct Pair {
   [[gnu::always_inline]] Pair(const std::byte* vector, const VnniVector& layout, int64_t p)
       : x(_mm512_load_si512(vector + p * 64)),
         start(_mm512_srai_epi32(_mm512_load_si512(vector + layout.pair_starts() + p * 64), 2)),
-        scales(_mm512_load_ps(vector + layout.pair_scales() + p * 64)) {}
+        scales(each_8_times(layout.scales_of(vector) + 2 * p)) {}
 
   // sum + weights . x. scale_at: where each lane's scale lies among those of the half block.
   [[gnu::always_inline]] __m512 add(__m512i weights, __m512 half_scales, __m512i scale_at,

@@ -5,6 +5,8 @@
 // 8), so both owe 128 * sum(x) afterwards. That sum is known when x is prepared: each int32 lane
 // starts from -128 times the sum of its activations, and the offset costs nothing. Largest
 // magnitude in a lane: eight activations, 8 * (255 + 128) * 127 < 2^19.
+#include <cstring>
+
 #include "cpu_kernels/avx512.h"
 #include "cpu_kernels/convert_simd.h"
 #include "cpu_kernels/matvec_rows.h"
@@ -16,13 +18,19 @@
 namespace thermocline::avx512 {
 namespace {
 
-// Q8_0: two blocks, 68 bytes, to a register.
+// Rows that share what is loaded of x: two, so that all of it stays in registers.
+template <int kRows>
+constexpr int kSharing = kRows < 2 ? kRows : 2;
+
+// Q8_0: two blocks, 68 bytes, to a register, and two registers to a step. Two steps at once turn
+// their scales into floats together.
 class Q8Dot {
  public:
   using Reg = __m512;
   static constexpr int kRowGroup = Simd::kRowGroup;
   static constexpr int64_t kPairBytes = 68;
   static constexpr int kStepBytes = 2 * kPairBytes;
+  static constexpr int kManySteps = 2;
 
   explicit Q8Dot(const MatvecArgs& args)
       : x_(static_cast<const std::byte*>(args.x)),
@@ -32,9 +40,38 @@ class Q8Dot {
   int64_t full_steps() const { return n_blocks_ / 4; }
 
   template <int kRows>
-  void step(const std::byte* const* rows, int64_t t, Reg (*sums)[2]) const {
+  [[gnu::always_inline]] inline void step(const std::byte* const* rows, int64_t t,
+                                          Reg (*sums)[2]) const {
     add_pair<kRows, 0, false>(rows, 2 * t, sums);
     add_pair<kRows, 1, false>(rows, 2 * t + 1, sums);
+  }
+
+  template <int kRows>
+  [[gnu::always_inline]] inline void many_steps(const std::byte* const* rows, int64_t t,
+                                                Reg (*sums)[2]) const {
+    constexpr int kPairs = 2 * kManySteps;
+    constexpr int kShare = kSharing<kRows>;
+    const __m256 x_scales = _mm256_loadu_ps(scales_of_x(2 * t));
+#pragma GCC unroll 8
+    for (int first = 0; first < kRows; first += kShare) {
+      const std::byte* w[kShare];
+      Reg scales[kShare];
+      for (int r = 0; r < kShare; ++r) {
+        w[r] = rows[first + r] + t * kStepBytes;
+        const __m256 step_scales = _mm256_cvtph_ps(scales_of(w[r]));
+        scales[r] = _mm512_castps256_ps512(_mm256_mul_ps(step_scales, x_scales));
+      }
+#pragma GCC unroll 8
+      for (int p = 0; p < kPairs; ++p) {
+        const __m512i x = _mm512_load_si512(x_ + (2 * t + p) * 64);
+        const __m512i start = start_of<kRows>(x, 2 * t + p);
+        for (int r = 0; r < kShare; ++r) {
+          const Reg scale = _mm512_permutexvar_ps(each_8_times_at(2 * p), scales[r]);
+          Reg& sum = sums[first + r][p % 2];
+          sum = add(start, load_weights(w[r] + p * kPairBytes), x, scale, sum);
+        }
+      }
+    }
   }
 
   template <int kRows>
@@ -47,33 +84,69 @@ class Q8Dot {
   static float total(Reg sum0, Reg sum1) { return Simd::sum(Simd::add(sum0, sum1)); }
 
  private:
+  const float* scales_of_x(int64_t pair) const { return layout_.scales_of(x_) + pair * 2; }
+
+  // Of the eight blocks of two steps, f16.
+  [[gnu::always_inline]] static __m128i scales_of(const std::byte* w) {
+    const __m512i scale_at = _mm512_set1_epi32(17 << 16);
+    __m512i scales = _mm512_maskz_permutexvar_epi16(0x03, scale_at, _mm512_loadu_si512(w));
+    const auto insert = [&](__mmask32 words, int p) {
+      scales = _mm512_mask_permutexvar_epi16(scales, words, scale_at,
+                                             _mm512_loadu_si512(w + p * kPairBytes));
+    };
+    insert(0x0c, 1);
+    insert(0x30, 2);
+    insert(0xc0, 3);
+    return _mm512_castsi512_si128(scales);
+  }
+
+  // Read where rows are short; where they are long, rather made than kept in L1 beside x.
+  template <int kRows>
+  [[gnu::always_inline]] inline __m512i start_of(__m512i x, int64_t pair) const {
+    if constexpr (kRows >= 4) {
+      return _mm512_load_si512(x_ + layout_.pair_starts() + pair * 64);
+    } else {
+      const __m512i zero = _mm512_setzero_si512();
+      return _mm512_sub_epi32(zero, _mm512_dpbusd_epi32(zero, _mm512_set1_epi8(-128), x));
+    }
+  }
+
+  [[gnu::always_inline]] static __m512i load_weights(const std::byte* w) {
+    const __m256i first = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w + 2));
+    const __m256i second = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w + 36));
+    return _mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1);
+  }
+
+  [[gnu::always_inline]] static Reg add(__m512i start, __m512i weights, __m512i x, Reg scale,
+                                        Reg sum) {
+    const __m512i offset = _mm512_xor_si512(weights, _mm512_set1_epi8(-128));
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_dpbusd_epi32(start, offset, x)), scale, sum);
+  }
+
   // kHalf: the pair's second block lies beyond the row and must not be read.
   template <int kRows, int kSum, bool kHalf>
-  void add_pair(const std::byte* const* rows, int64_t p, Reg (*sums)[2]) const {
+  [[gnu::always_inline]] inline void add_pair(const std::byte* const* rows, int64_t p,
+                                              Reg (*sums)[2]) const {
     const __m512i x = _mm512_load_si512(x_ + p * 64);
-    const __m512i start = _mm512_load_si512(x_ + layout_.pair_starts() + p * 64);
-    const __m512 x_scales = _mm512_load_ps(x_ + layout_.pair_scales() + p * 64);
+    const __m512i start = start_of<kRows>(x, p);
+    const Reg x_scales = each_8_times(scales_of_x(p));
     const __m512i scale_at = _mm512_castsi256_si512(
         _mm256_setr_epi16(0, 0, 0, 0, 0, 0, 0, 0, 17, 17, 17, 17, 17, 17, 17, 17));
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const std::byte* w = rows[r] + p * kPairBytes;
-      __m512i head;   // the first 64 bytes, in which both scales are
-      __m512i bytes;  // the 64 weights
+      __m512i head;     // the first 64 bytes, in which both scales are
+      __m512i weights;  // the 64 weights
       if constexpr (kHalf) {
         head = _mm512_maskz_loadu_epi8((uint64_t{1} << 34) - 1, w);
-        bytes = _mm512_maskz_loadu_epi8((uint64_t{1} << 32) - 1, w + 2);
+        weights = _mm512_maskz_loadu_epi8((uint64_t{1} << 32) - 1, w + 2);
       } else {
         head = _mm512_loadu_si512(w);
-        const __m256i first = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w + 2));
-        const __m256i second = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w + 36));
-        bytes = _mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1);
+        weights = load_weights(w);
       }
       const __m256i halves = _mm512_castsi512_si256(_mm512_permutexvar_epi16(scale_at, head));
       const Reg scales = _mm512_mul_ps(_mm512_cvtph_ps(halves), x_scales);
-      const __m512i weights = _mm512_xor_si512(bytes, _mm512_set1_epi8(-128));
-      const __m512i dots = _mm512_dpbusd_epi32(start, weights, x);
-      sums[r][kSum] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots), scales, sums[r][kSum]);
+      sums[r][kSum] = add(start, weights, x, scales, sums[r][kSum]);
     }
   }
 
@@ -82,13 +155,14 @@ class Q8Dot {
   int64_t n_blocks_;
 };
 
-// Q4_0: four blocks, 72 bytes, to a register of 128 nibbles.
+// Q4_0: four blocks, 72 bytes, to a register of 128 nibbles, and two registers to a step; two steps
+// at once as above.
 class Q4Dot {
  public:
   using Reg = __m512;
   static constexpr int kRowGroup = Simd::kRowGroup;
-  static constexpr int64_t kQuadBytes = 72;
   static constexpr int kStepBytes = 2 * kQuadBytes;
+  static constexpr int kManySteps = 2;
 
   explicit Q4Dot(const MatvecArgs& args)
       : x_(static_cast<const std::byte*>(args.x)),
@@ -98,9 +172,37 @@ class Q4Dot {
   int64_t full_steps() const { return n_blocks_ / 8; }
 
   template <int kRows>
-  void step(const std::byte* const* rows, int64_t t, Reg (*sums)[2]) const {
+  [[gnu::always_inline]] inline void step(const std::byte* const* rows, int64_t t,
+                                          Reg (*sums)[2]) const {
     add_quad<kRows, 0, false>(rows, 2 * t, sums);
     add_quad<kRows, 1, false>(rows, 2 * t + 1, sums);
+  }
+
+  template <int kRows>
+  [[gnu::always_inline]] inline void many_steps(const std::byte* const* rows, int64_t t,
+                                                Reg (*sums)[2]) const {
+    constexpr int kQuads = 2 * kManySteps;
+    constexpr int kShare = kSharing<kRows>;
+    const Reg x_scales = _mm512_loadu_ps(scales_of_x(2 * t));
+#pragma GCC unroll 8
+    for (int first = 0; first < kRows; first += kShare) {
+      const std::byte* w[kShare];
+      Reg scales[kShare];
+      for (int r = 0; r < kShare; ++r) {
+        w[r] = rows[first + r] + t * kStepBytes;
+        scales[r] = _mm512_mul_ps(_mm512_cvtph_ps(scales_of(w[r])), x_scales);
+      }
+#pragma GCC unroll 8
+      for (int i = 0; i < kQuads; ++i) {
+        const X x(x_, layout_, 2 * t + i);
+        for (int r = 0; r < kShare; ++r) {
+          const std::byte* quad = w[r] + i * kQuadBytes;
+          const __m512i nibbles = quad_nibbles(_mm512_loadu_si512(quad), quad + 64);
+          const Reg scale = _mm512_permutexvar_ps(each_4_times_at(4 * i), scales[r]);
+          sums[first + r][i % 2] = x.add(nibbles, scale, sums[first + r][i % 2]);
+        }
+      }
+    }
   }
 
   template <int kRows>
@@ -114,24 +216,67 @@ class Q4Dot {
   static float total(Reg sum0, Reg sum1) { return Simd::sum(Simd::add(sum0, sum1)) * (1.0F / 16); }
 
  private:
+  // Four blocks of x.
+  struct X {
+    __m512i first;
+    __m512i second;
+    __m512i start;
+
+    [[gnu::always_inline]] X(const std::byte* vector, const VnniVector& layout, int64_t i)
+        : first(_mm512_load_si512(vector + layout.quad_bytes() + i * 128)),
+          second(_mm512_load_si512(vector + layout.quad_bytes() + i * 128 + 64)),
+          start(_mm512_load_si512(vector + layout.quad_starts() + i * 64)) {}
+
+    [[gnu::always_inline]] Reg add(__m512i nibbles, Reg scale, Reg sum) const {
+      const __m512i top = _mm512_set1_epi8(-16);
+      const __m512i low = _mm512_and_si512(_mm512_slli_epi16(nibbles, 4), top);
+      const __m512i high = _mm512_and_si512(nibbles, top);
+      const __m512i dots =
+          _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(start, low, first), high, second);
+      return _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots), scale, sum);
+    }
+  };
+
+  const float* scales_of_x(int64_t quad) const { return layout_.scales_of(x_) + quad * 4; }
+
+  // Of the 16 blocks of two steps, f16.
+  [[gnu::always_inline]] static __m256i scales_of(const std::byte* w) {
+    const __m512i scale_at = _mm512_set1_epi64(9LL << 16 | 18LL << 32 | 27LL << 48);
+    __m512i scales = _mm512_maskz_permutexvar_epi16(0x000f, scale_at, _mm512_loadu_si512(w));
+    const auto insert = [&](__mmask32 words, int i) {
+      scales = _mm512_mask_permutexvar_epi16(scales, words, scale_at,
+                                             _mm512_loadu_si512(w + i * kQuadBytes));
+    };
+    insert(0x00f0, 1);
+    insert(0x0f00, 2);
+    insert(0xf000, 3);
+    return _mm512_castsi512_si256(scales);
+  }
+
   // kPart: the row ends before the quad does.
   template <int kRows, int kSum, bool kPart>
-  void add_quad(const std::byte* const* rows, int64_t i, Reg (*sums)[2]) const {
-    const __m512i x_first = _mm512_load_si512(x_ + layout_.quad_bytes() + i * 128);
-    const __m512i x_second = _mm512_load_si512(x_ + layout_.quad_bytes() + i * 128 + 64);
-    const __m512i start = _mm512_load_si512(x_ + layout_.quad_starts() + i * 64);
-    const __m512 x_scales = _mm512_load_ps(x_ + layout_.quad_scales() + i * 64);
-    const __m512i top = _mm512_set1_epi8(-16);
+  [[gnu::always_inline]] inline void add_quad(const std::byte* const* rows, int64_t i,
+                                              Reg (*sums)[2]) const {
+    const X x(x_, layout_, i);
+    const Reg x_scales = each_4_times(scales_of_x(i));
+    const __m512i scale_at = _mm512_castsi256_si512(
+        _mm256_setr_epi16(0, 0, 0, 0, 9, 9, 9, 9, 18, 18, 18, 18, 27, 27, 27, 27));
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const std::byte* w = rows[r] + i * kQuadBytes;
-      const QuadQ4 quad = kPart ? load_part_of_quad_q4(w, n_blocks_ - 4 * i) : load_quad_q4(w);
-      const __m512i low = _mm512_and_si512(_mm512_slli_epi16(quad.nibbles, 4), top);
-      const __m512i high = _mm512_and_si512(quad.nibbles, top);
-      __m512i dots = _mm512_dpbusd_epi32(start, low, x_first);
-      dots = _mm512_dpbusd_epi32(dots, high, x_second);
-      const Reg scales = _mm512_mul_ps(_mm512_cvtph_ps(quad.scales), x_scales);
-      sums[r][kSum] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots), scales, sums[r][kSum]);
+      __m512i head;
+      __m512i nibbles;
+      if constexpr (kPart) {  // fewer than four blocks: no word of the rest
+        const uint64_t there = (uint64_t{1} << (18 * (n_blocks_ - 4 * i))) - 1;
+        head = _mm512_maskz_loadu_epi8(there, w);
+        nibbles = quad_nibbles(head, _mm512_setzero_si512());
+      } else {
+        head = quad_head(w);
+        nibbles = quad_nibbles(head, w + 64);
+      }
+      const __m256i halves = _mm512_castsi512_si256(_mm512_permutexvar_epi16(scale_at, head));
+      const Reg scales = _mm512_mul_ps(_mm512_cvtph_ps(halves), x_scales);
+      sums[r][kSum] = x.add(nibbles, scales, sums[r][kSum]);
     }
   }
 
@@ -155,31 +300,25 @@ int64_t vnni_q8_bytes(int64_t n) { return VnniVector(n).total(); }
 void vnni_prepare_q8(const float* x, int64_t n, void* out) {
   const VnniVector layout(n);
   auto* base = static_cast<std::byte*>(out);
-  const __m512i each_8_times = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
-  const __m512i each_4_times = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+  auto* scales = reinterpret_cast<float*>(base + layout.scales());
+  std::memset(scales, 0, static_cast<size_t>(layout.total() - layout.scales()));
   for (int64_t i = 0; i < layout.n_quads; ++i) {
     alignas(64) int8_t q[4 * kQuantBlock] = {};
-    alignas(64) float scales[16] = {};
-    for (int64_t b = 0; b < 4 && (4 * i + b) * kQuantBlock < n; ++b) {
-      quantise_activations<Simd>(x + (4 * i + b) * kQuantBlock, q + b * kQuantBlock, scales + b);
+    for (int64_t b = 4 * i; b < 4 * i + 4 && b * kQuantBlock < n; ++b) {
+      quantise_activations<Simd>(x + b * kQuantBlock, q + (b - 4 * i) * kQuantBlock, scales + b);
     }
     const __m512i pairs[2] = {_mm512_load_si512(q), _mm512_load_si512(q + 64)};
-    const __m512 d = _mm512_load_ps(scales);
-    const __m512 pair_d[2] = {d, _mm512_permute_ps(d, 0x0e)};  // 2nd: d[2], d[3] in front
     for (int64_t p = 2 * i; p < 2 * i + 2 && p < layout.n_pairs; ++p) {
       const __m512i bytes = pairs[p % 2];
       _mm512_storeu_si512(base + p * 64, bytes);
       _mm512_storeu_si512(base + layout.pair_starts() + p * 64,
                           starts_of(bytes, _mm512_setzero_si512()));
-      _mm512_storeu_ps(base + layout.pair_scales() + p * 64,
-                       _mm512_permutexvar_ps(each_8_times, pair_d[p % 2]));
     }
     const __m512i first = _mm512_shuffle_i32x4(pairs[0], pairs[1], 0x88);
     const __m512i second = _mm512_shuffle_i32x4(pairs[0], pairs[1], 0xdd);
     _mm512_storeu_si512(base + layout.quad_bytes() + i * 128, first);
     _mm512_storeu_si512(base + layout.quad_bytes() + i * 128 + 64, second);
     _mm512_storeu_si512(base + layout.quad_starts() + i * 64, starts_of(first, second));
-    _mm512_storeu_ps(base + layout.quad_scales() + i * 64, _mm512_permutexvar_ps(each_4_times, d));
   }
 }
 

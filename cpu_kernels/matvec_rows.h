@@ -10,6 +10,8 @@
 //   Kernel(const MatvecArgs&)
 //   full_steps()                 how many steps to take; tail does what is left of the row
 //   step<kRows>(rows, t, sums)   adds step t's products of each row to sums[row][0..1]
+//   kManySteps, many_steps       if there: the same for so many steps at once, to the same bits,
+//                                for up to four rows
 //   tail<kRows>(rows, sums)      the same for what lies after the full steps, if anything
 //   total(sum0, sum1)            the row's result
 // It must treat every row as if it were alone, so that a sum does not depend on the grouping.
@@ -26,6 +28,12 @@
 namespace thermocline {
 
 template <class Kernel>
+constexpr int kManySteps = 1;
+template <class Kernel>
+requires requires { Kernel::kManySteps; }
+constexpr int kManySteps<Kernel> = Kernel::kManySteps;
+
+template <class Kernel>
 class MatvecLoop {
  public:
   explicit MatvecLoop(const MatvecArgs& args)
@@ -34,12 +42,10 @@ class MatvecLoop {
         n_steps_(kernel_.full_steps()),
         plan_(n_steps_, Kernel::kStepBytes, kScatteredAheadBytes) {}
 
-  // As many neighbouring rows at once as make a stretch of memory that leaves room in L1 for the
-  // next.
   void run() const {
-    if (2 * args_.row_stride_bytes > kStretchBytes) return run_stretches<1>();
-    if (4 * args_.row_stride_bytes > kStretchBytes) return run_stretches<2>();
-    run_stretches<4>();
+    if (4 * args_.row_stride_bytes <= kFourRowsBytes) return run_stretches<4>();
+    if (2 * args_.row_stride_bytes <= kTwoRowsBytes) return run_stretches<2>();
+    run_stretches<1>();
   }
 
  private:
@@ -108,22 +114,38 @@ class MatvecLoop {
     int64_t t = 0;
     if constexpr (kRows == 1) {
       constexpr int64_t kAheadSteps = kStreamAheadBytes / Kernel::kStepBytes;
-      const std::byte* own = first + kAheadSteps * Kernel::kStepBytes;
-      for (; t < n_steps_ - kAheadSteps; ++t, own += Kernel::kStepBytes) {
-        for (int line = 0; line < Kernel::kStepBytes; line += kCacheLine) {
-          _mm_prefetch(reinterpret_cast<const char*>(own + line), _MM_HINT_T0);
-        }
-        kernel_.template step<kRows>(rows, t, sums);
+      take_until<kRows>(n_steps_ - kAheadSteps, t, rows, first + kAheadSteps * Kernel::kStepBytes,
+                        sums);
+    }
+    take_until<kRows>(n_steps_, t, rows, next, sums);
+    finish<kRows>(rows, sums, args_.out + i);
+  }
+
+  // Steps t to end, while what lies from `ahead` on is prefetched at the same pace.
+  template <int kRows>
+  [[gnu::always_inline]] inline void take_until(int64_t end, int64_t& t,
+                                                const std::byte* const* rows,
+                                                const std::byte* ahead,
+                                                typename Kernel::Reg (*sums)[2]) const {
+    constexpr int kMany = kManySteps<Kernel>;
+    if constexpr (kMany > 1) {
+      for (; t <= end - kMany; t += kMany) {
+        ahead = prefetch_stream<kMany * kRows * Kernel::kStepBytes>(ahead);
+        kernel_.template many_steps<kRows>(rows, t, sums);
       }
     }
-    for (; t < n_steps_; ++t) {
-      for (int line = 0; line < kRows * Kernel::kStepBytes; line += kCacheLine) {
-        _mm_prefetch(reinterpret_cast<const char*>(next + line), _MM_HINT_T0);
-      }
-      next += kRows * Kernel::kStepBytes;
+    for (; t < end; ++t) {
+      ahead = prefetch_stream<kRows * Kernel::kStepBytes>(ahead);
       kernel_.template step<kRows>(rows, t, sums);
     }
-    finish<kRows>(rows, sums, args_.out + i);
+  }
+
+  template <int kBytes>
+  [[gnu::always_inline]] static inline const std::byte* prefetch_stream(const std::byte* p) {
+    for (int line = 0; line < kBytes; line += kCacheLine) {
+      _mm_prefetch(reinterpret_cast<const char*>(p + line), _MM_HINT_T0);
+    }
+    return p + kBytes;
   }
 
   // Rows that lie apart. `ahead` holds for the first steps, whose bytes to prefetch lie in rows of

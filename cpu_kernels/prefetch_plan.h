@@ -7,12 +7,15 @@ namespace thermocline {
 
 inline constexpr int kCacheLine = 64;
 // Neighbouring rows are read as stretches of memory, some rows at once, and prefetched in the order
-// of memory from this far behind the stretch at hand. Measured among 2 to 24 kB, with one to eight
-// rows at once, on rows of 0.6 to 12 kB: this reads as fast as a plain sum of words does; eight
-// rows at once with a stream each, at three quarters of that. One row at a time would do as well
-// where memory is slow, but loads x more often than fast memory allows.
-inline constexpr int64_t kStreamAheadBytes = 4096;
-inline constexpr int64_t kStretchBytes = 12288;
+// of memory from this far behind the stretch at hand, or from as far as the next whole stretch.
+// Measured among 2 to 24 kB, with one to eight rows at once, on rows of 0.6 to 23 kB: this reads as
+// fast as a plain sum of words does; eight rows at once with a stream each, at three quarters of
+// that.
+inline constexpr int64_t kStreamAheadBytes = 6144;
+// Four rows make a stretch where they leave room in L1 for the next one; else two, since one loads
+// x more often than fast memory allows, even where they push each other out to L2.
+inline constexpr int64_t kFourRowsBytes = 12288;
+inline constexpr int64_t kTwoRowsBytes = 24576;
 // Rows that lie apart, eight at once so that many are on their way: how far ahead each is
 // prefetched. 12 kB together, a quarter of L1; measured among 0.5 to 32 kB.
 inline constexpr int64_t kScatteredAheadBytes = 1536;

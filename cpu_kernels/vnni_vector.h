@@ -1,6 +1,9 @@
 // Where the parts of a prepared vector (VectorForm::kQ8 with VNNI) lie.
 #pragma once
 
+#include <immintrin.h>
+
+#include <cstddef>
 #include <cstdint>
 
 #include "runtime/core/dtype.h"
@@ -9,11 +12,10 @@ namespace thermocline::avx512 {
 
 // It holds x twice, each part starting at a cache line, blocks beyond n being zeros:
 //   for Q8_0 and Q6_K, per pair of blocks: 64 int8 in order; 16 int32 starts, -128 times the sum of
-//     the four int8 that share an int32 lane; 16 f32, d of the pair's first block eight times, then
-//     of its second; all pairs' int8 first, then all starts, then all scales;
+//     the four int8 that share an int32 lane; all pairs' int8 first, then all starts;
 //   for Q4_0, per four blocks: 64 int8, the first halves of the blocks, and 64, the second halves;
-//     16 starts, of the eight int8 that share a lane; 16 f32, each block's d four times; laid out
-//     likewise.
+//     16 starts, of the eight int8 that share a lane; laid out likewise;
+//   and once d of each block, f32, for whole registers of 16.
 struct VnniVector {
   int64_t n_pairs;
   int64_t n_quads;
@@ -22,11 +24,30 @@ struct VnniVector {
       : n_pairs((n_cols / kQuantBlock + 1) / 2), n_quads((n_cols / kQuantBlock + 3) / 4) {}
 
   int64_t pair_starts() const { return n_pairs * 64; }
-  int64_t pair_scales() const { return n_pairs * 128; }
-  int64_t quad_bytes() const { return n_pairs * 192; }
+  int64_t quad_bytes() const { return n_pairs * 128; }
   int64_t quad_starts() const { return quad_bytes() + n_quads * 128; }
-  int64_t quad_scales() const { return quad_bytes() + n_quads * 192; }
-  int64_t total() const { return quad_bytes() + n_quads * 256; }
+  int64_t scales() const { return quad_bytes() + n_quads * 192; }
+  const float* scales_of(const std::byte* vector) const {
+    return reinterpret_cast<const float*>(vector + scales());
+  }
+  int64_t total() const { return scales() + (n_quads + 3) / 4 * 64; }
 };
+
+// Two floats eight times each, and four floats four times each, from `first` on.
+[[gnu::always_inline]] inline __m512i each_8_times_at(int first) {
+  const __m512i from_0 = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+  return _mm512_add_epi32(from_0, _mm512_set1_epi32(first));
+}
+[[gnu::always_inline]] inline __m512i each_4_times_at(int first) {
+  const __m512i from_0 = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+  return _mm512_add_epi32(from_0, _mm512_set1_epi32(first));
+}
+[[gnu::always_inline]] inline __m512 each_8_times(const float* two) {
+  const __m128i pair = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(two));
+  return _mm512_permutexvar_ps(each_8_times_at(0), _mm512_castps128_ps512(_mm_castsi128_ps(pair)));
+}
+[[gnu::always_inline]] inline __m512 each_4_times(const float* four) {
+  return _mm512_permutexvar_ps(each_4_times_at(0), _mm512_castps128_ps512(_mm_loadu_ps(four)));
+}
 
 }  // namespace thermocline::avx512
