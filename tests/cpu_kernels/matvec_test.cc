@@ -124,7 +124,7 @@ std::vector<int32_t> RunsOfAllLengths(std::mt19937* rng) {
 // not be seen in its bits. The strides lie on both sides of where more rows are read at once.
 TEST_P(MatvecTest, BitsDoNotDependOnTheNeighboursInAList) {
   std::mt19937 rng(7);
-  for (const auto& [n_columns, padding] : {std::pair{32, 2}, {224, 3200}, {96, 6300}, {992, 2}}) {
+  for (const auto& [n_columns, padding] : {std::pair{32, 2}, {480, 3200}, {352, 12400}, {992, 2}}) {
     const int64_t n_cols = columns(n_columns);
     const std::vector<int32_t> rows = RunsOfAllLengths(&rng);
     const int64_t n_rows = rows.back() + 1;
