@@ -22,6 +22,20 @@ namespace {
 template <int kRows>
 constexpr int kSharing = kRows < 2 ? kRows : 2;
 
+// The f16 scales of four registers' worth of blocks, kEach to every kStride bytes. scale_at: where
+// each word lies in the register's first 64 bytes.
+template <int kEach, int64_t kStride>
+[[gnu::always_inline]] inline __m512i scales_of_four(const std::byte* w, __m512i scale_at) {
+  constexpr __mmask32 kWords = (1U << kEach) - 1;
+  __m512i scales = _mm512_maskz_permutexvar_epi16(kWords, scale_at, _mm512_loadu_si512(w));
+#pragma GCC unroll 4
+  for (int i = 1; i < 4; ++i) {
+    scales = _mm512_mask_permutexvar_epi16(scales, kWords << (kEach * i), scale_at,
+                                           _mm512_loadu_si512(w + i * kStride));
+  }
+  return scales;
+}
+
 // Q8_0: two blocks, 68 bytes, to a register, and two registers to a step. Two steps at once turn
 // their scales into floats together.
 class Q8Dot {
@@ -89,15 +103,7 @@ class Q8Dot {
   // Of the eight blocks of two steps, f16.
   [[gnu::always_inline]] static __m128i scales_of(const std::byte* w) {
     const __m512i scale_at = _mm512_set1_epi32(17 << 16);
-    __m512i scales = _mm512_maskz_permutexvar_epi16(0x03, scale_at, _mm512_loadu_si512(w));
-    const auto insert = [&](__mmask32 words, int p) {
-      scales = _mm512_mask_permutexvar_epi16(scales, words, scale_at,
-                                             _mm512_loadu_si512(w + p * kPairBytes));
-    };
-    insert(0x0c, 1);
-    insert(0x30, 2);
-    insert(0xc0, 3);
-    return _mm512_castsi512_si128(scales);
+    return _mm512_castsi512_si128(scales_of_four<2, kPairBytes>(w, scale_at));
   }
 
   // Read where rows are short; where they are long, rather made than kept in L1 beside x.
@@ -242,15 +248,7 @@ class Q4Dot {
   // Of the 16 blocks of two steps, f16.
   [[gnu::always_inline]] static __m256i scales_of(const std::byte* w) {
     const __m512i scale_at = _mm512_set1_epi64(9LL << 16 | 18LL << 32 | 27LL << 48);
-    __m512i scales = _mm512_maskz_permutexvar_epi16(0x000f, scale_at, _mm512_loadu_si512(w));
-    const auto insert = [&](__mmask32 words, int i) {
-      scales = _mm512_mask_permutexvar_epi16(scales, words, scale_at,
-                                             _mm512_loadu_si512(w + i * kQuadBytes));
-    };
-    insert(0x00f0, 1);
-    insert(0x0f00, 2);
-    insert(0xf000, 3);
-    return _mm512_castsi512_si256(scales);
+    return _mm512_castsi512_si256(scales_of_four<4, kQuadBytes>(w, scale_at));
   }
 
   // kPart: the row ends before the quad does.

@@ -105,8 +105,8 @@ void CheckFits(const RunArgs& args, size_t n_tokens, int64_t context_tokens) {
 }
 
 // One prompt, one continuation.
-Generation RunOnce(const RunArgs& args, const std::string& prompt, Generator& generator) {
-  const std::vector<int32_t> ids = generator.Encode(prompt);
+Generation RunOnce(const RunArgs& args, const std::string& prompt, const std::vector<int32_t>& ids,
+                   Generator& generator) {
   if (::isatty(STDOUT_FILENO) == 1) WriteOutput(prompt);
   char last = '\n';
   const Generation generation =
@@ -124,10 +124,11 @@ void RunModel(const RunArgs& args) {
   if (args.trace_path) trace.emplace(*args.trace_path);
   const auto started = std::chrono::steady_clock::now();
   EngineOptions options = args.engine;
+  std::vector<int32_t> prompt_ids;
   if (!args.interactive) {
     options.before_load = [&](const OpenedModel& model, const Tokenizer& tokenizer) {
-      const bool with_bos = tokenizer.add_bos() && tokenizer.bos_id() >= 0;
-      CheckFits(args, tokenizer.Encode(prompt).size() + (with_bos ? 1 : 0), model.context_tokens());
+      prompt_ids = tokenizer.EncodePrompt(prompt);
+      CheckFits(args, prompt_ids.size(), model.context_tokens());
     };
   }
   Engine engine(options);
@@ -147,7 +148,7 @@ void RunModel(const RunArgs& args) {
     interrupted = chat.Run(prompt, *MakeLineReader("> "));
     summary.generation = chat.totals();
   } else {
-    summary.generation = RunOnce(args, prompt, generator);
+    summary.generation = RunOnce(args, prompt, prompt_ids, generator);
     summary.tell_stop = true;
     interrupted = summary.generation.stop == StopReason::kInterrupted;
   }
