@@ -74,8 +74,8 @@ void ChatSession::Say(const std::string& line) {
   if (reply.stop == StopReason::kContextFull) notes_(kContextFull);
   if (reply.stop == StopReason::kInterrupted) {
     notes_(reply.prompt_tokens == 0 ? "[stopped; the line was not read]\n" : "[stopped]\n");
-    ClearInterrupt();
   }
+  ClearInterrupt();  // also one that came when the reply had ended: it must not leave the prompt
 }
 
 }  // namespace thermocline

@@ -84,6 +84,9 @@ class EditedLines : public LineReader {
   EditedLines& operator=(const EditedLines&) = delete;
 
   LineStatus Read(std::string* line) override {
+    // el_gets shows the prompt first and takes the terminal out of line mode after: a Ctrl-D typed
+    // between the two would reach the editor as a NUL.
+    el_set(editor_, EL_PREP_TERM, 1);
     int n_bytes = 0;
     const char* text = el_gets(editor_, &n_bytes);
     if (InterruptRequested() || text == nullptr || n_bytes <= 0) {
