@@ -19,6 +19,7 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -40,6 +41,7 @@ class MatvecLoop {
       : args_(args),
         kernel_(args),
         n_steps_(kernel_.full_steps()),
+        run_rows_(std::max<int64_t>(2, kRunBytes / std::max<int64_t>(1, args.row_stride_bytes))),
         plan_(n_steps_, Kernel::kStepBytes, kScatteredAheadBytes) {}
 
   void run() const {
@@ -50,7 +52,6 @@ class MatvecLoop {
 
  private:
   static constexpr int kGroup = Kernel::kRowGroup;
-  static constexpr int kRunRows = 4;  // neighbours in a list that are worth reading as a stretch
 
   const std::byte* row_at(int64_t i) const {
     const int64_t at = i < args_.end ? i : args_.end - 1;
@@ -82,7 +83,7 @@ class MatvecLoop {
     int64_t i = args_.begin;
     while (i < args_.end) {
       const int64_t run = run_length(i);
-      if (run >= kRunRows) {
+      if (run >= run_rows_) {
         const int64_t end = i + run;
         for (; i + kRows <= end; i += kRows) stretch<kRows>(row_at(i), row_at(i + ahead), i);
         for (; i < end; ++i) stretch<1>(row_at(i), row_at(i + ahead), i);
@@ -95,9 +96,9 @@ class MatvecLoop {
     }
   }
 
-  // How many entries of the list from i on are neighbours, as far as it matters.
+  // How many entries of the list from i on are neighbours.
   int64_t run_length(int64_t i) const {
-    const int64_t most = args_.end - i < 2 * kGroup ? args_.end - i : 2 * kGroup;
+    const int64_t most = args_.end - i;
     int64_t n = 1;
     while (n < most && args_.rows[i + n] == args_.rows[i] + n) ++n;
     return n;
@@ -197,6 +198,7 @@ class MatvecLoop {
   const MatvecArgs& args_;
   const Kernel kernel_;
   int64_t n_steps_;
+  int64_t run_rows_;  // neighbours in a list that are worth reading as a stretch
   PrefetchPlan plan_;
 };
 

@@ -16,6 +16,10 @@ inline constexpr int64_t kStreamAheadBytes = 6144;
 // x more often than fast memory allows, even where they push each other out to L2.
 inline constexpr int64_t kFourRowsBytes = 12288;
 inline constexpr int64_t kTwoRowsBytes = 24576;
+// A stretch among the rows of a list costs some time to start, so shorter runs of neighbours are
+// read as rows that lie apart. Measured on runs of 4 to 32 rows of 2.3 to 8 kB: that reads one of
+// 14 kB up to 1.7 times as fast, one of 49 kB a tenth slower.
+inline constexpr int64_t kRunBytes = 32768;
 // Rows that lie apart, eight at once so that many are on their way: how far ahead each is
 // prefetched. 12 kB together, a quarter of L1; measured among 0.5 to 32 kB.
 inline constexpr int64_t kScatteredAheadBytes = 1536;
