@@ -121,10 +121,12 @@ std::vector<int32_t> RunsOfAllLengths(std::mt19937* rng) {
 }
 
 // Whether a row is read in a stretch of neighbours, in a group of rows that lie apart or alone must
-// not be seen in its bits. The strides lie on both sides of where more rows are read at once.
+// not be seen in its bits. The strides lie on both sides of where more rows are read at once and of
+// where runs of up to 40 rows are stretches.
 TEST_P(MatvecTest, BitsDoNotDependOnTheNeighboursInAList) {
   std::mt19937 rng(7);
-  for (const auto& [n_columns, padding] : {std::pair{32, 2}, {480, 3200}, {352, 12400}, {992, 2}}) {
+  for (const auto& [n_columns, padding] :
+       {std::pair{32, 2}, {480, 900}, {480, 3200}, {352, 12400}, {992, 2}}) {
     const int64_t n_cols = columns(n_columns);
     const std::vector<int32_t> rows = RunsOfAllLengths(&rng);
     const int64_t n_rows = rows.back() + 1;
