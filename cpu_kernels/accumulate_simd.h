@@ -74,6 +74,9 @@ struct Strips {
   static void add_blocks(const std::byte* const* w, int64_t offset, const float* h, float* y) {
     Reg sums[kSideBySide * W::kRegs];
     for (int v = 0; v < kSideBySide * W::kRegs; ++v) sums[v] = V::load(y + v * V::kLanes);
+      // Unrolled, so that each row has loads of its own: one load that goes from row to row looks
+      // like a stride to the prefetcher, which then fetches rows beyond the last.
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const Reg factor = V::set1(h[r]);
       for (int b = 0; b < kSideBySide; ++b) {
