@@ -32,7 +32,7 @@ bool ChatSession::Run(const std::string& prompt, LineReader& lines) {
   notes_(kGreeting);
   if (!prompt.empty()) Say(prompt);
   std::string line;
-  while (true) {
+  while (!InterruptRequested()) {
     const LineStatus status = lines.Read(&line);
     if (status == LineStatus::kInterrupted) return true;
     if (status == LineStatus::kEnd) return false;
@@ -42,6 +42,7 @@ bool ChatSession::Run(const std::string& prompt, LineReader& lines) {
       Say(line);
     }
   }
+  return true;  // a request to terminate, which came during a reply
 }
 
 ChatSession::Outcome ChatSession::Obey(const std::string& command) {

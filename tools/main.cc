@@ -25,10 +25,11 @@ constexpr int kUsage = 2;
 constexpr int kInterrupted = 130;
 
 // The first Ctrl-C asks the work to stop, which it does at the next safe place and cleans up. A
-// second one, when that takes too long, leaves at once. A request to terminate is treated as the
-// first, so that temporary files go away then, too.
+// second one, when that takes too long, leaves at once. A request to terminate does what the first
+// does, so that temporary files go away then, too, and ends a session.
 extern "C" void OnSignal(int signal_number) {
-  if (RequestInterrupt() > 1 && signal_number == SIGINT) ::_exit(kInterrupted);
+  if (signal_number != SIGINT) return RequestTermination();
+  if (RequestInterrupt() > 1) ::_exit(kInterrupted);
 }
 
 void InstallSignalHandlers() {

@@ -7,11 +7,17 @@
 namespace thermocline {
 namespace {
 std::atomic<int> g_requests{0};
-static_assert(std::atomic<int>::is_always_lock_free, "used from a signal handler");
+std::atomic<bool> g_termination{false};
+static_assert(std::atomic<int>::is_always_lock_free && std::atomic<bool>::is_always_lock_free,
+              "used from a signal handler");
 }  // namespace
 
 int RequestInterrupt() { return g_requests.fetch_add(1) + 1; }
-bool InterruptRequested() { return g_requests.load(std::memory_order_relaxed) > 0; }
+void RequestTermination() { g_termination.store(true); }
+bool InterruptRequested() {
+  return g_requests.load(std::memory_order_relaxed) > 0 ||
+         g_termination.load(std::memory_order_relaxed);
+}
 void ClearInterrupt() { g_requests.store(0); }
 
 void ThrowIfInterrupted() {

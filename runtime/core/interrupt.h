@@ -6,6 +6,8 @@ namespace thermocline {
 
 // Async-signal-safe. Returns how many requests there have been since the last clear.
 int RequestInterrupt();
+// Async-signal-safe. A request to leave altogether: no clear takes it back.
+void RequestTermination();
 bool InterruptRequested();
 void ClearInterrupt();
 

@@ -217,6 +217,18 @@ TEST_F(InterruptTest, SessionReturnsToThePromptAndLeavesThere) {
   EXPECT_EQ(process.Wait().exit_code, 130);
 }
 
+TEST_F(InterruptTest, ARequestToTerminateEndsTheSessionDuringAReply) {
+  ToolProcess process({"run", "-m", model(), "-i", "-c", "16384", "-n", "-1", "-s", "1"}, "",
+                      ToolProcess::Terminal::kYes);
+  ASSERT_TRUE(process.AwaitOutput("> "));
+  process.Type("Hello\n");
+  ASSERT_TRUE(process.AwaitOutput(" w"));
+  process.Signal(SIGTERM);
+  const ToolResult result = process.Wait();
+  EXPECT_EQ(result.exit_code, 130);
+  EXPECT_THAT(result.out, HasSubstr("decode "));
+}
+
 TEST_F(InterruptTest, CtrlDLeavesTheSession) {
   ToolProcess process({"run", "-m", model(), "-i"}, "", ToolProcess::Terminal::kYes);
   ASSERT_TRUE(process.AwaitOutput("> "));
