@@ -41,7 +41,6 @@ class MatvecLoop {
       : args_(args),
         kernel_(args),
         n_steps_(kernel_.full_steps()),
-        run_rows_(std::max<int64_t>(2, kRunBytes / std::max<int64_t>(1, args.row_stride_bytes))),
         plan_(n_steps_, Kernel::kStepBytes, kScatteredAheadBytes) {}
 
   void run() const {
@@ -65,7 +64,8 @@ class MatvecLoop {
     const int64_t stride = args_.row_stride_bytes > 0 ? args_.row_stride_bytes : 1;
     const int64_t stretch_bytes = kRows * stride;
     const int64_t ahead = kRows * (1 + (kStreamAheadBytes - 1) / stretch_bytes);
-    args_.rows != nullptr ? run_list<kRows>(ahead) : run_dense<kRows>(ahead);
+    if (args_.rows == nullptr) return run_dense<kRows>(ahead);
+    run_list<kRows>(ahead, std::max<int64_t>(2, kRunBytes / stride));
   }
 
   // Prefetches also go past the last row: another part of the matrix follows as a rule, and past
@@ -78,16 +78,22 @@ class MatvecLoop {
     for (; i < args_.end; ++i) stretch<1>(at(i), at(i + ahead), i);
   }
 
+  // run_rows: neighbours in the list that are worth reading as a stretch. Each run is counted once.
   template <int kRows>
-  void run_list(int64_t ahead) const {
+  void run_list(int64_t ahead, int64_t run_rows) const {
     int64_t i = args_.begin;
+    int64_t short_end = i;  // where the run that is being read as rows that lie apart ends
     while (i < args_.end) {
-      const int64_t run = run_length(i);
-      if (run >= run_rows_) {
-        const int64_t end = i + run;
-        for (; i + kRows <= end; i += kRows) stretch<kRows>(row_at(i), row_at(i + ahead), i);
-        for (; i < end; ++i) stretch<1>(row_at(i), row_at(i + ahead), i);
-      } else if (i + kGroup <= args_.end) {
+      if (i >= short_end) {
+        const int64_t end = i + run_length(i);
+        if (end - i >= run_rows) {
+          for (; i + kRows <= end; i += kRows) stretch<kRows>(row_at(i), row_at(i + ahead), i);
+          for (; i < end; ++i) stretch<1>(row_at(i), row_at(i + ahead), i);
+          continue;
+        }
+        short_end = end;
+      }
+      if (i + kGroup <= args_.end) {
         scattered<kGroup>(i);
         i += kGroup;
       } else {
@@ -198,7 +204,6 @@ class MatvecLoop {
   const MatvecArgs& args_;
   const Kernel kernel_;
   int64_t n_steps_;
-  int64_t run_rows_;  // neighbours in a list that are worth reading as a stretch
   PrefetchPlan plan_;
 };
 

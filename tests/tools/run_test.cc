@@ -186,6 +186,18 @@ class InterruptTest : public testing::Test {
     shared_dir = nullptr;
   }
   static std::string model() { return shared_dir->file("large.gguf"); }
+  // A session that goes on replying until it is stopped.
+  static Strings Session() {
+    return {"run", "-m", model(), "-i", "-c", "16384", "-n", "-1", "-s", "1"};
+  }
+  // Types a line and waits for the reply. The model's words are w260, w261, ...: what is awaited is
+  // one of them, and not the line editor that draws the line anew, to which Ctrl-C would be a key.
+  static void BeginReply(ToolProcess& session) {
+    ASSERT_TRUE(session.AwaitOutput("> "));
+    session.Type("Hello\n");
+    ASSERT_TRUE(session.AwaitOutput("Hello\r\n"));
+    ASSERT_TRUE(session.AwaitOutput(" w"));
+  }
   static inline TempDir* shared_dir = nullptr;
 };
 
@@ -201,14 +213,8 @@ TEST_F(InterruptTest, StopsTheReplyAndPrintsTheSummary) {
 }
 
 TEST_F(InterruptTest, SessionReturnsToThePromptAndLeavesThere) {
-  ToolProcess process({"run", "-m", model(), "-i", "-c", "16384", "-n", "-1", "-s", "1"}, "",
-                      ToolProcess::Terminal::kYes);
-  ASSERT_TRUE(process.AwaitOutput("> "));
-  process.Type("Hello\n");
-  ASSERT_TRUE(process.AwaitOutput("Hello\r\n"));
-  // The model's words are w260, w261, ...: this is the reply, and not the line editor that draws
-  // the line anew, to which Ctrl-C would be a key.
-  ASSERT_TRUE(process.AwaitOutput(" w"));
+  ToolProcess process(Session(), "", ToolProcess::Terminal::kYes);
+  ASSERT_NO_FATAL_FAILURE(BeginReply(process));
   process.Type("\x03");
   ASSERT_TRUE(process.AwaitOutput("[stopped]"));
   ASSERT_TRUE(process.AwaitOutput("> "));
@@ -218,11 +224,8 @@ TEST_F(InterruptTest, SessionReturnsToThePromptAndLeavesThere) {
 }
 
 TEST_F(InterruptTest, ARequestToTerminateEndsTheSessionDuringAReply) {
-  ToolProcess process({"run", "-m", model(), "-i", "-c", "16384", "-n", "-1", "-s", "1"}, "",
-                      ToolProcess::Terminal::kYes);
-  ASSERT_TRUE(process.AwaitOutput("> "));
-  process.Type("Hello\n");
-  ASSERT_TRUE(process.AwaitOutput(" w"));
+  ToolProcess process(Session(), "", ToolProcess::Terminal::kYes);
+  ASSERT_NO_FATAL_FAILURE(BeginReply(process));
   process.Signal(SIGTERM);
   const ToolResult result = process.Wait();
   EXPECT_EQ(result.exit_code, 130);
