@@ -11,6 +11,7 @@
 #include "gpu_kernels/rms_norm.h"
 #include "runtime/core/error.h"
 #include "runtime/cpu_device.h"
+#include "runtime/gpu_rows.h"
 
 namespace thermocline {
 namespace {
@@ -18,10 +19,6 @@ namespace {
 constexpr uint64_t kStagingBytes = 8 << 20;
 constexpr uint64_t kPanelBytes = 32 << 20;
 constexpr int64_t kMinBucket = 512;  // positions
-
-GpuMatrix MatrixOf(const TensorView& w) {
-  return {w.dtype, w.rows, w.cols, w.row_stride_bytes, w.data};
-}
 
 // Longest input of a product.
 int64_t MaxInput(const ModelConfig& c, const GpuDeviceLimits& limits) {

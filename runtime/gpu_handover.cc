@@ -2,18 +2,14 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
-#include <thread>
-
 #include "runtime/core/error.h"
+#include "runtime/gpu_wait.h"
 
 namespace thermocline {
 namespace {
 
 // What either side waits for the other at most: a batch's layer on slow cores takes seconds.
 constexpr uint32_t kTimeoutMs = 60'000;
-constexpr int kSpins = 4000;  // some microseconds of looking before the thread gives way
-constexpr auto kNap = std::chrono::microseconds(20);
 
 bool Reached(uint32_t number, uint32_t wanted) {
   return static_cast<int32_t>(number - wanted) >= 0;
@@ -70,19 +66,15 @@ void GpuTierHandover::Merge(const Lane& lane, Device& /*fast*/, int64_t layer, u
 void GpuTierHandover::AwaitInput(const Lane& lane, uint32_t index) {
   if (lane.rank == 0) {
     const uint32_t wanted = base_ + index + 1;
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(kTimeoutMs);
-    for (int i = 0; !Reached(handover_.Published(), wanted); ++i) {
-      if (i < kSpins) continue;
-      if (!gpu_.HasWork() && !Reached(handover_.Published(), wanted)) {  // throws what went wrong
-        throw Error(
-            {.what = fmt::format("the GPU ended without hand-over {} of this step", index)});
-      }
-      if (std::chrono::steady_clock::now() > deadline) {
-        throw Error(
-            {.what = fmt::format("hand-over {} of this step did not come from the GPU", index),
-             .expected = fmt::format("within {} s", kTimeoutMs / 1000)});
-      }
-      std::this_thread::sleep_for(kNap);
+    const auto published = [&] { return Reached(handover_.Published(), wanted); };
+    const auto check = [&] {
+      if (gpu_.HasWork() || published()) return;  // HasWork throws what went wrong
+      throw Error({.what = fmt::format("the GPU ended without hand-over {} of this step", index)});
+    };
+    if (!AwaitGpu(kTimeoutMs, published, check)) {
+      throw Error(
+          {.what = fmt::format("hand-over {} of this step did not come from the GPU", index),
+           .expected = fmt::format("within {} s", kTimeoutMs / 1000)});
     }
   }
   lane.Sync();

@@ -7,13 +7,10 @@
 
 #include "gpu_kernels/matvec.h"
 #include "runtime/core/error.h"
+#include "runtime/gpu_rows.h"
 
 namespace thermocline {
 namespace {
-
-GpuMatrix MatrixOf(const TensorView& w) {
-  return {w.dtype, w.rows, w.cols, w.row_stride_bytes, w.data};
-}
 
 uint64_t ListBytes(const GpuPredictor::Limits& limits) {
   return static_cast<uint64_t>(limits.max_neurons) * sizeof(int32_t);

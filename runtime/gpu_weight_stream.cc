@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
-#include <thread>
 
 #include "gpu_kernels/elementwise.h"
 #include "gpu_kernels/ffn.h"
@@ -13,6 +12,7 @@
 #include "runtime/core/checked_math.h"
 #include "runtime/core/error.h"
 #include "runtime/gpu_rows.h"
+#include "runtime/gpu_wait.h"
 
 namespace thermocline {
 namespace {
@@ -23,8 +23,6 @@ constexpr size_t kBuffers = 2;
 // What a piece's activations take is bounded by this: enough for a product to fill a GPU.
 constexpr int64_t kMaxPieceNeurons = 2048;
 constexpr int64_t kProbePieces = 4;
-constexpr int kSpins = 4000;  // some microseconds of looking before the thread gives way
-constexpr auto kNap = std::chrono::microseconds(20);
 
 uint64_t MatrixBytes(const TensorView& w, int64_t n_rows) {
   return PlaneBytes(static_cast<uint64_t>(n_rows * GpuRowBytes(w.dtype, w.cols)));
@@ -130,16 +128,12 @@ void GpuWeightStream::ForPieces(const FfnSlice& slice, const Body& body) {
 
 // Waits for the copy of the piece before the last.
 void GpuWeightStream::AwaitStaging(Buffer& buffer) const {
-  const auto deadline = Clock::now() + std::chrono::milliseconds(limits_.timeout_ms);
-  for (int i = 0; !buffer.copied.Reached(); ++i) {
-    if (i < kSpins) continue;
-    if (Clock::now() > deadline) {
-      throw Error({.what = "weights that are streamed to the GPU did not arrive there",
-                   .expected = fmt::format("within {} ms", limits_.timeout_ms),
-                   .hint = "--gpu-stream off leaves them to the CPU"});
-    }
-    std::this_thread::sleep_for(kNap);
-  }
+  if (AwaitGpu(
+          limits_.timeout_ms, [&] { return buffer.copied.Reached(); }, [] {}))
+    return;
+  throw Error({.what = "weights that are streamed to the GPU did not arrive there",
+               .expected = fmt::format("within {} ms", limits_.timeout_ms),
+               .hint = "--gpu-stream off leaves them to the CPU"});
 }
 
 void GpuWeightStream::Pack(ThreadTeam& team, const FfnSlice& slice, const Piece& piece,

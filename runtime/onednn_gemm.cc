@@ -15,14 +15,14 @@ auto KeyOf(const F32Product& p) {
   return std::make_tuple(p.accumulate, p.m, p.k, p.n, p.lda, p.ldb_k, p.ldb_n, p.ldc);
 }
 
-struct Compiled {
-  dnnl::matmul primitive;
-  dnnl::memory::desc a, b, c, scratch;
-};
-
 }  // namespace
 
 struct OneDnnGemm::Impl {
+  struct Compiled {
+    dnnl::matmul primitive;
+    dnnl::memory::desc a, b, c, scratch;
+  };
+
   dnnl::engine engine{dnnl::engine::kind::cpu, 0};
   dnnl::stream stream{engine};
   std::map<decltype(KeyOf({})), Compiled> compiled;
@@ -53,7 +53,7 @@ OneDnnGemm::OneDnnGemm() : impl_(std::make_unique<Impl>()) {}
 OneDnnGemm::~OneDnnGemm() = default;
 
 void OneDnnGemm::Run(const F32Product& product, const float* a, const float* b, float* c) {
-  const Compiled& entry = impl_->Get(product);
+  const Impl::Compiled& entry = impl_->Get(product);
   if (entry.scratch.get_size() > impl_->scratch.size()) {
     impl_->scratch = AlignedBuffer(entry.scratch.get_size(), "prefill scratch");
   }

@@ -13,7 +13,7 @@
 namespace thermocline {
 namespace {
 
-constexpr const char* kFileType = "thermocline-placement";
+constexpr const char* kPlacementFileType = "thermocline-placement";
 
 std::string OrderName(size_t layer) { return fmt::format("blk.{}.neuron_order", layer); }
 std::string CountsName(size_t layer) { return fmt::format("blk.{}.tier_neurons", layer); }
@@ -63,7 +63,7 @@ LayerPlacement ReadLayer(const GgufReader& gguf, size_t layer, int64_t d_ff) {
 Placement ReadPlacement(const std::string& path) {
   const GgufReader gguf(path);
   if (IsPowerInferPlacement(gguf)) return ReadPowerInferPlacement(gguf);
-  RequireFileType(gguf, kFileType, "placement",
+  RequireFileType(gguf, kPlacementFileType, "placement",
                   "make one with `thermocline profile` or `thermocline place`");
   Placement placement;
   placement.path = path;
@@ -81,7 +81,7 @@ Placement ReadPlacement(const std::string& path) {
 void WritePlacement(const std::string& path, const Placement& placement) {
   CHECK(!placement.layers.empty());
   GgufWriter writer(path);
-  writer.Set("general.architecture", GgufValue::string(kFileType));
+  writer.Set("general.architecture", GgufValue::string(kPlacementFileType));
   writer.Set("thermocline.model_fingerprint", GgufValue::string(placement.model_fingerprint));
   writer.Set("thermocline.n_layers", GgufValue::u64(placement.layers.size()));
   writer.Set("thermocline.d_ff", GgufValue::u64(placement.layers[0].neuron_order.size()));

@@ -13,7 +13,7 @@
 namespace thermocline {
 namespace {
 
-constexpr const char* kFileType = "thermocline-predictor";
+constexpr const char* kPredictorFileType = "thermocline-predictor";
 constexpr const char* kLookAhead = "thermocline.predictor.look_ahead";
 constexpr const char* kUnfinished = "thermocline.predictor.unfinished";
 constexpr const char* kTrueDensity = "pred_true_density";
@@ -142,7 +142,7 @@ bool ReadLookAhead(const GgufReader& gguf, PredictorKind kind) {
 
 void WriteHeader(GgufWriter& writer, const PredictorFile& file, size_t n_points) {
   const auto count = [](int64_t n) { return GgufValue::u64(static_cast<uint64_t>(n)); };
-  writer.Set("general.architecture", GgufValue::string(kFileType));
+  writer.Set("general.architecture", GgufValue::string(kPredictorFileType));
   writer.Set("thermocline.model_fingerprint", GgufValue::string(file.model_fingerprint));
   writer.Set("thermocline.n_layers", GgufValue::u64(file.layers.size()));
   writer.Set("thermocline.d_model", count(file.d_model));
@@ -234,7 +234,7 @@ void WritePredictor(const std::string& path, const PredictorFile& file) {
 PredictorFile ReadPredictor(const std::string& path) {
   auto mapping = std::make_shared<const GgufReader>(path);
   const GgufReader& gguf = *mapping;
-  RequireFileType(gguf, kFileType, "predictor", "make one with `thermocline predictor`");
+  RequireFileType(gguf, kPredictorFileType, "predictor", "make one with `thermocline predictor`");
   PredictorFile file;
   file.path = path;
   file.model_fingerprint = gguf.RequireString("thermocline.model_fingerprint");

@@ -18,7 +18,6 @@ namespace {
 
 constexpr const char* kExitCodes =
     "Exit codes: 0 done, 1 failed (one line on stderr says why), 2 wrong usage, 130 interrupted.";
-constexpr int64_t kMaxTokensFlag = int64_t{1} << 26;
 
 // "0.1" or "10%" -> 0.1; nullopt for anything else, and outside 0 to 1.
 std::optional<double> ParseFraction(const std::string& text) {

@@ -12,6 +12,9 @@
 
 namespace thermocline {
 
+// Largest number of tokens that an option takes.
+inline constexpr int64_t kMaxTokensFlag = int64_t{1} << 26;
+
 // Adds a verb: `summary` is its line in the list of verbs and the start of its own --help,
 // `details` the end of its --help (what it reads and writes, an example). The exit codes are added
 // to it.

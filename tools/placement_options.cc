@@ -14,8 +14,6 @@
 namespace thermocline {
 namespace {
 
-constexpr int64_t kMaxTokensFlag = int64_t{1} << 26;
-
 std::string Percent(const std::optional<double>& share) {
   return share ? fmt::format("{:.1f} %", 100 * *share) : "-";
 }
@@ -115,8 +113,6 @@ void CheckOutputPath(const std::string& path, const std::vector<std::string>& in
   }
   const AtomicFile probe(path);  // a temporary file beside it, which goes away again
 }
-
-std::string BaseName(const std::string& path) { return path.substr(path.find_last_of('/') + 1); }
 
 std::string CoverageTable(const CoverageReport& report, bool placed, bool lru) {
   std::string text =

@@ -7,8 +7,6 @@
 namespace thermocline {
 namespace {
 
-std::string BaseName(const std::string& path) { return path.substr(path.find_last_of('/') + 1); }
-
 // The total over both tiers by what it is for. Without a placement there is one column.
 std::string TierTable(const MemoryPlan& plan) {
   const bool two_columns = plan.two_tiers || plan.host_table_bytes > 0;
@@ -52,6 +50,8 @@ std::string LayerTable(const MemoryPlan& plan) {
 }
 
 }  // namespace
+
+std::string BaseName(const std::string& path) { return path.substr(path.find_last_of('/') + 1); }
 
 std::string MemoryPlanTable(const OpenedModel& model) {
   const MemoryPlan plan = model.Plan();

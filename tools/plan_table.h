@@ -8,6 +8,9 @@
 
 namespace thermocline {
 
+// The last part of a path, for reports.
+std::string BaseName(const std::string& path);
+
 std::string MemoryPlanTable(const OpenedModel& model);
 nlohmann::ordered_json MemoryPlanJson(const OpenedModel& model);
 

@@ -22,7 +22,7 @@
 namespace thermocline {
 namespace {
 
-constexpr const char* kDetails =
+constexpr const char* kBenchDetails =
     "Every prompt is run in every mode, turn by turn, and continued greedily. All modes read the "
     "same\n"
     "stored weights (down projections stored per neuron), so the difference is what skipping "
@@ -41,9 +41,9 @@ constexpr const char* kDetails =
     "Example:\n"
     "  thermocline bench -m model.gguf --placement model.placement.gguf -f text.txt";
 
-constexpr uint64_t kBandwidthBytes = uint64_t{192} << 20;  // read per measurement
+constexpr uint64_t kBenchReadBytes = uint64_t{192} << 20;  // read per measurement
 
-struct Options {
+struct BenchArgs {
   EngineOptions engine;
   ComparisonOptions comparison;
   std::string text_path;
@@ -69,7 +69,7 @@ struct Report {
   std::vector<StepReport> steps;  // with a GPU
 };
 
-std::vector<std::vector<int32_t>> MakePrompts(const Options& options, const Engine& engine) {
+std::vector<std::vector<int32_t>> MakePrompts(const BenchArgs& options, const Engine& engine) {
   if (!options.text_path.empty()) {
     const std::string text = ReadTextFile(options.text_path);
     return CutPrompts(engine.tokenizer(), engine.tokenizer().Encode(text), options.comparison);
@@ -255,7 +255,7 @@ void PrintCsv(const Report& report) {
 // The pass of every mode that is looked at step by step: where there is a GPU, for the report;
 // where a trace is wanted, for that.
 void MeasureStepsOf(const std::vector<SparseMode>& modes,
-                    const std::vector<std::vector<int32_t>>& prompts, const Options& options,
+                    const std::vector<std::vector<int32_t>>& prompts, const BenchArgs& options,
                     Engine& engine, TraceFile* trace, Report* report) {
   const bool gpu = !engine.model().gpu().empty();
   if (!gpu && trace == nullptr) return;
@@ -276,7 +276,7 @@ void MeasureStepsOf(const std::vector<SparseMode>& modes,
   if (!gpu) report->steps.clear();
 }
 
-void Run(Options& options) {
+void Run(BenchArgs& options) {
   if (options.roofline && options.format == "csv") {
     FailUsage("bench", "--roofline goes with -o table or -o json, not with csv");
   }
@@ -311,7 +311,7 @@ void Run(Options& options) {
     // times.
     options.comparison.before_prompt = [&] {
       report.bandwidths.push_back(
-          MeasureReadBandwidth(engine.model().n_threads(), kBandwidthBytes));
+          MeasureReadBandwidth(engine.model().n_threads(), kBenchReadBytes));
     };
   }
   report.model = engine.config().name.empty() ? options.engine.model_path : engine.config().name;
@@ -338,9 +338,9 @@ void Run(Options& options) {
 }  // namespace
 
 void AddBenchVerb(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<BenchArgs>();
   CLI::App* verb =
-      AddVerb(app, "bench", "Compares dense with sparse: speed, bytes and quality", kDetails);
+      AddVerb(app, "bench", "Compares dense with sparse: speed, bytes and quality", kBenchDetails);
   AddModelOptions(*verb, &options->engine);
   AddEngineOptions(*verb, &options->engine);
   verb->add_option("-f,--file", options->text_path, "text the prompts are cut from")

@@ -7,7 +7,7 @@
 namespace thermocline {
 namespace {
 
-constexpr const char* kDetails =
+constexpr const char* kInspectDetails =
     R"(FILE is any GGUF file (of a split set, any of its files), or a profile, placement, predictor or packed
 model of ours. Prints the kind of file, its metadata (long arrays cut), its tensors with dimensions (the
 length of a row first), type and size; of a model also the dimensions as the runtime reads them, whether
@@ -36,7 +36,7 @@ void Inspect(const InspectArgs& args) {
 
 void AddInspectVerb(CLI::App& app) {
   const auto args = std::make_shared<InspectArgs>();
-  CLI::App* verb = AddVerb(app, "inspect", "Shows what is in a file", kDetails);
+  CLI::App* verb = AddVerb(app, "inspect", "Shows what is in a file", kInspectDetails);
   verb->add_option("file,-m,--model", args->path, "File to look at")->required()->type_name("FILE");
   verb->add_flag("--json", args->json, "As JSON: sizes in bytes, every tensor");
   verb->callback([args] { Inspect(*args); });

@@ -13,7 +13,7 @@
 namespace thermocline {
 namespace {
 
-constexpr const char* kDetails =
+constexpr const char* kPackDetails =
     R"(Within each layer the neurons are sorted as the placement says, hot to cold, and each neuron's up and down
 weights are laid side by side. Such a model loads without being rearranged, and what a tier holds is one
 run of rows in the file. It gives the same text as the model it was made of, runs with the placement it
@@ -60,7 +60,7 @@ void Pack(PackArgs& args) {
 
 void AddPackVerb(CLI::App& app) {
   const auto args = std::make_shared<PackArgs>();
-  CLI::App* verb = AddVerb(app, "pack", "Lays a model out for a placement", kDetails);
+  CLI::App* verb = AddVerb(app, "pack", "Lays a model out for a placement", kPackDetails);
   verb->add_option("-m,--model", args->input, "GGUF model to read")->required()->type_name("IN");
   verb->add_option("--placement", args->options.placement_path,
                    "Placement made for this model by `profile` or `place`")

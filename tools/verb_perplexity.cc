@@ -15,7 +15,7 @@
 namespace thermocline {
 namespace {
 
-constexpr const char* kDetails =
+constexpr const char* kPerplexityDetails =
     R"(The text is tokenised whole and cut in windows of -c tokens less one; each window is fed behind BOS and
 every one of its tokens is scored. In a mode other than dense the dense run is made too, on the same weights,
 and compared: KL divergence (nats per token), share of equal best tokens, ratio of perplexities with its
@@ -28,7 +28,7 @@ In mode predicted a table tells, layer by layer, which share of the active neuro
 Example:
   thermocline perplexity -m model.gguf -f text.txt -c 256 --predictor model.predictor.gguf --max-windows 8)";
 
-struct Options {
+struct PerplexityArgs {
   EngineOptions engine;
   PerplexityOptions perplexity;
   const CLI::Option* sparse = nullptr;
@@ -38,7 +38,7 @@ struct Options {
 };
 
 // Dense unless something else is asked for; and batches in which the mode is what runs.
-void SettleMode(Options* options) {
+void SettleMode(PerplexityArgs* options) {
   EngineOptions& engine = options->engine;
   if (options->sparse->count() == 0)
     engine.sparse = engine.predictor.empty() ? "dense" : "predicted";
@@ -162,7 +162,7 @@ void PrintJson(const PerplexityResult& r, const Engine& engine, bool compared) {
   WriteOutput(json.dump(2) + "\n");
 }
 
-void Run(Options& options) {
+void Run(PerplexityArgs& options) {
   const std::string text = ReadTextFile(options.text_path);
   if (text.empty()) {
     throw Error({.path = options.text_path, .what = "the text is empty"});
@@ -183,9 +183,9 @@ void Run(Options& options) {
 }  // namespace
 
 void AddPerplexityVerb(CLI::App& app) {
-  auto options = std::make_shared<Options>();
-  CLI::App* verb =
-      AddVerb(app, "perplexity", "Scores a text with a model, every token counted", kDetails);
+  auto options = std::make_shared<PerplexityArgs>();
+  CLI::App* verb = AddVerb(app, "perplexity", "Scores a text with a model, every token counted",
+                           kPerplexityDetails);
   AddModelOptions(*verb, &options->engine);
   AddEngineOptions(*verb, &options->engine);
   options->sparse = verb->get_option("--sparse");

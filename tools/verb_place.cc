@@ -14,7 +14,7 @@
 namespace thermocline {
 namespace {
 
-constexpr const char* kDetails =
+constexpr const char* kPlaceDetails =
     R"(Reads the statistics that `thermocline profile` counted and decides which neurons of each layer lie in
 VRAM: of what --vram leaves over after embeddings, attention, KV cache and scratch, the clusters of 32
 neurons with the most activations per byte, over all layers. The others must fit --ram. Prints the memory
@@ -60,7 +60,7 @@ void AddPlaceVerb(CLI::App& app) {
   const auto args = std::make_shared<PlaceArgs>();
   CLI::App* verb = AddVerb(
       app, "place", "Makes a placement for other budgets from statistics, without profiling again",
-      kDetails);
+      kPlaceDetails);
   AddPlacementOptions(*verb, &args->common);
   verb->add_option("--profile", args->profile_path, "Statistics made by `profile` from this model")
       ->required()

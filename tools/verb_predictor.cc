@@ -13,6 +13,7 @@
 #include "runtime/core/size_text.h"
 #include "tools/cli_options.h"
 #include "tools/placement_options.h"
+#include "tools/plan_table.h"
 #include "tools/predictor_table.h"
 #include "tools/progress_bar.h"
 #include "tools/verbs.h"
@@ -20,7 +21,7 @@
 namespace thermocline {
 namespace {
 
-constexpr const char* kDetails =
+constexpr const char* kPredictorDetails =
     R"(Builds a predictor of which FFN neurons will fire, before their gates are computed, for a model whose
 activation has true zeros (relu, reglu, relu_sqr).
 
@@ -213,7 +214,7 @@ void AddBuildOptions(CLI::App& verb, PredictorArgs* args) {
 void AddPredictorVerb(CLI::App& app) {
   const auto args = std::make_shared<PredictorArgs>();
   CLI::App* verb =
-      AddVerb(app, "predictor", "Builds a predictor of which neurons will fire", kDetails);
+      AddVerb(app, "predictor", "Builds a predictor of which neurons will fire", kPredictorDetails);
   verb->add_option("-m,--model", args->engine.model_path, "GGUF model; of a split one, any file")
       ->required()
       ->type_name("FILE");

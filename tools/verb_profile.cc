@@ -14,13 +14,14 @@
 #include "runtime/core/size_text.h"
 #include "tools/cli_options.h"
 #include "tools/placement_options.h"
+#include "tools/plan_table.h"
 #include "tools/progress_bar.h"
 #include "tools/verbs.h"
 
 namespace thermocline {
 namespace {
 
-constexpr const char* kDetails =
+constexpr const char* kProfileDetails =
     R"(Runs a text through the model and counts, for every layer, in how many tokens each neuron is active
 (|h| above --activation-threshold) and how much it adds. The text is cut in windows of -c tokens, BOS in
 front of each; every position counts. The last fifth of the windows (--heldout-fraction), or another text
@@ -209,8 +210,9 @@ void AddTextOptions(CLI::App& verb, ProfileOptions* options) {
 
 void AddProfileVerb(CLI::App& app) {
   const auto args = std::make_shared<ProfileArgs>();
-  CLI::App* verb = AddVerb(
-      app, "profile", "Counts which neurons fire on a text and makes a placement of it", kDetails);
+  CLI::App* verb =
+      AddVerb(app, "profile", "Counts which neurons fire on a text and makes a placement of it",
+              kProfileDetails);
   AddPlacementOptions(*verb, &args->common);
   AddPinOption(*verb, &args->common.engine);
   AddTextOptions(*verb, &args->profile);

@@ -13,7 +13,7 @@
 namespace thermocline {
 namespace {
 
-constexpr const char* kDetails =
+constexpr const char* kQuantizeDetails =
     R"(TYPE is F32, F16, BF16, Q8_0 (8 bits and a scale per 32 weights), Q6_K (6 bits, and scales per 16 and
 256 weights) or Q4_0 (4 bits and a scale per 32).
 Matrices get the type; norms and biases stay as they are. For Q4_0 the embedding table and the output head
@@ -49,7 +49,8 @@ void Quantize(QuantizeArgs& args) {
 
 void AddQuantizeVerb(CLI::App& app) {
   const auto args = std::make_shared<QuantizeArgs>();
-  CLI::App* verb = AddVerb(app, "quantize", "Writes a model in another type of weights", kDetails);
+  CLI::App* verb =
+      AddVerb(app, "quantize", "Writes a model in another type of weights", kQuantizeDetails);
   verb->add_option("input,-m,--model", args->input, "GGUF model to read")
       ->required()
       ->type_name("IN");

@@ -20,7 +20,7 @@
 namespace thermocline {
 namespace {
 
-constexpr const char* kDetails =
+constexpr const char* kRunDetails =
     R"(The prompt is continued as plain text: no chat template is applied. The model's text goes to stdout as it
 is made, everything else to stderr; when stdout is a terminal the prompt is printed before its
 continuation. It ends where the model ends the text, after -n tokens, or when the context is full.
@@ -195,7 +195,7 @@ void AddSamplingOptions(CLI::App& verb, RunArgs* args) {
 
 void AddRunVerb(CLI::App& app) {
   const auto args = std::make_shared<RunArgs>();
-  CLI::App* verb = AddVerb(app, "run", "Generates text from a model", kDetails);
+  CLI::App* verb = AddVerb(app, "run", "Generates text from a model", kRunDetails);
   AddModelOptions(*verb, &args->engine);
   CLI::Option* prompt =
       verb->add_option("-p,--prompt", args->prompt, "Text to continue")->type_name("TEXT");

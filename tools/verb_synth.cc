@@ -24,7 +24,7 @@
 namespace thermocline {
 namespace {
 
-constexpr const char* kDetails =
+constexpr const char* kSynthDetails =
     R"(Writes a llama-architecture GGUF with random weights. What it generates is noise; its speed and its memory
 are those of a real model of that shape, type and sparsity. The same options give the same file. Every shape
 of --like is written in the llama layout: grouped-query attention and a gated FFN of three matrices, also
@@ -52,7 +52,7 @@ Examples:
 
 constexpr double kAllowedDeviation = 0.1;
 
-struct Options {
+struct SynthArgs {
   SynthOptions synth;
   ActivityTarget activity;
   PlacementArgs placing;
@@ -83,7 +83,7 @@ std::optional<ActivityTarget> ParseSkew(const std::string& text) {
   return valid ? std::optional<ActivityTarget>(target) : std::nullopt;
 }
 
-void SettleShape(Options* options, const CLI::App& verb) {
+void SettleShape(SynthArgs* options, const CLI::App& verb) {
   SynthOptions& synth = options->synth;
   if (options->like.empty()) return;
   const SynthOptions given = synth;
@@ -101,7 +101,7 @@ void SettleShape(Options* options, const CLI::App& verb) {
   keep("--max-seq-len", &SynthOptions::max_seq_len);
 }
 
-void CheckUsage(const Options& options, const CLI::App& verb) {
+void CheckUsage(const SynthArgs& options, const CLI::App& verb) {
   if (options.synth.activity && options.synth.activation == Activation::kSilu) {
     FailUsage("synth", fmt::format("--density needs an activation that has true zeros: expected "
                                    "--activation relu, reglu or relu_sqr, found {}",
@@ -126,7 +126,7 @@ void CheckUsage(const Options& options, const CLI::App& verb) {
   }
 }
 
-void CheckPaths(const Options& options) {
+void CheckPaths(const SynthArgs& options) {
   std::vector<std::string> taken = {options.output};
   for (const std::string& path :
        {options.profile_path, options.placement_path, options.predictor_path}) {
@@ -139,7 +139,7 @@ void CheckPaths(const Options& options) {
   }
 }
 
-std::string ModelLine(const Options& options) {
+std::string ModelLine(const SynthArgs& options) {
   const SynthOptions& synth = options.synth;
   const GgufReader written(options.output);
   uint64_t weights = 0;
@@ -151,7 +151,7 @@ std::string ModelLine(const Options& options) {
 }
 
 // Writes the profile before the placement, so that where budgets do not fit `place` can go on.
-void WriteCompanions(Options& options) {
+void WriteCompanions(SynthArgs& options) {
   if (options.profile_path.empty() && options.placement_path.empty()) return;
   options.placing.engine.model_path = options.output;
   const OpenedModel model(options.placing.engine);
@@ -170,7 +170,7 @@ void WriteCompanions(Options& options) {
                           FormatBytes(solved.plan.slow_total_bytes())));
 }
 
-void WriteFactors(const Options& options) {
+void WriteFactors(const SynthArgs& options) {
   if (options.predictor_path.empty()) return;
   SynthPredictorOptions predictor = options.predictor;
   predictor.n_threads = options.synth.n_threads;
@@ -181,7 +181,7 @@ void WriteFactors(const Options& options) {
   WriteOutput(PredictorReport(options.predictor_path, file));
 }
 
-void Check(const Options& options) {
+void Check(const SynthArgs& options) {
   const ActivityTarget& target = *options.synth.activity;
   ActivityCheckOptions check;
   check.n_threads = options.synth.n_threads;
@@ -199,7 +199,7 @@ void Check(const Options& options) {
                        "; a larger --d-model, --d-ff or --vocab-size comes closer"});
 }
 
-void Run(Options& options, const CLI::App& verb) {
+void Run(SynthArgs& options, const CLI::App& verb) {
   SynthOptions& synth = options.synth;
   SettleShape(&options, verb);
   const auto dtype = ParseWeightDType(options.type);
@@ -222,7 +222,7 @@ void Run(Options& options, const CLI::App& verb) {
   if (synth.activity && !options.no_check) Check(options);
 }
 
-void AddShapeOptions(CLI::App& verb, Options* options) {
+void AddShapeOptions(CLI::App& verb, SynthArgs* options) {
   SynthOptions& s = options->synth;
   verb.add_option("--like", options->like, "shape of a known model: " + ShapeNames());
   verb.add_option("--n-layers", s.n_layers, fmt::format("layers (default {})", s.n_layers));
@@ -242,7 +242,7 @@ void AddShapeOptions(CLI::App& verb, Options* options) {
   verb.add_option("--seed", s.seed, "seed of the weights (default 1)");
 }
 
-void AddFactorOptions(CLI::App& verb, Options* options) {
+void AddFactorOptions(CLI::App& verb, SynthArgs* options) {
   CLI::Option* rank = verb.add_option("--gate-rank", options->synth.gate_rank,
                                       "rank of every gate matrix, a multiple of 32 (default: full)")
                           ->type_name("N")
@@ -254,7 +254,7 @@ void AddFactorOptions(CLI::App& verb, Options* options) {
   AddFactorTypeOption(verb, "--predictor-type", &options->predictor.dtype)->needs(predictor);
 }
 
-void AddActivityOptions(CLI::App& verb, Options* options) {
+void AddActivityOptions(CLI::App& verb, SynthArgs* options) {
   ActivityTarget* activity = &options->activity;
   CLI::Option* density = AddShareOption(
       verb, "--density", &activity->density,
@@ -296,10 +296,10 @@ void AddActivityOptions(CLI::App& verb, Options* options) {
 }  // namespace
 
 void AddSynthVerb(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<SynthArgs>();
   options->synth.n_threads = 0;
   CLI::App* verb =
-      AddVerb(app, "synth", "Writes a model of random weights, to measure with", kDetails);
+      AddVerb(app, "synth", "Writes a model of random weights, to measure with", kSynthDetails);
   AddShapeOptions(*verb, options.get());
   AddActivityOptions(*verb, options.get());
   AddFactorOptions(*verb, options.get());

@@ -76,6 +76,17 @@ TEST_F(DispatchTest, ForcedNameIsObeyedOrRefused) {
   }
 }
 
+// The tests of kernels run with what the processor has; what it lacks must be seen to be missing.
+TEST_F(DispatchTest, EveryInstructionSetIsHere) {
+  std::string missing;
+  for (const char* name : {"avx2", "avx512"}) {
+    if (!has(name)) missing += std::string(missing.empty() ? "" : " and ") + name;
+  }
+  if (!missing.empty()) {
+    GTEST_SKIP() << "this processor has no " << missing << ": those kernels were not tested";
+  }
+}
+
 TEST_F(DispatchTest, UnknownNameIsAnErrorThatListsWhatIsThere) {
   EXPECT_EXIT(ChooseAndExit("sse9"), ::testing::ExitedWithCode(1),
               "error: THERMOCLINE_FORCE_ISA names an unknown.*one of scalar.*sse9");

@@ -16,7 +16,6 @@ namespace {
 using GpuPrepareTest = GpuTest;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 // Vectors on the GPU, read back.
 class Vectors {

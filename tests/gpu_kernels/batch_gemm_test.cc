@@ -15,8 +15,6 @@ namespace {
 using GpuBatchGemmTest = GpuTest;
 using GpuDequantiseTest = GpuTest;
 
-constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-
 double Rounded(double value) { return testing::DecodeHalf(F32ToF16(static_cast<float>(value))); }
 
 // Rows 2 to 6 of 9 as panels, with zeros behind the columns.

@@ -14,7 +14,6 @@ namespace {
 using GpuFfnTest = GpuTest;
 using testing::kDTypes;
 
-constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 constexpr Activation kActivations[] = {Activation::kSilu, Activation::kRelu, Activation::kReluSqr};
 
 double Activated(Activation activation, double x) {

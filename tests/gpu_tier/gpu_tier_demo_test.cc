@@ -1,11 +1,15 @@
 // The embedded model with a GPU as the fast tier: greedy tokens at every split are those of the
-// CPU's dense run; what profiling counts and what predictors name is the same.
+// CPU's dense run but for near-ties; what profiling counts and what predictors name is the same.
+#include <iostream>
+
 #include "predictor/predictor.h"
 #include "profiler/predictor_build.h"
 #include "profiler/profile_run.h"
 #include "runtime/evaluate.h"
 #include "runtime/quantize_model.h"
 #include "tests/gpu_tier/gpu_tier_fixture.h"
+#include "tests/support/greedy_text.h"
+#include "tests/support/short_tests.h"
 #include "tools/cli_options.h"
 
 namespace thermocline {
@@ -14,64 +18,59 @@ namespace {
 class GpuTierDemo : public GpuTier {
  protected:
   GpuRun Demo() const { return {.model = DemoFile("classics-9m-relu-q8_0.gguf")}; }
-  static std::vector<int32_t> Greedy(Engine& engine, int n_tokens) {
-    auto logits = engine.Feed(engine.tokenizer().Encode("The old man and"));
-    engine.executor().ResetCounts();
-    std::vector<int32_t> ids;
-    for (int i = 0; i < n_tokens; ++i) {
-      ids.push_back(FindBest(logits).id);
-      logits = engine.Feed({&ids.back(), 1});
-    }
-    return ids;
+  std::unique_ptr<Engine> OpenDense(int64_t context_tokens = 64) {
+    EngineOptions options =
+        Options({.model = Demo().model, .sparse = "dense", .tier = FastTier::kCpu});
+    options.context_tokens = context_tokens;
+    return std::make_unique<Engine>(options);
   }
 };
 
+// Logits span about 20. The eight layers' activations of 8 bits move them by up to this much.
+constexpr double kRounding = 0.15;
+
 TEST_F(GpuTierDemo, GreedyTokensAtEverySplitAreThoseOfTheDenseRun) {
-  constexpr int kTokens = 8;
+  const auto dense = OpenDense();
+  const auto prompt = dense->tokenizer().Encode("The old man and");
   GpuRun run = Demo();
-  run.sparse = "dense";
-  run.tier = FastTier::kCpu;
-  const auto dense = Greedy(*Open(run), kTokens);
   run.sparse = "exact";
-  run.tier = FastTier::kGpu;
   for (const double split : {0.0, 0.25, 0.5, 0.75, 1.0}) {
     run.hot_share = split;
-    EXPECT_EQ(Greedy(*Open(run), kTokens), dense) << split;
+    const auto found = CompareGreedy(*dense, *Open(run), prompt, ShortTests() ? 4 : 8, kRounding);
+    EXPECT_LE(found.near_ties, 1) << split;
+    std::cout << "split " << split << ": " << found.near_ties << " near-ties, noise " << found.noise
+              << "\n";
+    if (ShortTests() && split == 0.25) break;
   }
 }
 
 // A prompt of several batches, the last of them short.
 TEST_F(GpuTierDemo, GreedyTokensBehindStreamedBatchesAreThoseOfTheDenseRun) {
   constexpr size_t kPrompt = 2 * 32 + 23;
-  const auto greedy = [](const GpuRun& run, const EngineOptions& options) {
-    Engine engine(options);
-    auto prompt = engine.tokenizer().Encode(ReadTextFile(DemoFile("heldout.txt")).substr(0, 2000));
-    prompt.resize(kPrompt);
-    std::vector<int32_t> ids = {FindBest(engine.Feed(prompt)).id};
-    while (ids.size() < 8) ids.push_back(FindBest(engine.Feed({&ids.back(), 1})).id);
-    EXPECT_EQ(engine.executor().stream_use().streamed_batches,
-              run.stream == StreamCold::kOn ? 3 : 0);
-    return ids;
-  };
-  const auto options_of = [&](const GpuRun& run) {
-    EngineOptions options = Options(run);
-    options.context_tokens = 128;
-    return options;
-  };
+  constexpr int64_t kContext = 128;
+  const auto dense = OpenDense(kContext);
+  auto prompt = dense->tokenizer().Encode(ReadTextFile(DemoFile("heldout.txt")).substr(0, 2000));
+  prompt.resize(kPrompt);
   GpuRun run = Demo();
-  run.sparse = "dense";
-  run.tier = FastTier::kCpu;
-  const auto dense = greedy(run, options_of(run));
-  run.tier = FastTier::kGpu;
   run.stream = StreamCold::kOn;
   run.piece_bytes = 200'000;
   for (const auto& [sparse, split] :
        {std::pair{"exact", 0.0}, {"dense", 0.25}, {"exact", 0.25}, {"exact", 0.5}}) {
     run.sparse = sparse;
     run.hot_share = split;
-    EXPECT_EQ(greedy(run, options_of(run)), dense) << sparse << " at " << split;
+    EngineOptions options = Options(run);
+    options.context_tokens = kContext;
+    Engine streamed(options);
+    const auto found = CompareGreedy(*dense, streamed, prompt, 8, kRounding);
+    EXPECT_LE(found.near_ties, 1) << sparse << " at " << split;
+    EXPECT_EQ(streamed.executor().stream_use().streamed_batches, 3);
+    if (ShortTests()) break;
   }
 }
+
+// Where a predictor's score lies near its threshold, rounding decides whether the neuron is
+// computed: such neurons are few, and each moves the logits further than rounding does.
+constexpr double kFlippedNeurons = 1;
 
 TEST_F(GpuTierDemo, PredictedNeuronsAreThoseOfTheCpu) {
   GpuRun run = Demo();
@@ -91,41 +90,32 @@ TEST_F(GpuTierDemo, PredictedNeuronsAreThoseOfTheCpu) {
   run.predictor = dir_.file("svd");
   for (const double split : {-1.0, 0.3}) {
     run.hot_share = split;
-    std::vector<int32_t> tokens[2];
-    FfnCount counts[2];
-    for (const FastTier tier : {FastTier::kCpu, FastTier::kGpu}) {
-      const size_t i = tier == FastTier::kGpu ? 1 : 0;
-      run.tier = tier;
-      const auto engine = Open(run);
-      tokens[i] = Greedy(*engine, 6);
-      counts[i] = engine->executor().counts().Sum();
-    }
-    EXPECT_EQ(tokens[0], tokens[1]) << split;
+    run.tier = FastTier::kCpu;
+    const auto cpu = Open(run);
+    run.tier = FastTier::kGpu;
+    const auto gpu = Open(run);
+    const auto prompt = cpu->tokenizer().Encode("The old man and");
+    const auto found = CompareGreedy(*cpu, *gpu, prompt, 6, kFlippedNeurons);
+    EXPECT_LE(found.near_ties, 1) << split;
     // The CPU computes a part of a layer whole where most of it is named.
-    EXPECT_NEAR(static_cast<double>(counts[0].gates), static_cast<double>(counts[1].gates),
-                0.05 * static_cast<double>(counts[0].gates));
+    const auto gates = static_cast<double>(cpu->executor().counts().Sum().gates);
+    EXPECT_NEAR(static_cast<double>(gpu->executor().counts().Sum().gates), gates, 0.05 * gates);
   }
 }
 
-// Sign bits need no file and are the same on both; a prompt in one step, then tokens one by one.
+// Sign bits need no file and are the same on both; a prompt in one pass, then tokens one by one.
 TEST_F(GpuTierDemo, SignsPredictWhatTheyPredictOnTheCpu) {
   GpuRun run = Demo();
   run.predictor = "sign";
-  std::vector<int32_t> tokens[2];
-  FfnCount counts[2];
-  for (const FastTier tier : {FastTier::kCpu, FastTier::kGpu}) {
-    const size_t i = tier == FastTier::kGpu ? 1 : 0;
-    run.tier = tier;
-    const auto engine = Open(run);
-    engine->executor().set_audit(true);
-    auto logits = engine->Feed(engine->tokenizer().Encode("It was a dark night, and the rain"));
-    for (int t = 0; t < 4; ++t) {
-      tokens[i].push_back(FindBest(logits).id);
-      logits = engine->Feed({&tokens[i].back(), 1});
-    }
-    counts[i] = engine->executor().counts().Sum();
-  }
-  EXPECT_EQ(tokens[0], tokens[1]);
+  run.tier = FastTier::kCpu;
+  const auto cpu = Open(run);
+  run.tier = FastTier::kGpu;
+  const auto gpu = Open(run);
+  for (Engine* engine : {cpu.get(), gpu.get()}) engine->executor().set_audit(true);
+  const auto prompt = cpu->tokenizer().Encode("It was a dark night, and the rain");
+  const auto found = CompareGreedy(*cpu, *gpu, prompt, 5, kFlippedNeurons);
+  EXPECT_LE(found.near_ties, 1);
+  const FfnCount counts[] = {cpu->executor().counts().Sum(), gpu->executor().counts().Sum()};
   // The CPU computes a part of a layer whole where most of it is named.
   const auto near = [&](int64_t FfnCount::*member, double share) {
     const auto expected = static_cast<double>(counts[0].*member);

@@ -41,6 +41,8 @@ struct EditedFile {
   }
 };
 
+inline std::string Gpuidx() { return PowerInferFile("reglu.generated.gpuidx"); }
+
 // Copies `source` to `path` with what `edit` changes, under the magic given.
 inline void WriteEdited(const std::string& source, const std::string& path,
                         const std::function<void(EditedFile&)>& edit,

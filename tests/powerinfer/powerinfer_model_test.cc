@@ -65,8 +65,6 @@ double MaxDifference(const std::vector<float>& found, const std::vector<float>& 
   return most;
 }
 
-std::string Gpuidx() { return PowerInferFile("reglu.generated.gpuidx"); }
-
 class PowerInferModelTest : public testing::TestWithParam<const char*> {
  protected:
   // What an f16 KV cache costs on this model (tests/golden); with Q4_0 weights also the rounding of

@@ -16,8 +16,6 @@ namespace {
 using testing::AllOf;
 using testing::HasSubstr;
 
-std::string Gpuidx() { return PowerInferFile("reglu.generated.gpuidx"); }
-
 TEST(PowerInferPlacement, HotNeuronsFirstThenTheOthersAscending) {
   const Placement placement = ReadPlacement(Gpuidx());
   EXPECT_TRUE(placement.imported);

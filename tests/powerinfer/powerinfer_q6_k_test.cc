@@ -73,7 +73,7 @@ void WritePowerInferLike(const std::string& path, DType head) {
   });
 }
 
-struct RunSetup {
+struct Q6KSetup {
   std::string model;
   std::string sparse = "dense";
   std::string placement = {};
@@ -81,7 +81,7 @@ struct RunSetup {
   bool all_logits = false;
 };
 
-std::unique_ptr<Engine> Open(const RunSetup& setup) {
+std::unique_ptr<Engine> OpenQ6K(const Q6KSetup& setup) {
   EngineOptions options;
   options.model_path = setup.model;
   options.sparse = setup.sparse;
@@ -93,12 +93,12 @@ std::unique_ptr<Engine> Open(const RunSetup& setup) {
 }
 
 std::vector<int32_t> Prompt() {
-  const auto engine = Open({DemoModel()});
+  const auto engine = OpenQ6K({DemoModel()});
   return engine->tokenizer().Encode("The old house stood at the end of the lane, and the door was");
 }
 
-std::vector<float> Logits(const RunSetup& setup) {
-  const auto engine = Open(setup);
+std::vector<float> Q6KLogits(const Q6KSetup& setup) {
+  const auto engine = OpenQ6K(setup);
   const auto logits = engine->Feed(Prompt());
   return {logits.begin(), logits.end()};
 }
@@ -128,9 +128,9 @@ TEST(PowerInferQ6KTest, TheHeadIsMultipliedAsItDecodes) {
   EXPECT_EQ(GgufReader(dir.file("q6_k")).container(), GgufContainer::kPowerInfer);
   EXPECT_EQ(GgufReader(dir.file("q6_k")).FindTensor("output.weight")->dtype, DType::kQ6_K);
   for (const int64_t batch : {512, 1}) {
-    const auto dense = Logits({dir.file("q6_k"), "dense", "", batch});
-    EXPECT_LE(Off(dense, Logits({dir.file("f32"), "dense", "", batch})), kActivationError);
-    const auto exact = Logits({dir.file("q6_k"), "auto", "", batch});
+    const auto dense = Q6KLogits({dir.file("q6_k"), "dense", "", batch});
+    EXPECT_LE(Off(dense, Q6KLogits({dir.file("f32"), "dense", "", batch})), kActivationError);
+    const auto exact = Q6KLogits({dir.file("q6_k"), "auto", "", batch});
     EXPECT_LE(Off(exact, dense), batch == 1 ? 0 : kBatchError);
   }
 }
@@ -140,7 +140,7 @@ TEST(PowerInferQ6KTest, EveryTokensLogitsInBatches) {
   WritePowerInferLike(dir.file("q6_k"), DType::kQ6_K);
   WritePowerInferLike(dir.file("f32"), DType::kF32);
   const auto nll = [](const std::string& model, int64_t batch) {
-    const auto engine = Open({model, "dense", "", batch, true});
+    const auto engine = OpenQ6K({model, "dense", "", batch, true});
     return EvaluatePerplexity(*engine, Prompt(), {}).nll_per_token;
   };
   const double expected = nll(dir.file("f32"), 512);
@@ -162,14 +162,14 @@ TEST(Q6KModelTest, AllMatricesInQ6K) {
   WritePlacement(dir.file("placement"),
                  ShuffledPlacement(gguf.fingerprint(), config.n_layers, config.d_ff, 0.4));
   // The weights are off by 1.7 %, which the layers' sums average away in part (0.8 % is left).
-  const auto original = Logits({DemoModel(), "dense"});
-  const auto dense = Logits({gguf.path(), "dense"});
+  const auto original = Q6KLogits({DemoModel(), "dense"});
+  const auto dense = Q6KLogits({gguf.path(), "dense"});
   EXPECT_LE(Off(dense, original), 0.02);
   for (const std::string& placement : {std::string(), dir.file("placement")}) {
     for (const int64_t batch : {512, 3, 1}) {
       SCOPED_TRACE(placement + ", batch " + std::to_string(batch));
-      EXPECT_LE(Off(Logits({gguf.path(), "dense", placement, batch}), dense), kBatchError);
-      EXPECT_LE(Off(Logits({gguf.path(), "exact", placement, batch}), dense), kBatchError);
+      EXPECT_LE(Off(Q6KLogits({gguf.path(), "dense", placement, batch}), dense), kBatchError);
+      EXPECT_LE(Off(Q6KLogits({gguf.path(), "exact", placement, batch}), dense), kBatchError);
     }
   }
 }

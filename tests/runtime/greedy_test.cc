@@ -22,12 +22,14 @@
 #include "runtime/engine.h"
 #include "runtime/evaluate.h"
 #include "tests/runtime/placements.h"
+#include "tests/support/short_tests.h"
 #include "tests/support/temp_dir.h"
 
 namespace thermocline {
 namespace {
 
-constexpr size_t kPrompts = 200;
+constexpr size_t kAllPrompts = 200;
+constexpr size_t kShortPrompts = 20;
 constexpr size_t kPromptTokens = 32;
 constexpr size_t kGreedyTokens = 64;
 
@@ -45,8 +47,8 @@ class GreedyText : public testing::Test {
     fingerprint_ = engine->model().gguf().fingerprint();
     const auto ids = engine->tokenizer().Encode(text);
     const size_t length = kPromptTokens - 1;
-    ASSERT_GE(ids.size(), kPrompts * length);
-    for (size_t p = 0; p < kPrompts; ++p) {
+    ASSERT_GE(ids.size(), n_prompts_ * length);
+    for (size_t p = 0; p < n_prompts_; ++p) {
       std::vector<int32_t> prompt = {engine->tokenizer().bos_id()};
       const auto begin = ids.begin() + static_cast<int64_t>(p * length);
       prompt.insert(prompt.end(), begin, begin + static_cast<int64_t>(length));
@@ -106,6 +108,7 @@ class GreedyText : public testing::Test {
   }
 
   const std::string demo_ = std::string(THERMOCLINE_SOURCE_DIR) + "/tools/demo.d/";
+  const size_t n_prompts_ = ShortTests() ? kShortPrompts : kAllPrompts;
   std::string fingerprint_;
   std::vector<std::vector<int32_t>> prompts_;
   TempDir directory_;
@@ -142,8 +145,8 @@ TEST_F(GreedyText, ExactEqualsDenseAtEverySplit) {
       EXPECT_LE(reference[prompt].margins[token], 2 * noise)
           << "split " << split << ", prompt " << prompt << ", token " << token;
     }
-    std::cout << "split " << split << ": exact = dense on " << kPrompts * kGreedyTokens
-              << " tokens; " << partings.size() << " of " << kPrompts
+    std::cout << "split " << split << ": exact = dense on " << n_prompts_ * kGreedyTokens
+              << " tokens; " << partings.size() << " of " << n_prompts_
               << " texts part from the one-tier run at a near-tie (noise " << noise << ")\n";
   }
 }

@@ -60,7 +60,7 @@ class RandomPredictor {
   SlicePredictor predictor_;
 };
 
-const std::vector<FfnCase> kCases = {
+const std::vector<FfnCase> kPredictedCases = {
     {DType::kF32, DType::kF32, DType::kF32, 100, 96},
     {DType::kQ8_0, DType::kF16, DType::kF32, 333, 128, Activation::kRelu, true},
     {DType::kF16, DType::kQ4_0, DType::kQ8_0, 257, 160, Activation::kRelu, true, true},
@@ -167,10 +167,12 @@ TEST_P(PredictedFfn, SignBitsNameNeurons) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, PredictedFfn, ::testing::ValuesIn(kCases), [](const auto& test) {
-  const FfnCase& c = test.param;
-  return std::string(DTypeName(c.gate)) + "_" + std::to_string(c.n_neurons);
-});
+INSTANTIATE_TEST_SUITE_P(Types, PredictedFfn, ::testing::ValuesIn(kPredictedCases),
+                         [](const auto& test) {
+                           const FfnCase& c = test.param;
+                           return std::string(DTypeName(c.gate)) + "_" +
+                                  std::to_string(c.n_neurons);
+                         });
 
 }  // namespace
 }  // namespace thermocline

@@ -18,7 +18,7 @@ namespace {
 using testing::AllOf;
 using testing::HasSubstr;
 
-SynthOptions SmallModel() {
+SynthOptions FactoredModel() {
   SynthOptions options;
   options.n_layers = 2;
   options.d_model = 96;
@@ -34,7 +34,7 @@ SynthOptions SmallModel() {
 
 TEST(SynthFactors, TheGatesOfTheFileAreTheirProducts) {
   const TempDir directory;
-  const SynthOptions options = SmallModel();
+  const SynthOptions options = FactoredModel();
   WriteSynthModel(directory.file("model.gguf"), options);
   const GgufReader gguf(directory.file("model.gguf"));
   for (int64_t layer = 0; layer < 2; ++layer) {
@@ -63,7 +63,7 @@ TEST(SynthFactors, TheGatesOfTheFileAreTheirProducts) {
 }
 
 TEST(SynthFactors, EveryLayerAndSeedHasItsOwn) {
-  SynthOptions options = SmallModel();
+  SynthOptions options = FactoredModel();
   std::set<std::vector<float>> all;
   for (const uint64_t seed : {1U, 2U}) {
     options.seed = seed;
@@ -77,7 +77,7 @@ TEST(SynthFactors, EveryLayerAndSeedHasItsOwn) {
 }
 
 TEST(SynthFactors, RowsAreTheSameHoweverTheyAreMade) {
-  const SynthOptions options = SmallModel();
+  const SynthOptions options = FactoredModel();
   const GateFactors factors(options, 1);
   std::vector<float> whole(160 * 96);
   factors.MakeRows(0, 160, whole.data());
@@ -91,7 +91,7 @@ TEST(SynthFactors, RowsAreTheSameHoweverTheyAreMade) {
 TEST(SynthFactors, TheSameFileForAnyNumberOfThreads) {
   const TempDir directory;
   for (const DType dtype : {DType::kF32, DType::kQ4_0}) {
-    SynthOptions options = SmallModel();
+    SynthOptions options = FactoredModel();
     options.dtype = dtype;
     WriteSynthModel(directory.file("one.gguf"), options);
     options.n_threads = 3;
@@ -106,13 +106,13 @@ TEST(SynthFactors, TheSameFileForAnyNumberOfThreads) {
 
 TEST(SynthFactors, RanksThatDoNotFitAreErrors) {
   for (const int64_t rank : {-32, 1, 33, 128}) {
-    SynthOptions options = SmallModel();
+    SynthOptions options = FactoredModel();
     options.gate_rank = rank;
     EXPECT_THAT(MessageOf([&] { CheckSynthOptions(options); }),
                 AllOf(HasSubstr("--gate-rank: expected a multiple of 32, at most 96"),
                       HasSubstr(std::to_string(rank))));
   }
-  SynthOptions options = SmallModel();
+  SynthOptions options = FactoredModel();
   options.gate_rank = 96;
   EXPECT_EQ(MessageOf([&] { CheckSynthOptions(options); }), "");
 }

@@ -14,6 +14,16 @@ if(CCACHE_PROGRAM)
   set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
 endif()
 
+# A target's sources a dozen to a translation unit: what costs time is headers, and a whole build takes a third of it.
+# For trees that are built whole (tools/test), not for editing; names of unnamed namespaces must differ within a target.
+option(THERMOCLINE_UNITY "Compile a target's sources together" OFF)
+set(CMAKE_UNITY_BUILD ${THERMOCLINE_UNITY})
+set(CMAKE_UNITY_BUILD_BATCH_SIZE 12)
+if(THERMOCLINE_UNITY)
+  # GCC 12 inlines more of the standard library then, and warns of overflows in it that are none.
+  add_compile_options($<$<CXX_COMPILER_ID:GNU>:-Wno-stringop-overflow> $<$<CXX_COMPILER_ID:GNU>:-Wno-array-bounds>)
+endif()
+
 # Options of the host compiler; nvcc takes them behind -Xcompiler.
 function(thermocline_host_options)
   list(JOIN ARGN "," joined)
@@ -57,14 +67,18 @@ set(THERMOCLINE_TEST_ENVIRONMENT
   "UBSAN_OPTIONS=print_stacktrace=1"
   "TSAN_OPTIONS=second_deadlock_stack=1:suppressions=${PROJECT_SOURCE_DIR}/tests/support/tsan_suppressions.txt")
 set(THERMOCLINE_TEST_PREFIX "")
+set(THERMOCLINE_TREE "" CACHE STRING "What the names of this tree's tests begin with, where several trees are one list")
 if(THERMOCLINE_FUZZ)
   set(THERMOCLINE_TEST_PREFIX "fuzz.")
 elseif("thread" IN_LIST THERMOCLINE_SANITIZE)
   set(THERMOCLINE_TEST_PREFIX "tsan.")
 elseif(THERMOCLINE_SANITIZE)
   set(THERMOCLINE_TEST_PREFIX "asan.")
-elseif(THERMOCLINE_GPU STREQUAL "emulated")
-  set(THERMOCLINE_TEST_PREFIX "emulated.")
+elseif(THERMOCLINE_TREE)
+  set(THERMOCLINE_TEST_PREFIX "${THERMOCLINE_TREE}.")
+endif()
+if(THERMOCLINE_LEAN_TESTS)
+  list(APPEND THERMOCLINE_TEST_ENVIRONMENT "THERMOCLINE_SHORT_TESTS=1")
 endif()
 # See the script: ThreadSanitizer cannot start under some kernels' address space randomisation.
 set(THERMOCLINE_TEST_LAUNCHER "")
@@ -72,12 +86,14 @@ if("thread" IN_LIST THERMOCLINE_SANITIZE)
   set(THERMOCLINE_TEST_LAUNCHER "${CMAKE_CURRENT_LIST_DIR}/run_without_aslr.sh")
 endif()
 
-# thermocline_test(NAME SOURCES ... LINKS ... [LABELS ...] [TIMEOUT seconds] [PROCESSORS n]): one GoogleTest
-# binary, one CTest test. The label `slow` keeps it out of the sanitizer trees; PROCESSORS says how many
-# cores it keeps busy, so that CTest does not run another one beside it. Threads start in tc_runtime and in the emulated
+# thermocline_test(NAME SOURCES ... LINKS ... [LABELS ...] [TIMEOUT seconds] [PROCESSORS n] [SEPARATE]): one GoogleTest
+# binary, one CTest test. Labels: `slow` keeps it out of the sanitizer trees and of tools/test without --all; `models` adds
+# a test per instruction set, isa.ISA.NAME, labelled `isa`; see docs/testing.md. PROCESSORS says how many
+# cores it keeps busy, so that CTest does not run another one beside it; SEPARATE, that its sources are never compiled
+# together. Threads start in tc_runtime and in the emulated
 # GPU: a test that links neither, nor what stands on them, has nothing for ThreadSanitizer and is left out there.
 function(thermocline_test name)
-  cmake_parse_arguments(ARG "" "TIMEOUT;PROCESSORS" "SOURCES;LINKS;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "SEPARATE" "TIMEOUT;PROCESSORS" "SOURCES;LINKS;LABELS;ENVIRONMENT" ${ARGN})
   if(THERMOCLINE_FUZZ OR ("slow" IN_LIST ARG_LABELS AND NOT THERMOCLINE_SLOW_TESTS))
     return()
   endif()
@@ -87,10 +103,28 @@ function(thermocline_test name)
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_LINKS} tc_test_main)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
+  if(ARG_SEPARATE)
+    set_target_properties(${name} PROPERTIES UNITY_BUILD OFF)
+  endif()
   target_compile_definitions(${name} PRIVATE
     THERMOCLINE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   thermocline_add_test(${name} COMMAND ${name} LABELS ${ARG_LABELS} TIMEOUT ${ARG_TIMEOUT}
-    PROCESSORS ${ARG_PROCESSORS})
+    PROCESSORS ${ARG_PROCESSORS} ENVIRONMENT ${ARG_ENVIRONMENT})
+  if("models" IN_LIST ARG_LABELS AND NOT THERMOCLINE_SANITIZE AND NOT THERMOCLINE_TREE)
+    thermocline_isa_tests(${name} LABELS ${ARG_LABELS} TIMEOUT ${ARG_TIMEOUT} PROCESSORS ${ARG_PROCESSORS}
+      ENVIRONMENT ${ARG_ENVIRONMENT})
+  endif()
+endfunction()
+
+# The same test with each instruction set forced in turn.
+function(thermocline_isa_tests name)
+  cmake_parse_arguments(ARG "" "TIMEOUT;PROCESSORS" "LABELS;ENVIRONMENT" ${ARGN})
+  list(REMOVE_ITEM ARG_LABELS slow)
+  foreach(isa scalar avx2 avx512)
+    thermocline_add_test(isa.${isa}.${name} LABELS isa ${ARG_LABELS} TIMEOUT ${ARG_TIMEOUT} PROCESSORS ${ARG_PROCESSORS}
+      ENVIRONMENT ${ARG_ENVIRONMENT} THERMOCLINE_SHORT_TESTS=1
+      COMMAND ${PROJECT_SOURCE_DIR}/tests/support/run_with_isa.sh ${isa} $<TARGET_FILE:${name}>)
+  endforeach()
 endfunction()
 
 # thermocline_fuzz_test(NAME SOURCES harness.cc LINKS ... CORPUS directory [SECONDS 60] [MAX_LEN bytes]): a
@@ -124,9 +158,10 @@ function(thermocline_fuzz_test name)
   endif()
 endfunction()
 
-# thermocline_add_test(NAME COMMAND ... [LABELS ...] [TIMEOUT seconds] [PROCESSORS n]): any command as a test.
+# thermocline_add_test(NAME COMMAND ... [LABELS ...] [TIMEOUT seconds] [PROCESSORS n] [ENVIRONMENT NAME=VALUE ...]): any
+# command as a test.
 function(thermocline_add_test name)
-  cmake_parse_arguments(ARG "" "TIMEOUT;PROCESSORS" "COMMAND;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "" "TIMEOUT;PROCESSORS" "COMMAND;LABELS;ENVIRONMENT" ${ARGN})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 600)
   endif()
@@ -141,5 +176,5 @@ function(thermocline_add_test name)
   add_test(NAME ${test} COMMAND ${THERMOCLINE_TEST_LAUNCHER} ${program} ${ARG_COMMAND})
   set_tests_properties(${test} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}"
     PROCESSORS ${ARG_PROCESSORS} SKIP_RETURN_CODE ${THERMOCLINE_SKIPPED_EXIT_CODE}
-    ENVIRONMENT "${THERMOCLINE_TEST_ENVIRONMENT}")
+    ENVIRONMENT "${THERMOCLINE_TEST_ENVIRONMENT};${ARG_ENVIRONMENT}")
 endfunction()

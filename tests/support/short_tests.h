@@ -1,0 +1,11 @@
+// What runs many times over does less in each: whole models with every instruction set in turn, and
+// the trees with sanitizers (docs/testing.md says what is left out there).
+#pragma once
+
+#include <cstdlib>
+
+namespace thermocline {
+
+inline bool ShortTests() { return std::getenv("THERMOCLINE_SHORT_TESTS") != nullptr; }
+
+}  // namespace thermocline
