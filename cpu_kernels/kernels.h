@@ -14,6 +14,7 @@
 #include "cpu_kernels/gemm.h"
 #include "runtime/core/activation.h"
 #include "runtime/core/dtype.h"
+#include "runtime/core/rope_pairing.h"
 
 namespace thermocline {
 
@@ -23,11 +24,6 @@ enum class VectorForm : uint8_t {
   kF32,   // as it is
   kBF16,  // two bf16 vectors, x = hi + lo to 16 bits of mantissa (BF16 dot instructions)
   kQ8,    // int8 per block of 32 with an f32 scale, plus the sums that offset unsigned arithmetic
-};
-
-enum class RopePairing : uint8_t {
-  kAdjacent,  // (x[2i], x[2i+1]) turn together: GGUF's llama
-  kHalves,    // (x[i], x[i + rot_dim/2]) turn together: NeoX
 };
 
 struct KernelTable {

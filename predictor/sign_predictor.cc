@@ -9,7 +9,7 @@ namespace thermocline {
 namespace {
 
 // Element i goes to sum i % 32, and these are added in pairs: an order that the lanes of a GPU's
-// warp have, too (gpu_kernels/sign_scores.cu), so that both give the same bits.
+// warp have, too (gpu_kernels/products/sign_scores.cu), so that both give the same bits.
 float MeanMagnitude(const float* x, int64_t n) {
   constexpr int64_t kSums = 32;
   double sums[kSums] = {};

@@ -12,10 +12,10 @@
 
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
-#include "tools/cli_options.h"
-#include "tools/help_formatter.h"
-#include "tools/progress_bar.h"
-#include "tools/verbs.h"
+#include "tools/terminal/progress_bar.h"
+#include "tools/verbs/cli_options.h"
+#include "tools/verbs/help_formatter.h"
+#include "tools/verbs/verbs.h"
 
 namespace thermocline {
 namespace {

@@ -98,8 +98,8 @@ void __stcg(T* to, T value) {
   *to = value;
 }
 
-// Atomics on global memory; those on shared memory are in gpu_kernels/shared_memory.h. Each returns
-// the old value.
+// Atomics on global memory; those on shared memory are in gpu_kernels/base/shared_memory.h. Each
+// returns the old value.
 namespace thermocline::emulation {
 template <typename T, typename Change>
 T AtomicChange(T* at, Change change) {

@@ -1,7 +1,7 @@
 // CUDA's words for kernels, as host C++: qualifiers, indices, barriers, exchanges of a warp. There
 // is no
 // __shared__ and no __activemask(): shared memory is declared by the macros of
-// gpu_kernels/shared_memory.h, and which lanes have converged is nothing to build on.
+// gpu_kernels/base/shared_memory.h, and which lanes have converged is nothing to build on.
 #pragma once
 
 #include <bit>

@@ -1,4 +1,4 @@
-// The emulated SharedSpan, SHARED_ARRAY and DYNAMIC_SHARED of gpu_kernels/shared_memory.h.
+// The emulated SharedSpan, SHARED_ARRAY and DYNAMIC_SHARED of gpu_kernels/base/shared_memory.h.
 #pragma once
 
 #include <cstddef>

@@ -1,11 +1,11 @@
-#include "gpu_kernels/activations.h"
+#include "gpu_kernels/products/activations.h"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
-#include "gpu_kernels/rms_norm.h"
-#include "gpu_kernels/weight_layout.h"
+#include "gpu_kernels/products/weight_layout.h"
+#include "gpu_kernels/tokens/rms_norm.h"
 #include "tests/gpu_kernels/gpu_test.h"
 #include "tests/gpu_kernels/random_values.h"
 #include "tests/support/weight_reference.h"

@@ -1,9 +1,9 @@
-#include "gpu_kernels/attention.h"
+#include "gpu_kernels/tokens/attention.h"
 
 #include <cmath>
 #include <limits>
 
-#include "gpu_kernels/rope_append.h"
+#include "gpu_kernels/tokens/rope_append.h"
 #include "tests/gpu_kernels/kv_reference.h"
 #include "tests/gpu_kernels/random_values.h"
 

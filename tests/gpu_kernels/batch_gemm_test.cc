@@ -1,10 +1,10 @@
-#include "gpu_kernels/batch_gemm.h"
+#include "gpu_kernels/products/batch_gemm.h"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
-#include "gpu_kernels/dequantise.h"
+#include "gpu_kernels/products/dequantise.h"
 #include "runtime/core/half.h"
 #include "tests/gpu_kernels/gpu_matrix.h"
 #include "tests/gpu_kernels/random_values.h"

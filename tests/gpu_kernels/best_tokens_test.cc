@@ -1,4 +1,4 @@
-#include "gpu_kernels/best_tokens.h"
+#include "gpu_kernels/tokens/best_tokens.h"
 
 #include <algorithm>
 #include <cmath>

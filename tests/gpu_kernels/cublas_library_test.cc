@@ -1,6 +1,6 @@
 // cuBLAS is there, whole, on a machine that has the toolkit: loading it needs neither driver nor
 // GPU.
-#include "gpu_kernels/cublas_library.h"
+#include "gpu_kernels/base/cublas_library.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "gpu_kernels/elementwise.h"
+#include "gpu_kernels/tokens/elementwise.h"
 
 #include "tests/gpu_kernels/gpu_test.h"
 #include "tests/gpu_kernels/random_values.h"

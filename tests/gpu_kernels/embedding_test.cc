@@ -1,4 +1,4 @@
-#include "gpu_kernels/embedding.h"
+#include "gpu_kernels/tokens/embedding.h"
 
 #include <cstring>
 #include <random>

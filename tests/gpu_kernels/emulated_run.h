@@ -5,8 +5,8 @@
 
 #include <string>
 
+#include "gpu_kernels/base/launch.h"
 #include "gpu_kernels/emulation/control.h"
-#include "gpu_kernels/launch.h"
 #include "runtime/core/error.h"
 
 namespace thermocline {

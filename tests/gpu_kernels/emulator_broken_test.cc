@@ -2,9 +2,9 @@
 // every order in which it runs threads.
 #include <gmock/gmock.h>
 
-#include "gpu_kernels/device_memory.h"
+#include "gpu_kernels/base/device_memory.h"
+#include "gpu_kernels/base/shared_memory.h"
 #include "gpu_kernels/emulation/sanitizers.h"
-#include "gpu_kernels/shared_memory.h"
 #include "tests/gpu_kernels/emulated_run.h"
 #include "tests/gpu_kernels/gpu_test.h"
 

@@ -1,7 +1,7 @@
 // CUDA's words for kernels mean in the emulator what the CUDA programming guide says.
 #include <gmock/gmock.h>
 
-#include "gpu_kernels/shared_memory.h"
+#include "gpu_kernels/base/shared_memory.h"
 #include "tests/gpu_kernels/emulated_run.h"
 #include "tests/gpu_kernels/gpu_test.h"
 

@@ -6,8 +6,8 @@
 #include <cstdlib>
 #include <thread>
 
-#include "gpu_kernels/elementwise.h"
-#include "gpu_kernels/system_flag.h"
+#include "gpu_kernels/base/system_flag.h"
+#include "gpu_kernels/tokens/elementwise.h"
 #include "tests/gpu_kernels/emulated_run.h"
 #include "tests/gpu_kernels/gpu_test.h"
 #include "tests/support/message_of.h"

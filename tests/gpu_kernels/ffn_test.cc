@@ -1,4 +1,4 @@
-#include "gpu_kernels/ffn.h"
+#include "gpu_kernels/products/ffn.h"
 
 #include <algorithm>
 #include <cmath>

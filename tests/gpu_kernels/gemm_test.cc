@@ -1,4 +1,4 @@
-#include "gpu_kernels/gemm.h"
+#include "gpu_kernels/products/gemm.h"
 
 #include <gmock/gmock.h>
 

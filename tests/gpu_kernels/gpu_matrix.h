@@ -7,8 +7,8 @@
 #include <optional>
 #include <vector>
 
-#include "gpu_kernels/activations.h"
-#include "gpu_kernels/weight_layout.h"
+#include "gpu_kernels/products/activations.h"
+#include "gpu_kernels/products/weight_layout.h"
 #include "tests/gpu_kernels/gpu_test.h"
 #include "tests/support/weight_reference.h"
 

@@ -9,9 +9,9 @@
 #include <limits>
 #include <vector>
 
-#include "gpu_kernels/device_memory.h"
-#include "gpu_kernels/gpu_support.h"
-#include "gpu_kernels/stream.h"
+#include "gpu_kernels/base/device_memory.h"
+#include "gpu_kernels/base/gpu_support.h"
+#include "gpu_kernels/base/stream.h"
 #include "tests/support/short_tests.h"
 
 #ifdef THERMOCLINE_GPU_EMULATED

@@ -1,11 +1,11 @@
-#include "gpu_kernels/handover.h"
+#include "gpu_kernels/tokens/handover.h"
 
 #include <gmock/gmock.h>
 
 #include <chrono>
 #include <thread>
 
-#include "gpu_kernels/rms_norm.h"
+#include "gpu_kernels/tokens/rms_norm.h"
 #include "tests/gpu_kernels/gpu_test.h"
 #include "tests/gpu_kernels/random_values.h"
 #include "tests/support/message_of.h"

@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-#include "gpu_kernels/kv_planes.h"
+#include "gpu_kernels/tokens/kv_planes.h"
 #include "runtime/core/half.h"
 #include "tests/gpu_kernels/gpu_test.h"
 

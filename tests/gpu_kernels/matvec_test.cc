@@ -1,4 +1,4 @@
-#include "gpu_kernels/matvec.h"
+#include "gpu_kernels/products/matvec.h"
 
 #include <cmath>
 #include <limits>

@@ -1,4 +1,4 @@
-#include "gpu_kernels/neuron_list.h"
+#include "gpu_kernels/products/neuron_list.h"
 
 #include <limits>
 #include <string>

@@ -1,4 +1,4 @@
-#include "gpu_kernels/read_bandwidth.h"
+#include "gpu_kernels/base/read_bandwidth.h"
 
 #include <numeric>
 #include <random>

@@ -1,9 +1,9 @@
-#include "gpu_kernels/rms_norm.h"
+#include "gpu_kernels/tokens/rms_norm.h"
 
 #include <cmath>
 #include <limits>
 
-#include "gpu_kernels/elementwise.h"
+#include "gpu_kernels/tokens/elementwise.h"
 #include "tests/gpu_kernels/gpu_test.h"
 #include "tests/gpu_kernels/random_values.h"
 

@@ -1,4 +1,4 @@
-#include "gpu_kernels/rope_append.h"
+#include "gpu_kernels/tokens/rope_append.h"
 
 #include <cmath>
 #include <limits>
@@ -14,7 +14,7 @@ constexpr double kUnit = std::numeric_limits<float>::epsilon() / 2;
 constexpr int64_t kMaxPositions = 11;
 
 struct Case {
-  GpuRopePairing pairing;
+  RopePairing pairing;
   int64_t head_dim;
   int64_t rot_dim;
   int64_t n_heads;
@@ -42,7 +42,7 @@ struct Turned {
 Turned Turn(const Case& c, const Tables& tables, const float* head, int64_t i, int64_t position) {
   if (i >= c.rot_dim) return {head[i], double{head[i]}, 0};
   const int64_t half = c.rot_dim / 2;
-  const bool adjacent = c.pairing == GpuRopePairing::kAdjacent;
+  const bool adjacent = c.pairing == RopePairing::kAdjacent;
   const int64_t pair = adjacent ? i / 2 : i % half;
   const bool is_first = adjacent ? i % 2 == 0 : i < half;
   const float a = head[adjacent ? 2 * pair : pair];
@@ -141,7 +141,7 @@ void Check(const Case& c, DType dtype) {
 using GpuRopeAppendTest = GpuTest;
 
 TEST_F(GpuRopeAppendTest, TurnsAndStores) {
-  const auto adjacent = GpuRopePairing::kAdjacent, halves = GpuRopePairing::kHalves;
+  const auto adjacent = RopePairing::kAdjacent, halves = RopePairing::kHalves;
   const Case cases[] = {
       {adjacent, 32, 32, 1, 1, 0, 1},   {halves, 64, 64, 3, 1, 7, 3},
       {adjacent, 96, 40, 4, 2, 10, 1},  {halves, 128, 64, 7, 1, 5, 6},

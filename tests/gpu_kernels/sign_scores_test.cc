@@ -1,5 +1,5 @@
 // The sign predictor's scores on the GPU, against the CPU's: the same bits.
-#include "gpu_kernels/sign_scores.h"
+#include "gpu_kernels/products/sign_scores.h"
 
 #include <cstring>
 

@@ -1,9 +1,9 @@
-#include "gpu_kernels/step_stamps.h"
+#include "gpu_kernels/base/step_stamps.h"
 
 #include <chrono>
 #include <limits>
 
-#include "gpu_kernels/elementwise.h"
+#include "gpu_kernels/tokens/elementwise.h"
 #include "tests/gpu_kernels/gpu_test.h"
 
 namespace thermocline {

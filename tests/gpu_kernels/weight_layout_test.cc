@@ -1,4 +1,4 @@
-#include "gpu_kernels/weight_layout.h"
+#include "gpu_kernels/products/weight_layout.h"
 
 #include <cstring>
 

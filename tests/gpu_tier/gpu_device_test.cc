@@ -1,9 +1,9 @@
 // Steps of the GPU as a device, called one by one: what a norm leaves for the product behind it,
 // neurons that a predictor names, the best tokens.
-#include "gpu_kernels/gpu_support.h"
-#include "runtime/families.h"
-#include "runtime/fast_device.h"
-#include "runtime/kv_cache.h"
+#include "gpu_kernels/base/gpu_support.h"
+#include "runtime/device/gpu/make_gpu_device.h"
+#include "runtime/device/kv_cache.h"
+#include "runtime/model/families.h"
 #include "tests/gpu_kernels/random_values.h"
 #include "tests/gpu_tier/gpu_tier_fixture.h"
 
@@ -23,7 +23,8 @@ class GpuDeviceTest : public GpuTier {
     config_ = ReadModelConfig(*gguf_, family);
     predictor_ =
         std::make_unique<ModelPredictor>(std::string(kSignPredictor), 0.95, *gguf_, config_);
-    device_ = MakeGpuDevice("gpu", {&config_, kMaxTokens, 64, config_.d_ff, predictor_.get()});
+    device_ = MakeGpuDevice("gpu",
+                            {&config_, kMaxTokens, 64, config_.d_ff, true, predictor_->max_rank()});
     gpu_ = device_->queued();
     loaded_ = LoadWeights(*gguf_, family, config_, LoadOptions{}, *device_, nullptr);
     signs_ = predictor_->Load(loaded_->weights, *device_, nullptr, false, team_);

@@ -1,9 +1,9 @@
 // Placements for a GPU: a budget holds all that a run puts there, its own scratch included.
 #include <algorithm>
 
-#include "gpu_kernels/device_memory.h"
-#include "gpu_kernels/gpu_support.h"
-#include "profiler/place.h"
+#include "gpu_kernels/base/device_memory.h"
+#include "gpu_kernels/base/gpu_support.h"
+#include "profiler/placement/place.h"
 #include "runtime/core/error.h"
 #include "tests/gpu_tier/gpu_tier_fixture.h"
 

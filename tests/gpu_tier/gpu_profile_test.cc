@@ -8,8 +8,8 @@
 #include <set>
 
 #include "tests/gpu_tier/gpu_tier_fixture.h"
-#include "tools/step_report.h"
-#include "tools/trace_file.h"
+#include "tools/reports/step_report.h"
+#include "tools/reports/trace_file.h"
 
 namespace thermocline {
 namespace {

@@ -2,7 +2,7 @@
 // same tokens for every setting and seed.
 #include <map>
 
-#include "runtime/generate.h"
+#include "runtime/engine/generate.h"
 #include "tests/gpu_tier/gpu_tier_fixture.h"
 
 namespace thermocline {

@@ -3,14 +3,14 @@
 #include <iostream>
 
 #include "predictor/predictor.h"
-#include "profiler/predictor_build.h"
-#include "profiler/profile_run.h"
-#include "runtime/evaluate.h"
-#include "runtime/quantize_model.h"
+#include "profiler/activations/profile_run.h"
+#include "profiler/predictors/predictor_build.h"
+#include "runtime/convert/quantize_model.h"
+#include "runtime/engine/evaluate.h"
 #include "tests/gpu_tier/gpu_tier_fixture.h"
 #include "tests/support/greedy_text.h"
 #include "tests/support/short_tests.h"
-#include "tools/cli_options.h"
+#include "tools/verbs/cli_options.h"
 
 namespace thermocline {
 namespace {

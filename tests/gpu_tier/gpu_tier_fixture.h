@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "runtime/engine.h"
+#include "runtime/engine/engine.h"
 #include "tests/gpu_kernels/gpu_test.h"
-#include "tests/runtime/placements.h"
+#include "tests/placement/placements.h"
 #include "tests/support/temp_dir.h"
 
 namespace thermocline {

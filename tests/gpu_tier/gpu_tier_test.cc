@@ -3,10 +3,10 @@
 // move them in the third place, a slice that is lost, merged twice or out of place by 1 or more.
 #include <gmock/gmock.h>
 
-#include "runtime/fast_device.h"
-#include "runtime/handover.h"
+#include "runtime/device/gpu/make_gpu_device.h"
+#include "runtime/device/handover.h"
 #include "tests/gpu_tier/gpu_tier_fixture.h"
-#include "tests/runtime/failing_device.h"
+#include "tests/pass/failing_device.h"
 
 namespace thermocline {
 namespace {
@@ -99,7 +99,7 @@ TEST_F(GpuTier, AFailingSlowTierLeavesNobodyWaiting) {
   const Placement placement =
       ShuffledPlacement(gguf.fingerprint(), config.n_layers, config.d_ff, 0.4);
   ThreadTeam team(2);
-  const auto gpu = MakeGpuDevice("gpu", {&config, 8, 64, config.d_ff, nullptr});
+  const auto gpu = MakeGpuDevice("gpu", {&config, 8, 64, config.d_ff});
   FailingDevice slow("slow", MakeCpuDeviceLimits(config, 8, 64, 2));
   LoadOptions load;
   load.placement = &placement;

@@ -1,6 +1,6 @@
 // One slice streamed to the GPU and multiplied there, against sums in double: every type, pieces of
 // every size, packing that fails, a GPU that does not come.
-#include "runtime/gpu_weight_stream.h"
+#include "runtime/device/gpu/gpu_weight_stream.h"
 
 #include <gmock/gmock.h>
 
@@ -12,7 +12,7 @@
 #include "cpu_kernels/kernels.h"
 #include "runtime/core/error.h"
 #include "runtime/core/half.h"
-#include "runtime/gpu_rows.h"
+#include "runtime/device/gpu/gpu_rows.h"
 #include "tests/gpu_kernels/random_values.h"
 #include "tests/gpu_tier/gpu_tier_fixture.h"
 

@@ -3,8 +3,8 @@
 
 #include <cstdlib>
 
-#include "gpu_kernels/device_memory.h"
-#include "profiler/profile_run.h"
+#include "gpu_kernels/base/device_memory.h"
+#include "profiler/activations/profile_run.h"
 #include "runtime/core/error.h"
 #include "tests/gpu_tier/gpu_tier_fixture.h"
 #ifdef THERMOCLINE_GPU_EMULATED

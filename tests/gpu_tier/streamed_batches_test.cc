@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 
 #include "runtime/core/error.h"
-#include "runtime/gpu_rows.h"
+#include "runtime/device/gpu/gpu_rows.h"
 #include "tests/gpu_tier/gpu_tier_fixture.h"
 #include "tests/profiler/predictor_recorder.h"
 

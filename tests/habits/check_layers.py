@@ -3,7 +3,9 @@
 
     runtime/core -> cpu_kernels, gpu_kernels -> predictor -> runtime -> profiler -> tools; tests sees all
 
-An arrow means "is included by". Usage: check_layers.py ROOT; exit code 1 and one line per violation.
+An arrow means "is included by". ROOMS below has the rooms within these folders, each with what it may include.
+Usage: check_layers.py ROOT; exit code 1 and one line per violation. No room may hold MAX_SHARE of the code or more.
+check_layers.py ROOT --graph prints who includes whom, room by room, with sizes; --dot the same for graphviz.
 check_layers.py --self-test proves on made-up trees that each rule catches what it should.
 """
 
@@ -14,8 +16,54 @@ import tempfile
 
 from project_files import cpp_files, includes, read
 
-LAYERS = {"runtime/core": 0, "cpu_kernels": 1, "gpu_kernels": 1, "predictor": 2, "runtime": 3,
-          "profiler": 4, "tools": 5, "tests": 6}
+# Every room and the rooms that its files may include; what those may include comes with them. A room stands below all
+# rooms that it names, so the order of this table is one in which they can be built, and there is no ring.
+ROOMS = {
+    "runtime/core": [],
+    "cpu_kernels": ["runtime/core"],
+    "gpu_kernels/emulation": ["runtime/core"],
+    "gpu_kernels/base": ["gpu_kernels/emulation", "runtime/core"],
+    "gpu_kernels/products": ["gpu_kernels/base"],
+    "gpu_kernels/tokens": ["gpu_kernels/products"],
+    "predictor": ["cpu_kernels"],
+    "runtime/timing": ["runtime/core"],
+    "runtime/threads": ["runtime/timing"],
+    "runtime/gguf": ["runtime/core"],
+    "runtime/text": ["runtime/gguf"],
+    "runtime/model": ["runtime/gguf", "cpu_kernels"],
+    "runtime/placement": ["runtime/model", "predictor"],
+    "runtime/device": ["runtime/model", "runtime/threads", "predictor"],
+    "runtime/device/cpu": ["runtime/device"],
+    "runtime/device/gpu": ["runtime/device", "gpu_kernels/tokens"],
+    "runtime/load": ["runtime/device", "runtime/placement"],
+    "runtime/pass": ["runtime/device", "gpu_kernels/base"],
+    "runtime/engine": ["runtime/pass", "runtime/load", "runtime/text", "runtime/device/cpu", "runtime/device/gpu"],
+    "runtime/convert": ["runtime/load"],
+    "runtime/synth": ["runtime/model", "runtime/threads", "predictor"],
+    "profiler/activations": ["runtime/engine"],
+    "profiler/placement": ["profiler/activations"],
+    "profiler/predictors": ["profiler/activations"],
+    "profiler/synthetic": ["profiler/placement", "profiler/predictors", "runtime/synth"],
+    "tools/bench": ["runtime/engine"],
+    "tools/reports": ["tools/bench", "profiler/synthetic", "runtime/convert"],
+    "tools/terminal": ["runtime/engine"],
+    "tools/verbs": ["tools/reports", "tools/terminal"],
+    "tools/kernel_bench": ["tools/bench"],
+    "tools": ["tools/verbs"],
+    "tests": ["tools", "tools/kernel_bench"],
+}
+MAX_SHARE = 0.15  # of the lines outside tests
+
+
+def reachable():
+    """For each room all rooms that its files may include, itself among them."""
+    closure = {}
+    for room, below in ROOMS.items():
+        closure[room] = {room}.union(*(closure[other] for other in below))
+    return closure
+
+
+REACHABLE = reachable()
 
 # Headers that only some folders may include: (what, pattern, folders).
 CONFINED = [
@@ -33,33 +81,32 @@ CONFINED = [
 FILE_HEADERS = ("runtime/core/mapped_file.h", "runtime/core/atomic_file.h")
 
 
-def layer_of(name):
-    """The layer's folder that holds a file, or None."""
-    folders = [f for f in LAYERS if name.startswith(f + "/")]
-    return max(folders, key=len) if folders else None
-
-
-def allowed(user, used):
-    """Whether a file in folder `user` may include one in folder `used`."""
-    return user == used or LAYERS[used] < LAYERS[user]
+def room_of(name):
+    """The room that holds a file, or None."""
+    rooms = [room for room in ROOMS if name.startswith(room + "/")]
+    room = max(rooms, key=len) if rooms else None
+    # Below tests and tools any folder may stand; elsewhere a folder is a room and stands in the table.
+    if room is None or room == "tests":
+        return room
+    return room if os.path.dirname(name) == room else None
 
 
 def check_include(name, quoted, target, known):
     """What is wrong with one #include, or None."""
-    user = layer_of(name)
+    user = room_of(name)
     for what, pattern, folders in CONFINED:
-        if pattern.search(target) and user not in folders:
+        if pattern.search(target) and not user.startswith(folders):
             return f"{what} <{target}> belongs in {' or '.join(folders)} only"
     if not quoted:
         return f"<{target}> is ours: include it in quotes" if target in known else None
     if target.startswith(("./", "../")) or target not in known:
         return f'"{target}" is not a file of ours by its path from the root'
-    used = layer_of(target)
+    used = room_of(target)
     if used is None:
         return f'"{target}" lies outside the layers'
-    if not allowed(user, used):
+    if used not in REACHABLE[user]:
         return f'"{target}": {user} may not include {used}'
-    if user in ("cpu_kernels", "gpu_kernels") and target in FILE_HEADERS:
+    if user.startswith(("cpu_kernels", "gpu_kernels")) and target in FILE_HEADERS:
         return f'"{target}": kernels know nothing of files'
     return None
 
@@ -97,8 +144,8 @@ def check(root):
     problems = []
     graph = {}
     for name in names:
-        if layer_of(name) is None:
-            problems.append(f"{name}:1: lies in none of the layers' folders: {', '.join(LAYERS)}")
+        if room_of(name) is None:
+            problems.append(f"{name}:1: lies in none of the rooms: {', '.join(ROOMS)}")
             continue
         text = read(root, name)
         found = includes(text)
@@ -116,16 +163,64 @@ def check(root):
     return problems
 
 
+def room_graph(root):
+    """{room: {other room: number of includes}} and {room: lines}, of the code outside tests."""
+    graph = {room: {} for room in ROOMS if room != "tests"}
+    lines = dict.fromkeys(graph, 0)
+    for name in cpp_files(root):
+        room = room_of(name)
+        if room not in graph:
+            continue
+        text = read(root, name)
+        lines[room] += text.count("\n")
+        for _, quoted, target in includes(text):
+            used = room_of(target) if quoted else None
+            if used in graph and used != room:
+                graph[room][used] = graph[room].get(used, 0) + 1
+    return graph, lines
+
+
+def check_sizes(root):
+    _, lines = room_graph(root)
+    total = sum(lines.values())
+    return [f"{room}:1: holds {count} of {total} lines outside tests, {100 * MAX_SHARE:.0f} % or more: make two rooms of it"
+            for room, count in lines.items() if count >= MAX_SHARE * total]
+
+
+def print_graph(root):
+    """Rooms from the lowest to the highest, and how many includes go to each room below."""
+    graph, lines = room_graph(root)
+    total = sum(lines.values())
+    print(f"{'room':<24}{'lines':>7}{'share':>7}  includes")
+    for room, used in graph.items():
+        below = ", ".join(f"{other} {count}" for other, count in sorted(used.items()))
+        print(f"{room:<24}{lines[room]:>7}{100 * lines[room] / total:>6.1f}%  {below}")
+
+
+def print_dot(root):
+    graph, _ = room_graph(root)
+    print("digraph rooms {\n  rankdir=BT;\n  node [shape=box];")
+    for room, used in graph.items():
+        print(f'  "{room}";')
+        for other in sorted(used):
+            print(f'  "{other}" -> "{room}";')
+    print("}")
+
+
 GOOD_TREE = {
     "runtime/core/a.h": "#pragma once\n#include <vector>\n",
     "runtime/core/mapped_file.h": "#pragma once\n",
     "cpu_kernels/k.h": '#pragma once\n#include <immintrin.h>\n#include "runtime/core/a.h"\n',
-    "gpu_kernels/g.h": '#pragma once\n#include <cuda_runtime.h>\n#include "runtime/core/a.h"\n',
-    "predictor/p.h": '#pragma once\n#include "cpu_kernels/k.h"\n#include "gpu_kernels/g.h"\n',
-    "runtime/gguf/r.h": '#pragma once\n#include "predictor/p.h"\n#include "runtime/core/mapped_file.h"\n',
-    "profiler/f.h": "#pragma once\n",
-    "profiler/f.cc": '#include "runtime/gguf/r.h"\n',
-    "tools/t.cc": '#include <CLI/CLI.hpp>\n#include "runtime/gguf/r.h"\n',
+    "gpu_kernels/base/g.h": '#pragma once\n#include <cuda_runtime.h>\n#include "runtime/core/a.h"\n',
+    "predictor/p.h": '#pragma once\n#include "cpu_kernels/k.h"\n',
+    "runtime/gguf/r.h": '#pragma once\n#include "runtime/core/mapped_file.h"\n',
+    "runtime/model/m.h": '#pragma once\n#include "runtime/gguf/r.h"\n#include "cpu_kernels/k.h"\n',
+    "runtime/device/d.h": '#pragma once\n#include "runtime/model/m.h"\n#include "predictor/p.h"\n',
+    "runtime/device/gpu/g.cc": '#include "runtime/device/d.h"\n#include "gpu_kernels/base/g.h"\n',
+    "profiler/activations/f.h": "#pragma once\n",
+    "profiler/activations/f.cc": '#include "runtime/gguf/r.h"\n',
+    "tools/verbs/t.cc": '#include <CLI/CLI.hpp>\n#include "runtime/gguf/r.h"\n',
+    "tools/main.cc": '#include "profiler/activations/f.h"\n',
     "tests/x.cc": '#include <gtest/gtest.h>\n#include "cpu_kernels/k.h"\n',
 }
 
@@ -134,26 +229,30 @@ BAD_ADDITIONS = [
     ("runtime/core/bad.cc", '#include "cpu_kernels/k.h"\n', "runtime/core may not include cpu_kernels"),
     ("runtime/core/bad.cc", '#include "runtime/gguf/r.h"\n', "runtime/core may not include runtime"),
     ("cpu_kernels/bad.cc", '#include "runtime/gguf/r.h"\n', "cpu_kernels may not include runtime"),
-    ("cpu_kernels/bad.cc", '#include "gpu_kernels/g.h"\n', "cpu_kernels may not include gpu_kernels"),
+    ("cpu_kernels/bad.cc", '#include "gpu_kernels/base/g.h"\n', "cpu_kernels may not include gpu_kernels"),
     ("cpu_kernels/bad.cc", '#include "runtime/core/mapped_file.h"\n', "kernels know nothing of files"),
-    ("gpu_kernels/bad.cu", '#include "cpu_kernels/k.h"\n', "gpu_kernels may not include cpu_kernels"),
+    ("gpu_kernels/base/bad.cu", '#include "cpu_kernels/k.h"\n', "gpu_kernels/base may not include cpu_kernels"),
     ("predictor/bad.cc", '#include "runtime/gguf/r.h"\n', "predictor may not include runtime"),
-    ("runtime/bad.cc", '#include "profiler/f.h"\n', "runtime may not include profiler"),
-    ("runtime/bad.cc", '#include "runtime/absent.h"\n', "not a file of ours"),
-    ("runtime/bad.cc", '# include  "tests/x.cc"\n', "runtime may not include tests"),
+    ("runtime/model/bad.cc", '#include "profiler/activations/f.h"\n', "runtime/model may not include profiler"),
+    ("runtime/model/bad.cc", '#include "runtime/absent.h"\n', "not a file of ours"),
+    ("runtime/model/bad.cc", '# include  "tests/x.cc"\n', "runtime/model may not include tests"),
     ("tools/bad.cc", '#include "tests/x.cc"\n', "tools may not include tests"),
-    ("runtime/bad.cc", "#include <cuda_fp16.h>\n", "CUDA header"),
+    ("runtime/model/bad.cc", "#include <cuda_fp16.h>\n", "CUDA header"),
     ("tests/bad.cc", "#include <cublas_v2.h>\n", "CUDA header"),
-    ("runtime/bad.cc", "#include <immintrin.h>\n", "intrinsics header"),
+    ("runtime/model/bad.cc", "#include <immintrin.h>\n", "intrinsics header"),
     ("tests/bad.cc", "#include <x86intrin.h>\n", "intrinsics header"),
-    ("runtime/bad.cc", "#include <CLI/CLI.hpp>\n", "command line parser"),
-    ("profiler/bad.cc", "#include <gtest/gtest.h>\n", "test library"),
+    ("runtime/model/bad.cc", "#include <CLI/CLI.hpp>\n", "command line parser"),
+    ("profiler/activations/bad.cc", "#include <gtest/gtest.h>\n", "test library"),
     ("runtime/gguf/bad.cc", '#include "r.h"\n', "not a file of ours"),
     ("runtime/gguf/bad.cc", '#include "../core/a.h"\n', "not a file of ours"),
-    ("profiler/bad.cc", "#include <runtime/core/a.h>\n", "include it in quotes"),
+    ("profiler/activations/bad.cc", "#include <runtime/core/a.h>\n", "include it in quotes"),
     ("tools/bad.h", "int x;\n", "#pragma once"),
     ("tools/bad.h", '#pragma once\n#include "tools/bad.h"\n', "include each other"),
-    ("elsewhere/bad.cc", "int x;\n", "none of the layers"),
+    ("elsewhere/bad.cc", "int x;\n", "none of the rooms"),
+    ("runtime/bad.cc", "int x;\n", "none of the rooms"),
+    ("runtime/gguf/inner/bad.cc", "int x;\n", "none of the rooms"),
+    ("runtime/gguf/bad.cc", '#include "runtime/model/m.h"\n', "runtime/gguf may not include runtime/model"),
+    ("runtime/device/bad.cc", '#include "gpu_kernels/base/g.h"\n', "runtime/device may not include gpu_kernels/base"),
 ]
 
 
@@ -180,7 +279,10 @@ def self_test():
 
 
 def main():
-    problems = self_test() if sys.argv[1] == "--self-test" else check(sys.argv[1])
+    if "--graph" in sys.argv or "--dot" in sys.argv:
+        (print_graph if "--graph" in sys.argv else print_dot)(sys.argv[1])
+        return 0
+    problems = self_test() if sys.argv[1] == "--self-test" else check(sys.argv[1]) + check_sizes(sys.argv[1])
     for problem in problems:
         print(problem)
     return 1 if problems else 0

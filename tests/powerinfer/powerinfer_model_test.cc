@@ -9,12 +9,12 @@
 #include <string>
 #include <vector>
 
-#include "runtime/engine.h"
-#include "runtime/pack_model.h"
-#include "runtime/powerinfer_file.h"
-#include "runtime/quantize_model.h"
+#include "runtime/convert/pack_model.h"
+#include "runtime/convert/quantize_model.h"
+#include "runtime/engine/engine.h"
+#include "runtime/placement/powerinfer_file.h"
+#include "tests/placement/placements.h"
 #include "tests/powerinfer/powerinfer_files.h"
-#include "tests/runtime/placements.h"
 #include "tests/support/message_of.h"
 
 namespace thermocline {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "runtime/engine.h"
+#include "runtime/engine/engine.h"
 #include "tests/powerinfer/powerinfer_files.h"
 #include "tests/support/message_of.h"
 

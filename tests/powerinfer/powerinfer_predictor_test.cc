@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "cpu_kernels/kernels.h"
-#include "runtime/families.h"
-#include "runtime/pack_model.h"
-#include "runtime/powerinfer_file.h"
+#include "runtime/convert/pack_model.h"
+#include "runtime/model/families.h"
+#include "runtime/placement/powerinfer_file.h"
 #include "tests/powerinfer/powerinfer_files.h"
 #include "tests/support/message_of.h"
 

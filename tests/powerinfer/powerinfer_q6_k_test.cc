@@ -8,11 +8,11 @@
 #include <vector>
 
 #include "cpu_kernels/kernels.h"
-#include "runtime/engine.h"
-#include "runtime/evaluate.h"
-#include "runtime/quantize_model.h"
+#include "runtime/convert/quantize_model.h"
+#include "runtime/engine/engine.h"
+#include "runtime/engine/evaluate.h"
+#include "tests/placement/placements.h"
 #include "tests/powerinfer/powerinfer_files.h"
-#include "tests/runtime/placements.h"
 
 namespace thermocline {
 namespace {

@@ -4,8 +4,8 @@
 
 #include <random>
 
-#include "runtime/engine.h"
-#include "runtime/pack_model.h"
+#include "runtime/convert/pack_model.h"
+#include "runtime/engine/engine.h"
 #include "tests/powerinfer/powerinfer_files.h"
 
 namespace thermocline {

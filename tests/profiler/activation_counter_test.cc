@@ -1,4 +1,4 @@
-#include "profiler/activation_counter.h"
+#include "profiler/activations/activation_counter.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,9 +7,9 @@
 #include <filesystem>
 #include <numeric>
 
-#include "profiler/profile_run.h"
+#include "profiler/activations/profile_run.h"
+#include "tests/placement/placements.h"
 #include "tests/profiler/profiler_testing.h"
-#include "tests/runtime/placements.h"
 #include "tests/support/temp_dir.h"
 
 namespace thermocline {

@@ -1,4 +1,4 @@
-#include "profiler/corpus.h"
+#include "profiler/activations/corpus.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "profiler/coverage.h"
+#include "profiler/activations/coverage.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "profiler/lru.h"
+#include "profiler/activations/lru.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

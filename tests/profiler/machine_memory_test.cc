@@ -1,4 +1,4 @@
-#include "profiler/machine_memory.h"
+#include "profiler/placement/machine_memory.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "profiler/place.h"
+#include "profiler/placement/place.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <numeric>
 
-#include "profiler/coverage.h"
-#include "runtime/pack_model.h"
+#include "profiler/activations/coverage.h"
+#include "runtime/convert/pack_model.h"
 #include "tests/profiler/profiler_testing.h"
 #include "tests/support/temp_dir.h"
 

@@ -4,15 +4,15 @@
 
 #include <CLI/CLI.hpp>
 
-#include "profiler/activation_counter.h"
-#include "profiler/predictor_build.h"
-#include "profiler/predictor_observers.h"
+#include "profiler/activations/activation_counter.h"
+#include "profiler/predictors/predictor_build.h"
+#include "profiler/predictors/predictor_observers.h"
 #include "tests/profiler/predictor_recorder.h"
 #include "tests/profiler/profiler_testing.h"
 #include "tests/support/call_verb.h"
 #include "tests/support/temp_dir.h"
-#include "tools/inspect_file.h"
-#include "tools/verbs.h"
+#include "tools/reports/inspect_file.h"
+#include "tools/verbs/verbs.h"
 
 namespace thermocline {
 namespace {

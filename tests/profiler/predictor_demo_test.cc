@@ -1,8 +1,8 @@
 // What the predictors do on the embedded model, on text that nothing was fitted to.
 #include <gtest/gtest.h>
 
-#include "profiler/predictor_build.h"
-#include "tools/predictor_table.h"
+#include "profiler/predictors/predictor_build.h"
+#include "tools/reports/predictor_table.h"
 
 namespace thermocline {
 namespace {

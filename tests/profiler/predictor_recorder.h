@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "predictor/scorer.h"
-#include "runtime/executor.h"
-#include "runtime/predictor_file.h"
+#include "runtime/pass/executor.h"
+#include "runtime/placement/predictor_file.h"
 
 namespace thermocline {
 

@@ -1,5 +1,5 @@
 // A build of a predictor that was stopped goes on with the layers that are missing.
-#include "profiler/predictor_resume.h"
+#include "profiler/predictors/predictor_resume.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -11,8 +11,8 @@
 #include "tests/profiler/profiler_testing.h"
 #include "tests/support/call_verb.h"
 #include "tests/support/temp_dir.h"
-#include "tools/inspect_file.h"
-#include "tools/verbs.h"
+#include "tools/reports/inspect_file.h"
+#include "tools/verbs/verbs.h"
 
 namespace thermocline {
 namespace {

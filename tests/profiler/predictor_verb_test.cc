@@ -6,18 +6,18 @@
 #include <cmath>
 #include <filesystem>
 
-#include "profiler/activation_counter.h"
-#include "profiler/place.h"
-#include "profiler/predictor_build.h"
-#include "profiler/predictor_observers.h"
+#include "profiler/activations/activation_counter.h"
+#include "profiler/placement/place.h"
+#include "profiler/predictors/predictor_build.h"
+#include "profiler/predictors/predictor_observers.h"
+#include "runtime/convert/pack_model.h"
 #include "runtime/core/interrupt.h"
-#include "runtime/pack_model.h"
 #include "tests/profiler/predictor_recorder.h"
 #include "tests/profiler/profiler_testing.h"
 #include "tests/support/call_verb.h"
 #include "tests/support/temp_dir.h"
-#include "tools/inspect_file.h"
-#include "tools/verbs.h"
+#include "tools/reports/inspect_file.h"
+#include "tools/verbs/verbs.h"
 
 namespace thermocline {
 namespace {

@@ -1,4 +1,4 @@
-#include "profiler/profile_file.h"
+#include "profiler/activations/profile_file.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

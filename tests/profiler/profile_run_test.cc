@@ -1,4 +1,4 @@
-#include "profiler/profile_run.h"
+#include "profiler/activations/profile_run.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -8,10 +8,10 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
-#include "profiler/coverage.h"
-#include "profiler/place.h"
+#include "profiler/activations/coverage.h"
+#include "profiler/placement/place.h"
+#include "runtime/convert/pack_model.h"
 #include "runtime/core/interrupt.h"
-#include "runtime/pack_model.h"
 #include "tests/profiler/profiler_testing.h"
 #include "tests/support/temp_dir.h"
 

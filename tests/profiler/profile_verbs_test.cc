@@ -5,13 +5,13 @@
 #include <CLI/CLI.hpp>
 #include <filesystem>
 
-#include "profiler/profile_file.h"
+#include "profiler/activations/profile_file.h"
 #include "runtime/core/interrupt.h"
-#include "runtime/placement.h"
+#include "runtime/placement/placement.h"
 #include "tests/profiler/profiler_testing.h"
 #include "tests/support/call_verb.h"
 #include "tests/support/temp_dir.h"
-#include "tools/verbs.h"
+#include "tools/verbs/verbs.h"
 
 namespace thermocline {
 namespace {

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "profiler/profile_stats.h"
+#include "profiler/activations/profile_stats.h"
 #include "runtime/core/error.h"
 #include "runtime/text/tokenizer.h"
 

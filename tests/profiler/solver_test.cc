@@ -1,4 +1,4 @@
-#include "profiler/solver.h"
+#include "profiler/placement/solver.h"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 #include <optional>
 #include <random>
 
-#include "runtime/placement.h"
+#include "runtime/placement/placement.h"
 
 namespace thermocline {
 namespace {

@@ -1,11 +1,11 @@
 // The predictor that goes with a synthetic model does what it says, on tokens that neither its
 // margins nor its figures come from.
-#include "profiler/synth_predictor.h"
+#include "profiler/synthetic/synth_predictor.h"
 
 #include <gtest/gtest.h>
 
-#include "profiler/activation_counter.h"
-#include "runtime/engine.h"
+#include "profiler/activations/activation_counter.h"
+#include "runtime/engine/engine.h"
 #include "tests/profiler/predictor_recorder.h"
 #include "tests/support/temp_dir.h"
 

@@ -1,5 +1,5 @@
 // Synthetic models do what was asked of them, and their profile says it.
-#include "profiler/synth_profile.h"
+#include "profiler/synthetic/synth_profile.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,7 +7,7 @@
 #include <numeric>
 #include <vector>
 
-#include "profiler/place.h"
+#include "profiler/placement/place.h"
 #include "tests/support/temp_dir.h"
 
 namespace thermocline {

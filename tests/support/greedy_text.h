@@ -12,8 +12,8 @@
 #include <span>
 #include <vector>
 
-#include "runtime/engine.h"
-#include "runtime/evaluate.h"
+#include "runtime/engine/engine.h"
+#include "runtime/engine/evaluate.h"
 
 namespace thermocline {
 

@@ -5,8 +5,8 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "runtime/convert/pack_model.h"
 #include "runtime/gguf/gguf_writer.h"
-#include "runtime/pack_model.h"
 #include "tests/tools/models.h"
 #include "tests/tools/tool_process.h"
 

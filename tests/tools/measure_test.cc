@@ -8,10 +8,10 @@
 #include <vector>
 
 #include "runtime/core/error.h"
-#include "runtime/step_timer.h"
+#include "runtime/timing/step_timer.h"
 #include "tests/tools/models.h"
 #include "tests/tools/tool_process.h"
-#include "tools/compare_modes.h"
+#include "tools/bench/compare_modes.h"
 
 namespace thermocline {
 namespace {

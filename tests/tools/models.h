@@ -4,10 +4,10 @@
 #include <cstdint>
 #include <string>
 
-#include "runtime/families.h"
-#include "runtime/placement.h"
-#include "runtime/synth.h"
-#include "tests/runtime/placements.h"
+#include "runtime/model/families.h"
+#include "runtime/placement/placement.h"
+#include "runtime/synth/synth.h"
+#include "tests/placement/placements.h"
 
 namespace thermocline {
 

@@ -6,11 +6,11 @@
 #include <string>
 #include <vector>
 
-#include "profiler/profile_file.h"
-#include "runtime/families.h"
-#include "runtime/placement.h"
-#include "runtime/predictor_file.h"
-#include "runtime/synth_activity.h"
+#include "profiler/activations/profile_file.h"
+#include "runtime/model/families.h"
+#include "runtime/placement/placement.h"
+#include "runtime/placement/predictor_file.h"
+#include "runtime/synth/synth_activity.h"
 #include "tests/support/temp_dir.h"
 #include "tests/tools/tool_process.h"
 

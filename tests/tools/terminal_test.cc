@@ -2,9 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tools/cli_options.h"
-#include "tools/help_formatter.h"
-#include "tools/progress_bar.h"
+#include "tools/terminal/progress_bar.h"
+#include "tools/verbs/cli_options.h"
+#include "tools/verbs/help_formatter.h"
 
 namespace thermocline {
 namespace {

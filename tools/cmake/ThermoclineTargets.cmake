@@ -90,14 +90,14 @@ endif()
 # binary, one CTest test. Labels: `slow` keeps it out of the sanitizer trees and of tools/test without --all; `models` adds
 # a test per instruction set, isa.ISA.NAME, labelled `isa`; see docs/testing.md. PROCESSORS says how many
 # cores it keeps busy, so that CTest does not run another one beside it; SEPARATE, that its sources are never compiled
-# together. Threads start in tc_runtime and in the emulated
+# together. Threads start in tc_threads and in the emulated
 # GPU: a test that links neither, nor what stands on them, has nothing for ThreadSanitizer and is left out there.
 function(thermocline_test name)
   cmake_parse_arguments(ARG "SEPARATE" "TIMEOUT;PROCESSORS" "SOURCES;LINKS;LABELS;ENVIRONMENT" ${ARGN})
   if(THERMOCLINE_FUZZ OR ("slow" IN_LIST ARG_LABELS AND NOT THERMOCLINE_SLOW_TESTS))
     return()
   endif()
-  if("thread" IN_LIST THERMOCLINE_SANITIZE AND NOT ARG_LINKS MATCHES "tc_(runtime|profiler|tools|gpu_kernels)")
+  if("thread" IN_LIST THERMOCLINE_SANITIZE AND NOT ARG_LINKS MATCHES "tc_(runtime|threads|device_cpu|profiler|tools|gpu_kernels)")
     return()
   endif()
   add_executable(${name} ${ARG_SOURCES})

@@ -11,11 +11,11 @@
 #include <vector>
 
 #include "runtime/core/aligned_buffer.h"
-#include "runtime/processors.h"
+#include "runtime/threads/processors.h"
+#include "tools/bench/read_bandwidth.h"
 #include "tools/kernel_bench/bench_weights.h"
 #include "tools/kernel_bench/rates.h"
 #include "tools/kernel_bench/sweeps.h"
-#include "tools/read_bandwidth.h"
 
 namespace thermocline {
 namespace {

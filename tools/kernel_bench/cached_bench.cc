@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "runtime/core/aligned_buffer.h"
+#include "tools/bench/read_bandwidth.h"
 #include "tools/kernel_bench/bench_weights.h"
 #include "tools/kernel_bench/sweeps.h"
-#include "tools/read_bandwidth.h"
 
 namespace thermocline {
 namespace {

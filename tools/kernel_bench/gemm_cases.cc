@@ -19,9 +19,9 @@
 #include <vector>
 
 #include "runtime/core/checked_math.h"
-#include "runtime/panel_gemm.h"
+#include "runtime/device/cpu/panel_gemm.h"
+#include "tools/bench/read_bandwidth.h"
 #include "tools/kernel_bench/bench_weights.h"
-#include "tools/read_bandwidth.h"
 
 namespace thermocline {
 namespace {

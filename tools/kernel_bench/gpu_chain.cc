@@ -8,8 +8,8 @@
 #include <numeric>
 #include <optional>
 
-#include "gpu_kernels/gpu_support.h"
-#include "gpu_kernels/read_bandwidth.h"
+#include "gpu_kernels/base/gpu_support.h"
+#include "gpu_kernels/base/read_bandwidth.h"
 #include "runtime/core/error.h"
 #include "tools/kernel_bench/gpu_cases.h"
 #include "tools/kernel_bench/rates.h"

@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "gpu_kernels/device_memory.h"
-#include "gpu_kernels/stream.h"
-#include "gpu_kernels/weight_layout.h"
+#include "gpu_kernels/base/device_memory.h"
+#include "gpu_kernels/base/stream.h"
+#include "gpu_kernels/products/weight_layout.h"
 #include "tools/kernel_bench/bench_weights.h"
 
 namespace thermocline {
@@ -94,7 +94,7 @@ class GpuMatrices {
 
 // How exactly a product sees its input.
 struct InputRounding {
-  bool to_int8 = false;  // per 32 elements, as gpu_kernels/activations.h says
+  bool to_int8 = false;  // per 32 elements, as gpu_kernels/products/activations.h says
   double of_value = 0;   // 2^-11 for f16
 };
 InputRounding DecodeRounding(DType weights);  // as GpuMatvec and GpuFfnGateUp take x

@@ -6,9 +6,9 @@
 #include <cmath>
 #include <random>
 
-#include "gpu_kernels/activations.h"
-#include "gpu_kernels/ffn.h"
-#include "gpu_kernels/neuron_list.h"
+#include "gpu_kernels/products/activations.h"
+#include "gpu_kernels/products/ffn.h"
+#include "gpu_kernels/products/neuron_list.h"
 #include "tools/kernel_bench/gpu_chain.h"
 
 namespace thermocline {

@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <random>
 
-#include "gpu_kernels/activations.h"
-#include "gpu_kernels/batch_gemm.h"
-#include "gpu_kernels/matvec.h"
+#include "gpu_kernels/products/activations.h"
+#include "gpu_kernels/products/batch_gemm.h"
+#include "gpu_kernels/products/matvec.h"
 #include "tools/kernel_bench/gpu_chain.h"
 
 namespace thermocline {

@@ -7,10 +7,10 @@
 #include <thread>
 
 #include "cpu_kernels/kernels.h"
-#include "gpu_kernels/attention.h"
-#include "gpu_kernels/handover.h"
-#include "gpu_kernels/kv_planes.h"
-#include "gpu_kernels/rope_append.h"
+#include "gpu_kernels/tokens/attention.h"
+#include "gpu_kernels/tokens/handover.h"
+#include "gpu_kernels/tokens/kv_planes.h"
+#include "gpu_kernels/tokens/rope_append.h"
 #include "tools/kernel_bench/gpu_chain.h"
 
 namespace thermocline {

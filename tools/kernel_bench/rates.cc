@@ -8,7 +8,7 @@
 #include <cstring>
 
 #include "runtime/core/aligned_buffer.h"
-#include "tools/read_bandwidth.h"
+#include "tools/bench/read_bandwidth.h"
 
 namespace thermocline {
 namespace {

@@ -13,9 +13,9 @@
 
 #include "cpu_kernels/kernels.h"
 #include "runtime/core/aligned_buffer.h"
+#include "tools/bench/read_bandwidth.h"
 #include "tools/kernel_bench/rates.h"
 #include "tools/kernel_bench/sweeps.h"
-#include "tools/read_bandwidth.h"
 
 namespace thermocline {
 namespace {

@@ -1,0 +1,51 @@
+// Vectors of activations in the form in which products with weights read them
+// (gpu_kernels/products/matvec.h).
+#pragma once
+
+#include <cstdint>
+
+#include "gpu_kernels/base/stream.h"
+
+namespace thermocline {
+
+// n tokens' vectors, as f32 for F32, F16 and BF16 weights and as int8 for Q8_0, Q6_K and Q4_0:
+// block b of 32 elements of token t is scales[t, b] * quants[t, 32 b ... 32 b + 31], with scale =
+// max|x| / 127 and quants rounded to nearest even. A block with NaN or infinity has a NaN scale.
+// Behind cols there are zeros up to padded_cols.
+struct GpuVectors {
+  int64_t cols = 0;
+  int64_t padded_cols = 0;   // GpuPaddedCols(cols)
+  float* values = nullptr;   // (n, padded_cols)
+  int8_t* quants = nullptr;  // (n, padded_cols)
+  float* scales = nullptr;   // (n, padded_cols / 32)
+};
+
+// GPU memory for n_tokens vectors of cols elements, and the vectors in it (256-byte aligned).
+uint64_t GpuVectorsBytes(int64_t cols, int64_t n_tokens);
+GpuVectors MakeGpuVectors(void* memory, int64_t cols, int64_t n_tokens);
+
+// What happens to x on its way.
+enum class PrepareStep : uint8_t { kCopy, kRelu };
+
+// out[t] = x[t], or relu(x[t]) (a predictor's hidden layer). x: (n_tokens, out.cols) f32 on the
+// GPU. Asynchronous on `stream`; throws Error on launch.
+void GpuPrepare(Stream& stream, const float* x, int64_t n_tokens, PrepareStep step,
+                const GpuVectors& out);
+
+// A norm whose result is wanted as f32 and as the input of products.
+struct GpuNormStep {
+  const float* weight = nullptr;  // (cols) f32 on the GPU
+  float epsilon = 0;
+  float* normed = nullptr;  // (n_tokens, cols) f32 on the GPU
+};
+
+// step.normed = the norm of x as GpuRmsNorm makes it (gpu_kernels/tokens/rms_norm.h), and out =
+// that, as GpuPrepare makes it: the same bits in one launch. x: (n_tokens, out.cols) f32 on the
+// GPU, not normed. Asynchronous on `stream`; throws Error on launch.
+void GpuRmsNormPrepare(Stream& stream, const float* x, const GpuNormStep& step, int64_t n_tokens,
+                       const GpuVectors& out);
+// The same after x += y.
+void GpuAddRmsNormPrepare(Stream& stream, float* x, const float* y, const GpuNormStep& step,
+                          int64_t n_tokens, const GpuVectors& out);
+
+}  // namespace thermocline

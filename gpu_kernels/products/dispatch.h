@@ -1,0 +1,75 @@
+// From values known when a kernel is launched to its template arguments; for .cu files.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "gpu_kernels/products/activations.h"
+#include "runtime/core/dtype.h"
+#include "runtime/core/error.h"
+
+namespace thermocline {
+
+constexpr DType kWeightTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16,
+                                  DType::kQ8_0, DType::kQ6_K, DType::kQ4_0};
+// Tokens that share one reading of the weights.
+constexpr int64_t kMaxTokens = 8;
+
+// Blocks that a multiprocessor holds at least, for __launch_bounds__: 80 registers a thread for one
+// token, 128 for more. Left to itself, the compiler saves registers until loads of weights wait for
+// each other, or spills.
+constexpr int MinBlocks(int n_tokens, int block_threads) {
+  constexpr int kRegisters = 65536;
+  return kRegisters / (n_tokens == 1 ? 80 : 128) / block_threads;
+}
+
+template <auto kValue>
+using Constant = std::integral_constant<decltype(kValue), kValue>;
+
+// Calls call(Constant<dtype>).
+template <typename Call>
+void WithType(DType dtype, const Call& call) {
+  switch (dtype) {
+    case DType::kF32:
+      return call(Constant<DType::kF32>());
+    case DType::kF16:
+      return call(Constant<DType::kF16>());
+    case DType::kBF16:
+      return call(Constant<DType::kBF16>());
+    case DType::kQ8_0:
+      return call(Constant<DType::kQ8_0>());
+    case DType::kQ6_K:
+      return call(Constant<DType::kQ6_K>());
+    case DType::kQ4_0:
+      return call(Constant<DType::kQ4_0>());
+    default:
+      CHECK(false);
+  }
+}
+
+// Calls call(Constant<dtype>, Constant<tokens>), the least of 1, 2, 4 and 8 tokens that is enough.
+template <typename Call>
+void WithTypeAndTokens(DType dtype, int64_t n_tokens, const Call& call) {
+  CHECK(n_tokens >= 1 && n_tokens <= kMaxTokens);
+  WithType(dtype, [&](auto type) {
+    if (n_tokens == 1) {
+      call(type, Constant<1>());
+    } else if (n_tokens == 2) {
+      call(type, Constant<2>());
+    } else if (n_tokens <= 4) {
+      call(type, Constant<4>());
+    } else {
+      call(type, Constant<8>());
+    }
+  });
+}
+
+// The vectors from token `first` on.
+inline GpuVectors VectorsFrom(GpuVectors x, int64_t first) {
+  x.values += first * x.padded_cols;
+  x.quants += first * x.padded_cols;
+  x.scales += first * x.padded_cols / kQuantBlock;
+  return x;
+}
+
+}  // namespace thermocline

@@ -1,0 +1,50 @@
+// The FFN of the neurons in the GPU's memory, for one token or a few (decode):
+// h_i = act(gate_i . x + bias_i) * (up_i . x), y = sum over i of h_i down_i.
+//
+// A neuron whose act(gate) is 0 needs neither its up nor its down row: with GpuSkip::kInactive they
+// are not read, and y is the same (ReLU and its relatives: Deja Vu's exact case, arXiv:2310.17157).
+// A list restricts everything to the neurons on it (gpu_kernels/products/neuron_list.h).
+#pragma once
+
+#include <cstdint>
+
+#include "gpu_kernels/base/stream.h"
+#include "gpu_kernels/products/activations.h"
+#include "gpu_kernels/products/neuron_list.h"
+#include "gpu_kernels/products/weight_layout.h"
+#include "runtime/core/activation.h"
+
+namespace thermocline {
+
+enum class GpuSkip : uint8_t { kNothing, kInactive };
+
+struct GpuGateUp {
+  GpuMatrix gate;                    // (m, d_model)
+  GpuMatrix up;                      // (m, d_model), of gate's type
+  const float* gate_bias = nullptr;  // (m) on the GPU, or null
+  Activation activation = Activation::kSilu;
+};
+
+// h[t, i] for every neuron i, 0 where the list says that token t does not want it. x: n_tokens
+// vectors of d_model. h: (n_tokens, m) f32 on the GPU. The rows of a neuron that is not listed are
+// not read, and an up row only if the gate fires for some token that wants it. Asynchronous on
+// `stream`; throws Error on launch.
+void GpuFfnGateUp(Stream& stream, const GpuGateUp& weights, GpuSkip skip, const GpuNeuronList& list,
+                  const GpuVectors& x, int64_t n_tokens, float* h);
+
+// y[t, c] = sum over i of h[t, i] * down[i, c], down with one row per neuron: (m, d_model). h:
+// (n_tokens, m) f32. With kInactive, rows are read where h is not 0 for some token. y: (n_tokens,
+// d_model) f32. n_active: null, or how many elements of h are not 0, one int32; all on the GPU.
+// workspace: GpuFfnDownBytes(down, n_tokens) on the GPU, 16-byte aligned. Sums are f32 in an order
+// that depends on down's shape and type alone, in which zeros change nothing: a token's y is the
+// same bits beside any others, whatever they want.
+void GpuFfnDown(Stream& stream, const GpuMatrix& down, GpuSkip skip, const float* h,
+                int64_t n_tokens, void* workspace, float* y, int32_t* n_active);
+uint64_t GpuFfnDownBytes(const GpuMatrix& down, int64_t n_tokens);
+
+// gate[i] = act(gate[i]) * up[i], for batches whose gate and up come from a GEMM. gate, up:
+// (n_tokens, m) f32; gate_bias: (m) or null.
+void GpuActivateMultiply(Stream& stream, Activation activation, const float* gate_bias,
+                         const float* up, int64_t n_tokens, int64_t m, float* gate);
+
+}  // namespace thermocline

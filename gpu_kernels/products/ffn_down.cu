@@ -1,0 +1,286 @@
+#include <algorithm>
+
+#include "gpu_kernels/base/launch.h"
+#include "gpu_kernels/base/warp_reduce.h"
+#include "gpu_kernels/products/dispatch.h"
+#include "gpu_kernels/products/ffn.h"
+#include "gpu_kernels/products/weight_words.h"
+#include "runtime/core/checked_math.h"
+#include "runtime/core/error.h"
+
+namespace thermocline {
+namespace {
+
+constexpr int kWarps = 8;
+constexpr int kThreads = kWarps * kWarpThreads;
+
+// Columns of a strip: 16 bytes of a row for each lane.
+__host__ __device__ constexpr int StripCols(DType dtype) {
+  return LaneElements(dtype) * kWarpThreads;
+}
+// Tokens at once: a lane has a sum per token and column.
+constexpr int DownTokens(DType dtype) {
+  constexpr int kMaxSums = 64;
+  return std::min(static_cast<int>(kMaxTokens), kMaxSums / LaneElements(dtype));
+}
+
+struct DownStep {
+  const std::byte* w;
+  int64_t row_bytes;
+  int64_t padded_cols;
+  int64_t n_neurons;
+  const float* h;        // (n_tokens, n_neurons)
+  float* partial;        // (n_chunks, n_tokens of the launch, padded_cols)
+  int32_t* counts;       // (n_chunks) elements of h that are not 0
+  int neurons_per_warp;  // a chunk of neurons is this for each of a block's warps
+  bool skip_inactive;
+
+  __device__ int64_t chunk_neurons() const { return int64_t{neurons_per_warp} * kWarps; }
+};
+
+// Adds the rows whose bits are set in mask, each times its h, to the lane's columns. Lane i brings
+// h[t] of the warp's neuron i, of which first_row is the first. A sum is a chain in the order of
+// the neurons.
+template <DType kType, int kTokens>
+__device__ inline void AddRows(const DownStep& step, unsigned mask, const float (&h)[kTokens],
+                               int64_t first_row, int64_t lane_step,
+                               float (&sums)[kTokens][LaneElements(kType)]) {
+  constexpr int kBatch = kTokens == 1 ? 4 : 2;  // rows in flight
+  int source = 0;
+  while (mask != 0) {
+    WeightWords<kType> w[kBatch];
+    float factors[kBatch][kTokens];
+#pragma unroll
+    for (int b = 0; b < kBatch; ++b) {
+      // Behind the last row comes the last row again, times 0.
+      const bool real = mask != 0;
+      if (real) source = __ffs(static_cast<int>(mask)) - 1;
+      mask &= mask - 1;
+      w[b].Load(step.w + (first_row + source) * step.row_bytes, step.padded_cols, lane_step);
+#pragma unroll
+      for (int t = 0; t < kTokens; ++t) {
+        const float factor = __shfl_sync(kFullWarpMask, h[t], source);
+        factors[b][t] = real ? factor : 0.0f;
+      }
+    }
+#pragma unroll
+    for (int b = 0; b < kBatch; ++b) {
+#pragma unroll
+      for (int t = 0; t < kTokens; ++t) {
+#pragma unroll
+        for (int i = 0; i < LaneElements(kType); ++i) {
+          const float factor = w[b].Scaled(factors[b][t], ScaleOf(kType, i));
+          sums[t][i] = fmaf(factor, w[b].Value(i), sums[t][i]);
+        }
+      }
+    }
+  }
+}
+
+// Adds the warps' sums in their order and stores them. A piece of kPiece columns of each lane at a
+// time, so that shared memory does not limit how many blocks run.
+template <DType kType, int kTokens>
+__device__ inline void StorePartial(const DownStep& step, int64_t n_tokens,
+                                    const float (&sums)[kTokens][LaneElements(kType)]) {
+  constexpr int kElements = LaneElements(kType);
+  constexpr int kPiece = kElements < 8 ? kElements : 8;
+  constexpr int kLaneStride = kPiece + 1;  // odd: lanes write to different banks
+  constexpr int kWarpStride = kWarpThreads * kLaneStride;
+  SHARED_ARRAY(float, pieces, kWarps* kWarpStride);
+  const int warp = static_cast<int>(threadIdx.x) / kWarpThreads;
+  const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
+  const int owner = static_cast<int>(threadIdx.x) / kPiece;  // whose column this thread adds up
+  const int element = static_cast<int>(threadIdx.x) % kPiece;
+  float* const out = step.partial + blockIdx.y * n_tokens * step.padded_cols;
+#pragma unroll
+  for (int t = 0; t < kTokens; ++t) {
+    if (t >= n_tokens) break;  // for the whole block
+#pragma unroll
+    for (int first = 0; first < kElements; first += kPiece) {
+#pragma unroll
+      for (int i = 0; i < kPiece; ++i) {
+        pieces[warp * kWarpStride + lane * kLaneStride + i] = sums[t][first + i];
+      }
+      __syncthreads();
+      const int64_t col =
+          int64_t{blockIdx.x} * StripCols(kType) + owner * kElements + first + element;
+      if (owner < kWarpThreads && col < step.padded_cols) {
+        float sum = 0;
+        for (int w = 0; w < kWarps; ++w) {
+          sum += pieces[w * kWarpStride + owner * kLaneStride + element];
+        }
+        out[t * step.padded_cols + col] = sum;
+      }
+      __syncthreads();
+    }
+  }
+}
+
+// Stores how many of the chunk's elements of h are not 0. All threads of the block call it.
+template <int kTokens>
+__device__ inline void CountActive(const DownStep& step, const float (&h)[kTokens]) {
+  int n_active = 0;
+#pragma unroll
+  for (int t = 0; t < kTokens; ++t) n_active += __syncthreads_count(h[t] != 0);
+  if (threadIdx.x == 0) step.counts[blockIdx.y] = n_active;
+}
+
+// blockIdx.x: strip of columns; blockIdx.y: chunk of neurons, of which every warp takes its part.
+template <DType kType, int kTokens>
+__global__ void __launch_bounds__(kThreads, MinBlocks(kTokens, kThreads))
+    down_kernel(const DownStep step, int64_t n_tokens) {
+  const int64_t chunk = blockIdx.y * step.chunk_neurons();
+  const int warp = static_cast<int>(threadIdx.x) / kWarpThreads;
+  const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
+  const int64_t first_row = chunk + int64_t{warp} * step.neurons_per_warp;
+  const int64_t neuron = first_row + lane;
+  const bool mine = lane < step.neurons_per_warp && neuron < step.n_neurons;
+
+  float h[kTokens];
+  bool wanted = mine && !step.skip_inactive;
+#pragma unroll
+  for (int t = 0; t < kTokens; ++t) {
+    h[t] = mine && t < n_tokens ? step.h[t * step.n_neurons + neuron] : 0.0f;
+    wanted |= h[t] != 0;
+  }
+  if (blockIdx.x == 0) CountActive(step, h);
+  const unsigned mask = __ballot_sync(kFullWarpMask, wanted);
+
+  constexpr int kElements = LaneElements(kType);
+  float sums[kTokens][kElements] = {};
+  // Lanes behind the last column read the last one's.
+  const int64_t last_step = step.padded_cols / kElements - 1;
+  const int64_t lane_step = min(int64_t{blockIdx.x} * kWarpThreads + lane, last_step);
+  AddRows<kType, kTokens>(step, mask, h, first_row, lane_step, sums);
+  StorePartial<kType, kTokens>(step, n_tokens, sums);
+}
+
+struct MergeStep {
+  const float* partial;  // (n_chunks, pass_tokens, padded_cols)
+  int64_t pass_tokens;
+  int64_t padded_cols;
+  float* y;  // (n_tokens, cols)
+  int64_t cols;
+  const int32_t* counts;  // (n_passes, n_chunks)
+  int64_t n_chunks;
+  int64_t n_passes;
+  int32_t* n_active;  // or null
+};
+
+// y = the chunks' partial sums, added in a fixed order: warp w of the block adds chunks w, w + 8
+// ... of 32 columns, then the warps' sums are added. blockIdx.y is the token.
+__global__ void __launch_bounds__(kThreads) merge_kernel(const MergeStep step) {
+  SHARED_ARRAY(float, sums, kThreads);
+  const int warp = static_cast<int>(threadIdx.x) / kWarpThreads;
+  const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
+  const int64_t col = int64_t{blockIdx.x} * kWarpThreads + lane;
+  const float* const partial = step.partial + blockIdx.y * step.padded_cols + col;
+  float sum = 0;
+#pragma unroll 4
+  for (int64_t chunk = warp; chunk < step.n_chunks; chunk += kWarps) {
+    sum += partial[chunk * step.pass_tokens * step.padded_cols];
+  }
+  sums[threadIdx.x] = sum;
+  __syncthreads();
+  if (warp != 0) return;
+  for (int w = 1; w < kWarps; ++w) sum += sums[w * kWarpThreads + lane];
+  if (col < step.cols) step.y[blockIdx.y * step.cols + col] = sum;
+
+  if (step.n_active == nullptr || blockIdx.x != 0 || blockIdx.y != 0) return;
+  int n_active = 0;
+  for (int64_t pass = 0; pass < step.n_passes; ++pass) {
+    for (int64_t chunk = lane; chunk < step.n_chunks; chunk += kWarpThreads) {
+      n_active += step.counts[pass * step.n_chunks + chunk];
+    }
+  }
+  n_active = WarpSum(n_active);
+  if (lane == 0) *step.n_active = n_active;
+}
+
+// How down is cut up; a function of its shape and type.
+struct DownPlan {
+  int64_t padded_cols;
+  int64_t n_strips;
+  int64_t n_chunks;
+  int neurons_per_warp;
+
+  explicit DownPlan(const GpuMatrix& down)
+      : padded_cols(GpuPaddedCols(down.cols)),
+        n_strips(CeilDiv(padded_cols, StripCols(down.dtype))) {
+    // Long chunks write few partial sums; short ones are for matrices that would leave the GPU
+    // idle.
+    constexpr int64_t kEnoughBlocks = 512;
+    constexpr int64_t kFewBlocks = 128;
+    neurons_per_warp = kWarpThreads;
+    const auto n_blocks = [&] { return n_strips * CeilDiv(down.rows, kWarps * neurons_per_warp); };
+    while (n_blocks() < kEnoughBlocks && neurons_per_warp > (n_blocks() < kFewBlocks ? 4 : 16)) {
+      neurons_per_warp /= 2;
+    }
+    n_chunks = CeilDiv(down.rows, kWarps * neurons_per_warp);
+  }
+};
+
+// The counts come first in the workspace.
+int64_t CountBytes(const DownPlan& plan, int64_t n_passes) {
+  constexpr int64_t kAlignment = 16;
+  return AlignUp(n_passes * plan.n_chunks * static_cast<int64_t>(sizeof(int32_t)), kAlignment);
+}
+
+}  // namespace
+
+uint64_t GpuFfnDownBytes(const GpuMatrix& down, int64_t n_tokens) {
+  const DownPlan plan(down);
+  const int64_t pass_tokens = std::min<int64_t>(n_tokens, DownTokens(down.dtype));
+  const int64_t n_passes = CeilDiv(n_tokens, DownTokens(down.dtype));
+  const int64_t partial = plan.n_chunks * pass_tokens * plan.padded_cols;
+  return static_cast<uint64_t>(CountBytes(plan, n_passes) +
+                               partial * static_cast<int64_t>(sizeof(float)));
+}
+
+void GpuFfnDown(Stream& stream, const GpuMatrix& down, GpuSkip skip, const float* h,
+                int64_t n_tokens, void* workspace, float* y, int32_t* n_active) {
+  if (n_tokens == 0 || down.cols == 0) return;
+  const DownPlan plan(down);
+  const int64_t n_passes = CeilDiv(n_tokens, DownTokens(down.dtype));
+  auto* const counts = static_cast<int32_t*>(workspace);
+  auto* const partial =
+      reinterpret_cast<float*>(static_cast<std::byte*>(workspace) + CountBytes(plan, n_passes));
+  const dim3 grid(static_cast<unsigned>(plan.n_strips), static_cast<unsigned>(plan.n_chunks));
+  for (int64_t pass = 0; pass < n_passes; ++pass) {
+    const int64_t first = pass * DownTokens(down.dtype);
+    const int64_t n = std::min<int64_t>(n_tokens - first, DownTokens(down.dtype));
+    const DownStep step{down.data,
+                        down.row_bytes,
+                        plan.padded_cols,
+                        down.rows,
+                        h + first * down.rows,
+                        partial,
+                        counts + pass * plan.n_chunks,
+                        plan.neurons_per_warp,
+                        skip == GpuSkip::kInactive};
+    const MergeStep merge{.partial = partial,
+                          .pass_tokens = n,
+                          .padded_cols = plan.padded_cols,
+                          .y = y + first * down.cols,
+                          .cols = down.cols,
+                          .counts = counts,
+                          .n_chunks = plan.n_chunks,
+                          .n_passes = n_passes,
+                          .n_active = pass + 1 == n_passes ? n_active : nullptr};
+    WithType(down.dtype, [&](auto type) {
+      if (down.rows == 0) return;  // merge_kernel then adds nothing up to 0
+      constexpr int kMany = DownTokens(type());
+      const LaunchConfig config{.grid = grid, .block = kThreads, .stream = stream};
+      if (n == 1) {
+        Launch(KERNEL(down_kernel<type(), 1>), config, step, n);
+      } else {
+        Launch(KERNEL(down_kernel<type(), kMany>), config, step, n);
+      }
+    });
+    const dim3 merge_grid(static_cast<unsigned>(CeilDiv(down.cols, kWarpThreads)),
+                          static_cast<unsigned>(n));
+    Launch(KERNEL(merge_kernel), {.grid = merge_grid, .block = kThreads, .stream = stream}, merge);
+  }
+}
+
+}  // namespace thermocline

@@ -1,0 +1,149 @@
+// Products of weight rows with vectors, a warp per row or several rows; for .cu files.
+//
+// In a step a lane reads 16 bytes of each row (gpu_kernels/products/weight_layout.h) and as many
+// elements of each vector; the warp reads 512 bytes in one stretch. The sum of a row and a vector
+// is the same bits however many rows and vectors the warp has.
+#pragma once
+
+#include "gpu_kernels/base/warp_reduce.h"
+#include "gpu_kernels/products/activations.h"
+#include "gpu_kernels/products/weight_words.h"
+#include "runtime/core/dtype.h"
+
+namespace thermocline {
+
+// What a lane holds of a vector in a step.
+template <DType kType>
+struct VectorWords {
+  static constexpr int kElements = LaneElements(kType);
+  float values[kElements];
+
+  __device__ void Load(const GpuVectors& x, int64_t token, int64_t step) {
+    const float* const from = x.values + token * x.padded_cols + step * kElements;
+#pragma unroll
+    for (int i = 0; i < kElements; i += 4) {
+      const float4 four = *reinterpret_cast<const float4*>(from + i);
+      values[i] = four.x;
+      values[i + 1] = four.y;
+      values[i + 2] = four.z;
+      values[i + 3] = four.w;
+    }
+  }
+};
+
+// The int8 form: 16 elements for Q8_0, 32 for Q4_0 and Q6_K.
+template <DType kType>
+struct QuantisedWords {
+  static constexpr int kElements = LaneElements(kType);
+  int quants[kElements / 4];
+  float scale;
+
+  __device__ void Load(const GpuVectors& x, int64_t token, int64_t step) {
+    const int64_t at = token * x.padded_cols + step * kElements;
+#pragma unroll
+    for (int i = 0; i < kElements / 16; ++i) {
+      const int4 four = *reinterpret_cast<const int4*>(x.quants + at + 16 * i);
+      quants[4 * i] = four.x;
+      quants[4 * i + 1] = four.y;
+      quants[4 * i + 2] = four.z;
+      quants[4 * i + 3] = four.w;
+    }
+    scale = x.scales[at / kQuantBlock];
+  }
+};
+template <>
+struct VectorWords<DType::kQ8_0> : QuantisedWords<DType::kQ8_0> {};
+template <>
+struct VectorWords<DType::kQ4_0> : QuantisedWords<DType::kQ4_0> {};
+template <>
+struct VectorWords<DType::kQ6_K> : QuantisedWords<DType::kQ6_K> {};
+
+// sum + the product of a step's weights and elements.
+template <DType kType>
+__device__ inline float AddProduct(float sum, const WeightWords<kType>& w,
+                                   const VectorWords<kType>& x) {
+  if constexpr (kType == DType::kQ8_0) {
+    int dot = 0;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) dot = __dp4a(static_cast<int>(w.Word(i)), x.quants[i], dot);
+    return fmaf(static_cast<float>(dot), w.Scaled(x.scale), sum);
+  } else if constexpr (kType == DType::kQ4_0) {
+    // A nibble in the upper half of a byte is 16 times its value.
+    int dot = 0;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      dot = __dp4a(static_cast<int>(w.Word(i) << 4 & 0xf0f0f0f0u), x.quants[i], dot);
+      dot = __dp4a(static_cast<int>(w.Word(i) & 0xf0f0f0f0u), x.quants[4 + i], dot);
+    }
+    return fmaf(static_cast<float>(dot), w.Scaled(x.scale * 0.0625f), sum);
+  } else if constexpr (kType == DType::kQ6_K) {
+    int dots[2] = {0, 0};
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      dots[i / 4] = __dp4a(static_cast<int>(w.Bytes(i)), x.quants[i], dots[i / 4]);
+    }
+    // At most 2^7 * 16 * 2^7 * 2^7 each; four times the product of the weights.
+    const int dot = dots[0] * w.Scale(0) + dots[1] * w.Scale(1);
+    return fmaf(static_cast<float>(dot), F16Bits(w.d) * (x.scale * 0.25f), sum);
+  } else {
+#pragma unroll
+    for (int i = 0; i < LaneElements(kType); ++i) sum = fmaf(w.Value(i), x.values[i], sum);
+    return sum;
+  }
+}
+
+// Loads of weights that a lane issues before it needs the first.
+constexpr int kStepsInFlight = 4;
+
+// sums[r][t] = rows[r] . x[t], summed over `n_warps` warps: this one takes step part, part +
+// n_warps
+// ... of the row, a warp's step being 32 lanes' steps. Tokens from n_tokens on count as the last.
+// rows: may hold one row several times. All 32 lanes call it; every lane gets the sums of its own
+// part.
+template <DType kType, int kRows, int kTokens>
+__device__ inline void DotRows(const std::byte* const (&rows)[kRows], const GpuVectors& x,
+                               int64_t n_tokens, int part, int n_warps,
+                               float (&sums)[kRows][kTokens]) {
+  // What is in flight: 16 bytes for each row and step of a batch, from each lane.
+  constexpr int kBatch = kTokens == 1 ? kStepsInFlight / kRows : 1;
+  const int n_steps = static_cast<int>(x.padded_cols / LaneElements(kType));
+  const int stride = n_warps * kWarpThreads;
+  const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+    for (int t = 0; t < kTokens; ++t) sums[r][t] = 0;
+  }
+  for (int first = part * kWarpThreads + lane; first < n_steps; first += kBatch * stride) {
+    // Loads that depend on nothing: what lies behind the end is the last step again, and unused.
+    WeightWords<kType> w[kBatch][kRows];
+#pragma unroll
+    for (int b = 0; b < kBatch; ++b) {
+      const int step = min(first + b * stride, n_steps - 1);
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) w[b][r].Load(rows[r], x.padded_cols, step);
+    }
+#pragma unroll
+    for (int b = 0; b < kBatch; ++b) {
+      const bool real = first + b * stride < n_steps;
+      const int step = min(first + b * stride, n_steps - 1);
+#pragma unroll
+      for (int t = 0; t < kTokens; ++t) {
+        VectorWords<kType> vector;
+        vector.Load(x, t < n_tokens ? t : n_tokens - 1, step);
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) {
+          const float sum = AddProduct<kType>(sums[r][t], w[b][r], vector);
+          sums[r][t] = real ? sum : sums[r][t];
+        }
+      }
+    }
+  }
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+    for (int t = 0; t < kTokens; ++t) sums[r][t] = WarpSum(sums[r][t]);
+  }
+}
+
+}  // namespace thermocline

@@ -1,0 +1,293 @@
+#include <cmath>
+
+#include "gpu_kernels/base/launch.h"
+#include "gpu_kernels/base/step_tokens.h"
+#include "gpu_kernels/base/warp_reduce.h"
+#include "gpu_kernels/tokens/attention.h"
+#include "gpu_kernels/tokens/kv_rows.h"
+#include "runtime/core/error.h"
+
+namespace thermocline {
+namespace {
+
+constexpr int kChunk = kKvChunkTokens;
+constexpr int kThreads = 128;
+constexpr int kWarps = kThreads / kWarpThreads;
+constexpr int kChunkPerLane = kChunk / kWarpThreads;
+
+// A block's rows are queries of one KV head: row r is head r % group of its heads, of token
+// r / group. kLanes lanes work on one position, 8 elements of a row each, so the block has
+// kThreads / kLanes positions in hand at a time.
+struct Rows {
+  int first;  // of this block
+  int n;      // of the whole step
+  int group;
+  int kv_head;
+  int n_heads;
+  __device__ bool Has(int r) const { return first + r < n; }
+  __device__ int Token(int r) const { return (first + r) / group; }
+  // In (n_tokens, n_heads).
+  __device__ int64_t Index(int r) const {
+    return int64_t{Token(r)} * n_heads + kv_head * group + (first + r) % group;
+  }
+};
+
+// Sum over the kLanes lanes of a position, in each of them.
+template <int kLanes>
+__device__ float SumOfLanes(float value) {
+  for (int distance = kLanes / 2; distance > 0; distance /= 2) {
+    value += __shfl_xor_sync(kFullWarpMask, value, distance);
+  }
+  return value;
+}
+
+// scores[r * kChunk + p] = query r . key p; 0 behind the chunk's last position.
+template <int kLanes, int kQueries, typename Keys>
+__device__ void ScoreChunk(const Rows& rows, const Keys& keys, int n_positions, const float* q,
+                           float scale, const SharedSpan<float>& scores) {
+  const int lane = static_cast<int>(threadIdx.x) % kLanes;
+  const int at = lane * kLaneElems;
+  const bool inside = at < keys.head_dim;
+  Eight query[kQueries] = {};
+#pragma unroll
+  for (int r = 0; r < kQueries; ++r) {
+    if (!inside || !rows.Has(r)) continue;
+    const float* const from = q + rows.Index(r) * keys.head_dim + at;
+#pragma unroll
+    for (int i = 0; i < kLaneElems; ++i) query[r].x[i] = from[i] * scale;
+  }
+  constexpr int kAtOnce = kThreads / kLanes;
+#pragma unroll 4
+  for (int p = static_cast<int>(threadIdx.x) / kLanes; p < kChunk; p += kAtOnce) {
+    Eight key = {};
+    if (inside && p < n_positions) key = keys.Load(p, at);
+#pragma unroll
+    for (int r = 0; r < kQueries; ++r) {
+      float dot = 0;
+#pragma unroll
+      for (int i = 0; i < kLaneElems; ++i) dot = fmaf(query[r].x[i], key.x[i], dot);
+      dot = SumOfLanes<kLanes>(dot);
+      if (lane == 0) scores[r * kChunk + p] = dot;
+    }
+  }
+}
+
+// A warp per row: its scores s become e^(s - m) with the chunk's own m, or 0 where the row does not
+// see the position; norms[row, chunk] = (m, their sum).
+template <int kQueries>
+__device__ void WeighChunk(const Rows& rows, int n_seen_by_first, int n_positions, int n_chunks,
+                           float2* norms, const SharedSpan<float>& scores) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
+  for (int r = static_cast<int>(threadIdx.x) / kWarpThreads; r < kQueries; r += kWarps) {
+    const int n_seen = rows.Has(r) ? min(n_seen_by_first + rows.Token(r), n_positions) : 0;
+    float score[kChunkPerLane];
+    float m = -INFINITY;
+#pragma unroll
+    for (int i = 0; i < kChunkPerLane; ++i) {
+      const int p = i * kWarpThreads + lane;
+      score[i] = p < n_seen ? static_cast<float>(scores[r * kChunk + p]) : -INFINITY;
+      m = fmaxf(m, score[i]);
+    }
+    m = WarpMax(m);
+    float sum = 0;
+#pragma unroll
+    for (int i = 0; i < kChunkPerLane; ++i) {
+      const int p = i * kWarpThreads + lane;
+      const float weight = p < n_seen ? expf(score[i] - m) : 0.0f;
+      scores[r * kChunk + p] = weight;
+      sum += weight;
+    }
+    sum = WarpSum(sum);
+    if (lane == 0 && n_seen > 0) {
+      norms[rows.Index(r) * n_chunks + blockIdx.x] = make_float2(m, sum);
+    }
+  }
+}
+
+// sums[row, chunk, :] = sum over positions p of weights[row, p] * value p. Each lane's part, then
+// those of the warp, then the warps one after the other.
+template <int kLanes, int kQueries, typename Values>
+__device__ void SumValues(const Rows& rows, const Values& values, int n_positions, int n_chunks,
+                          const SharedSpan<float>& weights, const SharedSpan<float4>& partial,
+                          float* sums) {
+  const int lane = static_cast<int>(threadIdx.x) % kLanes;
+  const int at = lane * kLaneElems;
+  const bool inside = at < values.head_dim;
+  Eight sum[kQueries] = {};
+  constexpr int kAtOnce = kThreads / kLanes;
+#pragma unroll 4
+  for (int p = static_cast<int>(threadIdx.x) / kLanes; p < n_positions; p += kAtOnce) {
+    Eight value = {};
+    if (inside) value = values.Load(p, at);
+#pragma unroll
+    for (int r = 0; r < kQueries; ++r) {
+      const float weight = weights[r * kChunk + p];
+#pragma unroll
+      for (int i = 0; i < kLaneElems; ++i) sum[r].x[i] = fmaf(weight, value.x[i], sum[r].x[i]);
+    }
+  }
+#pragma unroll
+  for (int r = 0; r < kQueries; ++r) {
+#pragma unroll
+    for (int i = 0; i < kLaneElems; ++i) {
+      for (int distance = kLanes; distance < kWarpThreads; distance *= 2) {
+        sum[r].x[i] += __shfl_xor_sync(kFullWarpMask, sum[r].x[i], distance);
+      }
+    }
+  }
+  const int warp = static_cast<int>(threadIdx.x) / kWarpThreads;
+  const bool first_lanes = threadIdx.x % kWarpThreads < kLanes;
+  for (int turn = 0; turn < kWarps; ++turn) {
+    if (warp == turn && first_lanes && inside) {
+#pragma unroll
+      for (int r = 0; r < kQueries; ++r) {
+        float4 low = make_float4(sum[r].x[0], sum[r].x[1], sum[r].x[2], sum[r].x[3]);
+        float4 high = make_float4(sum[r].x[4], sum[r].x[5], sum[r].x[6], sum[r].x[7]);
+        const int slot = (r * kLanes + lane) * 2;
+        if (turn > 0) {
+          const float4 a = partial[slot], b = partial[slot + 1];
+          low = make_float4(a.x + low.x, a.y + low.y, a.z + low.z, a.w + low.w);
+          high = make_float4(b.x + high.x, b.y + high.y, b.z + high.z, b.w + high.w);
+        }
+        if (turn < kWarps - 1) {
+          partial[slot] = low;
+          partial[slot + 1] = high;
+        } else if (rows.Has(r)) {
+          float* const to = sums + (rows.Index(r) * n_chunks + blockIdx.x) * values.head_dim + at;
+          reinterpret_cast<float4*>(to)[0] = low;
+          reinterpret_cast<float4*>(to)[1] = high;
+        }
+      }
+    }
+    if (turn < kWarps - 1) __syncthreads();
+  }
+}
+
+// Grid: chunks, KV heads, tiles of kQueries rows.
+template <typename CacheRows, int kLanes, int kQueries>
+__global__ void __launch_bounds__(kThreads)
+    attend_chunk_kernel(GpuKvLayer kv, GpuStepTokens tokens, int n_heads, float scale,
+                        const float* q, float* sums, float2* norms) {
+  SHARED_ARRAY(float, scores, kQueries* kChunk);
+  SHARED_ARRAY(float4, partial, kQueries * kLanes * 2);
+  const StepRange step = RangeOf(tokens);
+  const int group = n_heads / static_cast<int>(kv.n_kv_heads);
+  const int kv_head = static_cast<int>(blockIdx.y);
+  const Rows rows{static_cast<int>(blockIdx.z) * kQueries, step.n_tokens * group, group, kv_head,
+                  n_heads};
+  const int begin = static_cast<int>(blockIdx.x) * kChunk;
+  const int n_positions = min(kChunk, step.first_position + step.n_tokens - begin);
+  if (n_positions <= 0 || !rows.Has(0)) return;
+  const KvRows<CacheRows> chunk = RowsAt<CacheRows>(kv, kv_head, begin);
+  const int n_chunks = static_cast<int>(gridDim.x);
+  ScoreChunk<kLanes, kQueries>(rows, chunk.keys, n_positions, q, scale, scores);
+  __syncthreads();
+  WeighChunk<kQueries>(rows, step.first_position + 1 - begin, n_positions, n_chunks, norms, scores);
+  __syncthreads();
+  SumValues<kLanes, kQueries>(rows, chunk.values, n_positions, n_chunks, scores, partial, sums);
+}
+
+// A block per head and token: out = sum over its chunks of e^(m_c - m) sums_c, by the sum of their
+// weights. Each warp finds m and that sum for itself, in the same order.
+__global__ void __launch_bounds__(kThreads)
+    merge_chunks_kernel(GpuStepTokens tokens, int n_chunks_made, int head_dim, const float* sums,
+                        const float2* norms, float* out) {
+  DYNAMIC_SHARED(float, weights, 0, n_chunks_made);
+  const StepRange step = RangeOf(tokens);
+  const int token = static_cast<int>(blockIdx.y);
+  if (token >= step.n_tokens) return;
+  const int64_t row = int64_t{token} * gridDim.x + blockIdx.x;
+  const int n_chunks = (step.first_position + token) / kChunk + 1;
+  const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
+  norms += row * n_chunks_made;
+  sums += row * n_chunks_made * head_dim;
+  float m = -INFINITY;
+  for (int c = lane; c < n_chunks; c += kWarpThreads) m = fmaxf(m, norms[c].x);
+  m = WarpMax(m);
+  float sum = 0;
+  for (int c = lane; c < n_chunks; c += kWarpThreads) {
+    const float2 norm = norms[c];
+    const float weight = expf(norm.x - m);
+    if (threadIdx.x < kWarpThreads) weights[c] = weight;
+    sum = fmaf(weight, norm.y, sum);
+  }
+  sum = WarpSum(sum);
+  __syncthreads();
+  for (int i = static_cast<int>(threadIdx.x); i < head_dim; i += kThreads) {
+    float y = 0;
+#pragma unroll 4
+    for (int c = 0; c < n_chunks; ++c) y = fmaf(weights[c], sums[int64_t{c} * head_dim + i], y);
+    out[row * head_dim + i] = y / sum;
+  }
+}
+
+int64_t NumChunks(int64_t max_positions) { return (max_positions + kChunk - 1) / kChunk; }
+
+struct Call {
+  Stream& stream;
+  const GpuKvLayer& kv;
+  const GpuStepTokens& tokens;
+  int64_t n_heads;
+  int64_t n_chunks;
+  const float* q;
+  float* sums;
+  float2* norms;
+};
+
+template <typename CacheRows, int kLanes, int kQueries>
+void LaunchChunks(const Call& call) {
+  const int64_t n_rows = call.tokens.n_tokens * (call.n_heads / call.kv.n_kv_heads);
+  const dim3 grid(static_cast<unsigned>(call.n_chunks), static_cast<unsigned>(call.kv.n_kv_heads),
+                  static_cast<unsigned>((n_rows + kQueries - 1) / kQueries));
+  const float scale = 1.0f / std::sqrt(static_cast<float>(call.kv.head_dim));
+  Launch(KERNEL(attend_chunk_kernel<CacheRows, kLanes, kQueries>),
+         {.grid = grid, .block = kThreads, .stream = call.stream}, call.kv, call.tokens,
+         call.n_heads, scale, call.q, call.sums, call.norms);
+}
+
+template <typename CacheRows, int kLanes>
+void ChooseQueries(const Call& call) {
+  const int64_t n_rows = call.tokens.n_tokens * (call.n_heads / call.kv.n_kv_heads);
+  if (n_rows == 1) return LaunchChunks<CacheRows, kLanes, 1>(call);
+  if (n_rows <= 4) return LaunchChunks<CacheRows, kLanes, 4>(call);
+  return LaunchChunks<CacheRows, kLanes, 8>(call);
+}
+
+template <typename CacheRows>
+void ChooseLanes(const Call& call) {
+  if (call.kv.head_dim <= 8 * kLaneElems) return ChooseQueries<CacheRows, 8>(call);
+  if (call.kv.head_dim <= 16 * kLaneElems) return ChooseQueries<CacheRows, 16>(call);
+  return ChooseQueries<CacheRows, 32>(call);
+}
+
+}  // namespace
+
+uint64_t GpuAttendScratchBytes(int64_t max_tokens, int64_t n_heads, int64_t head_dim,
+                               int64_t max_positions) {
+  const int64_t n = max_tokens * n_heads * NumChunks(max_positions);
+  return static_cast<uint64_t>(n) *
+         (static_cast<uint64_t>(head_dim) * sizeof(float) + sizeof(float2));
+}
+
+void GpuAttendFew(Stream& stream, const GpuKvLayer& kv, const GpuStepTokens& tokens,
+                  int64_t n_heads, int64_t max_positions, const float* q, void* scratch,
+                  float* out) {
+  if (tokens.n_tokens == 0) return;
+  CHECK(kv.head_dim % kLaneElems == 0 && kv.head_dim <= kMaxGpuHeadDim);
+  CHECK(n_heads % kv.n_kv_heads == 0 && max_positions <= kv.max_positions);
+  const int64_t n_chunks = NumChunks(max_positions);
+  auto* const sums = static_cast<float*>(scratch);
+  auto* const norms =
+      reinterpret_cast<float2*>(sums + tokens.n_tokens * n_heads * n_chunks * kv.head_dim);
+  const Call call{stream, kv, tokens, n_heads, n_chunks, q, sums, norms};
+  kv.dtype == DType::kF16 ? ChooseLanes<F16Rows>(call) : ChooseLanes<Q8Rows>(call);
+  const dim3 grid(static_cast<unsigned>(n_heads), static_cast<unsigned>(tokens.n_tokens));
+  Launch(KERNEL(merge_chunks_kernel),
+         {.grid = grid,
+          .block = kThreads,
+          .shared_bytes = static_cast<size_t>(n_chunks) * sizeof(float),
+          .stream = stream},
+         tokens, n_chunks, kv.head_dim, sums, norms, out);
+}
+
+}  // namespace thermocline

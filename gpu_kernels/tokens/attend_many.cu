@@ -1,0 +1,299 @@
+#include <cmath>
+
+#include "gpu_kernels/base/launch.h"
+#include "gpu_kernels/base/step_tokens.h"
+#include "gpu_kernels/base/warp_reduce.h"
+#include "gpu_kernels/tokens/attention.h"
+#include "gpu_kernels/tokens/kv_rows.h"
+#include "runtime/core/error.h"
+
+namespace thermocline {
+namespace {
+
+constexpr int kThreads = 128;
+constexpr int kRows = 32;  // queries of a block: pairs of a token and a head of one KV head
+// Softmax: so many lanes share a row.
+constexpr int kRowLanes = kThreads / kRows;
+// Sum of values: a thread has 4 rows and every 16th group of 4 columns.
+constexpr int kThreadRows = 4;
+constexpr int kColumnThreads = 16;
+
+// Shared memory of a block for heads of up to kDim elements. Rows of q and of a tile of keys or
+// values are float4s, one more than they need so that neighbours lie in different banks; weights
+// are transposed: (positions, rows).
+template <int kDim>
+struct Tile {
+  static constexpr int kPositions = kDim > 128 ? 16 : 32;
+  static constexpr int kStride = kDim / 4 + 1;  // float4s
+  static constexpr int kWeightStride = kRows + 4;
+  static constexpr size_t kQueryFloats4 = size_t{kRows} * kStride;
+  static constexpr size_t kKvFloats4 = size_t{kPositions} * kStride;
+  static constexpr size_t kWeights = size_t{kPositions} * kWeightStride;
+  static constexpr size_t kKvAt = kQueryFloats4 * sizeof(float4);
+  static constexpr size_t kWeightsAt = kKvAt + kKvFloats4 * sizeof(float4);
+  static constexpr size_t kFactorsAt = kWeightsAt + kWeights * sizeof(float);
+  static constexpr size_t kBytes = kFactorsAt + kRows * sizeof(float);
+};
+
+// Which query a row is; rows behind the last one see position 0 alone and are not written.
+struct Queries {
+  int first;
+  int n;
+  int group;
+  int kv_head;
+  int n_heads;
+  int first_position;
+  __device__ bool Has(int row) const { return first + row < n; }
+  __device__ int LastSeen(int row) const {
+    return Has(row) ? first_position + (first + row) / group : 0;
+  }
+  __device__ int64_t Index(int row) const {
+    const int at = first + row;
+    return int64_t{at / group} * n_heads + kv_head * group + at % group;
+  }
+};
+
+template <int kDim>
+__device__ void LoadQueries(const Queries& queries, int head_dim, float scale, const float* q,
+                            const SharedSpan<float4>& tile) {
+  const int n_vectors = head_dim / 4;
+  for (int i = static_cast<int>(threadIdx.x); i < kRows * n_vectors; i += kThreads) {
+    const int row = i / n_vectors;
+    float4 v = make_float4(0, 0, 0, 0);
+    if (queries.Has(row)) {
+      const float* const from = q + queries.Index(row) * head_dim;
+      v = reinterpret_cast<const float4*>(from)[i % n_vectors];
+    }
+    tile[row * Tile<kDim>::kStride + i % n_vectors] =
+        make_float4(v.x * scale, v.y * scale, v.z * scale, v.w * scale);
+  }
+}
+
+// Rows behind n_positions are zero.
+template <int kDim, typename Rows>
+__device__ void LoadTile(const Rows& rows, int n_positions, const SharedSpan<float4>& tile) {
+  const int per_row = static_cast<int>(rows.head_dim) / kLaneElems;
+  for (int i = static_cast<int>(threadIdx.x); i < Tile<kDim>::kPositions * per_row; i += kThreads) {
+    const int row = i / per_row;
+    const int at = i % per_row;
+    Eight e = {};
+    if (row < n_positions) e = rows.Load(row, at * kLaneElems);
+    const int slot = row * Tile<kDim>::kStride + at * 2;
+    tile[slot] = make_float4(e.x[0], e.x[1], e.x[2], e.x[3]);
+    tile[slot + 1] = make_float4(e.x[4], e.x[5], e.x[6], e.x[7]);
+  }
+}
+
+__device__ float Dot(const float4& a, const float4& b, float sum) {
+  return fmaf(a.w, b.w, fmaf(a.z, b.z, fmaf(a.y, b.y, fmaf(a.x, b.x, sum))));
+}
+
+// weights[p, row] = query row . key p, or -inf where the row does not see it. A thread has two rows
+// and every eighth position.
+template <int kDim>
+__device__ void ScoreTile(const Queries& queries, int begin, int head_dim,
+                          const SharedSpan<float4>& q, const SharedSpan<float4>& keys,
+                          const SharedSpan<float>& weights) {
+  using T = Tile<kDim>;
+  constexpr int kThreadPositions = T::kPositions / 8;
+  const int row = static_cast<int>(threadIdx.x) / 8;
+  const int position = static_cast<int>(threadIdx.x) % 8;
+  float score[2][kThreadPositions] = {};
+  for (int i = 0; i < head_dim / 4; ++i) {
+    const float4 a = q[row * T::kStride + i];
+    const float4 b = q[(row + kRows / 2) * T::kStride + i];
+#pragma unroll
+    for (int j = 0; j < kThreadPositions; ++j) {
+      const float4 key = keys[(position + 8 * j) * T::kStride + i];
+      score[0][j] = Dot(a, key, score[0][j]);
+      score[1][j] = Dot(b, key, score[1][j]);
+    }
+  }
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int r = row + half * kRows / 2;
+    const int last = queries.LastSeen(r) - begin;
+#pragma unroll
+    for (int j = 0; j < kThreadPositions; ++j) {
+      const int p = position + 8 * j;
+      weights[p * T::kWeightStride + r] = p <= last ? score[half][j] : -INFINITY;
+    }
+  }
+}
+
+// Of the row that kRowLanes lanes share: the running maximum and this lane's part of the sum.
+struct Running {
+  float m = -INFINITY;
+  float sum = 0;
+};
+
+// Scores become e^(s - m) with the maximum so far; factors[row] takes what was summed before to it.
+template <int kDim>
+__device__ void WeighTile(Running& running, const SharedSpan<float>& weights,
+                          const SharedSpan<float>& factors) {
+  using T = Tile<kDim>;
+  const int row = static_cast<int>(threadIdx.x) / kRowLanes;
+  const int lane = static_cast<int>(threadIdx.x) % kRowLanes;
+  float m = running.m;
+  for (int p = lane; p < T::kPositions; p += kRowLanes) {
+    m = fmaxf(m, static_cast<float>(weights[p * T::kWeightStride + row]));
+  }
+  for (int distance = kRowLanes / 2; distance > 0; distance /= 2) {
+    m = fmaxf(m, __shfl_xor_sync(kFullWarpMask, m, distance));
+  }
+  const float factor = expf(running.m - m);  // every row sees position 0, in the first tile
+  float sum = running.sum * factor;
+  for (int p = lane; p < T::kPositions; p += kRowLanes) {
+    const float weight = expf(weights[p * T::kWeightStride + row] - m);
+    weights[p * T::kWeightStride + row] = weight;
+    sum += weight;
+  }
+  running = {m, sum};
+  if (lane == 0) factors[row] = factor;
+}
+
+// A thread's part of the output: rows row, ..., row + 3 and columns 4 (column + 16 j) + 0 to 3.
+template <int kDim>
+struct Sums {
+  static constexpr int kVectors = kDim / 4 / kColumnThreads;
+  float4 sum[kThreadRows][kVectors] = {};
+};
+
+template <int kDim>
+__device__ void AddTile(int head_dim, const SharedSpan<float4>& values,
+                        const SharedSpan<float>& weights, const SharedSpan<float>& factors,
+                        Sums<kDim>& sums) {
+  using T = Tile<kDim>;
+  const int row = static_cast<int>(threadIdx.x) / kColumnThreads * kThreadRows;
+  const int column = static_cast<int>(threadIdx.x) % kColumnThreads;
+#pragma unroll
+  for (int r = 0; r < kThreadRows; ++r) {
+    const float factor = factors[row + r];
+#pragma unroll
+    for (int j = 0; j < Sums<kDim>::kVectors; ++j) {
+      float4& s = sums.sum[r][j];
+      s = make_float4(s.x * factor, s.y * factor, s.z * factor, s.w * factor);
+    }
+  }
+  for (int p = 0; p < T::kPositions; ++p) {
+    float4 value[Sums<kDim>::kVectors];
+#pragma unroll
+    for (int j = 0; j < Sums<kDim>::kVectors; ++j) {
+      const int at = column + kColumnThreads * j;
+      value[j] = make_float4(0, 0, 0, 0);
+      if (at < head_dim / 4) value[j] = values[p * T::kStride + at];
+    }
+#pragma unroll
+    for (int r = 0; r < kThreadRows; ++r) {
+      const float w = weights[p * T::kWeightStride + row + r];
+#pragma unroll
+      for (int j = 0; j < Sums<kDim>::kVectors; ++j) {
+        float4& s = sums.sum[r][j];
+        s = make_float4(fmaf(w, value[j].x, s.x), fmaf(w, value[j].y, s.y),
+                        fmaf(w, value[j].z, s.z), fmaf(w, value[j].w, s.w));
+      }
+    }
+  }
+}
+
+// totals: the rows' sums of weights.
+template <int kDim>
+__device__ void StoreSums(const Queries& queries, int head_dim, const Sums<kDim>& sums,
+                          const SharedSpan<float>& totals, float* out) {
+  const int first = static_cast<int>(threadIdx.x) / kColumnThreads * kThreadRows;
+  const int column = static_cast<int>(threadIdx.x) % kColumnThreads;
+#pragma unroll
+  for (int r = 0; r < kThreadRows; ++r) {
+    const int row = first + r;
+    if (!queries.Has(row)) continue;
+    const float total = totals[row];
+    auto* const to = reinterpret_cast<float4*>(out + queries.Index(row) * head_dim);
+#pragma unroll
+    for (int j = 0; j < Sums<kDim>::kVectors; ++j) {
+      const float4& s = sums.sum[r][j];
+      const int at = column + kColumnThreads * j;
+      if (at < head_dim / 4) {
+        to[at] = make_float4(s.x / total, s.y / total, s.z / total, s.w / total);
+      }
+    }
+  }
+}
+
+// Grid: tiles of kRows queries, KV heads.
+template <typename CacheRows, int kDim>
+__global__ void __launch_bounds__(kThreads)
+    attend_tiles_kernel(GpuKvLayer kv, GpuStepTokens tokens, int n_heads, float scale,
+                        const float* q, float* out) {
+  using T = Tile<kDim>;
+  DYNAMIC_SHARED(float4, q_tile, 0, T::kQueryFloats4);
+  DYNAMIC_SHARED(float4, kv_tile, T::kKvAt, T::kKvFloats4);
+  DYNAMIC_SHARED(float, weights, T::kWeightsAt, T::kWeights);
+  DYNAMIC_SHARED(float, factors, T::kFactorsAt, kRows);
+  const StepRange step = RangeOf(tokens);
+  const int head_dim = static_cast<int>(kv.head_dim);
+  const int group = n_heads / static_cast<int>(kv.n_kv_heads);
+  const int kv_head = static_cast<int>(blockIdx.y);
+  const Queries queries{static_cast<int>(blockIdx.x) * kRows,
+                        step.n_tokens * group,
+                        group,
+                        kv_head,
+                        n_heads,
+                        step.first_position};
+  if (!queries.Has(0)) return;
+  const int last_row = min(kRows, queries.n - queries.first) - 1;
+  const int n_positions = queries.LastSeen(last_row) + 1;
+  LoadQueries<kDim>(queries, head_dim, scale, q, q_tile);
+  Running running;
+  Sums<kDim> sums;
+  for (int begin = 0; begin < n_positions; begin += T::kPositions) {
+    const KvRows<CacheRows> rows = RowsAt<CacheRows>(kv, kv_head, begin);
+    LoadTile<kDim>(rows.keys, n_positions - begin, kv_tile);
+    __syncthreads();
+    ScoreTile<kDim>(queries, begin, head_dim, q_tile, kv_tile, weights);
+    __syncthreads();
+    WeighTile<kDim>(running, weights, factors);
+    LoadTile<kDim>(rows.values, n_positions - begin, kv_tile);
+    __syncthreads();
+    AddTile<kDim>(head_dim, kv_tile, weights, factors, sums);
+    __syncthreads();
+  }
+  for (int distance = kRowLanes / 2; distance > 0; distance /= 2) {
+    running.sum += __shfl_xor_sync(kFullWarpMask, running.sum, distance);
+  }
+  if (threadIdx.x % kRowLanes == 0) factors[threadIdx.x / kRowLanes] = running.sum;
+  __syncthreads();
+  StoreSums<kDim>(queries, head_dim, sums, factors, out);
+}
+
+}  // namespace
+
+void GpuAttendMany(Stream& stream, const GpuKvLayer& kv, const GpuStepTokens& tokens,
+                   int64_t n_heads, const float* q, float* out) {
+  if (tokens.n_tokens == 0) return;
+  CHECK(kv.head_dim % kLaneElems == 0 && kv.head_dim <= kMaxGpuHeadDim);
+  CHECK(n_heads % kv.n_kv_heads == 0);
+  const int64_t n_rows = tokens.n_tokens * (n_heads / kv.n_kv_heads);
+  const dim3 grid(static_cast<unsigned>((n_rows + kRows - 1) / kRows),
+                  static_cast<unsigned>(kv.n_kv_heads));
+  const float scale = 1.0f / std::sqrt(static_cast<float>(kv.head_dim));
+  const auto launch = [&](const auto& kernel, size_t shared_bytes) {
+    Launch(kernel,
+           {.grid = grid, .block = kThreads, .shared_bytes = shared_bytes, .stream = stream}, kv,
+           tokens, n_heads, scale, q, out);
+  };
+  const bool f16 = kv.dtype == DType::kF16;
+  if (kv.head_dim <= 64) {
+    launch(f16 ? KERNEL(attend_tiles_kernel<F16Rows, 64>) : KERNEL(attend_tiles_kernel<Q8Rows, 64>),
+           Tile<64>::kBytes);
+  } else if (kv.head_dim <= 128) {
+    launch(
+        f16 ? KERNEL(attend_tiles_kernel<F16Rows, 128>) : KERNEL(attend_tiles_kernel<Q8Rows, 128>),
+        Tile<128>::kBytes);
+  } else {
+    launch(
+        f16 ? KERNEL(attend_tiles_kernel<F16Rows, 256>) : KERNEL(attend_tiles_kernel<Q8Rows, 256>),
+        Tile<256>::kBytes);
+  }
+}
+
+}  // namespace thermocline

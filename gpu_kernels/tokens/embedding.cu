@@ -1,0 +1,90 @@
+#include "gpu_kernels/base/launch.h"
+#include "gpu_kernels/base/step_tokens.h"
+#include "gpu_kernels/tokens/embedding.h"
+#include "runtime/core/error.h"
+#include "runtime/core/q6_k_block.h"
+
+namespace thermocline {
+namespace {
+
+constexpr int kThreads = 256;
+
+__device__ float HalfAt(const unsigned char* at) {
+  return __half2float(__ushort_as_half(*reinterpret_cast<const unsigned short*>(at)));
+}
+
+// Element i of a row.
+template <DType kDType>
+__device__ float Decode(const unsigned char* row, int64_t i) {
+  if constexpr (kDType == DType::kF32) {
+    return reinterpret_cast<const float*>(row)[i];
+  } else if constexpr (kDType == DType::kF16) {
+    return HalfAt(row + i * 2);
+  } else if constexpr (kDType == DType::kBF16) {
+    return __bfloat162float(__ushort_as_bfloat16(reinterpret_cast<const unsigned short*>(row)[i]));
+  } else if constexpr (kDType == DType::kQ8_0) {
+    const unsigned char* const block = row + i / kQuantBlock * (2 + kQuantBlock);
+    return HalfAt(block) * static_cast<signed char>(block[2 + i % kQuantBlock]);
+  } else if constexpr (kDType == DType::kQ6_K) {
+    const unsigned char* const block = row + i / kSuperBlock * q6_k::kBytes;
+    const int half = static_cast<int>(i / 128 % 2);
+    const int chunk = static_cast<int>(i / kQuantBlock % 4);  // of the half
+    const int in_chunk = static_cast<int>(i % kQuantBlock);
+    const int nibbles = block[half * 64 + chunk % 2 * kQuantBlock + in_chunk];
+    const int pairs = block[q6_k::kHighAt + half * kQuantBlock + in_chunk];
+    const int quant = (nibbles >> chunk / 2 * 4 & 0xf) | (pairs >> chunk * 2 & 3) << 4;
+    const auto scale =
+        static_cast<signed char>(block[q6_k::kScalesAt + i % kSuperBlock / q6_k::kScaled]);
+    return HalfAt(block + q6_k::kDAt) * static_cast<float>(scale * (quant - 32));
+  } else {
+    const unsigned char* const block = row + i / kQuantBlock * (2 + kQuantBlock / 2);
+    const int in_block = static_cast<int>(i % kQuantBlock);
+    const unsigned char both = block[2 + in_block % (kQuantBlock / 2)];
+    const int nibble = in_block < kQuantBlock / 2 ? both & 0xf : both >> 4;
+    return HalfAt(block) * static_cast<float>(nibble - 8);
+  }
+}
+
+// A row of blocks per token.
+template <DType kDType>
+__global__ void __launch_bounds__(kThreads)
+    embed_kernel(const unsigned char* table, int64_t row_stride_bytes, const int32_t* ids,
+                 GpuStepTokens tokens, int64_t width, float* x) {
+  const int64_t token = blockIdx.y;
+  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (token >= RangeOf(tokens).n_tokens || i >= width) return;
+  const int64_t id = ids != nullptr ? ids[token] : tokens.inputs->ids[token];
+  x[token * width + i] = Decode<kDType>(table + id * row_stride_bytes, i);
+}
+
+}  // namespace
+
+void GpuEmbed(Stream& stream, const GpuTable& table, const int32_t* ids,
+              const GpuStepTokens& tokens, int64_t width, float* x) {
+  if (tokens.n_tokens == 0 || width == 0) return;
+  const auto launch = [&](const auto& kernel) {
+    const dim3 grid(static_cast<unsigned>((width + kThreads - 1) / kThreads),
+                    static_cast<unsigned>(tokens.n_tokens));
+    Launch(kernel, {.grid = grid, .block = kThreads, .stream = stream},
+           static_cast<const unsigned char*>(table.data), table.row_stride_bytes, ids, tokens,
+           width, x);
+  };
+  switch (table.dtype) {
+    case DType::kF32:
+      return launch(KERNEL(embed_kernel<DType::kF32>));
+    case DType::kF16:
+      return launch(KERNEL(embed_kernel<DType::kF16>));
+    case DType::kBF16:
+      return launch(KERNEL(embed_kernel<DType::kBF16>));
+    case DType::kQ8_0:
+      return launch(KERNEL(embed_kernel<DType::kQ8_0>));
+    case DType::kQ6_K:
+      return launch(KERNEL(embed_kernel<DType::kQ6_K>));
+    case DType::kQ4_0:
+      return launch(KERNEL(embed_kernel<DType::kQ4_0>));
+    default:
+      CheckFailed(__FILE__, __LINE__, "computable dtype");
+  }
+}
+
+}  // namespace thermocline

@@ -1,0 +1,28 @@
+// Token embeddings.
+#pragma once
+
+#include <cstdint>
+
+#include "gpu_kernels/base/step_inputs.h"
+#include "gpu_kernels/base/stream.h"
+#include "runtime/core/dtype.h"
+
+namespace thermocline {
+
+// A matrix as a GGUF file stores it (runtime/core/dtype.h), in memory the GPU sees: row r at
+// data + r * row_stride_bytes, both multiples of 4 for F32 and of 2 otherwise.
+struct GpuTable {
+  DType dtype = DType::kF32;
+  const void* data = nullptr;
+  int64_t row_stride_bytes = 0;
+};
+
+// x[t, i] = table[ids[t], i], for every token t of the step: decoded exactly (a quantised weight is
+// its scale times its quant, rounded once). table: width columns, a multiple of 32 for quantised
+// types (256 for Q6_K). ids: (n_tokens) in memory the GPU sees, or null: those of tokens.inputs. x:
+// (n_tokens, width) f32. Asynchronous on `stream`; throws Error on launch. REQUIRES: every id is a
+// row.
+void GpuEmbed(Stream& stream, const GpuTable& table, const int32_t* ids,
+              const GpuStepTokens& tokens, int64_t width, float* x);
+
+}  // namespace thermocline

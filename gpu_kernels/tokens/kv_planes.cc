@@ -1,0 +1,74 @@
+#include "gpu_kernels/tokens/kv_planes.h"
+
+#include <string>
+
+#include "runtime/core/error.h"
+
+namespace thermocline {
+namespace {
+
+// Elements of keys, or of values, in one layer.
+int64_t LayerElems(const GpuKvCache::Shape& shape) {
+  return shape.n_kv_heads * shape.max_positions * shape.head_dim;
+}
+
+uint64_t ValueBytes(const GpuKvCache::Shape& shape) {
+  const int64_t elem_bytes = shape.dtype == DType::kF16 ? 2 : 1;
+  return static_cast<uint64_t>(2 * shape.n_layers * LayerElems(shape) * elem_bytes);
+}
+
+uint64_t ScaleBytes(const GpuKvCache::Shape& shape) {
+  if (shape.dtype == DType::kF16) return 0;
+  return static_cast<uint64_t>(2 * shape.n_layers * (LayerElems(shape) / kQuantBlock)) *
+         sizeof(uint16_t);
+}
+
+void Validate(const GpuKvCache::Shape& shape) {
+  if (shape.dtype != DType::kF16 && shape.dtype != DType::kQ8_0) {
+    throw Error({.what = "the KV cache on the GPU cannot be stored like this",
+                 .expected = "F16 or Q8_0",
+                 .found = std::string(DTypeName(shape.dtype)),
+                 .hint = "use --cache-type f16"});
+  }
+  const int64_t step = shape.dtype == DType::kF16 ? 8 : kQuantBlock;
+  if (shape.head_dim % step != 0 || shape.head_dim <= 0 || shape.head_dim > kMaxGpuHeadDim) {
+    throw Error(
+        {.what = "attention on the GPU does not take this model's heads with a KV cache of " +
+                 std::string(DTypeName(shape.dtype)),
+         .expected = "a head_dim that is a multiple of " + std::to_string(step) + ", at most " +
+                     std::to_string(kMaxGpuHeadDim),
+         .found = std::to_string(shape.head_dim),
+         .hint = "run the model without a GPU, or use --cache-type f16"});
+  }
+}
+
+}  // namespace
+
+GpuKvCache::GpuKvCache(const Shape& shape) : shape_(shape) {
+  Validate(shape);
+  values_ = DeviceMemory(ValueBytes(shape), "the KV cache");
+  scales_ = DeviceMemory(ScaleBytes(shape), "the KV cache's scales");
+}
+
+uint64_t GpuKvCache::Bytes(const Shape& shape) { return ValueBytes(shape) + ScaleBytes(shape); }
+
+GpuKvLayer GpuKvCache::Layer(int64_t layer) const {
+  CHECK(layer >= 0 && layer < shape_.n_layers);
+  const uint64_t value_bytes = ValueBytes(shape_) / static_cast<uint64_t>(2 * shape_.n_layers);
+  const uint64_t n_scales =
+      ScaleBytes(shape_) / sizeof(uint16_t) / static_cast<uint64_t>(2 * shape_.n_layers);
+  const auto plane = static_cast<uint64_t>(2 * layer);
+  GpuKvLayer result{.dtype = shape_.dtype,
+                    .n_kv_heads = shape_.n_kv_heads,
+                    .head_dim = shape_.head_dim,
+                    .max_positions = shape_.max_positions,
+                    .k = values_.as<std::byte>() + plane * value_bytes,
+                    .v = values_.as<std::byte>() + (plane + 1) * value_bytes};
+  if (n_scales != 0) {
+    result.k_scales = scales_.as<uint16_t>() + plane * n_scales;
+    result.v_scales = scales_.as<uint16_t>() + (plane + 1) * n_scales;
+  }
+  return result;
+}
+
+}  // namespace thermocline

@@ -1,0 +1,33 @@
+// Rotary position embedding (RoFormer, arXiv:2104.09864) and the append to the KV cache, in one
+// kernel.
+#pragma once
+
+#include <cstdint>
+
+#include "gpu_kernels/base/step_inputs.h"
+#include "gpu_kernels/base/stream.h"
+#include "gpu_kernels/tokens/kv_planes.h"
+#include "runtime/core/rope_pairing.h"
+
+namespace thermocline {
+
+// cos, sin: (positions, rot_dim / 2) f32 in memory the GPU sees, a row per position of the context.
+struct GpuRope {
+  RopePairing pairing = RopePairing::kAdjacent;
+  int64_t rot_dim = 0;  // leading elements of a head that turn; even, at most head_dim
+  const float* cos = nullptr;
+  const float* sin = nullptr;
+};
+
+// For every token t of the step, at position p = first_position + t: turns the heads of q:
+// (n_tokens, n_heads, head_dim) f32 in place by the angles of p, and stores the turned heads of k
+// and those of v: (n_tokens, n_kv_heads, head_dim) f32 in the cache at p. k and v themselves stay
+// as they are. Stored as f16 rounded to nearest even, or as q8_0 with the bytes that the CPU's
+// f32_to_q8_0 makes (blocks with NaN or infinity decode to NaN). Asynchronous on `stream`; throws
+// Error on launch. REQUIRES: the last position lies below kv.max_positions and in the rope's
+// tables.
+void GpuRopeAppend(Stream& stream, const GpuRope& rope, const GpuKvLayer& kv,
+                   const GpuStepTokens& tokens, int64_t n_heads, float* q, const float* k,
+                   const float* v);
+
+}  // namespace thermocline

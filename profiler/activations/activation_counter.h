@@ -1,0 +1,63 @@
+// Counts which neurons are active while the executor runs a text.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "profiler/activations/lru.h"
+#include "profiler/activations/profile_stats.h"
+#include "runtime/engine/engine.h"
+#include "runtime/model/model.h"
+#include "runtime/model/stored_ffn.h"
+#include "runtime/pass/executor.h"
+
+namespace thermocline {
+
+// ||w_down,i||_2 of every neuron, in the matrix's order. `down` lies in host memory.
+std::vector<double> DownNorms(const TensorView& down, DownLayout layout);
+// The same of the file's matrices, by channel: (n_layers) of (d_ff). Throws Interrupted.
+std::vector<std::vector<double>> ChannelNorms(const OpenedModel& model,
+                                              const ChannelOrders& orders);
+
+class ActivationCounter final : public FfnObserver {
+ public:
+  // norms: ChannelNorms. `orders` must outlive the counter.
+  ActivationCounter(const ModelConfig& config, std::vector<std::vector<double>> norms,
+                    const ChannelOrders& orders, double activation_threshold);
+
+  // Counts into *split from now on (sizes it when it is empty); with an `lru` its caches see every
+  // token, too, which needs each layer to lie on one tier, in file order.
+  void CountInto(SplitActivity* split, LruBaseline* lru);
+
+  void OnFfn(const Lane& lane, const FfnObservation& observation) override;
+
+ private:
+  const int32_t* ChannelsOf(const FfnObservation& observation) const;
+  void CountNeurons(const FfnObservation& observation, int64_t begin, int64_t end);
+  void FeedLru(const FfnObservation& observation);
+  bool IsActive(float h) const;
+
+  const ModelConfig& config_;
+  const ChannelOrders& orders_;
+  const double activation_threshold_;
+  const std::vector<std::vector<double>> norms_;
+  SplitActivity* split_ = nullptr;
+  LruBaseline* lru_ = nullptr;
+  std::vector<int32_t> active_;  // of the token the caches are seeing
+};
+
+// Watches the executor while it lives.
+class ScopedObserver {
+ public:
+  ScopedObserver(Executor& executor, FfnObserver* observer) : executor_(executor) {
+    executor_.set_observer(observer);
+  }
+  ~ScopedObserver() { executor_.set_observer(nullptr); }
+  ScopedObserver(const ScopedObserver&) = delete;
+  ScopedObserver& operator=(const ScopedObserver&) = delete;
+
+ private:
+  Executor& executor_;
+};
+
+}  // namespace thermocline

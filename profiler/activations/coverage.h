@@ -1,0 +1,44 @@
+// What statistics say about a model, and about a placement for it: numbers for tables.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "profiler/activations/lru.h"
+#include "profiler/activations/profile_stats.h"
+#include "runtime/placement/placement.h"
+
+namespace thermocline {
+
+// PowerInfer (arXiv:2312.12456) gives shares for 26 % of the neurons of OPT-30B.
+inline constexpr std::array<double, 3> kHottestFractions = {0.10, 0.26, 0.50};
+
+// Coverage is the share of activations (pairs of a token and a neuron active in it) that fall on
+// neurons in VRAM. Nothing where there were no activations.
+struct LayerCoverage {
+  double calibration_sparsity = 0;  // 1 - mean share of active neurons
+  double heldout_sparsity = 0;
+  // Share of the held-out activations on the neurons that were hottest in calibration, by fraction
+  // of the layer (kHottestFractions).
+  std::array<std::optional<double>, kHottestFractions.size()> hottest;
+  // With a placement:
+  int64_t n_vram = 0;
+  std::optional<double> heldin;   // coverage of the calibration text, which the placement knows
+  std::optional<double> heldout;  // of the text it has not seen
+  std::optional<double> uniform;  // expected of as many neurons picked at random in each layer
+  std::optional<double> lru;      // hits of caches of the same sizes on the held-out text
+};
+
+struct CoverageReport {
+  std::vector<LayerCoverage> layers;
+  // Over all layers: sparsity of all neurons; shares of all activations, at the layers' own sizes.
+  LayerCoverage total;
+};
+
+// placement and lru may be null.
+CoverageReport MakeCoverageReport(const ProfileStats& stats, const Placement* placement,
+                                  const LruBaseline* lru);
+
+}  // namespace thermocline

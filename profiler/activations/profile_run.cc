@@ -1,0 +1,121 @@
+#include "profiler/activations/profile_run.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "profiler/activations/token_hash.h"
+#include "runtime/core/error.h"
+#include "runtime/core/interrupt.h"
+#include "runtime/placement/placement.h"
+
+namespace thermocline {
+namespace {
+
+CorpusOptions MakeCorpusOptions(const OpenedModel& model, const ProfileOptions& options) {
+  CorpusOptions corpus;
+  corpus.context_tokens = model.context_tokens();
+  corpus.max_tokens = options.max_tokens;
+  corpus.progress = options.progress;
+  return corpus;
+}
+
+void CheckNumbers(const std::string& model_path, const SplitActivity& split) {
+  for (size_t l = 0; l < split.layers.size(); ++l) {
+    for (const double mass : split.layers[l].mass) {
+      if (std::isfinite(mass)) continue;
+      throw Error({.path = model_path,
+                   .what = fmt::format("layer {} computed values that are not finite numbers", l),
+                   .hint = "the model is damaged, or its values are too large for its types"});
+    }
+  }
+}
+
+}  // namespace
+
+ProfileTexts::ProfileTexts(const OpenedModel& model, const Tokenizer& tokenizer,
+                           const ProfileOptions& options)
+    : text_(options.text_path, tokenizer, MakeCorpusOptions(model, options)) {
+  if (!options.heldout_path.empty()) {
+    heldout_.emplace(options.heldout_path, tokenizer, MakeCorpusOptions(model, options));
+    calibration_windows_ = text_.n_windows();
+    heldout_windows_ = heldout_->n_windows();
+    return;
+  }
+  CHECK(options.heldout_fraction > 0 && options.heldout_fraction < 1);
+  const int64_t n = text_.n_windows();
+  if (n < 2) {
+    throw Error(
+        {.path = options.text_path,
+         .what = "the text is too short to hold a part of it out",
+         .expected = fmt::format("more than {} tokens, a window of the context",
+                                 text_.window_text_tokens()),
+         .found = std::to_string(text_.n_tokens()),
+         .hint = "give a longer text, a smaller context (-c), or another text with --heldout"});
+  }
+  const auto wanted =
+      static_cast<int64_t>(std::llround(options.heldout_fraction * static_cast<double>(n)));
+  heldout_windows_ = std::clamp<int64_t>(wanted, 1, n - 1);
+  calibration_windows_ = n - heldout_windows_;
+}
+
+int64_t ProfileTexts::calibration_tokens() const {
+  return text_.TokensOfWindows(calibration_windows_);
+}
+
+int64_t ProfileTexts::heldout_tokens() const {
+  if (heldout_) return heldout_->TokensOfWindows(heldout_windows_);
+  return text_.TokensOfWindows(text_.n_windows()) - calibration_tokens();
+}
+
+std::vector<int32_t> ProfileTexts::NextHeldoutWindow() {
+  return heldout_ ? heldout_->NextWindow() : text_.NextWindow();
+}
+
+ProfileRun::ProfileRun(Engine& engine, ProfileTexts& texts, const ProfileOptions& options)
+    : engine_(engine),
+      texts_(texts),
+      progress_(options.progress),
+      orders_(ReadChannelOrders(engine.model().gguf(), engine.config())),
+      counter_(engine.config(), ChannelNorms(engine.model(), orders_), orders_,
+               options.activation_threshold) {
+  stats_.model_fingerprint = PlacementFingerprint(engine.model().gguf());
+  stats_.activation_threshold = options.activation_threshold;
+  stats_.context_tokens = engine.context_tokens();
+}
+
+void ProfileRun::Calibrate() {
+  counter_.CountInto(&stats_.calibration, nullptr);
+  RunSplit(/*calibration=*/true);
+}
+
+void ProfileRun::HoldOut(const std::vector<int64_t>& lru_sizes) {
+  if (!lru_sizes.empty()) lru_.emplace(engine_.config().d_ff, lru_sizes);
+  counter_.CountInto(&stats_.heldout, lru_ ? &*lru_ : nullptr);
+  RunSplit(/*calibration=*/false);
+}
+
+void ProfileRun::RunSplit(bool calibration) {
+  SplitActivity& split = calibration ? stats_.calibration : stats_.heldout;
+  const std::string label = calibration ? "calibration tokens" : "held-out tokens";
+  const int64_t n_windows = calibration ? texts_.calibration_windows() : texts_.heldout_windows();
+  const int64_t n_tokens = calibration ? texts_.calibration_tokens() : texts_.heldout_tokens();
+  const ScopedObserver watching(engine_.executor(), &counter_);
+  TokenHash hash;
+  for (int64_t w = 0; w < n_windows; ++w) {
+    ThrowIfInterrupted();
+    const std::vector<int32_t> ids =
+        calibration ? texts_.NextCalibrationWindow() : texts_.NextHeldoutWindow();
+    engine_.Reset();
+    engine_.Feed(ids);
+    hash.Add(ids);
+    split.n_tokens += static_cast<int64_t>(ids.size());
+    Report(progress_, label, static_cast<uint64_t>(split.n_tokens),
+           static_cast<uint64_t>(n_tokens));
+  }
+  split.corpus_hash = hash.Text();
+  CheckNumbers(engine_.model().gguf().path(), split);
+}
+
+}  // namespace thermocline

@@ -1,0 +1,73 @@
+// The work of `profile`: texts through the model, a counter watching.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "profiler/activations/activation_counter.h"
+#include "profiler/activations/corpus.h"
+#include "profiler/activations/lru.h"
+#include "profiler/activations/profile_stats.h"
+#include "runtime/engine/engine.h"
+
+namespace thermocline {
+
+struct ProfileOptions {
+  std::string text_path;
+  std::string heldout_path;       // empty: the end of the text is held out
+  double heldout_fraction = 0.2;  // of its windows, rounded, at least one; in (0, 1)
+  int64_t max_tokens = 0;         // of each text; 0: all
+  double activation_threshold = 0;
+  ProgressFn progress;
+};
+
+// The texts of both splits, opened, counted and long enough. Throws Error where one is not.
+class ProfileTexts {
+ public:
+  ProfileTexts(const OpenedModel& model, const Tokenizer& tokenizer, const ProfileOptions& options);
+
+  int64_t calibration_windows() const { return calibration_windows_; }
+  int64_t heldout_windows() const { return heldout_windows_; }
+  int64_t calibration_tokens() const;
+  int64_t heldout_tokens() const;
+  // In this order: the calibration windows, then the held-out ones.
+  std::vector<int32_t> NextCalibrationWindow() { return text_.NextWindow(); }
+  std::vector<int32_t> NextHeldoutWindow();
+
+ private:
+  Corpus text_;
+  std::optional<Corpus> heldout_;
+  int64_t calibration_windows_ = 0;
+  int64_t heldout_windows_ = 0;
+};
+
+// One profiling run: Calibrate(), then HoldOut(). Each window is a sequence of its own. Throws
+// Interrupted between the batches of a window.
+class ProfileRun {
+ public:
+  // `engine` must run the whole model on one tier; it and `texts` must outlive the run.
+  ProfileRun(Engine& engine, ProfileTexts& texts, const ProfileOptions& options);
+
+  void Calibrate();
+  // lru_sizes: neurons per layer of the caches to simulate; empty: none.
+  void HoldOut(const std::vector<int64_t>& lru_sizes);
+
+  const ProfileStats& stats() const { return stats_; }
+  const LruBaseline* lru() const { return lru_ ? &*lru_ : nullptr; }
+
+ private:
+  void RunSplit(bool calibration);
+
+  Engine& engine_;
+  ProfileTexts& texts_;
+  ProgressFn progress_;
+  ChannelOrders orders_;
+  ActivationCounter counter_;
+  std::optional<LruBaseline> lru_;
+  ProfileStats stats_;
+};
+
+}  // namespace thermocline

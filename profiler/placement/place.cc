@@ -1,0 +1,169 @@
+#include "profiler/placement/place.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+#include "profiler/placement/solver.h"
+#include "runtime/core/error.h"
+#include "runtime/core/size_text.h"
+#include "runtime/model/stored_ffn.h"
+
+namespace thermocline {
+namespace {
+
+// As a budget to type: rounded up, so that what is asked for is enough.
+std::string BudgetText(uint64_t n_bytes) {
+  const bool small = n_bytes < (uint64_t{10} << 20);
+  const uint64_t unit = uint64_t{1} << (small ? 10 : 20);
+  return fmt::format("{}{}", (n_bytes + unit - 1) / unit, small ? "K" : "M");
+}
+
+std::vector<int32_t> OrderByCount(const LayerActivity& activity) {
+  std::vector<int32_t> order(activity.count.size());
+  std::iota(order.begin(), order.end(), 0);
+  const auto hotter = [&](int32_t a, int32_t b) {
+    const auto i = static_cast<size_t>(a);
+    const auto j = static_cast<size_t>(b);
+    if (activity.count[i] != activity.count[j]) return activity.count[i] > activity.count[j];
+    if (activity.mass[i] != activity.mass[j]) return activity.mass[i] > activity.mass[j];
+    return a < b;
+  };
+  std::sort(order.begin(), order.end(), hotter);
+  return order;
+}
+
+// The last cluster of a layer may be shorter.
+int64_t NearestClusterEnd(double fraction, int64_t d_ff) {
+  const double wanted = fraction * static_cast<double>(d_ff);
+  const int64_t below = static_cast<int64_t>(wanted) / kClusterNeurons * kClusterNeurons;
+  const int64_t above = std::min(below + kClusterNeurons, d_ff);
+  return wanted - static_cast<double>(below) < static_cast<double>(above) - wanted ? below : above;
+}
+
+void SetHot(Placement* placement, const std::vector<int64_t>& n_hot) {
+  for (size_t l = 0; l < n_hot.size(); ++l) {
+    LayerPlacement& layer = placement->layers[l];
+    layer.n_vram = n_hot[l];
+    layer.n_dram = static_cast<int64_t>(layer.neuron_order.size()) - n_hot[l];
+  }
+}
+
+// What the tiers hold beside neurons, where a layer has at most so many on each: it grows with
+// both. Without the orders, which a plan does not look at.
+MemoryPlan PlanOfLimits(const OpenedModel& model, int64_t max_hot, int64_t max_cold) {
+  const int64_t d_ff = model.config().d_ff;
+  Placement placement;
+  placement.layers.assign(static_cast<size_t>(model.config().n_layers),
+                          {{}, d_ff - max_cold, max_cold, 0});
+  placement.layers.front() = {{}, max_hot, d_ff - max_hot, 0};
+  return model.PlanOf(&placement);
+}
+
+Placement OrderedPlacement(const OpenedModel& model, const ProfileStats& stats) {
+  Placement placement;
+  placement.model_fingerprint = PlacementFingerprint(model.gguf());
+  placement.layers.resize(stats.calibration.layers.size());
+  const ChannelOrders packed = ReadChannelOrders(model.gguf(), model.config());
+  for (size_t l = 0; l < placement.layers.size(); ++l) {
+    placement.layers[l].neuron_order =
+        packed.empty() ? OrderByCount(stats.calibration.layers[l]) : packed[l];
+  }
+  return placement;
+}
+
+SolverProblem MakeProblem(const OpenedModel& model, const ProfileStats& stats,
+                          const Placement& ordered, const Budgets& budgets) {
+  SolverProblem problem;
+  problem.d_ff = model.config().d_ff;
+  problem.vram_bytes = budgets.vram_bytes;
+  problem.ram_bytes = budgets.ram_bytes;
+  for (size_t l = 0; l < ordered.layers.size(); ++l) {
+    SolverLayer layer;
+    layer.neuron_bytes = NeuronBytes(model.gguf(), model.family(), static_cast<int64_t>(l));
+    for (const int32_t id : ordered.layers[l].neuron_order) {
+      layer.benefit.push_back(stats.calibration.layers[l].count[static_cast<size_t>(id)]);
+    }
+    problem.layers.push_back(std::move(layer));
+  }
+  problem.fast_fixed_bytes = [&model](int64_t max_hot) {
+    return PlanOfLimits(model, max_hot, model.config().d_ff).fast_fixed_bytes();
+  };
+  problem.slow_fixed_bytes = [&model](int64_t max_cold) {
+    const MemoryPlan plan = PlanOfLimits(model, model.config().d_ff - max_cold, max_cold);
+    return plan.slow_scratch_bytes + plan.host_table_bytes;
+  };
+  return problem;
+}
+
+[[noreturn]] void FailBudget(const OpenedModel& model, const Budgets& budgets,
+                             const SolverResult& result) {
+  const bool vram = result.outcome == SolverOutcome::kVramTooSmall;
+  const uint64_t given = vram ? budgets.vram_bytes : budgets.ram_bytes;
+  const std::string flag = vram ? "--vram" : "--ram";
+  std::string holds = "embeddings, attention, KV cache and scratch lie there whatever is placed";
+  if (!vram) {
+    holds = fmt::format("the neurons that --vram {} leaves over lie there, and scratch",
+                        FormatBytes(budgets.vram_bytes));
+  }
+  throw Error({.path = model.gguf().path(),
+               .what = fmt::format("the {} budget is too small ({})", flag, holds),
+               .expected = fmt::format("{} or more ({})", BudgetText(result.least_bytes),
+                                       FormatBytes(result.least_bytes)),
+               .found = FormatBytes(given),
+               .hint = fmt::format("raise {}{}, or take a smaller context (-c {} now) or batch "
+                                   "(-b {} now), or a model quantised further",
+                                   flag, vram ? "" : " or --vram", model.context_tokens(),
+                                   model.executor_options().max_tokens)});
+}
+
+}  // namespace
+
+ProfileStats NoActivity(const ModelConfig& config) {
+  const auto d_ff = static_cast<size_t>(config.d_ff);
+  ProfileStats stats;
+  stats.calibration.layers.assign(static_cast<size_t>(config.n_layers),
+                                  {std::vector<int64_t>(d_ff, 0), std::vector<double>(d_ff, 0.0)});
+  return stats;
+}
+
+SolvedPlacement Place(const OpenedModel& model, const ProfileStats& stats, const Budgets& budgets) {
+  SolvedPlacement solved;
+  solved.placement = OrderedPlacement(model, stats);
+  solved.placement.vram_budget_bytes = budgets.vram_bytes;
+  solved.placement.ram_budget_bytes = budgets.ram_bytes;
+  const SolverProblem problem = MakeProblem(model, stats, solved.placement, budgets);
+  const SolverResult result = SolvePlacementSizes(problem);
+  if (result.outcome != SolverOutcome::kSolved) FailBudget(model, budgets, result);
+  SetHot(&solved.placement, result.n_hot);
+  solved.plan = model.PlanOf(&solved.placement);
+  CHECK(solved.plan.fast_total_bytes() <= budgets.vram_bytes);
+  CHECK(solved.plan.slow_total_bytes() <= budgets.ram_bytes);
+  return solved;
+}
+
+SolvedPlacement PlaceFraction(const OpenedModel& model, const ProfileStats& stats,
+                              double hot_fraction, uint64_t ram_bytes) {
+  SolvedPlacement solved;
+  solved.placement = OrderedPlacement(model, stats);
+  const int64_t n_hot = NearestClusterEnd(hot_fraction, model.config().d_ff);
+  SetHot(&solved.placement, std::vector<int64_t>(solved.placement.layers.size(), n_hot));
+  solved.plan = model.PlanOf(&solved.placement);
+  solved.placement.vram_budget_bytes = solved.plan.fast_total_bytes();
+  solved.placement.ram_budget_bytes = ram_bytes;
+  const uint64_t slow_bytes = solved.plan.slow_total_bytes();
+  if (slow_bytes > ram_bytes) {
+    throw Error({.path = model.gguf().path(),
+                 .what = fmt::format("with {:.0f} % of the neurons in vram the rest does not fit",
+                                     100 * hot_fraction),
+                 .expected = fmt::format("--ram {} or more ({})", BudgetText(slow_bytes),
+                                         FormatBytes(slow_bytes)),
+                 .found = FormatBytes(ram_bytes),
+                 .hint = "raise --ram or --hot"});
+  }
+  return solved;
+}
+
+}  // namespace thermocline

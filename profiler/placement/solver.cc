@@ -1,0 +1,160 @@
+#include "profiler/placement/solver.h"
+
+#include <algorithm>
+#include <numeric>
+#include <optional>
+#include <queue>
+
+#include "runtime/core/checked_math.h"
+#include "runtime/core/error.h"
+#include "runtime/placement/placement.h"
+
+namespace thermocline {
+namespace {
+
+constexpr int64_t kMaxLimits = 64;  // steps of the grid of limits on a layer's share
+
+// Neurons [begin, end) of a layer's order.
+struct Cluster {
+  size_t layer = 0;
+  int64_t begin = 0;
+  int64_t end = 0;
+  uint64_t n_bytes = 0;
+  int64_t benefit = 0;
+
+  double benefit_per_byte() const {
+    return static_cast<double>(benefit) / static_cast<double>(n_bytes);
+  }
+};
+
+// Lowest priority first: ties go to the cluster nearer to its layer's start, which keeps shares
+// even.
+struct LessWanted {
+  bool operator()(const Cluster& a, const Cluster& b) const {
+    const double x = a.benefit_per_byte();
+    const double y = b.benefit_per_byte();
+    if (x != y) return x < y;
+    if (a.begin != b.begin) return a.begin > b.begin;
+    return a.layer > b.layer;
+  }
+};
+
+Cluster ClusterAt(const SolverProblem& problem, size_t layer, int64_t begin) {
+  const SolverLayer& l = problem.layers[layer];
+  const int64_t end = std::min(begin + kClusterNeurons, problem.d_ff);
+  const auto first = l.benefit.begin() + begin;
+  return {layer, begin, end, static_cast<uint64_t>(end - begin) * l.neuron_bytes,
+          std::accumulate(first, first + (end - begin), int64_t{0})};
+}
+
+// All clusters, best benefit per byte first, but each layer's in the layer's own order.
+std::vector<Cluster> GreedyOrder(const SolverProblem& problem) {
+  std::priority_queue<Cluster, std::vector<Cluster>, LessWanted> heads;
+  for (size_t l = 0; l < problem.layers.size(); ++l) heads.push(ClusterAt(problem, l, 0));
+  std::vector<Cluster> order;
+  while (!heads.empty()) {
+    order.push_back(heads.top());
+    heads.pop();
+    const Cluster& taken = order.back();
+    if (taken.end < problem.d_ff) heads.push(ClusterAt(problem, taken.layer, taken.end));
+  }
+  return order;
+}
+
+// Limits to try: 0, then ends of clusters up to d_ff.
+std::vector<int64_t> Limits(int64_t d_ff) {
+  const int64_t n_clusters = CeilDiv(d_ff, kClusterNeurons);
+  const int64_t n_steps = std::min(n_clusters, kMaxLimits);
+  std::vector<int64_t> limits;
+  for (int64_t i = 0; i <= n_steps; ++i) {
+    limits.push_back(std::min(i * n_clusters / n_steps * kClusterNeurons, d_ff));
+  }
+  return limits;
+}
+
+struct Filling {
+  std::vector<int64_t> n_hot;
+  int64_t benefit = 0;
+  uint64_t hot_bytes = 0;
+};
+
+class Solver {
+ public:
+  explicit Solver(const SolverProblem& problem)
+      : problem_(problem), order_(GreedyOrder(problem)), limits_(Limits(problem.d_ff)) {
+    for (const SolverLayer& layer : problem.layers) row_bytes_ += layer.neuron_bytes;
+    all_bytes_ = row_bytes_ * static_cast<uint64_t>(problem.d_ff);
+    for (const int64_t limit : limits_) {
+      fast_fixed_.push_back(problem.fast_fixed_bytes(limit));
+      slow_fixed_.push_back(problem.slow_fixed_bytes(problem.d_ff - limit));
+    }
+  }
+
+  SolverResult Solve() {
+    if (problem_.vram_bytes < fast_fixed_[0]) {
+      return {SolverOutcome::kVramTooSmall, {}, 0, fast_fixed_[0]};
+    }
+    for (size_t floor = 0; floor < limits_.size(); ++floor) {
+      for (size_t cap = floor; cap < limits_.size(); ++cap) Try(floor, cap);
+    }
+    if (!best_) return {SolverOutcome::kRamTooSmall, {}, 0, least_ram_};
+    return {SolverOutcome::kSolved, best_->n_hot, best_->benefit, 0};
+  }
+
+ private:
+  // floor, cap: indices into limits_.
+  void Try(size_t floor, size_t cap) {
+    const std::optional<Filling> filling = Fill(limits_[floor], limits_[cap], fast_fixed_[cap]);
+    if (!filling) return;
+    const uint64_t slow_bytes = all_bytes_ - filling->hot_bytes + slow_fixed_[floor];
+    least_ram_ = std::min(least_ram_, slow_bytes);
+    if (slow_bytes > problem_.ram_bytes) return;
+    const bool better =
+        !best_ || filling->benefit > best_->benefit ||
+        (filling->benefit == best_->benefit && filling->hot_bytes > best_->hot_bytes);
+    if (better) best_ = filling;
+  }
+
+  // Every layer gets `floor` neurons, then clusters in greedy order up to `cap` while they fit. A
+  // layer whose next cluster does not fit is full, since its share is a prefix of its order.
+  std::optional<Filling> Fill(int64_t floor, int64_t cap, uint64_t fixed) const {
+    const uint64_t floor_bytes = row_bytes_ * static_cast<uint64_t>(floor);
+    if (fixed > problem_.vram_bytes || floor_bytes > problem_.vram_bytes - fixed) return {};
+    uint64_t left = problem_.vram_bytes - fixed - floor_bytes;
+    Filling filling;
+    filling.n_hot.assign(problem_.layers.size(), floor);
+    filling.hot_bytes = floor_bytes;
+    for (const Cluster& c : order_) {
+      int64_t& n_hot = filling.n_hot[c.layer];
+      if (c.end <= floor) filling.benefit += c.benefit;
+      if (c.begin != n_hot || c.end > cap || c.n_bytes > left) continue;
+      n_hot = c.end;
+      left -= c.n_bytes;
+      filling.hot_bytes += c.n_bytes;
+      filling.benefit += c.benefit;
+    }
+    return filling;
+  }
+
+  const SolverProblem& problem_;
+  std::vector<Cluster> order_;
+  std::vector<int64_t> limits_;
+  std::vector<uint64_t> fast_fixed_;  // with no layer over limits_[i] hot
+  std::vector<uint64_t> slow_fixed_;  // with every layer at limits_[i] hot or more
+  uint64_t row_bytes_ = 0;            // of one neuron in every layer
+  uint64_t all_bytes_ = 0;
+  std::optional<Filling> best_;
+  uint64_t least_ram_ = UINT64_MAX;
+};
+
+}  // namespace
+
+SolverResult SolvePlacementSizes(const SolverProblem& problem) {
+  CHECK(problem.d_ff > 0 && !problem.layers.empty());
+  for (const SolverLayer& layer : problem.layers) {
+    CHECK(static_cast<int64_t>(layer.benefit.size()) == problem.d_ff && layer.neuron_bytes > 0);
+  }
+  return Solver(problem).Solve();
+}
+
+}  // namespace thermocline

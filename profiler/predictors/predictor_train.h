@@ -1,0 +1,28 @@
+// Trains one layer's mlp predictor on what the layer did with the calibration tokens.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "predictor/mlp_trainer.h"
+#include "runtime/core/progress.h"
+#include "runtime/threads/team.h"
+
+namespace thermocline {
+
+struct MlpTraining {
+  int64_t d_model = 0;
+  int64_t d_ff = 0;
+  int max_epochs = 16;
+  int patience = 2;  // epochs without a lower cost after which training stops
+  MlpOptions options = {};
+  std::string label = {};  // of the progress
+  ProgressFn progress = {};
+};
+
+// `cost` judges weights on held-out tokens, the lower the better. Returns the best weights seen,
+// those at the start included. Throws Interrupted between batches.
+LowRank TrainMlp(ThreadTeam& team, const MlpSamples& samples, const LowRank& half,
+                 const MlpTraining& training, const std::function<double(const LowRank&)>& cost);
+
+}  // namespace thermocline

@@ -1,0 +1,44 @@
+// Rows of weights from one type to another, by several threads, with what the rounding cost.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "runtime/core/dtype.h"
+#include "runtime/core/tensor_view.h"
+#include "runtime/threads/team.h"
+
+namespace thermocline {
+
+// How far stored weights are from their source.
+struct WeightError {
+  double squared_error = 0;
+  double squared_weights = 0;
+  double max_abs_error = 0;
+
+  WeightError& operator+=(const WeightError& other);
+  double relative_rms() const;  // sqrt(squared_error / squared_weights)
+};
+
+// Weights as f32, row by row, whatever they are stored as.
+struct WeightRows {
+  std::string path;  // the file and the tensor, for messages
+  std::string name;
+  int64_t n_rows = 0;
+  int64_t n_cols = 0;
+  std::function<void(int64_t r, float* row)> read;  // called from several threads
+};
+
+// The rows of a tensor; with an order, row r is the view's row order[r].
+WeightRows RowsOf(const std::string& path, const std::string& name, const TensorView& view,
+                  const int32_t* order = nullptr);
+
+// Stores rows [begin, end) as `dtype`; row r at out + (r - begin) * out_stride_bytes. The sums do
+// not depend on the number of threads. Throws Error for a weight that is not finite, or that
+// becomes so. REQUIRES: n_cols is a multiple of the type's block.
+WeightError ConvertRows(const WeightRows& rows, int64_t begin, int64_t end, DType dtype,
+                        ThreadTeam& team, std::byte* out, int64_t out_stride_bytes);
+
+}  // namespace thermocline

@@ -1,0 +1,138 @@
+#include "runtime/convert/model_writer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <string_view>
+
+#include "runtime/core/error.h"
+#include "runtime/core/interrupt.h"
+#include "runtime/load/weights.h"
+
+namespace thermocline {
+namespace {
+
+constexpr uint64_t kPieceBytes = 8U << 20;
+constexpr uint64_t kMiB = 1U << 20;
+
+// Values of general.file_type (ggml's ftype).
+uint32_t FileType(DType dtype) {
+  switch (dtype) {
+    case DType::kF16:
+      return 1;
+    case DType::kQ4_0:
+      return 2;
+    case DType::kQ8_0:
+      return 7;
+    case DType::kQ6_K:
+      return 18;
+    case DType::kBF16:
+      return 32;
+    default:
+      return 0;
+  }
+}
+
+// Rows of the tensor hold whole blocks in runs of this many weights.
+uint64_t RunLength(const GgufTensorInfo& tensor) {
+  const bool up_and_down = std::string_view(tensor.name).ends_with(".ffn_up_down.weight");
+  return up_and_down ? tensor.cols() / 2 : tensor.cols();
+}
+
+// PowerInfer's magic says that a model computes with ReLU; what is written here has another magic,
+// and a key instead.
+void TellActivation(const GgufReader& gguf, GgufWriter& writer) {
+  if (gguf.container() != GgufContainer::kPowerInfer) return;
+  const std::string key = gguf.RequireString("general.architecture") + ".hidden_activation";
+  if (gguf.Find(key) == nullptr) writer.Set(key, GgufValue::string("relu"));
+}
+
+}  // namespace
+
+DType TypeForRows(DType from, uint64_t n_cols, DType wanted) {
+  if (n_cols % GetDTypeInfo(wanted).block_elems == 0) return wanted;
+  if (wanted == DType::kQ6_K) return TypeForRows(from, n_cols, DType::kQ8_0);
+  return from == DType::kF32 ? DType::kF16 : from;
+}
+
+DType ChooseType(const std::string& path, const GgufTensorInfo& tensor, const TypeRule& rule) {
+  const DTypeInfo& from = GetDTypeInfo(tensor.dtype);
+  const std::string_view name = tensor.name;
+  if (tensor.dims.size() < 2 || !name.ends_with(".weight")) return tensor.dtype;
+  if (!from.computable) {
+    if (from.block_elems == 1) return tensor.dtype;
+    throw Error({.path = path,
+                 .what = "tensor " + Printable(tensor.name) + " has a type that cannot be read",
+                 .expected = WeightDTypeNames(),
+                 .found = std::string(from.name),
+                 .hint = "start from the model's F16, BF16 or Q8_0 file"});
+  }
+  const bool is_embedding = name == "token_embd.weight" || name == "output.weight";
+  const bool keep_eight_bits = rule.dtype == DType::kQ4_0 && is_embedding && !rule.pure;
+  return TypeForRows(tensor.dtype, RunLength(tensor), keep_eight_bits ? DType::kQ8_0 : rule.dtype);
+}
+
+void CopyMetadata(const GgufReader& gguf, const std::optional<TypeRule>& rule, GgufWriter& writer) {
+  for (const std::string& key : gguf.keys()) {
+    if (!key.starts_with("split.")) writer.Set(key, *gguf.Find(key));
+  }
+  TellActivation(gguf, writer);
+  if (!rule) return;
+  writer.Set("general.file_type", GgufValue::u32(FileType(rule->dtype)));
+  writer.Set("general.quantization_version", GgufValue::u32(2));
+}
+
+void CheckOutputIsNotInput(const GgufReader& gguf, const std::string& output) {
+  std::error_code ignored;
+  if (!std::filesystem::equivalent(gguf.path(), output, ignored)) return;
+  throw Error({.path = output,
+               .what = "the output is the input",
+               .hint = "choose another name for the output"});
+}
+
+TensorCopier::TensorCopier(GgufWriter& writer, uint64_t total_bytes, int n_threads,
+                           std::string label, ProgressFn progress)
+    : writer_(writer),
+      total_bytes_(total_bytes),
+      label_(std::move(label)),
+      progress_(std::move(progress)),
+      team_(n_threads) {}
+
+void TensorCopier::Write(const void* data, uint64_t n_bytes) {
+  ThrowIfInterrupted();
+  writer_.Write(data, n_bytes);
+  done_bytes_ += n_bytes;
+  Report(progress_, label_, done_bytes_ / kMiB, (total_bytes_ + kMiB - 1) / kMiB);
+}
+
+void TensorCopier::Copy(const std::string& name, const std::byte* data, uint64_t n_bytes) {
+  writer_.BeginTensor(name);
+  for (uint64_t begin = 0; begin < n_bytes; begin += kPieceBytes) {
+    Write(data + begin, std::min(kPieceBytes, n_bytes - begin));
+  }
+}
+
+void TensorCopier::CopyRows(const std::string& name, const TensorView& view,
+                            const std::vector<int32_t>& order) {
+  writer_.BeginTensor(name);
+  const auto n_bytes = static_cast<uint64_t>(RowBytes(view.dtype, view.cols));
+  for (const int32_t row : order) Write(view.row(row), n_bytes);
+}
+
+WeightError TensorCopier::Convert(const std::string& name, const WeightRows& rows, DType dtype) {
+  writer_.BeginTensor(name);
+  const int64_t stride = RowBytes(dtype, rows.n_cols);
+  const int64_t piece_rows =
+      std::clamp<int64_t>(static_cast<int64_t>(kPieceBytes) / stride, 1, rows.n_rows);
+  std::vector<std::byte> piece(static_cast<size_t>(piece_rows * stride));
+  WeightError total;
+  for (int64_t begin = 0; begin < rows.n_rows; begin += piece_rows) {
+    const int64_t end = std::min(begin + piece_rows, rows.n_rows);
+    total += ConvertRows(rows, begin, end, dtype, team_, piece.data(), stride);
+    Write(piece.data(), static_cast<uint64_t>((end - begin) * stride));
+  }
+  return total;
+}
+
+}  // namespace thermocline

@@ -1,0 +1,73 @@
+// What `quantize` and `pack` share: which type a tensor gets, and tensors copied or converted into
+// a new GGUF piece by piece.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "runtime/convert/convert_rows.h"
+#include "runtime/core/progress.h"
+#include "runtime/gguf/gguf_reader.h"
+#include "runtime/gguf/gguf_writer.h"
+
+namespace thermocline {
+
+struct TypeRule {
+  DType dtype = DType::kQ8_0;
+  // Without it the embedding table and the output head stay at Q8_0 when the rest becomes Q4_0:
+  // they decide which word comes out, and their errors are not averaged away by what follows.
+  bool pure = false;
+};
+
+// The type for a tensor of a model. Matrices of weights follow the rule; vectors (norms, biases)
+// and what is no weight stay as they are. Throws Error for a type that cannot be read.
+DType ChooseType(const std::string& path, const GgufTensorInfo& tensor, const TypeRule& rule);
+// `wanted`, unless rows of n_cols do not hold whole blocks of it: then Q8_0 for Q6_K, and if that
+// does not fit either F16 for F32, and what it is for others.
+DType TypeForRows(DType from, uint64_t n_cols, DType wanted);
+
+// One line of the report.
+struct TensorChange {
+  std::string name;
+  DType from = DType::kF32;
+  DType to = DType::kF32;
+  uint64_t from_bytes = 0;
+  uint64_t to_bytes = 0;
+  double relative_rms_error = 0;
+  double max_abs_error = 0;
+};
+
+// All keys but those of a split set; with a rule, general.file_type and quantization_version as it
+// says.
+void CopyMetadata(const GgufReader& gguf, const std::optional<TypeRule>& rule, GgufWriter& writer);
+
+// Throws Error when `output` is one of the model's own files.
+void CheckOutputIsNotInput(const GgufReader& gguf, const std::string& output);
+
+// Writes the tensors of a new model in their order. Each call reports progress and honours Ctrl-C.
+class TensorCopier {
+ public:
+  // total_bytes: of all that will be written, for the progress.
+  TensorCopier(GgufWriter& writer, uint64_t total_bytes, int n_threads, std::string label,
+               ProgressFn progress);
+
+  void Copy(const std::string& name, const std::byte* data, uint64_t n_bytes);
+  // The rows of a view in another order, as they are.
+  void CopyRows(const std::string& name, const TensorView& view, const std::vector<int32_t>& order);
+  // All rows as `dtype`, a few MiB at a time.
+  WeightError Convert(const std::string& name, const WeightRows& rows, DType dtype);
+  ThreadTeam& team() { return team_; }
+
+ private:
+  void Write(const void* data, uint64_t n_bytes);
+
+  GgufWriter& writer_;
+  uint64_t total_bytes_;
+  uint64_t done_bytes_ = 0;
+  std::string label_;
+  ProgressFn progress_;
+  ThreadTeam team_;
+};
+
+}  // namespace thermocline

@@ -1,0 +1,294 @@
+#include "runtime/convert/pack_model.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <map>
+
+#include "runtime/core/aligned_buffer.h"
+#include "runtime/core/error.h"
+#include "runtime/core/interrupt.h"
+#include "runtime/load/weights.h"
+#include "runtime/model/families.h"
+#include "runtime/model/stored_ffn.h"
+#include "runtime/placement/placement.h"
+#include "runtime/placement/powerinfer_file.h"
+
+namespace thermocline {
+namespace {
+
+// The smallest type that holds weights of both without rounding them more.
+DType Wider(DType a, DType b) {
+  const auto rank = [](DType dtype) {
+    if (dtype == DType::kQ4_0) return 0;
+    if (dtype == DType::kQ6_K) return 1;
+    if (dtype == DType::kQ8_0) return 2;
+    return dtype == DType::kF32 ? 4 : 3;
+  };
+  if (a != b && rank(a) == rank(b)) return DType::kF32;  // F16 and BF16
+  return rank(a) >= rank(b) ? a : b;
+}
+
+class Packer {
+ public:
+  Packer(const std::string& input, const PackOptions& options)
+      : options_(options),
+        gguf_(input),
+        family_(FindFamily(gguf_)),
+        config_(ReadModelConfig(gguf_, family_)),
+        placement_(ReadPlacement(options.placement_path)) {
+    if (IsPacked(gguf_)) {
+      throw Error({.path = input,
+                   .what = "the model is packed already",
+                   .hint = "pack from the model it was made of"});
+    }
+    CheckTensors(gguf_, family_, config_);
+    CheckPlacementFits(placement_, config_, input, ModelFingerprints(gguf_));
+  }
+
+  PackReport Pack(const std::string& output) {
+    CheckOutputIsNotInput(gguf_, output);
+    PlanItems();
+    GgufWriter writer(output, kPackedAlignment);
+    CopyMetadata(gguf_, options_.rule, writer);
+    writer.Set(kPackedSourceKey, GgufValue::string(gguf_.fingerprint()));
+    writer.Set(kPackedPlacementKey,
+               GgufValue::string(GgufReader(options_.placement_path).fingerprint()));
+    uint64_t total_bytes = 0;
+    for (const Item& item : items_) {
+      writer.DeclareTensor(item.name, item.dtype, item.dims);
+      total_bytes += item.n_bytes();
+    }
+    TensorCopier copier(writer, total_bytes, options_.n_threads, "packing (MiB)",
+                        options_.progress);
+    for (const Item& item : items_) item.write(item, copier);
+    writer.Finish();
+    if (down_weights_ > 0) {
+      report_.down_relative_rms_error = std::sqrt(down_squared_error_ / down_weights_);
+    }
+    return std::move(report_);
+  }
+
+ private:
+  // A tensor of the packed file and what writes it.
+  struct Item {
+    std::string name;
+    DType dtype = DType::kF32;
+    std::vector<uint64_t> dims;
+    std::function<void(const Item&, TensorCopier&)> write;
+
+    uint64_t n_bytes() const {
+      uint64_t rows = 1;
+      for (size_t i = 1; i < dims.size(); ++i) rows *= dims[i];
+      return rows * static_cast<uint64_t>(RowBytes(dtype, static_cast<int64_t>(dims[0])));
+    }
+  };
+
+  // The file's order is kept; the gate and the joined up and down stand where gate and up stood.
+  void PlanItems() {
+    std::map<std::string, std::function<void()>> replaced;
+    for (int64_t l = 0; l < config_.n_layers; ++l) {
+      const TensorNames& names = family_.names;
+      // What has a row per neuron moves with the neurons: the gate, and PowerInfer's predictor.
+      for (const std::string& name : {LayerTensorName(names.w_gate, l), PowerInferOutName(l)}) {
+        replaced[name] = [this, l, name] { PlanRows(name, l); };
+      }
+      replaced[LayerTensorName(names.w_up, l)] = [this, l] { PlanUpDown(l); };
+      replaced[LayerTensorName(names.w_down, l)] = [] {};
+      replaced[LayerTensorName(names.w_down_t, l)] = [] {};
+      replaced[LayerTensorName(names.gate_bias, l)] = [this, l] { PlanGateBias(l); };
+      replaced[LayerTensorName(kPackedUpDown, l)] = [this] { FailHalfPacked(); };
+      replaced[LayerTensorName(kPackedOrder, l)] = [this] { FailHalfPacked(); };
+    }
+    for (const GgufTensorInfo& tensor : gguf_.tensors()) {
+      const auto own = replaced.find(tensor.name);
+      if (own != replaced.end()) {
+        own->second();
+      } else {
+        PlanCopy(tensor);
+      }
+    }
+  }
+
+  [[noreturn]] void FailHalfPacked() const {
+    throw Error({.path = gguf_.path(),
+                 .what = "the model holds tensors of a packed one, but not its keys",
+                 .hint = "pack from the model it was made of"});
+  }
+
+  const std::vector<int32_t>& Order(int64_t layer) const {
+    return placement_.layers[static_cast<size_t>(layer)].neuron_order;
+  }
+
+  DType TypeOf(const GgufTensorInfo& tensor) const {
+    return options_.rule ? ChooseType(gguf_.path(), tensor, *options_.rule) : tensor.dtype;
+  }
+
+  void Tell(const std::string& name, const TensorView& from, DType to, const WeightError& error) {
+    report_.changes.push_back(
+        {.name = name,
+         .from = from.dtype,
+         .to = to,
+         .from_bytes = from.weight_bytes(),
+         .to_bytes = static_cast<uint64_t>(from.rows * from.cols) / GetDTypeInfo(to).block_elems *
+                     GetDTypeInfo(to).block_bytes,
+         .relative_rms_error = error.relative_rms(),
+         .max_abs_error = error.max_abs_error});
+  }
+
+  void PlanCopy(const GgufTensorInfo& tensor) {
+    const auto write = [this, &tensor](const Item& item, TensorCopier& copier) {
+      if (item.dtype == tensor.dtype) {
+        copier.Copy(item.name, gguf_.TensorData(tensor), tensor.n_bytes);
+        return;
+      }
+      const TensorView view =
+          DenseView(gguf_.TensorData(tensor), tensor.dtype, static_cast<int64_t>(tensor.rows()),
+                    static_cast<int64_t>(tensor.cols()));
+      Tell(item.name, view, item.dtype,
+           copier.Convert(item.name, RowsOf(gguf_.path(), tensor.name, view), item.dtype));
+    };
+    items_.push_back({tensor.name, TypeOf(tensor), tensor.dims, write});
+  }
+
+  void PlanRows(const std::string& name, int64_t layer) {
+    const GgufTensorInfo& tensor = *gguf_.FindTensor(name);
+    const auto write = [this, layer, &tensor](const Item& item, TensorCopier& copier) {
+      const TensorView rows =
+          gguf_.RequireMatrix(item.name, config_.d_ff, static_cast<int64_t>(tensor.cols()));
+      if (item.dtype == rows.dtype) {
+        copier.CopyRows(item.name, rows, Order(layer));
+        return;
+      }
+      Tell(item.name, rows, item.dtype,
+           copier.Convert(item.name, RowsOf(gguf_.path(), item.name, rows, Order(layer).data()),
+                          item.dtype));
+    };
+    items_.push_back({name, TypeOf(tensor), tensor.dims, write});
+  }
+
+  void PlanGateBias(int64_t layer) {
+    const std::string name = LayerTensorName(family_.names.gate_bias, layer);
+    const auto write = [this, layer](const Item& item, TensorCopier& copier) {
+      const TensorView bias = gguf_.RequireMatrix(item.name, 1, config_.d_ff);
+      std::vector<float> values(static_cast<size_t>(config_.d_ff));
+      CpuKernels().dequantize_f32(bias.dtype, bias.data, 0, config_.d_ff, values.data());
+      std::vector<float> sorted;
+      for (const int32_t id : Order(layer)) sorted.push_back(values[static_cast<size_t>(id)]);
+      copier.Copy(item.name, reinterpret_cast<const std::byte*>(sorted.data()),
+                  sorted.size() * sizeof(float));
+    };
+    items_.push_back({name, DType::kF32, {static_cast<uint64_t>(config_.d_ff)}, write});
+  }
+
+  void PlanUpDown(int64_t layer) {
+    const TensorView up = Up(layer);
+    const TensorView down = Down(layer).view;
+    const auto d_model = static_cast<uint64_t>(config_.d_model);
+    const DType wider = Wider(up.dtype, down.dtype);
+    // Rows of a stock down are as long as d_ff: its type may not fit those of d_model.
+    DType dtype = TypeForRows(wider, d_model, wider);
+    if (options_.rule) {
+      dtype = TypeForRows(dtype, d_model, options_.rule->dtype);
+    } else {
+      report_.widened = report_.widened || up.dtype != down.dtype;
+    }
+    const auto d_ff = static_cast<uint64_t>(config_.d_ff);
+    items_.push_back({LayerTensorName(kPackedUpDown, layer),
+                      dtype,
+                      {2 * d_model, d_ff},
+                      [this, layer](const Item& item, TensorCopier& copier) {
+                        WriteUpDown(layer, item, copier);
+                      }});
+    items_.push_back({LayerTensorName(kPackedOrder, layer),
+                      DType::kI32,
+                      {d_ff},
+                      [this, layer](const Item& item, TensorCopier& copier) {
+                        copier.Copy(item.name,
+                                    reinterpret_cast<const std::byte*>(Order(layer).data()),
+                                    Order(layer).size() * sizeof(int32_t));
+                      }});
+  }
+
+  TensorView Up(int64_t layer) const {
+    return gguf_.RequireMatrix(LayerTensorName(family_.names.w_up, layer), config_.d_ff,
+                               config_.d_model);
+  }
+  struct DownView {
+    TensorView view;
+    DownLayout layout;
+  };
+  DownView Down(int64_t layer) const {
+    const StoredDown down = FindDown(gguf_, family_.names, layer);
+    const bool per_neuron = down.layout == DownLayout::kPerNeuron;
+    return {gguf_.RequireMatrix(down.name, per_neuron ? config_.d_ff : config_.d_model,
+                                per_neuron ? config_.d_model : config_.d_ff),
+            down.layout};
+  }
+
+  void WriteUpDown(int64_t layer, const Item& item, TensorCopier& copier) {
+    ThrowIfInterrupted();
+    const auto [down, layout] = Down(layer);
+    const int64_t half = RowBytes(item.dtype, config_.d_model);
+    if (up_down_.size() < item.n_bytes()) up_down_ = AlignedBuffer(item.n_bytes(), "packing");
+    WriteHalf(layer, item, " (up)", Up(layer), up_down_.bytes(), copier);
+    if (layout == DownLayout::kPerNeuron) {
+      WriteHalf(layer, item, " (down)", down, up_down_.bytes() + half, copier);
+    } else {
+      const RequantReport rounded = TransposeDown(
+          down, Order(layer), item.dtype, up_down_.bytes() + half, 2 * half, options_.n_threads);
+      if (rounded.requantised) TellDown(item, down, rounded);
+    }
+    copier.Copy(item.name, up_down_.bytes(), item.n_bytes());
+  }
+
+  // Rows of a matrix with one per neuron, in the placement's order, into every second half row.
+  void WriteHalf(int64_t layer, const Item& item, const char* which, const TensorView& rows,
+                 std::byte* out, TensorCopier& copier) {
+    const std::vector<int32_t>& order = Order(layer);
+    const int64_t half = RowBytes(item.dtype, config_.d_model);
+    if (rows.dtype == item.dtype) {
+      for (int64_t i = 0; i < config_.d_ff; ++i) {
+        std::memcpy(out + 2 * i * half, rows.row(order[static_cast<size_t>(i)]),
+                    static_cast<size_t>(half));
+      }
+      return;
+    }
+    Tell(item.name + which, rows, item.dtype,
+         ConvertRows(RowsOf(gguf_.path(), item.name, rows, order.data()), 0, config_.d_ff,
+                     item.dtype, copier.team(), out, 2 * half));
+  }
+
+  void TellDown(const Item& item, const TensorView& down, const RequantReport& rounded) {
+    Tell(item.name + " (down)", down, item.dtype, {});
+    report_.changes.back().relative_rms_error = rounded.relative_rms_error;
+    report_.changes.back().max_abs_error = rounded.max_abs_error;
+    if (GetDTypeInfo(down.dtype).block_elems == 1) return;
+    const auto weights = static_cast<double>(down.rows * down.cols);
+    report_.requantised_down = true;
+    down_weights_ += weights;
+    down_squared_error_ += weights * rounded.relative_rms_error * rounded.relative_rms_error;
+  }
+
+  const PackOptions& options_;
+  GgufReader gguf_;
+  const Family& family_;
+  ModelConfig config_;
+  Placement placement_;
+  std::vector<Item> items_;
+  AlignedBuffer up_down_;
+  PackReport report_;
+  double down_weights_ = 0;
+  double down_squared_error_ = 0;
+};
+
+}  // namespace
+
+PackReport PackModel(const std::string& input, const std::string& output,
+                     const PackOptions& options) {
+  return Packer(input, options).Pack(output);
+}
+
+}  // namespace thermocline

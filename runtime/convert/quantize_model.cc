@@ -1,0 +1,67 @@
+#include "runtime/convert/quantize_model.h"
+
+#include "runtime/core/error.h"
+#include "runtime/placement/powerinfer_file.h"
+
+namespace thermocline {
+namespace {
+
+TensorView ViewOf(const GgufReader& gguf, const GgufTensorInfo& tensor) {
+  return DenseView(gguf.TensorData(tensor), tensor.dtype, static_cast<int64_t>(tensor.rows()),
+                   static_cast<int64_t>(tensor.cols()));
+}
+
+TensorChange PlanChange(const GgufReader& gguf, const GgufTensorInfo& tensor,
+                        const TypeRule& rule) {
+  TensorChange change{.name = tensor.name, .from = tensor.dtype};
+  change.to = ChooseType(gguf.path(), tensor, rule);
+  change.from_bytes = tensor.n_bytes;
+  change.to_bytes = change.to == change.from
+                        ? tensor.n_bytes
+                        : tensor.rows() * static_cast<uint64_t>(RowBytes(
+                                              change.to, static_cast<int64_t>(tensor.cols())));
+  return change;
+}
+
+}  // namespace
+
+std::vector<TensorChange> QuantizeModel(const std::string& input, const std::string& output,
+                                        const QuantizeOptions& options) {
+  const GgufReader gguf(input);
+  CheckOutputIsNotInput(gguf, output);
+  if (IsPowerInferPlacement(gguf)) {
+    throw Error({.path = input, .what = "a placement, not a model", .hint = "name a model file"});
+  }
+  if (gguf.tensors().empty()) {
+    throw Error({.path = input, .what = "the file holds no tensors", .hint = "name a model file"});
+  }
+  std::vector<TensorChange> changes;
+  uint64_t total_bytes = 0;
+  for (const GgufTensorInfo& tensor : gguf.tensors()) {
+    changes.push_back(PlanChange(gguf, tensor, options.rule));
+    total_bytes += changes.back().to_bytes;
+  }
+  GgufWriter writer(output, gguf.alignment());
+  CopyMetadata(gguf, options.rule, writer);
+  for (size_t i = 0; i < changes.size(); ++i) {
+    writer.DeclareTensor(changes[i].name, changes[i].to, gguf.tensors()[i].dims);
+  }
+  TensorCopier copier(writer, total_bytes, options.n_threads, "quantising (MiB)", options.progress);
+  for (size_t i = 0; i < changes.size(); ++i) {
+    TensorChange& change = changes[i];
+    const GgufTensorInfo& tensor = gguf.tensors()[i];
+    if (change.from == change.to) {
+      copier.Copy(change.name, gguf.TensorData(tensor), tensor.n_bytes);
+      continue;
+    }
+    const TensorView view = ViewOf(gguf, tensor);
+    const WeightError error =
+        copier.Convert(change.name, RowsOf(input, change.name, view), change.to);
+    change.relative_rms_error = error.relative_rms();
+    change.max_abs_error = error.max_abs_error;
+  }
+  writer.Finish();
+  return changes;
+}
+
+}  // namespace thermocline

@@ -1,0 +1,215 @@
+// Attention on the CPU. A query's positions are cut into chunks of a fixed length. Of each chunk
+// its scores are e^(s - m) with the chunk's own m, with their sum and the sum of the values so
+// weighted; at the end the chunks are put together in their order. The cut depends on the context
+// size alone, so the result is the same whether one lane went through all chunks or several shared
+// them.
+//
+// Bytes per token and layer at n positions: 2 n n_kv_heads rows of head_dim, each read once, also
+// where several query heads share a KV head.
+#include <algorithm>
+#include <cmath>
+
+#include "runtime/core/checked_math.h"
+#include "runtime/core/error.h"
+#include "runtime/device/cpu/cpu_device.h"
+
+namespace thermocline {
+
+// One query head's view of the cache, and where a lane works.
+struct CpuDevice::HeadQuery {
+  const HostKvCache& cache;
+  int64_t layer;
+  int64_t kv_head;
+  int64_t head_dim;
+  const void* q;  // prepared for the cache's type
+  float scale;
+  float* scores;  // (kv_chunk) of the lane
+};
+
+void CpuDevice::RopeAppend(const Lane& lane, const RopeStep& rope, const KvCache& kv_cache,
+                           const AttentionStep& step, float* q, float* k, const float* v) {
+  const auto& cache = static_cast<const HostKvCache&>(kv_cache);
+  const int64_t n_frequencies = rope.rot_dim / 2;
+  const int64_t d = step.head_dim;
+  const auto turn = [&](float* head, int64_t token) {
+    kernels_.rope(rope.pairing, head, rope.rot_dim, rope.cos + token * n_frequencies,
+                  rope.sin + token * n_frequencies);
+  };
+  const auto store = [&](const float* head, std::byte* out) {
+    if (cache.dtype() == DType::kF16) {
+      kernels_.f32_to_f16(head, d, reinterpret_cast<uint16_t*>(out));
+    } else {
+      kernels_.f32_to_q8_0(head, d, out);
+    }
+  };
+  const auto [q_begin, q_end] = lane.Split(step.n * step.n_heads);
+  for (int64_t i = q_begin; i < q_end; ++i) turn(q + i * d, i / step.n_heads);
+  const auto [k_begin, k_end] = lane.Split(step.n * step.n_kv_heads);
+  for (int64_t i = k_begin; i < k_end; ++i) {
+    const int64_t token = i / step.n_kv_heads;
+    turn(k + i * d, token);
+    const KvRun run = cache.RunAt(step.layer, i % step.n_kv_heads, step.first_position + token);
+    store(k + i * d, run.k);
+    store(v + i * d, run.v);
+  }
+  lane.Sync();
+}
+
+// Batches attend as panels. Few tokens over a long context: lanes share out heads and chunks, and
+// meet before the chunks are put together. Otherwise there are heads enough, and a lane does all
+// chunks of one.
+void CpuDevice::Attend(const Lane& lane, const KvCache& kv_cache, const AttentionStep& step,
+                       const float* q, float* out) {
+  const auto& cache = static_cast<const HostKvCache&>(kv_cache);
+  const int64_t n_chunks = CeilDiv(step.first_position + step.n, kv_chunk_);
+  if (step.n >= kPanelAttentionTokens && kernels_.gemm != nullptr) {
+    AttendPanels(lane, cache, step, q, out);
+  } else if (step.n < kGemmMinTokens && n_chunks > 1) {
+    AttendChunks(lane, cache, step, n_chunks, q, out);
+  } else {
+    AttendHeads(lane, cache, step, q, out);
+  }
+  lane.Sync();
+}
+
+// Items are tiles of a KV head's queries, heads outermost, so that a lane's tiles read the same
+// positions.
+void CpuDevice::AttendPanels(const Lane& lane, const HostKvCache& cache, const AttentionStep& step,
+                             const float* q, float* out) {
+  const int64_t tile = PanelAttention::TileTokens(step.n_heads / step.n_kv_heads);
+  const int64_t n_tiles = CeilDiv(step.n, tile);
+  PanelAttention& attention = *scratch(lane).attention;
+  lane.Share(step.n_kv_heads * n_tiles, 1, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t item = begin; item < end; ++item) {
+      const int64_t first = item % n_tiles * tile;
+      attention.Run(cache, step, item / n_tiles, first, std::min(first + tile, step.n), q, out);
+    }
+  });
+}
+
+const void* CpuDevice::PrepareHead(const Lane& lane, DType cache_type, const float* q, int64_t d) {
+  const VectorForm form = kernels_.vector_form(cache_type);
+  if (form == VectorForm::kF32) return q;
+  std::byte* out = scratch(lane).head.bytes();
+  kernels_.prepare(form, q, d, out);
+  return out;
+}
+
+// Items are KV heads of tokens, heads outermost, so that a lane's tokens read the same positions.
+void CpuDevice::AttendHeads(const Lane& lane, const HostKvCache& cache, const AttentionStep& step,
+                            const float* q, float* out) {
+  const int64_t d = step.head_dim;
+  const int64_t group = step.n_heads / step.n_kv_heads;
+  const float scale = 1.0F / std::sqrt(static_cast<float>(d));
+  LaneScratch& mine = scratch(lane);
+  lane.Share(step.n_kv_heads * step.n, 1, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t item = begin; item < end; ++item) {
+      const int64_t t = item % step.n;
+      for (int64_t g = 0; g < group; ++g) {
+        const int64_t head = item / step.n * group + g;
+        const float* token_q = q + (t * step.n_heads + head) * d;
+        const HeadQuery query{cache,
+                              step.layer,
+                              item / step.n,
+                              d,
+                              PrepareHead(lane, cache.dtype(), token_q, d),
+                              scale,
+                              mine.scores.as<float>()};
+        const int64_t n_kv = step.first_position + t + 1;
+        const int64_t n_chunks = CeilDiv(n_kv, kv_chunk_);
+        for (int64_t c = 0; c < n_chunks; ++c) {
+          AttendChunk(query, c * kv_chunk_, std::min((c + 1) * kv_chunk_, n_kv),
+                      mine.chunks.as<float>() + c * (d + kChunkExtra));
+        }
+        MergeChunks(mine.chunks.as<float>(), n_chunks, d, out + (t * step.n_heads + head) * d);
+      }
+    }
+  });
+}
+
+void CpuDevice::AttendChunks(const Lane& lane, const HostKvCache& cache, const AttentionStep& step,
+                             int64_t n_chunks, const float* q, float* out) {
+  const int64_t d = step.head_dim;
+  const int64_t group = step.n_heads / step.n_kv_heads;
+  const float scale = 1.0F / std::sqrt(static_cast<float>(d));
+  const int64_t stride = d + kChunkExtra;
+  // Chunk c of query head `head` of token t.
+  const auto chunk_at = [&](int64_t t, int64_t head, int64_t c) {
+    return chunks_.as<float>() + ((t * step.n_heads + head) * n_chunks + c) * stride;
+  };
+  // Chunks innermost: a lane's items lie next to each other in memory.
+  const int64_t n_items = step.n_kv_heads * n_chunks;
+  lane.Share(n_items, 1, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t item = begin; item < end; ++item) {
+      const int64_t kv_head = item / n_chunks;
+      const int64_t c = item % n_chunks;
+      for (int64_t i = 0; i < step.n * group; ++i) {
+        const int64_t t = i / group;
+        const int64_t head = kv_head * group + i % group;
+        const int64_t last = std::min((c + 1) * kv_chunk_, step.first_position + t + 1);
+        if (last <= c * kv_chunk_) continue;
+        const float* token_q = q + (t * step.n_heads + head) * d;
+        const HeadQuery query{cache,
+                              step.layer,
+                              kv_head,
+                              d,
+                              PrepareHead(lane, cache.dtype(), token_q, d),
+                              scale,
+                              scratch(lane).scores.as<float>()};
+        AttendChunk(query, c * kv_chunk_, last, chunk_at(t, head, c));
+      }
+    }
+  });
+  lane.Sync();
+  const auto [begin, end] = lane.Split(step.n * step.n_heads);
+  for (int64_t i = begin; i < end; ++i) {
+    const int64_t n_kv = step.first_position + i / step.n_heads + 1;
+    MergeChunks(chunk_at(i / step.n_heads, i % step.n_heads, 0), CeilDiv(n_kv, kv_chunk_), d,
+                out + i * d);
+  }
+}
+
+// chunk: (head_dim) sum of e^(s - m) v, then m, then the sum of e^(s - m).
+void CpuDevice::AttendChunk(const HeadQuery& query, int64_t begin, int64_t end,
+                            float* chunk) const {
+  const DType dtype = query.cache.dtype();
+  const int64_t d = query.head_dim;
+  const int64_t row_bytes = RowBytes(dtype, d);
+  const auto for_runs = [&](const auto& body) {
+    for (int64_t at = begin; at < end;) {
+      const KvRun run = query.cache.RunAt(query.layer, query.kv_head, at);
+      const int64_t n = std::min(run.n_tokens, end - at);
+      body(run, n, query.scores + (at - begin));
+      at += n;
+    }
+  };
+  for_runs([&](const KvRun& run, int64_t n, float* scores) {
+    kernels_.matvec(dtype, run.k, row_bytes, d, query.q, nullptr, 0, n, scores);
+  });
+  chunk[d + 1] = kernels_.exp_scores(query.scores, end - begin, query.scale, chunk + d);
+  std::fill_n(chunk, d, 0.0F);
+  for_runs([&](const KvRun& run, int64_t n, const float* scores) {
+    kernels_.accumulate_rows(dtype, run.v, row_bytes, scores, nullptr, n, 0, d, chunk);
+  });
+}
+
+// chunks: n_chunks as AttendChunk leaves them. Their m and sums are used up.
+void CpuDevice::MergeChunks(float* chunks, int64_t n_chunks, int64_t d, float* out) const {
+  const int64_t stride = d + kChunkExtra;
+  float m = chunks[d];
+  for (int64_t c = 1; c < n_chunks; ++c) m = std::max(m, chunks[c * stride + d]);
+  float sum = 0.0F;
+  for (int64_t c = 0; c < n_chunks; ++c) {
+    float* chunk = chunks + c * stride;
+    chunk[d] = std::exp(chunk[d] - m);
+    sum += chunk[d] * chunk[d + 1];
+  }
+  std::fill_n(out, d, 0.0F);
+  for (int64_t c = 0; c < n_chunks; ++c) {
+    const float weight = chunks[c * stride + d] / sum;
+    kernels_.accumulate_rows(DType::kF32, reinterpret_cast<const std::byte*>(chunks + c * stride),
+                             0, &weight, nullptr, 1, 0, d, out);
+  }
+}
+
+}  // namespace thermocline

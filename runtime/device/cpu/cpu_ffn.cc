@@ -1,0 +1,212 @@
+// The FFN on the CPU: h_i = act(gate_i . x) * (up_i . x), y = sum_i h_i down_i over the slice's
+// neurons.
+//
+// Bytes per token, rows of b bytes, m neurons of which a are active: dense 3 m b; exact m b + 2 a
+// b.
+#include "runtime/device/cpu/cpu_ffn.h"
+
+#include <algorithm>
+
+#include "runtime/core/checked_math.h"
+#include "runtime/core/error.h"
+
+namespace thermocline {
+namespace {
+constexpr int64_t kNeuronUnit = 32;       // a cluster: what a lane's share of the neurons is cut at
+constexpr uint64_t kPartBytes = 1 << 20;  // of weights, dense, that make a part worth its own sum
+constexpr int64_t kMinParts = 8;
+// Gate weights, and as many of up, taken at a time: what several tokens pass over stays in L2; for
+// one token longer, since a stream costs some time to start.
+constexpr int64_t kFfnChunkBytes = 128 << 10;
+constexpr int64_t kFfnStreamBytes = 512 << 10;
+// The same where a predictor leaves out most of them.
+constexpr int64_t kFfnListBytes = 512 << 10;
+
+int64_t NumParts(const FfnSlice& slice) {
+  const auto by_bytes = static_cast<int64_t>(slice.weight_bytes() / kPartBytes);
+  const int64_t units = CeilDiv(slice.n_neurons, kNeuronUnit);
+  return std::min(units, std::clamp(by_bytes, kMinParts, kFfnParts));
+}
+
+}  // namespace
+
+FfnCount CpuDevice::Ffn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+                        const FfnState& state) {
+  // Few tokens go over neurons row by row, dense as well as exact, so that both give the same bits.
+  const bool per_neuron = step.slice->down_layout == DownLayout::kPerNeuron;
+  const bool predicted = step.predictor != nullptr && n <= kListMaxTokens;
+  if (n >= (per_neuron ? kGemmMinTokens : MinGemmTokens()) && !predicted) {
+    FfnPanels(lane, step, x, n, state);
+    const int64_t all = n * step.slice->n_neurons;
+    return {.tokens = 0, .gates = all, .active = all};
+  }
+  if (per_neuron) return FfnNeurons(lane, step, x, n, state);
+  CHECK(!step.skip_inactive && step.predictor == nullptr);
+  FfnStockRows(lane, step, x, n, state);
+  const int64_t all = n * step.slice->n_neurons;
+  return {.tokens = n, .gates = all, .active = all};
+}
+
+void CpuDevice::GateRows(const FfnPart& part, int64_t token, int64_t begin, int64_t end) const {
+  const FfnSlice& slice = *part.step.slice;
+  const TensorView& w = slice.gate;
+  float* gate = part.state.gate + token * slice.n_neurons;
+  kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols,
+                  part.gate_x + token * part.gate_x_stride, nullptr, begin, end, gate);
+  if (slice.gate_bias != nullptr) kernels_.add(gate + begin, slice.gate_bias + begin, end - begin);
+  kernels_.activate(part.step.activation, gate + begin, end - begin);
+}
+
+void CpuDevice::UpRows(const FfnPart& part, int64_t token, int64_t begin, int64_t end) const {
+  const FfnSlice& slice = *part.step.slice;
+  const TensorView& w = slice.up;
+  float* up = part.state.up + token * slice.n_neurons;
+  kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols, part.up_x + token * part.up_x_stride,
+                  nullptr, begin, end, up);
+  kernels_.multiply(part.state.gate + token * slice.n_neurons + begin, up + begin, end - begin);
+}
+
+// Prepares the tokens for gate and up; both in one go where they want the same form.
+CpuDevice::FfnPart CpuDevice::MakePart(const Lane& lane, const FfnStep& step, const float* x,
+                                       int64_t n, const FfnState& state) {
+  const FfnSlice& slice = *step.slice;
+  const int64_t d = slice.gate.cols;
+  const VectorForm gate_form = kernels_.vector_form(slice.gate.dtype);
+  const VectorForm up_form = kernels_.vector_form(slice.up.dtype);
+  LaneScratch& mine = scratch(lane);
+  FfnPart part{step,
+               state,
+               n,
+               nullptr,
+               PreparedStride(gate_form, d),
+               nullptr,
+               PreparedStride(up_form, d),
+               mine.rows.as<int32_t>(),
+               mine.h.as<float>(),
+               mine.inner.bytes(),
+               mine.signs.data(),
+               nullptr,
+               lane.timer};
+  part.gate_x = Prepare(lane, gate_form, x, n, d);
+  part.up_x = up_form == gate_form ? part.gate_x : Prepare(lane, up_form, x, n, d, 1);
+  return part;
+}
+
+void CpuDevice::FfnStockRows(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+                             const FfnState& state) {
+  const FfnSlice& slice = *step.slice;
+  const int64_t m = slice.n_neurons;
+  const FfnPart part = MakePart(lane, step, x, n, state);
+  const int64_t chunk_bytes = n == 1 ? kFfnStreamBytes : kFfnChunkBytes;
+  const int64_t grain = AlignUp(CeilDiv(chunk_bytes, slice.gate.row_stride_bytes), kNeuronUnit);
+  lane.Share(m, kNeuronUnit, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t t = 0; t < n; ++t) {
+      GateRows(part, t, begin, end);
+      UpRows(part, t, begin, end);
+    }
+  });
+  lane.Sync(StepPart::kGate);
+  const LinearWeights down{slice.down, nullptr};
+  const LinearStep steps[] = {{&down, state.y}};
+  LinearRows(lane, steps, state.gate, n);
+  lane.Sync(StepPart::kDown);
+}
+
+// Gate, up and down of a part of the neurons in one go, by one lane; the lanes meet once, and the
+// parts' outputs are added. Nothing of width d_ff is waited for.
+FfnCount CpuDevice::FfnNeurons(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+                               const FfnState& state) {
+  const FfnSlice& slice = *step.slice;
+  const int64_t m = slice.n_neurons;
+  const int64_t d_model = slice.gate.cols;
+  const int64_t units = CeilDiv(m, kNeuronUnit);
+  const int64_t n_parts = NumParts(slice);
+  if (step.predictor != nullptr) PredictInner(lane, step, n);
+  const FfnPart common = MakePart(lane, step, x, n, state);
+  lane.Share(n_parts, 1, 1, [&](int64_t first, int64_t last) {
+    for (int64_t p = first; p < last; ++p) {
+      FfnPart part = common;
+      part.partial = partial_.as<float>() + p * n * d_model;
+      const int64_t begin = units * p / n_parts * kNeuronUnit;
+      const int64_t end = std::min(units * (p + 1) / n_parts * kNeuronUnit, m);
+      part_counts_[static_cast<size_t>(p)] = RunPart(part, begin, end);
+    }
+  });
+  lane.Sync(StepPart::kDown);
+
+  const auto [begin, end] = lane.Split(n * d_model, 16);
+  std::copy(partial_.as<float>() + begin, partial_.as<float>() + end, state.y + begin);
+  for (int64_t p = 1; p < n_parts; ++p) {
+    kernels_.add(state.y + begin, partial_.as<float>() + p * n * d_model + begin, end - begin);
+  }
+  FfnCount count{.tokens = n};
+  for (int64_t p = 0; p < n_parts; ++p) count.Add(part_counts_[static_cast<size_t>(p)]);
+  lane.Sync(StepPart::kDown);
+  return count;
+}
+
+// Several tokens go over some neurons while their weights are in cache.
+FfnCount CpuDevice::RunPart(const FfnPart& part, int64_t begin, int64_t end) const {
+  const FfnSlice& slice = *part.step.slice;
+  std::fill_n(part.partial, part.n_tokens * slice.gate.cols, 0.0F);
+  const int64_t bytes = part.step.predictor != nullptr ? kFfnListBytes : kFfnChunkBytes;
+  const int64_t step = part.n_tokens == 1
+                           ? end - begin
+                           : AlignUp(CeilDiv(bytes, slice.gate.row_stride_bytes), kNeuronUnit);
+  FfnCount count;
+  for (int64_t at = begin; at < end; at += step) {
+    for (int64_t t = 0; t < part.n_tokens; ++t) {
+      count.Add(RunSpan(part, t, at, std::min(at + step, end)));
+    }
+  }
+  return count;
+}
+
+FfnCount CpuDevice::RunSpan(const FfnPart& part, int64_t token, int64_t begin, int64_t end) const {
+  if (part.step.predictor != nullptr) return RunPredictedPart(part, token, begin, end);
+  if (part.step.skip_inactive) {
+    return {.gates = end - begin, .active = RunExactPart(part, token, begin, end)};
+  }
+  RunDensePart(part, token, begin, end);
+  return {.gates = end - begin, .active = end - begin};
+}
+
+void CpuDevice::RunDensePart(const FfnPart& part, int64_t token, int64_t begin, int64_t end) const {
+  const FfnSlice& slice = *part.step.slice;
+  const TensorView& down = slice.down;
+  GateRows(part, token, begin, end);
+  UpRows(part, token, begin, end);
+  if (part.timer != nullptr) part.timer->Mark(StepPart::kGate);
+  kernels_.accumulate_rows(down.dtype, down.row(begin), down.row_stride_bytes,
+                           part.state.gate + token * slice.n_neurons + begin, nullptr, end - begin,
+                           0, down.cols, part.partial + token * down.cols);
+  if (part.timer != nullptr) part.timer->Mark(StepPart::kDown);
+}
+
+// Gates are computed for all; up and down rows are read for the neurons that fire.
+int64_t CpuDevice::RunExactPart(const FfnPart& part, int64_t token, int64_t begin,
+                                int64_t end) const {
+  const float* gate = part.state.gate + token * part.step.slice->n_neurons;
+  GateRows(part, token, begin, end);
+  const int64_t n_active =
+      kernels_.compact_nonzero(gate + begin, end - begin, static_cast<int32_t>(begin), part.rows);
+  for (int64_t i = 0; i < n_active; ++i) part.h[i] = gate[part.rows[i]];
+  if (part.timer != nullptr) part.timer->Mark(StepPart::kGate);
+  RunActive(part, token, n_active, part.state.up + token * part.step.slice->n_neurons + begin);
+  return n_active;
+}
+
+// Up and down rows of part.rows, whose gates are in part.h. up: (n_active) scratch.
+void CpuDevice::RunActive(const FfnPart& part, int64_t token, int64_t n_active, float* up) const {
+  const TensorView& w = part.step.slice->up;
+  const TensorView& down = part.step.slice->down;
+  kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols, part.up_x + token * part.up_x_stride,
+                  part.rows, 0, n_active, up);
+  kernels_.multiply(part.h, up, n_active);
+  if (part.timer != nullptr) part.timer->Mark(StepPart::kUp);
+  kernels_.accumulate_rows(down.dtype, down.data, down.row_stride_bytes, part.h, part.rows,
+                           n_active, 0, down.cols, part.partial + token * down.cols);
+  if (part.timer != nullptr) part.timer->Mark(StepPart::kDown);
+}
+
+}  // namespace thermocline

@@ -1,0 +1,135 @@
+// Batches of tokens on the CPU: matrix products by panels of weights (panel_gemm.h), the panels
+// shared out over the lanes.
+#include <algorithm>
+
+#include "runtime/core/checked_math.h"
+#include "runtime/core/error.h"
+#include "runtime/device/cpu/cpu_device.h"
+
+namespace thermocline {
+namespace {
+constexpr int64_t kPanelGrain = 4;  // panels that a lane takes at a time
+}  // namespace
+
+GemmInput CpuDevice::MakeGemmInput(const Lane& lane, GemmForm form, const float* x, int64_t n,
+                                   int64_t d) {
+  GemmInput input = {form, reinterpret_cast<const std::byte*>(x), n, d};
+  if (kernels_.gemm == nullptr) return input;
+  input.data = gemm_input_.bytes();
+  const auto [begin, end] = lane.Split(gemm_tile_count(n, kernels_.gemm->tile_tokens(form)));
+  kernels_.gemm->prepare(form, x, n, d, begin, end, gemm_input_.bytes());
+  lane.Sync();
+  return input;
+}
+
+// Matrices whose weights want the same form of activations are shared out as one list of panels.
+void CpuDevice::LinearPanels(const Lane& lane, std::span<const LinearStep> steps, const float* x,
+                             int64_t n) {
+  const int64_t d_in = steps.front().weights->w.cols;
+  PanelGemm& gemm = *scratch(lane).gemm;
+  bool first_form = true;
+  for (const GemmForm form : kGemmForms) {
+    const auto wanted = [&](const LinearStep& step) {
+      return PanelGemm::RowsForm(kernels_, step.weights->w.dtype) == form;
+    };
+    int64_t n_panels = 0;
+    for (const LinearStep& step : steps) {
+      if (wanted(step)) n_panels += CeilDiv(step.weights->w.rows, kPanelRows);
+    }
+    if (n_panels == 0) continue;
+    if (!first_form) lane.Sync();  // nobody reads the other form's activations any more
+    first_form = false;
+    const GemmInput input = MakeGemmInput(lane, form, x, n, d_in);
+    lane.Share(n_panels, 1, kPanelGrain, [&](int64_t begin, int64_t end) {
+      for (const LinearStep& step : steps) {
+        if (!wanted(step)) continue;
+        const int64_t panels = CeilDiv(step.weights->w.rows, kPanelRows);
+        for (int64_t p = std::max<int64_t>(begin, 0); p < std::min(end, panels); ++p) {
+          MultiplyPanel(gemm, step, p, input);
+        }
+        begin -= panels;
+        end -= panels;
+      }
+    });
+  }
+}
+
+void CpuDevice::MultiplyPanel(PanelGemm& gemm, const LinearStep& step, int64_t panel,
+                              const GemmInput& input) const {
+  const TensorView& w = step.weights->w;
+  const int64_t first = panel * kPanelRows;
+  const int64_t last = std::min(first + kPanelRows, w.rows);
+  gemm.MultiplyRows(w, first, last, input, step.out, w.rows, PanelAhead(w, last));
+  if (step.weights->bias == nullptr) return;
+  for (int64_t t = 0; t < input.n_tokens; ++t) {
+    kernels_.add(step.out + t * w.rows + first, step.weights->bias + first, last - first);
+  }
+}
+
+// Gate and up panel by panel, so that h is made while both are in cache; the gate first for all
+// panels where the two want different activations.
+void CpuDevice::FfnPanels(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+                          const FfnState& state) {
+  const FfnSlice& slice = *step.slice;
+  const int64_t m = slice.n_neurons;
+  PanelGemm& gemm = *scratch(lane).gemm;
+  const GemmForm gate_form = PanelGemm::RowsForm(kernels_, slice.gate.dtype);
+  const GemmForm up_form = PanelGemm::RowsForm(kernels_, slice.up.dtype);
+  const int64_t n_panels = CeilDiv(m, kPanelRows);
+  GemmInput input = MakeGemmInput(lane, gate_form, x, n, slice.gate.cols);
+  const auto gate_panel = [&](int64_t p) {
+    const int64_t first = p * kPanelRows;
+    gemm.MultiplyRows(slice.gate, first, std::min(first + kPanelRows, m), input, state.gate, m,
+                      PanelAhead(slice.up, first));
+  };
+  if (gate_form != up_form) {
+    lane.Share(n_panels, 1, kPanelGrain, [&](int64_t begin, int64_t end) {
+      for (int64_t p = begin; p < end; ++p) gate_panel(p);
+    });
+    lane.Sync();
+    input = MakeGemmInput(lane, up_form, x, n, slice.up.cols);
+  }
+  lane.Share(n_panels, 1, kPanelGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t p = begin; p < end; ++p) {
+      const int64_t first = p * kPanelRows;
+      const int64_t last = std::min(first + kPanelRows, m);
+      if (gate_form == up_form) gate_panel(p);
+      gemm.MultiplyRows(slice.up, first, last, input, state.up, m, PanelAhead(slice.gate, last));
+      for (int64_t t = 0; t < n; ++t) {
+        float* gate = state.gate + t * m + first;
+        if (slice.gate_bias != nullptr) kernels_.add(gate, slice.gate_bias + first, last - first);
+        kernels_.activate(step.activation, gate, last - first);
+        kernels_.multiply(gate, state.up + t * m + first, last - first);
+      }
+    }
+  });
+  lane.Sync(StepPart::kGate);
+  DownPanels(lane, slice, n, state);
+}
+
+void CpuDevice::DownPanels(const Lane& lane, const FfnSlice& slice, int64_t n,
+                           const FfnState& state) {
+  const TensorView& down = slice.down;
+  PanelGemm& gemm = *scratch(lane).gemm;
+  const bool stock = slice.down_layout == DownLayout::kStock;
+  const GemmForm form = stock ? PanelGemm::RowsForm(kernels_, down.dtype)
+                              : PanelGemm::ColumnsForm(kernels_, down.dtype);
+  const GemmInput h = MakeGemmInput(lane, form, state.gate, n, slice.n_neurons);
+  if (stock) {
+    lane.Share(CeilDiv(down.rows, kPanelRows), 1, kPanelGrain, [&](int64_t begin, int64_t end) {
+      for (int64_t p = begin; p < end; ++p) {
+        const int64_t last = std::min((p + 1) * kPanelRows, down.rows);
+        gemm.MultiplyRows(down, p * kPanelRows, last, h, state.y, down.rows,
+                          PanelAhead(down, last));
+      }
+    });
+  } else {
+    const auto [begin, end] = lane.Split(down.cols, kGemmPanel);
+    for (int64_t col = begin; col < end; col += kPanelColumns) {
+      gemm.MultiplyColumns(down, col, std::min(col + kPanelColumns, end), h, state.y, down.cols);
+    }
+  }
+  lane.Sync(StepPart::kDown);
+}
+
+}  // namespace thermocline

@@ -1,0 +1,116 @@
+// The FFN on the CPU where a predictor names the neurons (Deja Vu, arXiv:2310.17157; PowerInfer,
+// arXiv:2312.12456): their gates are computed, and up and down of those that fire.
+//
+// Bytes per token, rows of b bytes, m neurons of which p are predicted and a of those active:
+// predictor + p b + 2 a b.
+#include "runtime/core/checked_math.h"
+#include "runtime/device/cpu/cpu_ffn.h"
+
+namespace thermocline {
+namespace {
+
+constexpr int64_t kInnerUnit = 8;  // rows of a predictor's first matrix that a lane takes at a time
+
+}  // namespace
+
+void CpuDevice::PredictInner(const Lane& lane, const FfnStep& step, int64_t n) {
+  LaneScratch& mine = scratch(lane);
+  const SlicePredictor& predictor = *step.predictor;
+  const int64_t d_model = step.slice->gate.cols;
+  if (predictor.signs != nullptr) {
+    for (int64_t t = 0; t < n; ++t) {
+      predictor.signs->Prepare(step.predictor_x + t * d_model, &mine.signs[static_cast<size_t>(t)]);
+    }
+    return;
+  }
+  const TensorView& w = predictor.layer.in_proj;
+  const int64_t rank = w.rows;
+  auto* inner = inner_.as<float>();
+  const VectorForm form = kernels_.vector_form(w.dtype);
+  const std::byte* x = Prepare(lane, form, step.predictor_x, n, d_model);
+  lane.Share(rank, kInnerUnit, AlignUp(CeilDiv(rank, 2 * lane.size), kInnerUnit),
+             [&](int64_t begin, int64_t end) {
+               for (int64_t t = 0; t < n; ++t) {
+                 float* out = inner + t * rank;
+                 kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols,
+                                 x + t * PreparedStride(form, d_model), nullptr, begin, end, out);
+                 if (predictor.layer.relu) {
+                   kernels_.activate(Activation::kRelu, out + begin, end - begin);
+                 }
+               }
+             });
+  lane.Sync();
+  const VectorForm out_form = kernels_.vector_form(predictor.layer.out_proj.dtype);
+  for (int64_t t = 0; t < n; ++t) {
+    std::byte* out = mine.inner.bytes() + t * kernels_.prepared_bytes(out_form, rank);
+    kernels_.prepare(out_form, inner + t * rank, rank, out);
+  }
+  lane.Mark(StepPart::kPredict);
+}
+
+int64_t CpuDevice::PredictRows(const FfnPart& part, int64_t token, int64_t begin, int64_t end,
+                               float* scores) const {
+  const SlicePredictor& predictor = *part.step.predictor;
+  const OperatingPoint& point = predictor.layer.points.front();
+  if (predictor.signs != nullptr) {
+    predictor.signs->Score(part.signs[token], begin, end, part.rows, scores);
+    for (int64_t i = begin; i < end; ++i) scores[i] -= point.predictor_threshold;
+  } else {
+    const TensorView& w = predictor.layer.out_proj;
+    const VectorForm form = kernels_.vector_form(w.dtype);
+    kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols,
+                    part.inner + token * kernels_.prepared_bytes(form, w.cols), nullptr, begin, end,
+                    scores);
+    if (point.bias != nullptr) kernels_.add(scores + begin, point.bias + begin, end - begin);
+  }
+  kernels_.activate(Activation::kRelu, scores + begin, end - begin);
+  return kernels_.compact_nonzero(scores + begin, end - begin, static_cast<int32_t>(begin),
+                                  part.rows);
+}
+
+FfnCount CpuDevice::RunPredictedPart(const FfnPart& part, int64_t token, int64_t begin,
+                                     int64_t end) const {
+  const FfnSlice& slice = *part.step.slice;
+  float* up = part.state.up + token * slice.n_neurons;
+  FfnCount count;
+  if (part.step.audit) count.missed = CountActive(part, token, begin, end);
+  count.gates = PredictRows(part, token, begin, end, up);
+  if (part.timer != nullptr) part.timer->Mark(StepPart::kPredict);
+  if (static_cast<double>(count.gates) > kListEfficiency * static_cast<double>(end - begin)) {
+    count = {.gates = end - begin, .active = RunExactPart(part, token, begin, end)};
+    if (part.step.audit) count.hits = count.active;
+    return count;
+  }
+  const TensorView& gate = slice.gate;
+  float* h = part.h;
+  int32_t* rows = part.rows;
+  kernels_.matvec(gate.dtype, gate.data, gate.row_stride_bytes, gate.cols,
+                  part.gate_x + token * part.gate_x_stride, rows, 0, count.gates, h);
+  for (int64_t i = 0; slice.gate_bias != nullptr && i < count.gates; ++i) {
+    h[i] += slice.gate_bias[rows[i]];
+  }
+  kernels_.activate(part.step.activation, h, count.gates);
+  for (int64_t i = 0; i < count.gates; ++i) {
+    rows[count.active] = rows[i];
+    h[count.active] = h[i];
+    count.active += h[i] != 0 ? 1 : 0;
+  }
+  if (part.step.audit) {
+    count.hits = count.active;
+    count.missed -= count.active;
+  }
+  if (part.timer != nullptr) part.timer->Mark(StepPart::kGate);
+  RunActive(part, token, count.active, up + begin);
+  return count;
+}
+
+// All neurons of [begin, end) that fire.
+int64_t CpuDevice::CountActive(const FfnPart& part, int64_t token, int64_t begin,
+                               int64_t end) const {
+  const float* gate = part.state.gate + token * part.step.slice->n_neurons;
+  GateRows(part, token, begin, end);
+  return kernels_.compact_nonzero(gate + begin, end - begin, static_cast<int32_t>(begin),
+                                  part.rows);
+}
+
+}  // namespace thermocline

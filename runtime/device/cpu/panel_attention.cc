@@ -1,0 +1,229 @@
+#include "runtime/device/cpu/panel_attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "runtime/core/checked_math.h"
+#include "runtime/core/error.h"
+
+namespace thermocline {
+namespace {
+
+uint64_t FloatBytes(int64_t n) { return static_cast<uint64_t>(n) * sizeof(float); }
+
+// Keys in f16 are not rounded any further: scores go through an exponential.
+GemmForm KeyForm(const GemmKernels& gemm, DType cache) {
+  return cache == DType::kF16 ? GemmForm::kF32 : gemm.rows_form(cache);
+}
+
+// Of the wider of the cache's two types.
+uint64_t RowsBytes(int64_t head_dim, int64_t kv_chunk) {
+  return static_cast<uint64_t>(RowBytes(DType::kF16, head_dim) * kv_chunk);
+}
+
+int64_t PanelsBytes(const GemmKernels& gemm, GemmForm form, int64_t n_outputs, int64_t k) {
+  return CeilDiv(n_outputs, kGemmPanel) * gemm.panel_bytes(form, k);
+}
+
+// Of a query: the largest score and the sum of weights, of all chunks so far and of the last one.
+struct Totals {
+  float m;
+  float sum;
+  float chunk_m;
+  float chunk_sum;
+};
+
+}  // namespace
+
+struct PanelAttention::Sizes {
+  int64_t queries;
+  uint64_t prepared;
+  uint64_t panels;
+
+  Sizes(const GemmKernels& gemm, int64_t head_dim, int64_t group, int64_t kv_chunk)
+      : queries(TileTokens(group) * group) {
+    int64_t most = gemm.input_bytes(GemmForm::kF32, queries, kv_chunk);
+    int64_t most_panels = PanelsBytes(gemm, GemmForm::kF32, head_dim, kv_chunk);
+    for (const DType dtype : {DType::kF16, DType::kQ8_0}) {
+      const GemmForm form = KeyForm(gemm, dtype);
+      const int64_t k = AlignUp(head_dim, kQuantBlock);
+      most = std::max(most, gemm.input_bytes(form, queries, k));
+      most_panels = std::max(most_panels, PanelsBytes(gemm, form, kv_chunk, k));
+    }
+    prepared = static_cast<uint64_t>(most);
+    panels = static_cast<uint64_t>(most_panels);
+  }
+};
+
+// What all chunks of a call have in common.
+struct PanelAttention::Tile {
+  const HostKvCache& cache;
+  const AttentionStep& step;
+  int64_t kv_head;
+  int64_t group;
+  int64_t first_n_kv;  // positions that the first token sees
+  int64_t n_queries;   // query i is head i % group of token i / group
+  GemmForm key_form;
+
+  // Positions of [begin, end) that query i sees.
+  int64_t Seen(int64_t i, int64_t begin, int64_t end) const {
+    return std::clamp<int64_t>(first_n_kv + i / group - begin, 0, end - begin);
+  }
+};
+
+PanelAttention::PanelAttention(const KernelTable& kernels, int64_t head_dim, int64_t group,
+                               int64_t kv_chunk)
+    : kernels_(kernels), kv_chunk_(kv_chunk) {
+  const Sizes sizes(*kernels.gemm, head_dim, group, kv_chunk);
+  queries_ = AlignedBuffer(FloatBytes(sizes.queries * head_dim), "attention queries");
+  prepared_ = AlignedBuffer(sizes.prepared, "attention queries");
+  weights_ = AlignedBuffer(FloatBytes(sizes.queries * kv_chunk), "attention scores");
+  rows_ = AlignedBuffer(RowsBytes(head_dim, kv_chunk), "attention keys and values");
+  panels_ = AlignedBuffer(sizes.panels, "attention panels");
+  products_ = AlignedBuffer(FloatBytes(sizes.queries * head_dim), "attention outputs");
+  sums_ = AlignedBuffer(FloatBytes(sizes.queries * head_dim), "attention outputs");
+  totals_ = AlignedBuffer(static_cast<uint64_t>(sizes.queries) * sizeof(Totals), "attention sums");
+}
+
+uint64_t PanelAttention::Bytes(const KernelTable& kernels, int64_t head_dim, int64_t group,
+                               int64_t kv_chunk) {
+  const Sizes sizes(*kernels.gemm, head_dim, group, kv_chunk);
+  return 3 * FloatBytes(sizes.queries * head_dim) + FloatBytes(sizes.queries * kv_chunk) +
+         RowsBytes(head_dim, kv_chunk) + sizes.prepared + sizes.panels +
+         static_cast<uint64_t>(sizes.queries) * sizeof(Totals);
+}
+
+void PanelAttention::Run(const HostKvCache& cache, const AttentionStep& step, int64_t kv_head,
+                         int64_t token_begin, int64_t token_end, const float* q, float* out) {
+  const int64_t d = step.head_dim;
+  const int64_t group = step.n_heads / step.n_kv_heads;
+  const int64_t n_tokens = token_end - token_begin;
+  DCHECK(n_tokens >= 1 && n_tokens <= TileTokens(group));
+  const Tile tile{cache,
+                  step,
+                  kv_head,
+                  group,
+                  step.first_position + token_begin + 1,
+                  n_tokens * group,
+                  KeyForm(*kernels_.gemm, cache.dtype())};
+  // A token's heads of one KV head lie next to each other.
+  const int64_t first_head = token_begin * step.n_heads + kv_head * group;
+  for (int64_t t = 0; t < n_tokens; ++t) {
+    std::copy_n(q + (first_head + t * step.n_heads) * d, group * d,
+                queries_.as<float>() + t * group * d);
+  }
+  std::fill_n(sums_.as<float>(), tile.n_queries * d, 0.0F);
+  std::fill_n(totals_.as<Totals>(), tile.n_queries, Totals{-INFINITY, 0, 0, 0});
+  const int64_t n_kv = tile.first_n_kv + n_tokens - 1;
+  for (int64_t begin = 0; begin < n_kv; begin += kv_chunk_) {
+    const int64_t end = std::min(begin + kv_chunk_, n_kv);
+    Scores(tile, begin, end);
+    WeighValues(tile, begin, end);
+    Merge(tile, begin, end);
+  }
+  for (int64_t i = 0; i < tile.n_queries; ++i) {
+    const float scale = 1.0F / totals_.as<Totals>()[i].sum;
+    float* to = out + (first_head + i / group * step.n_heads + i % group) * d;
+    std::fill_n(to, d, 0.0F);
+    kernels_.accumulate_rows(DType::kF32, sums_.bytes() + FloatBytes(i * d), 0, &scale, nullptr, 1,
+                             0, d, to);
+  }
+}
+
+const std::byte* PanelAttention::Rows(const Tile& tile, bool values, int64_t begin, int64_t n) {
+  const auto row_bytes = static_cast<size_t>(RowBytes(tile.cache.dtype(), tile.step.head_dim));
+  std::byte* copy = rows_.bytes();
+  for (int64_t at = 0; at < n;) {
+    const KvRun run = tile.cache.RunAt(tile.step.layer, tile.kv_head, begin + at);
+    const std::byte* rows = values ? run.v : run.k;
+    if (at == 0 && run.n_tokens >= n) return rows;
+    const int64_t some = std::min(run.n_tokens, n - at);
+    std::memcpy(copy, rows, static_cast<size_t>(some) * row_bytes);
+    copy += static_cast<size_t>(some) * row_bytes;
+    at += some;
+  }
+  return rows_.bytes();
+}
+
+// Weights of the chunk: e^(s - m) with each query's own m. Positions that a query does not see
+// weigh nothing.
+void PanelAttention::Scores(const Tile& tile, int64_t begin, int64_t end) {
+  const GemmKernels& gemm = *kernels_.gemm;
+  const int64_t d = tile.step.head_dim;
+  const int64_t n = end - begin;
+  const GemmForm form = tile.key_form;
+  gemm.prepare(form, queries_.as<float>(), tile.n_queries, d, 0,
+               gemm_tile_count(tile.n_queries, gemm.tile_tokens(form)), prepared_.bytes());
+  const DType dtype = tile.cache.dtype();
+  const int64_t row_bytes = RowBytes(dtype, d);
+  const std::byte* keys = Rows(tile, false, begin, n);
+  for (int64_t i = 0; i < n; i += kGemmPanel) {
+    gemm.pack_rows(form, dtype, keys + i * row_bytes, row_bytes, std::min(kGemmPanel, n - i), 0, d,
+                   {}, panels_.bytes() + i / kGemmPanel * gemm.panel_bytes(form, d));
+  }
+  auto* weights = weights_.as<float>();
+  gemm.multiply({form,
+                 panels_.bytes(),
+                 n,
+                 prepared_.bytes(),
+                 tile.n_queries,
+                 d,
+                 0,
+                 d,
+                 false,
+                 weights,
+                 n,
+                 {}});
+  const float scale = 1.0F / std::sqrt(static_cast<float>(d));
+  for (int64_t i = 0; i < tile.n_queries; ++i, weights += n) {
+    const int64_t seen = tile.Seen(i, begin, end);
+    Totals& totals = totals_.as<Totals>()[i];
+    totals.chunk_sum = 0;
+    if (seen > 0) totals.chunk_sum = kernels_.exp_scores(weights, seen, scale, &totals.chunk_m);
+    std::fill_n(weights + seen, n - seen, 0.0F);
+  }
+}
+
+// Values are summed in f32 whatever their type, as they are for one token.
+void PanelAttention::WeighValues(const Tile& tile, int64_t begin, int64_t end) {
+  const GemmKernels& gemm = *kernels_.gemm;
+  const int64_t d = tile.step.head_dim;
+  const int64_t n = end - begin;
+  gemm.prepare(GemmForm::kF32, weights_.as<float>(), tile.n_queries, n, 0,
+               gemm_tile_count(tile.n_queries, gemm.tile_tokens(GemmForm::kF32)),
+               prepared_.bytes());
+  const DType dtype = tile.cache.dtype();
+  gemm.pack_columns(GemmForm::kF32, dtype, Rows(tile, true, begin, n), RowBytes(dtype, d), n, 0, d,
+                    panels_.bytes());
+  gemm.multiply({GemmForm::kF32,
+                 panels_.bytes(),
+                 d,
+                 prepared_.bytes(),
+                 tile.n_queries,
+                 n,
+                 0,
+                 n,
+                 false,
+                 products_.as<float>(),
+                 d,
+                 {}});
+}
+
+void PanelAttention::Merge(const Tile& tile, int64_t begin, int64_t end) {
+  const int64_t d = tile.step.head_dim;
+  for (int64_t i = 0; i < tile.n_queries; ++i) {
+    if (tile.Seen(i, begin, end) == 0) continue;
+    Totals& totals = totals_.as<Totals>()[i];
+    const float m = std::max(totals.m, totals.chunk_m);
+    const float before = std::exp(totals.m - m);
+    const float added = std::exp(totals.chunk_m - m);
+    float* sums = sums_.as<float>() + i * d;
+    const float* products = products_.as<float>() + i * d;
+    for (int64_t c = 0; c < d; ++c) sums[c] = sums[c] * before + products[c] * added;
+    totals.sum = totals.sum * before + totals.chunk_sum * added;
+    totals.m = m;
+  }
+}
+
+}  // namespace thermocline

@@ -1,0 +1,391 @@
+#include "runtime/device/gpu/gpu_device.h"
+
+#include <algorithm>
+#include <bit>
+#include <utility>
+
+#include "gpu_kernels/products/matvec.h"
+#include "gpu_kernels/tokens/attention.h"
+#include "gpu_kernels/tokens/elementwise.h"
+#include "gpu_kernels/tokens/embedding.h"
+#include "gpu_kernels/tokens/rms_norm.h"
+#include "runtime/core/error.h"
+#include "runtime/device/gpu/gpu_rows.h"
+
+namespace thermocline {
+namespace {
+
+constexpr uint64_t kStagingBytes = 8 << 20;
+constexpr uint64_t kPanelBytes = 32 << 20;
+constexpr int64_t kMinBucket = 512;  // positions
+
+// Longest input of a product.
+int64_t MaxInput(const ModelConfig& c, const GpuDeviceLimits& limits) {
+  return std::max({c.d_model, c.q_dim(), limits.max_neurons});
+}
+
+uint64_t DownBytes(const ModelConfig& c, const GpuDeviceLimits& limits) {
+  uint64_t most = 0;
+  for (const DType dtype :
+       {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ6_K, DType::kQ4_0}) {
+    if (c.d_model % GetDTypeInfo(dtype).block_elems != 0) continue;
+    const GpuMatrix down = MakeGpuMatrix(nullptr, dtype, limits.max_neurons, c.d_model);
+    most = std::max(most, GpuFfnDownBytes(down, kMaxKeptTokens));
+  }
+  return most;
+}
+
+uint64_t BatchBytes(const ModelConfig& c, const GpuDeviceLimits& limits) {
+  return limits.max_tokens <= kMaxKeptTokens
+             ? 0
+             : GpuBatchBytes(MaxInput(c, limits), limits.max_tokens);
+}
+uint64_t PanelBytes(const ModelConfig& c, const GpuDeviceLimits& limits) {
+  return limits.max_tokens <= kMaxKeptTokens
+             ? 0
+             : std::max(kPanelBytes, GpuPanelBytes(MaxInput(c, limits)));
+}
+
+uint64_t AttentionBytes(const ModelConfig& c, const GpuDeviceLimits& limits) {
+  return GpuAttendScratchBytes(std::min(limits.max_tokens, kMaxKeptTokens), c.n_heads, c.head_dim,
+                               limits.max_seq_len);
+}
+
+uint64_t RopeBytes(const ModelConfig& c, const GpuDeviceLimits& limits) {
+  return static_cast<uint64_t>(limits.max_seq_len * (c.rope.rot_dim / 2)) * sizeof(float);
+}
+
+GpuPredictor::Limits PredictorLimits(const ModelConfig& c, const GpuDeviceLimits& limits) {
+  return {limits.max_neurons, kMaxKeptTokens, limits.max_rank, c.d_model};
+}
+
+}  // namespace
+
+// Keys and values in the form of gpu_kernels/tokens/kv_planes.h.
+class GpuDevice::SequenceCache final : public KvCache {
+ public:
+  explicit SequenceCache(const GpuKvCache::Shape& shape) : shape_(shape), cache_(shape) {}
+  DType dtype() const override { return shape_.dtype; }
+  int64_t max_seq_len() const override { return shape_.max_positions; }
+  uint64_t allocated_bytes() const override { return GpuKvCache::Bytes(shape_); }
+  void Reserve(int64_t n_tokens) override { CHECK(n_tokens <= shape_.max_positions); }
+  GpuKvLayer Layer(int64_t layer) const { return cache_.Layer(layer); }
+
+ private:
+  GpuKvCache::Shape shape_;
+  GpuKvCache cache_;
+};
+
+uint64_t GpuDevice::ScratchBytes(const ModelConfig& config, const GpuDeviceLimits& limits) {
+  return GpuVectorsBytes(MaxInput(config, limits), kMaxKeptTokens) + DownBytes(config, limits) +
+         BatchBytes(config, limits) + PanelBytes(config, limits) + AttentionBytes(config, limits) +
+         2 * RopeBytes(config, limits) +
+         (limits.predicts ? GpuPredictor::Bytes(PredictorLimits(config, limits)) : 0) +
+         GpuBest::Bytes(config.vocab_size) +
+         (limits.max_tokens > kMaxKeptTokens ? GpuGemm::kWorkspaceBytes : 0) +
+         static_cast<uint64_t>(config.n_layers) * sizeof(GpuLayerCounts) + sizeof(GpuStepInputs);
+}
+
+GpuDevice::GpuDevice(std::string name, const ModelConfig& config, const GpuDeviceLimits& limits)
+    : name_(std::move(name)),
+      limits_(limits),
+      staging_(kStagingBytes, "copies to the GPU"),
+      inputs_(sizeof(GpuStepInputs), "a step's tokens"),
+      device_inputs_(sizeof(GpuStepInputs), "a step's tokens"),
+      ids_(static_cast<uint64_t>(limits.max_tokens) * sizeof(int32_t), "a batch's tokens"),
+      host_counts_(static_cast<uint64_t>(config.n_layers) * sizeof(GpuLayerCounts),
+                   "counts of neurons"),
+      counts_(host_counts_.size(), "counts of neurons"),
+      vectors_memory_(GpuVectorsBytes(MaxInput(config, limits), kMaxKeptTokens),
+                      "inputs of products"),
+      batch_memory_(std::max<uint64_t>(BatchBytes(config, limits), 16), "inputs of a batch"),
+      panel_(std::max<uint64_t>(PanelBytes(config, limits), 16), "weights of a batch"),
+      ffn_scratch_(DownBytes(config, limits), "the FFN"),
+      attention_scratch_(AttentionBytes(config, limits), "attention"),
+      vocab_size_(config.vocab_size),
+      best_(config.vocab_size),
+      predictor_(limits.predicts ? std::make_unique<GpuPredictor>(PredictorLimits(config, limits))
+                                 : nullptr),
+      rope_cos_(RopeBytes(config, limits), "rotary angles"),
+      rope_sin_(RopeBytes(config, limits), "rotary angles"),
+      notes_(static_cast<size_t>(config.n_layers)) {
+  allocated_bytes_ = ScratchBytes(config, limits);
+  if (limits.max_tokens > kMaxKeptTokens) gemm_ = std::make_unique<GpuGemm>();
+  stream_.Fill(counts_.as<void>(), 0, counts_.size());
+  FillRopeTables(config);
+}
+
+GpuDevice::~GpuDevice() = default;
+
+std::unique_ptr<KvCache> GpuDevice::MakeKvCache(const ModelConfig& config, DType dtype,
+                                                int64_t max_seq_len) {
+  return std::make_unique<SequenceCache>(
+      GpuKvCache::Shape{dtype, config.n_layers, config.n_kv_heads, config.head_dim, max_seq_len});
+}
+
+// Attention's grid is made for so many positions: one graph serves while the context grows to
+// twice its length.
+int64_t GpuDevice::PositionsBucket(int64_t n_positions) const {
+  const auto wanted = static_cast<uint64_t>(std::max(n_positions, kMinBucket));
+  return std::min(static_cast<int64_t>(std::bit_ceil(wanted)), limits_.max_seq_len);
+}
+
+void GpuDevice::BeginTokens(std::span<const int32_t> ids, int64_t n_tokens,
+                            int64_t first_position) {
+  ForgetPrepared();
+  n_tokens_ = n_tokens;
+  first_position_ = first_position;
+  bucket_ = PositionsBucket(first_position + n_tokens);
+  std::copy(ids.begin(), ids.end(), ids_.host<int32_t>());
+  if (n_tokens <= kMaxStepTokens && !ids.empty()) {
+    SetStepInputs(ids, first_position, inputs_.host<GpuStepInputs>());
+  }
+  std::fill(notes_.begin(), notes_.end(), FfnNote{});
+}
+
+void GpuDevice::Run(int64_t key, const std::function<void()>& enqueue) {
+  const std::tuple<int64_t, int64_t, bool> place(key, bucket_, timed_);
+  auto kept = kept_.find(place);
+  ForgetPrepared();
+  if (kept == kept_.end()) {
+    const BusTraffic before = std::exchange(traffic_, BusTraffic{});
+    GraphCapture capture(stream_);
+    stream_.Copy(device_inputs_.as<void>(), inputs_.device<void>(), sizeof(GpuStepInputs));
+    CountTraffic(BusLoad::kInputs, sizeof(GpuStepInputs));
+    enqueue();
+    const auto marks = timed_ ? marks_->notes() : std::vector<GpuStepMarks::Note>{};
+    kept = kept_.emplace(place, Kept{capture.Finish(), notes_, marks, traffic_}).first;
+    traffic_ = before;
+  }
+  notes_ = kept->second.notes;
+  traffic_ += kept->second.traffic;
+  if (timed_) marks_->set_notes(kept->second.marks);
+  kept->second.graph.Launch(stream_);
+  ForgetPrepared();
+}
+
+StepMarker* GpuDevice::TimeSteps(bool on) {
+  timed_ = on;
+  if (!on) return nullptr;
+  if (marks_ == nullptr) {
+    marks_ = std::make_unique<GpuStepMarks>(stream_, static_cast<int64_t>(notes_.size()));
+  }
+  marks_->MeasureClock();
+  return marks_.get();
+}
+
+void GpuDevice::Finish() {
+  stream_.Copy(host_counts_.device<void>(), counts_.as<void>(), counts_.size());
+  CountTraffic(BusLoad::kCounts, counts_.size());
+  if (timed_) marks_->Collect();
+  stream_.Synchronize();
+}
+
+FfnCount GpuDevice::CountOf(int64_t layer) const {
+  const FfnNote& note = notes_[static_cast<size_t>(layer)];
+  if (note.n_tokens == 0) return {};
+  const GpuLayerCounts& counts = host_counts_.host<GpuLayerCounts>()[layer];
+  const int64_t all = note.n_tokens * note.n_neurons;
+  // As on the CPU: where a predictor names the neurons, or in steps of very few tokens.
+  const bool by_rows = note.listed || note.n_tokens < kGemmMinTokens;
+  return {.tokens = by_rows ? note.n_tokens : 0,
+          .gates = note.listed ? counts.wanted : all,
+          .active = note.skips ? counts.active : all,
+          .hits = note.audited ? counts.audit.hits : 0,
+          .missed = note.audited ? counts.audit.missed : 0};
+}
+
+// Few tokens may be captured, and then say their positions in memory.
+GpuStepTokens GpuDevice::Tokens(int64_t n) const {
+  if (!const_cast<Stream&>(stream_).Capturing()) return TokensAt(first_position_, n);
+  return TokensFrom(device_inputs_.as<GpuStepInputs>(), static_cast<int32_t>(n));
+}
+
+void GpuDevice::Embed(const Lane& /*lane*/, const TensorView& table, std::span<const int32_t> ids,
+                      float* x) {
+  ForgetPrepared();
+  const auto n = static_cast<int64_t>(ids.size());
+  const GpuStepTokens tokens = Tokens(n);
+  const GpuTable rows{table.dtype, table.data, table.row_stride_bytes};
+  CountTraffic(BusLoad::kEmbedding, static_cast<uint64_t>(n * RowBytes(table.dtype, table.cols)));
+  if (tokens.inputs == nullptr) CountTraffic(BusLoad::kInputs, ids.size_bytes());
+  GpuEmbed(stream_, rows, tokens.inputs != nullptr ? nullptr : ids_.device<int32_t>(), tokens,
+           table.cols, x);
+}
+
+void GpuDevice::RmsNorm(const Lane& /*lane*/, const float* x, const float* weight, float eps,
+                        int64_t n, int64_t d, float* out) {
+  ForgetPrepared();
+  if (IsBatch(n)) {
+    GpuRmsNorm(stream_, out, x, weight, eps, n, d);
+    return;
+  }
+  vectors_ = MakeGpuVectors(vectors_memory_.as<void>(), d, n);
+  GpuRmsNormPrepare(stream_, x, {weight, eps, out}, n, vectors_);
+  prepared_ = {out, n};
+}
+
+const GpuVectors& GpuDevice::Prepare(const float* x, int64_t n, int64_t d) {
+  vectors_ = MakeGpuVectors(vectors_memory_.as<void>(), d, n);
+  GpuPrepare(stream_, x, n, PrepareStep::kCopy, vectors_);
+  return vectors_;
+}
+
+const GpuVectors& GpuDevice::PreparedOrPrepare(const float* x, int64_t n, int64_t d) {
+  const Prepared last = std::exchange(prepared_, {});
+  const bool same = last.x == x && last.n_tokens == n && vectors_.cols == d;
+  return same ? vectors_ : Prepare(x, n, d);
+}
+
+const GpuBatch& GpuDevice::PrepareBatch(const float* x, int64_t n, int64_t d) {
+  batch_ = MakeGpuBatch(batch_memory_.as<void>(), d, n);
+  GpuPrepareBatch(stream_, x, n, batch_);
+  return batch_;
+}
+
+void GpuDevice::Linear(const Lane& /*lane*/, std::span<const LinearStep> steps, const float* x,
+                       int64_t n) {
+  if (IsBatch(n)) {
+    ForgetPrepared();
+    const GpuBatch& batch = PrepareBatch(x, n, steps.front().weights->w.cols);
+    for (const LinearStep& step : steps) {
+      GpuBatchRows(stream_, *gemm_, MatrixOf(step.weights->w), step.weights->bias, batch, n,
+                   Panel(), step.out);
+    }
+    return;
+  }
+  std::vector<GpuMatvecStep> products;
+  for (const LinearStep& step : steps) {
+    products.push_back({MatrixOf(step.weights->w), step.weights->bias, step.out});
+  }
+  const GpuVectors& vectors = PreparedOrPrepare(x, n, steps.front().weights->w.cols);
+  GpuMatvec(stream_, products, vectors, n);
+}
+
+void GpuDevice::RopeAppend(const Lane& /*lane*/, const RopeStep& rope, const KvCache& cache,
+                           const AttentionStep& step, float* q, float* k, const float* v) {
+  ForgetPrepared();
+  const GpuRope angles{rope.pairing, rope.rot_dim, rope_cos_.as<float>(), rope_sin_.as<float>()};
+  GpuRopeAppend(stream_, angles, static_cast<const SequenceCache&>(cache).Layer(step.layer),
+                Tokens(step.n), step.n_heads, q, k, v);
+}
+
+void GpuDevice::Attend(const Lane& /*lane*/, const KvCache& cache, const AttentionStep& step,
+                       const float* q, float* out) {
+  ForgetPrepared();
+  const GpuKvLayer kv = static_cast<const SequenceCache&>(cache).Layer(step.layer);
+  if (step.n > kMaxStepTokens) {
+    GpuAttendMany(stream_, kv, Tokens(step.n), step.n_heads, q, out);
+  } else {
+    GpuAttendFew(stream_, kv, Tokens(step.n), step.n_heads, bucket_, q,
+                 attention_scratch_.as<void>(), out);
+  }
+}
+
+void GpuDevice::Add(const Lane& /*lane*/, float* x, std::span<const float* const> ys, int64_t n) {
+  ForgetPrepared();
+  for (const float* y : ys) GpuAdd(stream_, x, y, n);
+}
+
+void GpuDevice::AddRmsNorm(const Lane& /*lane*/, float* x, const float* y, const float* weight,
+                           float eps, int64_t n, int64_t d, float* out) {
+  ForgetPrepared();
+  if (IsBatch(n)) {
+    GpuAddRmsNorm(stream_, x, y, weight, eps, n, d, out);
+    return;
+  }
+  vectors_ = MakeGpuVectors(vectors_memory_.as<void>(), d, n);
+  GpuAddRmsNormPrepare(stream_, x, y, {weight, eps, out}, n, vectors_);
+  prepared_ = {out, n};
+}
+
+FfnCount GpuDevice::Ffn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+                        const FfnState& state) {
+  const FfnSlice& slice = *step.slice;
+  const bool listed = step.predictor != nullptr && n <= kMaxKeptTokens;
+  const bool per_neuron = slice.down_layout == DownLayout::kPerNeuron;
+  const GpuSkip skip = step.skip_inactive && per_neuron ? GpuSkip::kInactive : GpuSkip::kNothing;
+  notes_[static_cast<size_t>(step.layer)] = {
+      n, slice.n_neurons, skip == GpuSkip::kInactive && !IsBatch(n), listed, listed && step.audit};
+  if (IsBatch(n)) {
+    ForgetPrepared();
+    BatchFfn(lane, step, x, n, state);
+    return {};
+  }
+  const GpuVectors& vectors = PreparedOrPrepare(x, n, slice.gate.cols);
+  GpuNeuronList list;
+  if (listed) {
+    list = ListPredicted(step, vectors, x, n, state);
+    lane.Mark(StepPart::kPredict);
+  }
+  GateAndUp(step, list, skip, vectors, n, state);
+  lane.Mark(StepPart::kGate);
+  Down(step, skip, n, state);
+  lane.Mark(StepPart::kDown);
+  return {};  // known when it is finished: CountOf
+}
+
+void GpuDevice::BatchFfn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+                         const FfnState& state) {
+  const FfnSlice& slice = *step.slice;
+  const GpuBatch& batch = PrepareBatch(x, n, slice.gate.cols);
+  GpuBatchRows(stream_, *gemm_, MatrixOf(slice.gate), nullptr, batch, n, Panel(), state.gate);
+  GpuBatchRows(stream_, *gemm_, MatrixOf(slice.up), nullptr, batch, n, Panel(), state.up);
+  GpuActivateMultiply(stream_, step.activation, slice.gate_bias, state.up, n, slice.n_neurons,
+                      state.gate);
+  lane.Mark(StepPart::kGate);
+  const GpuBatch& h = PrepareBatch(state.gate, n, slice.n_neurons);
+  if (slice.down_layout == DownLayout::kStock) {
+    GpuBatchRows(stream_, *gemm_, MatrixOf(slice.down), nullptr, h, n, Panel(), state.y);
+  } else {
+    GpuBatchColumns(stream_, *gemm_, MatrixOf(slice.down), h, n, Panel(), state.y);
+  }
+  lane.Mark(StepPart::kDown);
+}
+
+GpuNeuronList GpuDevice::ListPredicted(const FfnStep& step, const GpuVectors& vectors,
+                                       const float* x, int64_t n, const FfnState& state) {
+  CHECK(predictor_ != nullptr && step.skip_inactive);
+  const FfnSlice& slice = *step.slice;
+  const GpuPredictor::Input input{step.predictor_x, step.predictor_x == x ? &vectors : nullptr, n};
+  GpuLayerCounts* const counts = CountsAt(step.layer);
+  const GpuNeuronList list =
+      predictor_->List(stream_, *step.predictor, input, slice.n_neurons, state.up, counts);
+  if (!step.audit) return list;
+  const GpuMatvecStep gates{MatrixOf(slice.gate), nullptr, state.up};
+  GpuMatvec(stream_, {&gates, 1}, vectors, n);
+  GpuAuditList(stream_, list, state.up, slice.gate_bias, step.activation, n, slice.n_neurons,
+               &counts->audit);
+  return list;
+}
+
+void GpuDevice::GateAndUp(const FfnStep& step, const GpuNeuronList& list, GpuSkip skip,
+                          const GpuVectors& x, int64_t n, const FfnState& state) {
+  const FfnSlice& slice = *step.slice;
+  if (slice.gate.dtype == slice.up.dtype) {
+    const GpuGateUp weights{MatrixOf(slice.gate), MatrixOf(slice.up), slice.gate_bias,
+                            step.activation};
+    GpuFfnGateUp(stream_, weights, skip, list, x, n, state.gate);
+    return;
+  }
+  // Types that no kernel takes together: everything is computed, and what nobody wants dropped.
+  const GpuMatvecStep both[] = {{MatrixOf(slice.gate), nullptr, state.gate},
+                                {MatrixOf(slice.up), nullptr, state.up}};
+  GpuMatvec(stream_, both, x, n);
+  GpuActivateMultiply(stream_, step.activation, slice.gate_bias, state.up, n, slice.n_neurons,
+                      state.gate);
+  if (list.rows != nullptr) GpuDropUnwanted(stream_, list, n, slice.n_neurons, state.gate);
+}
+
+void GpuDevice::Down(const FfnStep& step, GpuSkip skip, int64_t n, const FfnState& state) {
+  const FfnSlice& slice = *step.slice;
+  if (slice.down_layout == DownLayout::kStock) {
+    const GpuMatvecStep down{MatrixOf(slice.down), nullptr, state.y};
+    GpuMatvec(stream_, {&down, 1}, Prepare(state.gate, n, slice.n_neurons), n);
+    return;
+  }
+  GpuFfnDown(stream_, MatrixOf(slice.down), skip, state.gate, n, ffn_scratch_.as<void>(), state.y,
+             &CountsAt(step.layer)->active);
+}
+
+}  // namespace thermocline

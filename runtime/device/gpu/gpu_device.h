@@ -1,0 +1,182 @@
+// The GPU as the fast tier. Steps enqueue kernels on one stream; those of few tokens are captured
+// as a CUDA graph once and replayed, so that a token of decode costs the host one launch.
+//
+// Its matrices have a form of their own (gpu_kernels/products/weight_layout.h): a TensorView in its
+// memory says dtype, rows, cols and the stride of that form.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "gpu_kernels/base/device_memory.h"
+#include "gpu_kernels/base/step_inputs.h"
+#include "gpu_kernels/base/stream.h"
+#include "gpu_kernels/products/activations.h"
+#include "gpu_kernels/products/batch_gemm.h"
+#include "gpu_kernels/products/ffn.h"
+#include "gpu_kernels/tokens/kv_planes.h"
+#include "gpu_kernels/tokens/rope_append.h"
+#include "runtime/device/device.h"
+#include "runtime/device/gpu/gpu_best.h"
+#include "runtime/device/gpu/gpu_predictor.h"
+#include "runtime/device/gpu/gpu_step_marks.h"
+
+namespace thermocline {
+
+struct GpuDeviceLimits {
+  int64_t max_tokens = 1;  // of a step
+  int64_t max_seq_len = 0;
+  int64_t max_neurons = 0;  // of an FFN slice
+  bool predicts = false;    // a predictor names neurons of such slices
+  int64_t max_rank = 0;     // of its matrices; 0: none
+};
+
+class GpuDevice final : public QueuedDevice {
+ public:
+  // Throws Error when the GPU cannot be used or has too little memory. config must outlive it.
+  GpuDevice(std::string name, const ModelConfig& config, const GpuDeviceLimits& limits);
+  ~GpuDevice() override;
+
+  // Its own memory beside weights, cache and the executor's buffers.
+  static uint64_t ScratchBytes(const ModelConfig& config, const GpuDeviceLimits& limits);
+
+  const std::string& name() const override { return name_; }
+  void* Allocate(uint64_t n_bytes, const std::string& purpose) override;
+  void Upload(void* destination, const void* source, uint64_t n_bytes) override;
+  uint64_t allocated_bytes() const override { return allocated_bytes_; }
+  TensorView StoreRows(const TensorView& source, std::span<const int32_t> rows,
+                       const std::string& purpose) override;
+  DeviceSigns StoreSigns(const SignRows& rows) override { return StoreGpuSigns(rows, *this); }
+  TensorView StoreTable(const TensorView& source) override;
+  std::unique_ptr<KvCache> MakeKvCache(const ModelConfig& config, DType dtype,
+                                       int64_t max_seq_len) override;
+
+  void BeginTokens(std::span<const int32_t> ids, int64_t n_tokens, int64_t first_position) override;
+  void Run(int64_t key, const std::function<void()>& enqueue) override;
+  void Finish() override;
+  FfnCount CountOf(int64_t layer) const override;
+  int64_t max_best() const override { return GpuBest::MaxTokens(vocab_size_); }
+  void FindBest(const float* logits, int64_t k) override {
+    best_.Find(stream_, logits, k);
+    CountTraffic(BusLoad::kResults, static_cast<uint64_t>(k) * sizeof(TokenLogit));
+  }
+  std::vector<TokenLogit> Best(int64_t k) const override { return best_.Found(k); }
+  void Download(void* destination, const void* source, uint64_t n_bytes) override;
+  std::unique_ptr<Handover> MakeHandover(int64_t max_tokens, int64_t d_model,
+                                         bool predictor_apart) override;
+  std::unique_ptr<WeightStream> MakeWeightStream(const WeightStreamLimits& limits) override;
+  StepMarker* TimeSteps(bool on) override;
+  void BeginTimes() override { marks_->Start(); }
+  std::vector<StepSpan> StepSpans() const override { return marks_->Spans(); }
+  const BusTraffic& bus_traffic() const override { return traffic_; }
+
+  void Embed(const Lane& lane, const TensorView& table, std::span<const int32_t> ids,
+             float* x) override;
+  void RmsNorm(const Lane& lane, const float* x, const float* weight, float eps, int64_t n,
+               int64_t d, float* out) override;
+  void Linear(const Lane& lane, std::span<const LinearStep> steps, const float* x,
+              int64_t n) override;
+  void RopeAppend(const Lane& lane, const RopeStep& rope, const KvCache& cache,
+                  const AttentionStep& step, float* q, float* k, const float* v) override;
+  void Attend(const Lane& lane, const KvCache& cache, const AttentionStep& step, const float* q,
+              float* out) override;
+  FfnCount Ffn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+               const FfnState& state) override;
+  void Add(const Lane& lane, float* x, std::span<const float* const> ys, int64_t n) override;
+  void AddRmsNorm(const Lane& lane, float* x, const float* y, const float* weight, float eps,
+                  int64_t n, int64_t d, float* out) override;
+
+  // For the hand-over and the weight stream.
+  Stream& stream() { return stream_; }
+  GpuGemm& gemm() { return *gemm_; }  // where batches come
+  GpuPanel Panel() const { return {panel_.as<void>(), panel_.size()}; }
+  int64_t n_tokens() const { return n_tokens_; }
+  bool HasWork() { return !stream_.Finished(); }
+  // What was enqueued moves so much; while a step is captured, each time it is carried out.
+  void CountTraffic(BusLoad load, uint64_t n_bytes) { traffic_.Add(load, n_bytes); }
+
+ private:
+  class SequenceCache;
+  // What a layer's FFN was asked to do, and what is counted while it does it.
+  struct FfnNote {
+    int64_t n_tokens = 0;
+    int64_t n_neurons = 0;
+    bool skips = false;
+    bool listed = false;
+    bool audited = false;
+  };
+  // The vectors that a norm has left for the step behind it.
+  struct Prepared {
+    const float* x = nullptr;
+    int64_t n_tokens = 0;
+  };
+  struct Kept {
+    Graph graph;
+    std::vector<FfnNote> notes;
+    std::vector<GpuStepMarks::Note> marks;
+    BusTraffic traffic;
+  };
+
+  // Large batches go through cuBLAS, which is not captured.
+  static bool IsBatch(int64_t n) { return n > kMaxKeptTokens; }
+  const GpuBatch& PrepareBatch(const float* x, int64_t n, int64_t d);
+  void BatchFfn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+                const FfnState& state);
+  const GpuVectors& Prepare(const float* x, int64_t n, int64_t d);
+  // The same, where x is not what the step before prepared already. Every step calls this or
+  // ForgetPrepared, so that nothing can write to x in between.
+  const GpuVectors& PreparedOrPrepare(const float* x, int64_t n, int64_t d);
+  void ForgetPrepared() { prepared_ = {}; }
+  GpuStepTokens Tokens(int64_t n) const;
+  GpuLayerCounts* CountsAt(int64_t layer) const { return counts_.as<GpuLayerCounts>() + layer; }
+  GpuNeuronList ListPredicted(const FfnStep& step, const GpuVectors& vectors, const float* x,
+                              int64_t n, const FfnState& state);
+  void GateAndUp(const FfnStep& step, const GpuNeuronList& list, GpuSkip skip, const GpuVectors& x,
+                 int64_t n, const FfnState& state);
+  void Down(const FfnStep& step, GpuSkip skip, int64_t n, const FfnState& state);
+  int64_t PositionsBucket(int64_t n_positions) const;
+  void FillRopeTables(const ModelConfig& config);
+
+  std::string name_;
+  GpuDeviceLimits limits_;
+  Stream stream_;
+  std::vector<DeviceMemory> memory_;  // what Allocate hands out
+  std::vector<MappedMemory> tables_;
+  uint64_t allocated_bytes_ = 0;
+  MappedMemory staging_;         // for packing weights and copying results
+  MappedMemory inputs_;          // GpuStepInputs
+  DeviceMemory device_inputs_;   // the same
+  MappedMemory ids_;             // (max_tokens) i32, of a batch
+  MappedMemory host_counts_;     // (n_layers) GpuLayerCounts
+  DeviceMemory counts_;          // the same
+  DeviceMemory vectors_memory_;  // the input of the products at hand
+  GpuVectors vectors_;
+  Prepared prepared_;          // that vectors_ are
+  DeviceMemory batch_memory_;  // the input of a batch's products
+  GpuBatch batch_;
+  DeviceMemory panel_;             // of weights, for a batch
+  std::unique_ptr<GpuGemm> gemm_;  // where batches come
+  DeviceMemory ffn_scratch_;       // of the down projection
+  DeviceMemory attention_scratch_;
+  int64_t vocab_size_;
+  GpuBest best_;
+  std::unique_ptr<GpuPredictor> predictor_;  // where neurons are predicted
+  DeviceMemory rope_cos_;                    // (max_seq_len, rot_dim / 2) f32
+  DeviceMemory rope_sin_;
+  int64_t n_tokens_ = 0;
+  int64_t first_position_ = 0;
+  std::map<std::tuple<int64_t, int64_t, bool>, Kept> kept_;  // by key, positions, timed
+  int64_t bucket_ = 0;  // positions that the steps at hand are made for
+  std::vector<FfnNote> notes_;
+  BusTraffic traffic_;
+  std::unique_ptr<GpuStepMarks> marks_;  // once steps were timed
+  bool timed_ = false;
+};
+
+}  // namespace thermocline

@@ -1,0 +1,36 @@
+#include "runtime/device/gpu/make_gpu_device.h"
+
+#include "gpu_kernels/base/device_memory.h"
+#include "runtime/device/gpu/gpu_device.h"
+#include "runtime/device/gpu/gpu_weight_stream.h"
+
+namespace thermocline {
+namespace {
+
+GpuDeviceLimits LimitsOf(const FastTierNeeds& needs) {
+  return {needs.max_tokens, needs.max_seq_len, needs.max_neurons, needs.predicts, needs.max_rank};
+}
+
+WeightStreamBytes StreamBytes(const FastTierNeeds& needs) {
+  if (needs.max_streamed_neurons == 0) return {};
+  return GpuWeightStream::Bytes({.max_tokens = needs.max_tokens,
+                                 .d_model = needs.config->d_model,
+                                 .max_neurons = needs.max_streamed_neurons,
+                                 .piece_bytes = needs.stream_piece_bytes});
+}
+
+}  // namespace
+
+std::unique_ptr<Device> MakeGpuDevice(const std::string& name, const FastTierNeeds& needs) {
+  return std::make_unique<GpuDevice>(name, *needs.config, LimitsOf(needs));
+}
+
+uint64_t GpuFreeBytes() { return QueryDeviceMemory().free_bytes; }
+
+uint64_t GpuScratchBytes(const FastTierNeeds& needs) {
+  return GpuDevice::ScratchBytes(*needs.config, LimitsOf(needs)) + StreamBytes(needs).device;
+}
+
+uint64_t GpuPinnedBytes(const FastTierNeeds& needs) { return StreamBytes(needs).pinned; }
+
+}  // namespace thermocline

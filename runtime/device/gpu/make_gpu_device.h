@@ -1,0 +1,33 @@
+// A GPU as a device of a tier, where this build has one.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "runtime/device/device.h"
+
+namespace thermocline {
+
+// What a run needs of the fast tier, whichever it is.
+struct FastTierNeeds {
+  const ModelConfig* config = nullptr;
+  int64_t max_tokens = 1;  // of a step
+  int64_t max_seq_len = 0;
+  int64_t max_neurons = 0;  // of a layer on this tier
+  bool predicts = false;    // a predictor names neurons of this tier
+  int64_t max_rank = 0;     // of its matrices; 0: none
+  // Of a layer on the slow tier, where batches may have their weights streamed to this one.
+  int64_t max_streamed_neurons = 0;
+  uint64_t stream_piece_bytes = 0;
+};
+
+// Throws Error when the GPU cannot be used. REQUIRES: QueryGpuSupport() says there is one.
+std::unique_ptr<Device> MakeGpuDevice(const std::string& name, const FastTierNeeds& needs);
+// What it has to give now. REQUIRES as above.
+uint64_t GpuFreeBytes();
+// Its memory beside weights, cache and the executor's buffers.
+uint64_t GpuScratchBytes(const FastTierNeeds& needs);
+// Pinned memory of the host that weights are streamed from.
+uint64_t GpuPinnedBytes(const FastTierNeeds& needs);
+
+}  // namespace thermocline

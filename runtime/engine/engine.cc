@@ -1,0 +1,267 @@
+#include "runtime/engine/engine.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "gpu_kernels/base/gpu_support.h"
+#include "runtime/core/error.h"
+#include "runtime/core/interrupt.h"
+#include "runtime/device/cpu/cpu_device.h"
+
+namespace thermocline {
+namespace {
+
+constexpr const char* kOneTierName = "dram";
+constexpr const char* kFastName = "vram (a second CPU device stands in)";
+constexpr const char* kSlowName = "dram";
+
+// The GPU that is to be the fast tier, or "" for none. One that was asked for must not be silently
+// replaced; the emulation of one is for tests and must be asked for.
+std::string ChooseGpu(FastTier wanted) {
+  if (wanted == FastTier::kCpu) return "";
+  const GpuSupport gpu = QueryGpuSupport();
+  if (wanted == FastTier::kGpu && !gpu.available) {
+    throw Error({.what = "a GPU was asked for and cannot be used: " + gpu.reason,
+                 .hint = "leave the GPU options out to run on the CPU"});
+  }
+  return gpu.available && (wanted == FastTier::kGpu || !gpu.emulated) ? gpu.device : "";
+}
+
+int64_t ContextTokens(const EngineOptions& options, const ModelConfig& config) {
+  if (options.context_tokens == 0) return std::min(config.max_seq_len, kDefaultContext);
+  if (options.context_tokens < 1 || options.context_tokens > config.max_seq_len) {
+    throw Error(
+        {.path = options.model_path,
+         .what = "context size (-c)",
+         .expected = fmt::format("1 to {}, the context the model was made for", config.max_seq_len),
+         .found = std::to_string(options.context_tokens)});
+  }
+  return options.context_tokens;
+}
+
+SparseMode ModeOf(const EngineOptions& options, const ModelConfig& config) {
+  if (options.predictor.empty()) return ResolveSparseMode(options.sparse, config.activation);
+  if (options.sparse != "auto" && options.sparse != "predicted") {
+    throw Error({.what = "a predictor is used in mode predicted only",
+                 .expected = "--sparse predicted",
+                 .found = "--sparse " + options.sparse,
+                 .hint = "leave --sparse or --predictor out"});
+  }
+  return ResolveSparseMode("predicted", config.activation);
+}
+
+// Streaming was asked for: it must not be left out silently.
+void CheckGpuStream(const EngineOptions& options, const std::string& gpu) {
+  if (options.gpu_stream != StreamCold::kOn || !gpu.empty()) return;
+  throw Error({.what = "weights are to be streamed to a GPU, and the fast tier is none",
+               .expected = "a GPU (--fast-tier gpu)",
+               .hint = "leave --gpu-stream out"});
+}
+
+std::optional<ModelPredictor> OpenPredictor(const EngineOptions& options, SparseMode mode,
+                                            const GgufReader& gguf, const ModelConfig& config) {
+  if (mode != SparseMode::kPredicted) return std::nullopt;
+  return ModelPredictor(options.predictor, options.predictor_recall, gguf, config);
+}
+
+std::optional<Placement> OpenPlacement(const EngineOptions& options, const GgufReader& gguf,
+                                       const ModelConfig& config) {
+  if (options.placement_path.empty()) return std::nullopt;
+  Placement placement = ReadPlacement(options.placement_path);
+  CheckPlacementFits(placement, config, options.model_path, ModelFingerprints(gguf));
+  int64_t n_nvme = 0;
+  for (const LayerPlacement& layer : placement.layers) n_nvme += layer.n_nvme;
+  if (n_nvme > 0) {
+    throw Error({.path = options.placement_path,
+                 .what = "the placement puts neurons on NVMe, a tier this version does not run",
+                 .expected = "every neuron in vram or dram",
+                 .found = fmt::format("{} neurons on nvme", n_nvme),
+                 .hint = "place again with a larger --ram or --vram"});
+  }
+  return placement;
+}
+
+}  // namespace
+
+OpenedModel::OpenedModel(const EngineOptions& options)
+    : options_(options),
+      gguf_(options.model_path),
+      family_(FindFamily(gguf_)),
+      config_(ReadModelConfig(gguf_, family_)),
+      gpu_(ChooseGpu(options.fast_tier)),
+      placement_(OpenPlacement(options, gguf_, config_)),
+      mode_(ModeOf(options, config_)),
+      predictor_(OpenPredictor(options, mode_, gguf_, config_)),
+      context_tokens_(ContextTokens(options, config_)),
+      n_threads_(options.n_threads > 0 ? options.n_threads : DefaultThreadCount()) {
+  CheckTensors(gguf_, family_, config_);
+  CheckGpuStream(options_, gpu_);
+  if (!gpu_.empty() && !placement_) SplitLayers();
+}
+
+ExecutorOptions OpenedModel::executor_options() const {
+  const int64_t batch = std::clamp<int64_t>(options_.batch_tokens, 1, context_tokens_);
+  return {.max_tokens = batch,
+          .max_logits = options_.all_logits ? batch : 1,
+          .mode = mode_,
+          .predictor_input = predictor_ ? predictor_->input() : PredictorInput::kNormed,
+          .stream_cold = gpu_.empty() ? StreamCold::kOff : options_.gpu_stream,
+          .stream_piece_bytes = options_.stream_piece_bytes};
+}
+
+DownLayout OpenedModel::down_layout() const {
+  const bool per_neuron = mode_ != SparseMode::kDense || placement_ || options_.always_per_neuron;
+  return per_neuron ? DownLayout::kPerNeuron : DownLayout::kStock;
+}
+
+bool OpenedModel::has_cold() const {
+  return placement_ && std::ranges::any_of(placement_->layers, [&](const LayerPlacement& layer) {
+           return layer.n_vram < config_.d_ff;
+         });
+}
+
+FastTierNeeds OpenedModel::NeedsOf(const Placement* placement) const {
+  int64_t max_neurons = placement != nullptr ? 0 : config_.d_ff;
+  int64_t max_cold = 0;
+  for (int64_t l = 0; placement != nullptr && l < config_.n_layers; ++l) {
+    const int64_t hot = placement->layers[static_cast<size_t>(l)].n_vram;
+    max_neurons = std::max(max_neurons, hot);
+    max_cold = std::max(max_cold, config_.d_ff - hot);
+  }
+  const ExecutorOptions executor = executor_options();
+  const bool predicts = placement == nullptr && predictor() != nullptr;
+  return {&config_,
+          executor.max_tokens,
+          context_tokens_,
+          max_neurons,
+          predicts,
+          predicts ? predictor()->max_rank() : 0,
+          executor.MayStream() ? max_cold : 0,
+          executor.stream_piece_bytes};
+}
+
+MemoryPlan OpenedModel::PlanOf(const Placement* placement) const {
+  PlanInput input;
+  input.gguf = &gguf_;
+  input.family = &family_;
+  input.config = &config_;
+  input.placement = placement;
+  input.predictor = predictor();
+  input.executor = executor_options();
+  input.context_tokens = context_tokens_;
+  input.cache_type = options_.cache_type;
+  input.n_threads = n_threads_;
+  if (!gpu_.empty()) {
+    const FastTierNeeds needs = NeedsOf(placement);
+    input.gpu_scratch_bytes = GpuScratchBytes(needs);
+    input.gpu_pinned_bytes = GpuPinnedBytes(needs);
+  }
+  input.fast_name = FastName();
+  input.slow_name = kSlowName;
+  return PlanMemory(input);
+}
+
+std::string OpenedModel::FastName() const {
+  if (!gpu_.empty()) return "vram (" + gpu_ + ")";
+  return placement_ ? kFastName : kOneTierName;
+}
+
+Engine::Engine(const EngineOptions& options)
+    : model_(options),
+      tokenizer_(MakeTokenizer(model_.gguf())),
+      team_(model_.n_threads(), CoresToPin(options.pinning, model_.n_threads(), ThreadCpus())) {
+  if (tokenizer_->vocab_size() != config().vocab_size) {
+    throw Error({.path = options.model_path,
+                 .what = "the vocabulary and the embedding table do not go together",
+                 .expected = fmt::format("{} tokens, one per row", config().vocab_size),
+                 .found = fmt::format("{}", tokenizer_->vocab_size())});
+  }
+  if (options.before_load) options.before_load(model_, *tokenizer_);
+  const ExecutorOptions executor_options = model_.executor_options();
+  const ModelPredictor* predictor = model_.predictor();
+  const CpuDeviceLimits limits = MakeCpuDeviceLimits(
+      model_.config(), executor_options.max_tokens, model_.context_tokens(), model_.n_threads(),
+      predictor == nullptr ? kNoPredictor : predictor->max_rank());
+  const bool two_tiers = model_.placement() != nullptr;
+  if (model_.gpu().empty()) {
+    fast_ = std::make_unique<CpuDevice>(model_.FastName(), limits);
+  } else {
+    fast_ = MakeGpuDevice(model_.FastName(), model_.fast_tier_needs());
+  }
+  // A placement may put every neuron on the fast tier.
+  if (model_.has_cold()) slow_ = std::make_unique<CpuDevice>(kSlowName, limits);
+  LoadOptions load;
+  load.down_layout = model_.down_layout();
+  load.placement = model_.placement();
+  load.n_threads = model_.n_threads();
+  load.copy_weights = options.copy_weights;
+  load.progress = options.progress;
+  loaded_ = LoadWeights(model_.gguf(), model_.family(), model_.config(), load, *fast_, slow_.get());
+  if (predictor != nullptr) {
+    loaded_predictor_ = predictor->Load(weights(), *fast_, slow_.get(), two_tiers, team_);
+  }
+  cache_ = fast_->MakeKvCache(model_.config(), options.cache_type, model_.context_tokens());
+  executor_ = std::make_unique<Executor>(model_.config(), loaded_->weights, executor_options, team_,
+                                         *cache_, *fast_, slow_.get(), predictors());
+}
+
+Engine::~Engine() = default;
+
+uint64_t Engine::allocated_bytes() const {
+  return fast_->allocated_bytes() + (slow_ ? slow_->allocated_bytes() : 0) +
+         cache_->allocated_bytes();
+}
+
+void Engine::Truncate(int64_t n_tokens) {
+  CHECK(n_tokens >= 0 && n_tokens <= n_past_);
+  n_past_ = n_tokens;
+}
+
+void Engine::CheckRoom(size_t n_ids) const {
+  const int64_t needed = n_past_ + static_cast<int64_t>(n_ids);
+  if (needed <= context_tokens()) return;
+  throw Error({.what = "the context is full",
+               .expected = fmt::format("at most {} tokens", context_tokens()),
+               .found = std::to_string(needed),
+               .hint = "shorten the text or raise -c (the model allows " +
+                       std::to_string(config().max_seq_len) + ")"});
+}
+
+std::span<const int32_t> Engine::FeedBatches(std::span<const int32_t> ids) {
+  CHECK(!ids.empty());
+  CheckRoom(ids.size());
+  const auto batch = static_cast<size_t>(model_.executor_options().max_tokens);
+  while (ids.size() > batch) {
+    ThrowIfInterrupted();
+    executor_->Step(ids.first(batch), n_past_, LogitsWanted::kNone);
+    n_past_ += static_cast<int64_t>(batch);
+    ids = ids.subspan(batch);
+  }
+  if (ids.size() > 1) ThrowIfInterrupted();
+  return ids;
+}
+
+std::span<const float> Engine::Feed(std::span<const int32_t> ids) {
+  const std::span<const int32_t> last = FeedBatches(ids);
+  const auto logits = executor_->Step(last, n_past_, LogitsWanted::kLast);
+  n_past_ += static_cast<int64_t>(last.size());
+  return logits;
+}
+
+std::span<const TokenLogit> Engine::FeedBest(std::span<const int32_t> ids, int64_t k) {
+  const std::span<const int32_t> last = FeedBatches(ids);
+  const auto best = executor_->StepBest(last, n_past_, k);
+  n_past_ += static_cast<int64_t>(last.size());
+  return best;
+}
+
+std::span<const float> Engine::EvaluateAll(std::span<const int32_t> ids) {
+  CHECK(model_.options().all_logits && !ids.empty());
+  CheckRoom(ids.size());
+  const std::span<const float> logits = executor_->Step(ids, n_past_, LogitsWanted::kAll);
+  n_past_ += static_cast<int64_t>(ids.size());
+  return logits;
+}
+
+}  // namespace thermocline

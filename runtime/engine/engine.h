@@ -1,0 +1,163 @@
+// The whole runtime behind one door: opens a model (and a placement), sets up the tiers, feeds
+// tokens and hands out logits. One sequence at a time.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "runtime/core/progress.h"
+#include "runtime/device/gpu/make_gpu_device.h"
+#include "runtime/device/weight_stream.h"
+#include "runtime/engine/memory_plan.h"
+#include "runtime/load/model_predictor.h"
+#include "runtime/load/weights.h"
+#include "runtime/model/families.h"
+#include "runtime/pass/executor.h"
+#include "runtime/placement/placement.h"
+#include "runtime/text/tokenizer.h"
+#include "runtime/threads/processors.h"
+
+namespace thermocline {
+
+enum class FastTier : uint8_t {
+  kAuto,  // a GPU where there is a real one; else a second CPU device stands in for it
+  kCpu,
+  kGpu,  // an error where there is none
+};
+
+class OpenedModel;
+
+struct EngineOptions {
+  std::string model_path;
+  std::string placement_path;   // empty: everything in one tier
+  std::string sparse = "auto";  // auto with a predictor is predicted
+  std::string predictor;        // a file, or kSignPredictor; empty: the model's own, if any
+  double predictor_recall = kDefaultPredictorRecall;
+  FastTier fast_tier = FastTier::kAuto;
+  // Without a placement, of how many layers the neurons lie on the GPU, from the first on; nullopt:
+  // of as many as its memory holds. Attention and KV cache of all layers always lie there.
+  std::optional<int64_t> gpu_layers = {};
+  // Where not all fit: split them, or leave the GPU out (what watches neurons wants layers whole).
+  bool may_split_layers = true;
+  int n_threads = 0;  // 0: one per physical core
+  Pinning pinning = Pinning::kAuto;
+  int64_t context_tokens = 0;      // 0: the model's own, at most kDefaultContext
+  int64_t batch_tokens = 512;      // of a prefill step
+  DType cache_type = DType::kF16;  // of keys and values: kF16 or kQ8_0
+  bool all_logits = false;         // EvaluateAll will be called
+  // Store down per neuron also where nothing is skipped, so that dense and sparse read the same
+  // weights.
+  bool always_per_neuron = false;
+  // Weights that need no rearranging are read from the mapped file; copied, they lie in huge pages,
+  // which decodes faster, loads slower and takes memory beside the page cache.
+  bool copy_weights = false;
+  // Of batches, where the fast tier is a GPU: are the weights of cold neurons streamed to it?
+  StreamCold gpu_stream = StreamCold::kAuto;
+  uint64_t stream_piece_bytes = kStreamPieceBytes;
+  ProgressFn progress;
+  // Called when the model is open, before its weights are read: what it throws spares the reading.
+  std::function<void(const OpenedModel&, const Tokenizer&)> before_load;
+};
+
+inline constexpr int64_t kDefaultContext = 4096;
+
+// Opened and checked, nothing loaded: enough for --dry-run and `place`.
+class OpenedModel {
+ public:
+  explicit OpenedModel(const EngineOptions& options);
+
+  const EngineOptions& options() const { return options_; }
+  const GgufReader& gguf() const { return gguf_; }
+  const Family& family() const { return family_; }
+  const ModelConfig& config() const { return config_; }
+  const Placement* placement() const { return placement_ ? &*placement_ : nullptr; }
+  const ModelPredictor* predictor() const { return predictor_ ? &*predictor_ : nullptr; }
+  SparseMode mode() const { return mode_; }
+  int64_t context_tokens() const { return context_tokens_; }
+  int n_threads() const { return n_threads_; }
+  ExecutorOptions executor_options() const;
+  DownLayout down_layout() const;
+  // The GPU's name, or empty where the fast tier is a CPU device.
+  const std::string& gpu() const { return gpu_; }
+  // For the user, where the GPU holds less than it was hoped to: how much, and what to do. Or "".
+  const std::string& gpu_note() const { return gpu_note_; }
+  bool has_cold() const;  // a placement that leaves neurons on the slow tier
+  FastTierNeeds fast_tier_needs() const { return NeedsOf(placement()); }
+  MemoryPlan Plan() const { return PlanOf(placement()); }
+  // What it would be with another placement, of which the orders need not be there; null: none.
+  MemoryPlan PlanOf(const Placement* placement) const;
+  std::string FastName() const;
+
+ private:
+  FastTierNeeds NeedsOf(const Placement* placement) const;
+  // ---- layer_split.cc ----
+  void SplitLayers();
+  int64_t LayersThatFit(uint64_t n_bytes) const;
+
+  EngineOptions options_;
+  GgufReader gguf_;
+  const Family& family_;
+  ModelConfig config_;
+  std::string gpu_;
+  std::string gpu_note_;
+  std::optional<Placement> placement_;
+  SparseMode mode_;
+  std::optional<ModelPredictor> predictor_;
+  int64_t context_tokens_;
+  int n_threads_;
+};
+
+class Engine {
+ public:
+  explicit Engine(const EngineOptions& options);
+  ~Engine();
+
+  const OpenedModel& model() const { return model_; }
+  const ModelConfig& config() const { return model_.config(); }
+  const Tokenizer& tokenizer() const { return *tokenizer_; }
+  const ModelWeights& weights() const { return loaded_->weights; }
+  // Of each layer, in mode predicted.
+  std::span<const SlicePredictor> predictors() const { return loaded_predictor_.layers; }
+  const RequantReport& requant() const { return loaded_->requant; }
+  Executor& executor() { return *executor_; }
+  int64_t n_past() const { return n_past_; }  // tokens in the cache
+  int64_t context_tokens() const { return model_.context_tokens(); }
+  uint64_t allocated_bytes() const;
+
+  // Starts a new sequence.
+  void Reset() { n_past_ = 0; }
+  // Forgets all but the first n tokens.
+  void Truncate(int64_t n_tokens);
+  // Feeds tokens in batches; returns the logits after the last: (vocab_size). Valid until the next
+  // call. Throws Error when the context is full, Interrupted between batches on Ctrl-C.
+  std::span<const float> Feed(std::span<const int32_t> ids);
+  // The same, but only the k best logits come from the device that has them, best first (of equal
+  // ones the lower id); fewer where fewer are finite. REQUIRES: 1 <= k <= max_best(), which is 0
+  // where they lie in host memory anyway.
+  std::span<const TokenLogit> FeedBest(std::span<const int32_t> ids, int64_t k);
+  int64_t max_best() const { return executor_->max_best(); }
+  // Feeds at most batch_tokens tokens and returns the logits after each: (n, vocab_size).
+  std::span<const float> EvaluateAll(std::span<const int32_t> ids);
+
+ private:
+  void CheckRoom(size_t n_ids) const;
+  // Feeds all but the last batch, and returns that.
+  std::span<const int32_t> FeedBatches(std::span<const int32_t> ids);
+
+  OpenedModel model_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  ThreadTeam team_;
+  std::unique_ptr<Device> fast_;
+  std::unique_ptr<Device> slow_;
+  std::unique_ptr<LoadedWeights> loaded_;
+  LoadedPredictor loaded_predictor_;
+  std::unique_ptr<KvCache> cache_;
+  std::unique_ptr<Executor> executor_;
+  int64_t n_past_ = 0;
+};
+
+}  // namespace thermocline

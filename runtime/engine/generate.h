@@ -1,0 +1,86 @@
+// The generation loop: feeds text to an engine, samples tokens, hands out the reply as it comes. A
+// generator is one conversation; it goes on in the KV cache from call to call.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/engine/engine.h"
+#include "runtime/engine/sampler.h"
+
+namespace thermocline {
+
+enum class StopReason : uint8_t {
+  kEndOfText,   // the model ended it
+  kTokenLimit,  // max_tokens
+  kContextFull,
+  kInterrupted,  // Ctrl-C
+};
+
+struct Generation {
+  StopReason stop = StopReason::kTokenLimit;
+  int64_t prompt_tokens = 0;     // fed before the first token was sampled
+  int64_t generated_tokens = 0;  // handed out
+  int64_t decode_steps =
+      0;  // passes over the weights for them; the first token needs none of its own
+  double prefill_ms = 0;
+  double decode_ms = 0;
+
+  // For the totals of a conversation. Keeps the last stop reason.
+  Generation& operator+=(const Generation& other);
+};
+
+class Generator {
+ public:
+  using TextSink = std::function<void(std::string_view)>;
+
+  Generator(Engine& engine, const SamplerOptions& options);
+
+  // The ids that `text` would add now: at the start of a conversation with BOS where the file
+  // wishes it, never with EOS.
+  std::vector<int32_t> Encode(std::string_view text) const;
+  // Tokens of text that still fit into the context.
+  int64_t room_tokens() const;
+  bool at_start() const { return engine_.n_past() == 0 && pending_.empty(); }
+  // Whether the last reply was cut short, so that it can go on without more text.
+  bool can_go_on() const { return !pending_.empty(); }
+
+  // Appends ids to the conversation and lets the model go on, for at most max_tokens (-1: until it
+  // ends or the context is full). Text goes to `sink` as soon as it is whole characters. A token
+  // that ends the text is neither handed out nor kept, so that the conversation can go on. When
+  // interrupted while it reads the ids, the conversation is as before the call. Throws Error when
+  // the ids do not fit. REQUIRES: ids not empty, or can_go_on().
+  Generation Continue(const std::vector<int32_t>& ids, int64_t max_tokens, const TextSink& sink);
+
+  // Forgets the conversation; the sampler starts anew from its seed.
+  void Reset();
+
+ private:
+  void CheckRoom(const std::vector<int32_t>& ids) const;
+  // What the sampler chooses from: all logits, or where fewer decide and the device that has them
+  // finds those, only these.
+  struct Choices {
+    std::span<const float> logits = {};
+    std::span<const TokenLogit> best = {};
+  };
+  bool FeedsBest() const { return sampler_.n_deciding() > 0 && n_best() <= engine_.max_best(); }
+  int64_t n_best() const { return sampler_.n_deciding(); }
+  Choices Feed(std::span<const int32_t> ids);
+  int32_t Sample(const Choices& choices);
+  // After the ids; none when interrupted.
+  std::optional<Choices> Read(const std::vector<int32_t>& ids);
+  StopReason Write(Choices choices, int64_t max_tokens, const TextSink& sink,
+                   Generation* generation);
+
+  Engine& engine_;
+  SamplerOptions options_;
+  Sampler sampler_;
+  std::vector<int32_t> pending_;  // handed out, not in the cache yet: none or one
+};
+
+}  // namespace thermocline

@@ -1,0 +1,82 @@
+// Without a placement: which layers' neurons lie on the GPU.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "runtime/core/error.h"
+#include "runtime/core/size_text.h"
+#include "runtime/engine/engine.h"
+#include "runtime/model/stored_ffn.h"
+
+namespace thermocline {
+namespace {
+
+// cuBLAS loads code when it is first called, and others use the card as well.
+constexpr uint64_t kReserveBytes = uint64_t{384} << 20;
+
+// The first n_layers whole on the fast tier, the others whole on the slow one.
+Placement LayerSplit(const ModelConfig& config, int64_t n_layers) {
+  LayerPlacement layer;
+  layer.neuron_order.resize(static_cast<size_t>(config.d_ff));
+  std::iota(layer.neuron_order.begin(), layer.neuron_order.end(), 0);
+  Placement placement;
+  placement.layers.assign(static_cast<size_t>(config.n_layers), layer);
+  for (int64_t l = 0; l < config.n_layers; ++l) {
+    LayerPlacement& split = placement.layers[static_cast<size_t>(l)];
+    (l < n_layers ? split.n_vram : split.n_dram) = config.d_ff;
+  }
+  return placement;
+}
+
+}  // namespace
+
+// -1 where not even what must lie there does.
+int64_t OpenedModel::LayersThatFit(uint64_t n_bytes) const {
+  if (PlanOf(nullptr).fast_total_bytes() <= n_bytes) return config_.n_layers;
+  int64_t n_layers = config_.n_layers - 1;
+  for (; n_layers >= 0; --n_layers) {
+    const Placement split = LayerSplit(config_, n_layers);
+    if (PlanOf(&split).fast_total_bytes() <= n_bytes) break;
+  }
+  return n_layers;
+}
+
+void OpenedModel::SplitLayers() {
+  const uint64_t free_bytes = GpuFreeBytes();
+  const uint64_t room = free_bytes - std::min(free_bytes, kReserveBytes);
+  const bool asked = options_.gpu_layers.has_value();
+  const int64_t n_layers =
+      asked ? std::min(*options_.gpu_layers, config_.n_layers) : LayersThatFit(room);
+  if (n_layers == config_.n_layers) return;
+  const bool packed = IsPacked(gguf_);
+  if (n_layers >= 0 && !packed && options_.may_split_layers) {
+    placement_ = LayerSplit(config_, n_layers);
+    gpu_note_ =
+        fmt::format("the neurons of {} of {} layers lie on the GPU", n_layers, config_.n_layers);
+    if (!asked) {
+      gpu_note_ += fmt::format(
+          ": its memory ({} free) holds no more; `thermocline profile --vram` makes a placement, "
+          "with the hot neurons of every layer there",
+          FormatBytes(free_bytes));
+    }
+    return;
+  }
+  const std::string hint =
+      packed ? "give the placement it was packed for (--placement)"
+             : "take a smaller context (-c), --cache-type q8_0 or a model quantised further";
+  const uint64_t needed = PlanOf(nullptr).fast_total_bytes();
+  if (options_.fast_tier == FastTier::kGpu) {
+    throw Error({.path = options_.model_path,
+                 .what = "the model does not fit the GPU's memory",
+                 .expected = fmt::format("{} free for all of it, and {} of reserve",
+                                         FormatBytes(needed), FormatBytes(kReserveBytes)),
+                 .found = FormatBytes(free_bytes),
+                 .hint = hint + ", or --fast-tier cpu"});
+  }
+  gpu_.clear();
+  gpu_note_ = fmt::format("the GPU is not used: {} free, the model takes {}; {}",
+                          FormatBytes(free_bytes), FormatBytes(needed), hint);
+}
+
+}  // namespace thermocline

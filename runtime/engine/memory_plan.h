@@ -1,0 +1,73 @@
+// What a run will need in each tier, computed from the file's table alone: printed by --dry-run
+// before anything is loaded, and checked against the budgets.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "runtime/gguf/gguf_reader.h"
+#include "runtime/load/model_predictor.h"
+#include "runtime/model/families.h"
+#include "runtime/pass/executor.h"
+#include "runtime/placement/placement.h"
+
+namespace thermocline {
+
+struct MemoryPlan {
+  struct Layer {
+    uint64_t attention_bytes = 0;  // with the norms; on the fast tier
+    int64_t hot_neurons = 0;
+    uint64_t hot_bytes = 0;
+    int64_t cold_neurons = 0;
+    uint64_t cold_bytes = 0;
+    uint64_t predictor_bytes = 0;  // beside the neurons it predicts: cold, or with one tier all
+  };
+  // Without a placement there is one tier, and everything below counts for it.
+  bool two_tiers = false;
+  std::string fast_name;
+  std::string slow_name;
+  int64_t context_tokens = 0;
+  int64_t batch_tokens = 0;
+  uint64_t embedding_bytes = 0;   // embedding table, output head (once if tied), output norm
+  uint64_t host_table_bytes = 0;  // of a GPU's: the embedding table, which the host keeps for it
+  std::vector<Layer> layers;
+  uint64_t kv_bytes = 0;
+  uint64_t fast_scratch_bytes = 0;  // run state and the device's own scratch
+  uint64_t slow_scratch_bytes = 0;
+
+  uint64_t attention_bytes() const;
+  uint64_t hot_bytes() const;
+  uint64_t cold_bytes() const;
+  uint64_t predictor_bytes() const;
+  uint64_t fast_predictor_bytes() const { return two_tiers ? 0 : predictor_bytes(); }
+  uint64_t slow_predictor_bytes() const { return two_tiers ? predictor_bytes() : 0; }
+  uint64_t fast_total_bytes() const;  // all the fast tier holds
+  uint64_t slow_total_bytes() const;
+  // What the fast tier holds before its first neuron: the least budget that works.
+  uint64_t fast_fixed_bytes() const { return fast_total_bytes() - hot_bytes(); }
+};
+
+struct PlanInput {
+  const GgufReader* gguf = nullptr;
+  const Family* family = nullptr;
+  const ModelConfig* config = nullptr;
+  const Placement* placement = nullptr;       // null: one tier
+  const ModelPredictor* predictor = nullptr;  // null: none
+  ExecutorOptions executor;
+  int64_t context_tokens = 0;
+  DType cache_type = DType::kF16;
+  int n_threads = 1;
+  std::optional<uint64_t> gpu_scratch_bytes;  // of the fast tier, where it is a GPU
+  uint64_t gpu_pinned_bytes = 0;              // of the host, for it
+  std::string fast_name;
+  std::string slow_name;
+};
+
+MemoryPlan PlanMemory(const PlanInput& input);
+
+// Bytes of one neuron's weights (gate, up and down row) in a layer.
+uint64_t NeuronBytes(const GgufReader& gguf, const Family& family, int64_t layer);
+
+}  // namespace thermocline

@@ -1,0 +1,68 @@
+#include "runtime/engine/touched_bytes.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace thermocline {
+namespace {
+
+double WeightBytes(const TensorView& w) { return static_cast<double>(w.weight_bytes()); }
+
+// Gate, up and down of a layer's neurons on both tiers.
+std::array<double, 3> FfnBytes(const LayerWeights& layer) {
+  std::array<double, 3> bytes{};
+  for (const FfnSlice* slice : {&layer.hot, &layer.cold}) {
+    if (slice->n_neurons == 0) continue;
+    bytes[0] += WeightBytes(slice->gate);
+    bytes[1] += WeightBytes(slice->up);
+    bytes[2] += WeightBytes(slice->down);
+  }
+  return bytes;
+}
+
+}  // namespace
+
+TouchedBytes TouchedPerToken(const Engine& engine, const FfnCounts& counts, SparseMode mode) {
+  const ModelConfig& config = engine.config();
+  const ModelWeights& weights = engine.weights();
+  const std::span<const SlicePredictor> predictors = engine.predictors();
+  TouchedBytes touched;
+  const auto add = [&](StepPart part, double bytes) {
+    touched.parts[static_cast<size_t>(part)] += bytes;
+  };
+  const double norm = static_cast<double>(config.d_model) * sizeof(float);
+  add(StepPart::kEmbed, static_cast<double>(RowBytes(weights.token_embd.dtype, config.d_model)));
+  add(StepPart::kHead, norm + WeightBytes(weights.output.w));
+  const auto neurons =
+      static_cast<double>(std::max<int64_t>(1, counts.tokens) * config.d_ff);  // of a layer
+  double skipped = 0;
+  for (size_t l = 0; l < weights.layers.size(); ++l) {
+    const LayerWeights& w = weights.layers[l];
+    add(StepPart::kQkv, norm + WeightBytes(w.wq.w) + WeightBytes(w.wk.w) + WeightBytes(w.wv.w));
+    add(StepPart::kOutput, WeightBytes(w.wo.w));
+    add(StepPart::kNorm, norm);
+    const auto [gate, up, down] = FfnBytes(w);
+    const double asked = static_cast<double>(counts.layers[l].gates) / neurons;
+    const double density = static_cast<double>(counts.layers[l].active) / neurons;
+    touched.mean_density += density / static_cast<double>(weights.layers.size());
+    touched.mean_gate_density += asked / static_cast<double>(weights.layers.size());
+    if (mode != SparseMode::kDense) {
+      add(StepPart::kGate, gate * asked);
+      add(StepPart::kUp, up * density);
+      add(StepPart::kDown, down * density);
+      skipped += gate * (1 - asked) + (up + down) * (1 - density);
+      if (mode == SparseMode::kPredicted && predictors[l].runs) {
+        add(StepPart::kPredict, static_cast<double>(predictors[l].touched_bytes));
+        skipped -= static_cast<double>(predictors[l].touched_bytes);
+      }
+    } else {
+      add(StepPart::kGate, gate + up);
+      add(StepPart::kDown, down);
+    }
+  }
+  touched.bytes = std::accumulate(touched.parts.begin(), touched.parts.end(), 0.0);
+  touched.dense_bytes = touched.bytes + skipped;
+  return touched;
+}
+
+}  // namespace thermocline

@@ -1,0 +1,222 @@
+#include "runtime/load/model_predictor.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "runtime/core/error.h"
+#include "runtime/gguf/own_files.h"
+#include "runtime/model/families.h"
+#include "runtime/model/stored_ffn.h"
+#include "runtime/placement/placement.h"
+#include "runtime/placement/powerinfer_file.h"
+
+namespace thermocline {
+namespace {
+
+// PowerInfer computes a neuron whose score is its threshold or above, here the sum must be above 0.
+constexpr float kAtOrAbove = std::numeric_limits<float>::min();
+
+std::vector<int32_t> Consecutive(int64_t first, int64_t n) {
+  std::vector<int32_t> rows(static_cast<size_t>(n));
+  std::iota(rows.begin(), rows.end(), static_cast<int32_t>(first));
+  return rows;
+}
+
+// Whether asking costs less than computing every gate. A density of 0 is one that is not known.
+bool IsWorthIt(const SlicePredictor& predictor, const FfnSlice& slice) {
+  const auto gate_bytes = static_cast<double>(slice.gate.weight_bytes());
+  const auto density = static_cast<double>(predictor.layer.points.front().density);
+  return static_cast<double>(predictor.touched_bytes) + gate_bytes * density / kListEfficiency <
+         gate_bytes;
+}
+
+void Pack(SignRows& rows, ThreadTeam& team) {
+  team.Run([&](int thread) {
+    const auto [begin, end] = Lane{thread, team.n_threads()}.Split(rows.n_neurons());
+    rows.Pack(begin, end);
+  });
+}
+
+}  // namespace
+
+LayerPredictor CopyPredictor(const LayerPredictor& stored, std::span<const int32_t> rows,
+                             size_t point, Device& device) {
+  LayerPredictor out;
+  out.relu = stored.relu;
+  out.input = stored.input;
+  out.points = {stored.points.at(point)};
+  for (const int32_t row : rows) CHECK(row >= 0 && row < stored.out_proj.rows);
+  out.in_proj = device.StoreRows(stored.in_proj, {}, "the predictor");
+  out.out_proj = device.StoreRows(stored.out_proj, rows, "the predictor");
+  OperatingPoint& chosen = out.points.front();
+  std::vector<float> bias;
+  for (const int32_t row : rows) {
+    const float stored_bias = chosen.bias == nullptr ? 0.0F : chosen.bias[row];
+    bias.push_back(stored_bias - chosen.predictor_threshold);
+  }
+  auto* memory = device.Allocate(bias.size() * sizeof(float), "the predictor");
+  device.Upload(memory, bias.data(), bias.size() * sizeof(float));
+  chosen.bias = static_cast<const float*>(memory);
+  chosen.predictor_threshold = 0;
+  return out;
+}
+
+ModelPredictor::ModelPredictor(const std::string& source, double recall, const GgufReader& gguf,
+                               const ModelConfig& config)
+    : gguf_(gguf), config_(config), source_(source) {
+  if (source == kSignPredictor) {
+    kind_ = PredictorKind::kSign;
+    Layer layer;
+    layer.stored.points = {{.predictor_threshold = static_cast<float>(
+                                SignThreshold(kDefaultSignAlpha, config.d_model))}};
+    layers_.assign(static_cast<size_t>(config.n_layers), layer);
+  } else if (source.empty()) {
+    OpenOwn();
+  } else {
+    OpenFile(source, recall);
+  }
+}
+
+void ModelPredictor::OpenFile(const std::string& path, double recall) {
+  file_ = std::make_shared<const PredictorFile>(ReadPredictor(path));
+  CheckPredictorFits(*file_, config_, gguf_.path(), ModelFingerprints(gguf_));
+  kind_ = file_->kind;
+  for (const StoredLayerPredictor& layer : file_->layers) {
+    layers_.push_back({layer.predictor, ChoosePoint(layer.predictor, recall)});
+  }
+}
+
+void ModelPredictor::OpenOwn() {
+  if (!HasPowerInferPredictor(gguf_)) {
+    throw Error({.path = gguf_.path(),
+                 .what = "--sparse predicted needs a predictor, and the model brings none",
+                 .hint =
+                     "build one with `thermocline predictor` and give it with --predictor FILE, "
+                     "or try --predictor sign"});
+  }
+  kind_ = PredictorKind::kMlp;
+  source_ = gguf_.path();
+  by_file_row_ = true;
+  for (LayerPredictor& layer : ReadPowerInferPredictor(gguf_, config_)) {
+    float& threshold = layer.points.front().predictor_threshold;
+    threshold = threshold == 0 ? -kAtOrAbove
+                               : std::nextafter(threshold, -std::numeric_limits<float>::infinity());
+    layers_.push_back({std::move(layer), 0});
+  }
+}
+
+std::string ModelPredictor::Description() const {
+  if (source_ == kSignPredictor) return "sign bits of the gates, not calibrated";
+  if (by_file_row_) return "the model's own (PowerInfer), which does not tell its recall";
+  double recall = 0;
+  double density = 0;
+  for (const Layer& layer : layers_) {
+    recall += static_cast<double>(layer.stored.points[layer.point].recall);
+    density += static_cast<double>(layer.stored.points[layer.point].density);
+  }
+  const auto n = static_cast<double>(layers_.size());
+  return fmt::format("{} from {}, on its held-out text recall {:.3f} at density {:.1f} %",
+                     PredictorKindName(kind_), source_, recall / n, 100 * density / n);
+}
+
+int64_t ModelPredictor::max_rank() const {
+  int64_t rank = 0;
+  for (const Layer& layer : layers_) rank = std::max(rank, layer.stored.in_proj.rows);
+  return rank;
+}
+
+PredictorInput ModelPredictor::input() const {
+  for (const Layer& layer : layers_) {
+    if (layer.stored.input != PredictorInput::kNormed) return layer.stored.input;
+  }
+  return PredictorInput::kNormed;
+}
+
+uint64_t ModelPredictor::Bytes(int64_t layer, int64_t n_neurons) const {
+  if (n_neurons == 0) return 0;
+  if (IsSign()) return static_cast<uint64_t>(n_neurons * ((config_.d_model + 63) / 64)) * 8;
+  const LayerPredictor& stored = layers_[static_cast<size_t>(layer)].stored;
+  const int64_t in = stored.in_proj.rows * RowBytes(stored.in_proj.dtype, stored.in_proj.cols);
+  const int64_t out = n_neurons * RowBytes(stored.out_proj.dtype, stored.out_proj.cols);
+  return static_cast<uint64_t>(in + out) + static_cast<uint64_t>(n_neurons) * sizeof(float);
+}
+
+// The rows of the stored matrices for a slice whose neurons begin at `first` of the layer.
+std::vector<int32_t> ModelPredictor::StoredRows(int64_t layer, const FfnSlice& slice,
+                                                int64_t first) const {
+  const auto n = static_cast<size_t>(slice.n_neurons);
+  const bool packed = IsPacked(gguf_);
+  if (packed && by_file_row_) return Consecutive(first, slice.n_neurons);
+  if (slice.neuron_ids != nullptr) return {slice.neuron_ids, slice.neuron_ids + n};
+  if (!packed) return Consecutive(0, slice.n_neurons);
+  return ReadPackedOrder(gguf_, config_, layer);
+}
+
+SlicePredictor ModelPredictor::LoadLayer(int64_t layer, const FfnSlice& slice, int64_t first,
+                                         Device& device) const {
+  const Layer& source = layers_[static_cast<size_t>(layer)];
+  SlicePredictor out;
+  out.layer = CopyPredictor(source.stored, StoredRows(layer, slice, first), source.point, device);
+  out.touched_bytes = Bytes(layer, slice.n_neurons);
+  out.runs = IsWorthIt(out, slice);
+  return out;
+}
+
+SlicePredictor ModelPredictor::PackSigns(int64_t layer, const FfnSlice& slice, Device& device,
+                                         ThreadTeam& team, LoadedPredictor* out) const {
+  const Layer& source = layers_[static_cast<size_t>(layer)];
+  SlicePredictor predictor;
+  predictor.layer.points = {source.stored.points[source.point]};
+  predictor.touched_bytes = Bytes(layer, slice.n_neurons);
+  predictor.runs = IsWorthIt(predictor, slice);
+  if (!predictor.runs) return predictor;
+  if (device.queued() != nullptr) {
+    return StoreSigns(layer, slice, std::move(predictor), *device.queued(), team);
+  }
+  out->signs.push_back(std::make_unique<SignRows>(CpuKernels(), slice.gate, slice.gate_bias));
+  Pack(*out->signs.back(), team);
+  predictor.signs = out->signs.back().get();
+  return predictor;
+}
+
+// Packed from the file's rows, which such a device has in a form of its own.
+SlicePredictor ModelPredictor::StoreSigns(int64_t layer, const FfnSlice& slice,
+                                          SlicePredictor predictor, QueuedDevice& device,
+                                          ThreadTeam& team) const {
+  CHECK(slice.n_neurons == config_.d_ff);  // with one tier, in the file's order
+  const TensorNames& names = FindFamily(gguf_).names;
+  std::vector<float> bias(slice.gate_bias == nullptr ? 0 : static_cast<size_t>(config_.d_ff));
+  if (!bias.empty()) device.Download(bias.data(), slice.gate_bias, bias.size() * sizeof(float));
+  SignRows rows(
+      CpuKernels(),
+      gguf_.RequireMatrix(LayerTensorName(names.w_gate, layer), config_.d_ff, config_.d_model),
+      bias.empty() ? nullptr : bias.data());
+  Pack(rows, team);
+  predictor.device_signs = device.StoreSigns(rows);
+  return predictor;
+}
+
+LoadedPredictor ModelPredictor::Load(const ModelWeights& weights, Device& fast, Device* slow,
+                                     bool two_tiers, ThreadTeam& team) const {
+  LoadedPredictor out;
+  for (size_t l = 0; l < weights.layers.size(); ++l) {
+    const LayerWeights& w = weights.layers[l];
+    const FfnSlice& slice = two_tiers ? w.cold : w.hot;
+    Device& device = two_tiers && slow != nullptr ? *slow : fast;
+    const auto layer = static_cast<int64_t>(l);
+    if (slice.n_neurons == 0) {
+      out.layers.emplace_back();
+    } else if (IsSign()) {
+      out.layers.push_back(PackSigns(layer, slice, device, team, &out));
+    } else {
+      out.layers.push_back(LoadLayer(layer, slice, two_tiers ? w.hot.n_neurons : 0, device));
+    }
+  }
+  return out;
+}
+
+}  // namespace thermocline

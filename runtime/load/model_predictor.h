@@ -1,0 +1,83 @@
+// Which predictor a run uses, and how it comes onto the devices. There are three sources: a file
+// made by `thermocline predictor`, the predictor inside a PowerInfer model, and the sign bits of
+// the model's own gates, which need no file.
+//
+// With a placement, hot neurons are computed without asking and the cold ones are predicted; with
+// one tier all are.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "predictor/sign_predictor.h"
+#include "runtime/device/device.h"
+#include "runtime/gguf/gguf_reader.h"
+#include "runtime/model/model.h"
+#include "runtime/placement/predictor_file.h"
+
+namespace thermocline {
+
+inline constexpr std::string_view kSignPredictor = "sign";  // stands for a file's path
+inline constexpr double kDefaultPredictorRecall = 0.95;
+
+struct LoadedPredictor {
+  std::vector<SlicePredictor> layers;            // of the layer's predicted neurons
+  std::vector<std::unique_ptr<SignRows>> signs;  // what they may point to
+};
+
+class ModelPredictor {
+ public:
+  // source: a file, kSignPredictor, or empty for the model's own. Of a file's operating points each
+  // layer takes the least dense one with the recall wanted. Throws Error where there is none, or it
+  // was made for another model.
+  ModelPredictor(const std::string& source, double recall, const GgufReader& gguf,
+                 const ModelConfig& config);
+
+  // One line: where it is from, its method, the recall and density it was measured at.
+  std::string Description() const;
+  int64_t max_rank() const;  // 0: no matrices
+  // What its layers read beside the FFN's own input, if anything.
+  PredictorInput input() const;
+  // Memory for n_neurons of a layer.
+  uint64_t Bytes(int64_t layer, int64_t n_neurons) const;
+
+  // Puts it beside the neurons it predicts. A CPU device's sign bits are memory of the host's.
+  LoadedPredictor Load(const ModelWeights& weights, Device& fast, Device* slow, bool two_tiers,
+                       ThreadTeam& team) const;
+
+ private:
+  struct Layer {
+    LayerPredictor stored;
+    size_t point = 0;
+  };
+
+  void OpenFile(const std::string& path, double recall);
+  void OpenOwn();
+  bool IsSign() const { return kind_ == PredictorKind::kSign; }
+  std::vector<int32_t> StoredRows(int64_t layer, const FfnSlice& slice, int64_t first) const;
+  SlicePredictor LoadLayer(int64_t layer, const FfnSlice& slice, int64_t first,
+                           Device& device) const;
+  SlicePredictor PackSigns(int64_t layer, const FfnSlice& slice, Device& device, ThreadTeam& team,
+                           LoadedPredictor* out) const;
+  SlicePredictor StoreSigns(int64_t layer, const FfnSlice& slice, SlicePredictor predictor,
+                            QueuedDevice& device, ThreadTeam& team) const;
+
+  const GgufReader& gguf_;
+  const ModelConfig& config_;
+  PredictorKind kind_ = PredictorKind::kSvd;
+  std::string source_;        // for messages
+  bool by_file_row_ = false;  // rows as the model's file has them, not as its channels are counted
+  std::shared_ptr<const PredictorFile> file_;  // keeps what the layers' views point into
+  std::vector<Layer> layers_;
+};
+
+// A stored predictor's rows for some neurons, at one of its points, in memory of `device`. The
+// result has that one point, its threshold taken into the biases.
+LayerPredictor CopyPredictor(const LayerPredictor& stored, std::span<const int32_t> rows,
+                             size_t point, Device& device);
+
+}  // namespace thermocline

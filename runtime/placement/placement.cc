@@ -1,0 +1,136 @@
+#include "runtime/placement/placement.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "runtime/core/error.h"
+#include "runtime/gguf/gguf_writer.h"
+#include "runtime/gguf/own_files.h"
+#include "runtime/model/stored_ffn.h"
+#include "runtime/placement/powerinfer_file.h"
+
+namespace thermocline {
+namespace {
+
+constexpr const char* kPlacementFileType = "thermocline-placement";
+
+std::string OrderName(size_t layer) { return fmt::format("blk.{}.neuron_order", layer); }
+std::string CountsName(size_t layer) { return fmt::format("blk.{}.tier_neurons", layer); }
+
+void CheckPermutation(const GgufReader& gguf, const std::string& name,
+                      const std::vector<int32_t>& order) {
+  std::vector<bool> seen(order.size(), false);
+  for (const int32_t id : order) {
+    const bool valid = id >= 0 && static_cast<size_t>(id) < order.size();
+    if (valid && !seen[static_cast<size_t>(id)]) {
+      seen[static_cast<size_t>(id)] = true;
+      continue;
+    }
+    throw Error({.path = gguf.path(),
+                 .what = "tensor " + name,
+                 .expected = fmt::format("each neuron 0 to {} once", order.size() - 1),
+                 .found = fmt::format("{}{}", id, valid ? " twice" : "")});
+  }
+}
+
+LayerPlacement ReadLayer(const GgufReader& gguf, size_t layer, int64_t d_ff) {
+  LayerPlacement out;
+  out.neuron_order = ReadVector<int32_t>(gguf, OrderName(layer), DType::kI32, d_ff);
+  CheckPermutation(gguf, OrderName(layer), out.neuron_order);
+  const auto counts = ReadVector<int64_t>(gguf, CountsName(layer), DType::kI64, 3);
+  int64_t total = 0;
+  for (const int64_t count : counts) {
+    const bool fits = count >= 0 && count <= d_ff - total;
+    if (!fits) total = -1;
+    if (!fits) break;
+    total += count;
+  }
+  if (total != d_ff) {
+    throw Error({.path = gguf.path(),
+                 .what = "tensor " + CountsName(layer),
+                 .expected = fmt::format("three counts with sum {}", d_ff),
+                 .found = fmt::format("{}, {}, {}", counts[0], counts[1], counts[2])});
+  }
+  out.n_vram = counts[0];
+  out.n_dram = counts[1];
+  out.n_nvme = counts[2];
+  return out;
+}
+
+}  // namespace
+
+Placement ReadPlacement(const std::string& path) {
+  const GgufReader gguf(path);
+  if (IsPowerInferPlacement(gguf)) return ReadPowerInferPlacement(gguf);
+  RequireFileType(gguf, kPlacementFileType, "placement",
+                  "make one with `thermocline profile` or `thermocline place`");
+  Placement placement;
+  placement.path = path;
+  placement.model_fingerprint = gguf.RequireString("thermocline.model_fingerprint");
+  placement.vram_budget_bytes = gguf.RequireU64("thermocline.vram_budget_bytes", 0, UINT64_MAX);
+  placement.ram_budget_bytes = gguf.RequireU64("thermocline.ram_budget_bytes", 0, UINT64_MAX);
+  const uint64_t n_layers = gguf.RequireU64("thermocline.n_layers", 1, kMaxFileLayers);
+  const uint64_t d_ff = gguf.RequireU64("thermocline.d_ff", 1, kMaxFileNeurons);
+  for (size_t layer = 0; layer < n_layers; ++layer) {
+    placement.layers.push_back(ReadLayer(gguf, layer, static_cast<int64_t>(d_ff)));
+  }
+  return placement;
+}
+
+void WritePlacement(const std::string& path, const Placement& placement) {
+  CHECK(!placement.layers.empty());
+  GgufWriter writer(path);
+  writer.Set("general.architecture", GgufValue::string(kPlacementFileType));
+  writer.Set("thermocline.model_fingerprint", GgufValue::string(placement.model_fingerprint));
+  writer.Set("thermocline.n_layers", GgufValue::u64(placement.layers.size()));
+  writer.Set("thermocline.d_ff", GgufValue::u64(placement.layers[0].neuron_order.size()));
+  writer.Set("thermocline.vram_budget_bytes", GgufValue::u64(placement.vram_budget_bytes));
+  writer.Set("thermocline.ram_budget_bytes", GgufValue::u64(placement.ram_budget_bytes));
+  for (size_t layer = 0; layer < placement.layers.size(); ++layer) {
+    writer.DeclareTensor(OrderName(layer), DType::kI32,
+                         {placement.layers[layer].neuron_order.size()});
+    writer.DeclareTensor(CountsName(layer), DType::kI64, {3});
+  }
+  for (size_t layer = 0; layer < placement.layers.size(); ++layer) {
+    const LayerPlacement& p = placement.layers[layer];
+    const std::array<int64_t, 3> counts = {p.n_vram, p.n_dram, p.n_nvme};
+    writer.WriteTensor(OrderName(layer), p.neuron_order.data(),
+                       p.neuron_order.size() * sizeof(int32_t));
+    writer.WriteTensor(CountsName(layer), counts.data(), sizeof(counts));
+  }
+  writer.Finish();
+}
+
+std::vector<std::string> ModelFingerprints(const GgufReader& gguf) {
+  std::vector<std::string> fingerprints = {gguf.fingerprint()};
+  if (const auto source = gguf.GetString(kPackedSourceKey)) fingerprints.push_back(*source);
+  return fingerprints;
+}
+
+void CheckPlacementFits(const Placement& placement, const ModelConfig& config,
+                        const std::string& model_path,
+                        const std::vector<std::string>& fingerprints) {
+  const auto& own = placement.model_fingerprint;
+  if (!placement.imported &&
+      std::find(fingerprints.begin(), fingerprints.end(), own) == fingerprints.end()) {
+    throw Error({.path = placement.path,
+                 .what = "the placement was made for another model",
+                 .expected = fmt::format("fingerprint {} ({})", fingerprints.front(), model_path),
+                 .found = Printable(own),
+                 .hint = "profile this model, or name the model the placement was made for"});
+  }
+  const auto n_layers = static_cast<int64_t>(placement.layers.size());
+  const auto d_ff = static_cast<int64_t>(placement.layers[0].neuron_order.size());
+  if (n_layers != config.n_layers || d_ff != config.d_ff) {
+    throw Error({.path = placement.path,
+                 .what = "the placement's shape does not fit the model",
+                 .expected = fmt::format("{} layers of {} neurons", config.n_layers, config.d_ff),
+                 .found = fmt::format("{} layers of {}", n_layers, d_ff),
+                 .hint = "name the placement that was made for this model"});
+  }
+}
+
+std::string PlacementFingerprint(const GgufReader& gguf) { return ModelFingerprints(gguf).back(); }
+
+}  // namespace thermocline

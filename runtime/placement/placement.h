@@ -1,0 +1,58 @@
+// A neuron placement: for every layer the order of its neurons, hot to cold, and how many of them
+// lie in each tier. The order is a permutation of the layer's channels; the first n_vram of it lie
+// in VRAM, the next n_dram in DRAM, the rest on NVMe.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "runtime/gguf/gguf_reader.h"
+#include "runtime/model/model.h"
+
+namespace thermocline {
+
+inline constexpr int64_t kClusterNeurons = 32;  // residency is decided for clusters of this many
+
+struct LayerPlacement {
+  std::vector<int32_t> neuron_order;  // (d_ff)
+  int64_t n_vram = 0;
+  int64_t n_dram = 0;
+  int64_t n_nvme = 0;
+};
+
+struct Placement {
+  std::string path;               // where it was read from; for messages
+  std::string model_fingerprint;  // of the model it was made for
+  // Read from a file of PowerInfer's, which names no model and one budget only: the fingerprint is
+  // empty, ram_budget_bytes 0.
+  bool imported = false;
+  uint64_t vram_budget_bytes = 0;
+  uint64_t ram_budget_bytes = 0;
+  std::vector<LayerPlacement> layers;
+};
+
+// Reads our own files and PowerInfer's .gpuidx (powerinfer_file.h), told apart by what they hold.
+// Throws Error for a file that is not a placement, or whose orders are not permutations.
+Placement ReadPlacement(const std::string& path);
+void WritePlacement(const std::string& path, const Placement& placement);
+
+// What a run with an imported placement tells its user.
+inline constexpr const char* kImportedPlacementNote =
+    "the placement is PowerInfer's and names no model: only its layers and neurons were compared";
+
+// Throws Error with both values when the placement was made for another model, or a shape differs.
+// `fingerprints`: those the model goes by (its own; a packed model also its source's). Of an
+// imported placement only the shape can be checked.
+void CheckPlacementFits(const Placement& placement, const ModelConfig& config,
+                        const std::string& model_path,
+                        const std::vector<std::string>& fingerprints);
+
+// A model's own fingerprint, and for a packed one that of the file it was packed from.
+std::vector<std::string> ModelFingerprints(const GgufReader& gguf);
+
+// The fingerprint that profiles and placements of this model carry: a packed model's source's.
+std::string PlacementFingerprint(const GgufReader& gguf);
+
+}  // namespace thermocline

@@ -1,0 +1,199 @@
+#include "runtime/threads/processors.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <set>
+#include <sstream>
+#include <utility>
+
+#include "runtime/core/error.h"
+
+namespace thermocline {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kCpus = "sys/devices/system/cpu";
+constexpr int kMaxNumber = 1 << 16;  // of a CPU or a node
+constexpr size_t kMaskWordBits = 8 * sizeof(unsigned long);
+
+std::string FirstLine(const fs::path& path) {
+  std::ifstream file(path);
+  std::string line;
+  std::getline(file, line);
+  return line;
+}
+
+// The number at the front of *text, taken off it.
+bool TakeNumber(std::string_view* text, int* number) {
+  const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), *number);
+  if (error != std::errc() || *number < 0 || *number >= kMaxNumber) return false;
+  text->remove_prefix(static_cast<size_t>(end - text->data()));
+  return true;
+}
+
+bool TakeCharacter(std::string_view* text, char character) {
+  if (!text->starts_with(character)) return false;
+  text->remove_prefix(1);
+  return true;
+}
+
+// Whether the controllers of a group, "cpu,cpuacct", have one for time on processors.
+bool NamesCpu(const std::string& controllers) {
+  std::istringstream names(controllers);
+  for (std::string name; std::getline(names, name, ',');) {
+    if (name == "cpu") return true;
+  }
+  return false;
+}
+
+// Version 2 writes "QUOTA PERIOD" to one file, version 1 the two to two. The quota is "max" or -1
+// where there is none.
+std::optional<double> QuotaOfGroup(const fs::path& directory) {
+  std::istringstream text(FirstLine(directory / "cpu.max") + " " +
+                          FirstLine(directory / "cpu.cfs_quota_us") + " " +
+                          FirstLine(directory / "cpu.cfs_period_us"));
+  double quota = 0;
+  double period = 0;
+  if (!(text >> quota >> period) || quota <= 0 || period <= 0) return std::nullopt;
+  return quota / period;
+}
+
+}  // namespace
+
+std::optional<std::vector<int>> ParseNumberList(std::string_view text) {
+  std::set<int> numbers;
+  do {
+    int first = 0;
+    if (!TakeNumber(&text, &first)) return std::nullopt;
+    int last = first;
+    if (TakeCharacter(&text, '-') && (!TakeNumber(&text, &last) || last < first)) {
+      return std::nullopt;
+    }
+    for (int i = first; i <= last; ++i) numbers.insert(i);
+  } while (TakeCharacter(&text, ','));
+  if (!text.empty()) return std::nullopt;
+  return std::vector<int>(numbers.begin(), numbers.end());
+}
+
+std::vector<int> ThreadCpus() {
+  // The kernel wants a mask that holds all CPUs it could have, and does not say how many.
+  for (size_t n_words = CPU_SETSIZE / kMaskWordBits; n_words <= kMaxNumber / kMaskWordBits;
+       n_words *= 2) {
+    std::vector<unsigned long> mask(n_words, 0);
+    if (sched_getaffinity(0, n_words * sizeof(unsigned long),
+                          reinterpret_cast<cpu_set_t*>(mask.data())) != 0) {
+      continue;
+    }
+    std::vector<int> cpus;
+    for (size_t i = 0; i < n_words * kMaskWordBits; ++i) {
+      if ((mask[i / kMaskWordBits] >> (i % kMaskWordBits) & 1) != 0) {
+        cpus.push_back(static_cast<int>(i));
+      }
+    }
+    return cpus;
+  }
+  return {};
+}
+
+bool SetThreadCpus(std::span<const int> cpus) {
+  std::vector<unsigned long> mask(kMaxNumber / kMaskWordBits, 0);
+  for (const int cpu : cpus) {
+    if (cpu < 0 || cpu >= kMaxNumber) return false;
+    mask[static_cast<size_t>(cpu) / kMaskWordBits] |= 1UL
+                                                      << (static_cast<size_t>(cpu) % kMaskWordBits);
+  }
+  return sched_setaffinity(0, mask.size() * sizeof(unsigned long),
+                           reinterpret_cast<const cpu_set_t*>(mask.data())) == 0;
+}
+
+std::vector<std::vector<int>> PhysicalCores(std::span<const int> cpus, const std::string& root) {
+  std::vector<std::vector<int>> cores;
+  std::map<std::string, size_t> core_of;  // by its list of siblings
+  for (const int cpu : cpus) {
+    std::string siblings = FirstLine(fs::path(root) / kCpus / ("cpu" + std::to_string(cpu)) /
+                                     "topology/thread_siblings_list");
+    if (siblings.empty()) siblings = std::to_string(cpu);
+    const auto [core, is_new] = core_of.emplace(std::move(siblings), cores.size());
+    if (is_new) cores.emplace_back();
+    cores[core->second].push_back(cpu);
+  }
+  return cores;
+}
+
+std::vector<std::vector<int>> CoresToPin(Pinning pinning, int n_threads, std::span<const int> cpus,
+                                         const std::string& root) {
+  if (pinning == Pinning::kOff) return {};
+  const auto n = static_cast<size_t>(n_threads);
+  std::vector<std::vector<int>> cores = PhysicalCores(cpus, root);
+  if (pinning == Pinning::kAuto) {
+    const auto online = ParseNumberList(FirstLine(fs::path(root) / kCpus / "online"));
+    const bool all = online && std::ranges::equal(*online, cpus);
+    return all && cores.size() == n ? cores : std::vector<std::vector<int>>();
+  }
+  if (cores.size() < n) {
+    throw Error({.what = "threads cannot be pinned",
+                 .expected = "at most one for each of the " + std::to_string(cores.size()) +
+                             " physical cores that may be used",
+                 .found = std::to_string(n_threads),
+                 .hint = "ask for fewer with -t, or leave --pin out"});
+  }
+  cores.resize(n);
+  return cores;
+}
+
+std::optional<double> CpuQuota(const std::string& root) {
+  std::ifstream groups(fs::path(root) / "proc/self/cgroup");
+  std::optional<double> least;
+  // "0::/GROUP" (version 2) or "ID:CONTROLLERS:/GROUP".
+  for (std::string line; std::getline(groups, line);) {
+    const size_t first = line.find(':');
+    const size_t second = first == std::string::npos ? first : line.find(':', first + 1);
+    if (second == std::string::npos || second + 1 >= line.size()) continue;
+    const bool unified = second == first + 1;
+    if (!unified && !NamesCpu(line.substr(first + 1, second - first - 1))) continue;
+    const fs::path top = fs::path(root) / "sys/fs/cgroup" / (unified ? "" : "cpu");
+    // In a container the group's path may be the host's, which is not there: the top then is the
+    // container's own group.
+    for (fs::path group = fs::path(line.substr(second + 1)).relative_path();;
+         group = group.parent_path()) {
+      const std::optional<double> quota = QuotaOfGroup(top / group);
+      if (quota && (!least || *quota < *least)) least = quota;
+      if (group.empty()) break;
+    }
+  }
+  return least;
+}
+
+int UsableCores(std::span<const int> cpus, const std::string& root) {
+  auto n_cores = static_cast<double>(PhysicalCores(cpus, root).size());
+  if (const std::optional<double> quota = CpuQuota(root)) {
+    n_cores = std::min(n_cores, std::floor(*quota));
+  }
+  return std::max(1, static_cast<int>(n_cores));
+}
+
+int DefaultThreadCount() { return UsableCores(ThreadCpus()); }
+
+std::vector<int> NodesBeside(std::span<const int> cpus, const std::string& root) {
+  const fs::path directory = fs::path(root) / "sys/devices/system/node";
+  const auto with_memory = ParseNumberList(FirstLine(directory / "has_memory"));
+  std::vector<int> nodes;
+  if (!with_memory) return nodes;
+  for (const int node : *with_memory) {
+    const auto of_node =
+        ParseNumberList(FirstLine(directory / ("node" + std::to_string(node)) / "cpulist"));
+    if (of_node && std::ranges::find_first_of(*of_node, cpus) != of_node->end()) {
+      nodes.push_back(node);
+    }
+  }
+  return nodes;
+}
+
+}  // namespace thermocline

@@ -1,0 +1,168 @@
+// Attention of a CPU device over a cache filled with random keys and values, and the same in double
+// arithmetic.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "runtime/device/cpu/cpu_device.h"
+#include "tests/cpu_kernels/kernel_reference.h"
+
+namespace thermocline {
+
+inline constexpr int64_t kMaxSeqLen = 700;  // chunks of 256
+inline constexpr int64_t kLayer = 1;        // of two
+
+struct Heads {
+  int64_t n_heads;
+  int64_t n_kv_heads;
+  int64_t head_dim;
+};
+
+inline ModelConfig ConfigOf(const Heads& heads) {
+  ModelConfig config;
+  config.n_layers = 2;
+  config.n_heads = heads.n_heads;
+  config.n_kv_heads = heads.n_kv_heads;
+  config.head_dim = heads.head_dim;
+  config.d_model = heads.n_heads * heads.head_dim;
+  config.d_ff = 32;
+  config.max_seq_len = kMaxSeqLen;
+  return config;
+}
+
+// A cache filled with random keys and values, and queries of the positions from `first` on.
+class Attention {
+ public:
+  Attention(const Heads& heads, std::unique_ptr<HostKvCache> cache)
+      : heads_(heads), cache_(std::move(cache)) {
+    std::mt19937 rng(3);
+    const int64_t n = cache_->max_seq_len();
+    // Larger than they would be, so that the softmax has peaks and valleys.
+    q_ = testing::RandomFloats(&rng, n * heads.n_heads * heads.head_dim, 2.0F);
+    k_ = testing::RandomFloats(&rng, n * heads.n_kv_heads * heads.head_dim);
+    v_ = testing::RandomFloats(&rng, n * heads.n_kv_heads * heads.head_dim);
+    cache_->Reserve(n);
+    CpuDevice device("filling", Limits(n, 1));
+    const RopeStep no_rope{RopePairing::kAdjacent, 0, nullptr, nullptr};
+    std::vector<float> q = q_;
+    std::vector<float> k = k_;
+    device.RopeAppend(Lane{}, no_rope, *cache_, Step(0, n), q.data(), k.data(), v_.data());
+    for (int64_t i = 0; i < n * heads.n_kv_heads; ++i) {
+      const KvRun run = cache_->RunAt(kLayer, i / n, i % n);
+      rows_[0].push_back(testing::DecodeRow(cache_->dtype(), run.k, heads.head_dim));
+      rows_[1].push_back(testing::DecodeRow(cache_->dtype(), run.v, heads.head_dim));
+    }
+  }
+
+  // (n, n_heads, head_dim) of the tokens at positions first ....
+  std::vector<float> Run(int64_t first, int64_t n, int n_lanes) const {
+    CpuDevice device("tested", Limits(n, n_lanes));
+    ThreadTeam team(n_lanes);
+    LaneGroup* group = team.MakeGroup(n_lanes);
+    std::vector<float> out(static_cast<size_t>(n * heads_.n_heads * heads_.head_dim), NAN);
+    team.Run([&](int thread) {
+      device.Attend(Lane{thread, n_lanes, group}, *cache_, Step(first, n),
+                    q_.data() + first * heads_.n_heads * heads_.head_dim, out.data());
+    });
+    return out;
+  }
+
+  void ExpectMatchesDouble(int64_t first, int64_t n) const {
+    const std::vector<float> out = Run(first, n, 2);
+    for (int64_t t = 0; t < n; ++t) {
+      for (int64_t head = 0; head < heads_.n_heads; ++head) {
+        const int64_t at = (t * heads_.n_heads + head) * heads_.head_dim;
+        ExpectHead(first + t, head, {out.begin() + at, out.begin() + at + heads_.head_dim});
+      }
+    }
+  }
+
+  const std::vector<double>& Row(bool value, int64_t kv_head, int64_t position) const {
+    return rows_[value ? 1 : 0][static_cast<size_t>(kv_head * cache_->max_seq_len() + position)];
+  }
+  std::vector<float> Query(int64_t position, int64_t head) const {
+    const auto at = q_.begin() + (position * heads_.n_heads + head) * heads_.head_dim;
+    return {at, at + heads_.head_dim};
+  }
+  const Heads& heads() const { return heads_; }
+
+ private:
+  CpuDeviceLimits Limits(int64_t max_tokens, int n_lanes) const {
+    return MakeCpuDeviceLimits(ConfigOf(heads_), max_tokens, cache_->max_seq_len(), n_lanes);
+  }
+  AttentionStep Step(int64_t first, int64_t n) const {
+    return {kLayer, first, n, heads_.n_heads, heads_.n_kv_heads, heads_.head_dim};
+  }
+
+  // Against softmax(q k) v in double over what the cache holds and the query as its form stands
+  // for.
+  void ExpectHead(int64_t position, int64_t head, const std::vector<float>& out) const {
+    const DType dtype = cache_->dtype();
+    const VectorForm form = CpuKernels().vector_form(dtype);
+    const std::vector<double> q = testing::EffectiveActivations(form, Query(position, head));
+    const int64_t kv_head = head / (heads_.n_heads / heads_.n_kv_heads);
+    const double scale = 1 / std::sqrt(static_cast<double>(heads_.head_dim));
+    std::vector<double> weights;
+    double score_error = 0;
+    for (int64_t p = 0; p <= position; ++p) {
+      const std::vector<double>& k = Row(false, kv_head, p);
+      double score = 0;
+      double magnitudes = 0;
+      for (size_t i = 0; i < k.size(); ++i) {
+        score += q[i] * k[i];
+        magnitudes += std::fabs(q[i] * k[i]);
+      }
+      // The dot product's error, and the rounding of the scale, of score times scale, of the
+      // difference to the largest score and of the chunks' largest to the largest of all.
+      const double error = scale * testing::AllowedError(testing::DotTolerance(dtype, form),
+                                                         heads_.head_dim, magnitudes, score) +
+                           6 * 0x1p-24 * std::fabs(scale * score);
+      score_error = std::max(score_error, error);
+      weights.push_back(scale * score);
+    }
+    const double largest = *std::max_element(weights.begin(), weights.end());
+    double sum = 0;
+    for (double& weight : weights) sum += weight = std::exp(weight - largest);
+    std::vector<double> reference(out.size(), 0.0);
+    std::vector<double> magnitudes(out.size(), 0.0);
+    for (int64_t p = 0; p <= position; ++p) {
+      const std::vector<double>& v = Row(true, kv_head, p);
+      for (size_t i = 0; i < v.size(); ++i) {
+        reference[i] += weights[static_cast<size_t>(p)] / sum * v[i];
+        magnitudes[i] += weights[static_cast<size_t>(p)] / sum * std::fabs(v[i]);
+      }
+    }
+    // An error of the scores moves weights and their sum by that share; a chunk sums up to 256
+    // products, and twice an exponential is off by up to 3e-7.
+    const double relative = 4 * score_error + 1e-6 + 0x1p-24 * 280;
+    for (size_t i = 0; i < out.size(); ++i) {
+      ASSERT_NEAR(out[i], reference[i], relative * magnitudes[i] + 1e-30)
+          << "position " << position << ", head " << head << ", element " << i;
+    }
+  }
+
+  Heads heads_;
+  std::unique_ptr<HostKvCache> cache_;
+  std::vector<float> q_;
+  std::vector<float> k_;
+  std::vector<float> v_;
+  std::vector<std::vector<double>> rows_[2];  // keys and values as stored, head by head
+};
+
+inline Attention Contiguous(const Heads& heads, DType dtype, int64_t max_seq_len = kMaxSeqLen) {
+  return {heads, std::make_unique<ContiguousKvCache>(ConfigOf(heads), dtype, max_seq_len)};
+}
+
+// Grouped queries, a head per query head, one for all.
+inline constexpr Heads kQ8Heads[] = {{6, 2, 64}, {3, 3, 32}, {5, 1, 96}};
+// Of no type with blocks.
+inline constexpr Heads kOddHeads = {4, 2, 20};
+
+}  // namespace thermocline

@@ -1,0 +1,121 @@
+// Attention over long contexts against plain double arithmetic, and what must not change its bits:
+// the number of lanes, how many tokens a step has, and where the cache keeps its positions.
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tests/device/attention_fixture.h"
+#include "tests/device/paged_kv_cache.h"
+
+namespace thermocline {
+namespace {
+
+Attention Paged(const Heads& heads, DType dtype, int64_t page_tokens) {
+  return {heads, std::make_unique<PagedKvCache>(ConfigOf(heads), dtype, kMaxSeqLen, page_tokens)};
+}
+
+struct Span {
+  int64_t first;
+  int64_t n;
+};
+// One token, the most that are still taken row by row, and batches; short contexts, long ones, and
+// tokens on both sides of where a chunk ends.
+constexpr Span kSpans[] = {{0, 1},   {0, 3},   {255, 1}, {256, 1}, {511, 3},
+                           {510, 3}, {699, 1}, {0, 9},   {505, 12}};
+
+class AttentionTest : public ::testing::TestWithParam<DType> {};
+
+TEST_P(AttentionTest, MatchesDouble) {
+  for (const Heads& heads : kQ8Heads) {
+    const Attention attention = Contiguous(heads, GetParam());
+    for (const auto& [first, n] : kSpans) attention.ExpectMatchesDouble(first, n);
+  }
+}
+
+TEST_P(AttentionTest, BitsDependOnNeitherLanesNorTheTokensOfAStep) {
+  for (const Heads& heads : kQ8Heads) {
+    const Attention attention = Contiguous(heads, GetParam());
+    const int64_t token_size = heads.n_heads * heads.head_dim;
+    for (const auto& [first, n] : kSpans) {
+      const std::vector<float> one = attention.Run(first, n, 1);
+      for (int n_lanes = 2; n_lanes <= 5; ++n_lanes) {
+        EXPECT_EQ(attention.Run(first, n, n_lanes), one) << n_lanes << " lanes";
+      }
+      for (int64_t t = 0; t < n; ++t) {
+        const auto at = one.begin() + t * token_size;
+        EXPECT_EQ(attention.Run(first + t, 1, 2), std::vector<float>(at, at + token_size))
+            << "token " << t << " of " << n << " from " << first;
+      }
+    }
+  }
+}
+
+// Prompts, which attend as panels: tiles of queries that end inside, at and behind a chunk's end.
+constexpr Span kBatches[] = {{0, 16},    {0, 64},  {1, 65},   {200, 57},
+                             {255, 130}, {0, 513}, {580, 120}};
+
+TEST_P(AttentionTest, BatchesMatchDouble) {
+  for (const Heads& heads : kQ8Heads) {
+    const Attention attention = Contiguous(heads, GetParam());
+    for (const auto& [first, n] : kBatches) attention.ExpectMatchesDouble(first, n);
+  }
+}
+
+TEST_P(AttentionTest, BitsOfABatchDependOnNeitherLanesNorItsTokensNorPages) {
+  for (const Heads& heads : kQ8Heads) {
+    const Attention attention = Contiguous(heads, GetParam());
+    const int64_t token_size = heads.n_heads * heads.head_dim;
+    const std::vector<float> all = attention.Run(0, 600, 1);
+    for (const auto& [first, n] : kBatches) {
+      const auto at = all.begin() + first * token_size;
+      const std::vector<float> expected(at, at + std::min(n, 600 - first) * token_size);
+      std::vector<float> found = attention.Run(first, n, 3);
+      found.resize(expected.size());
+      EXPECT_EQ(found, expected) << n << " tokens from " << first;
+    }
+    for (const int64_t page_tokens : {7, 300}) {
+      EXPECT_EQ(Paged(heads, GetParam(), page_tokens).Run(0, 600, 2), all)
+          << "pages of " << page_tokens;
+    }
+  }
+}
+
+// A page's end changes no bit: rows are scored one by one, and values are summed in one chain.
+TEST_P(AttentionTest, PagesGiveTheBitsOfAContiguousCache) {
+  for (const Heads& heads : kQ8Heads) {
+    const Attention contiguous = Contiguous(heads, GetParam());
+    for (const int64_t page_tokens : {1, 7, 64, 300}) {
+      const Attention paged = Paged(heads, GetParam(), page_tokens);
+      for (const auto& [first, n] : kSpans) {
+        EXPECT_EQ(paged.Run(first, n, 2), contiguous.Run(first, n, 2))
+            << "pages of " << page_tokens << ", " << n << " tokens from " << first;
+      }
+    }
+  }
+}
+
+// Chunks grow where a context would have more than 64.
+TEST_P(AttentionTest, ChunksOfVeryLongContexts) {
+  const CpuDeviceLimits limits = MakeCpuDeviceLimits(ConfigOf({2, 1, 32}), 1, 20'000, 1);
+  ASSERT_EQ(limits.KvChunk(), 320);
+  const Attention attention = Contiguous({2, 1, 32}, GetParam(), 20'000);
+  attention.ExpectMatchesDouble(19'999, 1);
+  EXPECT_EQ(attention.Run(19'998, 2, 3), attention.Run(19'998, 2, 1));
+}
+
+INSTANTIATE_TEST_SUITE_P(CacheTypes, AttentionTest, ::testing::Values(DType::kF16, DType::kQ8_0),
+                         [](const auto& test) { return std::string(DTypeName(test.param)); });
+
+TEST(OddHeadsAttention, MatchDoubleAndPagesChangeNoBit) {
+  const Attention contiguous = Contiguous(kOddHeads, DType::kF16);
+  const Attention paged = Paged(kOddHeads, DType::kF16, 7);
+  for (const auto& [first, n] : kSpans) {
+    contiguous.ExpectMatchesDouble(first, n);
+    EXPECT_EQ(paged.Run(first, n, 3), contiguous.Run(first, n, 1));
+  }
+}
+
+}  // namespace
+}  // namespace thermocline

@@ -1,0 +1,208 @@
+// An FFN slice of random weights, run on the CPU device, and the same in double arithmetic.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+#include <random>
+#include <vector>
+
+#include "runtime/core/checked_math.h"
+#include "runtime/device/cpu/cpu_device.h"
+#include "tests/cpu_kernels/kernel_reference.h"
+
+namespace thermocline {
+
+using testing::AllowedError;
+using testing::DecodeRow;
+using testing::DotTolerance;
+using testing::EffectiveActivations;
+using testing::RandomFloats;
+
+struct FfnCase {
+  DType gate;
+  DType up;
+  DType down;
+  int64_t n_neurons;
+  int64_t d_model;
+  Activation activation = Activation::kRelu;
+  bool bias = false;
+  bool side_by_side = false;  // a neuron's up and down row next to each other
+};
+
+// Rows of random weights, `gap_bytes` apart.
+inline std::vector<std::byte> RandomRows(DType dtype, int64_t n, int64_t cols, int64_t gap_bytes,
+                                         std::mt19937* rng) {
+  const int64_t stride = RowBytes(dtype, cols) + gap_bytes;
+  std::vector<std::byte> rows(static_cast<size_t>(n * stride));
+  for (int64_t r = 0; r < n; ++r) {
+    QuantizeRow(dtype, RandomFloats(rng, cols, 0.1F).data(), cols, rows.data() + r * stride);
+  }
+  return rows;
+}
+
+struct FfnResult {
+  std::vector<float> y;  // (n, d_model)
+  FfnCount count;
+  int64_t n_active = 0;
+};
+
+// How the FFN is run: the tokens [first, first + n) of those made.
+struct FfnRun {
+  int64_t n = 1;
+  int n_lanes = 2;
+  bool exact = false;
+  int64_t first = 0;
+  const SlicePredictor* predictor = nullptr;
+  bool audit = false;
+};
+
+class Ffn {
+ public:
+  explicit Ffn(const FfnCase& c) : case_(c), rng_(9) {
+    const int64_t up_bytes = RowBytes(c.up, c.d_model);
+    const int64_t down_bytes = RowBytes(c.down, c.d_model);
+    gate_ = RandomRows(c.gate, c.n_neurons, c.d_model, 0, &rng_);
+    up_ = RandomRows(c.up, c.n_neurons, c.d_model, c.side_by_side ? down_bytes : 0, &rng_);
+    down_ = RandomRows(c.down, c.n_neurons, c.d_model, 0, &rng_);
+    slice_.n_neurons = c.n_neurons;
+    slice_.gate = DenseView(gate_.data(), c.gate, c.n_neurons, c.d_model);
+    slice_.up = DenseView(up_.data(), c.up, c.n_neurons, c.d_model);
+    slice_.down = DenseView(down_.data(), c.down, c.n_neurons, c.d_model);
+    if (c.side_by_side) {
+      const int64_t stride = up_bytes + down_bytes;
+      for (int64_t i = 0; i < c.n_neurons; ++i) {
+        std::copy_n(slice_.down.row(i), down_bytes, up_.data() + i * stride + up_bytes);
+      }
+      slice_.up.row_stride_bytes = stride;
+      slice_.down = {up_.data() + up_bytes, c.down, c.n_neurons, c.d_model, stride};
+    }
+    bias_ = RandomFloats(&rng_, c.n_neurons, 0.5F);
+    if (c.bias) slice_.gate_bias = bias_.data();
+    x_ = RandomFloats(&rng_, kListMaxTokens * c.d_model);
+    predictor_x_ = RandomFloats(&rng_, kListMaxTokens * c.d_model);
+  }
+
+  FfnResult Run(const FfnRun& run) const {
+    CpuDeviceLimits limits{.n_lanes = run.n_lanes,
+                           .max_tokens = run.n,
+                           .d_model = case_.d_model,
+                           .max_d_in = std::max(case_.d_model, case_.n_neurons),
+                           .max_neurons = case_.n_neurons,
+                           .max_seq_len = 1,
+                           .n_heads = 1,
+                           .head_dim = 32};
+    if (run.predictor != nullptr) {
+      limits.predicts = true;
+      limits.max_rank = run.predictor->layer.in_proj.rows;
+    }
+    CpuDevice device("tested", limits);
+    ThreadTeam team(run.n_lanes);
+    LaneGroup* group = team.MakeGroup(run.n_lanes);
+    const auto inner = static_cast<size_t>(run.n * case_.n_neurons);
+    std::vector<float> gate(inner, NAN);
+    std::vector<float> up(inner, NAN);
+    FfnResult result;
+    result.y.assign(static_cast<size_t>(run.n * case_.d_model), NAN);
+    const FfnState state{gate.data(), up.data(), result.y.data()};
+    const FfnStep step{.slice = &slice_,
+                       .activation = case_.activation,
+                       .skip_inactive = run.exact,
+                       .predictor = run.predictor,
+                       .predictor_x = predictor_x(run.first),
+                       .audit = run.audit};
+    std::vector<FfnCount> counts(static_cast<size_t>(run.n_lanes));
+    team.Run([&](int thread) {
+      counts[static_cast<size_t>(thread)] =
+          device.Ffn(Lane{thread, run.n_lanes, group}, step, x(run.first), run.n, state);
+    });
+    for (const FfnCount& count : counts) EXPECT_EQ(count.active, counts.front().active);
+    result.count = counts.front();
+    result.n_active = result.count.active;
+    return result;
+  }
+
+  const float* x(int64_t token) const { return x_.data() + token * case_.d_model; }
+  const float* predictor_x(int64_t token) const {
+    return predictor_x_.data() + token * case_.d_model;
+  }
+  const FfnSlice& slice() const { return slice_; }
+
+  // Of n tokens from the first; neurons that `computed` leaves out count as 0. Returns how many
+  // neurons are active, of those computed.
+  int64_t ExpectMatchesDouble(
+      const FfnResult& result, int64_t n,
+      const std::function<bool(int64_t token, int64_t neuron)>& computed = {}) const {
+    int64_t n_active = 0;
+    for (int64_t t = 0; t < n; ++t) n_active += ExpectToken(result, t, computed);
+    return n_active;
+  }
+
+ private:
+  struct Dot {
+    double value;
+    double error;
+  };
+  Dot DotOf(const TensorView& w, int64_t row, const std::vector<float>& x) const {
+    const VectorForm form = CpuKernels().vector_form(w.dtype);
+    const std::vector<double> weights = DecodeRow(w.dtype, w.row(row), w.cols);
+    const std::vector<double> effective = EffectiveActivations(form, x);
+    double value = 0;
+    double magnitudes = 0;
+    for (size_t i = 0; i < weights.size(); ++i) {
+      value += weights[i] * effective[i];
+      magnitudes += std::fabs(weights[i] * effective[i]);
+    }
+    return {value, AllowedError(DotTolerance(w.dtype, form), w.cols, magnitudes, value)};
+  }
+
+  // Returns how many neurons are active in double arithmetic.
+  int64_t ExpectToken(const FfnResult& result, int64_t token,
+                      const std::function<bool(int64_t, int64_t)>& computed) const {
+    const auto at = x_.begin() + token * case_.d_model;
+    const std::vector<float> x(at, at + case_.d_model);
+    std::vector<double> reference(static_cast<size_t>(case_.d_model), 0.0);
+    std::vector<double> allowed(reference.size(), 0.0);
+    int64_t n_active = 0;
+    for (int64_t i = 0; i < case_.n_neurons; ++i) {
+      if (computed && !computed(token, i)) continue;
+      Dot gate = DotOf(slice_.gate, i, x);
+      if (case_.bias) gate.value += bias_[static_cast<size_t>(i)];
+      const Dot up = DotOf(slice_.up, i, x);
+      const bool silu = case_.activation == Activation::kSilu;
+      const double act =
+          silu ? gate.value / (1 + std::exp(-gate.value)) : std::max(gate.value, 0.0);
+      n_active += act != 0;
+      // Both activations are no steeper than 1.1; e^x, the bias and the product round as well.
+      const double h_error =
+          std::fabs(up.value) * (1.1 * gate.error + 1e-6 * std::fabs(gate.value)) +
+          std::fabs(act) * up.error + 1e-6 * std::fabs(act * up.value);
+      const std::vector<double> down =
+          DecodeRow(slice_.down.dtype, slice_.down.row(i), case_.d_model);
+      for (size_t c = 0; c < down.size(); ++c) {
+        reference[c] += act * up.value * down[c];
+        // One rounding per neuron of a part and per part.
+        const double additions = 0x1p-24 * static_cast<double>(case_.n_neurons + kFfnParts);
+        allowed[c] += std::fabs(down[c]) * (h_error + additions * std::fabs(act * up.value));
+      }
+    }
+    for (size_t c = 0; c < reference.size(); ++c) {
+      const float found = result.y[static_cast<size_t>(token * case_.d_model) + c];
+      EXPECT_NEAR(found, reference[c], allowed[c] + 1e-30) << "token " << token << ", column " << c;
+    }
+    return n_active;
+  }
+
+  FfnCase case_;
+  std::mt19937 rng_;
+  FfnSlice slice_;
+  std::vector<std::byte> gate_;
+  std::vector<std::byte> up_;
+  std::vector<std::byte> down_;
+  std::vector<float> bias_;
+  std::vector<float> x_;            // (kListMaxTokens, d_model)
+  std::vector<float> predictor_x_;  // (kListMaxTokens, d_model)
+};
+
+}  // namespace thermocline

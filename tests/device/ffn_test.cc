@@ -1,0 +1,79 @@
+// The FFN of few tokens, part by part of the neurons: against double arithmetic, exact against
+// dense, and what must not change its bits.
+#include <string>
+
+#include "tests/device/ffn_fixture.h"
+
+namespace thermocline {
+namespace {
+
+// One type, mixed ones (that want x in different forms), odd numbers of neurons, fewer neurons than
+// parts, and enough bytes for more than the fewest parts.
+const std::vector<FfnCase> kCases = {
+    {DType::kF32, DType::kF32, DType::kF32, 100, 96},
+    {DType::kQ8_0, DType::kF16, DType::kF32, 333, 128, Activation::kRelu, true},
+    {DType::kF16, DType::kQ4_0, DType::kQ8_0, 257, 160, Activation::kRelu, true, true},
+    {DType::kBF16, DType::kQ8_0, DType::kQ4_0, 64, 64, Activation::kRelu, false, true},
+    {DType::kQ4_0, DType::kQ4_0, DType::kQ4_0, 31, 32},
+    {DType::kQ6_K, DType::kQ6_K, DType::kQ6_K, 257, 256, Activation::kRelu, true, true},
+    {DType::kF16, DType::kF16, DType::kF16, 1, 32, Activation::kRelu, true},
+    {DType::kF32, DType::kF16, DType::kF32, 1000, 1024},
+};
+
+class FfnTest : public ::testing::TestWithParam<FfnCase> {};
+
+TEST_P(FfnTest, DenseMatchesDoubleAndCountsAll) {
+  const Ffn ffn(GetParam());
+  for (int64_t n = 1; n < kGemmMinTokens; ++n) {
+    const FfnResult result = ffn.Run({.n = n, .n_lanes = 2, .exact = false});
+    EXPECT_EQ(result.n_active, n * GetParam().n_neurons);
+    ffn.ExpectMatchesDouble(result, n);
+  }
+}
+
+TEST_P(FfnTest, ExactGivesTheBitsOfDenseAndCountsTheActive) {
+  const Ffn ffn(GetParam());
+  for (int64_t n = 1; n < kGemmMinTokens; ++n) {
+    const FfnResult dense = ffn.Run({.n = n, .n_lanes = 2, .exact = false});
+    const FfnResult exact = ffn.Run({.n = n, .n_lanes = 2, .exact = true});
+    EXPECT_EQ(exact.y, dense.y);
+    EXPECT_EQ(exact.n_active, ffn.ExpectMatchesDouble(exact, n));
+  }
+}
+
+TEST_P(FfnTest, LanesAndTokensBesideItChangeNoBitOfAToken) {
+  const Ffn ffn(GetParam());
+  const auto d_model = static_cast<std::ptrdiff_t>(GetParam().d_model);
+  for (const bool exact : {false, true}) {
+    for (int64_t n = 1; n < kGemmMinTokens; ++n) {
+      const FfnResult one = ffn.Run({.n = n, .n_lanes = 1, .exact = exact});
+      for (int n_lanes = 2; n_lanes <= 5; ++n_lanes) {
+        const FfnResult several = ffn.Run({.n = n, .n_lanes = n_lanes, .exact = exact});
+        EXPECT_EQ(several.y, one.y) << n_lanes << " lanes";
+        EXPECT_EQ(several.n_active, one.n_active);
+      }
+      for (int64_t t = 0; t < n; ++t) {
+        const auto at = one.y.begin() + t * d_model;
+        EXPECT_EQ(ffn.Run({.n = 1, .n_lanes = 2, .exact = exact, .first = t}).y,
+                  std::vector<float>(at, at + d_model));
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, FfnTest, ::testing::ValuesIn(kCases), [](const auto& test) {
+  const FfnCase& c = test.param;
+  std::string name;
+  for (const DType dtype : {c.gate, c.up, c.down}) name += std::string(DTypeName(dtype)) + "_";
+  return name + std::to_string(c.n_neurons);
+});
+
+TEST(SiluFfn, DenseMatchesDouble) {
+  const Ffn ffn({DType::kQ8_0, DType::kF16, DType::kF32, 333, 128, Activation::kSilu, true});
+  const FfnResult result = ffn.Run({.n = 3, .n_lanes = 2, .exact = false});
+  ffn.ExpectMatchesDouble(result, 3);
+  EXPECT_EQ(ffn.Run({.n = 3, .n_lanes = 5, .exact = false}).y, result.y);
+}
+
+}  // namespace
+}  // namespace thermocline

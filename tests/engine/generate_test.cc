@@ -1,0 +1,132 @@
+// The generation loop on a tiny model: where it stops, and how a conversation goes on.
+#include "runtime/engine/generate.h"
+
+#include <gtest/gtest.h>
+
+#include "runtime/core/error.h"
+#include "runtime/core/interrupt.h"
+#include "tests/tools/models.h"
+
+namespace thermocline {
+namespace {
+
+class GenerateTest : public testing::Test {
+ protected:
+  static EngineOptions Options(int64_t context_tokens) {
+    EngineOptions options;
+    options.model_path = GoldenModel("gqa_relu");
+    options.context_tokens = context_tokens;
+    options.batch_tokens = 8;
+    options.n_threads = 1;
+    return options;
+  }
+  // Bytes of text that may be half a character do not compare well: ids would be better, but text
+  // is what the sink gets, and cuts show as U+FFFD only at the end of a reply.
+  std::string Continue(Generator& generator, const std::string& text, int64_t max_tokens) {
+    std::string reply;
+    last_ = generator.Continue(text.empty() ? std::vector<int32_t>{} : generator.Encode(text),
+                               max_tokens, [&](std::string_view piece) { reply += piece; });
+    return reply;
+  }
+  void TearDown() override { ClearInterrupt(); }
+
+  Generation last_;
+};
+
+// What can be told from the vocabulary and the dimensions is told before gigabytes are read.
+TEST_F(GenerateTest, WeightsAreNotReadWhenTheCallerThrowsBefore) {
+  EngineOptions options = Options(64);
+  bool reads = false;
+  options.progress = [&](const std::string&, uint64_t, uint64_t) { reads = true; };
+  options.before_load = [&](const OpenedModel& model, const Tokenizer& tokenizer) {
+    EXPECT_EQ(model.context_tokens(), 64);
+    EXPECT_FALSE(tokenizer.Encode("Hello").empty());
+    EXPECT_FALSE(reads);
+    throw Error({.what = "enough"});
+  };
+  EXPECT_THROW(Engine{options}, Error);
+  EXPECT_FALSE(reads);
+  options.before_load = {};
+  const Engine engine(options);
+  EXPECT_TRUE(reads);
+}
+
+TEST_F(GenerateTest, CountsTokensAndSteps) {
+  Engine engine(Options(64));
+  Generator generator(engine, {.temperature = 0});
+  Continue(generator, "Hello there", 10);
+  EXPECT_EQ(last_.stop, StopReason::kTokenLimit);
+  EXPECT_EQ(last_.generated_tokens, 10);
+  EXPECT_EQ(last_.decode_steps, 9);
+  EXPECT_EQ(engine.n_past(), last_.prompt_tokens + 9);
+  EXPECT_TRUE(generator.can_go_on());
+}
+
+TEST_F(GenerateTest, StopsWhenTheContextIsFull) {
+  Engine engine(Options(20));
+  Generator generator(engine, {.temperature = 0});
+  Continue(generator, "Hello", -1);
+  EXPECT_EQ(last_.stop, StopReason::kContextFull);
+  EXPECT_EQ(engine.n_past(), 20);
+  EXPECT_EQ(last_.prompt_tokens + last_.generated_tokens, 21) << "the last one is not read back";
+  EXPECT_EQ(generator.room_tokens(), 0);
+  EXPECT_THROW(Continue(generator, "", 1), Error);
+  generator.Reset();
+  EXPECT_EQ(generator.room_tokens(), 20);
+}
+
+TEST_F(GenerateTest, PromptMayFillTheContextAndNotMore) {
+  Engine engine(Options(12));
+  Generator generator(engine, {.temperature = 0});
+  std::vector<int32_t> ids(12, 100);
+  const auto ignore = [](std::string_view) {};
+  const Generation full = generator.Continue(ids, -1, ignore);
+  EXPECT_EQ(full.generated_tokens, 1);
+  EXPECT_EQ(full.stop, StopReason::kContextFull);
+  generator.Reset();
+  ids.push_back(100);
+  EXPECT_THROW(generator.Continue(ids, -1, ignore), Error);
+  EXPECT_EQ(engine.n_past(), 0);
+}
+
+TEST_F(GenerateTest, InterruptedWhileReadingLeavesTheConversationAsItWas) {
+  Engine engine(Options(64));
+  Generator generator(engine, {.temperature = 0});
+  Continue(generator, "Hello", 4);
+  const int64_t n_past = engine.n_past();
+  RequestInterrupt();
+  Continue(generator, "a longer line that takes several batches", 4);
+  EXPECT_EQ(last_.stop, StopReason::kInterrupted);
+  EXPECT_EQ(last_.prompt_tokens, 0);
+  EXPECT_EQ(engine.n_past(), n_past);
+  EXPECT_TRUE(generator.can_go_on());
+  ClearInterrupt();
+  Continue(generator, "", 4);
+  EXPECT_EQ(last_.generated_tokens, 4);
+}
+
+TEST_F(GenerateTest, SameSeedSameConversation) {
+  Engine engine(Options(100));
+  Generator generator(engine, {.temperature = 1, .repeat_penalty = 1.2F, .seed = 5});
+  const auto talk = [&] {
+    const std::string first = Continue(generator, "Hello", 12);
+    return first + "|" + Continue(generator, "and then", 12);
+  };
+  const std::string once = talk();
+  generator.Reset();
+  EXPECT_EQ(talk(), once);
+}
+
+TEST_F(GenerateTest, TotalsAddUp) {
+  Generation total;
+  total += {StopReason::kTokenLimit, 3, 10, 9, 1.0, 2.0};
+  total += {StopReason::kContextFull, 4, 5, 5, 0.5, 1.0};
+  EXPECT_EQ(total.stop, StopReason::kContextFull);
+  EXPECT_EQ(total.prompt_tokens, 7);
+  EXPECT_EQ(total.generated_tokens, 15);
+  EXPECT_EQ(total.decode_steps, 14);
+  EXPECT_DOUBLE_EQ(total.prefill_ms, 1.5);
+}
+
+}  // namespace
+}  // namespace thermocline

@@ -1,0 +1,116 @@
+// Sums, shares and what is kept, on spans made by hand; and that the tiers of a CPU run fill it.
+#include "runtime/timing/step_profile.h"
+
+#include <gtest/gtest.h>
+
+#include "runtime/engine/engine.h"
+#include "tests/placement/placements.h"
+#include "tests/support/temp_dir.h"
+
+namespace thermocline {
+namespace {
+
+int64_t NsOf(const StepTimes& times, StepPart part) { return times[static_cast<size_t>(part)]; }
+
+TEST(StepProfile, TheGpusIdleShareIsItsWaitsAndTheTimeBetweenSteps) {
+  StepProfile profile(1);
+  EXPECT_FALSE(profile.has_gpu());
+  EXPECT_EQ(profile.gpu_idle_share(), 0);
+  const auto step = [&](int64_t start_ns) {
+    const StepSpan spans[] = {{start_ns, start_ns + 30, 0, StepPart::kGate},
+                              {start_ns + 30, start_ns + 40, 0, StepPart::kAwait},
+                              {start_ns + 40, start_ns + 70, 0, StepPart::kMerge}};
+    profile.AddGpuStep(spans);
+  };
+  step(1000);
+  EXPECT_DOUBLE_EQ(profile.gpu_idle_share(), 10.0 / 70);
+  step(1080);  // 10 behind the end of the first
+  EXPECT_EQ(profile.gpu_between_ns(), 10);
+  EXPECT_DOUBLE_EQ(profile.gpu_idle_share(), 30.0 / 150);
+  profile.Resume();
+  step(9000);
+  EXPECT_EQ(profile.gpu_between_ns(), 10) << "another sequence is no idle time";
+  EXPECT_EQ(NsOf(profile.gpu_times(), StepPart::kGate), 90);
+  profile.AddGpuStep({});
+  EXPECT_EQ(profile.gpu_between_ns(), 10);
+}
+
+TEST(StepProfile, AStepWithoutMarksIsIdle) {
+  StepProfile profile(2);
+  profile.BeginStep();
+  profile.EndStep(3);
+  EXPECT_EQ(profile.steps(), 1);
+  EXPECT_EQ(profile.tokens(), 3);
+  const int64_t all_ns = NsOf(profile.thread_times(0), StepPart::kFinish);
+  EXPECT_GE(all_ns, 0);
+  EXPECT_EQ(profile.cpu_idle_share(), all_ns > 0 ? 1 : 0);
+}
+
+TEST(StepProfile, KeepsTheFirstStepsWholeAndNoLaterOnes) {
+  constexpr int64_t kKeep = 10;
+  StepProfile profile(1, kKeep);
+  for (int step = 0; step < 8; ++step) {
+    profile.BeginStep();
+    for (int i = 0; i < 2; ++i) profile.timer(0)->Mark(StepPart::kGate);
+    profile.EndStep(1);
+  }
+  // A step takes 3 spans and a line of its own: the third begins with room for 2 more.
+  EXPECT_EQ(profile.steps(), 8);
+  EXPECT_EQ(profile.kept_steps().size(), 3U);
+  EXPECT_EQ(profile.thread_spans(0).size(), 9U);
+  EXPECT_EQ(profile.thread_spans(0).back().end_ns, profile.kept_steps().back().end_ns);
+}
+
+TEST(StepProfile, TrafficIsSummedByDirection) {
+  BusTraffic first;
+  first.Add(BusLoad::kInputs, 5);
+  BusTraffic then = first;
+  then.Add(BusLoad::kColdY, 7);
+  then.Add(BusLoad::kColdX, 11);
+  const BusTraffic difference = then.Since(first);
+  EXPECT_EQ(difference.Sum(true), 7U);
+  EXPECT_EQ(difference.Sum(false), 11U);
+  EXPECT_EQ(then.Sum(true), 12U);
+}
+
+// Two tiers of the host: both sides are accounted for, layer by layer, and no bit changes.
+TEST(StepProfile, ThreadsOfBothTiersAreTimed) {
+  EngineOptions options;
+  options.model_path = THERMOCLINE_SOURCE_DIR "/tests/golden/gqa_relu.gguf";
+  options.fast_tier = FastTier::kCpu;
+  options.n_threads = 2;
+  options.always_per_neuron = true;
+  TempDir dir;
+  const OpenedModel opened(options);
+  options.placement_path = dir.file("placement");
+  WritePlacement(options.placement_path,
+                 ShuffledPlacement(opened.gguf().fingerprint(), opened.config().n_layers,
+                                   opened.config().d_ff, 0.5));
+  const auto logits = [](Engine& engine) {
+    const std::vector<int32_t> ids = {5, 6, 7};
+    const auto last = engine.Feed(ids);
+    return std::vector<float>(last.begin(), last.end());
+  };
+  Engine engine(options);
+  const auto expected = logits(engine);
+  engine.Reset();
+  StepProfile profile(2, 100'000);
+  engine.executor().set_profile(&profile);
+  EXPECT_EQ(logits(engine), expected);
+  engine.executor().set_profile(nullptr);
+  EXPECT_FALSE(profile.has_gpu());
+  EXPECT_EQ(profile.traffic().Sum(true) + profile.traffic().Sum(false), 0U);
+  for (int thread = 0; thread < 2; ++thread) {
+    int64_t n_merges = 0;
+    int64_t n_waits = 0;  // for the other tier: the fast one merges, the slow one begins and merges
+    for (const StepSpan& span : profile.thread_spans(thread)) {
+      n_merges += span.part == StepPart::kMerge ? 1 : 0;
+      n_waits += span.part == StepPart::kAwait ? 1 : 0;
+    }
+    EXPECT_EQ(n_merges, engine.config().n_layers) << thread;
+    EXPECT_EQ(n_waits, (thread == 0 ? 1 : 2) * engine.config().n_layers) << thread;
+  }
+}
+
+}  // namespace
+}  // namespace thermocline

@@ -1,0 +1,74 @@
+// A CPU device whose FFN fails when told to.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "runtime/core/error.h"
+#include "runtime/device/cpu/cpu_device.h"
+
+namespace thermocline {
+
+// A CPU device whose FFN throws on one lane, in the call it was told.
+class FailingDevice final : public Device {
+ public:
+  FailingDevice(const std::string& name, const CpuDeviceLimits& limits) : inner_(name, limits) {}
+  void FailAtCall(int call) { calls_left_ = call; }
+
+  const std::string& name() const override { return inner_.name(); }
+  void* Allocate(uint64_t n_bytes, const std::string& purpose) override {
+    return inner_.Allocate(n_bytes, purpose);
+  }
+  void Upload(void* destination, const void* source, uint64_t n_bytes) override {
+    inner_.Upload(destination, source, n_bytes);
+  }
+  uint64_t allocated_bytes() const override { return inner_.allocated_bytes(); }
+  TensorView StoreRows(const TensorView& source, std::span<const int32_t> rows,
+                       const std::string& purpose) override {
+    return inner_.StoreRows(source, rows, purpose);
+  }
+  std::unique_ptr<KvCache> MakeKvCache(const ModelConfig& config, DType dtype,
+                                       int64_t max_seq_len) override {
+    return inner_.MakeKvCache(config, dtype, max_seq_len);
+  }
+  void Embed(const Lane& lane, const TensorView& table, std::span<const int32_t> ids,
+             float* x) override {
+    inner_.Embed(lane, table, ids, x);
+  }
+  void RmsNorm(const Lane& lane, const float* x, const float* weight, float eps, int64_t n,
+               int64_t d, float* out) override {
+    inner_.RmsNorm(lane, x, weight, eps, n, d, out);
+  }
+  void Linear(const Lane& lane, std::span<const LinearStep> steps, const float* x,
+              int64_t n) override {
+    inner_.Linear(lane, steps, x, n);
+  }
+  void RopeAppend(const Lane& lane, const RopeStep& rope, const KvCache& cache,
+                  const AttentionStep& step, float* q, float* k, const float* v) override {
+    inner_.RopeAppend(lane, rope, cache, step, q, k, v);
+  }
+  void Attend(const Lane& lane, const KvCache& cache, const AttentionStep& step, const float* q,
+              float* out) override {
+    inner_.Attend(lane, cache, step, q, out);
+  }
+  FfnCount Ffn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+               const FfnState& state) override {
+    if (lane.rank == 0 && calls_left_ > 0 && --calls_left_ == 0) {
+      throw Error({.what = name() + " failed"});
+    }
+    return inner_.Ffn(lane, step, x, n, state);
+  }
+  void Add(const Lane& lane, float* x, std::span<const float* const> ys, int64_t n) override {
+    inner_.Add(lane, x, ys, n);
+  }
+  void AddRmsNorm(const Lane& lane, float* x, const float* y, const float* weight, float eps,
+                  int64_t n, int64_t d, float* out) override {
+    inner_.AddRmsNorm(lane, x, y, weight, eps, n, d, out);
+  }
+
+ private:
+  CpuDevice inner_;
+  int calls_left_ = 0;
+};
+
+}  // namespace thermocline

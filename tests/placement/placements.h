@@ -1,0 +1,31 @@
+// Placements for tests: shuffled neuron orders with a given share of every layer on the fast tier.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <numeric>
+#include <random>
+#include <string>
+
+#include "runtime/placement/placement.h"
+
+namespace thermocline {
+
+inline Placement ShuffledPlacement(const std::string& fingerprint, int64_t n_layers, int64_t d_ff,
+                                   double hot_share, uint32_t seed = 1) {
+  std::mt19937 random(seed);
+  Placement placement;
+  placement.model_fingerprint = fingerprint;
+  for (int64_t l = 0; l < n_layers; ++l) {
+    LayerPlacement layer;
+    layer.neuron_order.resize(static_cast<size_t>(d_ff));
+    std::iota(layer.neuron_order.begin(), layer.neuron_order.end(), 0);
+    std::shuffle(layer.neuron_order.begin(), layer.neuron_order.end(), random);
+    layer.n_vram = static_cast<int64_t>(hot_share * static_cast<double>(d_ff));
+    layer.n_dram = d_ff - layer.n_vram;
+    placement.layers.push_back(layer);
+  }
+  return placement;
+}
+
+}  // namespace thermocline

@@ -1,0 +1,44 @@
+#include "tools/reports/change_table.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+
+#include "runtime/core/error.h"
+#include "runtime/core/size_text.h"
+
+namespace thermocline {
+
+std::string ChangeTable(const std::vector<TensorChange>& changes) {
+  size_t width = 6;
+  for (const TensorChange& change : changes) width = std::max(width, change.name.size());
+  std::string text =
+      fmt::format("{:<{}}  {:>5} -> {:<5}{:>12}{:>12}{:>14}{:>14}\n", "tensor", width, "from", "to",
+                  "bytes", "bytes now", "rel. RMS err", "max abs err");
+  uint64_t from_bytes = 0;
+  uint64_t to_bytes = 0;
+  for (const TensorChange& change : changes) {
+    from_bytes += change.from_bytes;
+    to_bytes += change.to_bytes;
+    text += fmt::format("{:<{}}  {:>5} -> {:<5}{:>12}{:>12}", Printable(change.name), width,
+                        DTypeName(change.from), DTypeName(change.to),
+                        FormatBytes(change.from_bytes), FormatBytes(change.to_bytes));
+    const bool moved_only = change.relative_rms_error == 0 && change.max_abs_error == 0;
+    text += moved_only ? fmt::format("{:>14}{:>14}\n", "-", "-")
+                       : fmt::format("{:>12.3f} %{:>14.3g}\n", 100 * change.relative_rms_error,
+                                     change.max_abs_error);
+  }
+  text += fmt::format("{:<{}}  {:>14}{:>12}{:>12}\n", "total", width, "", FormatBytes(from_bytes),
+                      FormatBytes(to_bytes));
+  return text;
+}
+
+DType ParseTypeArgument(const std::string& verb, const std::string& name) {
+  if (const auto dtype = ParseWeightDType(name)) return *dtype;
+  throw CLI::ParseError(fmt::format("{}: no such type: '{}'; known are {}", verb, Printable(name),
+                                    WeightDTypeNames()),
+                        CLI::ExitCodes::ValidationError);
+}
+
+}  // namespace thermocline

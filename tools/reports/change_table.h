@@ -1,0 +1,17 @@
+// What became of each tensor, as a table: for `quantize` and `pack`.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "runtime/convert/model_writer.h"
+#include "runtime/core/dtype.h"
+
+namespace thermocline {
+
+std::string ChangeTable(const std::vector<TensorChange>& changes);
+
+// A type of weights by its name; a usage error for another word. `verb` is for the message.
+DType ParseTypeArgument(const std::string& verb, const std::string& name);
+
+}  // namespace thermocline

@@ -1,0 +1,93 @@
+#include "tools/reports/run_summary.h"
+
+#include <fmt/format.h>
+
+#include "runtime/core/size_text.h"
+#include "runtime/engine/touched_bytes.h"
+#include "tools/reports/stream_report.h"
+
+namespace thermocline {
+namespace {
+
+double PerSecond(int64_t n, double ms) { return ms > 0 ? 1000.0 * static_cast<double>(n) / ms : 0; }
+
+std::string StopText(const Engine& engine, StopReason stop) {
+  switch (stop) {
+    case StopReason::kEndOfText:
+      return "the model ended the text";
+    case StopReason::kTokenLimit:
+      return "the limit -n was reached";
+    case StopReason::kContextFull:
+      return fmt::format("the context of {} tokens is full (this model allows -c up to {})",
+                         engine.context_tokens(), engine.config().max_seq_len);
+    case StopReason::kInterrupted:
+      return "stopped by Ctrl-C";
+  }
+  return "";
+}
+
+std::string ModeText(Engine& engine, int64_t decode_steps) {
+  const OpenedModel& model = engine.model();
+  const SparseMode mode = model.mode();
+  std::string text =
+      fmt::format("mode     {}, {} threads", SparseModeName(mode), model.n_threads());
+  if (decode_steps == 0) return text + "\n";
+  const TouchedBytes touched = TouchedPerToken(engine, engine.executor().counts(), mode);
+  if (mode == SparseMode::kPredicted) {
+    text += fmt::format(", {:.1f} % of the gates computed", 100 * touched.mean_gate_density);
+  }
+  if (mode != SparseMode::kDense) {
+    text += fmt::format(", FFN sparsity {:.1f} %", 100 * (1 - touched.mean_density));
+  }
+  text += fmt::format(", {} of weights read per token",
+                      FormatBytes(static_cast<uint64_t>(touched.bytes)));
+  if (mode != SparseMode::kDense) {
+    text += fmt::format(" ({} dense)", FormatBytes(static_cast<uint64_t>(touched.dense_bytes)));
+  }
+  text += "\n";
+  if (model.predictor() != nullptr) {
+    text += fmt::format("         predictor: {}\n", model.predictor()->Description());
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string RunSummaryText(Engine& engine, const RunSummary& summary) {
+  const Generation& g = summary.generation;
+  std::string text = fmt::format("\nload     {:.0f} ms\n", summary.load_ms);
+  text += fmt::format("prompt   {} tokens, {:.1f} tok/s\n", g.prompt_tokens,
+                      PerSecond(g.prompt_tokens, g.prefill_ms));
+  // The first token comes with the prompt's pass; the rate counts passes of its own.
+  text += fmt::format("decode   {} tokens, {:.1f} tok/s", g.generated_tokens,
+                      PerSecond(g.decode_steps, g.decode_ms));
+  text += summary.sampling.temperature == 0 ? ", greedy\n"
+                                            : fmt::format(", seed {}\n", summary.sampling.seed);
+  text += ModeText(engine, g.decode_steps);
+  const std::string stream = StreamUseText(engine.executor().stream_use());
+  if (!stream.empty()) text += "stream   " + stream + "\n";
+  const std::string& gpu_note = engine.model().gpu_note();
+  if (!gpu_note.empty()) text += "note     " + gpu_note + "\n";
+  if (summary.tell_stop) text += "ended    " + StopText(engine, g.stop) + "\n";
+  const Placement* placement = engine.model().placement();
+  if (placement != nullptr && placement->imported) {
+    text += fmt::format("note     {}\n", kImportedPlacementNote);
+  }
+  if (engine.requant().requantised) {
+    text += fmt::format(
+        "note     the down projections were quantised a second time, to lie per neuron: relative "
+        "RMS error "
+        "{:.3f} %\n",
+        100 * engine.requant().relative_rms_error);
+  }
+  return text;
+}
+
+std::string EngineDescription(const Engine& engine) {
+  const KernelTable& kernels = CpuKernels();
+  return fmt::format("kernels {} ({}), fingerprint {}, {} allocated beside the mapped file\n",
+                     kernels.isa, kernels.features, engine.model().gguf().fingerprint(),
+                     FormatBytes(engine.allocated_bytes()));
+}
+
+}  // namespace thermocline

@@ -1,0 +1,22 @@
+// What `run` prints at its end: how long it took and what it read.
+#pragma once
+
+#include <string>
+
+#include "runtime/engine/generate.h"
+
+namespace thermocline {
+
+struct RunSummary {
+  double load_ms = 0;
+  SamplerOptions sampling;
+  Generation generation;
+  bool tell_stop = false;  // say why the text ended
+};
+
+std::string RunSummaryText(Engine& engine, const RunSummary& summary);
+
+// Instruction set, fingerprint, tiers: for -v.
+std::string EngineDescription(const Engine& engine);
+
+}  // namespace thermocline

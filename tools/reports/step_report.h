@@ -1,0 +1,36 @@
+// Where a decoded token's time goes on the GPU and on the CPU threads beside it, how long each of
+// them has nothing to do, and what crosses the bus: the measurement behind `bench` with a GPU. It
+// takes a pass of its own, since stamps on the GPU's stream take time that the speeds must not
+// hold.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "runtime/engine/engine.h"
+#include "runtime/timing/step_profile.h"
+#include "tools/bench/compare_modes.h"
+
+namespace thermocline {
+
+struct StepReport {
+  SparseMode mode = SparseMode::kDense;
+  std::string gpu;      // its name; empty: none
+  StepProfile profile;  // of decoded tokens
+};
+
+// Feeds the prompt, then decodes greedily with the profile on.
+void DecodeProfiled(Engine& engine, const std::vector<int32_t>& prompt, int64_t n_tokens,
+                    StepProfile* profile);
+
+// Decodes after the first few prompts. keep_spans: as StepProfile's.
+StepReport MeasureSteps(Engine& engine, SparseMode mode,
+                        const std::vector<std::vector<int32_t>>& prompts,
+                        const ComparisonOptions& options, int64_t keep_spans);
+
+// REQUIRES: measured with a GPU.
+std::string StepTable(const StepReport& report);
+nlohmann::ordered_json StepJson(const StepReport& report);
+
+}  // namespace thermocline

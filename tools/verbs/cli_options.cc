@@ -1,0 +1,240 @@
+#include "tools/verbs/cli_options.h"
+
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <charconv>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <optional>
+
+#include "runtime/core/error.h"
+#include "runtime/core/interrupt.h"
+#include "runtime/core/size_text.h"
+
+namespace thermocline {
+namespace {
+
+constexpr const char* kExitCodes =
+    "Exit codes: 0 done, 1 failed (one line on stderr says why), 2 wrong usage, 130 interrupted.";
+
+// "0.1" or "10%" -> 0.1; nullopt for anything else, and outside 0 to 1.
+std::optional<double> ParseFraction(const std::string& text) {
+  double value = 0;
+  const char* end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data(), end, value, std::chars_format::fixed);
+  if (parsed.ec != std::errc()) return std::nullopt;
+  const std::string unit(parsed.ptr, end);
+  if (unit == "%") value /= 100;
+  const bool valid = (unit.empty() || unit == "%") && value >= 0 && value <= 1;
+  return valid ? std::optional<double>(value) : std::nullopt;
+}
+
+}  // namespace
+
+CLI::App* AddVerb(CLI::App& app, const std::string& name, const std::string& summary,
+                  const std::string& details) {
+  CLI::App* verb = app.add_subcommand(name, summary);
+  verb->footer(details + "\n\n" + kExitCodes);
+  verb->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  return verb;
+}
+
+CLI::Option* AddSizeOption(CLI::App& verb, const std::string& flags, uint64_t* n_bytes,
+                           const std::string& help) {
+  const auto parse = [n_bytes](const CLI::results_t& values) {
+    const auto size = ParseSize(values.back());
+    if (size) *n_bytes = *size;
+    return size.has_value();
+  };
+  const auto check = [](const std::string& text) {
+    return ParseSize(text)
+               ? std::string()
+               : fmt::format("'{}' is not a size; write 8G, 512M or 1.5G", Printable(text));
+  };
+  return verb.add_option(flags, parse, help)->type_name("SIZE")->check(CLI::Validator(check, ""));
+}
+
+CLI::Option* AddShareOption(CLI::App& verb, const std::string& flags, double* share,
+                            const std::string& help) {
+  const auto parse = [share](const CLI::results_t& values) {
+    const auto value = ParseFraction(values.back());
+    if (value) *share = *value;
+    return value.has_value();
+  };
+  const auto check = [](const std::string& text) {
+    return ParseFraction(text)
+               ? std::string()
+               : fmt::format("'{}' is not a share; write 0.1 or 10%, from 0 to 1", Printable(text));
+  };
+  return verb.add_option(flags, parse, help)->type_name("SHARE")->check(CLI::Validator(check, ""));
+}
+
+void AddModelOptions(CLI::App& verb, EngineOptions* options) {
+  verb.add_option("-m,--model", options->model_path, "GGUF model; of a split one, any of its files")
+      ->required()
+      ->type_name("FILE");
+  verb.add_option("--placement", options->placement_path,
+                  "Placement file: which neurons lie in which tier (made by `profile` or `place`); "
+                  "without it all lie in one")
+      ->type_name("FILE");
+}
+
+CLI::Option* AddThreadsOption(CLI::App& verb, int* n_threads) {
+  return verb
+      .add_option("-t,--threads", *n_threads,
+                  "Threads; 0 (the default): one per physical core, as far as "
+                  "a CPU quota goes")
+      ->type_name("N")
+      ->check(CLI::Range(0, 1024));
+}
+
+void AddPinOption(CLI::App& verb, EngineOptions* options) {
+  const auto choose_pinning = [options](const std::string& name) {
+    if (name == "on") options->pinning = Pinning::kOn;
+    if (name == "off") options->pinning = Pinning::kOff;
+  };
+  verb.add_option_function<std::string>(
+          "--pin", choose_pinning,
+          "Whether each thread keeps to a physical core of its own: on, off, auto (the default: on "
+          "where there is a thread for every core and the process may use them all)")
+      ->type_name("auto|on|off")
+      ->check(CLI::IsMember({"auto", "on", "off"}));
+}
+
+namespace {
+
+void AddGpuStreamOption(CLI::App& verb, EngineOptions* options) {
+  const auto choose = [options](const std::string& name) {
+    if (name == "on") options->gpu_stream = StreamCold::kOn;
+    if (name == "off") options->gpu_stream = StreamCold::kOff;
+  };
+  verb.add_option_function<std::string>(
+          "--gpu-stream", choose,
+          "Of prompts, with a GPU: whether the weights of neurons it does not hold are streamed to "
+          "it (on) or left to the CPU (off); auto (the default): as rates measured at the start "
+          "say, which near the crossing may differ from run to run")
+      ->type_name("auto|on|off")
+      ->check(CLI::IsMember({"auto", "on", "off"}));
+}
+
+}  // namespace
+
+void AddEngineOptions(CLI::App& verb, EngineOptions* options) {
+  verb.add_option(
+          "--sparse", options->sparse,
+          "Which neurons are computed: dense (all), exact (skips those whose gate is 0; the same "
+          "text as dense), predicted (only those a predictor names, without asking for hot ones; "
+          "not the same text), auto (the default: exact where the model's activation has true "
+          "zeros, else dense; predicted where --predictor is given)")
+      ->type_name("MODE")
+      ->check(CLI::IsMember({"auto", "dense", "exact", "predicted"}));
+  verb.add_option(
+          "--predictor", options->predictor,
+          "Which neurons will fire: a file made by `predictor`, or `sign` for the sign bits "
+          "of the gates, which need no file (a file of that name is ./sign); PowerInfer's "
+          "models bring their own")
+      ->type_name("FILE|sign");
+  AddShareOption(verb, "--predictor-recall", &options->predictor_recall,
+                 fmt::format("Share of the active neurons to predict; each layer takes the least "
+                             "dense setting that reached it on held-out text (default {})",
+                             kDefaultPredictorRecall));
+  AddThreadsOption(verb, &options->n_threads);
+  AddPinOption(verb, options);
+  verb.add_option("-c,--context,--ctx-size", options->context_tokens,
+                  fmt::format("Context in tokens, prompt and reply together; 0 (the default): the "
+                              "model's own, at most {}",
+                              kDefaultContext))
+      ->type_name("N")
+      ->check(CLI::Range(int64_t{0}, kMaxTokensFlag));
+  verb.add_option("-b,--batch,--batch-size", options->batch_tokens,
+                  fmt::format("Prompt tokens per step (default {})", options->batch_tokens))
+      ->type_name("N")
+      ->check(CLI::Range(int64_t{1}, kMaxTokensFlag));
+  const auto choose_cache = [options](const std::string& name) {
+    options->cache_type = name == "f16" ? DType::kF16 : DType::kQ8_0;
+  };
+  verb.add_option_function<std::string>(
+          "--cache-type", choose_cache,
+          "Type of the stored keys and values: f16 (the default), or q8_0, which takes and reads "
+          "about half and rounds them to 8 bit")
+      ->type_name("f16|q8_0")
+      ->check(CLI::IsMember({"f16", "q8_0"}));
+  verb.add_flag(
+      "--no-mmap", options->copy_weights,
+      "Copy the weights into memory of their own (huge pages) instead of reading them from "
+      "the mapped file: faster decode, slower start, the file's pages beside it");
+  const auto want_gpu = [options](const int64_t& n_layers) {
+    if (n_layers < 0) return;
+    options->fast_tier = n_layers > 0 ? FastTier::kGpu : FastTier::kCpu;
+    options->gpu_layers = n_layers;
+  };
+  verb.add_option_function<int64_t>("--gpu-layers,--n-gpu-layers", want_gpu,
+                                    "Also written -ngl. Of how many layers the neurons lie on "
+                                    "the GPU, where no placement says it (default: as many as fit; "
+                                    "0: no GPU). N > 0 is an error where none can be used")
+      ->type_name("N")
+      ->check(CLI::Range(int64_t{-1}, kMaxTokensFlag));
+  const auto choose_tier = [options](const std::string& name) {
+    if (name == "gpu") options->fast_tier = FastTier::kGpu;
+    if (name == "cpu") options->fast_tier = FastTier::kCpu;
+  };
+  verb.add_option_function<std::string>(
+          "--fast-tier", choose_tier,
+          "What the fast tier is: gpu (an error where none can be used), cpu (a second CPU device "
+          "stands in for it), auto (the default: gpu where there is one)")
+      ->type_name("auto|cpu|gpu")
+      ->check(CLI::IsMember({"auto", "cpu", "gpu"}));
+  AddGpuStreamOption(verb, options);
+}
+
+void AddTraceOption(CLI::App& verb, std::optional<std::string>* path) {
+  verb.add_option("--trace", *path,
+                  "Write a timeline of the steps to this file, for chrome://tracing or "
+                  "ui.perfetto.dev: what each CPU thread and the GPU did, layer by layer, and "
+                  "where they waited. Measuring costs a little speed")
+      ->type_name("FILE");
+}
+
+std::vector<std::string> NormaliseArguments(int argc, char** argv) {
+  std::vector<std::string> arguments;
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    arguments.push_back(argument == "-ngl" ? "--gpu-layers" : argument);
+  }
+  return arguments;
+}
+
+void FailUsage(const std::string& verb, const std::string& message) {
+  throw CLI::ParseError(verb + ": " + message, CLI::ExitCodes::ValidationError);
+}
+
+std::string ReadTextFile(const std::string& path) {
+  const bool from_stdin = path == "-";
+  const auto close = [&](std::FILE* file) { return from_stdin ? 0 : std::fclose(file); };
+  const std::unique_ptr<std::FILE, decltype(close)> file(
+      from_stdin ? stdin : std::fopen(path.c_str(), "rb"), close);
+  std::string text;
+  while (file != nullptr) {
+    char bytes[4096];
+    const size_t n = std::fread(bytes, 1, sizeof(bytes), file.get());
+    text.append(bytes, n);
+    ThrowIfInterrupted();
+    if (n == 0) break;
+  }
+  if (file == nullptr || std::ferror(file.get()) != 0) {
+    throw Error({.path = from_stdin ? "standard input" : path,
+                 .what = std::string("cannot read: ") + std::strerror(errno)});
+  }
+  return text;
+}
+
+void WriteOutput(std::string_view text) {
+  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
+  if (written && std::fflush(stdout) == 0) return;
+  throw Error(
+      {.path = "standard output", .what = std::string("cannot write: ") + std::strerror(errno)});
+}
+
+}  // namespace thermocline

@@ -1,0 +1,58 @@
+// Options that several verbs share, so that one flag means one thing everywhere.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/engine/engine.h"
+
+namespace thermocline {
+
+// Largest number of tokens that an option takes.
+inline constexpr int64_t kMaxTokensFlag = int64_t{1} << 26;
+
+// Adds a verb: `summary` is its line in the list of verbs and the start of its own --help,
+// `details` the end of its --help (what it reads and writes, an example). The exit codes are added
+// to it.
+CLI::App* AddVerb(CLI::App& app, const std::string& name, const std::string& summary,
+                  const std::string& details);
+
+// An option that takes a size ("8G", "512M", "1.5G"; a plain number is bytes) into *n_bytes.
+// Anything else is a usage error. `n_bytes` must outlive the parsing.
+CLI::Option* AddSizeOption(CLI::App& verb, const std::string& flags, uint64_t* n_bytes,
+                           const std::string& help);
+
+// An option that takes a share ("0.1" or "10%", from 0 to 1) into *share, in the same way.
+CLI::Option* AddShareOption(CLI::App& verb, const std::string& flags, double* share,
+                            const std::string& help);
+
+// -m and --placement. `options` must outlive the parsing; so in all that follow.
+void AddModelOptions(CLI::App& verb, EngineOptions* options);
+// --sparse, -t, --pin, -c, -b, -ngl, --fast-tier: how the engine runs.
+void AddEngineOptions(CLI::App& verb, EngineOptions* options);
+// -t alone, for verbs that only count or convert. 0: one per physical core.
+CLI::Option* AddThreadsOption(CLI::App& verb, int* n_threads);
+// --pin alone, for verbs that run the engine in a way of their own.
+void AddPinOption(CLI::App& verb, EngineOptions* options);
+
+// --trace.
+void AddTraceOption(CLI::App& verb, std::optional<std::string>* path);
+
+// What the user typed, made ready for CLI11, which takes only single letters behind one dash: the
+// llama.cpp spelling -ngl becomes --gpu-layers.
+std::vector<std::string> NormaliseArguments(int argc, char** argv);
+
+// A usage error (exit code 2).
+[[noreturn]] void FailUsage(const std::string& verb, const std::string& message);
+
+// The text of a file, or of standard input for "-". Throws Error when it cannot be read.
+std::string ReadTextFile(const std::string& path);
+
+// Standard output; throws Error when it takes no more (disk full, closed pipe). Flushes.
+void WriteOutput(std::string_view text);
+
+}  // namespace thermocline

@@ -1,0 +1,143 @@
+#include "tools/verbs/placement_options.h"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+
+#include "gpu_kernels/base/gpu_support.h"
+#include "profiler/placement/machine_memory.h"
+#include "runtime/core/atomic_file.h"
+#include "runtime/core/error.h"
+#include "runtime/core/size_text.h"
+#include "tools/verbs/cli_options.h"
+
+namespace thermocline {
+namespace {
+
+std::string Percent(const std::optional<double>& share) {
+  return share ? fmt::format("{:.1f} %", 100 * *share) : "-";
+}
+
+std::string CoverageLegend(bool placed, bool lru) {
+  std::string text =
+      "held-in: on the calibration text, held-out: on text kept apart from it.\n"
+      "sparsity: 1 - mean share of active neurons.\n"
+      "activations on hottest: share of the held-out activations (a token and a neuron active in "
+      "it)\n"
+      "  that fall on so many of the layer's neurons, those most often active in calibration.\n";
+  if (placed) {
+    text +=
+        "coverage: share of activations that fall on neurons in vram. uniform: what as many "
+        "neurons of\n"
+        "  each layer, picked at random, are expected to cover.\n";
+  }
+  if (lru) {
+    text +=
+        "LRU: held-out hits of a cache per layer, as large, that keeps the neurons used last. It "
+        "starts\n"
+        "  empty, takes single neurons, and its loads are free.\n";
+  }
+  return text;
+}
+
+}  // namespace
+
+void AddPlacementOptions(CLI::App& verb, PlacementArgs* args) {
+  verb.add_option("-m,--model", args->engine.model_path,
+                  "GGUF model; of a split one, any of its files")
+      ->required()
+      ->type_name("FILE");
+  AddBudgetOptions(verb, args);
+  AddThreadsOption(verb, &args->engine.n_threads);
+}
+
+void AddBudgetOptions(CLI::App& verb, PlacementArgs* args) {
+  args->vram = AddSizeOption(
+      verb, "--vram", &args->vram_bytes,
+      "Memory of the fast tier: what the GPU may hold of the model, with KV cache and scratch");
+  args->ram = AddSizeOption(
+      verb, "--ram", &args->ram_bytes,
+      "Memory of the slow tier, for the other neurons; default: 90 % of the memory available now "
+      "(without a GPU less --vram, which then comes out of the same memory)");
+  args->hot = AddShareOption(
+      verb, "--hot", &args->hot_fraction,
+      "For experiments, instead of --vram: this share of every layer's neurons in VRAM, 0.1 or "
+      "10%, rounded to clusters of 32, whatever memory that takes");
+  args->vram->excludes(args->hot);
+  verb.add_option("-c,--context,--ctx-size", args->engine.context_tokens,
+                  fmt::format("Context in tokens of the runs to place for; 0 (the default): the "
+                              "model's own, at most {}",
+                              kDefaultContext))
+      ->type_name("N")
+      ->check(CLI::Range(int64_t{0}, kMaxTokensFlag));
+  verb.add_option("-b,--batch,--batch-size", args->engine.batch_tokens,
+                  fmt::format("Prompt tokens per step of those runs (default {})",
+                              args->engine.batch_tokens))
+      ->type_name("N")
+      ->check(CLI::Range(int64_t{1}, kMaxTokensFlag));
+}
+
+std::string SettleBudgets(PlacementArgs* args) {
+  const bool gpu = QueryGpuSupport().available;
+  std::string vram = args->hot->count() > 0
+                         ? fmt::format("{:.1f} % of every layer", 100 * args->hot_fraction)
+                         : FormatBytes(args->vram_bytes);
+  if (args->ram->count() > 0) {
+    return fmt::format("budgets: vram {}, ram {}\n", vram, FormatBytes(args->ram_bytes));
+  }
+  args->ram_bytes = DefaultRamBytes(args->vram_bytes, !gpu);
+  return fmt::format("budgets: vram {}, ram {} (90 % of the memory available now{})\n", vram,
+                     FormatBytes(args->ram_bytes),
+                     gpu || args->vram_bytes == 0 ? "" : ", less vram");
+}
+
+void CheckPlacementArgs(const OpenedModel& model, const PlacementArgs& args) {
+  SolvePlacement(model, NoActivity(model.config()), args);
+}
+
+SolvedPlacement SolvePlacement(const OpenedModel& model, const ProfileStats& stats,
+                               const PlacementArgs& args) {
+  if (args.hot->count() > 0) {
+    return PlaceFraction(model, stats, args.hot_fraction, args.ram_bytes);
+  }
+  return Place(model, stats, {args.vram_bytes, args.ram_bytes});
+}
+
+void CheckOutputPath(const std::string& path, const std::vector<std::string>& inputs) {
+  for (const std::string& input : inputs) {
+    std::error_code ignored;
+    if (path != input && !std::filesystem::equivalent(path, input, ignored)) continue;
+    throw Error({.path = path,
+                 .what = "this file is read, and cannot be written at the same time",
+                 .hint = "choose another output file"});
+  }
+  const AtomicFile probe(path);  // a temporary file beside it, which goes away again
+}
+
+std::string CoverageTable(const CoverageReport& report, bool placed, bool lru) {
+  std::string text =
+      fmt::format("{:<5}{:>20}{:>27}", "", "sparsity      ", "activations on hottest");
+  if (placed) text += fmt::format("{:>9}{:>27}", "neurons", "coverage       ");
+  if (lru) text += fmt::format("{:>9}", "");
+  text.erase(text.find_last_not_of(' ') + 1);
+  text += fmt::format("\n{:<5}{:>10}{:>10}{:>9}{:>9}{:>9}", "layer", "held-in", "held-out", "10 %",
+                      "26 %", "50 %");
+  if (placed)
+    text += fmt::format("{:>9}{:>9}{:>9}{:>9}", "in vram", "held-in", "held-out", "uniform");
+  if (lru) text += fmt::format("{:>9}", "LRU");
+  const auto row = [&](const std::string& name, const LayerCoverage& c) {
+    text += fmt::format("\n{:<5}{:>10}{:>10}{:>9}{:>9}{:>9}", name, Percent(c.calibration_sparsity),
+                        Percent(c.heldout_sparsity), Percent(c.hottest[0]), Percent(c.hottest[1]),
+                        Percent(c.hottest[2]));
+    if (placed) {
+      text += fmt::format("{:>9}{:>9}{:>9}{:>9}", c.n_vram, Percent(c.heldin), Percent(c.heldout),
+                          Percent(c.uniform));
+    }
+    if (lru) text += fmt::format("{:>9}", Percent(c.lru));
+  };
+  for (size_t l = 0; l < report.layers.size(); ++l) row(std::to_string(l), report.layers[l]);
+  row("total", report.total);
+  return text + "\n\n" + CoverageLegend(placed, lru);
+}
+
+}  // namespace thermocline

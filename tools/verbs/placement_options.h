@@ -1,0 +1,47 @@
+// What `profile` and `place` share: the flags that describe the run a placement is for, and the
+// tables both print.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "profiler/activations/coverage.h"
+#include "profiler/placement/place.h"
+#include "runtime/engine/engine.h"
+
+namespace thermocline {
+
+struct PlacementArgs {
+  EngineOptions engine;
+  uint64_t vram_bytes = 0;
+  uint64_t ram_bytes = 0;
+  double hot_fraction = 0;
+  CLI::Option* vram = nullptr;
+  CLI::Option* ram = nullptr;
+  CLI::Option* hot = nullptr;
+
+  bool wants_placement() const { return vram->count() + hot->count() > 0; }
+};
+
+// -m, -t and those of AddBudgetOptions. `args` must outlive the parsing.
+void AddPlacementOptions(CLI::App& verb, PlacementArgs* args);
+// --vram, --ram, --hot, and -c, -b of the runs to place for.
+void AddBudgetOptions(CLI::App& verb, PlacementArgs* args);
+
+// Fills in the default of --ram. Returns a line that says what budgets are used.
+std::string SettleBudgets(PlacementArgs* args);
+// Throws where the budgets cannot work, before the long work.
+void CheckPlacementArgs(const OpenedModel& model, const PlacementArgs& args);
+SolvedPlacement SolvePlacement(const OpenedModel& model, const ProfileStats& stats,
+                               const PlacementArgs& args);
+
+// Throws Error when `path` cannot be written, or is the same file as one of `inputs`.
+void CheckOutputPath(const std::string& path, const std::vector<std::string>& inputs);
+
+// One row per layer and the totals, then what the columns mean; without the columns of a placement
+// or of the LRU where there is none.
+std::string CoverageTable(const CoverageReport& report, bool placed, bool lru);
+
+}  // namespace thermocline

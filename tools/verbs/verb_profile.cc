@@ -1,0 +1,228 @@
+// thermocline profile: corpus -> statistics -> placement.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <memory>
+#include <optional>
+
+#include "profiler/activations/profile_file.h"
+#include "profiler/activations/profile_run.h"
+#include "runtime/core/error.h"
+#include "runtime/core/interrupt.h"
+#include "runtime/core/size_text.h"
+#include "tools/reports/plan_table.h"
+#include "tools/terminal/progress_bar.h"
+#include "tools/verbs/cli_options.h"
+#include "tools/verbs/placement_options.h"
+#include "tools/verbs/verbs.h"
+
+namespace thermocline {
+namespace {
+
+constexpr const char* kProfileDetails =
+    R"(Runs a text through the model and counts, for every layer, in how many tokens each neuron is active
+(|h| above --activation-threshold) and how much it adds. The text is cut in windows of -c tokens, BOS in
+front of each; every position counts. The last fifth of the windows (--heldout-fraction), or another text
+(--heldout), is held out: it is counted apart, and what is printed of a placement is measured on it.
+
+With --vram a placement is made in the same go: which neurons lie in VRAM, the most often active ones per
+byte first, the rest in RAM. Without it only the statistics are written, and `thermocline place` makes
+placements of them later. The printed coverage compares the placement with as many neurons picked at
+random and with an LRU cache of the same size.
+
+A text is plain bytes in any encoding, of the kind the model will be used for; 100 000 tokens give steady
+counts. Sizes: 8G, 512M, 1.5G (binary units).
+
+Examples:
+  thermocline profile -m model.gguf -f corpus.txt --vram 8G --ram 32G -o model.profile.gguf
+  thermocline profile -m model.gguf -f corpus.txt --heldout other.txt --max-tokens 200000 \
+    -o model.profile.gguf)";
+
+constexpr int64_t kFewTokens = 10000;
+constexpr double kHardlySparse = 0.1;
+
+struct ProfileArgs {
+  PlacementArgs common;
+  ProfileOptions profile;
+  std::string output_path;
+  std::string placement_path;
+};
+
+bool EndsWith(const std::string& text, const std::string& end) {
+  return text.size() > end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+}
+
+// model.profile.gguf -> model.placement.gguf
+std::string DefaultPlacementPath(const std::string& output_path) {
+  for (const char* ending : {".profile.gguf", ".gguf"}) {
+    if (!EndsWith(output_path, ending)) continue;
+    return output_path.substr(0, output_path.size() - std::string(ending).size()) +
+           ".placement.gguf";
+  }
+  return output_path + ".placement.gguf";
+}
+
+// Whatever can be known to fail fails here, before the long work.
+void CheckOutputs(ProfileArgs* args) {
+  const bool placing = args->common.wants_placement();
+  if (!placing && !args->placement_path.empty()) {
+    FailUsage("profile", "--placement needs --vram SIZE (or --hot SHARE)");
+  }
+  std::vector<std::string> inputs = {args->common.engine.model_path, args->profile.text_path};
+  if (!args->profile.heldout_path.empty()) inputs.push_back(args->profile.heldout_path);
+  CheckOutputPath(args->output_path, inputs);
+  if (!placing) return;
+  if (args->placement_path.empty()) args->placement_path = DefaultPlacementPath(args->output_path);
+  inputs.push_back(args->output_path);
+  CheckOutputPath(args->placement_path, inputs);
+}
+
+std::string Introduction(const ProfileArgs& args, const OpenedModel& model,
+                         const ProfileTexts& texts) {
+  const ModelConfig& config = model.config();
+  const bool apart = !args.profile.heldout_path.empty();
+  std::string text =
+      fmt::format("model: {}, {} layers of {} neurons, {}\n", BaseName(model.gguf().path()),
+                  config.n_layers, config.d_ff, ActivationName(config.activation));
+  text +=
+      fmt::format("calibration: {}, {} tokens in {} windows\n", BaseName(args.profile.text_path),
+                  texts.calibration_tokens(), texts.calibration_windows());
+  text += fmt::format("held-out: {}, {} tokens in {} windows\n",
+                      apart ? BaseName(args.profile.heldout_path) : "the end of the same text",
+                      texts.heldout_tokens(), texts.heldout_windows());
+  if (texts.calibration_tokens() < kFewTokens) {
+    text += fmt::format(
+        "note: {} calibration tokens are few; counts of rarely active neurons will "
+        "be rough\n",
+        texts.calibration_tokens());
+  }
+  return text;
+}
+
+// What to do about a model whose neurons are nearly all active.
+std::string SparsityNote(const CoverageReport& report, double activation_threshold) {
+  const double sparsity = report.total.heldout_sparsity;
+  if (sparsity >= kHardlySparse) return "";
+  return fmt::format(
+      "note: {:.1f} % of the neurons are active in the mean token (|h| > {}), so which of them are "
+      "hot\nmeans little. Models without true zeros (silu, gelu) need --activation-threshold: "
+      "raise "
+      "it until the\nsparsity is what you would skip, 50 to 90 %.\n",
+      100 * (1 - sparsity), activation_threshold);
+}
+
+std::string Closing(const ProfileArgs& args, const ProfileStats& stats, double seconds,
+                    const SolvedPlacement* solved) {
+  const int64_t n_tokens = stats.calibration.n_tokens + stats.heldout.n_tokens;
+  std::string text =
+      fmt::format("profile: {} ({} tokens in {:.1f} s, {:.0f} tokens/s)\n", args.output_path,
+                  n_tokens, seconds, static_cast<double>(n_tokens) / std::max(seconds, 1e-9));
+  if (solved == nullptr) {
+    return text +
+           "no placement was made: that takes --vram (here, or later with `thermocline place`)\n";
+  }
+  return text + fmt::format("placement: {} (vram {}, dram {})\n", args.placement_path,
+                            FormatBytes(solved->plan.fast_total_bytes()),
+                            FormatBytes(solved->plan.slow_total_bytes()));
+}
+
+void RunProfile(ProfileArgs& args) {
+  CheckOutputs(&args);
+  const bool placing = args.common.wants_placement();
+  args.profile.progress = StderrProgress();
+  EngineOptions& options = args.common.engine;
+  options.sparse = "dense";  // every neuron's h is wanted
+  options.progress = args.profile.progress;
+  const OpenedModel model(options);
+  const std::string budgets = placing ? SettleBudgets(&args.common) : "";
+  if (placing) CheckPlacementArgs(model, args.common);
+  const auto tokenizer = MakeTokenizer(model.gguf());
+  ProfileTexts texts(model, *tokenizer, args.profile);
+  ClearStderrProgress();
+  WriteOutput(Introduction(args, model, texts) + budgets + "\n");
+
+  EngineOptions whole = options;
+  whole.may_split_layers = false;  // the LRU caches watch layers whole
+  Engine engine(whole);
+  const auto started = std::chrono::steady_clock::now();
+  ProfileRun run(engine, texts, args.profile);
+  run.Calibrate();
+  std::optional<SolvedPlacement> solved;
+  std::vector<int64_t> vram_neurons;
+  if (placing) {
+    solved = SolvePlacement(model, run.stats(), args.common);
+    for (const LayerPlacement& layer : solved->placement.layers) {
+      vram_neurons.push_back(layer.n_vram);
+    }
+  }
+  run.HoldOut(vram_neurons);
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+  ThrowIfInterrupted();
+  WriteProfile(args.output_path, run.stats());
+  if (solved) WritePlacement(args.placement_path, solved->placement);
+
+  ClearStderrProgress();
+  const CoverageReport report =
+      MakeCoverageReport(run.stats(), solved ? &solved->placement : nullptr, run.lru());
+  WriteOutput(CoverageTable(report, placing, run.lru() != nullptr) +
+              SparsityNote(report, args.profile.activation_threshold) + "\n" +
+              Closing(args, run.stats(), seconds, solved ? &*solved : nullptr));
+}
+
+// A check of a number that says what is allowed.
+CLI::Validator Between(double least, double most, bool inclusive, const std::string& allowed) {
+  const auto check = [=](const std::string& text) {
+    double value = NAN;
+    const bool number = CLI::detail::lexical_cast(text, value) && std::isfinite(value);
+    const bool inside = inclusive ? value >= least && value <= most : value > least && value < most;
+    return number && inside ? std::string()
+                            : fmt::format("expected {}, found '{}'", allowed, Printable(text));
+  };
+  return CLI::Validator(check, "");
+}
+
+void AddTextOptions(CLI::App& verb, ProfileOptions* options) {
+  verb.add_option("-f,--file", options->text_path, "Text to profile on")
+      ->required()
+      ->type_name("FILE");
+  auto* heldout = verb.add_option("--heldout", options->heldout_path,
+                                  "Text to hold out, instead of the end of -f")
+                      ->type_name("FILE");
+  verb.add_option("--heldout-fraction", options->heldout_fraction,
+                  fmt::format("Share of the windows of -f to hold out (default {})",
+                              options->heldout_fraction))
+      ->type_name("SHARE")
+      ->check(Between(0, 1, false, "a share between 0 and 1"))
+      ->excludes(heldout);
+  verb.add_option("--max-tokens", options->max_tokens, "Tokens to take of each text (default: all)")
+      ->type_name("N")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 53));
+  verb.add_option("--activation-threshold", options->activation_threshold,
+                  "A neuron is active when |h| is above this (default 0: whatever is not zero)")
+      ->type_name("X")
+      ->check(Between(0, HUGE_VAL, true, "a number from 0 up"));
+}
+
+}  // namespace
+
+void AddProfileVerb(CLI::App& app) {
+  const auto args = std::make_shared<ProfileArgs>();
+  CLI::App* verb =
+      AddVerb(app, "profile", "Counts which neurons fire on a text and makes a placement of it",
+              kProfileDetails);
+  AddPlacementOptions(*verb, &args->common);
+  AddPinOption(*verb, &args->common.engine);
+  AddTextOptions(*verb, &args->profile);
+  verb->add_option("-o,--output", args->output_path, "Statistics file to write (.profile.gguf)")
+      ->required()
+      ->type_name("FILE");
+  verb->add_option("--placement", args->placement_path,
+                   "Placement file to write; default with --vram: -o with .placement.gguf")
+      ->type_name("FILE");
+  verb->callback([args] { RunProfile(*args); });
+}
+
+}  // namespace thermocline

@@ -1,0 +1,69 @@
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "runtime/convert/quantize_model.h"
+#include "runtime/core/error.h"
+#include "runtime/threads/processors.h"
+#include "tools/reports/change_table.h"
+#include "tools/terminal/progress_bar.h"
+#include "tools/verbs/cli_options.h"
+#include "tools/verbs/verbs.h"
+
+namespace thermocline {
+namespace {
+
+constexpr const char* kQuantizeDetails =
+    R"(TYPE is F32, F16, BF16, Q8_0 (8 bits and a scale per 32 weights), Q6_K (6 bits, and scales per 16 and
+256 weights) or Q4_0 (4 bits and a scale per 32).
+Matrices get the type; norms and biases stay as they are. For Q4_0 the embedding table and the output head
+become Q8_0, because errors there reach the choice of the next word undamped; --pure makes them Q4_0 too.
+Matrices whose rows are no multiple of 256 become Q8_0 instead of Q6_K, those of no multiple of 32 F16.
+
+IN is a GGUF file of one of those types, or any file of a split set; a packed model works too. OUT is one
+file; it appears only when it is complete. The table on stdout says for each tensor what it was, what it
+is, and the error: the root mean square of the change over that of the weights, and the largest change.
+
+Start from the F16 or BF16 file of a model: quantising what is quantised adds up both errors.
+
+Example:
+  thermocline quantize model-f16.gguf model-q8_0.gguf Q8_0)";
+
+struct QuantizeArgs {
+  std::string input;
+  std::string output;
+  std::string type;
+  QuantizeOptions options;
+};
+
+void Quantize(QuantizeArgs& args) {
+  args.options.rule.dtype = ParseTypeArgument("quantize", args.type);
+  if (args.options.n_threads == 0) args.options.n_threads = DefaultThreadCount();
+  args.options.progress = StderrProgress();
+  const std::vector<TensorChange> changes = QuantizeModel(args.input, args.output, args.options);
+  WriteOutput(ChangeTable(changes));
+  fmt::print(stderr, "written: {}\n", Printable(args.output, 400));
+}
+
+}  // namespace
+
+void AddQuantizeVerb(CLI::App& app) {
+  const auto args = std::make_shared<QuantizeArgs>();
+  CLI::App* verb =
+      AddVerb(app, "quantize", "Writes a model in another type of weights", kQuantizeDetails);
+  verb->add_option("input,-m,--model", args->input, "GGUF model to read")
+      ->required()
+      ->type_name("IN");
+  verb->add_option("output,-o,--output", args->output, "GGUF file to write")
+      ->required()
+      ->type_name("OUT");
+  verb->add_option("type,--type", args->type, "Type of the weights: " + WeightDTypeNames())
+      ->required()
+      ->type_name("TYPE");
+  verb->add_flag("--pure", args->options.rule.pure,
+                 "Give the embedding table and the output head TYPE, too");
+  AddThreadsOption(*verb, &args->options.n_threads);
+  verb->callback([args] { Quantize(*args); });
+}
+
+}  // namespace thermocline
