@@ -15,6 +15,7 @@
 #include "predictor/predictor.h"
 #include "predictor/sign_predictor.h"
 #include "runtime/core/token_logit.h"
+#include "runtime/device/batch.h"
 #include "runtime/device/kv_cache.h"
 #include "runtime/model/model.h"
 #include "runtime/threads/team.h"
@@ -35,14 +36,16 @@ struct RopeStep {
   const float* sin;
 };
 
-// Which tokens attend, in which layer, and how wide the heads are.
+// Which rows attend, in which layer, and how wide the heads are.
 struct AttentionStep {
   int64_t layer;
-  int64_t first_position;
-  int64_t n;  // tokens
+  const Batch* batch;
+  std::span<const BatchSegment> segments;  // of the batch
   int64_t n_heads;
   int64_t n_kv_heads;
   int64_t head_dim;
+
+  int64_t n() const { return batch->n_rows(); }
 };
 
 struct FfnStep {
@@ -104,10 +107,10 @@ class Device {
   // their order, or all of them where `rows` is empty. source: in host memory, in a file's form.
   virtual TensorView StoreRows(const TensorView& source, std::span<const int32_t> rows,
                                const std::string& purpose) = 0;
-  // Room for the keys and values of a sequence. Throws Error when the memory is not there, or when
-  // the type does not go with head_dim.
+  // Room for the keys and values of all sequences. Throws Error when the memory is not there, or
+  // when the type does not go with head_dim.
   virtual std::unique_ptr<KvCache> MakeKvCache(const ModelConfig& config, DType dtype,
-                                               int64_t max_seq_len) = 0;
+                                               int64_t n_pages) = 0;
 
   // x[t] = table[ids[t]]. x: (n, d_model).
   virtual void Embed(const Lane& lane, const TensorView& table, std::span<const int32_t> ids,
@@ -119,10 +122,10 @@ class Device {
   virtual void Linear(const Lane& lane, std::span<const LinearStep> steps, const float* x,
                       int64_t n) = 0;
   // Turns q: (n, n_heads, head_dim) and k: (n, n_kv_heads, head_dim) in place, and stores k and
-  // v: (n, n_kv_heads, head_dim) in the cache at positions first_position ....
+  // v: (n, n_kv_heads, head_dim) in the cache, each row at its position of its sequence.
   virtual void RopeAppend(const Lane& lane, const RopeStep& rope, const KvCache& cache,
                           const AttentionStep& step, float* q, float* k, const float* v) = 0;
-  // Causal attention of the step's tokens. q, out: (n, n_heads, head_dim).
+  // Causal attention of each row over its sequence. q, out: (n, n_heads, head_dim).
   virtual void Attend(const Lane& lane, const KvCache& cache, const AttentionStep& step,
                       const float* q, float* out) = 0;
   // state.y = the slice's part of the FFN of x: (n, d_model). Returns what was computed, the same

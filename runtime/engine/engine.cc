@@ -51,6 +51,13 @@ SparseMode ModeOf(const EngineOptions& options, const ModelConfig& config) {
   return ResolveSparseMode("predicted", config.activation);
 }
 
+void CheckSequences(const EngineOptions& options, const std::string& gpu) {
+  if (options.n_sequences >= 1 && (options.n_sequences == 1 || gpu.empty())) return;
+  throw Error({.what = "the number of sequences at a time",
+               .expected = gpu.empty() ? "1 or more" : "1 where the fast tier is a GPU",
+               .found = std::to_string(options.n_sequences)});
+}
+
 // Streaming was asked for: it must not be left out silently.
 void CheckGpuStream(const EngineOptions& options, const std::string& gpu) {
   if (options.gpu_stream != StreamCold::kOn || !gpu.empty()) return;
@@ -97,13 +104,17 @@ OpenedModel::OpenedModel(const EngineOptions& options)
       n_threads_(options.n_threads > 0 ? options.n_threads : DefaultThreadCount()) {
   CheckTensors(gguf_, family_, config_);
   CheckGpuStream(options_, gpu_);
+  CheckSequences(options_, gpu_);
   if (!gpu_.empty() && !placement_) SplitLayers();
 }
 
 ExecutorOptions OpenedModel::executor_options() const {
-  const int64_t batch = std::clamp<int64_t>(options_.batch_tokens, 1, context_tokens_);
+  const int64_t all_tokens = context_tokens_ * options_.n_sequences;
+  // A pass has room for a token of every sequence.
+  const int64_t batch =
+      std::max(std::clamp<int64_t>(options_.batch_tokens, 1, all_tokens), options_.n_sequences);
   return {.max_tokens = batch,
-          .max_logits = options_.all_logits ? batch : 1,
+          .max_logits = options_.all_logits ? batch : options_.n_sequences,
           .mode = mode_,
           .predictor_input = predictor_ ? predictor_->input() : PredictorInput::kNormed,
           .stream_cold = gpu_.empty() ? StreamCold::kOff : options_.gpu_stream,
@@ -150,6 +161,7 @@ MemoryPlan OpenedModel::PlanOf(const Placement* placement) const {
   input.predictor = predictor();
   input.executor = executor_options();
   input.context_tokens = context_tokens_;
+  input.kv_pages = kv_pages();
   input.cache_type = options_.cache_type;
   input.n_threads = n_threads_;
   if (!gpu_.empty()) {
@@ -170,7 +182,9 @@ std::string OpenedModel::FastName() const {
 Engine::Engine(const EngineOptions& options)
     : model_(options),
       tokenizer_(MakeTokenizer(model_.gguf())),
-      team_(model_.n_threads(), CoresToPin(options.pinning, model_.n_threads(), ThreadCpus())) {
+      team_(model_.n_threads(), CoresToPin(options.pinning, model_.n_threads(), ThreadCpus())),
+      kv_(model_.kv_pages()),
+      main_(kv_.Add()) {
   if (tokenizer_->vocab_size() != config().vocab_size) {
     throw Error({.path = options.model_path,
                  .what = "the vocabulary and the embedding table do not go together",
@@ -201,7 +215,7 @@ Engine::Engine(const EngineOptions& options)
   if (predictor != nullptr) {
     loaded_predictor_ = predictor->Load(weights(), *fast_, slow_.get(), two_tiers, team_);
   }
-  cache_ = fast_->MakeKvCache(model_.config(), options.cache_type, model_.context_tokens());
+  cache_ = fast_->MakeKvCache(model_.config(), options.cache_type, model_.kv_pages());
   executor_ = std::make_unique<Executor>(model_.config(), loaded_->weights, executor_options, team_,
                                          *cache_, *fast_, slow_.get(), predictors());
 }
@@ -213,13 +227,8 @@ uint64_t Engine::allocated_bytes() const {
          cache_->allocated_bytes();
 }
 
-void Engine::Truncate(int64_t n_tokens) {
-  CHECK(n_tokens >= 0 && n_tokens <= n_past_);
-  n_past_ = n_tokens;
-}
-
-void Engine::CheckRoom(size_t n_ids) const {
-  const int64_t needed = n_past_ + static_cast<int64_t>(n_ids);
+void Engine::CheckRoom(int32_t sequence, size_t n_ids) const {
+  const int64_t needed = kv_.length(sequence) + static_cast<int64_t>(n_ids);
   if (needed <= context_tokens()) return;
   throw Error({.what = "the context is full",
                .expected = fmt::format("at most {} tokens", context_tokens()),
@@ -228,14 +237,36 @@ void Engine::CheckRoom(size_t n_ids) const {
                        std::to_string(config().max_seq_len) + ")"});
 }
 
+Batch Engine::MakeBatch(std::span<const SequenceInput> inputs, LogitsWanted wanted) {
+  Batch batch;
+  std::vector<KvPageCopy> copies;
+  for (const SequenceInput& input : inputs) {
+    CHECK(!input.ids.empty());
+    CheckRoom(input.sequence, input.ids.size());
+    const int64_t first = kv_.length(input.sequence);
+    const auto n = static_cast<int64_t>(input.ids.size());
+    kv_.Reserve(input.sequence, n, &copies);
+    for (int64_t i = 0; i < n; ++i) {
+      const bool logits =
+          wanted == LogitsWanted::kAll || (wanted != LogitsWanted::kNone && i + 1 == n);
+      batch.rows.push_back({input.ids[static_cast<size_t>(i)],
+                            static_cast<int32_t>(batch.sequences.size()), first + i, logits});
+    }
+    batch.sequences.push_back({kv_.pages(input.sequence)});
+  }
+  for (const KvPageCopy& copy : copies) cache_->CopyPage(copy);
+  return batch;
+}
+
 std::span<const int32_t> Engine::FeedBatches(std::span<const int32_t> ids) {
   CHECK(!ids.empty());
-  CheckRoom(ids.size());
+  CheckRoom(main_, ids.size());
   const auto batch = static_cast<size_t>(model_.executor_options().max_tokens);
   while (ids.size() > batch) {
     ThrowIfInterrupted();
-    executor_->Step(ids.first(batch), n_past_, LogitsWanted::kNone);
-    n_past_ += static_cast<int64_t>(batch);
+    const SequenceInput input{main_, ids.first(batch)};
+    executor_->Run(MakeBatch({&input, 1}, LogitsWanted::kNone));
+    kv_.Advance(main_, static_cast<int64_t>(batch));
     ids = ids.subspan(batch);
   }
   if (ids.size() > 1) ThrowIfInterrupted();
@@ -243,24 +274,32 @@ std::span<const int32_t> Engine::FeedBatches(std::span<const int32_t> ids) {
 }
 
 std::span<const float> Engine::Feed(std::span<const int32_t> ids) {
-  const std::span<const int32_t> last = FeedBatches(ids);
-  const auto logits = executor_->Step(last, n_past_, LogitsWanted::kLast);
-  n_past_ += static_cast<int64_t>(last.size());
+  const SequenceInput last{main_, FeedBatches(ids)};
+  const auto logits = executor_->Run(MakeBatch({&last, 1}, LogitsWanted::kLast));
+  kv_.Advance(main_, static_cast<int64_t>(last.ids.size()));
   return logits;
 }
 
 std::span<const TokenLogit> Engine::FeedBest(std::span<const int32_t> ids, int64_t k) {
-  const std::span<const int32_t> last = FeedBatches(ids);
-  const auto best = executor_->StepBest(last, n_past_, k);
-  n_past_ += static_cast<int64_t>(last.size());
+  const SequenceInput last{main_, FeedBatches(ids)};
+  const auto best = executor_->RunBest(MakeBatch({&last, 1}, LogitsWanted::kLast), k);
+  kv_.Advance(main_, static_cast<int64_t>(last.ids.size()));
   return best;
 }
 
 std::span<const float> Engine::EvaluateAll(std::span<const int32_t> ids) {
   CHECK(model_.options().all_logits && !ids.empty());
-  CheckRoom(ids.size());
-  const std::span<const float> logits = executor_->Step(ids, n_past_, LogitsWanted::kAll);
-  n_past_ += static_cast<int64_t>(ids.size());
+  const SequenceInput input{main_, ids};
+  const auto logits = executor_->Run(MakeBatch({&input, 1}, LogitsWanted::kAll));
+  kv_.Advance(main_, static_cast<int64_t>(ids.size()));
+  return logits;
+}
+
+std::span<const float> Engine::FeedSequences(std::span<const SequenceInput> inputs) {
+  const auto logits = executor_->Run(MakeBatch(inputs, LogitsWanted::kLast));
+  for (const SequenceInput& input : inputs) {
+    kv_.Advance(input.sequence, static_cast<int64_t>(input.ids.size()));
+  }
   return logits;
 }
 

@@ -1,5 +1,5 @@
 // The whole runtime behind one door: opens a model (and a placement), sets up the tiers, feeds
-// tokens and hands out logits. One sequence at a time.
+// tokens of one sequence or of several and hands out logits.
 #pragma once
 
 #include <cstdint>
@@ -46,7 +46,8 @@ struct EngineOptions {
   int n_threads = 0;  // 0: one per physical core
   Pinning pinning = Pinning::kAuto;
   int64_t context_tokens = 0;      // 0: the model's own, at most kDefaultContext
-  int64_t batch_tokens = 512;      // of a prefill step
+  int64_t n_sequences = 1;         // at most at a time, each with a context of its own
+  int64_t batch_tokens = 512;      // of a pass
   DType cache_type = DType::kF16;  // of keys and values: kF16 or kQ8_0
   bool all_logits = false;         // EvaluateAll will be called
   // Store down per neuron also where nothing is skipped, so that dense and sparse read the same
@@ -78,6 +79,8 @@ class OpenedModel {
   const ModelPredictor* predictor() const { return predictor_ ? &*predictor_ : nullptr; }
   SparseMode mode() const { return mode_; }
   int64_t context_tokens() const { return context_tokens_; }
+  // Of the KV cache: a context for each sequence.
+  int64_t kv_pages() const { return options_.n_sequences * KvPagesFor(context_tokens_); }
   int n_threads() const { return n_threads_; }
   ExecutorOptions executor_options() const;
   DownLayout down_layout() const;
@@ -111,6 +114,12 @@ class OpenedModel {
   int n_threads_;
 };
 
+// Tokens to be fed to a sequence.
+struct SequenceInput {
+  int32_t sequence = 0;
+  std::span<const int32_t> ids;
+};
+
 class Engine {
  public:
   explicit Engine(const EngineOptions& options);
@@ -124,14 +133,16 @@ class Engine {
   std::span<const SlicePredictor> predictors() const { return loaded_predictor_.layers; }
   const RequantReport& requant() const { return loaded_->requant; }
   Executor& executor() { return *executor_; }
-  int64_t n_past() const { return n_past_; }  // tokens in the cache
+  int64_t n_past() const { return kv_.length(main_); }  // tokens of the main sequence
   int64_t context_tokens() const { return model_.context_tokens(); }
   uint64_t allocated_bytes() const;
 
-  // Starts a new sequence.
-  void Reset() { n_past_ = 0; }
-  // Forgets all but the first n tokens.
-  void Truncate(int64_t n_tokens);
+  // ---- the main sequence, which is always there ----
+
+  // Starts it anew.
+  void Reset() { Truncate(0); }
+  // Forgets all but its first n tokens. REQUIRES: n_tokens <= n_past().
+  void Truncate(int64_t n_tokens) { kv_.Truncate(main_, n_tokens); }
   // Feeds tokens in batches; returns the logits after the last: (vocab_size). Valid until the next
   // call. Throws Error when the context is full, Interrupted between batches on Ctrl-C.
   std::span<const float> Feed(std::span<const int32_t> ids);
@@ -143,8 +154,22 @@ class Engine {
   // Feeds at most batch_tokens tokens and returns the logits after each: (n, vocab_size).
   std::span<const float> EvaluateAll(std::span<const int32_t> ids);
 
+  // ---- several sequences ----
+
+  // Who holds which pages. New sequences are made, forked, cut and removed there; the main one must
+  // stay.
+  KvSequences& sequences() { return kv_; }
+  int32_t main_sequence() const { return main_; }
+  // Feeds all inputs in one pass, at the ends of their sequences; returns the logits after the last
+  // token of each: (inputs, vocab_size). Valid until the next call. Throws Error when a context or
+  // the cache is full, or the fast tier is a GPU (which takes one sequence).
+  // REQUIRES: no sequence twice, no input empty, at most batch_tokens tokens in all.
+  std::span<const float> FeedSequences(std::span<const SequenceInput> inputs);
+
  private:
-  void CheckRoom(size_t n_ids) const;
+  void CheckRoom(int32_t sequence, size_t n_ids) const;
+  // A pass that appends the inputs; its pages are reserved and what must be copied is.
+  Batch MakeBatch(std::span<const SequenceInput> inputs, LogitsWanted wanted);
   // Feeds all but the last batch, and returns that.
   std::span<const int32_t> FeedBatches(std::span<const int32_t> ids);
 
@@ -157,7 +182,8 @@ class Engine {
   LoadedPredictor loaded_predictor_;
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<Executor> executor_;
-  int64_t n_past_ = 0;
+  KvSequences kv_;
+  int32_t main_;
 };
 
 }  // namespace thermocline

@@ -59,7 +59,7 @@ MemoryPlan PlanMemory(const PlanInput& input) {
     plan.host_table_bytes = table;
     if (!config.tied_output) plan.embedding_bytes -= table;
   }
-  plan.kv_bytes = ContiguousKvCache::Bytes(config, input.cache_type, input.context_tokens);
+  plan.kv_bytes = HostKvCache::Bytes(config, input.cache_type, input.kv_pages);
 
   int64_t max_hot = 0;
   int64_t max_cold = 0;

@@ -57,6 +57,7 @@ struct PlanInput {
   const ModelPredictor* predictor = nullptr;  // null: none
   ExecutorOptions executor;
   int64_t context_tokens = 0;
+  int64_t kv_pages = 0;
   DType cache_type = DType::kF16;
   int n_threads = 1;
   std::optional<uint64_t> gpu_scratch_bytes;  // of the fast tier, where it is a GPU

@@ -40,6 +40,8 @@ Executor::Executor(const ModelConfig& config, const ModelWeights& weights,
       queued_(fast.queued()),
       predictors_(predictors) {
   CHECK(predictors.empty() || predictors.size() == weights.layers.size());
+  all_pages_.resize(static_cast<size_t>(cache.n_pages()));
+  std::iota(all_pages_.begin(), all_pages_.end(), 0);
   AllocateState();
   MakeGroups();
   ResetCounts();
@@ -166,16 +168,52 @@ void Executor::set_keep_hidden(bool keep) {
   hidden_.assign(keep ? static_cast<size_t>(config_.n_layers * config_.d_model) : 0, 0.0F);
 }
 
-void Executor::BeginStep(int64_t n, int64_t first_position) {
-  CHECK(n > 0 && n <= options_.max_tokens);
+Executor::StepArgs Executor::ArgsOf(const Batch& batch, int64_t n_best) {
+  StepArgs args{.batch = &batch, .ids = {}, .segments = batch.Segments()};
+  for (const BatchRow& row : batch.rows) args.ids.push_back(row.token);
+  const int64_t n_wanted = batch.n_wanted();
+  args.n_best = n_best;
+  if (n_wanted == 0) return args;
+  if (n_best > 0) {
+    CHECK(n_wanted == 1 && batch.rows.back().wants_logits);
+    args.wanted = LogitsWanted::kBest;
+  } else if (n_wanted == 1 && batch.rows.back().wants_logits) {
+    args.wanted = LogitsWanted::kLast;
+  } else {
+    args.wanted = n_wanted == args.n() ? LogitsWanted::kAll : LogitsWanted::kSome;
+  }
+  return args;
+}
+
+Batch Executor::OnlySequence(std::span<const int32_t> ids, int64_t first_position,
+                             LogitsWanted wanted) const {
+  Batch batch;
+  batch.sequences = {{all_pages_}};
+  for (size_t i = 0; i < ids.size(); ++i) {
+    const bool logits =
+        wanted == LogitsWanted::kAll || (wanted != LogitsWanted::kNone && i + 1 == ids.size());
+    batch.rows.push_back({ids[i], 0, first_position + static_cast<int64_t>(i), logits});
+  }
+  return batch;
+}
+
+void Executor::BeginStep(const StepArgs& args) {
+  CHECK(args.n() > 0 && args.n() <= options_.max_tokens);
+  if (queued_ != nullptr) {  // its cache has no page table yet
+    const auto pages = args.batch->sequences.front().pages;
+    CHECK(args.segments.size() == 1);
+    CHECK(std::equal(pages.begin(), pages.end(), all_pages_.begin()));
+  }
   if (weight_stream_) weight_stream_->BeginStep();
-  cache_.Reserve(first_position + n);
-  for (int64_t t = 0; t < n; ++t) {
+  for (int64_t t = 0; t < args.n(); ++t) {
+    const BatchRow& row = args.batch->row(t);
+    CHECK(row.position >= 0 &&
+          row.position / kKvPageTokens < static_cast<int64_t>(args.batch->pages_of(row).size()));
     const int64_t offset = t * angles_.n_frequencies();
-    angles_.Fill(first_position + t, cos_.data() + offset, sin_.data() + offset);
+    angles_.Fill(row.position, cos_.data() + offset, sin_.data() + offset);
   }
   for (auto& counts : step_counts_) counts = {};
-  streams_ = ChooseStream(n);
+  streams_ = ChooseStream(args.n());
   if (handover_) handover_->BeginStep();
 }
 
@@ -198,8 +236,10 @@ void Executor::Embed(std::span<const int32_t> ids, float* x) {
 void Executor::RunLayers(float* x, int64_t n, int64_t first_position, int64_t layer_begin,
                          int64_t layer_end) {
   CHECK(layer_begin >= 0 && layer_end <= config_.n_layers);
-  BeginStep(n, first_position);
-  const StepArgs args{{}, n, first_position, LogitsWanted::kNone};
+  const std::vector<int32_t> no_ids(static_cast<size_t>(n), 0);
+  const Batch batch = OnlySequence(no_ids, first_position, LogitsWanted::kNone);
+  const StepArgs args = ArgsOf(batch);
+  BeginStep(args);
   const uint64_t x_bytes = static_cast<uint64_t>(n * config_.d_model) * sizeof(float);
   fast_.Upload(state_.x, x, x_bytes);
   if (queued_ != nullptr) {
@@ -219,47 +259,38 @@ void Executor::RunLayers(float* x, int64_t n, int64_t first_position, int64_t la
   std::copy_n(state_.x, n * config_.d_model, x);
 }
 
-std::span<const float> Executor::Step(std::span<const int32_t> ids, int64_t first_position,
-                                      LogitsWanted wanted) {
-  const StepArgs args{ids, static_cast<int64_t>(ids.size()), first_position, wanted};
-  CHECK(wanted != LogitsWanted::kAll || args.n <= options_.max_logits);
-  CHECK(wanted != LogitsWanted::kBest);
-  RunStep(args);
-  std::span<const float> logits(state_.logits, NumLogits(args));
+std::span<const float> Executor::Run(const Batch& batch) {
+  const int64_t n_wanted = batch.n_wanted();
+  CHECK(n_wanted <= options_.max_logits);
+  RunStep(ArgsOf(batch));
+  std::span<const float> logits(state_.logits, static_cast<size_t>(n_wanted * config_.vocab_size));
   if (queued_ != nullptr) {
     host_logits_.resize(logits.size());
     queued_->Download(host_logits_.data(), state_.logits, logits.size_bytes());
     logits = host_logits_;
   }
-  EndStep(args.n);
+  EndStep(batch.n_rows());
   return logits;
 }
 
-size_t Executor::NumLogits(const StepArgs& args) const {
-  if (args.wanted == LogitsWanted::kNone) return 0;
-  const int64_t rows = args.wanted == LogitsWanted::kLast ? 1 : args.n;
-  return static_cast<size_t>(rows * config_.vocab_size);
-}
-
-std::span<const TokenLogit> Executor::StepBest(std::span<const int32_t> ids, int64_t first_position,
-                                               int64_t k) {
+std::span<const TokenLogit> Executor::RunBest(const Batch& batch, int64_t k) {
   CHECK(k >= 1 && k <= max_best());
-  RunStep({ids, static_cast<int64_t>(ids.size()), first_position, LogitsWanted::kBest, k});
+  RunStep(ArgsOf(batch, k));
   best_ = queued_->Best(k);
-  EndStep(static_cast<int64_t>(ids.size()));
+  EndStep(batch.n_rows());
   return best_;
 }
 
 void Executor::RunStep(const StepArgs& args) {
-  const TraceRange range(args.n == 1 ? "token" : "prompt", args.first_position);
-  BeginStep(args.n, args.first_position);
+  const TraceRange range(args.n() == 1 ? "token" : "prompt", args.first_position());
+  BeginStep(args);
   if (profile_ != nullptr) profile_->BeginStep();
   if (queued_ != nullptr) {
     StepQueued(args);
   } else {
     team_.Run([&](int thread) { RunLanes(LanesOf(thread), args); });
   }
-  CountStep(args.n);
+  CountStep(args.n());
 }
 
 // What the step left has crossed to the host by now.
@@ -299,9 +330,10 @@ void Executor::RunLayer(const Lanes& lanes, int64_t layer, const StepArgs& args,
   const LayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
   const RunState& s = state_;
   const Lane& all = lanes.all;
-  const int64_t n = args.n;
+  const int64_t n = args.n();
   const RopeStep rope{c.rope.pairing, c.rope.rot_dim, cos_.data(), sin_.data()};
-  const AttentionStep attention{layer, args.first_position, n, c.n_heads, c.n_kv_heads, c.head_dim};
+  const AttentionStep attention{layer,     args.batch,   args.segments,
+                                c.n_heads, c.n_kv_heads, c.head_dim};
   const LinearStep qkv[] = {{&w.wq, s.q}, {&w.wk, s.k}, {&w.wv, s.v}};
   const LinearStep output[] = {{&w.wo, s.proj}};
 
@@ -413,15 +445,24 @@ void Executor::Observe(const Lane& lane, int64_t layer, int64_t n) {
     observer_->OnFfn(lane, {layer, n, &w.cold, state_.cold.gate, FfnInput(layer)});
 }
 
+// The rows that want logits lie together in xn, run by run.
 void Executor::RunOutput(const Lane& lane, const StepArgs& args) {
   if (args.wanted == LogitsWanted::kNone) return;
   lane.MarkLayer(StepSpan::kNoLayer);
-  const int64_t rows = args.wanted == LogitsWanted::kAll ? args.n : 1;
-  const int64_t skipped = (args.n - rows) * config_.d_model;
+  const int64_t d = config_.d_model;
   const LinearStep output[] = {{&weights_.output, state_.logits}};
-  fast_.RmsNorm(lane, state_.x + skipped, weights_.output_norm, config_.norm_eps, rows,
-                config_.d_model, state_.xn);
-  fast_.Linear(lane, output, state_.xn, rows);
+  int64_t n_wanted = 0;
+  for (int64_t begin = 0; begin < args.n();) {
+    int64_t end = begin;
+    while (end < args.n() && args.batch->row(end).wants_logits) ++end;
+    if (end > begin) {
+      fast_.RmsNorm(lane, state_.x + begin * d, weights_.output_norm, config_.norm_eps, end - begin,
+                    d, state_.xn + n_wanted * d);
+      n_wanted += end - begin;
+    }
+    begin = end + 1;
+  }
+  fast_.Linear(lane, output, state_.xn, n_wanted);
   if (args.wanted == LogitsWanted::kBest) queued_->FindBest(state_.logits, args.n_best);
   lane.Mark(StepPart::kHead);
 }

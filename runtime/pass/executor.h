@@ -1,5 +1,5 @@
-// Runs a model: one step feeds n tokens of a sequence through all layers. Written once, over
-// devices; a layer reads top to bottom in executor.cc.
+// Runs a model: one pass feeds a batch of rows, of one sequence or of several, through all layers.
+// Written once, over devices; a layer reads top to bottom in executor.cc.
 #pragma once
 
 #include <array>
@@ -37,13 +37,14 @@ class FfnObserver {
   virtual void OnFfn(const Lane& lane, const FfnObservation& observation) = 0;
 };
 
-// kBest: of the last token's the best few alone.
-enum class LogitsWanted : uint8_t { kNone, kLast, kAll, kBest };
-inline constexpr int64_t kLogitsChoices = 4;
+// Of which rows. kSome: of others than the last alone or all; kBest: of the last row's the best
+// few.
+enum class LogitsWanted : uint8_t { kNone, kLast, kAll, kSome, kBest };
+inline constexpr int64_t kLogitsChoices = 5;
 
 struct ExecutorOptions {
   int64_t max_tokens = 512;  // of a step
-  int64_t max_logits = 1;  // tokens of a step whose logits may be wanted: 1, or max_tokens for kAll
+  int64_t max_logits = 1;    // rows of a pass whose logits may be wanted
   SparseMode mode = SparseMode::kDense;
   // What the predictor reads, if there is one.
   PredictorInput predictor_input = PredictorInput::kNormed;
@@ -91,22 +92,28 @@ class Executor {
   static StateSize StateBytes(const ModelConfig& config, const ExecutorOptions& options,
                               int64_t max_hot, int64_t max_cold);
 
-  // Feeds ids at positions first_position .... Returns the logits wanted: (1 or n, vocab_size).
-  // REQUIRES: 0 < n <= max_tokens; the cache holds first_position tokens and has room for n more.
-  std::span<const float> Step(std::span<const int32_t> ids, int64_t first_position,
-                              LogitsWanted wanted);
+  // Feeds the rows. Returns the logits of those that want them, in their order: (n_wanted,
+  // vocab_size). Valid until the next call. REQUIRES: 0 < n_rows <= max_tokens, n_wanted <=
+  // max_logits; the cache holds all positions before a row's own, and its pages have room for it.
+  // On a queued device one segment, in the cache's first pages.
+  std::span<const float> Run(const Batch& batch);
 
-  // Most tokens that StepBest can be asked for; 0 where the logits lie in host memory anyway.
+  // Most tokens that RunBest can be asked for; 0 where the logits lie in host memory anyway.
   int64_t max_best() const { return queued_ == nullptr ? 0 : queued_->max_best(); }
-  // The same as Step with kLast, but only the k best logits come to the host, best first (of equal
-  // ones the lower id); fewer where fewer are finite. REQUIRES: 1 <= k <= max_best().
-  std::span<const TokenLogit> StepBest(std::span<const int32_t> ids, int64_t first_position,
-                                       int64_t k);
+  // The same for a batch whose last row alone wants logits, but only the k best of them come to the
+  // host, best first (of equal ones the lower id); fewer where fewer are finite.
+  // REQUIRES: 1 <= k <= max_best().
+  std::span<const TokenLogit> RunBest(const Batch& batch, int64_t k);
+
+  // One segment of a sequence that has the cache to itself.
+  Batch OnlySequence(std::span<const int32_t> ids, int64_t first_position,
+                     LogitsWanted wanted = LogitsWanted::kLast) const;
 
   // For work that goes through a text layer by layer, with the residual streams of all its tokens
   // at hand. x: (n, d_model) in host memory. RunLayers updates x by layers [layer_begin,
-  // layer_end), at positions first_position ...; the cache of these layers must hold the positions
-  // before (0 starts a new sequence). REQUIRES: 0 < n <= max_tokens.
+  // layer_end), at positions first_position ... of a sequence that has the cache to itself; these
+  // layers' cache must hold the positions before (0 starts a new sequence). REQUIRES: 0 < n <=
+  // max_tokens.
   void Embed(std::span<const int32_t> ids, float* x);
   void RunLayers(float* x, int64_t n, int64_t first_position, int64_t layer_begin,
                  int64_t layer_end);
@@ -132,12 +139,16 @@ class Executor {
 
  private:
   struct StepArgs {
-    std::span<const int32_t> ids;
-    int64_t n = 0;
-    int64_t first_position = 0;
-    LogitsWanted wanted = LogitsWanted::kLast;
+    const Batch* batch = nullptr;
+    std::vector<int32_t> ids;            // the rows' tokens
+    std::vector<BatchSegment> segments;  // of the batch
+    LogitsWanted wanted = LogitsWanted::kNone;
     int64_t n_best = 0;  // of kBest
+
+    int64_t n() const { return batch->n_rows(); }
+    int64_t first_position() const { return batch->rows.front().position; }
   };
+  static StepArgs ArgsOf(const Batch& batch, int64_t n_best = 0);
   // A thread's lanes: among all, and within its tier while both tiers run (none for the other
   // tier).
   struct Lanes {
@@ -151,7 +162,7 @@ class Executor {
   void MakeGroups();
   Lanes LanesOf(int thread);
   StepTimer* TimerOf(int thread) const { return profile_ ? profile_->timer(thread) : nullptr; }
-  void BeginStep(int64_t n, int64_t first_position);
+  void BeginStep(const StepArgs& args);
   void RunStep(const StepArgs& args);
   void EndStep(int64_t n);
   void RunLanes(const Lanes& lanes, const StepArgs& args);
@@ -179,7 +190,6 @@ class Executor {
   const float* FfnInput(int64_t layer) const { return state_.ffn_x[layer % 2]; }
   const float* PredictorX(int64_t layer) const;
   void CountStep(int64_t n);
-  size_t NumLogits(const StepArgs& args) const;
   void Observe(const Lane& lane, int64_t layer, int64_t n);
   void RunOutput(const Lane& lane, const StepArgs& args);
 
@@ -192,7 +202,8 @@ class Executor {
   Device* slow_;
   RopeAngles angles_;
   RunState state_;
-  std::vector<float> cos_;  // (max_tokens, rot_dim / 2)
+  std::vector<int32_t> all_pages_;  // of the cache, in their order
+  std::vector<float> cos_;          // (max_tokens, rot_dim / 2)
   std::vector<float> sin_;
   QueuedDevice* queued_;                // the fast tier, if it is one
   std::unique_ptr<Handover> handover_;  // null where no layer has a cold slice

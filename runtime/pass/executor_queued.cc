@@ -12,16 +12,18 @@ namespace thermocline {
 // Steps that enqueue the same have the same key. Few tokens do; a batch says its positions in
 // arguments.
 int64_t Executor::StepKey(const StepArgs& args) const {
-  if (args.n > kMaxKeptTokens || observer_ != nullptr || keep_hidden_) return QueuedDevice::kNoKey;
+  if (args.n() > kMaxKeptTokens || observer_ != nullptr || keep_hidden_)
+    return QueuedDevice::kNoKey;
+  if (args.wanted == LogitsWanted::kSome) return QueuedDevice::kNoKey;
   const auto variant =
       static_cast<int64_t>(options_.mode) * kLogitsChoices + static_cast<int64_t>(args.wanted);
-  const int64_t shape = (variant * 2 + (audit_ ? 1 : 0)) * (kMaxKeptTokens + 1) + args.n;
+  const int64_t shape = (variant * 2 + (audit_ ? 1 : 0)) * (kMaxKeptTokens + 1) + args.n();
   return shape * (queued_->max_best() + 1) + args.n_best;
 }
 
 void Executor::StepQueued(const StepArgs& args) {
   traffic_before_ = queued_->bus_traffic();
-  queued_->BeginTokens(args.ids, args.n, args.first_position);
+  queued_->BeginTokens(args.ids, args.n(), args.first_position());
   EnqueueAndRun(args);
   FinishQueued();
   for (size_t l = 0; l < step_counts_.size(); ++l) {
@@ -51,7 +53,7 @@ void Executor::EnqueueAndRun(const StepArgs& args) {
     RunLanes(lanes, args);
   });
   uint32_t handovers = 0;
-  RunSlowTiers(args.n, 0, n_layers, &handovers);
+  RunSlowTiers(args.n(), 0, n_layers, &handovers);
 }
 
 // The lanes that enqueue.
@@ -67,12 +69,12 @@ void Executor::RunLayersQueued(const StepArgs& args, int64_t layer_begin, int64_
   uint32_t handovers = 0;
   for (int64_t layer = layer_begin; layer < layer_end; ++layer) {
     RunLayer(lanes, layer, args, &enqueued);
-    RunSlowTiers(args.n, layer, layer + 1, &handovers);
-    if (observer_ != nullptr) ObserveQueued(layer, args.n);
+    RunSlowTiers(args.n(), layer, layer + 1, &handovers);
+    if (observer_ != nullptr) ObserveQueued(layer, args.n());
     if (!keep_hidden_) continue;
     FinishQueued();
     const int64_t d = config_.d_model;
-    queued_->Download(hidden_.data() + layer * d, state_.x + (args.n - 1) * d,
+    queued_->Download(hidden_.data() + layer * d, state_.x + (args.n() - 1) * d,
                       static_cast<uint64_t>(d) * sizeof(float));
   }
 }

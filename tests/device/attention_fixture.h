@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <numeric>
 #include <random>
 #include <utility>
 #include <vector>
@@ -40,22 +41,25 @@ inline ModelConfig ConfigOf(const Heads& heads) {
 // A cache filled with random keys and values, and queries of the positions from `first` on.
 class Attention {
  public:
-  Attention(const Heads& heads, std::unique_ptr<HostKvCache> cache)
-      : heads_(heads), cache_(std::move(cache)) {
+  // pages: where the positions lie, in their order.
+  Attention(const Heads& heads, DType dtype, int64_t max_seq_len, std::vector<int32_t> pages)
+      : heads_(heads), max_seq_len_(max_seq_len), pages_(std::move(pages)) {
+    const auto n_pages = static_cast<int64_t>(pages_.size());
+    cache_ = std::make_unique<HostKvCache>(ConfigOf(heads), dtype, n_pages);
     std::mt19937 rng(3);
-    const int64_t n = cache_->max_seq_len();
+    const int64_t n = max_seq_len;
     // Larger than they would be, so that the softmax has peaks and valleys.
     q_ = testing::RandomFloats(&rng, n * heads.n_heads * heads.head_dim, 2.0F);
     k_ = testing::RandomFloats(&rng, n * heads.n_kv_heads * heads.head_dim);
     v_ = testing::RandomFloats(&rng, n * heads.n_kv_heads * heads.head_dim);
-    cache_->Reserve(n);
     CpuDevice device("filling", Limits(n, 1));
     const RopeStep no_rope{RopePairing::kAdjacent, 0, nullptr, nullptr};
     std::vector<float> q = q_;
     std::vector<float> k = k_;
-    device.RopeAppend(Lane{}, no_rope, *cache_, Step(0, n), q.data(), k.data(), v_.data());
+    const Rows rows(*this, 0, n);
+    device.RopeAppend(Lane{}, no_rope, *cache_, rows.step, q.data(), k.data(), v_.data());
     for (int64_t i = 0; i < n * heads.n_kv_heads; ++i) {
-      const KvRun run = cache_->RunAt(kLayer, i / n, i % n);
+      const KvRun run = cache_->RunAt(kLayer, i / n, pages_, i % n, 1);
       rows_[0].push_back(testing::DecodeRow(cache_->dtype(), run.k, heads.head_dim));
       rows_[1].push_back(testing::DecodeRow(cache_->dtype(), run.v, heads.head_dim));
     }
@@ -67,8 +71,9 @@ class Attention {
     ThreadTeam team(n_lanes);
     LaneGroup* group = team.MakeGroup(n_lanes);
     std::vector<float> out(static_cast<size_t>(n * heads_.n_heads * heads_.head_dim), NAN);
+    const Rows rows(*this, first, n);
     team.Run([&](int thread) {
-      device.Attend(Lane{thread, n_lanes, group}, *cache_, Step(first, n),
+      device.Attend(Lane{thread, n_lanes, group}, *cache_, rows.step,
                     q_.data() + first * heads_.n_heads * heads_.head_dim, out.data());
     });
     return out;
@@ -85,7 +90,7 @@ class Attention {
   }
 
   const std::vector<double>& Row(bool value, int64_t kv_head, int64_t position) const {
-    return rows_[value ? 1 : 0][static_cast<size_t>(kv_head * cache_->max_seq_len() + position)];
+    return rows_[value ? 1 : 0][static_cast<size_t>(kv_head * max_seq_len_ + position)];
   }
   std::vector<float> Query(int64_t position, int64_t head) const {
     const auto at = q_.begin() + (position * heads_.n_heads + head) * heads_.head_dim;
@@ -95,11 +100,21 @@ class Attention {
 
  private:
   CpuDeviceLimits Limits(int64_t max_tokens, int n_lanes) const {
-    return MakeCpuDeviceLimits(ConfigOf(heads_), max_tokens, cache_->max_seq_len(), n_lanes);
+    return MakeCpuDeviceLimits(ConfigOf(heads_), max_tokens, max_seq_len_, n_lanes);
   }
-  AttentionStep Step(int64_t first, int64_t n) const {
-    return {kLayer, first, n, heads_.n_heads, heads_.n_kv_heads, heads_.head_dim};
-  }
+  // Rows of positions first ....
+  struct Rows {
+    Batch batch;
+    std::vector<BatchSegment> segments;
+    AttentionStep step;
+    Rows(const Attention& a, int64_t first, int64_t n) {
+      batch.sequences = {{a.pages_}};
+      for (int64_t i = 0; i < n; ++i) batch.rows.push_back({0, 0, first + i, false});
+      segments = batch.Segments();
+      step = {kLayer, &batch, segments, a.heads_.n_heads, a.heads_.n_kv_heads, a.heads_.head_dim};
+    }
+    Rows(const Rows&) = delete;
+  };
 
   // Against softmax(q k) v in double over what the cache holds and the query as its form stands
   // for.
@@ -149,6 +164,8 @@ class Attention {
   }
 
   Heads heads_;
+  int64_t max_seq_len_;
+  std::vector<int32_t> pages_;
   std::unique_ptr<HostKvCache> cache_;
   std::vector<float> q_;
   std::vector<float> k_;
@@ -157,7 +174,21 @@ class Attention {
 };
 
 inline Attention Contiguous(const Heads& heads, DType dtype, int64_t max_seq_len = kMaxSeqLen) {
-  return {heads, std::make_unique<ContiguousKvCache>(ConfigOf(heads), dtype, max_seq_len)};
+  std::vector<int32_t> pages(static_cast<size_t>(KvPagesFor(max_seq_len)));
+  std::iota(pages.begin(), pages.end(), 0);
+  return {heads, dtype, max_seq_len, pages};
+}
+
+// Stretches of `together` pages, the last stretch first.
+inline Attention Paged(const Heads& heads, DType dtype, int64_t together) {
+  std::vector<int32_t> pages(static_cast<size_t>(KvPagesFor(kMaxSeqLen)));
+  const auto n = static_cast<int64_t>(pages.size());
+  for (int64_t i = 0; i < n; ++i) {
+    const int64_t stretch = i / together * together;
+    const int64_t length = std::min(together, n - stretch);
+    pages[static_cast<size_t>(i)] = static_cast<int32_t>(n - stretch - length + i - stretch);
+  }
+  return {heads, dtype, kMaxSeqLen, pages};
 }
 
 // Grouped queries, a head per query head, one for all.

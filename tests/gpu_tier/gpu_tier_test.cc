@@ -104,13 +104,13 @@ TEST_F(GpuTier, AFailingSlowTierLeavesNobodyWaiting) {
   LoadOptions load;
   load.placement = &placement;
   const auto loaded = LoadWeights(gguf, family, config, load, *gpu, &slow);
-  const auto cache = gpu->MakeKvCache(config, DType::kF16, 64);
+  const auto cache = gpu->MakeKvCache(config, DType::kF16, KvPagesFor(64));
   Executor executor(config, loaded->weights,
                     ExecutorOptions{.max_tokens = 8, .max_logits = 1, .mode = SparseMode::kExact},
                     team, *cache, *gpu, &slow);
   const std::vector<int32_t> ids = {5, 6, 7};
   const auto step = [&] {
-    const auto logits = executor.Step(ids, 0, LogitsWanted::kLast);
+    const auto logits = executor.Run(executor.OnlySequence(ids, 0));
     return std::vector<float>(logits.begin(), logits.end());
   };
   const auto expected = step();

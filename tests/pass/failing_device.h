@@ -28,8 +28,8 @@ class FailingDevice final : public Device {
     return inner_.StoreRows(source, rows, purpose);
   }
   std::unique_ptr<KvCache> MakeKvCache(const ModelConfig& config, DType dtype,
-                                       int64_t max_seq_len) override {
-    return inner_.MakeKvCache(config, dtype, max_seq_len);
+                                       int64_t n_pages) override {
+    return inner_.MakeKvCache(config, dtype, n_pages);
   }
   void Embed(const Lane& lane, const TensorView& table, std::span<const int32_t> ids,
              float* x) override {

@@ -27,7 +27,7 @@ class Handing : public testing::TestWithParam<int> {
         team_(GetParam()),
         fast_("fast", limits_),
         slow_("slow", limits_),
-        cache_(config_, DType::kF16, 64) {
+        cache_(config_, DType::kF16, KvPagesFor(64)) {
     placement_ = ShuffledPlacement(gguf_.fingerprint(), config_.n_layers, config_.d_ff, 0.4);
     LoadOptions load;
     load.placement = &placement_;
@@ -39,7 +39,7 @@ class Handing : public testing::TestWithParam<int> {
   }
 
   std::vector<float> Step(const std::vector<int32_t>& ids) {
-    const auto logits = executor_->Step(ids, 0, LogitsWanted::kLast);
+    const auto logits = executor_->Run(executor_->OnlySequence(ids, 0));
     return {logits.begin(), logits.end()};
   }
 
@@ -50,7 +50,7 @@ class Handing : public testing::TestWithParam<int> {
   ThreadTeam team_;
   FailingDevice fast_;
   FailingDevice slow_;
-  ContiguousKvCache cache_;
+  HostKvCache cache_;
   Placement placement_;
   std::unique_ptr<LoadedWeights> loaded_;
   std::unique_ptr<Executor> executor_;

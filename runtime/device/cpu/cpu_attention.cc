@@ -18,6 +18,7 @@ namespace thermocline {
 // One query head's view of the cache, and where a lane works.
 struct CpuDevice::HeadQuery {
   const HostKvCache& cache;
+  std::span<const int32_t> pages;
   int64_t layer;
   int64_t kv_head;
   int64_t head_dim;
@@ -42,32 +43,74 @@ void CpuDevice::RopeAppend(const Lane& lane, const RopeStep& rope, const KvCache
       kernels_.f32_to_q8_0(head, d, out);
     }
   };
-  const auto [q_begin, q_end] = lane.Split(step.n * step.n_heads);
+  const auto [q_begin, q_end] = lane.Split(step.n() * step.n_heads);
   for (int64_t i = q_begin; i < q_end; ++i) turn(q + i * d, i / step.n_heads);
-  const auto [k_begin, k_end] = lane.Split(step.n * step.n_kv_heads);
+  const auto [k_begin, k_end] = lane.Split(step.n() * step.n_kv_heads);
   for (int64_t i = k_begin; i < k_end; ++i) {
     const int64_t token = i / step.n_kv_heads;
     turn(k + i * d, token);
-    const KvRun run = cache.RunAt(step.layer, i % step.n_kv_heads, step.first_position + token);
+    const BatchRow& row = step.batch->row(token);
+    const KvRun run =
+        cache.RunAt(step.layer, i % step.n_kv_heads, step.batch->pages_of(row), row.position, 1);
     store(k + i * d, run.k);
     store(v + i * d, run.v);
   }
   lane.Sync();
 }
 
-// Batches attend as panels. Few tokens over a long context: lanes share out heads and chunks, and
-// meet before the chunks are put together. Otherwise there are heads enough, and a lane does all
-// chunks of one.
+namespace {
+
+bool IsPanelSegment(const BatchSegment& segment) { return segment.n_rows >= kPanelAttentionTokens; }
+
+}  // namespace
+
+// The rows of a batch that attend query head by query head: all, or those of its short segments.
+struct CpuDevice::HeadRows {
+  const Batch& batch;
+  std::span<const BatchSegment> segments;
+  bool all;
+  int64_t n = 0;
+  int64_t max_length = 0;  // positions that one of them sees at most
+
+  HeadRows(const AttentionStep& step, bool panels)
+      : batch(*step.batch),
+        segments(step.segments),
+        all(!panels || std::ranges::none_of(step.segments, IsPanelSegment)) {
+    for (const BatchSegment& segment : segments) {
+      if (!all && IsPanelSegment(segment)) continue;
+      n += segment.n_rows;
+      max_length = std::max(max_length, segment.first_position + segment.n_rows);
+    }
+  }
+  // The i-th of them, as a row of the batch.
+  int64_t At(int64_t i) const {
+    if (all) return i;
+    for (const BatchSegment& segment : segments) {
+      if (IsPanelSegment(segment)) continue;
+      if (i < segment.n_rows) return segment.first_row + i;
+      i -= segment.n_rows;
+    }
+    CHECK(false);
+    return 0;
+  }
+};
+
+// Long segments attend as panels. Few rows over a long context: lanes share out heads and chunks,
+// and meet before the chunks are put together. Otherwise there are heads enough, and a lane does
+// all chunks of one.
 void CpuDevice::Attend(const Lane& lane, const KvCache& kv_cache, const AttentionStep& step,
                        const float* q, float* out) {
   const auto& cache = static_cast<const HostKvCache&>(kv_cache);
-  const int64_t n_chunks = CeilDiv(step.first_position + step.n, kv_chunk_);
-  if (step.n >= kPanelAttentionTokens && kernels_.gemm != nullptr) {
+  const HeadRows rows(step, kernels_.gemm != nullptr);
+  if (rows.n < step.n()) {
     AttendPanels(lane, cache, step, q, out);
-  } else if (step.n < kGemmMinTokens && n_chunks > 1) {
-    AttendChunks(lane, cache, step, n_chunks, q, out);
-  } else {
-    AttendHeads(lane, cache, step, q, out);
+    if (rows.n > 0) lane.Sync();
+  }
+  const int64_t n_chunks = CeilDiv(rows.max_length, kv_chunk_);
+  if (rows.n > 0 && rows.n < kGemmMinTokens && n_chunks > 1) {
+    AttendChunks(lane, cache, step, rows, q, out);
+  } else if (rows.n > 0) {
+    AttendHeads(lane, cache, step, rows, q, out);
   }
   lane.Sync();
 }
@@ -77,13 +120,27 @@ void CpuDevice::Attend(const Lane& lane, const KvCache& kv_cache, const Attentio
 void CpuDevice::AttendPanels(const Lane& lane, const HostKvCache& cache, const AttentionStep& step,
                              const float* q, float* out) {
   const int64_t tile = PanelAttention::TileTokens(step.n_heads / step.n_kv_heads);
-  const int64_t n_tiles = CeilDiv(step.n, tile);
+  int64_t n_tiles = 0;
+  for (const BatchSegment& segment : step.segments) {
+    if (IsPanelSegment(segment)) n_tiles += CeilDiv(segment.n_rows, tile);
+  }
   PanelAttention& attention = *scratch(lane).attention;
-  lane.Share(step.n_kv_heads * n_tiles, 1, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t item = begin; item < end; ++item) {
-      const int64_t first = item % n_tiles * tile;
-      attention.Run(cache, step, item / n_tiles, first, std::min(first + tile, step.n), q, out);
+  const auto run = [&](int64_t kv_head, int64_t index) {
+    for (const BatchSegment& segment : step.segments) {
+      if (!IsPanelSegment(segment)) continue;
+      const int64_t tiles = CeilDiv(segment.n_rows, tile);
+      if (index >= tiles) {
+        index -= tiles;
+        continue;
+      }
+      const int64_t first = segment.first_row + index * tile;
+      const int64_t last = std::min(first + tile, segment.first_row + segment.n_rows);
+      attention.Run(cache, step, kv_head, first, last, q, out);
+      return;
     }
+  };
+  lane.Share(step.n_kv_heads * n_tiles, 1, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t item = begin; item < end; ++item) run(item / n_tiles, item % n_tiles);
   });
 }
 
@@ -95,27 +152,26 @@ const void* CpuDevice::PrepareHead(const Lane& lane, DType cache_type, const flo
   return out;
 }
 
-// Items are KV heads of tokens, heads outermost, so that a lane's tokens read the same positions.
+// Items are KV heads of rows, heads outermost, so that a lane's rows of one sequence read the same
+// positions.
 void CpuDevice::AttendHeads(const Lane& lane, const HostKvCache& cache, const AttentionStep& step,
-                            const float* q, float* out) {
+                            const HeadRows& rows, const float* q, float* out) {
   const int64_t d = step.head_dim;
   const int64_t group = step.n_heads / step.n_kv_heads;
   const float scale = 1.0F / std::sqrt(static_cast<float>(d));
   LaneScratch& mine = scratch(lane);
-  lane.Share(step.n_kv_heads * step.n, 1, 1, [&](int64_t begin, int64_t end) {
+  lane.Share(step.n_kv_heads * rows.n, 1, 1, [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; ++item) {
-      const int64_t t = item % step.n;
+      const int64_t t = rows.At(item % rows.n);
+      const BatchRow& row = step.batch->row(t);
       for (int64_t g = 0; g < group; ++g) {
-        const int64_t head = item / step.n * group + g;
+        const int64_t head = item / rows.n * group + g;
         const float* token_q = q + (t * step.n_heads + head) * d;
-        const HeadQuery query{cache,
-                              step.layer,
-                              item / step.n,
-                              d,
-                              PrepareHead(lane, cache.dtype(), token_q, d),
-                              scale,
-                              mine.scores.as<float>()};
-        const int64_t n_kv = step.first_position + t + 1;
+        const HeadQuery query{cache,      step.batch->pages_of(row),
+                              step.layer, item / rows.n,
+                              d,          PrepareHead(lane, cache.dtype(), token_q, d),
+                              scale,      mine.scores.as<float>()};
+        const int64_t n_kv = row.position + 1;
         const int64_t n_chunks = CeilDiv(n_kv, kv_chunk_);
         for (int64_t c = 0; c < n_chunks; ++c) {
           AttendChunk(query, c * kv_chunk_, std::min((c + 1) * kv_chunk_, n_kv),
@@ -128,14 +184,15 @@ void CpuDevice::AttendHeads(const Lane& lane, const HostKvCache& cache, const At
 }
 
 void CpuDevice::AttendChunks(const Lane& lane, const HostKvCache& cache, const AttentionStep& step,
-                             int64_t n_chunks, const float* q, float* out) {
+                             const HeadRows& rows, const float* q, float* out) {
   const int64_t d = step.head_dim;
+  const int64_t n_chunks = CeilDiv(rows.max_length, kv_chunk_);
   const int64_t group = step.n_heads / step.n_kv_heads;
   const float scale = 1.0F / std::sqrt(static_cast<float>(d));
   const int64_t stride = d + kChunkExtra;
-  // Chunk c of query head `head` of token t.
-  const auto chunk_at = [&](int64_t t, int64_t head, int64_t c) {
-    return chunks_.as<float>() + ((t * step.n_heads + head) * n_chunks + c) * stride;
+  // Chunk c of query head `head` of the r-th of the rows.
+  const auto chunk_at = [&](int64_t r, int64_t head, int64_t c) {
+    return chunks_.as<float>() + ((r * step.n_heads + head) * n_chunks + c) * stride;
   };
   // Chunks innermost: a lane's items lie next to each other in memory.
   const int64_t n_items = step.n_kv_heads * n_chunks;
@@ -143,29 +200,29 @@ void CpuDevice::AttendChunks(const Lane& lane, const HostKvCache& cache, const A
     for (int64_t item = begin; item < end; ++item) {
       const int64_t kv_head = item / n_chunks;
       const int64_t c = item % n_chunks;
-      for (int64_t i = 0; i < step.n * group; ++i) {
-        const int64_t t = i / group;
+      for (int64_t i = 0; i < rows.n * group; ++i) {
+        const int64_t t = rows.At(i / group);
+        const BatchRow& row = step.batch->row(t);
         const int64_t head = kv_head * group + i % group;
-        const int64_t last = std::min((c + 1) * kv_chunk_, step.first_position + t + 1);
+        const int64_t last = std::min((c + 1) * kv_chunk_, row.position + 1);
         if (last <= c * kv_chunk_) continue;
         const float* token_q = q + (t * step.n_heads + head) * d;
-        const HeadQuery query{cache,
-                              step.layer,
-                              kv_head,
-                              d,
-                              PrepareHead(lane, cache.dtype(), token_q, d),
-                              scale,
-                              scratch(lane).scores.as<float>()};
-        AttendChunk(query, c * kv_chunk_, last, chunk_at(t, head, c));
+        const HeadQuery query{cache,      step.batch->pages_of(row),
+                              step.layer, kv_head,
+                              d,          PrepareHead(lane, cache.dtype(), token_q, d),
+                              scale,      scratch(lane).scores.as<float>()};
+        AttendChunk(query, c * kv_chunk_, last, chunk_at(i / group, head, c));
       }
     }
   });
   lane.Sync();
-  const auto [begin, end] = lane.Split(step.n * step.n_heads);
+  const auto [begin, end] = lane.Split(rows.n * step.n_heads);
   for (int64_t i = begin; i < end; ++i) {
-    const int64_t n_kv = step.first_position + i / step.n_heads + 1;
-    MergeChunks(chunk_at(i / step.n_heads, i % step.n_heads, 0), CeilDiv(n_kv, kv_chunk_), d,
-                out + i * d);
+    const int64_t head = i % step.n_heads;
+    const int64_t t = rows.At(i / step.n_heads);
+    const int64_t n_kv = step.batch->row(t).position + 1;
+    MergeChunks(chunk_at(i / step.n_heads, head, 0), CeilDiv(n_kv, kv_chunk_), d,
+                out + (t * step.n_heads + head) * d);
   }
 }
 
@@ -177,10 +234,9 @@ void CpuDevice::AttendChunk(const HeadQuery& query, int64_t begin, int64_t end,
   const int64_t row_bytes = RowBytes(dtype, d);
   const auto for_runs = [&](const auto& body) {
     for (int64_t at = begin; at < end;) {
-      const KvRun run = query.cache.RunAt(query.layer, query.kv_head, at);
-      const int64_t n = std::min(run.n_tokens, end - at);
-      body(run, n, query.scores + (at - begin));
-      at += n;
+      const KvRun run = query.cache.RunAt(query.layer, query.kv_head, query.pages, at, end - at);
+      body(run, run.n_tokens, query.scores + (at - begin));
+      at += run.n_tokens;
     }
   };
   for_runs([&](const KvRun& run, int64_t n, float* scores) {

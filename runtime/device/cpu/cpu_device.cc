@@ -176,8 +176,8 @@ TensorView CpuDevice::StoreRows(const TensorView& source, std::span<const int32_
 }
 
 std::unique_ptr<KvCache> CpuDevice::MakeKvCache(const ModelConfig& config, DType dtype,
-                                                int64_t max_seq_len) {
-  return std::make_unique<ContiguousKvCache>(config, dtype, max_seq_len);
+                                                int64_t n_pages) {
+  return std::make_unique<HostKvCache>(config, dtype, n_pages);
 }
 
 int64_t CpuDevice::PreparedStride(VectorForm form, int64_t d) const {

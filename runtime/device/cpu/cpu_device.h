@@ -76,7 +76,7 @@ class CpuDevice final : public Device {
   TensorView StoreRows(const TensorView& source, std::span<const int32_t> rows,
                        const std::string& purpose) override;
   std::unique_ptr<KvCache> MakeKvCache(const ModelConfig& config, DType dtype,
-                                       int64_t max_seq_len) override;
+                                       int64_t n_pages) override;
 
   void Embed(const Lane& lane, const TensorView& table, std::span<const int32_t> ids,
              float* x) override;
@@ -121,12 +121,13 @@ class CpuDevice final : public Device {
 
   // ---- cpu_attention.cc ----
   struct HeadQuery;
+  struct HeadRows;
   void AttendPanels(const Lane& lane, const HostKvCache& cache, const AttentionStep& step,
                     const float* q, float* out);
   void AttendHeads(const Lane& lane, const HostKvCache& cache, const AttentionStep& step,
-                   const float* q, float* out);
+                   const HeadRows& rows, const float* q, float* out);
   void AttendChunks(const Lane& lane, const HostKvCache& cache, const AttentionStep& step,
-                    int64_t n_chunks, const float* q, float* out);
+                    const HeadRows& rows, const float* q, float* out);
   const void* PrepareHead(const Lane& lane, DType cache_type, const float* q, int64_t d);
   void AttendChunk(const HeadQuery& query, int64_t begin, int64_t end, float* chunk) const;
   void MergeChunks(float* chunks, int64_t n_chunks, int64_t d, float* out) const;

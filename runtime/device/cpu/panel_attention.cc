@@ -62,6 +62,7 @@ struct PanelAttention::Tile {
   const AttentionStep& step;
   int64_t kv_head;
   int64_t group;
+  std::span<const int32_t> pages;
   int64_t first_n_kv;  // positions that the first token sees
   int64_t n_queries;   // query i is head i % group of token i / group
   GemmForm key_form;
@@ -104,7 +105,8 @@ void PanelAttention::Run(const HostKvCache& cache, const AttentionStep& step, in
                   step,
                   kv_head,
                   group,
-                  step.first_position + token_begin + 1,
+                  step.batch->pages_of(step.batch->row(token_begin)),
+                  step.batch->row(token_begin).position + 1,
                   n_tokens * group,
                   KeyForm(*kernels_.gemm, cache.dtype())};
   // A token's heads of one KV head lie next to each other.
@@ -135,13 +137,13 @@ const std::byte* PanelAttention::Rows(const Tile& tile, bool values, int64_t beg
   const auto row_bytes = static_cast<size_t>(RowBytes(tile.cache.dtype(), tile.step.head_dim));
   std::byte* copy = rows_.bytes();
   for (int64_t at = 0; at < n;) {
-    const KvRun run = tile.cache.RunAt(tile.step.layer, tile.kv_head, begin + at);
+    const KvRun run =
+        tile.cache.RunAt(tile.step.layer, tile.kv_head, tile.pages, begin + at, n - at);
     const std::byte* rows = values ? run.v : run.k;
     if (at == 0 && run.n_tokens >= n) return rows;
-    const int64_t some = std::min(run.n_tokens, n - at);
-    std::memcpy(copy, rows, static_cast<size_t>(some) * row_bytes);
-    copy += static_cast<size_t>(some) * row_bytes;
-    at += some;
+    std::memcpy(copy, rows, static_cast<size_t>(run.n_tokens) * row_bytes);
+    copy += static_cast<size_t>(run.n_tokens) * row_bytes;
+    at += run.n_tokens;
   }
   return rows_.bytes();
 }

@@ -66,9 +66,10 @@ class GpuDevice::SequenceCache final : public KvCache {
  public:
   explicit SequenceCache(const GpuKvCache::Shape& shape) : shape_(shape), cache_(shape) {}
   DType dtype() const override { return shape_.dtype; }
-  int64_t max_seq_len() const override { return shape_.max_positions; }
+  int64_t n_pages() const override { return shape_.max_positions / kKvPageTokens; }
   uint64_t allocated_bytes() const override { return GpuKvCache::Bytes(shape_); }
-  void Reserve(int64_t n_tokens) override { CHECK(n_tokens <= shape_.max_positions); }
+  // Pages are shared by several sequences, and these the executor refuses on a GPU for now.
+  void CopyPage(const KvPageCopy& /*copy*/) override { CHECK(false); }
   GpuKvLayer Layer(int64_t layer) const { return cache_.Layer(layer); }
 
  private:
@@ -118,9 +119,9 @@ GpuDevice::GpuDevice(std::string name, const ModelConfig& config, const GpuDevic
 GpuDevice::~GpuDevice() = default;
 
 std::unique_ptr<KvCache> GpuDevice::MakeKvCache(const ModelConfig& config, DType dtype,
-                                                int64_t max_seq_len) {
-  return std::make_unique<SequenceCache>(
-      GpuKvCache::Shape{dtype, config.n_layers, config.n_kv_heads, config.head_dim, max_seq_len});
+                                                int64_t n_pages) {
+  return std::make_unique<SequenceCache>(GpuKvCache::Shape{
+      dtype, config.n_layers, config.n_kv_heads, config.head_dim, n_pages * kKvPageTokens});
 }
 
 // Attention's grid is made for so many positions: one graph serves while the context grows to
@@ -267,17 +268,17 @@ void GpuDevice::RopeAppend(const Lane& /*lane*/, const RopeStep& rope, const KvC
   ForgetPrepared();
   const GpuRope angles{rope.pairing, rope.rot_dim, rope_cos_.as<float>(), rope_sin_.as<float>()};
   GpuRopeAppend(stream_, angles, static_cast<const SequenceCache&>(cache).Layer(step.layer),
-                Tokens(step.n), step.n_heads, q, k, v);
+                Tokens(step.n()), step.n_heads, q, k, v);
 }
 
 void GpuDevice::Attend(const Lane& /*lane*/, const KvCache& cache, const AttentionStep& step,
                        const float* q, float* out) {
   ForgetPrepared();
   const GpuKvLayer kv = static_cast<const SequenceCache&>(cache).Layer(step.layer);
-  if (step.n > kMaxStepTokens) {
-    GpuAttendMany(stream_, kv, Tokens(step.n), step.n_heads, q, out);
+  if (step.n() > kMaxStepTokens) {
+    GpuAttendMany(stream_, kv, Tokens(step.n()), step.n_heads, q, out);
   } else {
-    GpuAttendFew(stream_, kv, Tokens(step.n), step.n_heads, bucket_, q,
+    GpuAttendFew(stream_, kv, Tokens(step.n()), step.n_heads, bucket_, q,
                  attention_scratch_.as<void>(), out);
   }
 }

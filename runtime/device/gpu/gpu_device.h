@@ -55,7 +55,7 @@ class GpuDevice final : public QueuedDevice {
   DeviceSigns StoreSigns(const SignRows& rows) override { return StoreGpuSigns(rows, *this); }
   TensorView StoreTable(const TensorView& source) override;
   std::unique_ptr<KvCache> MakeKvCache(const ModelConfig& config, DType dtype,
-                                       int64_t max_seq_len) override;
+                                       int64_t n_pages) override;
 
   void BeginTokens(std::span<const int32_t> ids, int64_t n_tokens, int64_t first_position) override;
   void Run(int64_t key, const std::function<void()>& enqueue) override;
