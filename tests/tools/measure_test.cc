@@ -80,6 +80,21 @@ TEST(BenchVerb, JsonHoldsWhatTheTableShows) {
   EXPECT_GT(exact["decode_tokens_per_s"]["median"].get<double>(), 0);
 }
 
+TEST(BenchVerb, SeveralSequencesWriteWhatEachWritesAlone) {
+  const ToolResult result =
+      RunTool({"bench", "-m", GoldenModel("gqa_relu"), "--prompts", "2", "--prompt-tokens", "8",
+               "-n", "4", "--parallel", "3", "-t", "2", "-o", "json", "--no-bandwidth"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const auto json = nlohmann::json::parse(result.out);
+  ASSERT_EQ(json["parallel"].size(), 2U);  // dense and exact
+  for (const auto& mode : json["parallel"]) {
+    EXPECT_EQ(mode["sequences"], 3);
+    EXPECT_EQ(mode["tokens_compared"], 8);
+    EXPECT_EQ(mode["tokens_identical"], 8);
+    EXPECT_GT(mode["all_tokens_per_s"]["median"], 0);
+  }
+}
+
 TEST(BenchVerb, ASiluModelIsMeasuredDenseAndTheTableSaysWhy) {
   const ToolResult result = RunTool({"bench", "-m", GoldenModel("mha_silu_tied"), "--prompts", "2",
                                      "-n", "4", "--prompt-tokens", "8", "--no-bandwidth"});

@@ -10,6 +10,7 @@
 #include "runtime/core/error.h"
 #include "runtime/core/size_text.h"
 #include "tools/bench/compare_modes.h"
+#include "tools/bench/parallel_decode.h"
 #include "tools/bench/read_bandwidth.h"
 #include "tools/reports/roofline.h"
 #include "tools/reports/step_report.h"
@@ -43,6 +44,8 @@ constexpr const char* kBenchDetails =
 
 constexpr uint64_t kBenchReadBytes = uint64_t{192} << 20;  // read per measurement
 
+constexpr int64_t kMaxParallel = 1024;
+
 struct BenchArgs {
   EngineOptions engine;
   ComparisonOptions comparison;
@@ -66,7 +69,8 @@ struct Report {
   std::vector<Roofline> rooflines;
   std::string gpu_note;
   StreamUse stream;
-  std::vector<StepReport> steps;  // with a GPU
+  std::vector<StepReport> steps;         // with a GPU
+  std::vector<ParallelResult> parallel;  // of several sequences
 };
 
 std::vector<std::vector<int32_t>> MakePrompts(const BenchArgs& options, const Engine& engine) {
@@ -109,6 +113,40 @@ Spread BandwidthShare(const Report& report, const ModeResult& mode) {
 std::string TokensText(const ModeResult& mode) {
   if (mode.tokens_compared == 0) return "baseline";
   return fmt::format("{}/{}", mode.tokens_identical, mode.tokens_compared);
+}
+
+// A column per mode, as above it.
+std::string ParallelTable(const std::vector<ParallelResult>& results) {
+  std::string text =
+      fmt::format("\n{} sequences in one pass, in turn with one\n", results.front().n_sequences);
+  const auto row = [&](const std::string& label, const auto& cell) {
+    text += fmt::format("{:<26}", label);
+    for (const ParallelResult& result : results) text += fmt::format("{:>24}", cell(result));
+    text += "\n";
+  };
+  row("one: decode tokens/s",
+      [](const ParallelResult& r) { return SpreadText(r.one_tokens_per_s); });
+  row("all: decode tokens/s",
+      [](const ParallelResult& r) { return SpreadText(r.all_tokens_per_s); });
+  row("  per sequence", [](const ParallelResult& r) {
+    return fmt::format("{:.1f}", r.all_tokens_per_s.median / static_cast<double>(r.n_sequences));
+  });
+  row("  times one", [](const ParallelResult& r) {
+    return fmt::format("{:.2f} ({:.2f}-{:.2f})", r.times_one.median, r.times_one.p10,
+                       r.times_one.p90);
+  });
+  row("tokens as when alone", [](const ParallelResult& r) {
+    return fmt::format("{}/{}", r.tokens_identical, r.tokens_compared);
+  });
+  for (const ParallelResult& result : results) {
+    for (const float margin : result.first_difference_margins) {
+      text += fmt::format(
+          "{}: a text among others parts from the one alone where its best token "
+          "leads by {:.3g}\n",
+          SparseModeName(result.mode), margin);
+    }
+  }
+  return text;
 }
 
 void PrintTable(const Report& report) {
@@ -187,23 +225,36 @@ void PrintTable(const Report& report) {
   }
   for (const Roofline& roofline : report.rooflines) text += RooflineTable(roofline);
   for (const StepReport& steps : report.steps) text += StepTable(steps);
+  if (!report.parallel.empty()) text += ParallelTable(report.parallel);
   WriteOutput(text);
+}
+
+nlohmann::ordered_json SpreadJson(const Spread& s) {
+  return {{"median", s.median}, {"p10", s.p10}, {"p90", s.p90}};
+}
+
+nlohmann::ordered_json ParallelJson(const ParallelResult& r) {
+  return {{"mode", SparseModeName(r.mode)},
+          {"sequences", r.n_sequences},
+          {"one_tokens_per_s", SpreadJson(r.one_tokens_per_s)},
+          {"all_tokens_per_s", SpreadJson(r.all_tokens_per_s)},
+          {"times_one", SpreadJson(r.times_one)},
+          {"tokens_compared", r.tokens_compared},
+          {"tokens_identical", r.tokens_identical},
+          {"first_difference_margins", r.first_difference_margins}};
 }
 
 nlohmann::ordered_json ModeJson(const ModeResult& m, const Spread& share) {
   using Json = nlohmann::ordered_json;
-  const auto spread = [](const Spread& s) {
-    return nlohmann::ordered_json{{"median", s.median}, {"p10", s.p10}, {"p90", s.p90}};
-  };
   return {{"mode", SparseModeName(m.mode)},
-          {"prefill_tokens_per_s", spread(m.prefill_tokens_per_s)},
-          {"decode_tokens_per_s", spread(m.decode_tokens_per_s)},
-          {"decode_speed_up", spread(m.speed_up)},
+          {"prefill_tokens_per_s", SpreadJson(m.prefill_tokens_per_s)},
+          {"decode_tokens_per_s", SpreadJson(m.decode_tokens_per_s)},
+          {"decode_speed_up", SpreadJson(m.speed_up)},
           {"speed_up_bound_by_bytes", m.byte_bound},
           {"touched_bytes_per_token", m.touched.bytes},
           {"dense_bytes_per_token", m.touched.dense_bytes},
           {"read_bytes_per_s", m.read_bytes_per_s},
-          {"share_of_read_bandwidth", spread(share)},
+          {"share_of_read_bandwidth", SpreadJson(share)},
           {"ffn_sparsity", 1 - m.touched.mean_density},
           {"gates_computed", m.touched.mean_gate_density},
           {"recall", m.recall < 0 ? Json(nullptr) : Json(m.recall)},
@@ -230,6 +281,9 @@ void PrintJson(const Report& report) {
     json["rooflines"].push_back(RooflineJson(roofline));
   }
   for (const StepReport& steps : report.steps) json["steps"].push_back(StepJson(steps));
+  for (const ParallelResult& result : report.parallel) {
+    json["parallel"].push_back(ParallelJson(result));
+  }
   WriteOutput(json.dump(2) + "\n");
 }
 
@@ -277,8 +331,8 @@ void MeasureStepsOf(const std::vector<SparseMode>& modes,
 }
 
 void Run(BenchArgs& options) {
-  if (options.roofline && options.format == "csv") {
-    FailUsage("bench", "--roofline goes with -o table or -o json, not with csv");
+  if (options.format == "csv" && (options.roofline || options.engine.n_sequences > 1)) {
+    FailUsage("bench", "--roofline and --parallel go with -o table or -o json, not with csv");
   }
   std::optional<TraceFile> trace;
   if (options.trace_path) trace.emplace(*options.trace_path);
@@ -329,6 +383,10 @@ void Run(BenchArgs& options) {
   report.gpu_note = engine.model().gpu_note();
   report.stream = engine.executor().stream_use();
   MeasureStepsOf(modes, prompts, options, engine, trace ? &*trace : nullptr, &report);
+  for (size_t m = 0; options.engine.n_sequences > 1 && m < modes.size(); ++m) {
+    report.parallel.push_back(MeasureParallel(engine, modes[m], options.engine.n_sequences, prompts,
+                                              options.comparison.decode_tokens));
+  }
   ClearStderrProgress();
   if (options.format == "json") return PrintJson(report);
   if (options.format == "csv") return PrintCsv(report);
@@ -360,6 +418,11 @@ void AddBenchVerb(CLI::App& app) {
   verb->add_flag("--roofline", options->roofline,
                  "also print where a decoded token's time goes, part by part, beside what the "
                  "part's bytes take at the read bandwidth (table and json)");
+  verb->add_option("--parallel", options->engine.n_sequences,
+                   "also decode so many sequences in one pass per token, in turn with one, and "
+                   "print tokens/s in all and per sequence (table and json; CPU)")
+      ->check(CLI::Range(int64_t{1}, kMaxParallel))
+      ->type_name("N");
   AddTraceOption(*verb, &options->trace_path);
   verb->callback([options] { Run(*options); });
 }
