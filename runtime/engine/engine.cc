@@ -228,31 +228,37 @@ void Engine::CheckRoom(size_t n_ids) const {
                        std::to_string(config().max_seq_len) + ")"});
 }
 
-std::span<const int32_t> Engine::FeedBatches(std::span<const int32_t> ids) {
+std::span<const int32_t> Engine::FeedBatches(std::span<const int32_t> ids,
+                                             const FeedProgress& progress) {
   CHECK(!ids.empty());
   CheckRoom(ids.size());
   const auto batch = static_cast<size_t>(model_.executor_options().max_tokens);
-  while (ids.size() > batch) {
-    ThrowIfInterrupted();
-    executor_->Step(ids.first(batch), n_past_, LogitsWanted::kNone);
+  size_t n_fed = 0;
+  while (true) {
+    const std::span<const int32_t> rest = ids.subspan(n_fed);
+    if (rest.size() > 1) ThrowIfInterrupted();
+    if (progress) progress(n_fed);
+    if (rest.size() <= batch) return rest;
+    executor_->Step(rest.first(batch), n_past_, LogitsWanted::kNone);
     n_past_ += static_cast<int64_t>(batch);
-    ids = ids.subspan(batch);
+    n_fed += batch;
   }
-  if (ids.size() > 1) ThrowIfInterrupted();
-  return ids;
 }
 
-std::span<const float> Engine::Feed(std::span<const int32_t> ids) {
-  const std::span<const int32_t> last = FeedBatches(ids);
+std::span<const float> Engine::Feed(std::span<const int32_t> ids, const FeedProgress& progress) {
+  const std::span<const int32_t> last = FeedBatches(ids, progress);
   const auto logits = executor_->Step(last, n_past_, LogitsWanted::kLast);
   n_past_ += static_cast<int64_t>(last.size());
+  if (progress) progress(ids.size());
   return logits;
 }
 
-std::span<const TokenLogit> Engine::FeedBest(std::span<const int32_t> ids, int64_t k) {
-  const std::span<const int32_t> last = FeedBatches(ids);
+std::span<const TokenLogit> Engine::FeedBest(std::span<const int32_t> ids, int64_t k,
+                                             const FeedProgress& progress) {
+  const std::span<const int32_t> last = FeedBatches(ids, progress);
   const auto best = executor_->StepBest(last, n_past_, k);
   n_past_ += static_cast<int64_t>(last.size());
+  if (progress) progress(ids.size());
   return best;
 }
 

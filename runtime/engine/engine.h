@@ -111,6 +111,9 @@ class OpenedModel {
   int n_threads_;
 };
 
+// Called with the number of tokens fed so far.
+using FeedProgress = std::function<void(size_t)>;
+
 class Engine {
  public:
   explicit Engine(const EngineOptions& options);
@@ -132,13 +135,15 @@ class Engine {
   void Reset() { n_past_ = 0; }
   // Forgets all but the first n tokens.
   void Truncate(int64_t n_tokens);
-  // Feeds tokens in batches; returns the logits after the last: (vocab_size). Valid until the next
-  // call. Throws Error when the context is full, Interrupted between batches on Ctrl-C.
-  std::span<const float> Feed(std::span<const int32_t> ids);
+  // Feeds tokens in batches, and tells `progress` before and after each; returns the logits after
+  // the last token, the only ones that are computed: (vocab_size). Valid until the next call.
+  // Throws Error when the context is full, Interrupted between batches on Ctrl-C.
+  std::span<const float> Feed(std::span<const int32_t> ids, const FeedProgress& progress = {});
   // The same, but only the k best logits come from the device that has them, best first (of equal
   // ones the lower id); fewer where fewer are finite. REQUIRES: 1 <= k <= max_best(), which is 0
   // where they lie in host memory anyway.
-  std::span<const TokenLogit> FeedBest(std::span<const int32_t> ids, int64_t k);
+  std::span<const TokenLogit> FeedBest(std::span<const int32_t> ids, int64_t k,
+                                       const FeedProgress& progress = {});
   int64_t max_best() const { return executor_->max_best(); }
   // Feeds at most batch_tokens tokens and returns the logits after each: (n, vocab_size).
   std::span<const float> EvaluateAll(std::span<const int32_t> ids);
@@ -146,7 +151,7 @@ class Engine {
  private:
   void CheckRoom(size_t n_ids) const;
   // Feeds all but the last batch, and returns that.
-  std::span<const int32_t> FeedBatches(std::span<const int32_t> ids);
+  std::span<const int32_t> FeedBatches(std::span<const int32_t> ids, const FeedProgress& progress);
 
   OpenedModel model_;
   std::unique_ptr<Tokenizer> tokenizer_;
