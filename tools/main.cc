@@ -1,4 +1,5 @@
 // The program: verbs, signals, and from exceptions to exit codes.
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>
 #include <unistd.h>
@@ -10,6 +11,7 @@
 #include <cstring>
 #include <new>
 
+#include "runtime/core/bus_error.h"
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
 #include "tools/terminal/progress_bar.h"
@@ -23,16 +25,20 @@ namespace {
 constexpr int kFailed = 1;
 constexpr int kUsage = 2;
 constexpr int kInterrupted = 130;
+// As shells show it: 143 for SIGTERM, 129 for SIGHUP.
+constexpr int kTerminatedBase = 128;
 
 // The first Ctrl-C asks the work to stop, which it does at the next safe place and cleans up. A
 // second one, when that takes too long, leaves at once. A request to terminate does what the first
 // does, so that temporary files go away then, too, and ends a session.
 extern "C" void OnSignal(int signal_number) {
-  if (signal_number != SIGINT) return RequestTermination();
+  if (signal_number != SIGINT) return RequestTermination(signal_number);
   if (RequestInterrupt() > 1) ::_exit(kInterrupted);
 }
 
 void InstallSignalHandlers() {
+  InstallBusErrorHandler();
+  (void)::signal(SIGXFSZ, SIG_IGN);  // a file too large for `ulimit -f` fails its write() instead
   struct sigaction action {};
   action.sa_handler = OnSignal;  // without SA_RESTART: a read that waits for the user must end
   for (const int signal_number : {SIGINT, SIGTERM, SIGHUP}) {
@@ -43,10 +49,25 @@ void InstallSignalHandlers() {
   }
 }
 
+// Where a standard stream is closed, its number would go to the next file opened, and messages into
+// that file. /dev/null takes the place, the wrong way round, so that using it fails as before; but
+// stderr may be written, since notes that nobody wants are no failure.
+void OccupyStandardStreams() {
+  constexpr int kModes[] = {O_WRONLY, O_RDONLY, O_WRONLY};
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
+    if (::fcntl(fd, F_GETFD) < 0 && ::open("/dev/null", kModes[fd]) != fd) ::_exit(kFailed);
+  }
+}
+
 void PrintError(std::string message) {
-  ClearStderrProgress();
   std::replace(message.begin(), message.end(), '\n', ' ');
-  fmt::print(stderr, "thermocline: {}\n", message);
+  PrintNote(fmt::format("thermocline: {}\n", message));
+}
+
+int ReportInterrupt() {
+  const int signal_number = TerminationSignal();
+  PrintError(signal_number == 0 ? "interrupted" : "terminated");
+  return signal_number == 0 ? kInterrupted : kTerminatedBase + signal_number;
 }
 
 // The verb that was named, for "see ... --help".
@@ -92,8 +113,7 @@ int Run(CLI::App& app, int argc, char** argv) {
   } catch (const CLI::ParseError& outcome) {
     return ReportParseOutcome(app, outcome);
   } catch (const Interrupted&) {
-    PrintError("interrupted");
-    return kInterrupted;
+    return ReportInterrupt();
   } catch (const std::bad_alloc&) {
     PrintError(
         "out of memory: the system gave no more; a smaller -c or -b needs less, and "
@@ -109,6 +129,7 @@ int Run(CLI::App& app, int argc, char** argv) {
 }
 
 int Main(int argc, char** argv) {
+  OccupyStandardStreams();
   InstallSignalHandlers();
   CLI::App app(
       WrapText("Runs large language models on small GPUs: neurons that fire often lie on the fast "

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "profiler/activations/token_hash.h"
 #include "runtime/core/error.h"
+#include "runtime/core/fnv1a.h"
 #include "runtime/core/interrupt.h"
 #include "runtime/placement/placement.h"
 
@@ -102,14 +102,14 @@ void ProfileRun::RunSplit(bool calibration) {
   const int64_t n_windows = calibration ? texts_.calibration_windows() : texts_.heldout_windows();
   const int64_t n_tokens = calibration ? texts_.calibration_tokens() : texts_.heldout_tokens();
   const ScopedObserver watching(engine_.executor(), &counter_);
-  TokenHash hash;
+  Fnv1a hash;
   for (int64_t w = 0; w < n_windows; ++w) {
     ThrowIfInterrupted();
     const std::vector<int32_t> ids =
         calibration ? texts_.NextCalibrationWindow() : texts_.NextHeldoutWindow();
     engine_.Reset();
     engine_.Feed(ids);
-    hash.Add(ids);
+    for (const int32_t id : ids) hash.AddNumber(id);
     split.n_tokens += static_cast<int64_t>(ids.size());
     Report(progress_, label, static_cast<uint64_t>(split.n_tokens),
            static_cast<uint64_t>(n_tokens));

@@ -5,9 +5,9 @@
 #include <cmath>
 
 #include "predictor/sparse_mode.h"
-#include "profiler/activations/token_hash.h"
 #include "profiler/predictors/predictor_build.h"
 #include "runtime/core/error.h"
+#include "runtime/core/fnv1a.h"
 #include "runtime/core/interrupt.h"
 #include "runtime/model/families.h"
 
@@ -103,11 +103,11 @@ PredictorTexts ReadPredictorTexts(const OpenedModel& model, const Tokenizer& tok
       static_cast<int64_t>(std::llround(options.heldout_fraction * static_cast<double>(n)));
   const int64_t n_calibration = n - std::clamp<int64_t>(wanted, 2, n - 1);
   PredictorTexts texts;
-  TokenHash hash;
+  Fnv1a hash;
   for (int64_t w = 0; w < n; ++w) {
     ThrowIfInterrupted();
     std::vector<int32_t> ids = corpus.NextWindow();
-    hash.Add(ids);
+    for (const int32_t id : ids) hash.AddNumber(id);
     if (w < n_calibration) {
       Add(texts.calibration, std::move(ids));
       continue;

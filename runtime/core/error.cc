@@ -59,8 +59,9 @@ std::string Printable(const std::string& text, size_t max_bytes) {
 }
 
 void CheckFailed(const char* file, int line, const char* condition) {
-  fmt::print(stderr, "thermocline: internal error at {}:{}: CHECK({}) failed\n", file, line,
-             condition);
+  // Not fmt::print, which throws where stderr takes nothing.
+  std::fprintf(stderr, "thermocline: internal error at %s:%d: CHECK(%s) failed\n", file, line,
+               condition);
   std::abort();
 }
 

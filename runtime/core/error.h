@@ -26,7 +26,7 @@ class Error : public std::runtime_error {
   ErrorInfo info_;
 };
 
-// Thrown by long work when the user asked to stop (Ctrl-C); the program leaves with 130.
+// Thrown by long work when the user asked to stop (Ctrl-C, SIGTERM): see runtime/core/interrupt.h.
 class Interrupted : public std::runtime_error {
  public:
   Interrupted() : std::runtime_error("interrupted") {}

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <utility>
 
+#include "runtime/core/bus_error.h"
 #include "runtime/core/error.h"
 
 namespace thermocline {
@@ -37,13 +38,16 @@ MappedFile::MappedFile(const std::string& path) : path_(path) {
     throw Error({.path = path, .what = std::string("cannot map: ") + std::strerror(map_errno)});
   }
   data_ = static_cast<const std::byte*>(mapping);
+  NoteMapping(data_, size_, path_);
   // Where the file system keeps large folios, what is read from now on comes in pages of 2 MiB, and
   // one page fault maps all of such a page. Only a wish.
   (void)::madvise(mapping, size_, MADV_HUGEPAGE);
 }
 
 MappedFile::~MappedFile() {
-  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+  if (data_ == nullptr) return;
+  ForgetMapping(data_);
+  ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
 void MappedFile::Release(const std::byte* data, uint64_t n_bytes) const {

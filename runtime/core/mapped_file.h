@@ -1,5 +1,5 @@
 // A file mapped read-only into memory. The mapping stays valid for the object's life; the file must
-// not shrink meanwhile (a reader past the end would get SIGBUS, as with any mapping).
+// not shrink meanwhile: a reader past the end gets SIGBUS, as with any mapping (bus_error.h).
 #pragma once
 
 #include <cstddef>

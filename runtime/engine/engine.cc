@@ -258,32 +258,38 @@ Batch Engine::MakeBatch(std::span<const SequenceInput> inputs, LogitsWanted want
   return batch;
 }
 
-std::span<const int32_t> Engine::FeedBatches(std::span<const int32_t> ids) {
+std::span<const int32_t> Engine::FeedBatches(std::span<const int32_t> ids,
+                                             const FeedProgress& progress) {
   CHECK(!ids.empty());
   CheckRoom(main_, ids.size());
   const auto batch = static_cast<size_t>(model_.executor_options().max_tokens);
-  while (ids.size() > batch) {
-    ThrowIfInterrupted();
-    const SequenceInput input{main_, ids.first(batch)};
+  size_t n_fed = 0;
+  while (true) {
+    const std::span<const int32_t> rest = ids.subspan(n_fed);
+    if (rest.size() > 1) ThrowIfInterrupted();
+    if (progress) progress(n_fed);
+    if (rest.size() <= batch) return rest;
+    const SequenceInput input{main_, rest.first(batch)};
     executor_->Run(MakeBatch({&input, 1}, LogitsWanted::kNone));
     kv_.Advance(main_, static_cast<int64_t>(batch));
-    ids = ids.subspan(batch);
+    n_fed += batch;
   }
-  if (ids.size() > 1) ThrowIfInterrupted();
-  return ids;
 }
 
-std::span<const float> Engine::Feed(std::span<const int32_t> ids) {
-  const SequenceInput last{main_, FeedBatches(ids)};
+std::span<const float> Engine::Feed(std::span<const int32_t> ids, const FeedProgress& progress) {
+  const SequenceInput last{main_, FeedBatches(ids, progress)};
   const auto logits = executor_->Run(MakeBatch({&last, 1}, LogitsWanted::kLast));
   kv_.Advance(main_, static_cast<int64_t>(last.ids.size()));
+  if (progress) progress(ids.size());
   return logits;
 }
 
-std::span<const TokenLogit> Engine::FeedBest(std::span<const int32_t> ids, int64_t k) {
-  const SequenceInput last{main_, FeedBatches(ids)};
+std::span<const TokenLogit> Engine::FeedBest(std::span<const int32_t> ids, int64_t k,
+                                             const FeedProgress& progress) {
+  const SequenceInput last{main_, FeedBatches(ids, progress)};
   const auto best = executor_->RunBest(MakeBatch({&last, 1}, LogitsWanted::kLast), k);
   kv_.Advance(main_, static_cast<int64_t>(last.ids.size()));
+  if (progress) progress(ids.size());
   return best;
 }
 

@@ -120,6 +120,9 @@ struct SequenceInput {
   std::span<const int32_t> ids;
 };
 
+// Called with the number of tokens fed so far.
+using FeedProgress = std::function<void(size_t)>;
+
 class Engine {
  public:
   explicit Engine(const EngineOptions& options);
@@ -143,13 +146,15 @@ class Engine {
   void Reset() { Truncate(0); }
   // Forgets all but its first n tokens. REQUIRES: n_tokens <= n_past().
   void Truncate(int64_t n_tokens) { kv_.Truncate(main_, n_tokens); }
-  // Feeds tokens in batches; returns the logits after the last: (vocab_size). Valid until the next
-  // call. Throws Error when the context is full, Interrupted between batches on Ctrl-C.
-  std::span<const float> Feed(std::span<const int32_t> ids);
+  // Feeds tokens in batches, and tells `progress` before and after each; returns the logits after
+  // the last token, the only ones that are computed: (vocab_size). Valid until the next call.
+  // Throws Error when the context is full, Interrupted between batches on Ctrl-C.
+  std::span<const float> Feed(std::span<const int32_t> ids, const FeedProgress& progress = {});
   // The same, but only the k best logits come from the device that has them, best first (of equal
   // ones the lower id); fewer where fewer are finite. REQUIRES: 1 <= k <= max_best(), which is 0
   // where they lie in host memory anyway.
-  std::span<const TokenLogit> FeedBest(std::span<const int32_t> ids, int64_t k);
+  std::span<const TokenLogit> FeedBest(std::span<const int32_t> ids, int64_t k,
+                                       const FeedProgress& progress = {});
   int64_t max_best() const { return executor_->max_best(); }
   // Feeds at most batch_tokens tokens and returns the logits after each: (n, vocab_size).
   std::span<const float> EvaluateAll(std::span<const int32_t> ids);
@@ -171,7 +176,7 @@ class Engine {
   // A pass that appends the inputs; its pages are reserved and what must be copied is.
   Batch MakeBatch(std::span<const SequenceInput> inputs, LogitsWanted wanted);
   // Feeds all but the last batch, and returns that.
-  std::span<const int32_t> FeedBatches(std::span<const int32_t> ids);
+  std::span<const int32_t> FeedBatches(std::span<const int32_t> ids, const FeedProgress& progress);
 
   OpenedModel model_;
   std::unique_ptr<Tokenizer> tokenizer_;

@@ -41,10 +41,7 @@ Generator::Generator(Engine& engine, const SamplerOptions& options)
 
 std::vector<int32_t> Generator::Encode(std::string_view text) const {
   const Tokenizer& tokenizer = engine_.tokenizer();
-  std::vector<int32_t> ids = tokenizer.Encode(text);
-  const bool with_bos = at_start() && tokenizer.add_bos() && tokenizer.bos_id() >= 0;
-  if (with_bos && !ids.empty()) ids.insert(ids.begin(), tokenizer.bos_id());
-  return ids;
+  return at_start() && !text.empty() ? tokenizer.EncodePrompt(text) : tokenizer.Encode(text);
 }
 
 int64_t Generator::room_tokens() const {
@@ -92,9 +89,9 @@ Generation Generator::Continue(const std::vector<int32_t>& ids, int64_t max_toke
   return generation;
 }
 
-Generator::Choices Generator::Feed(std::span<const int32_t> ids) {
-  if (FeedsBest()) return {.best = engine_.FeedBest(ids, n_best())};
-  return {.logits = engine_.Feed(ids)};
+Generator::Choices Generator::Feed(std::span<const int32_t> ids, const FeedProgress& progress) {
+  if (FeedsBest()) return {.best = engine_.FeedBest(ids, n_best(), progress)};
+  return {.logits = engine_.Feed(ids, progress)};
 }
 
 int32_t Generator::Sample(const Choices& choices) {
@@ -103,21 +100,16 @@ int32_t Generator::Sample(const Choices& choices) {
 
 std::optional<Generator::Choices> Generator::Read(const std::vector<int32_t>& ids) {
   const int64_t n_before = engine_.n_past();
-  const auto batch = static_cast<size_t>(engine_.model().executor_options().max_tokens);
-  const ProgressFn& progress = engine_.model().options().progress;
-  Choices choices;
+  const auto tell = [&](size_t n_read) {
+    Report(engine_.model().options().progress, "reading the prompt (tokens)", n_read, ids.size());
+  };
   try {
-    for (size_t begin = 0; begin < ids.size(); begin += batch) {
-      ThrowIfInterrupted();
-      Report(progress, "reading the prompt (tokens)", begin, ids.size());
-      choices = Feed(std::span(ids).subspan(begin, std::min(batch, ids.size() - begin)));
-    }
-    Report(progress, "reading the prompt (tokens)", ids.size(), ids.size());
+    ThrowIfInterrupted();
+    return Feed(ids, tell);
   } catch (const Interrupted&) {
     engine_.Truncate(n_before);
     return std::nullopt;
   }
-  return choices;
 }
 
 StopReason Generator::Write(Choices choices, int64_t max_tokens, const TextSink& sink,

@@ -70,7 +70,7 @@ class Generator {
   };
   bool FeedsBest() const { return sampler_.n_deciding() > 0 && n_best() <= engine_.max_best(); }
   int64_t n_best() const { return sampler_.n_deciding(); }
-  Choices Feed(std::span<const int32_t> ids);
+  Choices Feed(std::span<const int32_t> ids, const FeedProgress& progress = {});
   int32_t Sample(const Choices& choices);
   // After the ids; none when interrupted.
   std::optional<Choices> Read(const std::vector<int32_t>& ids);

@@ -1,40 +1,18 @@
-// The fingerprint: FNV-1a with 64 bits (http://www.isthe.com/chongo/tech/comp/fnv/) over the
-// architecture, its hyperparameters, and per tensor the name, dims, dtype and three samples of its
-// data; keys and tensors sorted by name, so that their order and the split into files do not count.
-// Names, texts about the model and thermocline.* keys do not count either.
-#include <fmt/format.h>
-
+// The fingerprint: a hash over the architecture, its hyperparameters, and per tensor the name,
+// dims, dtype and three samples of its data; keys and tensors sorted by name, so that their order
+// and the split into files do not count. Names, texts about the model and thermocline.* keys do not
+// count either.
 #include <algorithm>
 #include <cstring>
 #include <type_traits>
 
+#include "runtime/core/fnv1a.h"
 #include "runtime/gguf/gguf_reader.h"
 
 namespace thermocline {
 namespace {
 
 constexpr uint64_t kSampleBytes = 256;
-
-class Fnv1a {
- public:
-  void add(const void* data, uint64_t n_bytes) {
-    const auto* bytes = static_cast<const unsigned char*>(data);
-    for (uint64_t i = 0; i < n_bytes; ++i) hash_ = (hash_ ^ bytes[i]) * 0x100000001b3ULL;
-  }
-  template <typename T>
-  void AddNumber(T value) {
-    static_assert(std::is_arithmetic_v<T>);
-    add(&value, sizeof(value));
-  }
-  void AddText(std::string_view text) {
-    AddNumber(uint64_t{text.size()});
-    add(text.data(), text.size());
-  }
-  uint64_t hash() const { return hash_; }
-
- private:
-  uint64_t hash_ = 0xcbf29ce484222325ULL;
-};
 
 struct AddValue {
   Fnv1a& hash;
@@ -53,12 +31,12 @@ struct AddValue {
 
 void AddSamples(Fnv1a& hash, const std::byte* data, uint64_t n_bytes) {
   if (n_bytes <= 3 * kSampleBytes) {
-    hash.add(data, n_bytes);
+    hash.Add(data, n_bytes);
     return;
   }
-  hash.add(data, kSampleBytes);
-  hash.add(data + (n_bytes / 2 - kSampleBytes / 2), kSampleBytes);
-  hash.add(data + (n_bytes - kSampleBytes), kSampleBytes);
+  hash.Add(data, kSampleBytes);
+  hash.Add(data + (n_bytes / 2 - kSampleBytes / 2), kSampleBytes);
+  hash.Add(data + (n_bytes - kSampleBytes), kSampleBytes);
 }
 
 }  // namespace
@@ -85,7 +63,7 @@ std::string GgufReader::fingerprint() const {
     for (const uint64_t dim : tensor.dims) hash.AddNumber(dim);
     AddSamples(hash, TensorData(tensor), tensor.n_bytes);
   }
-  return fmt::format("{:016x}", hash.hash());
+  return hash.Text();
 }
 
 }  // namespace thermocline

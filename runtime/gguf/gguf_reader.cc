@@ -167,10 +167,6 @@ const std::vector<std::string>* GgufReader::GetStrings(std::string_view key) con
   return get_array<std::string>(key, "array of string");
 }
 
-const std::vector<double>* GgufReader::GetF64s(std::string_view key) const {
-  return get_array<double>(key, "array of f32 or f64");
-}
-
 const std::vector<int64_t>* GgufReader::GetI64s(std::string_view key) const {
   return get_array<int64_t>(key, "array of signed integers");
 }

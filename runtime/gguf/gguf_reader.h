@@ -45,7 +45,6 @@ class GgufReader {
   std::optional<bool> GetBool(std::string_view key) const;
   // Optional arrays: nullptr when absent; Error when present with other elements.
   const std::vector<std::string>* GetStrings(std::string_view key) const;
-  const std::vector<double>* GetF64s(std::string_view key) const;   // any float elements
   const std::vector<int64_t>* GetI64s(std::string_view key) const;  // any signed elements
   // Required keys: Error when absent.
   std::string RequireString(std::string_view key) const;

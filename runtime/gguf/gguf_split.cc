@@ -43,6 +43,13 @@ std::string GgufSplitSet::PathOf(int index) const {
   return fmt::format("{}-{:05}-of-{:05}.gguf", prefix, index + 1, n_files);
 }
 
+std::vector<std::string> SplitFilesByName(const std::string& path) {
+  std::vector<std::string> files = {path};
+  const std::optional<GgufSplitSet> set = ParseName(path);
+  for (int i = 0; set && i < set->n_files; ++i) files.push_back(set->PathOf(i));
+  return files;
+}
+
 std::optional<GgufSplitSet> FindSplitSet(const GgufContents& contents, const std::string& path) {
   const uint64_t n_files = FindU64(contents.values, "split.count", path).value_or(1);
   if (n_files <= 1) return std::nullopt;

@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "runtime/gguf/gguf_parser.h"
 
@@ -20,6 +21,9 @@ struct GgufSplitSet {
 // The set that a file belongs to by its keys and its name; nullopt for a file of its own. Error
 // when the keys and the name do not agree.
 std::optional<GgufSplitSet> FindSplitSet(const GgufContents& contents, const std::string& path);
+
+// All files of the set that `path` names a member of, by its name alone, `path` first.
+std::vector<std::string> SplitFilesByName(const std::string& path);
 
 // Error when the file is not member `index` of a set of n_files.
 void CheckSplitMember(const GgufContents& contents, const std::string& path, int index,

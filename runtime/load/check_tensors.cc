@@ -1,5 +1,5 @@
-// What a model file must hold before anything of it is read: presence, shape and type of its
-// tensors.
+// What a model file must hold before its weights are read: presence, shape and type of its tensors,
+// and of a packed one the orders of its neurons.
 #include <fmt/format.h>
 
 #include "runtime/core/error.h"
@@ -29,6 +29,7 @@ void CheckTensors(const GgufReader& gguf, const Family& family, const ModelConfi
     require(LayerTensorName(names.w_gate, l), config.d_ff, d);
     if (packed) {
       require(LayerTensorName(kPackedUpDown, l), config.d_ff, 2 * d);
+      ReadPackedOrder(gguf, config, l);
     } else {
       require(LayerTensorName(names.w_up, l), config.d_ff, d);
       const StoredDown down = FindDown(gguf, names, l);

@@ -46,7 +46,8 @@ std::unique_ptr<LoadedWeights> LoadWeights(const GgufReader& gguf, const Family&
                                            const ModelConfig& config, const LoadOptions& options,
                                            Device& fast, Device* slow);
 
-// Checks the presence, shape and type of every tensor the model needs, without reading data.
+// Checks the presence, shape and type of every tensor the model needs, without reading weights; and
+// that a packed model's order of neurons is one.
 void CheckTensors(const GgufReader& gguf, const Family& family, const ModelConfig& config);
 
 // The down projection of a stock file as rows per neuron, stored as `stored`.

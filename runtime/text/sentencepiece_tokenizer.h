@@ -31,7 +31,6 @@ class SentencePieceTokenizer : public Tokenizer {
   int32_t bos_id() const override { return vocab_.bos_id; }
   int32_t eos_id() const override { return vocab_.eos_id; }
   bool add_bos() const override { return vocab_.add_bos; }
-  bool add_eos() const override { return vocab_.add_eos; }
   bool EndsText(int32_t id) const override;
   // Between the pieces of a long text it throws Interrupted when the user asked to stop.
   std::vector<int32_t> Encode(std::string_view text) const override;

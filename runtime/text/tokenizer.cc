@@ -12,7 +12,6 @@ namespace thermocline {
 std::vector<int32_t> Tokenizer::EncodePrompt(std::string_view text) const {
   std::vector<int32_t> ids = Encode(text);
   if (add_bos() && bos_id() >= 0) ids.insert(ids.begin(), bos_id());
-  if (add_eos() && eos_id() >= 0) ids.push_back(eos_id());
   return ids;
 }
 

@@ -21,13 +21,13 @@ class Tokenizer {
   virtual int32_t bos_id() const = 0;
   virtual int32_t eos_id() const = 0;
   virtual bool add_bos() const = 0;  // the file's own wish for a prompt's first token
-  virtual bool add_eos() const = 0;
   // Ids after which a reply is over (eos, and eot where the vocabulary has one).
   virtual bool EndsText(int32_t id) const = 0;
 
   // Encodes plain text: no BOS or EOS added, text that looks like a control token ("<s>") is text.
   virtual std::vector<int32_t> Encode(std::string_view text) const = 0;
-  // The same with BOS and EOS as the file wishes.
+  // The start of a text that is to be continued: BOS first where the file wishes it, and never EOS,
+  // after which nothing follows.
   std::vector<int32_t> EncodePrompt(std::string_view text) const;
 
   // The bytes one token stands for (a byte token: one byte; a control token: none), with the

@@ -206,7 +206,6 @@ Vocabulary ReadSentencepieceVocabulary(const GgufReader& gguf) {
     }
   }
   vocab.add_bos = gguf.GetBool("tokenizer.ggml.add_bos_token").value_or(true);
-  vocab.add_eos = gguf.GetBool("tokenizer.ggml.add_eos_token").value_or(false);
   vocab.add_space_prefix = gguf.GetBool("tokenizer.ggml.add_space_prefix").value_or(true);
   vocab.remove_extra_spaces =
       gguf.GetBool("tokenizer.ggml.remove_extra_whitespaces").value_or(false);

@@ -31,7 +31,6 @@ struct Vocabulary {
   int32_t eos_id = -1;
   int32_t eot_id = -1;
   bool add_bos = true;
-  bool add_eos = false;
   bool add_space_prefix = true;
   bool remove_extra_spaces = false;
 

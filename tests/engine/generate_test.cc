@@ -5,6 +5,7 @@
 
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
+#include "runtime/timing/step_profile.h"
 #include "tests/tools/models.h"
 
 namespace thermocline {
@@ -103,6 +104,45 @@ TEST_F(GenerateTest, InterruptedWhileReadingLeavesTheConversationAsItWas) {
   ClearInterrupt();
   Continue(generator, "", 4);
   EXPECT_EQ(last_.generated_tokens, 4);
+}
+
+// Reading is told batch by batch, and only the last batch ends in logits.
+TEST_F(GenerateTest, APromptOfSeveralBatchesComputesTheOutputHeadOnce) {
+  std::vector<uint64_t> told;
+  EngineOptions options = Options(64);
+  options.progress = [&](const std::string& label, uint64_t done, uint64_t total) {
+    if (!label.starts_with("reading the prompt")) return;
+    EXPECT_EQ(total, 20U);
+    told.push_back(done);
+  };
+  Engine engine(options);
+  Generator generator(engine, {.temperature = 0});
+  StepProfile profile(1, 100'000);
+  engine.executor().set_profile(&profile);
+  const std::vector<int32_t> ids(20, 100);
+  const Generation generation = generator.Continue(ids, 1, [](std::string_view) {});
+  engine.executor().set_profile(nullptr);
+  EXPECT_EQ(generation.prompt_tokens, 20);
+  EXPECT_EQ(told, (std::vector<uint64_t>{0, 8, 16, 20}));
+  EXPECT_EQ(profile.steps(), 3);
+  int64_t n_heads = 0;
+  for (const StepSpan& span : profile.thread_spans(0)) n_heads += span.part == StepPart::kHead;
+  EXPECT_EQ(n_heads, 1);
+}
+
+TEST_F(GenerateTest, InterruptedBetweenBatchesForgetsTheFirst) {
+  EngineOptions options = Options(64);
+  bool interrupt = false;
+  options.progress = [&](const std::string&, uint64_t done, uint64_t) {
+    if (interrupt && done == 8) RequestInterrupt();
+  };
+  Engine engine(options);
+  Generator generator(engine, {.temperature = 0});
+  interrupt = true;
+  const std::vector<int32_t> ids(20, 100);
+  const Generation generation = generator.Continue(ids, 1, [](std::string_view) {});
+  EXPECT_EQ(generation.stop, StopReason::kInterrupted);
+  EXPECT_EQ(engine.n_past(), 0);
 }
 
 TEST_F(GenerateTest, SameSeedSameConversation) {

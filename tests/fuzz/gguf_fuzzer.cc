@@ -29,7 +29,6 @@ void UseKeys(const GgufReader& reader) {
     Call([&] { (void)reader.GetF64(key); });
     Call([&] { (void)reader.GetBool(key); });
     Call([&] { (void)reader.GetStrings(key); });
-    Call([&] { (void)reader.GetF64s(key); });
     Call([&] { (void)reader.GetI64s(key); });
     Call([&] { (void)reader.RequireU64(key, 1, 100); });
   }

@@ -43,7 +43,6 @@ class ByteTokenizer : public Tokenizer {
   int32_t bos_id() const override { return 1; }
   int32_t eos_id() const override { return 2; }
   bool add_bos() const override { return add_bos_; }
-  bool add_eos() const override { return false; }
   bool EndsText(int32_t id) const override { return id == 2; }
   std::vector<int32_t> Encode(std::string_view text) const override {
     std::vector<int32_t> ids;

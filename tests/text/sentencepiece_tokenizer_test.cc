@@ -48,15 +48,13 @@ TEST(SentencePieceTokenizerTest, MergesByScoreAndFallsBackToBytes) {
   EXPECT_THAT(tokenizer.Encode(" "), ElementsAre(IdOf(vocab, "▁▁")));
 }
 
-TEST(SentencePieceTokenizerTest, PromptGetsBosAndEosAsTheFileWishes) {
+TEST(SentencePieceTokenizerTest, PromptGetsBosWhereThereIsOne) {
   Vocabulary vocab = HelloVocabulary();
   const int32_t hello = IdOf(vocab, "▁hello");
   EXPECT_THAT(SentencePieceTokenizer(vocab).EncodePrompt("hello"), ElementsAre(1, hello));
   EXPECT_THAT(SentencePieceTokenizer(vocab).EncodePrompt(""), ElementsAre(1));
-  vocab.add_eos = true;
-  EXPECT_THAT(SentencePieceTokenizer(vocab).EncodePrompt("hello"), ElementsAre(1, hello, 2));
   vocab.bos_id = -1;
-  EXPECT_THAT(SentencePieceTokenizer(vocab).EncodePrompt("hello"), ElementsAre(hello, 2));
+  EXPECT_THAT(SentencePieceTokenizer(vocab).EncodePrompt("hello"), ElementsAre(hello));
 }
 
 TEST(SentencePieceTokenizerTest, TextThatLooksLikeAControlTokenIsText) {

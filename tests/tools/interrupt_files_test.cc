@@ -33,6 +33,7 @@ class InterruptFilesTest : public testing::Test {
   // Sends the signal when the temporary file is there, which it is before the work begins. A
   // machine that was busy elsewhere may see the work done before: then once more.
   void InterruptWhileWriting(const std::vector<std::string>& arguments, int signal_number) {
+    const bool terminate = signal_number == SIGTERM;
     for (int attempt = 0; attempt < 5; ++attempt) {
       WriteWholeFile(dir_.file("out/older.gguf"), "an older file");
       ToolProcess process(arguments);
@@ -42,8 +43,9 @@ class InterruptFilesTest : public testing::Test {
       if (process.running()) process.Signal(signal_number);
       const ToolResult result = process.Wait();
       if (result.exit_code == 0) continue;
-      EXPECT_EQ(result.exit_code, 130) << result.err;
-      EXPECT_THAT(result.err, testing::EndsWith("thermocline: interrupted\n"));
+      EXPECT_EQ(result.exit_code, terminate ? 143 : 130) << result.err;
+      EXPECT_THAT(result.err, testing::EndsWith(terminate ? "thermocline: terminated\n"
+                                                          : "thermocline: interrupted\n"));
       EXPECT_THAT(Listing(), testing::ElementsAre("older.gguf"));
       EXPECT_EQ(ReadWholeFile(dir_.file("out/older.gguf")), "an older file");
       return;
@@ -80,7 +82,7 @@ TEST_F(InterruptFilesTest, Synth) {
   EXPECT_FALSE(std::filesystem::exists(dir_.file("synth.profile.gguf")));
 }
 
-TEST_F(InterruptFilesTest, TerminatedIsLikeInterrupted) {
+TEST_F(InterruptFilesTest, ARequestToTerminateCleansUpToo) {
   InterruptWhileWriting({"quantize", dir_.file("large.gguf"), dir_.file("out/older.gguf"), "Q8_0"},
                         SIGTERM);
 }

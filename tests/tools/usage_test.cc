@@ -5,10 +5,12 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <string>
 #include <vector>
 
+#include "runtime/convert/pack_model.h"
 #include "tests/tools/models.h"
 #include "tests/tools/tool_process.h"
 
@@ -40,10 +42,39 @@ class UsageTest : public testing::TestWithParam<Case> {
     WriteShuffledPlacement(GoldenModel("gqa_relu"), shared_dir->file("gqa.placement.gguf"));
     WriteShuffledPlacement(GoldenModel("mha_silu_tied"), shared_dir->file("mha.placement.gguf"));
     std::filesystem::create_directory(shared_dir->file("directory"));
+    WriteWholeFile(shared_dir->file("model.gguf"), bytes);
+    std::filesystem::create_symlink("model.gguf", shared_dir->file("link.gguf"));
+    std::filesystem::create_hard_link(shared_dir->file("model.gguf"),
+                                      shared_dir->file("hard.gguf"));
+    for (const char* part : {"s-00001-of-00002.gguf", "s-00002-of-00002.gguf"}) {
+      WriteWholeFile(shared_dir->file(part), "part of a model");
+    }
+    WriteBadPackedModels();
   }
   static void TearDownTestSuite() {
     delete shared_dir;
     shared_dir = nullptr;
+  }
+  // Packed models whose second layer's neuron_order names a channel that is not there, or one
+  // twice.
+  static void WriteBadPackedModels() {
+    const std::string placement = shared_dir->file("gqa.placement.gguf");
+    PackOptions options;
+    options.placement_path = placement;
+    PackModel(GoldenModel("gqa_relu"), shared_dir->file("packed.gguf"), options);
+    const std::string packed = ReadWholeFile(shared_dir->file("packed.gguf"));
+    const std::vector<int32_t> order = ReadPlacement(placement).layers[1].neuron_order;
+    const std::string stored(reinterpret_cast<const char*>(order.data()),
+                             order.size() * sizeof(int32_t));
+    const size_t at = packed.find(stored);
+    ASSERT_NE(at, std::string::npos);
+    const auto write = [&](const char* name, int32_t last) {
+      std::string bytes = packed;
+      std::memcpy(bytes.data() + at + stored.size() - sizeof(last), &last, sizeof(last));
+      WriteWholeFile(shared_dir->file(name), bytes);
+    };
+    write("packed_range.gguf", static_cast<int32_t>(order.size()));
+    write("packed_twice.gguf", order.front());
   }
   static inline TempDir* shared_dir = nullptr;
 };
@@ -104,10 +135,6 @@ std::vector<Case> UsageCases() {
        "-b is at most 16 in mode predicted"},
       {"bad_sparse", {"run", "-m", kUsageModel, "-p", "a", "--sparse", "some"}, 2, "--sparse"},
       {"bad_pin", {"run", "-m", kUsageModel, "-p", "a", "--pin", "maybe"}, 2, "--pin"},
-      {"too_many_to_pin",
-       {"run", "-m", kUsageModel, "-p", "a", "--pin", "on", "-t", "1024"},
-       1,
-       "threads cannot be pinned: expected at most one for each of the "},
       {"bad_fast_tier",
        {"run", "-m", kUsageModel, "-p", "a", "--fast-tier", "tpu"},
        2,
@@ -169,6 +196,71 @@ std::vector<Case> FileCases() {
        {"quantize", kUsageModel, kUsageModel, "F16"},
        1,
        "the output is the input"},
+      {"trace_onto_the_model",
+       {"run", "-m", "{}/link.gguf", "-p", "a", "--trace", "{}/model.gguf"},
+       1,
+       "model.gguf: this file is read, and cannot be written at the same time"},
+      {"trace_onto_the_models_link",
+       {"bench", "-m", "{}/model.gguf", "--trace", "{}/link.gguf"},
+       1,
+       "link.gguf: this file is read"},
+      {"trace_onto_another_name_of_the_model",
+       {"run", "-m", "{}/model.gguf", "-p", "a", "--trace", "{}/hard.gguf"},
+       1,
+       "hard.gguf: this file is read"},
+      {"trace_onto_the_placement",
+       {"run", "-m", "{}/model.gguf", "-p", "a", "--placement", "{}/gqa.placement.gguf", "--trace",
+        "{}/gqa.placement.gguf"},
+       1,
+       "gqa.placement.gguf: this file is read"},
+      {"trace_onto_the_predictor",
+       {"run", "-m", "{}/model.gguf", "-p", "a", "--predictor", "{}/text.gguf", "--trace",
+        "{}/text.gguf"},
+       1,
+       "text.gguf: this file is read"},
+      {"trace_onto_the_prompt",
+       {"run", "-m", "{}/model.gguf", "-f", "{}/long.txt", "--trace", "{}/long.txt"},
+       1,
+       "long.txt: this file is read"},
+      {"trace_onto_the_text",
+       {"bench", "-m", "{}/model.gguf", "-f", "{}/long.txt", "--trace", "{}/long.txt"},
+       1,
+       "long.txt: this file is read"},
+      {"trace_onto_a_part_of_the_model",
+       {"run", "-m", "{}/s-00001-of-00002.gguf", "-p", "a", "--trace", "{}/s-00002-of-00002.gguf"},
+       1,
+       "s-00002-of-00002.gguf: this file is read"},
+      {"pack_onto_the_placement",
+       {"pack", "-m", kUsageModel, "--placement", "{}/gqa.placement.gguf", "-o",
+        "{}/gqa.placement.gguf"},
+       1,
+       "gqa.placement.gguf: this file is read"},
+      {"place_into_a_device",
+       {"place", "-m", kUsageModel, "--profile", "x", "--vram", "1M", "-o", "/dev/null"},
+       1,
+       "/dev/null: cannot write here: what is written is read again, and seeking is impossible"},
+      {"synth_into_a_device", {"synth", "-o", "/dev/null"}, 1, "seeking is impossible"},
+      {"packed_order_out_of_range",
+       {"run", "-m", "{}/packed_range.gguf", "-p", "a"},
+       1,
+       "packed_range.gguf: tensor blk.1.neuron_order: expected I32, each neuron 0 to 95 once"},
+      {"packed_order_twice",
+       {"run", "-m", "{}/packed_twice.gguf", "-p", "a"},
+       1,
+       "packed_twice.gguf: tensor blk.1.neuron_order: expected I32, each neuron 0 to 95 once, "
+       "found "},
+      {"packed_order_out_of_range_predicted",
+       {"run", "-m", "{}/packed_range.gguf", "-p", "a", "--predictor", "sign"},
+       1,
+       "tensor blk.1.neuron_order"},
+      {"packed_order_twice_predicted",
+       {"run", "-m", "{}/packed_twice.gguf", "-p", "a", "--predictor", "sign"},
+       1,
+       "tensor blk.1.neuron_order"},
+      {"endless_prompt",
+       {"run", "-m", kUsageModel, "-f", "/dev/zero"},
+       1,
+       "/dev/zero: the text is too long: expected at most 16.0 MiB, found more"},
       {"trace_unwritable",
        {"run", "-m", "{}/none.gguf", "-p", "a", "--trace", "{}/no/such/dir/t.json"},
        1,

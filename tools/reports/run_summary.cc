@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "runtime/core/interrupt.h"
 #include "runtime/core/size_text.h"
 #include "runtime/engine/touched_bytes.h"
 #include "tools/reports/stream_report.h"
@@ -21,7 +22,7 @@ std::string StopText(const Engine& engine, StopReason stop) {
       return fmt::format("the context of {} tokens is full (this model allows -c up to {})",
                          engine.context_tokens(), engine.config().max_seq_len);
     case StopReason::kInterrupted:
-      return "stopped by Ctrl-C";
+      return TerminationSignal() == 0 ? "stopped by Ctrl-C" : "stopped by a request to terminate";
   }
   return "";
 }

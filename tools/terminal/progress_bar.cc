@@ -119,4 +119,10 @@ ProgressFn StderrProgress() {
 
 void ClearStderrProgress() { StderrBar().Clear(); }
 
+void PrintNote(std::string_view text) {
+  ClearStderrProgress();
+  std::fwrite(text.data(), 1, text.size(), stderr);
+  std::fflush(stderr);
+}
+
 }  // namespace thermocline

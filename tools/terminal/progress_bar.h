@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <string_view>
 
 #include "runtime/core/progress.h"
 
@@ -47,5 +48,8 @@ class ProgressBar {
 ProgressFn StderrProgress();
 // Takes it off the terminal; call it before printing to stderr or stdout while work may be running.
 void ClearStderrProgress();
+// Takes it off and prints to stderr. Where stderr is closed or full the text is lost, which is no
+// reason to fail.
+void PrintNote(std::string_view text);
 
 }  // namespace thermocline

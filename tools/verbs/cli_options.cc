@@ -12,12 +12,16 @@
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
 #include "runtime/core/size_text.h"
+#include "runtime/threads/processors.h"
+#include "tools/terminal/progress_bar.h"
+#include "tools/verbs/number_option.h"
 
 namespace thermocline {
 namespace {
 
 constexpr const char* kExitCodes =
-    "Exit codes: 0 done, 1 failed (one line on stderr says why), 2 wrong usage, 130 interrupted.";
+    "Exit codes: 0 done, 1 failed (one line on stderr says why), 2 wrong usage, 130 interrupted, "
+    "143 terminated.";
 
 // "0.1" or "10%" -> 0.1; nullopt for anything else, and outside 0 to 1.
 std::optional<double> ParseFraction(const std::string& text) {
@@ -29,6 +33,16 @@ std::optional<double> ParseFraction(const std::string& text) {
   if (unit == "%") value /= 100;
   const bool valid = (unit.empty() || unit == "%") && value >= 0 && value <= 1;
   return valid ? std::optional<double>(value) : std::nullopt;
+}
+
+// More threads than processors are obeyed, and not silently: they wait for each other at every
+// step.
+void WarnOfCrowding(int n_threads) {
+  const auto n_processors = static_cast<int>(ThreadCpus().size());
+  if (n_processors == 0 || n_threads <= n_processors) return;
+  PrintNote(
+      fmt::format("thermocline: warning: {} threads on {} processor{} are much slower than -t {}\n",
+                  n_threads, n_processors, n_processors == 1 ? "" : "s", n_processors));
 }
 
 }  // namespace
@@ -82,12 +96,13 @@ void AddModelOptions(CLI::App& verb, EngineOptions* options) {
 }
 
 CLI::Option* AddThreadsOption(CLI::App& verb, int* n_threads) {
-  return verb
-      .add_option("-t,--threads", *n_threads,
-                  "Threads; 0 (the default): one per physical core, as far as "
-                  "a CPU quota goes")
-      ->type_name("N")
-      ->check(CLI::Range(0, 1024));
+  const auto take = [n_threads](int n) {
+    *n_threads = n;
+    WarnOfCrowding(n);
+  };
+  return AddNumberFunction<int>(verb, "-t,--threads", take, {.least = 0, .most = 1024},
+                                "Threads; 0 (the default): one per physical core, as far as "
+                                "a CPU quota goes");
 }
 
 void AddPinOption(CLI::App& verb, EngineOptions* options) {
@@ -142,16 +157,14 @@ void AddEngineOptions(CLI::App& verb, EngineOptions* options) {
                              kDefaultPredictorRecall));
   AddThreadsOption(verb, &options->n_threads);
   AddPinOption(verb, options);
-  verb.add_option("-c,--context,--ctx-size", options->context_tokens,
+  AddNumberOption(verb, "-c,--context,--ctx-size", &options->context_tokens,
+                  {.least = 0, .most = kMaxTokensFlag},
                   fmt::format("Context in tokens, prompt and reply together; 0 (the default): the "
                               "model's own, at most {}",
-                              kDefaultContext))
-      ->type_name("N")
-      ->check(CLI::Range(int64_t{0}, kMaxTokensFlag));
-  verb.add_option("-b,--batch,--batch-size", options->batch_tokens,
-                  fmt::format("Prompt tokens per step (default {})", options->batch_tokens))
-      ->type_name("N")
-      ->check(CLI::Range(int64_t{1}, kMaxTokensFlag));
+                              kDefaultContext));
+  AddNumberOption(verb, "-b,--batch,--batch-size", &options->batch_tokens,
+                  {.least = 1, .most = kMaxTokensFlag},
+                  fmt::format("Prompt tokens per step (default {})", options->batch_tokens));
   const auto choose_cache = [options](const std::string& name) {
     options->cache_type = name == "f16" ? DType::kF16 : DType::kQ8_0;
   };
@@ -165,17 +178,16 @@ void AddEngineOptions(CLI::App& verb, EngineOptions* options) {
       "--no-mmap", options->copy_weights,
       "Copy the weights into memory of their own (huge pages) instead of reading them from "
       "the mapped file: faster decode, slower start, the file's pages beside it");
-  const auto want_gpu = [options](const int64_t& n_layers) {
+  const auto want_gpu = [options](int64_t n_layers) {
     if (n_layers < 0) return;
     options->fast_tier = n_layers > 0 ? FastTier::kGpu : FastTier::kCpu;
     options->gpu_layers = n_layers;
   };
-  verb.add_option_function<int64_t>("--gpu-layers,--n-gpu-layers", want_gpu,
-                                    "Also written -ngl. Of how many layers the neurons lie on "
-                                    "the GPU, where no placement says it (default: as many as fit; "
-                                    "0: no GPU). N > 0 is an error where none can be used")
-      ->type_name("N")
-      ->check(CLI::Range(int64_t{-1}, kMaxTokensFlag));
+  AddNumberFunction<int64_t>(verb, "--gpu-layers,--n-gpu-layers", want_gpu,
+                             {.least = -1, .most = kMaxTokensFlag},
+                             "Also written -ngl. Of how many layers the neurons lie on the GPU, "
+                             "where no placement says it (default: as many as fit; 0: no GPU). N > "
+                             "0 is an error where none can be used");
   const auto choose_tier = [options](const std::string& name) {
     if (name == "gpu") options->fast_tier = FastTier::kGpu;
     if (name == "cpu") options->fast_tier = FastTier::kCpu;
@@ -210,7 +222,7 @@ void FailUsage(const std::string& verb, const std::string& message) {
   throw CLI::ParseError(verb + ": " + message, CLI::ExitCodes::ValidationError);
 }
 
-std::string ReadTextFile(const std::string& path) {
+std::string ReadTextFile(const std::string& path, uint64_t max_bytes) {
   const bool from_stdin = path == "-";
   const auto close = [&](std::FILE* file) { return from_stdin ? 0 : std::fclose(file); };
   const std::unique_ptr<std::FILE, decltype(close)> file(
@@ -222,6 +234,12 @@ std::string ReadTextFile(const std::string& path) {
     text.append(bytes, n);
     ThrowIfInterrupted();
     if (n == 0) break;
+    if (text.size() <= max_bytes) continue;
+    throw Error({.path = from_stdin ? "standard input" : path,
+                 .what = "the text is too long",
+                 .expected = "at most " + FormatBytes(max_bytes),
+                 .found = "more",
+                 .hint = "give a shorter text"});
   }
   if (file == nullptr || std::ferror(file.get()) != 0) {
     throw Error({.path = from_stdin ? "standard input" : path,

@@ -14,6 +14,9 @@ namespace thermocline {
 
 // Largest number of tokens that an option takes.
 inline constexpr int64_t kMaxTokensFlag = int64_t{1} << 26;
+// Longest text that is read whole; and longest prompt, which has room for any context there is.
+inline constexpr uint64_t kMaxTextBytes = uint64_t{1} << 30;
+inline constexpr uint64_t kMaxPromptBytes = uint64_t{16} << 20;
 
 // Adds a verb: `summary` is its line in the list of verbs and the start of its own --help,
 // `details` the end of its --help (what it reads and writes, an example). The exit codes are added
@@ -49,8 +52,9 @@ std::vector<std::string> NormaliseArguments(int argc, char** argv);
 // A usage error (exit code 2).
 [[noreturn]] void FailUsage(const std::string& verb, const std::string& message);
 
-// The text of a file, or of standard input for "-". Throws Error when it cannot be read.
-std::string ReadTextFile(const std::string& path);
+// The text of a file, or of standard input for "-". Throws Error when it cannot be read or is
+// longer than max_bytes (a device need not end), Interrupted when a signal asks to stop.
+std::string ReadTextFile(const std::string& path, uint64_t max_bytes = kMaxTextBytes);
 
 // Standard output; throws Error when it takes no more (disk full, closed pipe). Flushes.
 void WriteOutput(std::string_view text);

@@ -2,14 +2,11 @@
 
 #include <fmt/format.h>
 
-#include <filesystem>
-
 #include "gpu_kernels/base/gpu_support.h"
 #include "profiler/placement/machine_memory.h"
-#include "runtime/core/atomic_file.h"
-#include "runtime/core/error.h"
 #include "runtime/core/size_text.h"
 #include "tools/verbs/cli_options.h"
+#include "tools/verbs/number_option.h"
 
 namespace thermocline {
 namespace {
@@ -64,17 +61,15 @@ void AddBudgetOptions(CLI::App& verb, PlacementArgs* args) {
       "For experiments, instead of --vram: this share of every layer's neurons in VRAM, 0.1 or "
       "10%, rounded to clusters of 32, whatever memory that takes");
   args->vram->excludes(args->hot);
-  verb.add_option("-c,--context,--ctx-size", args->engine.context_tokens,
+  AddNumberOption(verb, "-c,--context,--ctx-size", &args->engine.context_tokens,
+                  {.least = 0, .most = kMaxTokensFlag},
                   fmt::format("Context in tokens of the runs to place for; 0 (the default): the "
                               "model's own, at most {}",
-                              kDefaultContext))
-      ->type_name("N")
-      ->check(CLI::Range(int64_t{0}, kMaxTokensFlag));
-  verb.add_option("-b,--batch,--batch-size", args->engine.batch_tokens,
-                  fmt::format("Prompt tokens per step of those runs (default {})",
-                              args->engine.batch_tokens))
-      ->type_name("N")
-      ->check(CLI::Range(int64_t{1}, kMaxTokensFlag));
+                              kDefaultContext));
+  AddNumberOption(
+      verb, "-b,--batch,--batch-size", &args->engine.batch_tokens,
+      {.least = 1, .most = kMaxTokensFlag},
+      fmt::format("Prompt tokens per step of those runs (default {})", args->engine.batch_tokens));
 }
 
 std::string SettleBudgets(PlacementArgs* args) {
@@ -101,17 +96,6 @@ SolvedPlacement SolvePlacement(const OpenedModel& model, const ProfileStats& sta
     return PlaceFraction(model, stats, args.hot_fraction, args.ram_bytes);
   }
   return Place(model, stats, {args.vram_bytes, args.ram_bytes});
-}
-
-void CheckOutputPath(const std::string& path, const std::vector<std::string>& inputs) {
-  for (const std::string& input : inputs) {
-    std::error_code ignored;
-    if (path != input && !std::filesystem::equivalent(path, input, ignored)) continue;
-    throw Error({.path = path,
-                 .what = "this file is read, and cannot be written at the same time",
-                 .hint = "choose another output file"});
-  }
-  const AtomicFile probe(path);  // a temporary file beside it, which goes away again
 }
 
 std::string CoverageTable(const CoverageReport& report, bool placed, bool lru) {

@@ -37,9 +37,6 @@ void CheckPlacementArgs(const OpenedModel& model, const PlacementArgs& args);
 SolvedPlacement SolvePlacement(const OpenedModel& model, const ProfileStats& stats,
                                const PlacementArgs& args);
 
-// Throws Error when `path` cannot be written, or is the same file as one of `inputs`.
-void CheckOutputPath(const std::string& path, const std::vector<std::string>& inputs);
-
 // One row per layer and the totals, then what the columns mean; without the columns of a placement
 // or of the LRU where there is none.
 std::string CoverageTable(const CoverageReport& report, bool placed, bool lru);

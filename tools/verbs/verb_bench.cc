@@ -18,6 +18,8 @@
 #include "tools/reports/trace_file.h"
 #include "tools/terminal/progress_bar.h"
 #include "tools/verbs/cli_options.h"
+#include "tools/verbs/number_option.h"
+#include "tools/verbs/output_path.h"
 #include "tools/verbs/verbs.h"
 
 namespace thermocline {
@@ -324,8 +326,7 @@ void MeasureStepsOf(const std::vector<SparseMode>& modes,
       parts.push_back({std::string(SparseModeName(steps.mode)), &steps.profile});
     }
     const std::string note = trace->Write(parts);
-    ClearStderrProgress();
-    fmt::print(stderr, "{}", note);
+    PrintNote(note);
   }
   if (!gpu) report->steps.clear();
 }
@@ -335,7 +336,12 @@ void Run(BenchArgs& options) {
     FailUsage("bench", "--roofline and --parallel go with -o table or -o json, not with csv");
   }
   std::optional<TraceFile> trace;
-  if (options.trace_path) trace.emplace(*options.trace_path);
+  if (options.trace_path) {
+    std::vector<std::string> inputs = InputFiles(options.engine);
+    inputs.push_back(options.text_path);
+    CheckNotRead(*options.trace_path, inputs);
+    trace.emplace(*options.trace_path);
+  }
   options.engine.progress = StderrProgress();
   options.comparison.progress = options.engine.progress;
   Engine engine(options.engine);
@@ -403,14 +409,13 @@ void AddBenchVerb(CLI::App& app) {
   AddEngineOptions(*verb, &options->engine);
   verb->add_option("-f,--file", options->text_path, "text the prompts are cut from")
       ->type_name("FILE");
-  verb->add_option("--prompts", options->comparison.n_prompts, "number of prompts (default 20)")
-      ->check(CLI::PositiveNumber);
-  verb->add_option("--prompt-tokens", options->comparison.prompt_tokens,
-                   "tokens of a prompt, BOS included (default 32)")
-      ->check(CLI::PositiveNumber);
-  verb->add_option("-n,--predict", options->comparison.decode_tokens,
-                   "tokens to continue each prompt by (default 64)")
-      ->check(CLI::PositiveNumber);
+  const Bounds<int64_t> some = {.least = 1, .most = kMaxTokensFlag};
+  AddNumberOption(*verb, "--prompts", &options->comparison.n_prompts, some,
+                  "number of prompts (default 20)");
+  AddNumberOption(*verb, "--prompt-tokens", &options->comparison.prompt_tokens, some,
+                  "tokens of a prompt, BOS included (default 32)");
+  AddNumberOption(*verb, "-n,--predict", &options->comparison.decode_tokens, some,
+                  "tokens to continue each prompt by (default 64)");
   verb->add_option("-o,--output", options->format, "table, json or csv (default table)")
       ->check(CLI::IsMember({"table", "json", "csv"}));
   verb->add_flag("--no-bandwidth", options->no_bandwidth,

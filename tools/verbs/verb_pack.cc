@@ -8,6 +8,7 @@
 #include "tools/reports/change_table.h"
 #include "tools/terminal/progress_bar.h"
 #include "tools/verbs/cli_options.h"
+#include "tools/verbs/output_path.h"
 #include "tools/verbs/verbs.h"
 
 namespace thermocline {
@@ -43,6 +44,7 @@ void Pack(PackArgs& args) {
   }
   if (args.options.n_threads == 0) args.options.n_threads = DefaultThreadCount();
   args.options.progress = StderrProgress();
+  CheckNotRead(args.output, {args.options.placement_path});
   const PackReport report = PackModel(args.input, args.output, args.options);
   if (!report.changes.empty()) WriteOutput(ChangeTable(report.changes));
   if (report.widened) {
@@ -53,7 +55,7 @@ void Pack(PackArgs& args) {
                                 "{:.3f} %\n",
                                 100 * report.down_relative_rms_error)
                   : "no weight was rounded a second time\n");
-  fmt::print(stderr, "written: {}\n", Printable(args.output, 400));
+  PrintNote(fmt::format("written: {}\n", Printable(args.output, 400)));
 }
 
 }  // namespace

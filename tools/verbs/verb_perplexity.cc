@@ -10,6 +10,7 @@
 #include "runtime/engine/evaluate.h"
 #include "tools/terminal/progress_bar.h"
 #include "tools/verbs/cli_options.h"
+#include "tools/verbs/number_option.h"
 #include "tools/verbs/verbs.h"
 
 namespace thermocline {
@@ -192,9 +193,8 @@ void AddPerplexityVerb(CLI::App& app) {
   options->batch = verb->get_option("--batch");
   verb->add_option("-f,--file", options->text_path, "text to score (- is standard input)")
       ->required();
-  verb->add_option("--max-windows", options->perplexity.max_windows,
-                   "score only the first N windows")
-      ->check(CLI::NonNegativeNumber);
+  AddNumberOption(*verb, "--max-windows", &options->perplexity.max_windows, {.least = 0},
+                  "score only the first N windows; 0 (the default): all");
   verb->add_flag("--json", options->json, "print JSON");
   verb->callback([options] { Run(*options); });
 }

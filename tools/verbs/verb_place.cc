@@ -8,6 +8,7 @@
 #include "runtime/core/size_text.h"
 #include "tools/reports/plan_table.h"
 #include "tools/verbs/cli_options.h"
+#include "tools/verbs/output_path.h"
 #include "tools/verbs/placement_options.h"
 #include "tools/verbs/verbs.h"
 
@@ -38,7 +39,7 @@ void RunPlace(PlaceArgs& args) {
   if (!args.common.wants_placement()) {
     FailUsage("place", "how much may lie in the fast tier? Give --vram SIZE (or --hot SHARE)");
   }
-  CheckOutputPath(args.output_path, {args.common.engine.model_path, args.profile_path});
+  CheckRereadOutputPath(args.output_path, {args.common.engine.model_path, args.profile_path});
   const OpenedModel model(args.common.engine);
   const ProfileStats stats = ReadProfile(args.profile_path);
   CheckProfileFits(stats, model.config(), model.gguf().path(), ModelFingerprints(model.gguf()));

@@ -15,7 +15,8 @@
 #include "tools/reports/predictor_table.h"
 #include "tools/terminal/progress_bar.h"
 #include "tools/verbs/cli_options.h"
-#include "tools/verbs/placement_options.h"
+#include "tools/verbs/number_option.h"
+#include "tools/verbs/output_path.h"
 #include "tools/verbs/verbs.h"
 
 namespace thermocline {
@@ -146,7 +147,7 @@ void RunPredictor(PredictorArgs& args) {
     FailUsage("predictor", "--look-ahead is for --method svd and mlp");
   }
   for (const std::string& path : {args.output_path, UnfinishedPath(args.output_path)}) {
-    CheckOutputPath(path, {args.engine.model_path, args.predictor.text_path});
+    CheckRereadOutputPath(path, {args.engine.model_path, args.predictor.text_path});
   }
   args.engine.sparse = "dense";  // every neuron's h is wanted
   args.engine.progress = args.predictor.progress = StderrProgress();
@@ -179,34 +180,27 @@ void AddBuildOptions(CLI::App& verb, PredictorArgs* args) {
       ->check(CLI::IsMember({"svd", "mlp", "sign"}));
   verb.add_flag("--look-ahead", options->look_ahead,
                 "svd, mlp: predict a layer from the FFN input of the layer before");
-  verb.add_option("--learning-rate", options->learning_rate,
+  AddNumberOption(verb, "--learning-rate", &options->learning_rate, {.least = 1e-6F, .most = 1},
                   fmt::format("mlp: where it starts (default {})", options->learning_rate))
-      ->type_name("RATE")
-      ->check(CLI::Range(1e-6F, 1.0F));
-  verb.add_option("--epochs", options->max_epochs,
-                  fmt::format("mlp: most passes over the text (default {})", options->max_epochs))
-      ->type_name("N")
-      ->check(CLI::Range(1, 10000));
-  verb.add_option(
-          "--rank", options->rank,
-          fmt::format("Rank of the factors, a multiple of {} (default: d_model / 4)", kRankUnit))
-      ->type_name("N")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+      ->type_name("RATE");
+  AddNumberOption(verb, "--epochs", &options->max_epochs, {.least = 1, .most = 10000},
+                  fmt::format("mlp: most passes over the text (default {})", options->max_epochs));
+  AddNumberOption(
+      verb, "--rank", &options->rank, {.least = 1, .most = int64_t{1} << 20},
+      fmt::format("Rank of the factors, a multiple of {} (default: d_model / 4)", kRankUnit));
   AddFactorTypeOption(verb, "--type", &options->dtype);
-  verb.add_option(
-          "--heldout-fraction", options->heldout_fraction,
-          fmt::format("Share of the text to hold out (default {})", options->heldout_fraction))
-      ->type_name("SHARE")
-      ->check(CLI::Range(0.01, 0.9));
-  verb.add_option("--max-tokens", options->max_tokens, "Tokens to take of the text (default: all)")
-      ->type_name("N")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 53));
-  verb.add_option("--recall", args->recall, "Recall of the table (default 0.95)")
-      ->type_name("SHARE")
-      ->check(CLI::Range(0.0, 1.0));
-  verb.add_option("-s,--seed", options->seed,
-                  "Seed of the randomised SVD and of mlp's training (default 1)")
-      ->type_name("N");
+  AddNumberOption(
+      verb, "--heldout-fraction", &options->heldout_fraction, {.least = 0.01, .most = 0.9},
+      fmt::format("Share of the text to hold out (default {})", options->heldout_fraction))
+      ->type_name("SHARE");
+  AddNumberOption(verb, "--max-tokens", &options->max_tokens,
+                  {.least = 1, .most = int64_t{1} << 53},
+                  "Tokens to take of the text (default: all)");
+  AddNumberOption(verb, "--recall", &args->recall, {.least = 0, .most = 1},
+                  "Recall of the table (default 0.95)")
+      ->type_name("SHARE");
+  AddNumberOption(verb, "-s,--seed", &options->seed, {},
+                  "Seed of the randomised SVD and of mlp's training (default 1)");
 }
 
 }  // namespace
@@ -221,16 +215,14 @@ void AddPredictorVerb(CLI::App& app) {
   AddBuildOptions(*verb, args.get());
   AddThreadsOption(*verb, &args->engine.n_threads);
   AddPinOption(*verb, &args->engine);
-  verb->add_option("-c,--context,--ctx-size", args->engine.context_tokens,
-                   fmt::format("Tokens of a window (default: {}, or the model's own context where "
-                               "that is shorter)",
-                               kDefaultWindow))
-      ->type_name("N")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 26));
-  verb->add_option("-b,--batch,--batch-size", args->engine.batch_tokens,
-                   fmt::format("Tokens per step (default {})", args->engine.batch_tokens))
-      ->type_name("N")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 26));
+  AddNumberOption(*verb, "-c,--context,--ctx-size", &args->engine.context_tokens,
+                  {.least = 0, .most = kMaxTokensFlag},
+                  fmt::format("Tokens of a window (default: {}, or the model's own context where "
+                              "that is shorter)",
+                              kDefaultWindow));
+  AddNumberOption(*verb, "-b,--batch,--batch-size", &args->engine.batch_tokens,
+                  {.least = 1, .most = kMaxTokensFlag},
+                  fmt::format("Tokens per step (default {})", args->engine.batch_tokens));
   verb->add_option("-o,--output", args->output_path, "Predictor file to write (.predictor.gguf)")
       ->required()
       ->type_name("FILE");

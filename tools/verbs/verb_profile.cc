@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <memory>
 #include <optional>
 
@@ -15,6 +14,8 @@
 #include "tools/reports/plan_table.h"
 #include "tools/terminal/progress_bar.h"
 #include "tools/verbs/cli_options.h"
+#include "tools/verbs/number_option.h"
+#include "tools/verbs/output_path.h"
 #include "tools/verbs/placement_options.h"
 #include "tools/verbs/verbs.h"
 
@@ -172,18 +173,6 @@ void RunProfile(ProfileArgs& args) {
               Closing(args, run.stats(), seconds, solved ? &*solved : nullptr));
 }
 
-// A check of a number that says what is allowed.
-CLI::Validator Between(double least, double most, bool inclusive, const std::string& allowed) {
-  const auto check = [=](const std::string& text) {
-    double value = NAN;
-    const bool number = CLI::detail::lexical_cast(text, value) && std::isfinite(value);
-    const bool inside = inclusive ? value >= least && value <= most : value > least && value < most;
-    return number && inside ? std::string()
-                            : fmt::format("expected {}, found '{}'", allowed, Printable(text));
-  };
-  return CLI::Validator(check, "");
-}
-
 void AddTextOptions(CLI::App& verb, ProfileOptions* options) {
   verb.add_option("-f,--file", options->text_path, "Text to profile on")
       ->required()
@@ -191,19 +180,17 @@ void AddTextOptions(CLI::App& verb, ProfileOptions* options) {
   auto* heldout = verb.add_option("--heldout", options->heldout_path,
                                   "Text to hold out, instead of the end of -f")
                       ->type_name("FILE");
-  verb.add_option("--heldout-fraction", options->heldout_fraction,
-                  fmt::format("Share of the windows of -f to hold out (default {})",
-                              options->heldout_fraction))
+  AddNumberOption(
+      verb, "--heldout-fraction", &options->heldout_fraction,
+      {.least = 0, .most = 1, .above = true, .below = true},
+      fmt::format("Share of the windows of -f to hold out (default {})", options->heldout_fraction))
       ->type_name("SHARE")
-      ->check(Between(0, 1, false, "a share between 0 and 1"))
       ->excludes(heldout);
-  verb.add_option("--max-tokens", options->max_tokens, "Tokens to take of each text (default: all)")
-      ->type_name("N")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 53));
-  verb.add_option("--activation-threshold", options->activation_threshold,
-                  "A neuron is active when |h| is above this (default 0: whatever is not zero)")
-      ->type_name("X")
-      ->check(Between(0, HUGE_VAL, true, "a number from 0 up"));
+  AddNumberOption(verb, "--max-tokens", &options->max_tokens,
+                  {.least = 1, .most = int64_t{1} << 53},
+                  "Tokens to take of each text (default: all)");
+  AddNumberOption(verb, "--activation-threshold", &options->activation_threshold, {.least = 0},
+                  "A neuron is active when |h| is above this (default 0: whatever is not zero)");
 }
 
 }  // namespace

@@ -42,7 +42,7 @@ void Quantize(QuantizeArgs& args) {
   args.options.progress = StderrProgress();
   const std::vector<TensorChange> changes = QuantizeModel(args.input, args.output, args.options);
   WriteOutput(ChangeTable(changes));
-  fmt::print(stderr, "written: {}\n", Printable(args.output, 400));
+  PrintNote(fmt::format("written: {}\n", Printable(args.output, 400)));
 }
 
 }  // namespace

@@ -15,6 +15,8 @@
 #include "tools/terminal/chat_session.h"
 #include "tools/terminal/progress_bar.h"
 #include "tools/verbs/cli_options.h"
+#include "tools/verbs/number_option.h"
+#include "tools/verbs/output_path.h"
 #include "tools/verbs/verbs.h"
 
 namespace thermocline {
@@ -53,11 +55,6 @@ struct RunArgs {
   bool verbose = false;
 };
 
-void PrintNote(std::string_view text) {
-  ClearStderrProgress();
-  fmt::print(stderr, "{}", text);
-}
-
 void CheckUsage(const RunArgs& args) {
   if (args.json && !args.dry_run) FailUsage("run", "--json goes with --dry-run");
   if (args.trace_path && args.dry_run) {
@@ -79,7 +76,7 @@ void CheckUsage(const RunArgs& args) {
 // The prompt, or nothing for a session that starts without one.
 std::string ReadPrompt(const RunArgs& args) {
   if (!args.prompt && !args.prompt_path) return "";
-  std::string text = args.prompt ? *args.prompt : ReadTextFile(*args.prompt_path);
+  std::string text = args.prompt ? *args.prompt : ReadTextFile(*args.prompt_path, kMaxPromptBytes);
   // A file's last line end is the editor's, not the text's.
   if (args.prompt_path && text.ends_with('\n')) text.pop_back();
   if (text.empty()) {
@@ -121,7 +118,12 @@ Generation RunOnce(const RunArgs& args, const std::string& prompt, const std::ve
 void RunModel(const RunArgs& args) {
   const std::string prompt = ReadPrompt(args);
   std::optional<TraceFile> trace;
-  if (args.trace_path) trace.emplace(*args.trace_path);
+  if (args.trace_path) {
+    std::vector<std::string> inputs = InputFiles(args.engine);
+    if (args.prompt_path) inputs.push_back(*args.prompt_path);
+    CheckNotRead(*args.trace_path, inputs);
+    trace.emplace(*args.trace_path);
+  }
   const auto started = std::chrono::steady_clock::now();
   EngineOptions options = args.engine;
   std::vector<int32_t> prompt_ids;
@@ -173,22 +175,26 @@ void Run(RunArgs& args) {
 
 void AddSamplingOptions(CLI::App& verb, RunArgs* args) {
   SamplerOptions* s = &args->sampling;
-  verb.add_option(
-          "-s,--seed", args->seed,
-          "Seed of the random choice; the same seed gives the same text. -1 (the default): a "
-          "random one, which the summary names")
-      ->type_name("N");
-  const auto number = [&](const char* flag, auto* value, const std::string& help) {
-    verb.add_option(flag, *value, fmt::format("{} (default {})", help, *value))->type_name("X");
+  AddNumberOption(
+      verb, "-s,--seed", &args->seed, {.least = -1},
+      "Seed of the random choice; the same seed gives the same text. -1 (the default): a "
+      "random one, which the summary names");
+  const auto number = [&](const char* flag, auto* value, auto bounds, const std::string& help) {
+    AddNumberOption(verb, flag, value, bounds, fmt::format("{} (default {})", help, *value));
   };
-  number("--temp,--temperature", &s->temperature,
+  using Real = Bounds<float>;
+  using Whole = Bounds<int32_t>;
+  number("--temp,--temperature", &s->temperature, Real{.least = 0},
          "Temperature; 0 always takes the likeliest token");
-  number("--top-k", &s->top_k, "Choose among the K likeliest tokens; 0: all");
-  number("--top-p", &s->top_p, "Choose among the likeliest with this total probability; 1: all");
-  number("--min-p", &s->min_p,
+  number("--top-k", &s->top_k, Whole{.least = 0}, "Choose among the K likeliest tokens; 0: all");
+  number("--top-p", &s->top_p, Real{.least = 0, .most = 1, .above = true},
+         "Choose among the likeliest with this total probability; 1: all");
+  number("--min-p", &s->min_p, Real{.least = 0, .most = 1},
          "Leave out tokens with less than this share of the likeliest one's probability; 0: none");
-  number("--repeat-penalty", &s->repeat_penalty, "Makes recent tokens less likely; 1: off");
-  number("--repeat-last-n", &s->repeat_last_n, "How many tokens are recent; -1: all");
+  number("--repeat-penalty", &s->repeat_penalty, Real{.least = 0, .above = true},
+         "Makes recent tokens less likely; 1: off");
+  number("--repeat-last-n", &s->repeat_last_n, Whole{.least = -1},
+         "How many tokens are recent; -1: all");
 }
 
 }  // namespace
@@ -205,12 +211,10 @@ void AddRunVerb(CLI::App& app) {
           "dropped")
       ->type_name("FILE")
       ->excludes(prompt);
-  verb->add_option(
-          "-n,--n-predict", args->max_tokens,
-          "Tokens to generate at most (with -i: per reply); -1: until the text ends or the "
-          "context is full (default 128)")
-      ->type_name("N")
-      ->check(CLI::Range(int64_t{-1}, int64_t{1} << 40));
+  AddNumberOption(*verb, "-n,--n-predict", &args->max_tokens,
+                  {.least = -1, .most = int64_t{1} << 40},
+                  "Tokens to generate at most (with -i: per reply); -1: until the text ends or the "
+                  "context is full (default 128)");
   verb->add_flag("-i,--interactive", args->interactive, "A session: type, read, go on");
   AddEngineOptions(*verb, &args->engine);
   AddSamplingOptions(*verb, args.get());

@@ -18,6 +18,8 @@
 #include "tools/reports/synth_report.h"
 #include "tools/terminal/progress_bar.h"
 #include "tools/verbs/cli_options.h"
+#include "tools/verbs/number_option.h"
+#include "tools/verbs/output_path.h"
 #include "tools/verbs/placement_options.h"
 #include "tools/verbs/verbs.h"
 
@@ -127,6 +129,7 @@ void CheckUsage(const SynthArgs& options, const CLI::App& verb) {
 }
 
 void CheckPaths(const SynthArgs& options) {
+  CheckRereadOutputPath(options.output, {});
   std::vector<std::string> taken = {options.output};
   for (const std::string& path :
        {options.profile_path, options.placement_path, options.predictor_path}) {
@@ -225,28 +228,31 @@ void Run(SynthArgs& options, const CLI::App& verb) {
 void AddShapeOptions(CLI::App& verb, SynthArgs* options) {
   SynthOptions& s = options->synth;
   verb.add_option("--like", options->like, "shape of a known model: " + ShapeNames());
-  verb.add_option("--n-layers", s.n_layers, fmt::format("layers (default {})", s.n_layers));
-  verb.add_option("--d-model", s.d_model, fmt::format("width (default {})", s.d_model));
-  verb.add_option("--d-ff", s.d_ff, fmt::format("FFN neurons per layer (default {})", s.d_ff));
-  verb.add_option("--n-heads", s.n_heads, fmt::format("query heads (default {})", s.n_heads));
-  verb.add_option("--n-kv-heads", s.n_kv_heads, fmt::format("KV heads (default {})", s.n_kv_heads));
-  verb.add_option("--vocab-size", s.vocab_size,
-                  fmt::format("vocabulary (default {})", s.vocab_size));
-  verb.add_option("--max-seq-len", s.max_seq_len,
-                  fmt::format("context in tokens (default {})", s.max_seq_len));
+  const auto dimension = [&](const char* flag, int64_t* value, int64_t least, int64_t most,
+                             const char* help) {
+    AddNumberOption(verb, flag, value, {.least = least, .most = most},
+                    fmt::format("{} (default {})", help, *value));
+  };
+  constexpr int64_t kMaxWidth = 1 << 20;
+  dimension("--n-layers", &s.n_layers, 1, 4096, "layers");
+  dimension("--d-model", &s.d_model, 32, kMaxWidth, "width");
+  dimension("--d-ff", &s.d_ff, 32, kMaxWidth, "FFN neurons per layer");
+  dimension("--n-heads", &s.n_heads, 1, kMaxWidth, "query heads");
+  dimension("--n-kv-heads", &s.n_kv_heads, 1, kMaxWidth, "KV heads");
+  dimension("--vocab-size", &s.vocab_size, 260, 1 << 24, "vocabulary");
+  dimension("--max-seq-len", &s.max_seq_len, 1, kMaxTokensFlag, "context in tokens");
   verb.add_option("--type", options->type,
                   "weight type: " + WeightDTypeNames() + " (default Q8_0)");
   verb.add_option("--activation", options->activation,
                   "silu, relu, reglu or relu_sqr (default silu)")
       ->check(CLI::IsMember({"silu", "relu", "reglu", "relu_sqr"}));
-  verb.add_option("--seed", s.seed, "seed of the weights (default 1)");
+  AddNumberOption(verb, "--seed", &s.seed, {}, "seed of the weights (default 1)");
 }
 
 void AddFactorOptions(CLI::App& verb, SynthArgs* options) {
-  CLI::Option* rank = verb.add_option("--gate-rank", options->synth.gate_rank,
-                                      "rank of every gate matrix, a multiple of 32 (default: full)")
-                          ->type_name("N")
-                          ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  CLI::Option* rank = AddNumberOption(
+      verb, "--gate-rank", &options->synth.gate_rank, {.least = 1, .most = int64_t{1} << 20},
+      "rank of every gate matrix, a multiple of 32 (default: full)");
   CLI::Option* predictor = verb.add_option("--predictor", options->predictor_path,
                                            "predictor to write, of the gates' factors")
                                ->type_name("FILE")
