@@ -97,6 +97,7 @@ OpenedModel::OpenedModel(const EngineOptions& options)
       n_threads_(options.n_threads > 0 ? options.n_threads : DefaultThreadCount()) {
   CheckTensors(gguf_, family_, config_);
   CheckGpuStream(options_, gpu_);
+  if (!gpu_.empty()) RequireEqualHeads(config_, options.model_path, "attention on the GPU");
   if (!gpu_.empty() && !placement_) SplitLayers();
 }
 
@@ -117,7 +118,7 @@ DownLayout OpenedModel::down_layout() const {
 
 bool OpenedModel::has_cold() const {
   return placement_ && std::ranges::any_of(placement_->layers, [&](const LayerPlacement& layer) {
-           return layer.n_vram < config_.d_ff;
+           return layer.n_dram > 0;
          });
 }
 
@@ -127,7 +128,7 @@ FastTierNeeds OpenedModel::NeedsOf(const Placement* placement) const {
   for (int64_t l = 0; placement != nullptr && l < config_.n_layers; ++l) {
     const int64_t hot = placement->layers[static_cast<size_t>(l)].n_vram;
     max_neurons = std::max(max_neurons, hot);
-    max_cold = std::max(max_cold, config_.d_ff - hot);
+    max_cold = std::max(max_cold, config_.d_ff_of(l) - hot);
   }
   const ExecutorOptions executor = executor_options();
   const bool predicts = placement == nullptr && predictor() != nullptr;
