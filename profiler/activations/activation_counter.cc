@@ -41,7 +41,7 @@ std::vector<std::vector<double>> ChannelNorms(const OpenedModel& model,
   std::vector<std::vector<double>> norms;
   for (int64_t l = 0; l < config.n_layers; ++l) {
     ThrowIfInterrupted();
-    const FileFfn file = ReadFileFfn(model.gguf(), model.family().names, config, l);
+    const FileFfn file = ReadFileFfn(model.gguf(), model.family(), config, l);
     std::vector<double> in_file = DownNorms(file.down, file.layout);
     if (orders.empty()) {
       norms.push_back(std::move(in_file));

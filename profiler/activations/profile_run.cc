@@ -8,6 +8,7 @@
 #include "runtime/core/error.h"
 #include "runtime/core/fnv1a.h"
 #include "runtime/core/interrupt.h"
+#include "runtime/model/families.h"
 #include "runtime/placement/placement.h"
 
 namespace thermocline {
@@ -80,6 +81,7 @@ ProfileRun::ProfileRun(Engine& engine, ProfileTexts& texts, const ProfileOptions
       orders_(ReadChannelOrders(engine.model().gguf(), engine.config())),
       counter_(engine.config(), ChannelNorms(engine.model(), orders_), orders_,
                options.activation_threshold) {
+  RequireEqualFfns(engine.config(), engine.model().gguf().path(), "profiling");
   stats_.model_fingerprint = PlacementFingerprint(engine.model().gguf());
   stats_.activation_threshold = options.activation_threshold;
   stats_.context_tokens = engine.context_tokens();

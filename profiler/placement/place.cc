@@ -63,6 +63,7 @@ MemoryPlan PlanOfLimits(const OpenedModel& model, int64_t max_hot, int64_t max_c
 }
 
 Placement OrderedPlacement(const OpenedModel& model, const ProfileStats& stats) {
+  RequireEqualFfns(model.config(), model.gguf().path(), "placing neurons by a profile");
   Placement placement;
   placement.model_fingerprint = PlacementFingerprint(model.gguf());
   placement.layers.resize(stats.calibration.layers.size());
@@ -82,7 +83,8 @@ SolverProblem MakeProblem(const OpenedModel& model, const ProfileStats& stats,
   problem.ram_bytes = budgets.ram_bytes;
   for (size_t l = 0; l < ordered.layers.size(); ++l) {
     SolverLayer layer;
-    layer.neuron_bytes = NeuronBytes(model.gguf(), model.family(), static_cast<int64_t>(l));
+    layer.neuron_bytes =
+        NeuronBytes(model.gguf(), model.family(), model.config(), static_cast<int64_t>(l));
     for (const int32_t id : ordered.layers[l].neuron_order) {
       layer.benefit.push_back(stats.calibration.layers[l].count[static_cast<size_t>(id)]);
     }

@@ -13,6 +13,7 @@
 #include "profiler/predictors/predictor_streams.h"
 #include "profiler/predictors/predictor_train.h"
 #include "runtime/core/error.h"
+#include "runtime/model/families.h"
 #include "runtime/placement/placement.h"
 
 namespace thermocline {
@@ -279,6 +280,7 @@ class Builder {
 PredictorFile BuildPredictor(Engine& engine, const PredictorTexts& texts,
                              const PredictorOptions& options, PredictorFile begun) {
   CheckPredictorOptions(engine.model(), options);
+  RequireEqualFfns(engine.config(), engine.model().gguf().path(), "building a predictor");
   CHECK(!options.known_factors || (options.kind == PredictorKind::kSvd && !options.look_ahead));
   return Builder(engine, texts, options, std::move(begun)).Build();
 }

@@ -14,7 +14,6 @@
 #include "runtime/model/families.h"
 #include "runtime/model/stored_ffn.h"
 #include "runtime/placement/placement.h"
-#include "runtime/placement/powerinfer_file.h"
 
 namespace thermocline {
 namespace {
@@ -86,36 +85,33 @@ class Packer {
     }
   };
 
-  // The file's order is kept; the gate and the joined up and down stand where gate and up stood.
+  // The file's order is kept. What has a row or an element per neuron moves with the neurons; the
+  // joined up and down stand where up stood.
   void PlanItems() {
-    std::map<std::string, std::function<void()>> replaced;
-    for (int64_t l = 0; l < config_.n_layers; ++l) {
-      const TensorNames& names = family_.names;
-      // What has a row per neuron moves with the neurons: the gate, and PowerInfer's predictor.
-      for (const std::string& name : {LayerTensorName(names.w_gate, l), PowerInferOutName(l)}) {
-        replaced[name] = [this, l, name] { PlanRows(name, l); };
-      }
-      replaced[LayerTensorName(names.w_up, l)] = [this, l] { PlanUpDown(l); };
-      replaced[LayerTensorName(names.w_down, l)] = [] {};
-      replaced[LayerTensorName(names.w_down_t, l)] = [] {};
-      replaced[LayerTensorName(names.gate_bias, l)] = [this, l] { PlanGateBias(l); };
-      replaced[LayerTensorName(kPackedUpDown, l)] = [this] { FailHalfPacked(); };
-      replaced[LayerTensorName(kPackedOrder, l)] = [this] { FailHalfPacked(); };
-    }
+    std::map<std::string, std::function<void()>> moved;
+    ForEachTensor(gguf_, family_.tensors, config_,
+                  [&](const ModelTensor& tensor, const GgufTensorInfo* /*info*/) {
+                    const TensorRow& row = *tensor.row;
+                    if (row.role == TensorRole::kUp) {
+                      moved[tensor.name] = [this, tensor] { PlanUpDown(tensor.layer); };
+                    } else if (row.role == TensorRole::kDown || row.role == TensorRole::kDownT) {
+                      moved[tensor.name] = [] {};
+                    } else if (row.has_row_per_neuron()) {
+                      moved[tensor.name] = [this, tensor] { PlanRows(tensor); };
+                    } else if (row.has_element_per_neuron()) {
+                      moved[tensor.name] = [this, tensor] { PlanVector(tensor); };
+                    } else {
+                      CHECK(row.cols != TensorDim::kDFf);  // columns would have to move
+                    }
+                  });
     for (const GgufTensorInfo& tensor : gguf_.tensors()) {
-      const auto own = replaced.find(tensor.name);
-      if (own != replaced.end()) {
+      const auto own = moved.find(tensor.name);
+      if (own != moved.end()) {
         own->second();
       } else {
         PlanCopy(tensor);
       }
     }
-  }
-
-  [[noreturn]] void FailHalfPacked() const {
-    throw Error({.path = gguf_.path(),
-                 .what = "the model holds tensors of a packed one, but not its keys",
-                 .hint = "pack from the model it was made of"});
   }
 
   const std::vector<int32_t>& Order(int64_t layer) const {
@@ -153,56 +149,55 @@ class Packer {
     items_.push_back({tensor.name, TypeOf(tensor), tensor.dims, write});
   }
 
-  void PlanRows(const std::string& name, int64_t layer) {
-    const GgufTensorInfo& tensor = *gguf_.FindTensor(name);
-    const auto write = [this, layer, &tensor](const Item& item, TensorCopier& copier) {
+  void PlanRows(const ModelTensor& moved) {
+    const GgufTensorInfo& info = *gguf_.FindTensor(moved.name);
+    const auto write = [this, moved, &info](const Item& item, TensorCopier& copier) {
       const TensorView rows =
-          gguf_.RequireMatrix(item.name, config_.d_ff, static_cast<int64_t>(tensor.cols()));
+          gguf_.RequireMatrix(item.name, moved.rows, static_cast<int64_t>(info.cols()));
+      const std::vector<int32_t>& order = Order(moved.layer);
       if (item.dtype == rows.dtype) {
-        copier.CopyRows(item.name, rows, Order(layer));
+        copier.CopyRows(item.name, rows, order);
         return;
       }
       Tell(item.name, rows, item.dtype,
-           copier.Convert(item.name, RowsOf(gguf_.path(), item.name, rows, Order(layer).data()),
+           copier.Convert(item.name, RowsOf(gguf_.path(), item.name, rows, order.data()),
                           item.dtype));
     };
-    items_.push_back({name, TypeOf(tensor), tensor.dims, write});
+    items_.push_back({moved.name, TypeOf(info), info.dims, write});
   }
 
-  void PlanGateBias(int64_t layer) {
-    const std::string name = LayerTensorName(family_.names.gate_bias, layer);
-    const auto write = [this, layer](const Item& item, TensorCopier& copier) {
-      const TensorView bias = gguf_.RequireMatrix(item.name, 1, config_.d_ff);
-      std::vector<float> values(static_cast<size_t>(config_.d_ff));
-      CpuKernels().dequantize_f32(bias.dtype, bias.data, 0, config_.d_ff, values.data());
+  void PlanVector(const ModelTensor& moved) {
+    const auto write = [this, moved](const Item& item, TensorCopier& copier) {
+      const TensorView vector = gguf_.RequireMatrix(item.name, 1, moved.cols);
+      std::vector<float> values(static_cast<size_t>(moved.cols));
+      CpuKernels().dequantize_f32(vector.dtype, vector.data, 0, moved.cols, values.data());
       std::vector<float> sorted;
-      for (const int32_t id : Order(layer)) sorted.push_back(values[static_cast<size_t>(id)]);
+      for (const int32_t id : Order(moved.layer)) sorted.push_back(values[static_cast<size_t>(id)]);
       copier.Copy(item.name, reinterpret_cast<const std::byte*>(sorted.data()),
                   sorted.size() * sizeof(float));
     };
-    items_.push_back({name, DType::kF32, {static_cast<uint64_t>(config_.d_ff)}, write});
+    items_.push_back({moved.name, DType::kF32, {static_cast<uint64_t>(moved.cols)}, write});
   }
 
   void PlanUpDown(int64_t layer) {
-    const TensorView up = Up(layer);
-    const TensorView down = Down(layer).view;
+    const FileFfn ffn = ReadFfn(layer);
     const auto d_model = static_cast<uint64_t>(config_.d_model);
-    const DType wider = Wider(up.dtype, down.dtype);
+    const DType wider = Wider(ffn.up.dtype, ffn.down.dtype);
     // Rows of a stock down are as long as d_ff: its type may not fit those of d_model.
     DType dtype = TypeForRows(wider, d_model, wider);
     if (options_.rule) {
       dtype = TypeForRows(dtype, d_model, options_.rule->dtype);
     } else {
-      report_.widened = report_.widened || up.dtype != down.dtype;
+      report_.widened = report_.widened || ffn.up.dtype != ffn.down.dtype;
     }
-    const auto d_ff = static_cast<uint64_t>(config_.d_ff);
-    items_.push_back({LayerTensorName(kPackedUpDown, layer),
+    const auto d_ff = static_cast<uint64_t>(config_.d_ff_of(layer));
+    items_.push_back({NameOf(TensorRole::kUpDown, layer),
                       dtype,
                       {2 * d_model, d_ff},
                       [this, layer](const Item& item, TensorCopier& copier) {
                         WriteUpDown(layer, item, copier);
                       }});
-    items_.push_back({LayerTensorName(kPackedOrder, layer),
+    items_.push_back({NameOf(TensorRole::kNeuronOrder, layer),
                       DType::kI32,
                       {d_ff},
                       [this, layer](const Item& item, TensorCopier& copier) {
@@ -212,34 +207,25 @@ class Packer {
                       }});
   }
 
-  TensorView Up(int64_t layer) const {
-    return gguf_.RequireMatrix(LayerTensorName(family_.names.w_up, layer), config_.d_ff,
-                               config_.d_model);
+  std::string NameOf(TensorRole role, int64_t layer) const {
+    return TensorOf(family_.tensors, role, config_, layer).name;
   }
-  struct DownView {
-    TensorView view;
-    DownLayout layout;
-  };
-  DownView Down(int64_t layer) const {
-    const StoredDown down = FindDown(gguf_, family_.names, layer);
-    const bool per_neuron = down.layout == DownLayout::kPerNeuron;
-    return {gguf_.RequireMatrix(down.name, per_neuron ? config_.d_ff : config_.d_model,
-                                per_neuron ? config_.d_model : config_.d_ff),
-            down.layout};
-  }
+
+  FileFfn ReadFfn(int64_t layer) const { return ReadFileFfn(gguf_, family_, config_, layer); }
 
   void WriteUpDown(int64_t layer, const Item& item, TensorCopier& copier) {
     ThrowIfInterrupted();
-    const auto [down, layout] = Down(layer);
+    const FileFfn ffn = ReadFfn(layer);
     const int64_t half = RowBytes(item.dtype, config_.d_model);
     if (up_down_.size() < item.n_bytes()) up_down_ = AlignedBuffer(item.n_bytes(), "packing");
-    WriteHalf(layer, item, " (up)", Up(layer), up_down_.bytes(), copier);
-    if (layout == DownLayout::kPerNeuron) {
-      WriteHalf(layer, item, " (down)", down, up_down_.bytes() + half, copier);
+    WriteHalf(layer, item, " (up)", ffn.up, up_down_.bytes(), copier);
+    if (ffn.layout == DownLayout::kPerNeuron) {
+      WriteHalf(layer, item, " (down)", ffn.down, up_down_.bytes() + half, copier);
     } else {
-      const RequantReport rounded = TransposeDown(
-          down, Order(layer), item.dtype, up_down_.bytes() + half, 2 * half, options_.n_threads);
-      if (rounded.requantised) TellDown(item, down, rounded);
+      const RequantReport rounded =
+          TransposeDown(ffn.down, Order(layer), item.dtype, up_down_.bytes() + half, 2 * half,
+                        options_.n_threads);
+      if (rounded.requantised) TellDown(item, ffn.down, rounded);
     }
     copier.Copy(item.name, up_down_.bytes(), item.n_bytes());
   }
@@ -250,15 +236,15 @@ class Packer {
     const std::vector<int32_t>& order = Order(layer);
     const int64_t half = RowBytes(item.dtype, config_.d_model);
     if (rows.dtype == item.dtype) {
-      for (int64_t i = 0; i < config_.d_ff; ++i) {
+      for (int64_t i = 0; i < rows.rows; ++i) {
         std::memcpy(out + 2 * i * half, rows.row(order[static_cast<size_t>(i)]),
                     static_cast<size_t>(half));
       }
       return;
     }
     Tell(item.name + which, rows, item.dtype,
-         ConvertRows(RowsOf(gguf_.path(), item.name, rows, order.data()), 0, config_.d_ff,
-                     item.dtype, copier.team(), out, 2 * half));
+         ConvertRows(RowsOf(gguf_.path(), item.name, rows, order.data()), 0, rows.rows, item.dtype,
+                     copier.team(), out, 2 * half));
   }
 
   void TellDown(const Item& item, const TensorView& down, const RequantReport& rounded) {

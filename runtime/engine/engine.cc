@@ -8,6 +8,7 @@
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
 #include "runtime/device/cpu/cpu_device.h"
+#include "runtime/model/stored_ffn.h"
 
 namespace thermocline {
 namespace {
@@ -105,6 +106,7 @@ OpenedModel::OpenedModel(const EngineOptions& options)
   CheckTensors(gguf_, family_, config_);
   CheckGpuStream(options_, gpu_);
   CheckSequences(options_, gpu_);
+  if (!gpu_.empty()) RequireEqualHeads(config_, options.model_path, "attention on the GPU");
   if (!gpu_.empty() && !placement_) SplitLayers();
 }
 
@@ -121,14 +123,26 @@ ExecutorOptions OpenedModel::executor_options() const {
           .stream_piece_bytes = options_.stream_piece_bytes};
 }
 
+// Whether each layer's down projection can be stored with a row per neuron.
+bool OpenedModel::DownFitsPerNeuron() const {
+  for (int64_t l = 0; l < config_.n_layers; ++l) {
+    const TensorView down = ReadFileFfn(gguf_, family_, config_, l).down;
+    if (config_.d_model % GetDTypeInfo(down.dtype).block_elems != 0) return false;
+  }
+  return true;
+}
+
+// Dense and exact read the same rows, so that they write the same text: what could skip is stored
+// per neuron in every mode.
 DownLayout OpenedModel::down_layout() const {
-  const bool per_neuron = mode_ != SparseMode::kDense || placement_ || options_.always_per_neuron;
+  const bool per_neuron = mode_ != SparseMode::kDense || placement_ || options_.always_per_neuron ||
+                          (HasTrueZeros(config_.activation) && DownFitsPerNeuron());
   return per_neuron ? DownLayout::kPerNeuron : DownLayout::kStock;
 }
 
 bool OpenedModel::has_cold() const {
   return placement_ && std::ranges::any_of(placement_->layers, [&](const LayerPlacement& layer) {
-           return layer.n_vram < config_.d_ff;
+           return layer.n_dram > 0;
          });
 }
 
@@ -138,7 +152,7 @@ FastTierNeeds OpenedModel::NeedsOf(const Placement* placement) const {
   for (int64_t l = 0; placement != nullptr && l < config_.n_layers; ++l) {
     const int64_t hot = placement->layers[static_cast<size_t>(l)].n_vram;
     max_neurons = std::max(max_neurons, hot);
-    max_cold = std::max(max_cold, config_.d_ff - hot);
+    max_cold = std::max(max_cold, config_.d_ff_of(l) - hot);
   }
   const ExecutorOptions executor = executor_options();
   const bool predicts = placement == nullptr && predictor() != nullptr;

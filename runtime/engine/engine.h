@@ -50,8 +50,8 @@ struct EngineOptions {
   int64_t batch_tokens = 512;      // of a pass
   DType cache_type = DType::kF16;  // of keys and values: kF16 or kQ8_0
   bool all_logits = false;         // EvaluateAll will be called
-  // Store down per neuron also where nothing is skipped, so that dense and sparse read the same
-  // weights.
+  // Store down per neuron also where nothing could be skipped (where something could, it always is,
+  // so that dense and sparse read the same weights).
   bool always_per_neuron = false;
   // Weights that need no rearranging are read from the mapped file; copied, they lie in huge pages,
   // which decodes faster, loads slower and takes memory beside the page cache.
@@ -97,6 +97,7 @@ class OpenedModel {
 
  private:
   FastTierNeeds NeedsOf(const Placement* placement) const;
+  bool DownFitsPerNeuron() const;
   // ---- layer_split.cc ----
   void SplitLayers();
   int64_t LayersThatFit(uint64_t n_bytes) const;

@@ -17,14 +17,13 @@ constexpr uint64_t kReserveBytes = uint64_t{384} << 20;
 
 // The first n_layers whole on the fast tier, the others whole on the slow one.
 Placement LayerSplit(const ModelConfig& config, int64_t n_layers) {
-  LayerPlacement layer;
-  layer.neuron_order.resize(static_cast<size_t>(config.d_ff));
-  std::iota(layer.neuron_order.begin(), layer.neuron_order.end(), 0);
   Placement placement;
-  placement.layers.assign(static_cast<size_t>(config.n_layers), layer);
   for (int64_t l = 0; l < config.n_layers; ++l) {
-    LayerPlacement& split = placement.layers[static_cast<size_t>(l)];
-    (l < n_layers ? split.n_vram : split.n_dram) = config.d_ff;
+    LayerPlacement& split = placement.layers.emplace_back();
+    const int64_t d_ff = config.d_ff_of(l);
+    split.neuron_order.resize(static_cast<size_t>(d_ff));
+    std::iota(split.neuron_order.begin(), split.neuron_order.end(), 0);
+    (l < n_layers ? split.n_vram : split.n_dram) = d_ff;
   }
   return placement;
 }

@@ -10,54 +10,60 @@
 namespace thermocline {
 namespace {
 
-uint64_t TensorBytes(const GgufReader& gguf, const std::string& name) {
-  const GgufTensorInfo* tensor = gguf.FindTensor(name);
-  return tensor == nullptr ? 0 : tensor->n_bytes;
+// What a file holds of a layer: whole on the fast tier, and in all of its neurons.
+struct LayerBytes {
+  uint64_t fixed = 0;
+  uint64_t neurons = 0;
+};
+
+LayerBytes BytesOfLayer(const GgufReader& gguf, const Family& family, const ModelConfig& config,
+                        int64_t layer) {
+  LayerBytes bytes;
+  ForEachLayerTensor(gguf, family.tensors, config, layer,
+                     [&](const ModelTensor& tensor, const GgufTensorInfo* info) {
+                       CHECK(info != nullptr);  // CheckTensors
+                       const TensorTier tier = tensor.row->tier;
+                       if (tier == TensorTier::kFast) bytes.fixed += info->n_bytes;
+                       if (tier == TensorTier::kNeurons) bytes.neurons += info->n_bytes;
+                     });
+  return bytes;
 }
 
-uint64_t LayerAttentionBytes(const GgufReader& gguf, const TensorNames& names, int64_t layer) {
+// The embedding table, the last norm and the head.
+uint64_t ModelTensorBytes(const GgufReader& gguf, const Family& family, const ModelConfig& config) {
   uint64_t total = 0;
-  for (const std::string_view pattern :
-       {names.attn_norm, names.wq, names.wk, names.wv, names.wo, names.wq_bias, names.wk_bias,
-        names.wv_bias, names.wo_bias, names.ffn_norm}) {
-    total += TensorBytes(gguf, LayerTensorName(pattern, layer));
-  }
+  ForEachTensor(
+      gguf, family.tensors, config, [&](const ModelTensor& tensor, const GgufTensorInfo* info) {
+        CHECK(info != nullptr);  // CheckTensors
+        const bool counts = tensor.layer == kNoLayer && tensor.row->tier == TensorTier::kFast;
+        if (counts) total += info->n_bytes;
+      });
   return total;
 }
 
 }  // namespace
 
-uint64_t NeuronBytes(const GgufReader& gguf, const Family& family, int64_t layer) {
-  const TensorNames& names = family.names;
-  const uint64_t bytes = TensorBytes(gguf, LayerTensorName(names.w_gate, layer)) +
-                         TensorBytes(gguf, LayerTensorName(names.w_up, layer)) +
-                         TensorBytes(gguf, FindDown(gguf, names, layer).name) +
-                         TensorBytes(gguf, LayerTensorName(kPackedUpDown, layer)) +
-                         TensorBytes(gguf, LayerTensorName(names.gate_bias, layer));
-  const GgufTensorInfo* gate = gguf.FindTensor(LayerTensorName(names.w_gate, layer));
-  CHECK(gate != nullptr);
-  return bytes / gate->rows();
+uint64_t NeuronBytes(const GgufReader& gguf, const Family& family, const ModelConfig& config,
+                     int64_t layer) {
+  return BytesOfLayer(gguf, family, config, layer).neurons /
+         static_cast<uint64_t>(config.d_ff_of(layer));
 }
 
 MemoryPlan PlanMemory(const PlanInput& input) {
   const GgufReader& gguf = *input.gguf;
   const ModelConfig& config = *input.config;
-  const TensorNames& names = input.family->names;
-  CheckTensors(gguf, *input.family, config);
   MemoryPlan plan;
   plan.two_tiers = input.placement != nullptr;
   plan.fast_name = input.fast_name;
   plan.slow_name = input.slow_name;
   plan.context_tokens = input.context_tokens;
   plan.batch_tokens = input.executor.max_tokens;
-  plan.embedding_bytes = TensorBytes(gguf, std::string(names.token_embd)) +
-                         TensorBytes(gguf, std::string(names.output)) +
-                         TensorBytes(gguf, std::string(names.output_norm));
+  plan.embedding_bytes = ModelTensorBytes(gguf, *input.family, config);
   if (input.gpu_scratch_bytes) {
     // Its head is a copy in its own form; of the table a token needs one row.
-    const uint64_t table = TensorBytes(gguf, std::string(names.token_embd));
-    plan.host_table_bytes = table;
-    if (!config.tied_output) plan.embedding_bytes -= table;
+    const TensorRow& table = RowOf(input.family->tensors, TensorRole::kTokenEmbd);
+    plan.host_table_bytes = gguf.FindTensor(table.name)->n_bytes;
+    if (!config.tied_output) plan.embedding_bytes -= plan.host_table_bytes;
   }
   plan.kv_bytes = HostKvCache::Bytes(config, input.cache_type, input.kv_pages);
 
@@ -65,12 +71,14 @@ MemoryPlan PlanMemory(const PlanInput& input) {
   int64_t max_cold = 0;
   for (int64_t l = 0; l < config.n_layers; ++l) {
     MemoryPlan::Layer layer;
-    const uint64_t neuron_bytes = NeuronBytes(gguf, *input.family, l);
-    layer.attention_bytes = LayerAttentionBytes(gguf, names, l);
+    const LayerBytes bytes = BytesOfLayer(gguf, *input.family, config, l);
+    const int64_t n_neurons = config.d_ff_of(l);
+    const uint64_t neuron_bytes = bytes.neurons / static_cast<uint64_t>(n_neurons);
+    layer.attention_bytes = bytes.fixed;
     layer.hot_neurons = input.placement == nullptr
-                            ? config.d_ff
+                            ? n_neurons
                             : input.placement->layers[static_cast<size_t>(l)].n_vram;
-    layer.cold_neurons = config.d_ff - layer.hot_neurons;
+    layer.cold_neurons = n_neurons - layer.hot_neurons;
     layer.hot_bytes = neuron_bytes * static_cast<uint64_t>(layer.hot_neurons);
     layer.cold_bytes = neuron_bytes * static_cast<uint64_t>(layer.cold_neurons);
     if (input.predictor != nullptr) {

@@ -66,9 +66,11 @@ struct PlanInput {
   std::string slow_name;
 };
 
+// REQUIRES: CheckTensors takes the file.
 MemoryPlan PlanMemory(const PlanInput& input);
 
-// Bytes of one neuron's weights (gate, up and down row) in a layer.
-uint64_t NeuronBytes(const GgufReader& gguf, const Family& family, int64_t layer);
+// Bytes of one neuron in a layer: of all tensors that have a part per neuron.
+uint64_t NeuronBytes(const GgufReader& gguf, const Family& family, const ModelConfig& config,
+                     int64_t layer);
 
 }  // namespace thermocline

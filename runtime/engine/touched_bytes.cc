@@ -33,8 +33,7 @@ TouchedBytes TouchedPerToken(const Engine& engine, const FfnCounts& counts, Spar
   const double norm = static_cast<double>(config.d_model) * sizeof(float);
   add(StepPart::kEmbed, static_cast<double>(RowBytes(weights.token_embd.dtype, config.d_model)));
   add(StepPart::kHead, norm + WeightBytes(weights.output.w));
-  const auto neurons =
-      static_cast<double>(std::max<int64_t>(1, counts.tokens) * config.d_ff);  // of a layer
+  const int64_t n_tokens = std::max<int64_t>(1, counts.tokens);
   double skipped = 0;
   for (size_t l = 0; l < weights.layers.size(); ++l) {
     const LayerWeights& w = weights.layers[l];
@@ -42,6 +41,7 @@ TouchedBytes TouchedPerToken(const Engine& engine, const FfnCounts& counts, Spar
     add(StepPart::kOutput, WeightBytes(w.wo.w));
     add(StepPart::kNorm, norm);
     const auto [gate, up, down] = FfnBytes(w);
+    const auto neurons = static_cast<double>(n_tokens * config.layers[l].ffn.d_ff);
     const double asked = static_cast<double>(counts.layers[l].gates) / neurons;
     const double density = static_cast<double>(counts.layers[l].active) / neurons;
     touched.mean_density += density / static_cast<double>(weights.layers.size());

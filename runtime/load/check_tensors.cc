@@ -1,43 +1,99 @@
 // What a model file must hold before its weights are read: presence, shape and type of its tensors,
-// and of a packed one the orders of its neurons.
+// of a packed one the orders of its neurons, and nothing that would be left out silently.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <charconv>
+#include <set>
+
 #include "runtime/core/error.h"
+#include "runtime/gguf/own_files.h"
 #include "runtime/load/weights.h"
 #include "runtime/model/stored_ffn.h"
 #include "runtime/placement/powerinfer_file.h"
 
 namespace thermocline {
+namespace {
+
+// "blk.7.ffn_up.weight" -> 7; kNoLayer for other names.
+int64_t LayerOf(std::string_view name) {
+  constexpr std::string_view kPrefix = "blk.";
+  if (!name.starts_with(kPrefix)) return kNoLayer;
+  int64_t layer = kNoLayer;
+  const auto [end, error] =
+      std::from_chars(name.data() + kPrefix.size(), name.data() + name.size(), layer);
+  const bool whole = error == std::errc() && end != name.data() + name.size() && *end == '.';
+  return whole && layer >= 0 ? layer : kNoLayer;
+}
+
+void CheckLayerCount(const GgufReader& gguf, const ModelConfig& config) {
+  int64_t last = kNoLayer;
+  for (const GgufTensorInfo& tensor : gguf.tensors()) last = std::max(last, LayerOf(tensor.name));
+  if (last + 1 == config.n_layers) return;
+  throw Error({.path = gguf.path(),
+               .what = "key " + config.architecture + ".block_count and the tensors disagree",
+               .expected = fmt::format("tensors of layers 0 to {}, the last of them named blk.{}.*",
+                                       config.n_layers - 1, config.n_layers - 1),
+               .found = last == kNoLayer ? "tensors of no layer"
+                                         : fmt::format("layers up to blk.{}.*", last),
+               .hint = "the file is incomplete, or of a variant with layers of another kind"});
+}
+
+// A tensor that is not computed with would make another model of this one.
+[[noreturn]] void FailUnknown(const GgufReader& gguf, const Family& family,
+                              const ModelConfig& config, const std::string& name) {
+  bool of_another_form = false;
+  ForEachNamed(family.tensors, config,
+               [&](const ModelTensor& tensor) { of_another_form |= tensor.name == name; });
+  if (of_another_form) {
+    throw Error({.path = gguf.path(),
+                 .what = "tensor " + name + " does not go together with how the FFN is stored",
+                 .expected = IsPacked(gguf) ? "ffn_gate, ffn_up_down and neuron_order, as in a "
+                                              "packed model"
+                                            : "ffn_gate, ffn_up and one of ffn_down, ffn_down_t",
+                 .found = name,
+                 .hint = "the file is of two kinds at once: start from the model it was made of"});
+  }
+  throw Error({.path = gguf.path(),
+               .what = "the model has a tensor that this version does not compute with",
+               .expected = fmt::format("the tensors of a model of family {}", config.architecture),
+               .found = Printable(name),
+               .hint = "the model is a variant that is not supported; without this tensor its "
+                       "output would be wrong"});
+}
+
+void CheckOne(const GgufReader& gguf, const ModelTensor& tensor) {
+  if (tensor.rows == kAnyDim || tensor.cols == kAnyDim) return;  // CheckPowerInferPredictor
+  switch (tensor.row->use) {
+    case TensorUse::kTable:
+    case TensorUse::kMatrix:
+    case TensorUse::kVector:
+      RequireWeights(gguf, tensor);
+      return;
+    case TensorUse::kIndices:
+      RequireDType(gguf, tensor.name, gguf.RequireMatrix(tensor.name, tensor.rows, tensor.cols),
+                   DType::kI32);
+      return;
+    case TensorUse::kSetting:  // checked where the config was read
+      return;
+  }
+}
+
+}  // namespace
 
 void CheckTensors(const GgufReader& gguf, const Family& family, const ModelConfig& config) {
-  const TensorNames& names = family.names;
-  const auto require = [&](const std::string& name, int64_t rows, int64_t cols) {
-    RequireWeights(gguf, name, rows, cols);
-  };
-  const bool packed = IsPacked(gguf);
-  const int64_t d = config.d_model;
-  require(std::string(names.token_embd), config.vocab_size, d);
-  require(std::string(names.output_norm), 1, d);
-  if (!config.tied_output) require(std::string(names.output), config.vocab_size, d);
-  for (int64_t l = 0; l < config.n_layers; ++l) {
-    require(LayerTensorName(names.attn_norm, l), 1, d);
-    require(LayerTensorName(names.wq, l), config.q_dim(), d);
-    require(LayerTensorName(names.wk, l), config.kv_dim(), d);
-    require(LayerTensorName(names.wv, l), config.kv_dim(), d);
-    require(LayerTensorName(names.wo, l), d, config.q_dim());
-    require(LayerTensorName(names.ffn_norm, l), 1, d);
-    require(LayerTensorName(names.w_gate, l), config.d_ff, d);
-    if (packed) {
-      require(LayerTensorName(kPackedUpDown, l), config.d_ff, 2 * d);
-      ReadPackedOrder(gguf, config, l);
-    } else {
-      require(LayerTensorName(names.w_up, l), config.d_ff, d);
-      const StoredDown down = FindDown(gguf, names, l);
-      const bool per_neuron = down.layout == DownLayout::kPerNeuron;
-      require(down.name, per_neuron ? config.d_ff : d, per_neuron ? d : config.d_ff);
-    }
-  }
+  CheckLayerCount(gguf, config);
+  std::set<std::string, std::less<>> read;
+  ForEachTensor(gguf, family.tensors, config,
+                [&](const ModelTensor& tensor, const GgufTensorInfo* /*info*/) {
+                  CheckOne(gguf, tensor);
+                  read.insert(tensor.name);
+                });
+  for (int64_t l = 0; IsPacked(gguf) && l < config.n_layers; ++l) ReadPackedOrder(gguf, config, l);
   CheckPowerInferPredictor(gguf, config);
+  for (const GgufTensorInfo& tensor : gguf.tensors()) {
+    if (!read.contains(tensor.name)) FailUnknown(gguf, family, config, tensor.name);
+  }
 }
 
 }  // namespace thermocline

@@ -187,14 +187,12 @@ SlicePredictor ModelPredictor::PackSigns(int64_t layer, const FfnSlice& slice, D
 SlicePredictor ModelPredictor::StoreSigns(int64_t layer, const FfnSlice& slice,
                                           SlicePredictor predictor, QueuedDevice& device,
                                           ThreadTeam& team) const {
-  CHECK(slice.n_neurons == config_.d_ff);  // with one tier, in the file's order
-  const TensorNames& names = FindFamily(gguf_).names;
-  std::vector<float> bias(slice.gate_bias == nullptr ? 0 : static_cast<size_t>(config_.d_ff));
+  CHECK(slice.n_neurons == config_.d_ff_of(layer));  // with one tier, in the file's order
+  const ModelTensor gate = TensorOf(FindFamily(gguf_).tensors, TensorRole::kGate, config_, layer);
+  std::vector<float> bias(slice.gate_bias == nullptr ? 0 : static_cast<size_t>(slice.n_neurons));
   if (!bias.empty()) device.Download(bias.data(), slice.gate_bias, bias.size() * sizeof(float));
-  SignRows rows(
-      CpuKernels(),
-      gguf_.RequireMatrix(LayerTensorName(names.w_gate, layer), config_.d_ff, config_.d_model),
-      bias.empty() ? nullptr : bias.data());
+  SignRows rows(CpuKernels(), gguf_.RequireMatrix(gate.name, gate.rows, gate.cols),
+                bias.empty() ? nullptr : bias.data());
   Pack(rows, team);
   predictor.device_signs = device.StoreSigns(rows);
   return predictor;

@@ -1,5 +1,5 @@
-// Model families as data: which keys and tensors of a GGUF are which of ours, and what the family
-// fixes. A new family of the same block structure is a new row of the table in families.cc.
+// Model families as data: what a family fixes, and its tensors. A new family of the same block
+// structure is a new row, and where its tensors differ a new table, in families.cc.
 #pragma once
 
 #include <string>
@@ -7,23 +7,19 @@
 
 #include "runtime/gguf/gguf_reader.h"
 #include "runtime/model/model.h"
+#include "runtime/model/tensor_table.h"
 
 namespace thermocline {
-
-// GGUF names of a family's tensors; "{}" stands for the layer. An empty name: the family has none.
-struct TensorNames {
-  std::string_view token_embd, output_norm, output, rope_freqs;
-  std::string_view attn_norm, wq, wk, wv, wo, wq_bias, wk_bias, wv_bias, wo_bias;
-  std::string_view ffn_norm, w_gate, w_up, w_down, gate_bias;
-  std::string_view w_down_t;  // down with one row per neuron, as PowerInfer stores it
-};
 
 struct Family {
   std::string_view architecture;  // value of general.architecture
   RopePairing pairing;
   Activation default_activation;  // where the file has no ARCH.hidden_activation
-  TensorNames names;
+  TensorTable tensors;
 };
+
+// CHECKs that the architecture is in the table.
+const Family& FamilyNamed(std::string_view architecture);
 
 // Throws Error for an architecture that is not in the table, naming those that are.
 const Family& FindFamily(const GgufReader& gguf);
@@ -32,8 +28,10 @@ const Family& FindFamily(const GgufReader& gguf);
 // found.
 ModelConfig ReadModelConfig(const GgufReader& gguf, const Family& family);
 
-// "blk.{}.ffn_up.weight" -> "blk.7.ffn_up.weight".
-std::string LayerTensorName(std::string_view pattern, int64_t layer);
+// Throw Error for a model whose layers differ in what `who` ("attention on the GPU") takes as
+// equal.
+void RequireEqualHeads(const ModelConfig& config, const std::string& path, const std::string& who);
+void RequireEqualFfns(const ModelConfig& config, const std::string& path, const std::string& who);
 
 std::string_view ActivationName(Activation activation);
 

@@ -1,6 +1,7 @@
-// Read this first: what a model is here, in three structs. The config (its dimensions), the weights
-// (every tensor with its shape) and the run state (every buffer one step fills). The executor's
-// layer is a list of steps over these.
+// Read this first: what a model is here, in three structs. The config (its dimensions, with one
+// LayerConfig per layer), the weights (every tensor with its shape) and the run state (every buffer
+// one step fills). The executor's layer is a list of steps over these. Which tensor of a file is
+// which weight stands in one table per family (tensor_table.h).
 //
 // Words: d_model is the width of the residual stream, d_ff the number of FFN neurons of a layer. A
 // neuron is FFN channel i: row i of gate and up, column i of down. Hot neurons lie on the fast
@@ -32,11 +33,42 @@ struct RopeConfig {
   std::vector<float> freq_divisors;  // llama-3 scaling: rope_freqs.weight, (rot_dim / 2)
 };
 
+// What the layers of a family are made of. A kind that a second family needs is a second value.
+enum class NormKind : uint8_t { kRms };          // x / rms(x) * weight
+enum class BlockKind : uint8_t { kSequential };  // x += attention(norm(x)), then x += ffn(norm(x))
+enum class FfnKind : uint8_t { kGated };         // down (act(gate x) * (up x))
+
+struct AttentionConfig {
+  int64_t n_heads = 0;
+  int64_t n_kv_heads = 0;
+  int64_t head_dim = 0;
+
+  int64_t q_dim() const { return n_heads * head_dim; }
+  int64_t kv_dim() const { return n_kv_heads * head_dim; }
+  int64_t group() const { return n_heads / n_kv_heads; }  // query heads that share a KV head
+};
+
+struct FfnConfig {
+  FfnKind kind = FfnKind::kGated;
+  Activation activation = Activation::kSilu;
+  int64_t d_ff = 0;
+};
+
+// One layer. Layers may differ in every number here but head_dim; biases are there where the file
+// has them (LinearWeights::bias, FfnSlice::gate_bias).
+struct LayerConfig {
+  NormKind norm = NormKind::kRms;
+  BlockKind block = BlockKind::kSequential;
+  AttentionConfig attention;
+  FfnConfig ffn;
+};
+
 struct ModelConfig {
   std::string architecture;
   std::string name;
   int64_t n_layers = 0;
   int64_t d_model = 0;
+  // The most that any layer has: what buffers are sized by. A layer's own stand in `layers`.
   int64_t d_ff = 0;
   int64_t n_heads = 0;
   int64_t n_kv_heads = 0;
@@ -44,12 +76,20 @@ struct ModelConfig {
   int64_t vocab_size = 0;
   int64_t max_seq_len = 0;
   float norm_eps = 0;
-  Activation activation = Activation::kSilu;
+  Activation activation = Activation::kSilu;  // of every layer
   RopeConfig rope;
-  bool tied_output = false;  // the output head is the embedding table
+  bool tied_output = false;         // the output head is the embedding table
+  std::vector<LayerConfig> layers;  // n_layers
 
   int64_t q_dim() const { return n_heads * head_dim; }
   int64_t kv_dim() const { return n_kv_heads * head_dim; }
+  const LayerConfig& layer(int64_t l) const { return layers[static_cast<size_t>(l)]; }
+  int64_t d_ff_of(int64_t l) const { return layer(l).ffn.d_ff; }
+  int64_t max_group() const;     // the most query heads that share a KV head in any layer
+  int64_t n_neurons() const;     // of all layers
+  bool has_equal_ffns() const;   // every layer has d_ff neurons
+  bool has_equal_heads() const;  // every layer has n_heads and n_kv_heads
+  void MakeLayersEqual();        // n_layers layers with the numbers above
 };
 
 struct LinearWeights {
@@ -78,6 +118,7 @@ struct FfnSlice {
 };
 
 struct LayerWeights {
+  // n_heads and n_kv_heads are the layer's own (LayerConfig).
   const float* attn_norm = nullptr;  // (d_model)
   LinearWeights wq;                  // (n_heads * head_dim, d_model)
   LinearWeights wk;                  // (n_kv_heads * head_dim, d_model)

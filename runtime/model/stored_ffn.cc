@@ -21,65 +21,60 @@ TensorView RequireWeights(const GgufReader& gguf, const std::string& name, int64
   return view;
 }
 
-bool IsPacked(const GgufReader& gguf) { return gguf.Find(kPackedSourceKey) != nullptr; }
-
-StoredDown FindDown(const GgufReader& gguf, const TensorNames& names, int64_t layer) {
-  std::string per_neuron = LayerTensorName(names.w_down_t, layer);
-  if (gguf.FindTensor(per_neuron) != nullptr) return {per_neuron, DownLayout::kPerNeuron};
-  return {LayerTensorName(names.w_down, layer), DownLayout::kStock};
+TensorView RequireWeights(const GgufReader& gguf, const ModelTensor& tensor) {
+  return RequireWeights(gguf, tensor.name, tensor.rows, tensor.cols);
 }
 
-FileFfn ReadFileFfn(const GgufReader& gguf, const TensorNames& names, const ModelConfig& config,
+FileFfn ReadFileFfn(const GgufReader& gguf, const Family& family, const ModelConfig& config,
                     int64_t layer) {
+  const auto read = [&](TensorRole role) {
+    return RequireWeights(gguf, TensorOf(family.tensors, role, config, layer));
+  };
   FileFfn ffn;
-  const int64_t d_ff = config.d_ff;
-  const int64_t d_model = config.d_model;
-  ffn.gate = RequireWeights(gguf, LayerTensorName(names.w_gate, layer), d_ff, d_model);
-  if (IsPacked(gguf)) {
-    const TensorView both =
-        RequireWeights(gguf, LayerTensorName(kPackedUpDown, layer), d_ff, 2 * d_model);
-    const int64_t block = GetDTypeInfo(both.dtype).block_elems;
-    if (d_model % block != 0) {
-      throw Error(
-          {.path = gguf.path(),
-           .what = "up and down rows of a packed layer cannot lie side by side",
-           .expected = fmt::format("d_model a multiple of {} for {}", block, DTypeName(both.dtype)),
-           .found = std::to_string(d_model),
-           .hint = "pack the model again"});
-    }
-    ffn.up = both;
-    ffn.up.cols = d_model;
-    ffn.down = ffn.up;
-    ffn.down.data += RowBytes(both.dtype, d_model);
-    ffn.layout = DownLayout::kPerNeuron;
+  const FfnForm form = ReadFfnForm(gguf, family.tensors, layer);
+  ffn.layout = form == FfnForm::kStock ? DownLayout::kStock : DownLayout::kPerNeuron;
+  ffn.gate = read(TensorRole::kGate);
+  if (form != FfnForm::kPacked) {
+    ffn.up = read(TensorRole::kUp);
+    ffn.down = read(form == FfnForm::kStock ? TensorRole::kDown : TensorRole::kDownT);
     return ffn;
   }
-  ffn.up = RequireWeights(gguf, LayerTensorName(names.w_up, layer), d_ff, d_model);
-  const StoredDown down = FindDown(gguf, names, layer);
-  ffn.layout = down.layout;
-  ffn.down = ffn.layout == DownLayout::kPerNeuron ? RequireWeights(gguf, down.name, d_ff, d_model)
-                                                  : RequireWeights(gguf, down.name, d_model, d_ff);
+  const TensorView both = read(TensorRole::kUpDown);
+  const int64_t block = GetDTypeInfo(both.dtype).block_elems;
+  if (config.d_model % block != 0) {
+    throw Error(
+        {.path = gguf.path(),
+         .what = "up and down rows of a packed layer cannot lie side by side",
+         .expected = fmt::format("d_model a multiple of {} for {}", block, DTypeName(both.dtype)),
+         .found = std::to_string(config.d_model),
+         .hint = "pack the model again"});
+  }
+  ffn.up = both;
+  ffn.up.cols = config.d_model;
+  ffn.down = ffn.up;
+  ffn.down.data += RowBytes(both.dtype, config.d_model);
   return ffn;
 }
 
 std::vector<int32_t> ReadPackedOrder(const GgufReader& gguf, const ModelConfig& config,
                                      int64_t layer) {
   const std::string name = LayerTensorName(kPackedOrder, layer);
-  const TensorView view = gguf.RequireMatrix(name, 1, config.d_ff);
-  std::vector<int32_t> order(static_cast<size_t>(config.d_ff));
+  const int64_t d_ff = config.d_ff_of(layer);
+  const TensorView view = gguf.RequireMatrix(name, 1, d_ff);
+  std::vector<int32_t> order(static_cast<size_t>(d_ff));
   if (view.dtype == DType::kI32) {
     std::memcpy(order.data(), view.data, order.size() * sizeof(int32_t));
   }
   std::vector<bool> seen(order.size());
   for (const int32_t channel : order) {
-    const bool fits = channel >= 0 && channel < config.d_ff;
+    const bool fits = channel >= 0 && channel < d_ff;
     if (fits && !seen[static_cast<size_t>(channel)]) {
       seen[static_cast<size_t>(channel)] = true;
       continue;
     }
     throw Error({.path = gguf.path(),
                  .what = "tensor " + name,
-                 .expected = fmt::format("I32, each neuron 0 to {} once", config.d_ff - 1),
+                 .expected = fmt::format("I32, each neuron 0 to {} once", d_ff - 1),
                  .found = fits ? fmt::format("{} twice", channel) : "something else",
                  .hint = "pack the model again"});
   }

@@ -12,14 +12,6 @@
 
 namespace thermocline {
 
-// A packed model's own tensors and keys (DESIGN: neurons hot to cold, down transposed, up and down
-// rows side by side).
-inline constexpr const char* kPackedSourceKey = "thermocline.packed.source_fingerprint";
-inline constexpr const char* kPackedUpDown = "blk.{}.ffn_up_down.weight";  // (d_ff, 2 * d_model)
-inline constexpr const char* kPackedOrder = "blk.{}.neuron_order";         // (d_ff) I32
-
-bool IsPacked(const GgufReader& gguf);
-
 // For each layer the channel that each neuron of the file is.
 using ChannelOrders = std::vector<std::vector<int32_t>>;
 
@@ -30,25 +22,18 @@ std::vector<int32_t> ReadPackedOrder(const GgufReader& gguf, const ModelConfig& 
 // The same of every layer; empty where the file's order is that of its channels.
 ChannelOrders ReadChannelOrders(const GgufReader& gguf, const ModelConfig& config);
 
-// Where an unpacked file keeps a layer's down projection: (d_model, d_ff), or (d_ff, d_model) in
-// PowerInfer's models, which then need no transposing.
-struct StoredDown {
-  std::string name;
-  DownLayout layout = DownLayout::kStock;
-};
-StoredDown FindDown(const GgufReader& gguf, const TensorNames& names, int64_t layer);
-
 // A matrix of weights that the kernels can compute with; Error where it is absent, of another shape
 // or of another type.
 TensorView RequireWeights(const GgufReader& gguf, const std::string& name, int64_t rows,
                           int64_t cols);
+TensorView RequireWeights(const GgufReader& gguf, const ModelTensor& tensor);
 
 // The weights of one layer's FFN as the file stores them. Throws Error where one is not there.
 struct FileFfn {
   TensorView gate, up, down;
   DownLayout layout = DownLayout::kStock;  // of down
 };
-FileFfn ReadFileFfn(const GgufReader& gguf, const TensorNames& names, const ModelConfig& config,
+FileFfn ReadFileFfn(const GgufReader& gguf, const Family& family, const ModelConfig& config,
                     int64_t layer);
 
 }  // namespace thermocline

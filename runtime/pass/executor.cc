@@ -332,8 +332,8 @@ void Executor::RunLayer(const Lanes& lanes, int64_t layer, const StepArgs& args,
   const Lane& all = lanes.all;
   const int64_t n = args.n();
   const RopeStep rope{c.rope.pairing, c.rope.rot_dim, cos_.data(), sin_.data()};
-  const AttentionStep attention{layer,     args.batch,   args.segments,
-                                c.n_heads, c.n_kv_heads, c.head_dim};
+  const auto& [n_heads, n_kv_heads, head_dim] = c.layer(layer).attention;
+  const AttentionStep attention{layer, args.batch, args.segments, n_heads, n_kv_heads, head_dim};
   const LinearStep qkv[] = {{&w.wq, s.q}, {&w.wk, s.k}, {&w.wv, s.v}};
   const LinearStep output[] = {{&w.wo, s.proj}};
 

@@ -34,16 +34,20 @@ void CheckPermutation(const GgufReader& gguf, const std::string& name,
   }
 }
 
-LayerPlacement ReadLayer(const GgufReader& gguf, size_t layer, int64_t d_ff) {
+// A layer has as many neurons as its order has entries, most_neurons at the most.
+LayerPlacement ReadLayer(const GgufReader& gguf, size_t layer, uint64_t most_neurons) {
   LayerPlacement out;
+  const GgufTensorInfo* stored = gguf.FindTensor(OrderName(layer));
+  const bool fits = stored != nullptr && stored->n_elements <= most_neurons;
+  const auto d_ff = static_cast<int64_t>(fits ? stored->n_elements : most_neurons);
   out.neuron_order = ReadVector<int32_t>(gguf, OrderName(layer), DType::kI32, d_ff);
   CheckPermutation(gguf, OrderName(layer), out.neuron_order);
   const auto counts = ReadVector<int64_t>(gguf, CountsName(layer), DType::kI64, 3);
   int64_t total = 0;
   for (const int64_t count : counts) {
-    const bool fits = count >= 0 && count <= d_ff - total;
-    if (!fits) total = -1;
-    if (!fits) break;
+    const bool possible = count >= 0 && count <= d_ff - total;
+    if (!possible) total = -1;
+    if (!possible) break;
     total += count;
   }
   if (total != d_ff) {
@@ -73,18 +77,22 @@ Placement ReadPlacement(const std::string& path) {
   const uint64_t n_layers = gguf.RequireU64("thermocline.n_layers", 1, kMaxFileLayers);
   const uint64_t d_ff = gguf.RequireU64("thermocline.d_ff", 1, kMaxFileNeurons);
   for (size_t layer = 0; layer < n_layers; ++layer) {
-    placement.layers.push_back(ReadLayer(gguf, layer, static_cast<int64_t>(d_ff)));
+    placement.layers.push_back(ReadLayer(gguf, layer, d_ff));
   }
   return placement;
 }
 
 void WritePlacement(const std::string& path, const Placement& placement) {
   CHECK(!placement.layers.empty());
+  size_t d_ff = 0;  // the most of any layer
+  for (const LayerPlacement& layer : placement.layers) {
+    d_ff = std::max(d_ff, layer.neuron_order.size());
+  }
   GgufWriter writer(path);
   writer.Set("general.architecture", GgufValue::string(kPlacementFileType));
   writer.Set("thermocline.model_fingerprint", GgufValue::string(placement.model_fingerprint));
   writer.Set("thermocline.n_layers", GgufValue::u64(placement.layers.size()));
-  writer.Set("thermocline.d_ff", GgufValue::u64(placement.layers[0].neuron_order.size()));
+  writer.Set("thermocline.d_ff", GgufValue::u64(d_ff));
   writer.Set("thermocline.vram_budget_bytes", GgufValue::u64(placement.vram_budget_bytes));
   writer.Set("thermocline.ram_budget_bytes", GgufValue::u64(placement.ram_budget_bytes));
   for (size_t layer = 0; layer < placement.layers.size(); ++layer) {
@@ -121,13 +129,19 @@ void CheckPlacementFits(const Placement& placement, const ModelConfig& config,
                  .hint = "profile this model, or name the model the placement was made for"});
   }
   const auto n_layers = static_cast<int64_t>(placement.layers.size());
-  const auto d_ff = static_cast<int64_t>(placement.layers[0].neuron_order.size());
-  if (n_layers != config.n_layers || d_ff != config.d_ff) {
-    throw Error({.path = placement.path,
-                 .what = "the placement's shape does not fit the model",
-                 .expected = fmt::format("{} layers of {} neurons", config.n_layers, config.d_ff),
-                 .found = fmt::format("{} layers of {}", n_layers, d_ff),
-                 .hint = "name the placement that was made for this model"});
+  for (int64_t l = 0; l < std::max(n_layers, config.n_layers); ++l) {
+    const bool both = l < n_layers && l < config.n_layers;
+    const auto at = static_cast<size_t>(std::min(l, n_layers - 1));
+    const auto found = static_cast<int64_t>(placement.layers[at].neuron_order.size());
+    const int64_t d_ff = config.d_ff_of(std::min(l, config.n_layers - 1));
+    if (both && found == d_ff) continue;
+    const std::string in_layer = both ? fmt::format(" (in layer {})", l) : "";
+    throw Error(
+        {.path = placement.path,
+         .what = "the placement's shape does not fit the model",
+         .expected = fmt::format("{} layers of {} neurons{}", config.n_layers, d_ff, in_layer),
+         .found = fmt::format("{} layers of {}", n_layers, found),
+         .hint = "name the placement that was made for this model"});
   }
 }
 

@@ -16,7 +16,7 @@ namespace thermocline {
 inline constexpr int64_t kClusterNeurons = 32;  // residency is decided for clusters of this many
 
 struct LayerPlacement {
-  std::vector<int32_t> neuron_order;  // (d_ff)
+  std::vector<int32_t> neuron_order;  // (d_ff of the layer)
   int64_t n_vram = 0;
   int64_t n_dram = 0;
   int64_t n_nvme = 0;

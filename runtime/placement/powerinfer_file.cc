@@ -13,8 +13,6 @@
 namespace thermocline {
 namespace {
 
-constexpr std::string_view kIn = "blk.{}.fc1.weight";
-constexpr std::string_view kOut = "blk.{}.fc2.weight";
 constexpr std::string_view kOnGpu = "blk.{}.gpu_idx";
 constexpr std::string_view kBucket = "blk.{}.gpu_bucket";
 constexpr const char* kThresholdKey = "powerinfer.sparse_threshold";
@@ -35,10 +33,10 @@ constexpr const char* kPlacementHint =
 
 // The rows of fc1; the caps of RequireMatrix's callers hold for it, as it is fc2's row length too.
 int64_t Rank(const GgufReader& gguf, const ModelConfig& config, int64_t layer) {
-  const GgufTensorInfo* in = gguf.FindTensor(LayerTensorName(kIn, layer));
+  const GgufTensorInfo* in = gguf.FindTensor(LayerTensorName(kPowerInferIn, layer));
   if (in != nullptr && in->rows() <= kMaxFileNeurons) return static_cast<int64_t>(in->rows());
   throw Error({.path = gguf.path(),
-               .what = "tensor " + LayerTensorName(kIn, layer) +
+               .what = "tensor " + LayerTensorName(kPowerInferIn, layer) +
                        (in == nullptr ? " is missing" : " has too many rows"),
                .expected = fmt::format("the predictor's first matrix: 1 to {} rows of {}",
                                        kMaxFileNeurons, config.d_model),
@@ -134,18 +132,16 @@ int64_t CountLayers(const GgufReader& gguf) {
 }  // namespace
 
 bool HasPowerInferPredictor(const GgufReader& gguf) {
-  return gguf.FindTensor(LayerTensorName(kIn, 0)) != nullptr ||
-         gguf.FindTensor(LayerTensorName(kOut, 0)) != nullptr;
+  return gguf.FindTensor(LayerTensorName(kPowerInferIn, 0)) != nullptr ||
+         gguf.FindTensor(LayerTensorName(kPowerInferOut, 0)) != nullptr;
 }
-
-std::string PowerInferOutName(int64_t layer) { return LayerTensorName(kOut, layer); }
 
 void CheckPowerInferPredictor(const GgufReader& gguf, const ModelConfig& config) {
   if (!HasPowerInferPredictor(gguf)) return;
   for (int64_t l = 0; l < config.n_layers; ++l) {
     const int64_t rank = Rank(gguf, config, l);
-    gguf.RequireMatrix(LayerTensorName(kIn, l), rank, config.d_model);
-    gguf.RequireMatrix(LayerTensorName(kOut, l), config.d_ff, rank);
+    gguf.RequireMatrix(LayerTensorName(kPowerInferIn, l), rank, config.d_model);
+    gguf.RequireMatrix(LayerTensorName(kPowerInferOut, l), config.d_ff_of(l), rank);
     CheckNoBias(gguf, l);
   }
   gguf.GetF64(kThresholdKey);
@@ -160,8 +156,9 @@ std::vector<LayerPredictor> ReadPowerInferPredictor(const GgufReader& gguf,
   for (int64_t l = 0; l < config.n_layers; ++l) {
     const int64_t rank = Rank(gguf, config, l);
     LayerPredictor& layer = layers[static_cast<size_t>(l)];
-    layer.in_proj = RequireWeights(gguf, LayerTensorName(kIn, l), rank, config.d_model);
-    layer.out_proj = RequireWeights(gguf, LayerTensorName(kOut, l), config.d_ff, rank);
+    layer.in_proj = RequireWeights(gguf, LayerTensorName(kPowerInferIn, l), rank, config.d_model);
+    layer.out_proj =
+        RequireWeights(gguf, LayerTensorName(kPowerInferOut, l), config.d_ff_of(l), rank);
     layer.relu = true;
     layer.input = PredictorInput::kResidual;
     layer.points = {point};

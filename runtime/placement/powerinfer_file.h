@@ -4,7 +4,7 @@
 // The model holds a predictor: blk.N.fc1.weight (rank, d_model) and blk.N.fc2.weight (d_ff, rank),
 // ReLU between them, no biases; the rank may differ from layer to layer. Its input is the residual
 // stream before the FFN's norm, its cut powerinfer.sparse_threshold (0 where the key is absent).
-// The down projection is blk.N.ffn_down_t.weight (d_ff, d_model): see FindDown in weights.h.
+// The down projection is blk.N.ffn_down_t.weight (d_ff, d_model): see FfnForm in tensor_table.h.
 //
 // The placement, MODEL.generated.gpuidx, holds blk.N.gpu_idx (d_ff), 1 for a neuron on the GPU and
 // else 0, and blk.N.gpu_bucket, the ids of those with a 1.
@@ -24,9 +24,6 @@ namespace thermocline {
 
 // Also true for what `quantize` and `pack` made of such a model.
 bool HasPowerInferPredictor(const GgufReader& gguf);
-
-// Name of the predictor's second matrix, the one with a row per neuron.
-std::string PowerInferOutName(int64_t layer);
 
 // Throws Error where a file that has such a predictor has it in part or misshapen. Types are not
 // looked at: a run that does not predict needs none.

@@ -9,6 +9,7 @@
 #include "runtime/core/error.h"
 #include "runtime/gguf/gguf_writer.h"
 #include "runtime/gguf/own_files.h"
+#include "runtime/model/families.h"
 
 namespace thermocline {
 namespace {
@@ -284,6 +285,7 @@ void CheckPredictorFits(const PredictorFile& file, const ModelConfig& config,
                  .found = std::to_string(n_layers),
                  .hint = "give the `thermocline predictor` command again that was interrupted"});
   }
+  RequireEqualFfns(config, file.path, "a predictor from a file");
   if (n_layers == config.n_layers && file.d_ff == config.d_ff && file.d_model == config.d_model) {
     return;
   }

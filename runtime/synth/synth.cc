@@ -73,6 +73,20 @@ void FillRow(uint64_t seed, float scale, std::span<float> row) {
   }
 }
 
+ModelConfig ConfigOf(const SynthOptions& options) {
+  ModelConfig config;
+  config.n_layers = options.n_layers;
+  config.d_model = options.d_model;
+  config.d_ff = options.d_ff;
+  config.n_heads = options.n_heads;
+  config.n_kv_heads = options.n_kv_heads;
+  config.head_dim = options.d_model / options.n_heads;
+  config.vocab_size = options.vocab_size;
+  config.activation = options.activation;
+  config.MakeLayersEqual();
+  return config;
+}
+
 class SynthWriter {
  public:
   SynthWriter(const std::string& path, const SynthOptions& options)
@@ -81,17 +95,13 @@ class SynthWriter {
         scales_(ScalesOf(options, quantiles_)),
         writer_(path, 64),
         team_(options.n_threads),
+        family_(FamilyNamed("llama")),
+        config_(ConfigOf(options)),
         gate_norms_(quantiles_.size()) {}
 
   void Write() {
     SetMetadata();
-    Declare({.name = "token_embd.weight",
-             .rows = options_.vocab_size,
-             .cols = options_.d_model,
-             .scale = scales_.embedding});
-    for (int64_t l = 0; l < options_.n_layers; ++l) DeclareLayer(l);
-    DeclareNorm("output_norm.weight");
-    Declare({.name = "output.weight", .rows = options_.vocab_size, .cols = options_.d_model});
+    ForEachNamed(family_.tensors, config_, [&](const ModelTensor& tensor) { Declare(tensor); });
     for (size_t i = 0; i < tensors_.size(); ++i) {
       Report(options_.progress, "writing tensors", i, tensors_.size());
       WriteTensor(i);
@@ -101,15 +111,6 @@ class SynthWriter {
   }
 
  private:
-  enum class Kind : uint8_t { kWeights, kGate, kGateBias, kNorm };
-  struct Tensor {
-    std::string name;
-    int64_t rows, cols;
-    Kind kind = Kind::kWeights;
-    float scale = 1;
-    int64_t layer = 0;  // of a gate and its bias
-  };
-
   void SetMetadata() {
     const auto u32 = [&](const char* key, int64_t value) {
       writer_.Set(std::string("llama.") + key, GgufValue::u32(static_cast<uint32_t>(value)));
@@ -158,60 +159,48 @@ class SynthWriter {
     return {GgufType::kArray, element, GgufValue::Array(std::move(values))};
   }
 
-  void Declare(const Tensor& tensor) {
-    tensors_.push_back(tensor);
-    writer_.DeclareTensor(tensor.name, options_.dtype,
-                          {static_cast<uint64_t>(tensor.cols), static_cast<uint64_t>(tensor.rows)});
-  }
-  void DeclareVector(const Tensor& tensor) {
-    tensors_.push_back(tensor);
-    writer_.DeclareTensor(tensor.name, DType::kF32, {static_cast<uint64_t>(tensor.cols)});
-  }
-  void DeclareNorm(const std::string& name) {
-    DeclareVector({.name = name, .rows = 1, .cols = options_.d_model, .kind = Kind::kNorm});
+  // The tensors that these models have: all that are required, the head, and with an activity the
+  // biases that make neurons fire as they should.
+  bool IsWritten(const TensorRow& row) const {
+    if (!row.in_form(FfnForm::kStock)) return false;
+    if (row.role == TensorRole::kGateBias) return options_.activity.has_value();
+    return row.required || row.role == TensorRole::kOutput;
   }
 
-  void DeclareLayer(int64_t l) {
-    const int64_t d = options_.d_model;
-    const int64_t kv = d / options_.n_heads * options_.n_kv_heads;
-    const auto name = [&](const char* part) { return fmt::format("blk.{}.{}", l, part); };
-    DeclareNorm(name("attn_norm.weight"));
-    Declare({.name = name("attn_q.weight"), .rows = d, .cols = d});
-    Declare({.name = name("attn_k.weight"), .rows = kv, .cols = d});
-    Declare({.name = name("attn_v.weight"), .rows = kv, .cols = d});
-    Declare({.name = name("attn_output.weight"),
-             .rows = d,
-             .cols = d,
-             .scale = scales_.attention_output});
-    DeclareNorm(name("ffn_norm.weight"));
-    Declare({.name = name("ffn_gate.weight"),
-             .rows = options_.d_ff,
-             .cols = d,
-             .kind = Kind::kGate,
-             .layer = l});
-    if (options_.activity) {
-      DeclareVector({.name = name("ffn_gate.bias"),
-                     .rows = 1,
-                     .cols = options_.d_ff,
-                     .kind = Kind::kGateBias,
-                     .layer = l});
+  void Declare(const ModelTensor& tensor) {
+    if (!IsWritten(*tensor.row)) return;
+    tensors_.push_back(tensor);
+    const auto cols = static_cast<uint64_t>(tensor.cols);
+    if (tensor.row->use == TensorUse::kVector) {
+      writer_.DeclareTensor(tensor.name, DType::kF32, {cols});
+    } else {
+      writer_.DeclareTensor(tensor.name, options_.dtype,
+                            {cols, static_cast<uint64_t>(tensor.rows)});
     }
-    Declare({.name = name("ffn_up.weight"), .rows = options_.d_ff, .cols = d});
-    Declare({.name = name("ffn_down.weight"),
-             .rows = d,
-             .cols = options_.d_ff,
-             .scale = scales_.ffn_down});
+  }
+
+  float ScaleOf(TensorRole role) const {
+    switch (role) {
+      case TensorRole::kTokenEmbd:
+        return scales_.embedding;
+      case TensorRole::kWo:
+        return scales_.attention_output;
+      case TensorRole::kDown:
+        return scales_.ffn_down;
+      default:
+        return 1;
+    }
   }
 
   void WriteTensor(size_t index) {
-    const Tensor& tensor = tensors_[index];
+    const ModelTensor& tensor = tensors_[index];
     writer_.BeginTensor(tensor.name);
-    if (tensor.kind == Kind::kNorm) {
-      WriteVector(std::vector<float>(static_cast<size_t>(tensor.cols), 1.0F));
-    } else if (tensor.kind == Kind::kGateBias) {
+    if (tensor.row->role == TensorRole::kGateBias) {
       WriteVector(GateBiases(tensor.layer));
+    } else if (tensor.row->use == TensorUse::kVector) {  // norms
+      WriteVector(std::vector<float>(static_cast<size_t>(tensor.cols), 1.0F));
     } else {
-      const bool factored = tensor.kind == Kind::kGate && options_.gate_rank > 0;
+      const bool factored = tensor.row->role == TensorRole::kGate && options_.gate_rank > 0;
       if (factored) factors_.emplace(options_, tensor.layer);
       WriteMatrix(tensor, index);
       factors_.reset();
@@ -233,7 +222,7 @@ class SynthWriter {
     return biases;
   }
 
-  void WriteMatrix(const Tensor& tensor, size_t index) {
+  void WriteMatrix(const ModelTensor& tensor, size_t index) {
     const int64_t bytes = RowBytes(options_.dtype, tensor.cols);
     const int64_t block = std::max<int64_t>(1, static_cast<int64_t>(kBlockBytes) / bytes);
     std::vector<std::byte> out;
@@ -250,9 +239,10 @@ class SynthWriter {
   }
 
   // Rows [begin, end) as they are stored.
-  void MakeRows(const Tensor& tensor, size_t index, int64_t begin, int64_t end, std::byte* stored) {
+  void MakeRows(const ModelTensor& tensor, size_t index, int64_t begin, int64_t end,
+                std::byte* stored) {
     const int64_t bytes = RowBytes(options_.dtype, tensor.cols);
-    const float scale = tensor.scale / std::sqrt(static_cast<float>(tensor.cols));
+    const float scale = ScaleOf(tensor.row->role) / std::sqrt(static_cast<float>(tensor.cols));
     std::vector<float> rows(static_cast<size_t>(kRowsAtOnce * tensor.cols));
     for (int64_t r = begin; r < end; ++r) {
       const int64_t at = (r - begin) % kRowsAtOnce;
@@ -264,7 +254,7 @@ class SynthWriter {
         FillRow(MixBits(options_.seed ^ MixBits(id)), scale, row);
       }
       QuantizeRow(options_.dtype, row.data(), tensor.cols, stored);
-      if (tensor.kind == Kind::kGate && options_.activity) KeepNorm(r, stored, row);
+      if (tensor.row->role == TensorRole::kGate && options_.activity) KeepNorm(r, stored, row);
       stored += bytes;
     }
   }
@@ -283,7 +273,9 @@ class SynthWriter {
   const WeightScales scales_;
   GgufWriter writer_;
   ThreadTeam team_;
-  std::vector<Tensor> tensors_;
+  const Family& family_;
+  const ModelConfig config_;
+  std::vector<ModelTensor> tensors_;
   std::vector<double> gate_norms_;      // (d_ff) of the gate written last
   std::optional<GateFactors> factors_;  // of the gate being written
 };

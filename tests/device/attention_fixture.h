@@ -35,6 +35,7 @@ inline ModelConfig ConfigOf(const Heads& heads) {
   config.d_model = heads.n_heads * heads.head_dim;
   config.d_ff = 32;
   config.max_seq_len = kMaxSeqLen;
+  config.MakeLayersEqual();
   return config;
 }
 

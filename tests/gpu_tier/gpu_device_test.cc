@@ -78,10 +78,11 @@ class GpuDeviceTest : public GpuTier {
   // Neurons that the CPU names for a token.
   std::vector<bool> NamedByTheCpu(const float* x) {
     const Family& family = FindFamily(*gguf_);
-    SignRows rows(CpuKernels(),
-                  gguf_->RequireMatrix(LayerTensorName(family.names.w_gate, 0), config_.d_ff,
-                                       config_.d_model),
-                  nullptr);
+    SignRows rows(
+        CpuKernels(),
+        gguf_->RequireMatrix(LayerTensorName(RowOf(family.tensors, TensorRole::kGate).name, 0),
+                             config_.d_ff, config_.d_model),
+        nullptr);
     rows.Pack(0, config_.d_ff);
     SignInput input;
     rows.Prepare(x, &input);

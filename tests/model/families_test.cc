@@ -27,6 +27,7 @@ struct Changes {
   std::map<std::string, GgufValue> set = {};
   std::vector<std::string> drop_keys = {};
   std::vector<std::string> drop_tensors = {};
+  std::vector<std::string> add_tensors = {};  // of one element
   // Called with every tensor's name and bytes.
   std::function<void(const GgufTensorInfo&, std::vector<std::byte>&)> edit = {};
 };
@@ -49,6 +50,7 @@ class Families : public testing::Test {
       if (Contains(changes.drop_tensors, tensor.name)) continue;
       out.DeclareTensor(tensor.name, tensor.dtype, tensor.dims);
     }
+    for (const std::string& name : changes.add_tensors) out.DeclareTensor(name, DType::kF32, {1});
     for (const GgufTensorInfo& tensor : in.tensors()) {
       if (Contains(changes.drop_tensors, tensor.name)) continue;
       const std::byte* data = in.TensorData(tensor);
@@ -56,6 +58,8 @@ class Families : public testing::Test {
       if (changes.edit) changes.edit(tensor, bytes);
       out.WriteTensor(tensor.name, bytes.data(), bytes.size());
     }
+    const float one = 1;
+    for (const std::string& name : changes.add_tensors) out.WriteTensor(name, &one, sizeof(one));
     out.Finish();
     return path;
   }
@@ -130,6 +134,99 @@ TEST_F(Families, RefusesWhatDoesNotGoTogether) {
                 "none, linear or yarn");
   ExpectRefused({.set = {{"llama.rope.freq_base", GgufValue::f32(-1)}}}, "freq_base", "positive");
   ExpectRefused({.set = {{"thermocline.rope.pairing", text("x")}}}, "rope.pairing", "adjacent");
+}
+
+// Such a model would run and write nonsense.
+TEST_F(Families, RefusesKeysThatAskForWhatIsNotComputed) {
+  const auto u32 = [](uint32_t v) { return GgufValue::u32(v); };
+  const auto refused = [&](const std::string& key, const GgufValue& value,
+                           const std::string& expected, const std::string& found) {
+    const std::string whole = "llama." + key;
+    const std::string path = Changed("gqa_relu", {.set = {{whole, value}}});
+    EXPECT_THAT([&] { Read(path); },
+                ThrowsMessage<Error>(AllOf(HasSubstr(path), HasSubstr("key " + whole),
+                                           HasSubstr("expected " + expected), HasSubstr(found))));
+  };
+  refused("attention.sliding_window", u32(16), "0, or no less than the context of", "16");
+  refused("expert_count", u32(8), "0: one dense FFN per layer", "8");
+  refused("attn_logit_softcapping", GgufValue::f32(50), "0: attention scores", "50");
+  refused("final_logit_softcapping", GgufValue::f32(30), "0: logits", "30");
+  refused("attention.max_alibi_bias", GgufValue::f32(8), "0: positions by rotation", "8");
+  refused("attention.clamp_kqv", GgufValue::f32(8), "0: queries", "8");
+  refused("embedding_scale", GgufValue::f32(12), "1: embeddings", "12");
+  refused("residual_scale", GgufValue::f32(0.5), "1: what a layer adds", "0.5");
+  refused("logit_scale", GgufValue::f32(8), "1: logits", "8");
+  refused("attention.scale", GgufValue::f32(0.5), "0.25, 1 / sqrt(head_dim)", "0.5");
+  refused("use_parallel_residual", GgufValue::boolean(true), "false", "true");
+  refused("attention.causal", GgufValue::boolean(false), "true", "false");
+  refused("vocab_size", u32(287), "288, one per row of token_embd.weight", "287");
+  ExpectRefused({.set = {{"llama.attention.layer_norm_epsilon", GgufValue::f32(1e-5)}},
+                 .drop_keys = {"llama.attention.layer_norm_rms_epsilon"}},
+                "llama.attention.layer_norm_epsilon", "RMS norms");
+}
+
+TEST_F(Families, TakesKeysThatAskForNothing) {
+  const ModelConfig c = Read(Changed("gqa_relu", {}));
+  const auto context = static_cast<uint32_t>(c.max_seq_len);
+  const Changes harmless = {.set = {{"llama.attention.sliding_window", GgufValue::u32(context)},
+                                    {"llama.expert_count", GgufValue::u32(0)},
+                                    {"llama.attn_logit_softcapping", GgufValue::f32(0)},
+                                    {"llama.residual_scale", GgufValue::f32(1)},
+                                    {"llama.attention.scale", GgufValue::f32(0.25)},
+                                    {"llama.use_parallel_residual", GgufValue::boolean(false)},
+                                    {"llama.vocab_size", GgufValue::u32(288)},
+                                    {"llama.attention.layer_norm_epsilon", GgufValue::f32(1e-5)}}};
+  EXPECT_EQ(Logits(Changed("gqa_relu", harmless)), Logits(Changed("gqa_relu", {})));
+}
+
+TEST_F(Families, PerLayerArraysAreChecked) {
+  const auto array = [](std::vector<int64_t> values) {
+    return GgufValue::array(GgufType::kI32, std::move(values));
+  };
+  const std::string d_ff = "llama.feed_forward_length";
+  ExpectRefused({.set = {{d_ff, array({96})}}}, d_ff, "one for each of 2 layers");
+  ExpectRefused({.set = {{d_ff, array({})}}}, d_ff, "one for each of 2 layers");
+  ExpectRefused({.set = {{d_ff, array({96, 0})}}}, d_ff, "in every layer");
+  ExpectRefused({.set = {{d_ff, array({96, -1})}}}, d_ff, "in every layer");
+  ExpectRefused({.set = {{d_ff, GgufValue::strings({"96", "96"})}}}, d_ff, "an integer");
+  ExpectRefused({.set = {{"llama.attention.head_count_kv", array({2, 3})}}},
+                "llama.attention.head_count_kv", "a divisor of 4 heads in layer 1");
+  ExpectRefused({.set = {{"llama.attention.head_count", array({4, 2})}},
+                 .drop_keys = {"llama.attention.key_length", "llama.attention.value_length"}},
+                "llama.attention.key_length", "where layers differ");
+  const ModelConfig c = Read(
+      Changed("gqa_relu",
+              {.set = {{d_ff, GgufValue::array(GgufType::kU32, std::vector<uint64_t>{96, 32})}}}));
+  EXPECT_EQ(c.d_ff, 96);
+  EXPECT_EQ(c.layers[1].ffn.d_ff, 32);
+}
+
+TEST_F(Families, RefusesTensorsThatItDoesNotComputeWith) {
+  for (const std::string name :
+       {"blk.1.attn_q_norm.weight", "blk.0.ffn_up.bias", "blk.0.ffn_gate_exps.weight",
+        "output.bias", "blk.x.ffn_up.weight"}) {
+    EngineOptions options;
+    options.model_path = Changed("gqa_relu", {.add_tensors = {name}});
+    EXPECT_THAT([&] { OpenedModel opened(options); },
+                ThrowsMessage<Error>(AllOf(HasSubstr("does not compute with"), HasSubstr(name),
+                                           HasSubstr("family llama"))));
+  }
+  EngineOptions options;
+  options.model_path = Changed("gqa_relu", {.add_tensors = {"blk.0.ffn_up_down.weight"}});
+  EXPECT_THAT([&] { OpenedModel opened(options); },
+              ThrowsMessage<Error>(AllOf(HasSubstr("blk.0.ffn_up_down.weight"),
+                                         HasSubstr("how the FFN is stored"))));
+}
+
+TEST_F(Families, BlockCountIsThatOfTheTensors) {
+  for (const uint32_t n_layers : {1U, 3U}) {
+    EngineOptions options;
+    options.model_path =
+        Changed("gqa_relu", {.set = {{"llama.block_count", GgufValue::u32(n_layers)}}});
+    EXPECT_THAT([&] { OpenedModel opened(options); },
+                ThrowsMessage<Error>(
+                    AllOf(HasSubstr("llama.block_count"), HasSubstr("layers up to blk.1."))));
+  }
 }
 
 TEST_F(Families, RefusesMissingAndMisshapenTensors) {

@@ -86,7 +86,22 @@ Json FilesJson(const GgufReader& gguf) {
   return files;
 }
 
-void AddTensors(const GgufReader& gguf, Json* out) {
+// Of a model's tensors by name: what each is for, and which tier holds it. Empty where the file is
+// no model that can be read.
+std::map<std::string, const TensorRow*> RowsByName(const GgufReader& gguf) try {
+  std::map<std::string, const TensorRow*> rows;
+  const Family& family = FindFamily(gguf);
+  ForEachTensor(gguf, family.tensors, ReadModelConfig(gguf, family),
+                [&](const ModelTensor& tensor, const GgufTensorInfo* /*info*/) {
+                  rows[tensor.name] = tensor.row;
+                });
+  return rows;
+} catch (const Error&) {
+  return {};
+}
+
+void AddTensors(const GgufReader& gguf, const std::map<std::string, const TensorRow*>& rows,
+                Json* out) {
   struct Total {
     uint64_t n_tensors = 0;
     uint64_t n_bytes = 0;
@@ -102,6 +117,10 @@ void AddTensors(const GgufReader& gguf, Json* out) {
     Json entry = {
         {"name", tensor.name}, {"type", type}, {"dims", tensor.dims}, {"bytes", tensor.n_bytes}};
     if (gguf.n_files() > 1) entry["file"] = tensor.split_index;
+    if (const auto row = rows.find(tensor.name); row != rows.end()) {
+      entry["role"] = TensorRoleName(row->second->role);
+      entry["tier"] = TensorTierName(row->second->tier);
+    }
     tensors.push_back(std::move(entry));
   }
   Json types = Json::array();
@@ -129,6 +148,13 @@ Json ConfigJson(const ModelConfig& c) {
                  {"max_seq_len", c.max_seq_len},
                  {"activation", ActivationName(c.activation)},
                  {"tied_output", c.tied_output}};
+  if (!c.has_equal_ffns() || !c.has_equal_heads()) {
+    for (const LayerConfig& layer : c.layers) {
+      config["layers"].push_back({{"d_ff", layer.ffn.d_ff},
+                                  {"n_heads", layer.attention.n_heads},
+                                  {"n_kv_heads", layer.attention.n_kv_heads}});
+    }
+  }
   config["rope_pairing"] = c.rope.pairing == RopePairing::kAdjacent ? "adjacent" : "halves";
   config["rope_rot_dim"] = c.rope.rot_dim;
   config["rope_freq_base"] = c.rope.freq_base;
@@ -248,12 +274,13 @@ Json InspectFile(const GgufReader& gguf) {
               {"files", FilesJson(gguf)},
               {"file_bytes", gguf.file_bytes()},
               {"fingerprint", gguf.fingerprint()}};
-  if (kind == "model" || kind == "packed model") AddModel(gguf, &out);
+  const bool is_model = kind == "model" || kind == "packed model";
+  if (is_model) AddModel(gguf, &out);
   if (kind == "placement") AddPlacement(gguf, &out);
   if (kind == "predictor") AddPredictor(gguf, &out);
   AddVocabulary(gguf, &out);
   out["metadata"] = MetadataJson(gguf);
-  AddTensors(gguf, &out);
+  AddTensors(gguf, is_model ? RowsByName(gguf) : std::map<std::string, const TensorRow*>(), &out);
   return out;
 }
 

@@ -27,7 +27,7 @@ std::string CountText(uint64_t n) {
 // A scalar, or the start of an array.
 std::string ValueText(const Json& value) {
   if (value.is_string()) return Printable(value.get<std::string>(), kMaxValueBytes);
-  if (!value.is_object()) return value.dump();
+  if (!value.is_object()) return Printable(value.dump(), kMaxValueBytes);
   std::string text =
       fmt::format("{}[{}]", value["type"].get<std::string>(), value["count"].get<size_t>());
   for (const Json& element : value["first"]) {
@@ -156,8 +156,9 @@ std::string TensorsText(const Json& in) {
       dims += fmt::format("{}{}", dims.empty() ? "" : " x ", dim.get<uint64_t>());
     }
     text +=
-        fmt::format("  {:<{}}  {:<8}{:>18}{:>14}\n", Printable(tensor["name"].get<std::string>()),
-                    width, tensor["type"].get<std::string>(), dims, Bytes(tensor["bytes"]));
+        fmt::format("  {:<{}}  {:<8}{:>18}{:>14}{}\n", Printable(tensor["name"].get<std::string>()),
+                    width, tensor["type"].get<std::string>(), dims, Bytes(tensor["bytes"]),
+                    tensor.contains("tier") ? "  " + tensor["tier"].get<std::string>() : "");
   }
   text += "by type\n";
   for (const Json& type : in["types"]) {

@@ -16,7 +16,9 @@ constexpr uint64_t kBandwidthBytes = uint64_t{192} << 20;  // read per measureme
 double CacheBytes(const Engine& engine, double context_tokens) {
   const ModelConfig& config = engine.config();
   const int64_t row_bytes = RowBytes(engine.model().options().cache_type, config.head_dim);
-  return static_cast<double>(config.n_layers * 2 * config.n_kv_heads * row_bytes) * context_tokens;
+  int64_t rows = 0;
+  for (const LayerConfig& layer : config.layers) rows += 2 * layer.attention.n_kv_heads;
+  return static_cast<double>(rows * row_bytes) * context_tokens;
 }
 
 double Share(const RooflinePart& part, double bandwidth) {

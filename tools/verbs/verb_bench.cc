@@ -94,7 +94,7 @@ double HotShare(const Engine& engine) {
   for (const LayerWeights& layer : engine.weights().layers) {
     hot += static_cast<double>(layer.hot.n_neurons);
   }
-  return hot / static_cast<double>(engine.config().n_layers * engine.config().d_ff);
+  return hot / static_cast<double>(engine.config().n_neurons());
 }
 
 std::string SpreadText(const Spread& spread) {

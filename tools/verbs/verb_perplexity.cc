@@ -57,7 +57,7 @@ void SettleMode(PerplexityArgs* options) {
 // Of one layer, or of all that are predicted.
 struct PredictorQuality {
   FfnCount count;
-  int64_t n_layers = 0;
+  int64_t n_neurons = 0;
   uint64_t predictor_bytes = 0;
 };
 
@@ -67,7 +67,8 @@ std::vector<PredictorQuality> LayerQualities(const PerplexityResult& r, const En
     const SlicePredictor& predictor = engine.predictors()[l];
     layers.emplace_back();
     if (!predictor.runs) continue;
-    layers.back() = {r.counts.layers[l], 1, predictor.touched_bytes};
+    const int64_t d_ff = engine.config().layers[l].ffn.d_ff;
+    layers.back() = {r.counts.layers[l], d_ff, predictor.touched_bytes};
   }
   return layers;
 }
@@ -76,19 +77,19 @@ PredictorQuality Total(const std::vector<PredictorQuality>& layers) {
   PredictorQuality total;
   for (const PredictorQuality& layer : layers) {
     total.count.Add(layer.count);
-    total.n_layers += layer.n_layers;
+    total.n_neurons += layer.n_neurons;
     total.predictor_bytes += layer.predictor_bytes;
   }
   return total;
 }
 
-// Shares of all neurons asked about (d_ff per layer).
+// Shares of all neurons asked about.
 struct Densities {
   double predicted;
   double active;
 };
-Densities DensitiesOf(const PredictorQuality& q, const PerplexityResult& r, const Engine& engine) {
-  const auto neurons = static_cast<double>(r.counts.tokens * engine.config().d_ff * q.n_layers);
+Densities DensitiesOf(const PredictorQuality& q, const PerplexityResult& r) {
+  const auto neurons = static_cast<double>(r.counts.tokens * q.n_neurons);
   return {static_cast<double>(q.count.gates) / neurons,
           static_cast<double>(q.count.hits + q.count.missed) / neurons};
 }
@@ -98,9 +99,9 @@ std::string PredictorTable(const PerplexityResult& r, const Engine& engine) {
                                  engine.model().predictor()->Description(), "layer", "recall",
                                  "predicted", "active", "bytes/token");
   const auto row = [&](const std::string& name, const PredictorQuality& q) {
-    const Densities d = DensitiesOf(q, r, engine);
+    const Densities d = DensitiesOf(q, r);
     text +=
-        q.n_layers == 0
+        q.n_neurons == 0
             ? fmt::format("{:<8}  every gate is computed, which costs less than predicting\n", name)
             : fmt::format("{:<8}{:>7.2f} %{:>10.2f} %{:>9.2f} %{:>14}\n", name,
                           100 * q.count.Recall(), 100 * d.predicted, 100 * d.active,
@@ -112,10 +113,9 @@ std::string PredictorTable(const PerplexityResult& r, const Engine& engine) {
   return text;
 }
 
-nlohmann::ordered_json QualityJson(const PredictorQuality& q, const PerplexityResult& r,
-                                   const Engine& engine) {
-  if (q.n_layers == 0) return nullptr;  // not predicted
-  const Densities d = DensitiesOf(q, r, engine);
+nlohmann::ordered_json QualityJson(const PredictorQuality& q, const PerplexityResult& r) {
+  if (q.n_neurons == 0) return nullptr;  // not predicted
+  const Densities d = DensitiesOf(q, r);
   return {{"recall", q.count.Recall()},
           {"predicted_density", d.predicted},
           {"true_density", d.active},
@@ -157,8 +157,8 @@ void PrintJson(const PerplexityResult& r, const Engine& engine, bool compared) {
     json["predictor"] = engine.model().predictor()->Description();
     json["layers"] = nlohmann::ordered_json::array();
     const auto layers = LayerQualities(r, engine);
-    for (const PredictorQuality& q : layers) json["layers"].push_back(QualityJson(q, r, engine));
-    json["all_layers"] = QualityJson(Total(layers), r, engine);
+    for (const PredictorQuality& q : layers) json["layers"].push_back(QualityJson(q, r));
+    json["all_layers"] = QualityJson(Total(layers), r);
   }
   WriteOutput(json.dump(2) + "\n");
 }

@@ -101,7 +101,7 @@ CpuDeviceLimits MakeCpuDeviceLimits(const ModelConfig& config, int64_t max_token
           .max_neurons = config.d_ff,
           .max_seq_len = max_seq_len,
           .n_heads = config.n_heads,
-          .n_kv_heads = config.n_kv_heads,
+          .n_kv_heads = config.n_heads / config.max_group(),  // of a layer with the largest group
           .head_dim = config.head_dim,
           .predicts = max_rank != kNoPredictor,
           .max_rank = std::max<int64_t>(max_rank, 0)};

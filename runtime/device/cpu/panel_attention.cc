@@ -42,7 +42,7 @@ struct PanelAttention::Sizes {
   uint64_t panels;
 
   Sizes(const GemmKernels& gemm, int64_t head_dim, int64_t group, int64_t kv_chunk)
-      : queries(TileTokens(group) * group) {
+      : queries(std::max(TileTokens(group) * group, kTileQueries)) {
     int64_t most = gemm.input_bytes(GemmForm::kF32, queries, kv_chunk);
     int64_t most_panels = PanelsBytes(gemm, GemmForm::kF32, head_dim, kv_chunk);
     for (const DType dtype : {DType::kF16, DType::kQ8_0}) {

@@ -1,0 +1,38 @@
+#include "runtime/model/model.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace thermocline {
+
+int64_t ModelConfig::max_group() const {
+  int64_t most = 1;
+  for (const LayerConfig& layer : layers) most = std::max(most, layer.attention.group());
+  return most;
+}
+
+int64_t ModelConfig::n_neurons() const {
+  const auto add = [](int64_t sum, const LayerConfig& layer) { return sum + layer.ffn.d_ff; };
+  return std::accumulate(layers.begin(), layers.end(), int64_t{0}, add);
+}
+
+bool ModelConfig::has_equal_ffns() const {
+  return std::ranges::all_of(layers,
+                             [&](const LayerConfig& layer) { return layer.ffn.d_ff == d_ff; });
+}
+
+bool ModelConfig::has_equal_heads() const {
+  return std::ranges::all_of(layers, [&](const LayerConfig& layer) {
+    return layer.attention.n_heads == n_heads && layer.attention.n_kv_heads == n_kv_heads;
+  });
+}
+
+void ModelConfig::MakeLayersEqual() {
+  LayerConfig layer;
+  layer.attention = {n_heads, n_kv_heads, head_dim};
+  layer.ffn.activation = activation;
+  layer.ffn.d_ff = d_ff;
+  layers.assign(static_cast<size_t>(n_layers), layer);
+}
+
+}  // namespace thermocline
