@@ -4,49 +4,48 @@
 
 #include "runtime/core/error.h"
 #include "runtime/device/cpu/cpu_device.h"
-#include "runtime/load/weights.h"
-#include "runtime/model/stored_ffn.h"
 
 namespace thermocline {
 namespace {
 
-// What a file holds of a layer: whole on the fast tier, and in all of its neurons.
-struct LayerBytes {
-  uint64_t fixed = 0;
-  uint64_t neurons = 0;
+// What a file holds of a layer, or of the model outside its layers.
+struct FileBytes {
+  uint64_t fixed = 0;    // whole on the fast tier
+  uint64_t neurons = 0;  // of all neurons
+
+  void Add(const ModelTensor& tensor, const GgufTensorInfo* info) {
+    CHECK(info != nullptr);  // CheckTensors
+    if (tensor.row->tier == TensorTier::kFast) fixed += info->n_bytes;
+    if (tensor.row->tier == TensorTier::kNeurons) neurons += info->n_bytes;
+  }
+  uint64_t OfNeuron(int64_t n_neurons) const { return neurons / static_cast<uint64_t>(n_neurons); }
 };
 
-LayerBytes BytesOfLayer(const GgufReader& gguf, const Family& family, const ModelConfig& config,
-                        int64_t layer) {
-  LayerBytes bytes;
-  ForEachLayerTensor(gguf, family.tensors, config, layer,
-                     [&](const ModelTensor& tensor, const GgufTensorInfo* info) {
-                       CHECK(info != nullptr);  // CheckTensors
-                       const TensorTier tier = tensor.row->tier;
-                       if (tier == TensorTier::kFast) bytes.fixed += info->n_bytes;
-                       if (tier == TensorTier::kNeurons) bytes.neurons += info->n_bytes;
-                     });
-  return bytes;
-}
+struct ModelBytes {
+  FileBytes model;
+  std::vector<FileBytes> layers;
+};
 
-// The embedding table, the last norm and the head.
-uint64_t ModelTensorBytes(const GgufReader& gguf, const Family& family, const ModelConfig& config) {
-  uint64_t total = 0;
+ModelBytes BytesOf(const GgufReader& gguf, const Family& family, const ModelConfig& config) {
+  ModelBytes bytes{{}, std::vector<FileBytes>(static_cast<size_t>(config.n_layers))};
   ForEachTensor(
       gguf, family.tensors, config, [&](const ModelTensor& tensor, const GgufTensorInfo* info) {
-        CHECK(info != nullptr);  // CheckTensors
-        const bool counts = tensor.layer == kNoLayer && tensor.row->tier == TensorTier::kFast;
-        if (counts) total += info->n_bytes;
+        const bool in_layer = tensor.layer != kNoLayer;
+        FileBytes& own = in_layer ? bytes.layers[static_cast<size_t>(tensor.layer)] : bytes.model;
+        own.Add(tensor, info);
       });
-  return total;
+  return bytes;
 }
 
 }  // namespace
 
 uint64_t NeuronBytes(const GgufReader& gguf, const Family& family, const ModelConfig& config,
                      int64_t layer) {
-  return BytesOfLayer(gguf, family, config, layer).neurons /
-         static_cast<uint64_t>(config.d_ff_of(layer));
+  FileBytes bytes;
+  ForEachLayerTensor(
+      gguf, family.tensors, config, layer,
+      [&](const ModelTensor& tensor, const GgufTensorInfo* info) { bytes.Add(tensor, info); });
+  return bytes.OfNeuron(config.d_ff_of(layer));
 }
 
 MemoryPlan PlanMemory(const PlanInput& input) {
@@ -58,7 +57,8 @@ MemoryPlan PlanMemory(const PlanInput& input) {
   plan.slow_name = input.slow_name;
   plan.context_tokens = input.context_tokens;
   plan.batch_tokens = input.executor.max_tokens;
-  plan.embedding_bytes = ModelTensorBytes(gguf, *input.family, config);
+  const ModelBytes bytes = BytesOf(gguf, *input.family, config);
+  plan.embedding_bytes = bytes.model.fixed;
   if (input.gpu_scratch_bytes) {
     // Its head is a copy in its own form; of the table a token needs one row.
     const TensorRow& table = RowOf(input.family->tensors, TensorRole::kTokenEmbd);
@@ -71,10 +71,10 @@ MemoryPlan PlanMemory(const PlanInput& input) {
   int64_t max_cold = 0;
   for (int64_t l = 0; l < config.n_layers; ++l) {
     MemoryPlan::Layer layer;
-    const LayerBytes bytes = BytesOfLayer(gguf, *input.family, config, l);
+    const FileBytes& own = bytes.layers[static_cast<size_t>(l)];
     const int64_t n_neurons = config.d_ff_of(l);
-    const uint64_t neuron_bytes = bytes.neurons / static_cast<uint64_t>(n_neurons);
-    layer.attention_bytes = bytes.fixed;
+    const uint64_t neuron_bytes = own.OfNeuron(n_neurons);
+    layer.attention_bytes = own.fixed;
     layer.hot_neurons = input.placement == nullptr
                             ? n_neurons
                             : input.placement->layers[static_cast<size_t>(l)].n_vram;

@@ -29,7 +29,7 @@ int64_t LayerOf(std::string_view name) {
 void CheckLayerCount(const GgufReader& gguf, const ModelConfig& config) {
   int64_t last = kNoLayer;
   for (const GgufTensorInfo& tensor : gguf.tensors()) last = std::max(last, LayerOf(tensor.name));
-  if (last + 1 == config.n_layers) return;
+  if (last == config.n_layers - 1) return;
   throw Error({.path = gguf.path(),
                .what = "key " + config.architecture + ".block_count and the tensors disagree",
                .expected = fmt::format("tensors of layers 0 to {}, the last of them named blk.{}.*",

@@ -7,6 +7,8 @@
 #include "profiler/activations/profile_run.h"
 #include "runtime/core/error.h"
 #include "tests/gpu_tier/gpu_tier_fixture.h"
+#include "tests/powerinfer/powerinfer_files.h"
+#include "tests/support/message_of.h"
 #ifdef THERMOCLINE_GPU_EMULATED
 #include "tests/gpu_kernels/emulated_run.h"
 #endif
@@ -28,6 +30,60 @@ class LayerSplit : public GpuTier {
     return n;
   }
 };
+
+// The first rows and columns of an F32 matrix.
+void Crop(EditedTensor& tensor, size_t rows, size_t cols) {
+  const size_t row_bytes = tensor.dims[0] * sizeof(float);
+  std::vector<std::byte> cropped;
+  for (size_t r = 0; r < rows; ++r) {
+    const auto row = tensor.bytes.begin() + static_cast<int64_t>(r * row_bytes);
+    cropped.insert(cropped.end(), row, row + static_cast<int64_t>(cols * sizeof(float)));
+  }
+  tensor = {tensor.dtype, {cols, rows}, std::move(cropped)};
+}
+
+GgufValue OnePerLayer(int64_t first, int64_t second) {
+  return GgufValue::array(GgufType::kI32, std::vector<int64_t>{first, second});
+}
+
+TEST_F(LayerSplit, LayersWithDifferentNumbersOfNeurons) {
+  const std::string model = dir_.file("model.gguf");
+  const auto edit = [](EditedFile& file) {
+    file.keys["llama.feed_forward_length"] = OnePerLayer(96, 32);
+    Crop(file.tensors["blk.1.ffn_gate.weight"], 32, 64);
+    Crop(file.tensors["blk.1.ffn_up.weight"], 32, 64);
+    Crop(file.tensors["blk.1.ffn_down.weight"], 64, 32);
+  };
+  WriteEdited(Golden("gqa_relu"), model, edit, "GGUF");
+  const std::vector<float> expected = Logits({.model = model, .tier = FastTier::kCpu});
+  for (const int64_t n_layers : {0, 1, 2}) {
+    EngineOptions options = Options({.model = model});
+    options.gpu_layers = n_layers;
+    Engine engine(options);
+    EXPECT_FALSE(engine.model().gpu().empty());
+    EXPECT_LT(MaxDifference(Logits(engine), expected), 1e-2) << n_layers;
+  }
+}
+
+TEST_F(LayerSplit, LayersWithDifferentNumbersOfHeadsAreRefused) {
+  EngineOptions options = GpuOptions();
+  options.model_path = dir_.file("model.gguf");
+  const auto edit = [](EditedFile& file) {
+    file.keys["llama.attention.key_length"] = GgufValue::u32(16);
+    file.keys["llama.attention.head_count"] = OnePerLayer(4, 2);
+    file.keys["llama.attention.head_count_kv"] = OnePerLayer(2, 1);
+    Crop(file.tensors["blk.1.attn_q.weight"], 32, 64);
+    Crop(file.tensors["blk.1.attn_k.weight"], 16, 64);
+    Crop(file.tensors["blk.1.attn_v.weight"], 16, 64);
+    Crop(file.tensors["blk.1.attn_output.weight"], 64, 32);
+  };
+  WriteEdited(Golden("gqa_relu"), options.model_path, edit, "GGUF");
+  EXPECT_THAT(MessageOf([&] { OpenedModel{options}; }),
+              testing::AllOf(HasSubstr("different numbers of heads"),
+                             HasSubstr("4 heads and 2 KV heads"), HasSubstr("--fast-tier cpu")));
+  options.fast_tier = FastTier::kCpu;
+  EXPECT_EQ(MessageOf([&] { OpenedModel{options}; }), "");
+}
 
 TEST_F(LayerSplit, SoManyAsAskedForAndTheSameLogits) {
   const std::vector<float> expected =

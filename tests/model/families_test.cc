@@ -229,6 +229,14 @@ TEST_F(Families, BlockCountIsThatOfTheTensors) {
   }
 }
 
+TEST_F(Families, NumbersOfLayersMayBeAnything) {
+  for (const std::string name : {"blk.9223372036854775807.x", "blk.99999999999999999999.x"}) {
+    EngineOptions options;
+    options.model_path = Changed("gqa_relu", {.add_tensors = {name}});
+    EXPECT_THROW(OpenedModel{options}, Error);
+  }
+}
+
 TEST_F(Families, RefusesMissingAndMisshapenTensors) {
   const auto refused = [&](const Changes& changes, const std::string& part) {
     EngineOptions options;
