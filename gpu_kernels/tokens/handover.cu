@@ -58,15 +58,10 @@ __global__ void __launch_bounds__(kWarpThreads)
 // loads of memory that is never written.
 __global__ void __launch_bounds__(kNormThreads)
     merge_kernel(const GpuHandoverCounters* counters, float* x, const float* y_hot,
-                 const float* y_cold, const float* weight, float epsilon, float* out,
-                 int64_t width) {
-  SHARED_ARRAY(float, partial, kWarpThreads);
+                 const float* y_cold, int64_t width) {
   if (counters->lost != 0) return;  // the same in every thread: await_kernel is done
   const int64_t at = blockIdx.x * width;
-  const float sum_squares =
-      AddToRow(x + at, y_hot == nullptr ? nullptr : y_hot + at, y_cold + at, width);
-  if (weight == nullptr) return;
-  NormRow(out + at, x + at, weight, epsilon, width, sum_squares, partial);
+  AddToRow(x + at, y_hot == nullptr ? nullptr : y_hot + at, y_cold + at, width);
 }
 
 template <typename Vector>
@@ -110,13 +105,11 @@ void GpuHandover::Await(Stream& stream, int32_t layer) {
          flags_.device<GpuHandoverFlags>());
 }
 
-void GpuHandover::Merge(Stream& stream, float* x, const float* y_hot, int64_t n_tokens,
-                        const GpuNextNorm& next) {
+void GpuHandover::Merge(Stream& stream, float* x, const float* y_hot, int64_t n_tokens) {
   CHECK(n_tokens >= 1 && n_tokens <= shape_.max_tokens);
   Launch(KERNEL(merge_kernel),
          {.grid = static_cast<unsigned>(n_tokens), .block = kNormThreads, .stream = stream},
-         counters_.as<GpuHandoverCounters>(), x, y_hot, y_.device<float>(), next.weight,
-         next.epsilon, next.out, shape_.d_model);
+         counters_.as<GpuHandoverCounters>(), x, y_hot, y_.device<float>(), shape_.d_model);
 }
 
 uint32_t GpuHandover::Published() const {

@@ -36,14 +36,6 @@ struct GpuHandoverFlags {
   uint32_t last_answer;
 };
 
-// The norm of what a merge leaves in x: out = RmsNorm(x). weight: (d_model) f32, out: (n_tokens,
-// d_model) f32, in memory the GPU sees.
-struct GpuNextNorm {
-  const float* weight = nullptr;  // null: no norm
-  float epsilon = 0;
-  float* out = nullptr;
-};
-
 class GpuHandover {
  public:
   struct Shape {
@@ -58,11 +50,9 @@ class GpuHandover {
   // The GPU waits for the answer to the last hand-over published. layer: for the report of a lost
   // one. Asynchronous; throws Error on launch.
   void Await(Stream& stream, int32_t layer);
-  // Behind Await: x += y_hot, x += the CPU's y, and the norm. y_hot: (n_tokens, d_model) f32 in
-  // device memory, or null. After a lost answer neither x nor the norm's output is written.
-  // Asynchronous; throws Error on launch.
-  void Merge(Stream& stream, float* x, const float* y_hot, int64_t n_tokens,
-             const GpuNextNorm& next);
+  // Behind Await: x += y_hot, x += the CPU's y. y_hot: (n_tokens, d_model) f32 in device memory, or
+  // null. After a lost answer x is not written. Asynchronous; throws Error on launch.
+  void Merge(Stream& stream, float* x, const float* y_hot, int64_t n_tokens);
 
   // The host's side, for any thread.
   uint32_t Published() const;

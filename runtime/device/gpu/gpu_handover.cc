@@ -59,7 +59,7 @@ void GpuTierHandover::Merge(const Lane& lane, Device& /*fast*/, int64_t layer, u
   handover_.Await(gpu_.stream(), static_cast<int32_t>(layer));
   lane.Mark(StepPart::kAwait);
   gpu_.CountTraffic(BusLoad::kColdY, static_cast<uint64_t>(n_tokens * d_model_) * sizeof(float));
-  handover_.Merge(gpu_.stream(), x, y_hot, n_tokens, {});
+  handover_.Merge(gpu_.stream(), x, y_hot, n_tokens);
 }
 
 // One lane looks at the flag, the others sleep at the barrier.
