@@ -107,7 +107,8 @@ TEST_F(ProfileVerbsTest, WrongUsage) {
   EXPECT_THAT(UsageError(ProfileArgs({"--vram", "many"})), HasSubstr("many"));
   EXPECT_THAT(UsageError(ProfileArgs({"--vram", "1G", "--hot", "0.5"})), HasSubstr("excludes"));
   EXPECT_THAT(UsageError(ProfileArgs({"--hot", "1.5"})), HasSubstr("1.5"));
-  EXPECT_THAT(UsageError(ProfileArgs({"--heldout-fraction", "1"})), HasSubstr("above 0 and below 1"));
+  EXPECT_THAT(UsageError(ProfileArgs({"--heldout-fraction", "1"})),
+              HasSubstr("above 0 and below 1"));
   EXPECT_THAT(UsageError(ProfileArgs({"--heldout-fraction", "0.1", "--heldout", text_})),
               HasSubstr("excludes"));
   EXPECT_THAT(UsageError(ProfileArgs({"--activation-threshold", "nan"})), HasSubstr("nan"));

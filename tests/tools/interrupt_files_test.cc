@@ -87,6 +87,25 @@ TEST_F(InterruptFilesTest, ARequestToTerminateCleansUpToo) {
                         SIGTERM);
 }
 
+TEST_F(InterruptFilesTest, TheNextRunRemovesWhatAKilledOneLeft) {
+  const std::vector<std::string> arguments = {"quantize", dir_.file("large.gguf"),
+                                              dir_.file("out/older.gguf"), "Q4_0"};
+  bool left = false;
+  for (int attempt = 0; attempt < 5 && !left; ++attempt) {
+    ToolProcess process(arguments);
+    while (process.running() && Listing().size() == 1) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    if (process.running()) process.Signal(SIGKILL);
+    (void)process.Wait();
+    left = Listing().size() == 2;
+  }
+  ASSERT_TRUE(left) << "the work was always done before the signal came";
+  const ToolResult next = RunTool(arguments);
+  EXPECT_EQ(next.exit_code, 0) << next.err;
+  EXPECT_THAT(Listing(), testing::ElementsAre("older.gguf"));
+}
+
 // What is finished stays, however the process ends, and the next one goes on with it.
 TEST(InterruptPredictorTest, TheNextOneGoesOnToTheSameFile) {
   const TempDir directory;
