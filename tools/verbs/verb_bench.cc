@@ -423,10 +423,10 @@ void AddBenchVerb(CLI::App& app) {
   verb->add_flag("--roofline", options->roofline,
                  "also print where a decoded token's time goes, part by part, beside what the "
                  "part's bytes take at the read bandwidth (table and json)");
-  verb->add_option("--parallel", options->engine.n_sequences,
-                   "also decode so many sequences in one pass per token, in turn with one, and "
-                   "print tokens/s in all and per sequence (table and json; CPU)")
-      ->check(CLI::Range(int64_t{1}, kMaxParallel))
+  AddNumberOption(*verb, "--parallel", &options->engine.n_sequences,
+                  {.least = 1, .most = kMaxParallel},
+                  "also decode so many sequences in one pass per token, in turn with one, and "
+                  "print tokens/s in all and per sequence (table and json; CPU)")
       ->type_name("N");
   AddTraceOption(*verb, &options->trace_path);
   verb->callback([options] { Run(*options); });
