@@ -208,7 +208,11 @@ void accumulate_chunks(const AccumulateArgs& args) {
 
 template <class V, class W>
 void accumulate(const AccumulateArgs& args) {
-  accumulate_strips<W, Strips<V, W>>(args);
+  if constexpr (has_super_blocks<W>()) {
+    accumulate_chunks<V, W>(args);
+  } else {
+    accumulate_strips<W, Strips<V, W>>(args);
+  }
 }
 
 }  // namespace thermocline

@@ -12,15 +12,20 @@ namespace {
 // A prepared vector: n int8, padded to a multiple of 64 bytes, then one f32 scale per block.
 int64_t scales_offset(int64_t n) { return (n + 63) / 64 * 64; }
 
-struct Q8Block {
-  static constexpr int kBytes = 34;
+template <DType kType>
+struct Block {
+  static_assert(kHandlesType<kType>, "say how a block is read for products in int8");
+};
+
+template <>
+struct Block<DType::kQ8_0> {
   static __m256i load(const std::byte* p) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 2));
   }
 };
 
-struct Q4Block {
-  static constexpr int kBytes = 18;
+template <>
+struct Block<DType::kQ4_0> {
   static __m256i load(const std::byte* p) {
     const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 2));
     const __m256i both = _mm256_set_m128i(_mm_srli_epi16(bytes, 4), bytes);
@@ -29,13 +34,13 @@ struct Q4Block {
   }
 };
 
-template <class Block>
+template <DType kType>
 class BlockDot {
  public:
   using Reg = __m256;
   static constexpr int kRowGroup = Simd::kRowGroup;
   static constexpr int kStepBlocks = 4;
-  static constexpr int kStepBytes = kStepBlocks * Block::kBytes;
+  static constexpr int kStepBytes = kStepBlocks * kTypeBlockBytes<kType>;
 
   explicit BlockDot(const MatvecArgs& args)
       : x_(static_cast<const std::byte*>(args.x)),
@@ -63,8 +68,8 @@ class BlockDot {
   void block(const std::byte* const* rows, int64_t b, int sum, Reg (*sums)[2]) const {
     const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x_ + b * kQuantBlock));
     for (int r = 0; r < kRows; ++r) {
-      const std::byte* p = rows[r] + b * Block::kBytes;
-      const __m256i w = Block::load(p);
+      const std::byte* p = rows[r] + b * kTypeBlockBytes<kType>;
+      const __m256i w = Block<kType>::load(p);
       const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
       const __m256i fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
       const Reg scale = Simd::mul(Simd::broadcast_f16(p), Simd::set1(scales_[b]));
@@ -149,10 +154,15 @@ void prepare_q8(const float* x, int64_t n, void* out) {
 }
 
 void matvec_quantised(DType dtype, const MatvecArgs& args) {
-  if (dtype == DType::kQ8_0) return matvec_rows<BlockDot<Q8Block>>(args);
-  if (dtype == DType::kQ6_K) return matvec_rows<Q6kDot>(args);
-  if (dtype == DType::kQ4_0) return matvec_rows<BlockDot<Q4Block>>(args);
-  CheckFailed(__FILE__, __LINE__, "quantised dtype");
+  VisitWeightType(dtype, [&](auto type) {
+    if constexpr (!kIsQuantised<type()>) {
+      CheckFailed(__FILE__, __LINE__, "quantised dtype");
+    } else if constexpr (type() == DType::kQ6_K) {
+      matvec_rows<Q6kDot>(args);
+    } else {
+      matvec_rows<BlockDot<type()>>(args);
+    }
+  });
 }
 
 }  // namespace thermocline::avx2

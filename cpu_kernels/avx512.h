@@ -40,7 +40,11 @@ void gemm_bf16_pack_columns(DType dtype, const GemmPackArgs& args);
 void gemm_bf16_multiply(const GemmProduct& product);
 int64_t gemm_bf16_multiply_registers(int64_t n);
 
-// GEMM in int8 (GemmForm::kQ8), with AVX512_VNNI.
+// GEMM in int8 (GemmForm::kQ8), with AVX512_VNNI. Q6_K has two scales to a block of x, which the
+// panels do not: its weights are multiplied exactly in f32 instead.
+constexpr bool gemm_q8_takes(DType weights) {
+  return weights == DType::kQ8_0 || weights == DType::kQ4_0;
+}
 int64_t gemm_q8_tile_tokens();
 int64_t gemm_q8_input_bytes(int64_t n_tokens, int64_t k);
 int64_t gemm_q8_panel_bytes(int64_t k);

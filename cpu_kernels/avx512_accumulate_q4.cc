@@ -11,7 +11,7 @@
 namespace thermocline::avx512 {
 namespace {
 
-using Weights = Q4Weights<Simd>;
+using Q4Weights = Weights<Simd, DType::kQ4_0>;
 constexpr int64_t kQuadCols = 4 * kQuantBlock;
 
 // Four blocks, 72 bytes as 36 words of 16 bits: block b's scale is word 9 b, its nibbles are the
@@ -35,7 +35,7 @@ struct QuadByLane {
           _mm512_castsi512_si256(_mm512_permutexvar_epi16(scales_at, head))};
 }
 
-// As Strips<Simd, Weights>, for y in the order described above.
+// As Strips<Simd, Q4Weights>, for y in the order described above.
 struct QuadStrips {
   static constexpr int64_t kCols = kQuadCols;
 
@@ -60,7 +60,7 @@ struct QuadStrips {
   template <int kRows>
   static void add_rest(const std::byte* const* w, int64_t offset, const float* h, float* y,
                        int64_t n) {
-    Strips<Simd, Weights>::add_rest<kRows>(w, offset, h, y, n);
+    Strips<Simd, Q4Weights>::add_rest<kRows>(w, offset, h, y, n);
   }
 };
 
@@ -96,7 +96,7 @@ void accumulate_q4(const AccumulateArgs& args) {
   float* y = args.y + args.col_begin;
   const int64_t n = args.col_end - args.col_begin;
   reorder(y, n);
-  accumulate_strips<Weights, QuadStrips>(args);
+  accumulate_strips<Q4Weights, QuadStrips>(args);
   reorder(y, n);
 }
 

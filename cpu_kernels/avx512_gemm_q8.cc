@@ -7,6 +7,7 @@
 #include "cpu_kernels/convert_simd.h"
 #include "cpu_kernels/gemm_integer_avx512.h"
 #include "cpu_kernels/simd_avx512.h"
+#include "runtime/core/error.h"
 
 namespace thermocline::avx512 {
 namespace {
@@ -66,8 +67,13 @@ struct RowsOf16 {
   words[3] = _mm512_unpackhi_epi64(high01, high23);
 }
 
-struct Q8Source {
-  static constexpr int64_t kBlockBytes = 34;
+template <DType kType>
+struct Source {
+  static_assert(kHandlesType<kType>, "say how a panel in int8 is packed");
+};
+
+template <>
+struct Source<DType::kQ8_0> {
   static constexpr float kScale = 1.0F;
   [[gnu::always_inline]] static inline void pack_block(const RowsOf16& rows, std::byte* out) {
     const __m512i top = _mm512_set1_epi8(-128);
@@ -83,8 +89,8 @@ struct Q8Source {
   }
 };
 
-struct Q4Source {
-  static constexpr int64_t kBlockBytes = 18;
+template <>
+struct Source<DType::kQ4_0> {
   static constexpr float kScale = 1.0F / 16;
   [[gnu::always_inline]] static inline void pack_block(const RowsOf16& rows, std::byte* out) {
     const __m512i top = _mm512_set1_epi8(-16);
@@ -102,10 +108,10 @@ struct Q4Source {
 constexpr int kChunk = 8;  // blocks whose scales are collected at a time
 
 // n_blocks <= kChunk blocks of 16 rows as one half of a panel.
-template <class Source>
+template <DType kType>
 [[gnu::always_inline]] inline void pack_chunk(const std::byte* w, int64_t stride, int64_t n_blocks,
                                               LinePrefetcher& ahead, std::byte* out) {
-  constexpr int kBlockLines = (16 * Source::kBlockBytes + 63) / 64;
+  constexpr int kBlockLines = (16 * kTypeBlockBytes<kType> + 63) / 64;
   uint16_t scales[kChunk][16];
   RowsOf16 rows(w, stride);
   for (int64_t i = 0; i < n_blocks; ++i) {
@@ -114,41 +120,42 @@ template <class Source>
       std::memcpy(&scales[i][r], rows.quarter[r / 4] + r % 4 * stride, 2);
     }
     for (int line = 0; line < kBlockLines; ++line) ahead.step();
-    Source::pack_block(rows, out + i * Q8Tile::kPanelStepBytes);
-    rows.advance(Source::kBlockBytes);
+    Source<kType>::pack_block(rows, out + i * Q8Tile::kPanelStepBytes);
+    rows.advance(kTypeBlockBytes<kType>);
   }
   for (int64_t i = 0; i < n_blocks; ++i) {
-    const __m512 d = _mm512_mul_ps(Simd::load_f16(scales[i]), _mm512_set1_ps(Source::kScale));
+    const __m512 d =
+        _mm512_mul_ps(Simd::load_f16(scales[i]), _mm512_set1_ps(Source<kType>::kScale));
     _mm512_store_ps(out + i * Q8Tile::kPanelStepBytes + kWords * 128, d);
   }
 }
 
 // Rows [0, n) of 16 as one half of a panel; the others become zeros.
-template <class Source>
+template <DType kType>
 void pack_group(const std::byte* w, int64_t stride, int64_t n, int64_t n_blocks,
                 LinePrefetcher& ahead, std::byte* out) {
   for (int64_t b = 0; b < n_blocks; b += kChunk) {
     const int64_t chunk = n_blocks - b < kChunk ? n_blocks - b : kChunk;
-    const std::byte* from = w + b * Source::kBlockBytes;
+    const std::byte* from = w + b * kTypeBlockBytes<kType>;
     std::byte* to = out + b * Q8Tile::kPanelStepBytes;
     if (n == 16) {
-      pack_chunk<Source>(from, stride, chunk, ahead, to);
+      pack_chunk<kType>(from, stride, chunk, ahead, to);
       continue;
     }
-    constexpr int64_t kRowBytes = kChunk * Source::kBlockBytes;
+    constexpr int64_t kRowBytes = kChunk * kTypeBlockBytes<kType>;
     std::byte rows[16 * kRowBytes] = {};
     for (int64_t r = 0; r < n; ++r) {
       std::memcpy(rows + r * kRowBytes, from + r * stride,
-                  static_cast<size_t>(chunk * Source::kBlockBytes));
+                  static_cast<size_t>(chunk * kTypeBlockBytes<kType>));
     }
-    pack_chunk<Source>(rows, kRowBytes, chunk, ahead, to);
+    pack_chunk<kType>(rows, kRowBytes, chunk, ahead, to);
   }
 }
 
-template <class Source>
+template <DType kType>
 void pack_panels(const GemmPackArgs& args) {
   const int64_t n_blocks = (args.end - args.begin) / kQuantBlock;
-  const std::byte* w = args.w + args.begin / kQuantBlock * Source::kBlockBytes;
+  const std::byte* w = args.w + args.begin / kQuantBlock * kTypeBlockBytes<kType>;
   std::byte* panel = args.panels;
   LinePrefetcher ahead(args.ahead);
   for (int64_t r = 0; r < args.n_rows; r += kGemmPanel) {
@@ -157,7 +164,7 @@ void pack_panels(const GemmPackArgs& args) {
       const int64_t n = left < 0 ? 0 : left < 16 ? left : 16;
       const std::byte* rows = n > 0 ? w + (r + group * 16) * args.row_stride_bytes : w;
       // Scales of the second group lie 64 bytes after those of the first, like its words.
-      pack_group<Source>(rows, args.row_stride_bytes, n, n_blocks, ahead, panel + group * 64);
+      pack_group<kType>(rows, args.row_stride_bytes, n, n_blocks, ahead, panel + group * 64);
     }
     panel += n_blocks * Q8Tile::kPanelStepBytes;
   }
@@ -198,7 +205,13 @@ void gemm_q8_prepare(const GemmPrepareArgs& args) {
 }
 
 void gemm_q8_pack_rows(DType dtype, const GemmPackArgs& args) {
-  dtype == DType::kQ8_0 ? pack_panels<Q8Source>(args) : pack_panels<Q4Source>(args);
+  VisitWeightType(dtype, [&](auto type) {
+    if constexpr (gemm_q8_takes(type())) {
+      pack_panels<type()>(args);
+    } else {
+      CheckFailed(__FILE__, __LINE__, "a type that is packed in int8");
+    }
+  });
 }
 
 void gemm_q8_multiply(const GemmProduct& product) { multiply_tiles<Q8Tile>(product); }

@@ -5,7 +5,18 @@
 namespace thermocline::avx512 {
 namespace {
 
-using Kernels = SimdKernels<Simd, accumulate_q4>;
+struct Accumulate {
+  template <DType kType>
+  static void run(const AccumulateArgs& args) {
+    if constexpr (kType == DType::kQ4_0) {
+      accumulate_q4(args);
+    } else {
+      accumulate<Simd, Weights<Simd, kType>>(args);
+    }
+  }
+};
+
+using Kernels = SimdKernels<Simd, Accumulate>;
 
 }  // namespace
 

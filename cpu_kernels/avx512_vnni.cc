@@ -321,10 +321,19 @@ void vnni_prepare_q8(const float* x, int64_t n, void* out) {
 }
 
 void vnni_matvec_quantised(DType dtype, const MatvecArgs& args) {
-  if (dtype == DType::kQ8_0) return matvec_rows<Q8Dot>(args);
-  if (dtype == DType::kQ6_K) return vnni_matvec_q6_k(args);
-  if (dtype == DType::kQ4_0) return matvec_rows<Q4Dot>(args);
-  CheckFailed(__FILE__, __LINE__, "quantised dtype");
+  VisitWeightType(dtype, [&](auto type) {
+    if constexpr (!kIsQuantised<type()>) {
+      CheckFailed(__FILE__, __LINE__, "quantised dtype");
+    } else if constexpr (type() == DType::kQ8_0) {
+      matvec_rows<Q8Dot>(args);
+    } else if constexpr (type() == DType::kQ6_K) {
+      vnni_matvec_q6_k(args);
+    } else if constexpr (type() == DType::kQ4_0) {
+      matvec_rows<Q4Dot>(args);
+    } else {
+      static_assert(kHandlesType<type()>, "say how the type is multiplied in int8");
+    }
+  });
 }
 
 }  // namespace thermocline::avx512

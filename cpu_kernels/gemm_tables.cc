@@ -39,12 +39,18 @@ const FormKernels& kernels_of(GemmForm form) { return kForms[static_cast<size_t>
 
 template <bool kVnni, bool kBf16>
 struct Entries {
-  // Q6_K has two scales to a block of x, which the int8 panels do not: exact weights in f32
-  // instead.
   static GemmForm rows_form(DType weights) {
-    if (kVnni && (weights == DType::kQ8_0 || weights == DType::kQ4_0)) return GemmForm::kQ8;
-    if (kVnni && weights == DType::kF16) return GemmForm::kI16;
-    return kBf16 && weights == DType::kBF16 ? GemmForm::kBF16 : GemmForm::kF32;
+    return VisitWeightType(weights, [](auto type) {
+      if constexpr (avx512::gemm_q8_takes(type())) {
+        return kVnni ? GemmForm::kQ8 : GemmForm::kF32;
+      } else if constexpr (type() == DType::kF16) {
+        return kVnni ? GemmForm::kI16 : GemmForm::kF32;
+      } else if constexpr (type() == DType::kBF16) {
+        return kBf16 ? GemmForm::kBF16 : GemmForm::kF32;
+      } else {
+        return GemmForm::kF32;
+      }
+    });
   }
   // F16 has more precision than bf16, and so have the weights that F32 was chosen for.
   static GemmForm columns_form(DType weights) {

@@ -125,50 +125,46 @@ void quantize_q6_k_block(const float* x, std::byte* out) {
   }
 }
 
-struct BlockFormat {
-  int64_t elems;
-  int64_t bytes;
-  int64_t scale_at;
-  void (*quantize)(const float* x, std::byte* out);
-};
-
-void quantize_blocks(const BlockFormat& format, const float* x, int64_t n, std::byte* out) {
-  CHECK(n % format.elems == 0);
-  for (int64_t b = 0; b < n / format.elems; ++b) {
-    const float* block = x + b * format.elems;
-    std::byte* block_out = out + b * format.bytes;
-    if (all_finite(block, format.elems)) {
-      format.quantize(block, block_out);
+// scale_at: where d lies in a block.
+template <DType kType>
+void quantize_blocks(void (*quantize)(const float* x, std::byte* out), int64_t scale_at,
+                     const float* x, int64_t n, std::byte* out) {
+  CHECK(n % kTypeBlockElems<kType> == 0);
+  for (int64_t b = 0; b < n / kTypeBlockElems<kType>; ++b) {
+    const float* block = x + b * kTypeBlockElems<kType>;
+    std::byte* block_out = out + b * kTypeBlockBytes<kType>;
+    if (all_finite(block, kTypeBlockElems<kType>)) {
+      quantize(block, block_out);
     } else {
-      std::memset(block_out, 0, static_cast<size_t>(format.bytes));
-      put_u16(block_out + format.scale_at, kNanF16);
+      std::memset(block_out, 0, static_cast<size_t>(kTypeBlockBytes<kType>));
+      put_u16(block_out + scale_at, kNanF16);
     }
+  }
+}
+
+template <DType kType>
+void quantize_row(const float* x, int64_t n, std::byte* out) {
+  if constexpr (kType == DType::kF32) {
+    std::memcpy(out, x, static_cast<size_t>(n) * 4);
+  } else if constexpr (kType == DType::kF16) {
+    for (int64_t i = 0; i < n; ++i) put_u16(out + i * 2, F32ToF16(x[i]));
+  } else if constexpr (kType == DType::kBF16) {
+    for (int64_t i = 0; i < n; ++i) put_u16(out + i * 2, F32ToBf16(x[i]));
+  } else if constexpr (kType == DType::kQ8_0) {
+    quantize_blocks<kType>(quantize_q8_0_block, 0, x, n, out);
+  } else if constexpr (kType == DType::kQ6_K) {
+    quantize_blocks<kType>(quantize_q6_k_block, q6_k::kDAt, x, n, out);
+  } else if constexpr (kType == DType::kQ4_0) {
+    quantize_blocks<kType>(quantize_q4_0_block, 0, x, n, out);
+  } else {
+    static_assert(kHandlesType<kType>, "say how weights become the type");
   }
 }
 
 }  // namespace
 
 void QuantizeRow(DType dtype, const float* x, int64_t n, std::byte* out) {
-  switch (dtype) {
-    case DType::kF32:
-      std::memcpy(out, x, static_cast<size_t>(n) * 4);
-      return;
-    case DType::kF16:
-      for (int64_t i = 0; i < n; ++i) put_u16(out + i * 2, F32ToF16(x[i]));
-      return;
-    case DType::kBF16:
-      for (int64_t i = 0; i < n; ++i) put_u16(out + i * 2, F32ToBf16(x[i]));
-      return;
-    case DType::kQ8_0:
-      return quantize_blocks({kQuantBlock, 34, 0, quantize_q8_0_block}, x, n, out);
-    case DType::kQ6_K:
-      return quantize_blocks({kSuperBlock, q6_k::kBytes, q6_k::kDAt, quantize_q6_k_block}, x, n,
-                             out);
-    case DType::kQ4_0:
-      return quantize_blocks({kQuantBlock, 18, 0, quantize_q4_0_block}, x, n, out);
-    default:
-      CheckFailed(__FILE__, __LINE__, "computable dtype");
-  }
+  VisitWeightType(dtype, [&](auto type) { quantize_row<type()>(x, n, out); });
 }
 
 }  // namespace thermocline

@@ -62,7 +62,7 @@ template <typename Out>
 void Dequantise(Stream& stream, const GpuMatrix& w, int64_t first_row, int64_t n_rows, Out* out) {
   if (n_rows == 0 || w.cols == 0) return;
   const int64_t padded_cols = GpuPaddedCols(w.cols);
-  WithType(w.dtype, [&](auto type) {
+  VisitWeightType(w.dtype, [&](auto type) {
     const int64_t n_steps = padded_cols / LaneElements(type());
     const dim3 grid(static_cast<unsigned>(CeilDiv(n_steps, kThreads)),
                     static_cast<unsigned>(std::min(n_rows, kMaxGridRows)));

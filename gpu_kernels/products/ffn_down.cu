@@ -267,7 +267,7 @@ void GpuFfnDown(Stream& stream, const GpuMatrix& down, GpuSkip skip, const float
                           .n_chunks = plan.n_chunks,
                           .n_passes = n_passes,
                           .n_active = pass + 1 == n_passes ? n_active : nullptr};
-    WithType(down.dtype, [&](auto type) {
+    VisitWeightType(down.dtype, [&](auto type) {
       if (down.rows == 0) return;  // merge_kernel then adds nothing up to 0
       constexpr int kMany = DownTokens(type());
       const LaunchConfig config{.grid = grid, .block = kThreads, .stream = stream};

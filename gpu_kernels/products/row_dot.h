@@ -5,6 +5,8 @@
 // is the same bits however many rows and vectors the warp has.
 #pragma once
 
+#include <type_traits>
+
 #include "gpu_kernels/base/warp_reduce.h"
 #include "gpu_kernels/products/activations.h"
 #include "gpu_kernels/products/weight_words.h"
@@ -12,9 +14,9 @@
 
 namespace thermocline {
 
-// What a lane holds of a vector in a step.
+// What a lane holds of a vector in a step (VectorWords): the f32 form.
 template <DType kType>
-struct VectorWords {
+struct FloatWords {
   static constexpr int kElements = LaneElements(kType);
   float values[kElements];
 
@@ -51,12 +53,9 @@ struct QuantisedWords {
     scale = x.scales[at / kQuantBlock];
   }
 };
-template <>
-struct VectorWords<DType::kQ8_0> : QuantisedWords<DType::kQ8_0> {};
-template <>
-struct VectorWords<DType::kQ4_0> : QuantisedWords<DType::kQ4_0> {};
-template <>
-struct VectorWords<DType::kQ6_K> : QuantisedWords<DType::kQ6_K> {};
+template <DType kType>
+using VectorWords =
+    std::conditional_t<kIsQuantised<kType>, QuantisedWords<kType>, FloatWords<kType>>;
 
 // sum + the product of a step's weights and elements.
 template <DType kType>
@@ -86,6 +85,7 @@ __device__ inline float AddProduct(float sum, const WeightWords<kType>& w,
     const int dot = dots[0] * w.Scale(0) + dots[1] * w.Scale(1);
     return fmaf(static_cast<float>(dot), F16Bits(w.d) * (x.scale * 0.25f), sum);
   } else {
+    static_assert(!kIsQuantised<kType>, "say how the type is multiplied in int8");
 #pragma unroll
     for (int i = 0; i < LaneElements(kType); ++i) sum = fmaf(w.Value(i), x.values[i], sum);
     return sum;

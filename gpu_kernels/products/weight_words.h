@@ -2,6 +2,8 @@
 // gpu_kernels/products/weight_layout.h.
 #pragma once
 
+#include <algorithm>
+
 #include "gpu_kernels/base/cuda_api.h"
 #include "runtime/core/dtype.h"
 
@@ -17,10 +19,15 @@ __host__ __device__ constexpr int LaneElements(DType dtype) {
     case DType::kQ4_0:
     case DType::kQ6_K:
       return 32;
-    default:
+    case DType::kF16:
+    case DType::kBF16:
       return 8;
+    default:
+      return 0;
   }
 }
+static_assert(std::ranges::none_of(kWeightDTypes, [](DType t) { return LaneElements(t) == 0; }),
+              "say how many weights a lane reads");
 
 // How many scales they have; each is of as many weights.
 __host__ __device__ constexpr int LaneScales(DType dtype) { return dtype == DType::kQ6_K ? 2 : 1; }
@@ -61,7 +68,9 @@ struct ScaledRowWords : RowWords {
 // i-th of them, where there is a scale without it: a weight is Scaled(Value(i), ScaleOf(kType, i)),
 // exactly.
 template <DType kType>
-struct WeightWords;
+struct WeightWords {
+  static_assert(kHandlesType<kType>, "say how a lane reads the type");
+};
 
 template <>
 struct WeightWords<DType::kF32> : RowWords {

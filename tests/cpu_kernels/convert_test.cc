@@ -75,7 +75,7 @@ TEST_P(ConvertTest, ShortVectorsWriteNothingBeyond) {
 
 TEST_P(ConvertTest, DequantizesAnyRangeOfColumnsExactly) {
   std::mt19937 rng(3);
-  for (const DType dtype : kDTypes) {
+  for (const DType dtype : kWeightDTypes) {
     for (const int64_t n_cols : ColumnCounts(dtype)) {
       const Matrix w(dtype, 1, n_cols, 0, &rng);
       const int64_t begin = IsQuantised(dtype) ? n_cols / 64 * 32 : n_cols / 3;
@@ -156,7 +156,7 @@ TEST_P(ConvertTest, Q8RowsOfZerosExtremesAndGarbage) {
 }
 
 TEST_P(ConvertTest, PreparedBytesAreWholeCacheLines) {
-  for (const DType dtype : kDTypes) {
+  for (const DType dtype : kWeightDTypes) {
     const VectorForm form = kernels().vector_form(dtype);
     for (const int64_t n : {32, 64, 96, 4096, 11008}) {
       EXPECT_EQ(kernels().prepared_bytes(form, n) % 64, 0);

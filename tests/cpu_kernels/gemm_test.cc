@@ -438,7 +438,7 @@ std::string ParamName(const ::testing::TestParamInfo<Param>& info) {
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(GemmTest);
 INSTANTIATE_TEST_SUITE_P(Tables, GemmTest,
                          ::testing::Combine(::testing::ValuesIn(TablesWithGemm()),
-                                            ::testing::ValuesIn(kDTypes),
+                                            ::testing::ValuesIn(kWeightDTypes),
                                             ::testing::Values(Axis::kRows, Axis::kColumns),
                                             ::testing::Values(Choice::kFastest, Choice::kF32)),
                          ParamName);

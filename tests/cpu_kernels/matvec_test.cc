@@ -242,7 +242,7 @@ std::string ParamName(const ::testing::TestParamInfo<Param>& info) {
 INSTANTIATE_TEST_SUITE_P(Tables, MatvecTest,
                          ::testing::Combine(::testing::ValuesIn(AvailableCpuKernels().begin(),
                                                                 AvailableCpuKernels().end()),
-                                            ::testing::ValuesIn(kDTypes)),
+                                            ::testing::ValuesIn(kWeightDTypes)),
                          ParamName);
 
 INSTANTIATE_TEST_SUITE_P(Tables, QuantisedMatvecTest,

@@ -58,7 +58,7 @@ class GpuEmbedTest : public GpuTest {
 
 TEST_F(GpuEmbedTest, DecodesEveryTypeExactly) {
   const std::vector<int32_t> ids = {3, 0, kRows - 1, 3};
-  for (const DType dtype : testing::kDTypes) {
+  for (const DType dtype : kWeightDTypes) {
     for (const int64_t blocks : {1, 3, 9}) {
       const bool odd = !testing::IsQuantised(dtype);
       const Table table(dtype, blocks * (odd ? 31 : GetDTypeInfo(dtype).block_elems), 4);

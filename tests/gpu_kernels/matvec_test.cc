@@ -44,7 +44,7 @@ std::vector<float> Multiply(Stream& stream, const TestMatrix& w, const TestVecto
 }
 
 TEST_F(GpuMatvecTest, EqualsTheReferenceWhateverTheShape) {
-  for (const DType dtype : testing::kDTypes) {
+  for (const DType dtype : kWeightDTypes) {
     for (const int64_t cols : MatrixCols(dtype)) {
       for (const int64_t rows : {1, 2, 37}) {
         InEveryOrderIf(cols == MatrixCols(dtype)[2], [=] {
@@ -60,7 +60,7 @@ TEST_F(GpuMatvecTest, EqualsTheReferenceWhateverTheShape) {
 }
 
 TEST_F(GpuMatvecTest, TakesSeveralTokensAndABias) {
-  for (const DType dtype : testing::kDTypes) {
+  for (const DType dtype : kWeightDTypes) {
     for (const int64_t n_tokens : {2, 3, 4, 5, 8, 11}) {
       Stream stream;
       const int64_t cols = testing::WholeBlocks(dtype, 544);
@@ -83,7 +83,7 @@ TEST_F(GpuMatvecTest, TallMatrices) {
 }
 
 TEST_F(GpuMatvecTest, ATokensBitsAreTheSameInEveryBatch) {
-  for (const DType dtype : testing::kDTypes) {
+  for (const DType dtype : kWeightDTypes) {
     Stream stream;
     const int64_t cols = testing::WholeBlocks(dtype, 2080);
     TestMatrix w(dtype, 9, cols, 8);

@@ -45,7 +45,7 @@ std::vector<double> DecodePacked(DType dtype, const std::byte* row, int64_t cols
 }
 
 TEST(GpuWeightLayoutTest, PackedRowsHoldTheSameWeights) {
-  for (const DType dtype : testing::kDTypes) {
+  for (const DType dtype : kWeightDTypes) {
     for (const int64_t cols : MatrixCols(dtype)) {
       const TestMatrix matrix(dtype, 3, cols, 1);
       const std::vector<std::byte> packed = matrix.Packed();
@@ -59,7 +59,7 @@ TEST(GpuWeightLayoutTest, PackedRowsHoldTheSameWeights) {
 }
 
 TEST(GpuWeightLayoutTest, RowsAreAlignedAndPaddedWithZeros) {
-  for (const DType dtype : testing::kDTypes) {
+  for (const DType dtype : kWeightDTypes) {
     const DTypeInfo& info = GetDTypeInfo(dtype);
     for (const int64_t cols : MatrixCols(dtype)) {
       const int64_t row_bytes = GpuRowBytes(dtype, cols);
@@ -77,7 +77,7 @@ TEST(GpuWeightLayoutTest, RowsAreAlignedAndPaddedWithZeros) {
 }
 
 TEST(GpuWeightLayoutTest, RowsAsWideAsModelsGrowByNothing) {
-  for (const DType dtype : testing::kDTypes) {
+  for (const DType dtype : kWeightDTypes) {
     for (const int64_t cols : {2048, 4096, 11008}) {
       if (dtype == DType::kQ6_K && cols == 11008) continue;  // 43 blocks of 210 bytes
       EXPECT_EQ(GpuRowBytes(dtype, cols), RowBytes(dtype, cols)) << DTypeName(dtype);

@@ -11,10 +11,6 @@
 
 namespace thermocline::testing {
 
-// Those that kernels compute with, on the CPU and on the GPU.
-inline constexpr DType kDTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16,
-                                    DType::kQ8_0, DType::kQ6_K, DType::kQ4_0};
-
 bool IsQuantised(DType dtype);
 // The smallest number of columns, n or more, that rows of the type can have.
 int64_t WholeBlocks(DType dtype, int64_t n);
