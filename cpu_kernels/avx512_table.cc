@@ -9,7 +9,9 @@ struct Accumulate {
   template <DType kType>
   static void run(const AccumulateArgs& args) {
     if constexpr (kType == DType::kQ4_0) {
-      accumulate_q4(args);
+      accumulate_q4_0(args);
+    } else if constexpr (kType == DType::kQ4_1) {
+      accumulate_q4_1(args);
     } else {
       accumulate<Simd, Weights<Simd, kType>>(args);
     }

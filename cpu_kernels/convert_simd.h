@@ -34,8 +34,8 @@ void convert_row(const std::byte* row, int64_t col, int64_t col_end, typename To
   if constexpr (W::kBlocks) {
     for (; col < col_end; col += kQuantBlock, out += kQuantBlock) {
       typename V::Reg weights[W::kRegs];
-      const typename V::Reg scale = load_block<W>(row, col, weights);
-      for (int v = 0; v < W::kRegs; ++v) To::store(out + v * V::kLanes, V::mul(scale, weights[v]));
+      load_weights<V, W>(row, col, weights);
+      for (int v = 0; v < W::kRegs; ++v) To::store(out + v * V::kLanes, weights[v]);
     }
   } else {
     for (; col + V::kLanes <= col_end; col += V::kLanes, out += V::kLanes) {

@@ -33,6 +33,9 @@ constexpr FormKernels kForms[] = {
     {avx512::gemm_i16_tile_tokens, avx512::gemm_i16_input_bytes, avx512::gemm_i16_panel_bytes,
      avx512::gemm_i16_prepare, avx512::gemm_i16_pack_rows, avx512::gemm_i16_pack_columns,
      avx512::gemm_i16_multiply, avx512::gemm_i16_multiply_registers},
+    {avx512::gemm_q8_tile_tokens, avx512::gemm_q8_input_bytes, avx512::gemm_q8_offset_panel_bytes,
+     avx512::gemm_q8_offset_prepare, avx512::gemm_q8_pack_rows, nullptr,
+     avx512::gemm_q8_offset_multiply, avx512::gemm_q8_multiply_registers},
 };
 
 const FormKernels& kernels_of(GemmForm form) { return kForms[static_cast<size_t>(form)]; }
@@ -43,6 +46,8 @@ struct Entries {
     return VisitWeightType(weights, [](auto type) {
       if constexpr (avx512::gemm_q8_takes(type())) {
         return kVnni ? GemmForm::kQ8 : GemmForm::kF32;
+      } else if constexpr (avx512::gemm_q8_offset_takes(type())) {
+        return kVnni ? GemmForm::kQ8Offset : GemmForm::kF32;
       } else if constexpr (type() == DType::kF16) {
         return kVnni ? GemmForm::kI16 : GemmForm::kF32;
       } else if constexpr (type() == DType::kBF16) {

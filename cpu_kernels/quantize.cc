@@ -1,6 +1,7 @@
-// f32 to the stored types. Q8_0 and Q4_0 round exactly as ggml's reference code does
-// (quantize_row_q8_0_ref, quantize_row_q4_0_ref), so that files match those of other tools byte for
-// byte. A block that holds NaN or infinity gets the scale NaN: garbage stays visible.
+// f32 to the stored types. Q8_0, Q4_0 and Q4_1 round exactly as ggml's reference code does
+// (quantize_row_q8_0_ref, quantize_row_q4_0_ref, quantize_row_q4_1_ref), so that files match those
+// of other tools byte for byte. A block that holds NaN or infinity gets the scale NaN: garbage
+// stays visible.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -47,6 +48,24 @@ void quantize_q4_0_block(const float* x, std::byte* out) {
   };
   for (int i = 0; i < kQuantBlock / 2; ++i) {
     out[2 + i] = static_cast<std::byte>(nibble(x[i]) | nibble(x[i + 16]) << 4);
+  }
+}
+
+// The smallest value becomes nibble 0 of offset m, the largest 15.
+void quantize_q4_1_block(const float* x, std::byte* out) {
+  const auto [smallest, largest] = std::minmax_element(x, x + kQuantBlock);
+  const float m = *smallest;
+  const float d = (*largest - m) / 15.0F;
+  const float inverse = d != 0.0F ? 1.0F / d : 0.0F;
+  put_u16(out, F32ToF16(d));
+  put_u16(out + 2, F32ToF16(m));
+  // Differences or reciprocals that leave f32 come with a d whose f16 is infinite or 0; fmin and
+  // fmax take the number beside a NaN of theirs.
+  const auto nibble = [m, inverse](float value) {
+    return static_cast<unsigned>(std::fmax(0.0F, std::fmin(15.0F, (value - m) * inverse + 0.5F)));
+  };
+  for (int i = 0; i < kQuantBlock / 2; ++i) {
+    out[4 + i] = static_cast<std::byte>(nibble(x[i]) | nibble(x[i + 16]) << 4);
   }
 }
 
@@ -156,6 +175,8 @@ void quantize_row(const float* x, int64_t n, std::byte* out) {
     quantize_blocks<kType>(quantize_q6_k_block, q6_k::kDAt, x, n, out);
   } else if constexpr (kType == DType::kQ4_0) {
     quantize_blocks<kType>(quantize_q4_0_block, 0, x, n, out);
+  } else if constexpr (kType == DType::kQ4_1) {
+    quantize_blocks<kType>(quantize_q4_1_block, 0, x, n, out);
   } else {
     static_assert(kHandlesType<kType>, "say how weights become the type");
   }

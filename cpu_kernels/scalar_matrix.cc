@@ -61,6 +61,15 @@ void load_chunk(const std::byte* row, int64_t col, int n, float* out) {
       out[i] = d * static_cast<float>((byte & 15) - 8);
       out[i + 16] = d * static_cast<float>((byte >> 4) - 8);
     }
+  } else if constexpr (kType == DType::kQ4_1) {
+    const std::byte* block = row + col / kQuantBlock * kTypeBlockBytes<kType>;
+    const float d = F16ToF32(load<uint16_t>(block));
+    const float m = F16ToF32(load<uint16_t>(block + 2));
+    for (int i = 0; i < kQuantBlock / 2; ++i) {
+      const int byte = std::to_integer<int>(block[4 + i]);
+      out[i] = d * static_cast<float>(byte & 15) + m;
+      out[i + 16] = d * static_cast<float>(byte >> 4) + m;
+    }
   } else {
     static_assert(kHandlesType<kType>, "say how weights of the type are decoded");
   }
@@ -96,6 +105,7 @@ float dot_quantised(const std::byte* row, const void* prepared, int64_t n) {
     const std::byte* block = row + b * kTypeBlockBytes<kType>;
     const int8_t* xq = q + b * kQuantBlock;
     int32_t dot = 0;
+    int32_t sum = 0;  // of x, for types with an offset
     if constexpr (kType == DType::kQ8_0) {
       for (int i = 0; i < kQuantBlock; ++i) dot += load<int8_t>(block + 2 + i) * xq[i];
     } else if constexpr (kType == DType::kQ4_0) {
@@ -103,11 +113,21 @@ float dot_quantised(const std::byte* row, const void* prepared, int64_t n) {
         const int byte = std::to_integer<int>(block[2 + i]);
         dot += ((byte & 15) - 8) * xq[i] + ((byte >> 4) - 8) * xq[i + 16];
       }
+    } else if constexpr (kType == DType::kQ4_1) {
+      for (int i = 0; i < kQuantBlock / 2; ++i) {
+        const int byte = std::to_integer<int>(block[4 + i]);
+        dot += (byte & 15) * xq[i] + (byte >> 4) * xq[i + 16];
+        sum += xq[i] + xq[i + 16];
+      }
     } else {
       static_assert(kHandlesType<kType>, "say how the type is multiplied in int8");
     }
-    const float d = F16ToF32(load<uint16_t>(block)) * load<float>(scales + b * 4);
-    lanes[b % kLanes] += d * static_cast<float>(dot);
+    const float x_scale = load<float>(scales + b * 4);
+    lanes[b % kLanes] += F16ToF32(load<uint16_t>(block)) * x_scale * static_cast<float>(dot);
+    if constexpr (kType == DType::kQ4_1) {
+      const float m = F16ToF32(load<uint16_t>(block + 2));
+      lanes[b % kLanes] += m * x_scale * static_cast<float>(sum);
+    }
   }
   return sum_lanes(lanes);
 }

@@ -64,7 +64,28 @@ struct Weights<V, DType::kQ4_0> {
   static constexpr int64_t kBytes = kTypeBlockBytes<DType::kQ4_0>;
   static constexpr int kRegs = kQuantBlock / V::kLanes;
   static typename V::Reg scale(const std::byte* p) { return V::broadcast_f16(p); }
-  static void integers(const std::byte* p, typename V::Reg* out) { V::load_nibbles(p + 2, out); }
+  static void integers(const std::byte* p, typename V::Reg* out) {
+    V::template load_nibbles<-8>(p + 2, out);
+  }
+};
+
+// offset(p): what is added to each weight of the block.
+template <class V>
+struct Weights<V, DType::kQ4_1> {
+  static constexpr bool kBlocks = true;
+  static constexpr int64_t kElems = kQuantBlock;
+  static constexpr int64_t kBytes = kTypeBlockBytes<DType::kQ4_1>;
+  static constexpr int kRegs = kQuantBlock / V::kLanes;
+  static typename V::Reg scale(const std::byte* p) { return V::broadcast_f16(p); }
+  static typename V::Reg offset(const std::byte* p) { return V::broadcast_f16(p + 2); }
+  static void integers(const std::byte* p, typename V::Reg* out) {
+    V::template load_nibbles<0>(p + 4, out);
+  }
+};
+
+template <class W>
+concept HasOffset = requires(const std::byte* p) {
+  W::offset(p);
 };
 
 // Blocks of 256: integers(p, c, out) gives the 32 weights of chunk c, each times the scale that 16
@@ -117,6 +138,18 @@ Reg load_block(const std::byte* row, int64_t col, Reg* out) {
     W::integers(p, out);
   }
   return W::scale(p);
+}
+
+// The same columns as they are.
+template <class V, class W>
+void load_weights(const std::byte* row, int64_t col, typename V::Reg* out) {
+  const typename V::Reg scale = load_block<W>(row, col, out);
+  if constexpr (HasOffset<W>) {
+    const typename V::Reg offset = W::offset(row + column_offset<W>(col));
+    for (int v = 0; v < W::kRegs; ++v) out[v] = V::fma(scale, out[v], offset);
+  } else {
+    for (int v = 0; v < W::kRegs; ++v) out[v] = V::mul(scale, out[v]);
+  }
 }
 
 }  // namespace thermocline

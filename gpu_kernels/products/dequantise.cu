@@ -18,10 +18,15 @@ __device__ inline unsigned F16Pair(float low, float high) {
   return high_bits << 16 | low_bits;
 }
 
-// Element i of a lane's weights, its scale included.
+// Element i of a lane's weights, its scale and its offset included.
 template <DType kType>
 __device__ inline float ScaledValue(const WeightWords<kType>& w, int i) {
-  return w.Scaled(w.Value(i), ScaleOf(kType, i));
+  const float scaled = w.Scaled(w.Value(i), ScaleOf(kType, i));
+  if constexpr (kHasOffset<kType>) {
+    return scaled + w.Offset();
+  } else {
+    return scaled;
+  }
 }
 
 template <DType kType>

@@ -13,17 +13,19 @@ namespace {
 constexpr int64_t kRowAlignment = 16;
 constexpr int64_t kScaleBytes = 2;
 
-// Parts a row of blocks, each an f16 scale and its weights, into weights and scales.
-template <DType kType>
+// Parts a row of blocks, each an f16 scale (kScales: and what else is f16) and its weights, into
+// weights and scales.
+template <DType kType, int kScales = 1>
 void SplitBlocks(const std::byte* row, int64_t cols, std::byte flip, std::byte* weights) {
-  constexpr int64_t kWeightBytes = kTypeBlockBytes<kType> - kScaleBytes;
+  constexpr int64_t kScalesBytes = kScales * kScaleBytes;
+  constexpr int64_t kWeightBytes = kTypeBlockBytes<kType> - kScalesBytes;
   const int64_t n_blocks = cols / kTypeBlockElems<kType>;
   std::byte* const scales = weights + n_blocks * kWeightBytes;
   for (int64_t b = 0; b < n_blocks; ++b) {
     const std::byte* const block = row + b * kTypeBlockBytes<kType>;
-    std::memcpy(scales + b * kScaleBytes, block, kScaleBytes);
+    std::memcpy(scales + b * kScalesBytes, block, kScalesBytes);
     for (int64_t i = 0; i < kWeightBytes; ++i) {
-      weights[b * kWeightBytes + i] = block[kScaleBytes + i] ^ flip;
+      weights[b * kWeightBytes + i] = block[kScalesBytes + i] ^ flip;
     }
   }
 }
@@ -76,6 +78,8 @@ void PackRow(const std::byte* row, int64_t cols, std::byte* packed) {
     SplitSuperBlocks(row, cols, packed);
   } else if constexpr (kType == DType::kQ4_0) {
     SplitBlocks<kType>(row, cols, kFlipSigns, packed);
+  } else if constexpr (kType == DType::kQ4_1) {
+    SplitBlocks<kType, 2>(row, cols, std::byte{0}, packed);
   } else {
     static_assert(kHandlesType<kType>, "say how rows of the type lie on the GPU");
   }

@@ -41,6 +41,12 @@ __device__ float Decode(const unsigned char* row, int64_t i) {
     const unsigned char both = block[2 + in_block % (kQuantBlock / 2)];
     const int nibble = in_block < kQuantBlock / 2 ? both & 0xf : both >> 4;
     return HalfAt(block) * static_cast<float>(nibble - 8);
+  } else if constexpr (kDType == DType::kQ4_1) {
+    const unsigned char* const block = row + i / kQuantBlock * (4 + kQuantBlock / 2);
+    const int in_block = static_cast<int>(i % kQuantBlock);
+    const unsigned char both = block[4 + in_block % (kQuantBlock / 2)];
+    const int nibble = in_block < kQuantBlock / 2 ? both & 0xf : both >> 4;
+    return HalfAt(block) * static_cast<float>(nibble) + HalfAt(block + 2);
   } else {
     static_assert(kHandlesType<kDType>, "say how a row of the table is decoded");
   }

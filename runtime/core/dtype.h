@@ -25,6 +25,8 @@ enum class DType : uint32_t {
   kF16 = 1,
   kQ4_0 = 2,   // 32 weights: f16 scale d, 16 bytes of nibbles; weight i (i < 16) is the low nibble
                // of byte i, weight 16 + i its high nibble; value = d * (nibble - 8)
+  kQ4_1 = 3,   // 32 weights: f16 scale d, f16 offset m, nibbles in the order of Q4_0;
+               // value = d * nibble + m, in f32 rounded once
   kQ8_0 = 8,   // 32 weights: f16 scale d, 32 signed bytes; value = d * q
   kQ6_K = 14,  // 256 weights: see kSuperBlock
   kI8 = 24,
@@ -35,7 +37,7 @@ enum class DType : uint32_t {
   kBF16 = 30,
 };
 
-inline constexpr int kQuantBlock = 32;  // weights that share a scale in Q4_0 and Q8_0
+inline constexpr int kQuantBlock = 32;  // weights that share a scale in Q4_0, Q4_1 and Q8_0
 
 // Weights of a block of Q6_K, and the block: 128 bytes of low nibbles, 64 bytes of pairs of high
 // bits, 16 signed bytes of scales (of 16 weights each), f16 d. The weights are eight chunks of 32;
@@ -95,6 +97,12 @@ inline constexpr WeightTypeInfo kWeightTypes[] = {
      .precision = 2,
      .for_other_rows = DType::kQ8_0,
      .for_vocabulary = DType::kQ6_K},
+    {.stored = {DType::kQ4_1, "Q4_1", 32, 20, true},
+     .about = "4 bits, a scale and an offset per 32 weights",
+     .file_type = 3,
+     .precision = 1,
+     .for_other_rows = DType::kF16,
+     .for_vocabulary = DType::kQ8_0},
     {.stored = {DType::kQ4_0, "Q4_0", 32, 18, true},
      .about = "4 bits and a scale per 32 weights",
      .file_type = 2,

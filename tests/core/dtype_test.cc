@@ -14,6 +14,7 @@ TEST(DType, SizesOfWhatWeCompute) {
   EXPECT_EQ(RowBytes(DType::kBF16, 33), 66);
   EXPECT_EQ(RowBytes(DType::kQ8_0, 64), 68);
   EXPECT_EQ(RowBytes(DType::kQ6_K, 512), 420);
+  EXPECT_EQ(RowBytes(DType::kQ4_1, 64), 40);
   EXPECT_EQ(RowBytes(DType::kQ4_0, 64), 36);
   EXPECT_EQ(RowBytes(DType::kQ4_0, int64_t{1} << 40), (int64_t{1} << 35) * 18);
   EXPECT_EQ(RowBytes(DType::kF32, 0), 0);
@@ -42,9 +43,9 @@ TEST(DType, TheTable) {
 
 // Values of llama.cpp's llama_ftype, so that other tools read what our files say.
 TEST(DType, FileTypes) {
-  const std::map<DType, uint32_t> expected = {{DType::kF32, 0},   {DType::kF16, 1},
-                                              {DType::kQ4_0, 2},  {DType::kQ8_0, 7},
-                                              {DType::kQ6_K, 18}, {DType::kBF16, 32}};
+  const std::map<DType, uint32_t> expected = {
+      {DType::kF32, 0},  {DType::kF16, 1},   {DType::kQ4_0, 2}, {DType::kQ4_1, 3},
+      {DType::kQ8_0, 7}, {DType::kQ6_K, 18}, {DType::kBF16, 32}};
   std::map<DType, uint32_t> found;
   for (const DType dtype : kWeightDTypes) found[dtype] = GetWeightTypeInfo(dtype).file_type;
   EXPECT_EQ(found, expected);
@@ -83,6 +84,7 @@ TEST(DType, Names) {
   EXPECT_EQ(DTypeName(DType::kQ8_0), "Q8_0");
   EXPECT_TRUE(WeightDTypeNames().starts_with("F32, F16, BF16, Q8_0, "));
   EXPECT_EQ(ParseWeightDType("q4_0"), DType::kQ4_0);
+  EXPECT_EQ(ParseWeightDType("q4_1"), DType::kQ4_1);
   EXPECT_EQ(ParseWeightDType("q6_k"), DType::kQ6_K);
   EXPECT_EQ(ParseWeightDType("Bf16"), DType::kBF16);
   EXPECT_EQ(ParseWeightDType("Q4_K"), std::nullopt);  // known, but not computed with

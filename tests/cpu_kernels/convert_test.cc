@@ -91,6 +91,19 @@ TEST_P(ConvertTest, DequantizesAnyRangeOfColumnsExactly) {
   }
 }
 
+// d = 0.5, m = -1.25; nibbles 0 to 15 and back.
+TEST_P(ConvertTest, Q4_1GoldenWeights) {
+  std::vector<std::byte> block = {std::byte{0x00}, std::byte{0x38}, std::byte{0x00},
+                                  std::byte{0xbd}};
+  for (int i = 0; i < 16; ++i) block.push_back(static_cast<std::byte>(i | (15 - i) << 4));
+  std::vector<float> weights(32);
+  kernels().dequantize_f32(DType::kQ4_1, block.data(), 0, 32, weights.data());
+  for (int i = 0; i < 16; ++i) {
+    EXPECT_EQ(weights[static_cast<size_t>(i)], 0.5F * static_cast<float>(i) - 1.25F);
+    EXPECT_EQ(weights[static_cast<size_t>(16 + i)], 0.5F * static_cast<float>(15 - i) - 1.25F);
+  }
+}
+
 std::vector<std::byte> Q8Row(const KernelTable& kernels, const std::vector<float>& x) {
   const auto n = static_cast<int64_t>(x.size());
   std::vector<std::byte> row(static_cast<size_t>(RowBytes(DType::kQ8_0, n)) + 1, std::byte{0xa5});

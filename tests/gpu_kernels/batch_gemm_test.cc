@@ -39,7 +39,8 @@ TEST_F(GpuDequantiseTest, GivesTheWeightsOrTheirNearestHalves) {
         for (int64_t c = 0; c < padded; ++c) {
           const double weight = c < cols ? w.row(2 + r)[static_cast<size_t>(c)] : 0;
           const auto at = static_cast<size_t>(r * padded + c);
-          ASSERT_EQ(singles[at], weight) << DTypeName(dtype) << ", row " << r << ", column " << c;
+          ASSERT_EQ(singles[at], static_cast<float>(weight))
+              << DTypeName(dtype) << ", row " << r << ", column " << c;
           ASSERT_EQ(testing::DecodeHalf(halves[at]), Rounded(weight))
               << DTypeName(dtype) << ", row " << r << ", column " << c;
         }

@@ -21,7 +21,7 @@ void ExpectProduct(const TestMatrix& w, const TestVectors& x, const std::vector<
   for (int64_t t = 0; t < n_tokens; ++t) {
     const std::vector<double> seen = x.Seen(w.dtype(), t);
     for (int64_t r = 0; r < w.rows(); ++r) {
-      Expected expected = ExpectedDot(w.dtype(), w.row(r), seen);
+      Expected expected = ExpectedDot(w, r, seen);
       if (!bias.empty()) {
         expected.value += bias[static_cast<size_t>(r)];
         expected.error += std::fabs(expected.value) * 0x1p-23;

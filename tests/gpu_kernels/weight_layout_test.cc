@@ -29,6 +29,14 @@ std::vector<double> DecodePacked(DType dtype, const std::byte* row, int64_t cols
       values.push_back(DecodePackedQ6K(row, cols, i));
       continue;
     }
+    if (dtype == DType::kQ4_1) {
+      uint16_t factors[2] = {};
+      std::memcpy(factors, row + weight_bytes + i / 32 * 4, 4);
+      const int byte = std::to_integer<int>(row[i / 32 * 16 + i % 16]);
+      const int nibble = i % 32 < 16 ? byte & 15 : byte >> 4;
+      values.push_back(testing::DecodeHalf(factors[0]) * nibble + testing::DecodeHalf(factors[1]));
+      continue;
+    }
     uint16_t scale = 0;
     std::memcpy(&scale, row + weight_bytes + i / 32 * 2, 2);
     double weight = 0;

@@ -28,6 +28,9 @@ double AllowedError(Tolerance tolerance, int64_t n, double sum_of_magnitudes, do
 double DecodeHalf(uint16_t bits);
 // n weights of a row, exactly.
 std::vector<double> DecodeRow(DType dtype, const std::byte* row, int64_t n);
+// What the roundings of a product with each weight are relative to: |w|; for Q4_1 |d q| + |m|,
+// since kernels multiply the two apart.
+std::vector<double> WeightMagnitudes(DType dtype, const std::byte* row, int64_t n);
 
 std::vector<float> RandomFloats(std::mt19937* rng, int64_t n, float scale = 1.0F);
 
