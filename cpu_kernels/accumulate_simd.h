@@ -3,7 +3,8 @@
 // the order of the list, and is stored; y (d_model f32) stays in L1. What the rows need next is
 // prefetched, further on in the same rows or in those that follow in the list. For quantised rows
 // h_i * d is one f32 scale per block, computed for some blocks of all eight rows before their
-// weights are looked at.
+// weights are looked at. Weights with an offset are decoded first (d q + m, rounded once) and then
+// multiplied by h_i: sums of the offsets apart would depend on how the list falls into groups.
 #pragma once
 
 #include <immintrin.h>
@@ -83,9 +84,17 @@ struct Strips {
         Reg weights[W::kRegs];
         const std::byte* block = w[r] + offset + b * W::kBytes;
         W::integers(block, weights);
-        const Reg scale = V::mul(factor, W::scale(block));
         Reg* to = sums + b * W::kRegs;
-        for (int v = 0; v < W::kRegs; ++v) to[v] = V::fma(scale, weights[v], to[v]);
+        if constexpr (HasOffset<W>) {
+          const Reg d = W::scale(block);
+          const Reg m = W::offset(block);
+          for (int v = 0; v < W::kRegs; ++v) {
+            to[v] = V::fma(factor, V::fma(d, weights[v], m), to[v]);
+          }
+        } else {
+          const Reg scale = V::mul(factor, W::scale(block));
+          for (int v = 0; v < W::kRegs; ++v) to[v] = V::fma(scale, weights[v], to[v]);
+        }
       }
     }
     for (int v = 0; v < kSideBySide * W::kRegs; ++v) V::store(y + v * V::kLanes, sums[v]);
@@ -208,7 +217,11 @@ void accumulate_chunks(const AccumulateArgs& args) {
 
 template <class V, class W>
 void accumulate(const AccumulateArgs& args) {
-  accumulate_strips<W, Strips<V, W>>(args);
+  if constexpr (has_super_blocks<W>()) {
+    accumulate_chunks<V, W>(args);
+  } else {
+    accumulate_strips<W, Strips<V, W>>(args);
+  }
 }
 
 }  // namespace thermocline

@@ -10,7 +10,7 @@ namespace thermocline::avx2 {
 void fill_table(KernelTable* table);
 void matvec_float(DType dtype, const MatvecArgs& args);  // x: kF32
 
-// VectorForm::kQ8 of this instruction set, and the products with it (Q8_0, Q6_K, Q4_0).
+// VectorForm::kQ8 of this instruction set, and the products with it (Q8_0, Q6_K, Q4_1, Q4_0).
 int64_t q8_bytes(int64_t n);
 void prepare_q8(const float* x, int64_t n, void* out);
 void matvec_quantised(DType dtype, const MatvecArgs& args);

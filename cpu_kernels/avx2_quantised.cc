@@ -1,5 +1,7 @@
-// Products of Q8_0, Q6_K and Q4_0 rows with activations in int8, by multiplying unsigned with
+// Products of Q8_0, Q6_K, Q4_1 and Q4_0 rows with activations in int8, by multiplying unsigned with
 // signed bytes.
+#include <cstring>
+
 #include "cpu_kernels/avx2.h"
 #include "cpu_kernels/convert_simd.h"
 #include "cpu_kernels/matvec_rows.h"
@@ -12,15 +14,20 @@ namespace {
 // A prepared vector: n int8, padded to a multiple of 64 bytes, then one f32 scale per block.
 int64_t scales_offset(int64_t n) { return (n + 63) / 64 * 64; }
 
-struct Q8Block {
-  static constexpr int kBytes = 34;
+template <DType kType>
+struct Block {
+  static_assert(kHandlesType<kType>, "say how a block is read for products in int8");
+};
+
+template <>
+struct Block<DType::kQ8_0> {
   static __m256i load(const std::byte* p) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 2));
   }
 };
 
-struct Q4Block {
-  static constexpr int kBytes = 18;
+template <>
+struct Block<DType::kQ4_0> {
   static __m256i load(const std::byte* p) {
     const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 2));
     const __m256i both = _mm256_set_m128i(_mm_srli_epi16(bytes, 4), bytes);
@@ -29,13 +36,23 @@ struct Q4Block {
   }
 };
 
-template <class Block>
+// Unsigned as they are: 0 to 15.
+template <>
+struct Block<DType::kQ4_1> {
+  static __m256i load(const std::byte* p) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 4));
+    const __m256i both = _mm256_set_m128i(_mm_srli_epi16(bytes, 4), bytes);
+    return _mm256_and_si256(both, _mm256_set1_epi8(15));
+  }
+};
+
+template <DType kType>
 class BlockDot {
  public:
   using Reg = __m256;
   static constexpr int kRowGroup = Simd::kRowGroup;
   static constexpr int kStepBlocks = 4;
-  static constexpr int kStepBytes = kStepBlocks * Block::kBytes;
+  static constexpr int kStepBytes = kStepBlocks * kTypeBlockBytes<kType>;
 
   explicit BlockDot(const MatvecArgs& args)
       : x_(static_cast<const std::byte*>(args.x)),
@@ -62,13 +79,37 @@ class BlockDot {
   template <int kRows>
   void block(const std::byte* const* rows, int64_t b, int sum, Reg (*sums)[2]) const {
     const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x_ + b * kQuantBlock));
+    if constexpr (kType == DType::kQ4_1) return block_with_offset<kRows>(rows, b, x, sum, sums);
     for (int r = 0; r < kRows; ++r) {
-      const std::byte* p = rows[r] + b * Block::kBytes;
-      const __m256i w = Block::load(p);
+      const std::byte* p = rows[r] + b * kTypeBlockBytes<kType>;
+      const __m256i w = Block<kType>::load(p);
       const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
       const __m256i fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
       const Reg scale = Simd::mul(Simd::broadcast_f16(p), Simd::set1(scales_[b]));
       sums[r][sum] = Simd::fma(_mm256_cvtepi32_ps(fours), scale, sums[r][sum]);
+    }
+  }
+
+  static __m256 sums_of_fours(__m256i unsigned_bytes, __m256i signed_bytes) {
+    const __m256i pairs = _mm256_maddubs_epi16(unsigned_bytes, signed_bytes);
+    return _mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
+
+  // w . x = d sum(q x) + m sum(x): the sums of x are the same for all rows, and one conversion
+  // gives d and m, side by side in each pair of lanes.
+  template <int kRows>
+  [[gnu::always_inline]] inline void block_with_offset(const std::byte* const* rows, int64_t b,
+                                                       __m256i x, int sum, Reg (*sums)[2]) const {
+    const Reg x_scale = Simd::set1(scales_[b]);
+    const Reg x_sums = sums_of_fours(_mm256_set1_epi8(1), x);
+    for (int r = 0; r < kRows; ++r) {
+      const std::byte* p = rows[r] + b * kTypeBlockBytes<kType>;
+      int32_t both;
+      std::memcpy(&both, p, sizeof(both));
+      const Reg factors = Simd::mul(_mm256_cvtph_ps(_mm_set1_epi32(both)), x_scale);
+      const Reg dots = sums_of_fours(Block<kType>::load(p), x);
+      sums[r][sum] = Simd::fma(dots, _mm256_moveldup_ps(factors), sums[r][sum]);
+      sums[r][sum] = Simd::fma(x_sums, _mm256_movehdup_ps(factors), sums[r][sum]);
     }
   }
 
@@ -149,10 +190,15 @@ void prepare_q8(const float* x, int64_t n, void* out) {
 }
 
 void matvec_quantised(DType dtype, const MatvecArgs& args) {
-  if (dtype == DType::kQ8_0) return matvec_rows<BlockDot<Q8Block>>(args);
-  if (dtype == DType::kQ6_K) return matvec_rows<Q6kDot>(args);
-  if (dtype == DType::kQ4_0) return matvec_rows<BlockDot<Q4Block>>(args);
-  CheckFailed(__FILE__, __LINE__, "quantised dtype");
+  VisitWeightType(dtype, [&](auto type) {
+    if constexpr (!kIsQuantised<type()>) {
+      CheckFailed(__FILE__, __LINE__, "quantised dtype");
+    } else if constexpr (type() == DType::kQ6_K) {
+      matvec_rows<Q6kDot>(args);
+    } else {
+      matvec_rows<BlockDot<type()>>(args);
+    }
+  });
 }
 
 }  // namespace thermocline::avx2

@@ -5,7 +5,14 @@
 namespace thermocline::avx2 {
 namespace {
 
-using Kernels = SimdKernels<Simd, accumulate<Simd, Q4Weights<Simd>>>;
+struct Accumulate {
+  template <DType kType>
+  static void run(const AccumulateArgs& args) {
+    accumulate<Simd, Weights<Simd, kType>>(args);
+  }
+};
+
+using Kernels = SimdKernels<Simd, Accumulate>;
 
 }  // namespace
 

@@ -12,13 +12,16 @@ namespace thermocline::avx512 {
 void fill_table(KernelTable* table);
 void matvec_float(DType dtype, const MatvecArgs& args);  // x: kF32
 
-void accumulate_q4(const AccumulateArgs& args);  // accumulate_rows of Q4_0
+// accumulate_rows of nibbles.
+void accumulate_q4_0(const AccumulateArgs& args);
+void accumulate_q4_1(const AccumulateArgs& args);
 
-// With AVX512_VNNI: VectorForm::kQ8 and the products with it (Q8_0, Q6_K, Q4_0).
+// With AVX512_VNNI: VectorForm::kQ8 and the products with it (Q8_0, Q6_K, Q4_1, Q4_0).
 int64_t vnni_q8_bytes(int64_t n);
 void vnni_prepare_q8(const float* x, int64_t n, void* out);
 void vnni_matvec_quantised(DType dtype, const MatvecArgs& args);
 void vnni_matvec_q6_k(const MatvecArgs& args);
+void vnni_matvec_q4_1(const MatvecArgs& args);
 
 // GEMM in f32 (GemmForm::kF32).
 int64_t gemm_f32_tile_tokens();
@@ -40,13 +43,22 @@ void gemm_bf16_pack_columns(DType dtype, const GemmPackArgs& args);
 void gemm_bf16_multiply(const GemmProduct& product);
 int64_t gemm_bf16_multiply_registers(int64_t n);
 
-// GEMM in int8 (GemmForm::kQ8), with AVX512_VNNI.
+// GEMM in int8 (GemmForm::kQ8 and kQ8Offset), with AVX512_VNNI. Q6_K has two scales to a block of
+// x, which the panels do not: its weights are multiplied exactly in f32 instead.
+constexpr bool gemm_q8_takes(DType weights) {
+  return weights == DType::kQ8_0 || weights == DType::kQ4_0;
+}
+// The same with panels that hold offsets (GemmForm::kQ8Offset).
+constexpr bool gemm_q8_offset_takes(DType weights) { return weights == DType::kQ4_1; }
 int64_t gemm_q8_tile_tokens();
 int64_t gemm_q8_input_bytes(int64_t n_tokens, int64_t k);
 int64_t gemm_q8_panel_bytes(int64_t k);
+int64_t gemm_q8_offset_panel_bytes(int64_t k);
 void gemm_q8_prepare(const GemmPrepareArgs& args);
+void gemm_q8_offset_prepare(const GemmPrepareArgs& args);
 void gemm_q8_pack_rows(DType dtype, const GemmPackArgs& args);
 void gemm_q8_multiply(const GemmProduct& product);
+void gemm_q8_offset_multiply(const GemmProduct& product);
 int64_t gemm_q8_multiply_registers(int64_t n);
 
 // GEMM in fixed point of 16 bits (GemmForm::kI16), with AVX512_VNNI.

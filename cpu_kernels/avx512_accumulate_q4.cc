@@ -1,57 +1,85 @@
-// accumulate_rows for Q4_0 with AVX-512, where turning nibbles into floats is what limits. Four
-// blocks are gathered into one register, 16 words of eight nibbles; shifted right by 4 k and used
-// as indices (vpermps looks at the low four bits only), they pick 16 values out of a register. So
-// eight vectors of 16 columns cost eight permutations and seven shifts; but each vector holds every
-// eighth nibble's columns, and y must be in that order. y is brought into it once, before all rows,
-// and back afterwards.
+// accumulate_rows for Q4_0 and Q4_1 with AVX-512, where turning nibbles into floats is what limits.
+// Four blocks are gathered into one register, 16 words of eight nibbles; shifted right by 4 k and
+// used as indices (vpermps looks at the low four bits only), they pick 16 values out of a register.
+// So eight vectors of 16 columns cost eight permutations and seven shifts; but each vector holds
+// every eighth nibble's columns, and y must be in that order. y is brought into it once, before all
+// rows, and back afterwards.
 #include "cpu_kernels/accumulate_simd.h"
 #include "cpu_kernels/avx512.h"
+#include "cpu_kernels/quad_q4.h"
 #include "cpu_kernels/simd_avx512.h"
 
 namespace thermocline::avx512 {
 namespace {
 
-using Weights = Q4Weights<Simd>;
 constexpr int64_t kQuadCols = 4 * kQuantBlock;
 
-// Four blocks, 72 bytes as 36 words of 16 bits: block b's scale is word 9 b, its nibbles are the
-// eight after it. Lane 4 j + b of a register holds bytes 4 j .. 4 j + 3 of block b's nibbles.
+// Lane 4 j + b of a register holds bytes 4 j .. 4 j + 3 of block b's nibbles.
 struct QuadByLane {
   __m512i nibbles;
-  __m256i scales;  // f16
+  __m512 scales;
+  __m512 offsets;  // of Q4_1
 };
 
+template <DType kType>
 [[gnu::always_inline]] inline QuadByLane load_quad(const std::byte* p) {
-  // Words 0..31, and words 4..35, of which the last four are wanted.
-  __m512i head = _mm512_loadu_si512(p);
-  asm("" : "+v"(head));  // or it is loaded twice, and nearly every load crosses a cache line
-  const __m512i last = _mm512_loadu_si512(p + 8);
-  const __m512i nibbles_at =
-      _mm512_set_epi16(63, 62, 26, 25, 17, 16, 8, 7, 61, 60, 24, 23, 15, 14, 6, 5, 31, 30, 22, 21,
-                       13, 12, 4, 3, 29, 28, 20, 19, 11, 10, 2, 1);
-  const __m512i scales_at = _mm512_castsi256_si512(
-      _mm256_setr_epi16(0, 9, 18, 27, 0, 9, 18, 27, 0, 9, 18, 27, 0, 9, 18, 27));
-  return {_mm512_permutex2var_epi16(head, nibbles_at, last),
-          _mm512_castsi512_si256(_mm512_permutexvar_epi16(scales_at, head))};
+  const __m512i head = quad_head(p);
+  QuadByLane quad;
+  if constexpr (kType == DType::kQ4_0) {
+    // Words 4..35, of which the last four are wanted.
+    const __m512i last = _mm512_loadu_si512(p + 8);
+    const __m512i nibbles_at =
+        _mm512_set_epi16(63, 62, 26, 25, 17, 16, 8, 7, 61, 60, 24, 23, 15, 14, 6, 5, 31, 30, 22, 21,
+                         13, 12, 4, 3, 29, 28, 20, 19, 11, 10, 2, 1);
+    const __m512i scales_at = _mm512_castsi256_si512(
+        _mm256_setr_epi16(0, 9, 18, 27, 0, 9, 18, 27, 0, 9, 18, 27, 0, 9, 18, 27));
+    const __m512i scales = _mm512_permutexvar_epi16(scales_at, head);
+    quad.nibbles = _mm512_permutex2var_epi16(head, nibbles_at, last);
+    quad.scales = _mm512_cvtph_ps(_mm512_castsi512_si256(scales));
+  } else if constexpr (kType == DType::kQ4_1) {
+    // Words 4..19, of which the last four are wanted.
+    const __m512i last = _mm512_loadu_si512(p + 16);
+    const __m512i nibbles_at =
+        _mm512_setr_epi32(1, 6, 11, 28, 2, 7, 12, 29, 3, 8, 13, 30, 4, 9, 14, 31);
+    const __m512i halves_at =
+        _mm512_set_epi16(31, 21, 11, 1, 31, 21, 11, 1, 31, 21, 11, 1, 31, 21, 11, 1, 30, 20, 10, 0,
+                         30, 20, 10, 0, 30, 20, 10, 0, 30, 20, 10, 0);
+    const __m512i halves = _mm512_permutexvar_epi16(halves_at, head);
+    quad.nibbles = _mm512_permutex2var_epi32(head, nibbles_at, last);
+    quad.scales = _mm512_cvtph_ps(_mm512_castsi512_si256(halves));
+    quad.offsets = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(halves, 1));
+  } else {
+    static_assert(kHandlesType<kType>, "a type of nibbles");
+  }
+  return quad;
 }
 
-// As Strips<Simd, Weights>, for y in the order described above.
+// As Strips<Simd, Weights<Simd, kType>>, for y in the order described above.
+template <DType kType>
 struct QuadStrips {
   static constexpr int64_t kCols = kQuadCols;
 
   template <int kRows>
   static void add(const std::byte* const* w, int64_t offset, const float* h, float* y) {
-    const __m512 values = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
+    constexpr int kLowest = kType == DType::kQ4_0 ? -8 : 0;
+    const __m512 values = Simd::nibble_values<kLowest>();
     __m512 sums[8];
     for (int v = 0; v < 8; ++v) sums[v] = _mm512_loadu_ps(y + v * 16);
       // Unrolled as in Strips.
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      const QuadByLane quad = load_quad(w[r] + offset);
-      const __m512 scale = _mm512_mul_ps(_mm512_set1_ps(h[r]), _mm512_cvtph_ps(quad.scales));
+      const QuadByLane quad = load_quad<kType>(w[r] + offset);
+      const __m512 factor = _mm512_set1_ps(h[r]);
+      const __m512 scale = _mm512_mul_ps(factor, quad.scales);
       for (int v = 0; v < 8; ++v) {
         const __m512i index = _mm512_srli_epi32(quad.nibbles, static_cast<unsigned>(4 * v));
-        sums[v] = _mm512_fmadd_ps(scale, _mm512_permutexvar_ps(index, values), sums[v]);
+        const __m512 value = _mm512_permutexvar_ps(index, values);
+        if constexpr (HasOffset<Weights<Simd, kType>>) {
+          const __m512 weight = _mm512_fmadd_ps(quad.scales, value, quad.offsets);
+          sums[v] = _mm512_fmadd_ps(factor, weight, sums[v]);
+        } else {
+          sums[v] = _mm512_fmadd_ps(scale, value, sums[v]);
+        }
       }
     }
     for (int v = 0; v < 8; ++v) _mm512_storeu_ps(y + v * 16, sums[v]);
@@ -60,7 +88,7 @@ struct QuadStrips {
   template <int kRows>
   static void add_rest(const std::byte* const* w, int64_t offset, const float* h, float* y,
                        int64_t n) {
-    Strips<Simd, Weights>::add_rest<kRows>(w, offset, h, y, n);
+    Strips<Simd, Weights<Simd, kType>>::template add_rest<kRows>(w, offset, h, y, n);
   }
 };
 
@@ -90,14 +118,18 @@ void reorder(float* y, int64_t n) {
   }
 }
 
-}  // namespace
-
-void accumulate_q4(const AccumulateArgs& args) {
+template <DType kType>
+void accumulate_quads(const AccumulateArgs& args) {
   float* y = args.y + args.col_begin;
   const int64_t n = args.col_end - args.col_begin;
   reorder(y, n);
-  accumulate_strips<Weights, QuadStrips>(args);
+  accumulate_strips<Weights<Simd, kType>, QuadStrips<kType>>(args);
   reorder(y, n);
 }
+
+}  // namespace
+
+void accumulate_q4_0(const AccumulateArgs& args) { accumulate_quads<DType::kQ4_0>(args); }
+void accumulate_q4_1(const AccumulateArgs& args) { accumulate_quads<DType::kQ4_1>(args); }
 
 }  // namespace thermocline::avx512

@@ -74,18 +74,13 @@ void gemm_bf16_pack_rows(DType dtype, const GemmPackArgs& args) {
 }
 
 void gemm_bf16_pack_columns(DType dtype, const GemmPackArgs& args) {
-  switch (dtype) {
-    case DType::kBF16:
-      return pack_columns<Bf16Weights<Simd>>(args);
-    case DType::kQ8_0:
-      return pack_columns<Q8Weights<Simd>>(args);
-    case DType::kQ6_K:
-      return pack_columns<Q6kWeights<Simd>>(args);
-    case DType::kQ4_0:
-      return pack_columns<Q4Weights<Simd>>(args);
-    default:
+  VisitWeightType(dtype, [&](auto type) {
+    if constexpr (type() == DType::kBF16 || kIsQuantised<type()>) {
+      pack_columns<Weights<Simd, type()>>(args);
+    } else {
       CheckFailed(__FILE__, __LINE__, "type of bf16's precision");
-  }
+    }
+  });
 }
 
 void gemm_bf16_multiply(const GemmProduct& product) { multiply_tiles<Tile>(product); }

@@ -2,7 +2,6 @@
 // nothing faster for it or the caller wants it exact.
 #include "cpu_kernels/avx512.h"
 #include "cpu_kernels/gemm_float_avx512.h"
-#include "runtime/core/error.h"
 
 namespace thermocline::avx512 {
 namespace {
@@ -81,41 +80,11 @@ void gemm_f32_prepare(const GemmPrepareArgs& args) {
 }
 
 void gemm_f32_pack_rows(DType dtype, const GemmPackArgs& args) {
-  switch (dtype) {
-    case DType::kF32:
-      return pack_rows<F32Weights<Simd>>(args);
-    case DType::kF16:
-      return pack_rows<F16Weights<Simd>>(args);
-    case DType::kBF16:
-      return pack_rows<Bf16Weights<Simd>>(args);
-    case DType::kQ8_0:
-      return pack_rows<Q8Weights<Simd>>(args);
-    case DType::kQ6_K:
-      return pack_rows<Q6kWeights<Simd>>(args);
-    case DType::kQ4_0:
-      return pack_rows<Q4Weights<Simd>>(args);
-    default:
-      CheckFailed(__FILE__, __LINE__, "computable dtype");
-  }
+  VisitWeightType(dtype, [&](auto type) { pack_rows<Weights<Simd, type()>>(args); });
 }
 
 void gemm_f32_pack_columns(DType dtype, const GemmPackArgs& args) {
-  switch (dtype) {
-    case DType::kF32:
-      return pack_columns<F32Weights<Simd>>(args);
-    case DType::kF16:
-      return pack_columns<F16Weights<Simd>>(args);
-    case DType::kBF16:
-      return pack_columns<Bf16Weights<Simd>>(args);
-    case DType::kQ8_0:
-      return pack_columns<Q8Weights<Simd>>(args);
-    case DType::kQ6_K:
-      return pack_columns<Q6kWeights<Simd>>(args);
-    case DType::kQ4_0:
-      return pack_columns<Q4Weights<Simd>>(args);
-    default:
-      CheckFailed(__FILE__, __LINE__, "computable dtype");
-  }
+  VisitWeightType(dtype, [&](auto type) { pack_columns<Weights<Simd, type()>>(args); });
 }
 
 void gemm_f32_multiply(const GemmProduct& product) { multiply_tiles<Tile>(product); }

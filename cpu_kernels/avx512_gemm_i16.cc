@@ -28,6 +28,7 @@ struct I16Op {
   static constexpr int64_t kBlock = kGemmBlock;
   static constexpr int kWords = kGemmBlock / 2;
   static constexpr bool kStarts = false;
+  static constexpr bool kOffsets = false;
   static constexpr int kUnroll = 4;
   [[gnu::always_inline]] static inline __m512i multiply_add(__m512i sum, __m512i w, __m512i x) {
     return _mm512_dpwssd_epi32(sum, w, x);

@@ -5,7 +5,20 @@
 namespace thermocline::avx512 {
 namespace {
 
-using Kernels = SimdKernels<Simd, accumulate_q4>;
+struct Accumulate {
+  template <DType kType>
+  static void run(const AccumulateArgs& args) {
+    if constexpr (kType == DType::kQ4_0) {
+      accumulate_q4_0(args);
+    } else if constexpr (kType == DType::kQ4_1) {
+      accumulate_q4_1(args);
+    } else {
+      accumulate<Simd, Weights<Simd, kType>>(args);
+    }
+  }
+};
+
+using Kernels = SimdKernels<Simd, Accumulate>;
 
 }  // namespace
 

@@ -291,6 +291,15 @@ __m512i starts_of(__m512i first, __m512i second) {
   return _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(sums, 7));
 }
 
+// The sums of a quad's blocks, of whose starts each is in four lanes.
+__m128 sums_of_four(__m512i starts) {
+  const __m512i pairs = _mm512_add_epi32(starts, _mm512_shuffle_epi32(starts, _MM_PERM_CDAB));
+  const __m512i fours = _mm512_add_epi32(pairs, _mm512_shuffle_epi32(pairs, _MM_PERM_BADC));
+  const __m512i first_at = _mm512_broadcast_i32x4(_mm_setr_epi32(0, 4, 8, 12));
+  const __m128i blocks = _mm512_castsi512_si128(_mm512_permutexvar_epi32(first_at, fours));
+  return _mm_mul_ps(_mm_cvtepi32_ps(blocks), _mm_set1_ps(-1.0F / 128));
+}
+
 }  // namespace
 
 int64_t vnni_q8_bytes(int64_t n) { return VnniVector(n).total(); }
@@ -299,6 +308,7 @@ void vnni_prepare_q8(const float* x, int64_t n, void* out) {
   const VnniVector layout(n);
   auto* base = static_cast<std::byte*>(out);
   auto* scales = reinterpret_cast<float*>(base + layout.scales());
+  auto* sums = reinterpret_cast<float*>(base + layout.sums());
   std::memset(scales, 0, static_cast<size_t>(layout.total() - layout.scales()));
   for (int64_t i = 0; i < layout.n_quads; ++i) {
     alignas(64) int8_t q[4 * kQuantBlock] = {};
@@ -316,15 +326,28 @@ void vnni_prepare_q8(const float* x, int64_t n, void* out) {
     const __m512i second = _mm512_shuffle_i32x4(pairs[0], pairs[1], 0xdd);
     _mm512_storeu_si512(base + layout.quad_bytes() + i * 128, first);
     _mm512_storeu_si512(base + layout.quad_bytes() + i * 128 + 64, second);
-    _mm512_storeu_si512(base + layout.quad_starts() + i * 64, starts_of(first, second));
+    const __m512i starts = starts_of(first, second);
+    _mm512_storeu_si512(base + layout.quad_starts() + i * 64, starts);
+    _mm_storeu_ps(sums + 4 * i, _mm_mul_ps(sums_of_four(starts), _mm_loadu_ps(scales + 4 * i)));
   }
 }
 
 void vnni_matvec_quantised(DType dtype, const MatvecArgs& args) {
-  if (dtype == DType::kQ8_0) return matvec_rows<Q8Dot>(args);
-  if (dtype == DType::kQ6_K) return vnni_matvec_q6_k(args);
-  if (dtype == DType::kQ4_0) return matvec_rows<Q4Dot>(args);
-  CheckFailed(__FILE__, __LINE__, "quantised dtype");
+  VisitWeightType(dtype, [&](auto type) {
+    if constexpr (!kIsQuantised<type()>) {
+      CheckFailed(__FILE__, __LINE__, "quantised dtype");
+    } else if constexpr (type() == DType::kQ8_0) {
+      matvec_rows<Q8Dot>(args);
+    } else if constexpr (type() == DType::kQ6_K) {
+      vnni_matvec_q6_k(args);
+    } else if constexpr (type() == DType::kQ4_1) {
+      vnni_matvec_q4_1(args);
+    } else if constexpr (type() == DType::kQ4_0) {
+      matvec_rows<Q4Dot>(args);
+    } else {
+      static_assert(kHandlesType<type()>, "say how the type is multiplied in int8");
+    }
+  });
 }
 
 }  // namespace thermocline::avx512

@@ -34,8 +34,8 @@ void convert_row(const std::byte* row, int64_t col, int64_t col_end, typename To
   if constexpr (W::kBlocks) {
     for (; col < col_end; col += kQuantBlock, out += kQuantBlock) {
       typename V::Reg weights[W::kRegs];
-      const typename V::Reg scale = load_block<W>(row, col, weights);
-      for (int v = 0; v < W::kRegs; ++v) To::store(out + v * V::kLanes, V::mul(scale, weights[v]));
+      load_weights<V, W>(row, col, weights);
+      for (int v = 0; v < W::kRegs; ++v) To::store(out + v * V::kLanes, weights[v]);
     }
   } else {
     for (; col + V::kLanes <= col_end; col += V::kLanes, out += V::kLanes) {
@@ -77,7 +77,7 @@ void quantise_activations(const float* x, int8_t* q, float* scale) {
 // A row of Q8_0 blocks.
 template <class V>
 void quantise_q8_0(const float* x, int64_t n, std::byte* out) {
-  for (int64_t i = 0; i < n; i += kQuantBlock, out += Q8Weights<V>::kBytes) {
+  for (int64_t i = 0; i < n; i += kQuantBlock, out += kTypeBlockBytes<DType::kQ8_0>) {
     float scale;
     quantise_activations<V>(x + i, reinterpret_cast<int8_t*>(out + 2), &scale);
     V::store_f16_n(reinterpret_cast<uint16_t*>(out), V::set1(scale), 1);

@@ -26,9 +26,10 @@ enum class GemmForm : uint8_t {
   kBF16,  // bf16 both, summed in f32
   kQ8,    // int8 per block of 32 with scales, as VectorForm::kQ8: Q8_0 and Q4_0, blocks along k
   kI16,   // 12 and 13 bits and signs per kGemmBlock with scales: F16, no less precise than it is
+  kQ8Offset,  // as kQ8, and offsets that are added to an output's weights of a block: Q4_1
 };
 inline constexpr GemmForm kGemmForms[] = {GemmForm::kF32, GemmForm::kBF16, GemmForm::kQ8,
-                                          GemmForm::kI16};
+                                          GemmForm::kI16, GemmForm::kQ8Offset};
 
 // Rows of weights that will be read next: packing or the multiplication asks for them while it
 // works. No rows: nothing. Never read, only prefetched.
@@ -59,7 +60,7 @@ struct GemmKernels {
   GemmForm (*rows_form)(DType weights);
   GemmForm (*columns_form)(DType weights);
   int64_t (*tile_tokens)(GemmForm form);
-  // Of prepared activations, a multiple of 64. k: a multiple of 32 for kQ8.
+  // Of prepared activations, a multiple of 64. k: a multiple of 32 for kQ8 and kQ8Offset.
   int64_t (*input_bytes)(GemmForm form, int64_t n_tokens, int64_t k);
   // Tokens of tiles [tile_begin, tile_end) out of gemm_tile_count. x: (n_tokens, k) f32. out:
   // 64-byte aligned.

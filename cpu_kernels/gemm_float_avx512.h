@@ -110,9 +110,7 @@ template <class W>
 [[gnu::always_inline]] inline void load_columns(const std::byte* row, int64_t col, int64_t left,
                                                 __m512* out) {
   if constexpr (W::kBlocks) {
-    const __m512 scale = load_block<W>(row, col, out);
-    out[0] = _mm512_mul_ps(scale, out[0]);
-    out[1] = _mm512_mul_ps(scale, out[1]);
+    load_weights<Simd, W>(row, col, out);
     return;
   } else {
     const std::byte* p = row + column_offset<W>(col);

@@ -3,8 +3,10 @@
 // activations' scales of the block and added in f32.
 //
 // A panel holds, per block, kWords x 2 registers: a word of each of the first and of the second 16
-// outputs, then the 32 f32 scales. A tile of T tokens holds, per block, kWords words of each token
-// (words outside, tokens inside), with kStarts T int32 that the sums start from, and T f32 scales.
+// outputs, then the 32 f32 scales, with kOffsets also 32 f32 offsets. A tile of T tokens holds, per
+// block, kWords words of each token (words outside, tokens inside), with kStarts T int32 that the
+// sums start from (with kOffsets instead T f32 sums of the block, which the offsets are multiplied
+// by), and T f32 scales.
 #pragma once
 
 #include "cpu_kernels/gemm_tiles_avx512.h"
@@ -12,14 +14,15 @@
 namespace thermocline::avx512 {
 
 // Two groups of 16 outputs times T tokens: T x 2 integer and T x 2 float sums, 24 registers for 6.
-// Op: kTileTokens, kBlock (values along k), kWords of them, kStarts, kUnroll (words between two
-// prefetches), multiply_add(sum, w, x).
+// Op: kTileTokens, kBlock (values along k), kWords of them, kStarts, kOffsets, kUnroll (words
+// between two prefetches), multiply_add(sum, w, x).
 template <class Op>
 struct IntegerTile {
   static constexpr int kTileTokens = Op::kTileTokens;
   static constexpr int64_t kStep = Op::kBlock;
-  static constexpr int64_t kInputStepBytes = (Op::kWords + (Op::kStarts ? 2 : 1)) * 4;
-  static constexpr int64_t kPanelStepBytes = kGemmPanel * (Op::kWords + 1) * 4;
+  static constexpr int64_t kInputStepBytes =
+      (Op::kWords + (Op::kStarts || Op::kOffsets ? 2 : 1)) * 4;
+  static constexpr int64_t kPanelStepBytes = kGemmPanel * (Op::kWords + 1 + Op::kOffsets) * 4;
 
   template <int kTokens>
   static void run(const std::byte* panel, const std::byte* x, int64_t n_blocks,
@@ -66,6 +69,14 @@ struct IntegerTile {
         for (int g = 0; g < 2; ++g) {
           const __m512 dot = _mm512_mul_ps(_mm512_cvtepi32_ps(dots[t][g]), w_scales[g]);
           sums[t][g] = _mm512_fmadd_ps(dot, x_scale, sums[t][g]);
+        }
+        if constexpr (Op::kOffsets) {
+          const __m512 x_sum = _mm512_set1_ps(scales[t - kTokens]);
+#pragma GCC unroll 2
+          for (int g = 0; g < 2; ++g) {
+            const std::byte* offsets = panel + (Op::kWords + 1) * 128 + g * 64;
+            sums[t][g] = _mm512_fmadd_ps(_mm512_load_ps(offsets), x_sum, sums[t][g]);
+          }
         }
       }
       panel += kPanelStepBytes;

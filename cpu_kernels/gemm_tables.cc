@@ -33,18 +33,29 @@ constexpr FormKernels kForms[] = {
     {avx512::gemm_i16_tile_tokens, avx512::gemm_i16_input_bytes, avx512::gemm_i16_panel_bytes,
      avx512::gemm_i16_prepare, avx512::gemm_i16_pack_rows, avx512::gemm_i16_pack_columns,
      avx512::gemm_i16_multiply, avx512::gemm_i16_multiply_registers},
+    {avx512::gemm_q8_tile_tokens, avx512::gemm_q8_input_bytes, avx512::gemm_q8_offset_panel_bytes,
+     avx512::gemm_q8_offset_prepare, avx512::gemm_q8_pack_rows, nullptr,
+     avx512::gemm_q8_offset_multiply, avx512::gemm_q8_multiply_registers},
 };
 
 const FormKernels& kernels_of(GemmForm form) { return kForms[static_cast<size_t>(form)]; }
 
 template <bool kVnni, bool kBf16>
 struct Entries {
-  // Q6_K has two scales to a block of x, which the int8 panels do not: exact weights in f32
-  // instead.
   static GemmForm rows_form(DType weights) {
-    if (kVnni && (weights == DType::kQ8_0 || weights == DType::kQ4_0)) return GemmForm::kQ8;
-    if (kVnni && weights == DType::kF16) return GemmForm::kI16;
-    return kBf16 && weights == DType::kBF16 ? GemmForm::kBF16 : GemmForm::kF32;
+    return VisitWeightType(weights, [](auto type) {
+      if constexpr (avx512::gemm_q8_takes(type())) {
+        return kVnni ? GemmForm::kQ8 : GemmForm::kF32;
+      } else if constexpr (avx512::gemm_q8_offset_takes(type())) {
+        return kVnni ? GemmForm::kQ8Offset : GemmForm::kF32;
+      } else if constexpr (type() == DType::kF16) {
+        return kVnni ? GemmForm::kI16 : GemmForm::kF32;
+      } else if constexpr (type() == DType::kBF16) {
+        return kBf16 ? GemmForm::kBF16 : GemmForm::kF32;
+      } else {
+        return GemmForm::kF32;
+      }
+    });
   }
   // F16 has more precision than bf16, and so have the weights that F32 was chosen for.
   static GemmForm columns_form(DType weights) {

@@ -52,8 +52,8 @@ struct GemmPackArgs {
 };
 
 // Types whose rows are multiplied with activations in int8 (VectorForm::kQ8).
-[[gnu::always_inline]] constexpr bool has_quantised_dot(DType weights) {
-  return weights == DType::kQ8_0 || weights == DType::kQ6_K || weights == DType::kQ4_0;
+[[gnu::always_inline]] inline bool has_quantised_dot(DType weights) {
+  return VisitWeightType(weights, [](auto type) { return kIsQuantised<type()>; });
 }
 
 // A block of activations whose largest magnitude is below this is stored as zeros: its scale's

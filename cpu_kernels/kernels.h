@@ -115,8 +115,9 @@ const KernelTable& CpuKernels();
 std::span<const KernelTable* const> AvailableCpuKernels();
 
 // Quantises n weights to `dtype` (any computable type). x: (n) f32. out: RowBytes(dtype, n).
-// Plain C++ on every machine, so that files come out the same everywhere. Q8_0 and Q4_0 round as
-// ggml's reference does: Q8_0 d = max|x| / 127; Q4_0 d = (the value of largest magnitude) / -8.
+// Plain C++ on every machine, so that files come out the same everywhere. Q8_0, Q4_0 and Q4_1 round
+// as ggml's reference does: Q8_0 d = max|x| / 127; Q4_0 d = (the value of largest magnitude) / -8;
+// Q4_1 m = min x, d = (max x - min x) / 15.
 // Q6_K minimises the squared error over a few scales per 16 weights; its bytes are not those of
 // ggml.
 void QuantizeRow(DType dtype, const float* x, int64_t n, std::byte* out);

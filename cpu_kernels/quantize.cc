@@ -1,6 +1,7 @@
-// f32 to the stored types. Q8_0 and Q4_0 round exactly as ggml's reference code does
-// (quantize_row_q8_0_ref, quantize_row_q4_0_ref), so that files match those of other tools byte for
-// byte. A block that holds NaN or infinity gets the scale NaN: garbage stays visible.
+// f32 to the stored types. Q8_0, Q4_0 and Q4_1 round exactly as ggml's reference code does
+// (quantize_row_q8_0_ref, quantize_row_q4_0_ref, quantize_row_q4_1_ref), so that files match those
+// of other tools byte for byte. A block that holds NaN or infinity gets the scale NaN: garbage
+// stays visible.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -47,6 +48,24 @@ void quantize_q4_0_block(const float* x, std::byte* out) {
   };
   for (int i = 0; i < kQuantBlock / 2; ++i) {
     out[2 + i] = static_cast<std::byte>(nibble(x[i]) | nibble(x[i + 16]) << 4);
+  }
+}
+
+// The smallest value becomes nibble 0 of offset m, the largest 15.
+void quantize_q4_1_block(const float* x, std::byte* out) {
+  const auto [smallest, largest] = std::minmax_element(x, x + kQuantBlock);
+  const float m = *smallest;
+  const float d = (*largest - m) / 15.0F;
+  const float inverse = d != 0.0F ? 1.0F / d : 0.0F;
+  put_u16(out, F32ToF16(d));
+  put_u16(out + 2, F32ToF16(m));
+  // Differences or reciprocals that leave f32 come with a d whose f16 is infinite or 0; fmin and
+  // fmax take the number beside a NaN of theirs.
+  const auto nibble = [m, inverse](float value) {
+    return static_cast<unsigned>(std::fmax(0.0F, std::fmin(15.0F, (value - m) * inverse + 0.5F)));
+  };
+  for (int i = 0; i < kQuantBlock / 2; ++i) {
+    out[4 + i] = static_cast<std::byte>(nibble(x[i]) | nibble(x[i + 16]) << 4);
   }
 }
 
@@ -125,50 +144,48 @@ void quantize_q6_k_block(const float* x, std::byte* out) {
   }
 }
 
-struct BlockFormat {
-  int64_t elems;
-  int64_t bytes;
-  int64_t scale_at;
-  void (*quantize)(const float* x, std::byte* out);
-};
-
-void quantize_blocks(const BlockFormat& format, const float* x, int64_t n, std::byte* out) {
-  CHECK(n % format.elems == 0);
-  for (int64_t b = 0; b < n / format.elems; ++b) {
-    const float* block = x + b * format.elems;
-    std::byte* block_out = out + b * format.bytes;
-    if (all_finite(block, format.elems)) {
-      format.quantize(block, block_out);
+// scale_at: where d lies in a block.
+template <DType kType>
+void quantize_blocks(void (*quantize)(const float* x, std::byte* out), int64_t scale_at,
+                     const float* x, int64_t n, std::byte* out) {
+  CHECK(n % kTypeBlockElems<kType> == 0);
+  for (int64_t b = 0; b < n / kTypeBlockElems<kType>; ++b) {
+    const float* block = x + b * kTypeBlockElems<kType>;
+    std::byte* block_out = out + b * kTypeBlockBytes<kType>;
+    if (all_finite(block, kTypeBlockElems<kType>)) {
+      quantize(block, block_out);
     } else {
-      std::memset(block_out, 0, static_cast<size_t>(format.bytes));
-      put_u16(block_out + format.scale_at, kNanF16);
+      std::memset(block_out, 0, static_cast<size_t>(kTypeBlockBytes<kType>));
+      put_u16(block_out + scale_at, kNanF16);
     }
+  }
+}
+
+template <DType kType>
+void quantize_row(const float* x, int64_t n, std::byte* out) {
+  if constexpr (kType == DType::kF32) {
+    std::memcpy(out, x, static_cast<size_t>(n) * 4);
+  } else if constexpr (kType == DType::kF16) {
+    for (int64_t i = 0; i < n; ++i) put_u16(out + i * 2, F32ToF16(x[i]));
+  } else if constexpr (kType == DType::kBF16) {
+    for (int64_t i = 0; i < n; ++i) put_u16(out + i * 2, F32ToBf16(x[i]));
+  } else if constexpr (kType == DType::kQ8_0) {
+    quantize_blocks<kType>(quantize_q8_0_block, 0, x, n, out);
+  } else if constexpr (kType == DType::kQ6_K) {
+    quantize_blocks<kType>(quantize_q6_k_block, q6_k::kDAt, x, n, out);
+  } else if constexpr (kType == DType::kQ4_0) {
+    quantize_blocks<kType>(quantize_q4_0_block, 0, x, n, out);
+  } else if constexpr (kType == DType::kQ4_1) {
+    quantize_blocks<kType>(quantize_q4_1_block, 0, x, n, out);
+  } else {
+    static_assert(kHandlesType<kType>, "say how weights become the type");
   }
 }
 
 }  // namespace
 
 void QuantizeRow(DType dtype, const float* x, int64_t n, std::byte* out) {
-  switch (dtype) {
-    case DType::kF32:
-      std::memcpy(out, x, static_cast<size_t>(n) * 4);
-      return;
-    case DType::kF16:
-      for (int64_t i = 0; i < n; ++i) put_u16(out + i * 2, F32ToF16(x[i]));
-      return;
-    case DType::kBF16:
-      for (int64_t i = 0; i < n; ++i) put_u16(out + i * 2, F32ToBf16(x[i]));
-      return;
-    case DType::kQ8_0:
-      return quantize_blocks({kQuantBlock, 34, 0, quantize_q8_0_block}, x, n, out);
-    case DType::kQ6_K:
-      return quantize_blocks({kSuperBlock, q6_k::kBytes, q6_k::kDAt, quantize_q6_k_block}, x, n,
-                             out);
-    case DType::kQ4_0:
-      return quantize_blocks({kQuantBlock, 18, 0, quantize_q4_0_block}, x, n, out);
-    default:
-      CheckFailed(__FILE__, __LINE__, "computable dtype");
-  }
+  VisitWeightType(dtype, [&](auto type) { quantize_row<type()>(x, n, out); });
 }
 
 }  // namespace thermocline

@@ -43,7 +43,7 @@ void load_chunk(const std::byte* row, int64_t col, int n, float* out) {
   } else if constexpr (kType == DType::kBF16) {
     for (int i = 0; i < n; ++i) out[i] = Bf16ToF32(load<uint16_t>(row + (col + i) * 2));
   } else if constexpr (kType == DType::kQ8_0) {
-    const std::byte* block = row + col / kQuantBlock * 34;
+    const std::byte* block = row + col / kQuantBlock * kTypeBlockBytes<kType>;
     const float d = F16ToF32(load<uint16_t>(block));
     for (int i = 0; i < n; ++i) out[i] = d * static_cast<float>(load<int8_t>(block + 2 + i));
   } else if constexpr (kType == DType::kQ6_K) {
@@ -53,14 +53,25 @@ void load_chunk(const std::byte* row, int64_t col, int n, float* out) {
     for (int i = 0; i < n; ++i) {
       out[i] = d * static_cast<float>(q6_k_scale(block, c, i) * q6_k_integer(block, c, i));
     }
-  } else {
-    const std::byte* block = row + col / kQuantBlock * 18;
+  } else if constexpr (kType == DType::kQ4_0) {
+    const std::byte* block = row + col / kQuantBlock * kTypeBlockBytes<kType>;
     const float d = F16ToF32(load<uint16_t>(block));
     for (int i = 0; i < kQuantBlock / 2; ++i) {
       const int byte = std::to_integer<int>(block[2 + i]);
       out[i] = d * static_cast<float>((byte & 15) - 8);
       out[i + 16] = d * static_cast<float>((byte >> 4) - 8);
     }
+  } else if constexpr (kType == DType::kQ4_1) {
+    const std::byte* block = row + col / kQuantBlock * kTypeBlockBytes<kType>;
+    const float d = F16ToF32(load<uint16_t>(block));
+    const float m = F16ToF32(load<uint16_t>(block + 2));
+    for (int i = 0; i < kQuantBlock / 2; ++i) {
+      const int byte = std::to_integer<int>(block[4 + i]);
+      out[i] = d * static_cast<float>(byte & 15) + m;
+      out[i + 16] = d * static_cast<float>(byte >> 4) + m;
+    }
+  } else {
+    static_assert(kHandlesType<kType>, "say how weights of the type are decoded");
   }
 }
 
@@ -87,24 +98,36 @@ int64_t q8_scales_offset(int64_t n) { return (n + 63) / 64 * 64; }
 
 template <DType kType>
 float dot_quantised(const std::byte* row, const void* prepared, int64_t n) {
-  constexpr int kBlockBytes = kType == DType::kQ8_0 ? 34 : 18;
   const auto* q = static_cast<const int8_t*>(prepared);
   const std::byte* scales = static_cast<const std::byte*>(prepared) + q8_scales_offset(n);
   float lanes[kLanes] = {};
   for (int64_t b = 0; b < n / kQuantBlock; ++b) {
-    const std::byte* block = row + b * kBlockBytes;
+    const std::byte* block = row + b * kTypeBlockBytes<kType>;
     const int8_t* xq = q + b * kQuantBlock;
     int32_t dot = 0;
+    int32_t sum = 0;  // of x, for types with an offset
     if constexpr (kType == DType::kQ8_0) {
       for (int i = 0; i < kQuantBlock; ++i) dot += load<int8_t>(block + 2 + i) * xq[i];
-    } else {
+    } else if constexpr (kType == DType::kQ4_0) {
       for (int i = 0; i < kQuantBlock / 2; ++i) {
         const int byte = std::to_integer<int>(block[2 + i]);
         dot += ((byte & 15) - 8) * xq[i] + ((byte >> 4) - 8) * xq[i + 16];
       }
+    } else if constexpr (kType == DType::kQ4_1) {
+      for (int i = 0; i < kQuantBlock / 2; ++i) {
+        const int byte = std::to_integer<int>(block[4 + i]);
+        dot += (byte & 15) * xq[i] + (byte >> 4) * xq[i + 16];
+        sum += xq[i] + xq[i + 16];
+      }
+    } else {
+      static_assert(kHandlesType<kType>, "say how the type is multiplied in int8");
     }
-    const float d = F16ToF32(load<uint16_t>(block)) * load<float>(scales + b * 4);
-    lanes[b % kLanes] += d * static_cast<float>(dot);
+    const float x_scale = load<float>(scales + b * 4);
+    lanes[b % kLanes] += F16ToF32(load<uint16_t>(block)) * x_scale * static_cast<float>(dot);
+    if constexpr (kType == DType::kQ4_1) {
+      const float m = F16ToF32(load<uint16_t>(block + 2));
+      lanes[b % kLanes] += m * x_scale * static_cast<float>(sum);
+    }
   }
   return sum_lanes(lanes);
 }
@@ -130,43 +153,21 @@ float dot_q6_k(const std::byte* row, const void* prepared, int64_t n) {
 using Dot = float (*)(const std::byte* row, const void* prepared, int64_t n);
 
 Dot dot_for(DType dtype) {
-  switch (dtype) {
-    case DType::kF32:
-      return dot_float<DType::kF32>;
-    case DType::kF16:
-      return dot_float<DType::kF16>;
-    case DType::kBF16:
-      return dot_float<DType::kBF16>;
-    case DType::kQ8_0:
-      return dot_quantised<DType::kQ8_0>;
-    case DType::kQ6_K:
+  return VisitWeightType(dtype, [](auto type) -> Dot {
+    if constexpr (type() == DType::kQ6_K) {
       return dot_q6_k;
-    case DType::kQ4_0:
-      return dot_quantised<DType::kQ4_0>;
-    default:
-      CheckFailed(__FILE__, __LINE__, "computable dtype");
-  }
+    } else if constexpr (kIsQuantised<type()>) {
+      return dot_quantised<type()>;
+    } else {
+      return dot_float<type()>;
+    }
+  });
 }
 
 using LoadChunk = void (*)(const std::byte* row, int64_t col, int n, float* out);
 
 LoadChunk load_chunk_for(DType dtype) {
-  switch (dtype) {
-    case DType::kF32:
-      return load_chunk<DType::kF32>;
-    case DType::kF16:
-      return load_chunk<DType::kF16>;
-    case DType::kBF16:
-      return load_chunk<DType::kBF16>;
-    case DType::kQ8_0:
-      return load_chunk<DType::kQ8_0>;
-    case DType::kQ6_K:
-      return load_chunk<DType::kQ6_K>;
-    case DType::kQ4_0:
-      return load_chunk<DType::kQ4_0>;
-    default:
-      CheckFailed(__FILE__, __LINE__, "computable dtype");
-  }
+  return VisitWeightType(dtype, [](auto type) -> LoadChunk { return load_chunk<type()>; });
 }
 
 // Rounds to nearest even; exact for |x| < 2^22.

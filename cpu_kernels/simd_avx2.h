@@ -55,12 +55,13 @@ struct Simd {
     std::memcpy(&bits, p, sizeof(bits));
     return _mm256_cvtph_ps(_mm_set1_epi16(bits));
   }
+  template <int kLowest>
   static void load_nibbles(const void* p, Reg* out) {
     const __m128i bytes = _mm_loadu_si128(static_cast<const __m128i*>(p));
     const __m128i mask = _mm_set1_epi8(15);
-    const __m128i low = _mm_sub_epi8(_mm_and_si128(bytes, mask), _mm_set1_epi8(8));
-    const __m128i high =
-        _mm_sub_epi8(_mm_and_si128(_mm_srli_epi16(bytes, 4), mask), _mm_set1_epi8(8));
+    const __m128i lowest = _mm_set1_epi8(kLowest);
+    const __m128i low = _mm_add_epi8(_mm_and_si128(bytes, mask), lowest);
+    const __m128i high = _mm_add_epi8(_mm_and_si128(_mm_srli_epi16(bytes, 4), mask), lowest);
     out[0] = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(low));
     out[1] = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(low, 8)));
     out[2] = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(high));

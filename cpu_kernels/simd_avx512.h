@@ -50,10 +50,18 @@ struct Simd {
     std::memcpy(&bits, p, sizeof(bits));
     return _mm512_cvtph_ps(_mm256_set1_epi16(bits));
   }
-  // The 32 weights of a Q4_0 block without their scale, in order: 16 bytes to values -8..7. A
-  // nibble picks its value out of a register (vpermps looks at the low four bits of an index only).
+  // kLowest, kLowest + 1, ... for the nibbles 0 to 15.
+  template <int kLowest>
+  static Reg nibble_values() {
+    const Reg from_0 = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return _mm512_add_ps(from_0, _mm512_set1_ps(kLowest));
+  }
+  // The 32 weights of a block of nibbles, in order, without scale and offset: 16 bytes to values
+  // from kLowest on (-8 for Q4_0, 0 for Q4_1). A nibble picks its value out of a register (vpermps
+  // looks at the low four bits of an index only).
+  template <int kLowest>
   static void load_nibbles(const void* p, Reg* out) {
-    const __m512 values = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
+    const __m512 values = nibble_values<kLowest>();
     const __m128i bytes = _mm_loadu_si128(static_cast<const __m128i*>(p));
     const __m512i wide = _mm512_cvtepu8_epi32(bytes);
     out[0] = _mm512_permutexvar_ps(wide, values);

@@ -11,67 +11,37 @@
 
 namespace thermocline {
 
-template <class V, void (*kAccumulateQ4)(const AccumulateArgs& args)>
+// Accumulate::run<type>(args): accumulate_rows of a type.
+template <class V, class Accumulate>
 struct SimdKernels {
   static void matvec_float(DType dtype, const MatvecArgs& args) {
-    switch (dtype) {
-      case DType::kF32:
-        return matvec_rows<FloatDot<V, F32Weights<V>>>(args);
-      case DType::kF16:
-        return matvec_rows<FloatDot<V, F16Weights<V>>>(args);
-      case DType::kBF16:
-        return matvec_rows<FloatDot<V, Bf16Weights<V>>>(args);
-      default:
+    VisitWeightType(dtype, [&](auto type) {
+      if constexpr (kIsQuantised<type()>) {
         CheckFailed(__FILE__, __LINE__, "float dtype");
-    }
+      } else {
+        matvec_rows<FloatDot<V, Weights<V, type()>>>(args);
+      }
+    });
   }
 
   static void accumulate_rows(DType dtype, const std::byte* w, int64_t row_stride_bytes,
                               const float* h, const int32_t* rows, int64_t n_rows,
                               int64_t col_begin, int64_t col_end, float* y) {
     const AccumulateArgs args = {w, row_stride_bytes, h, rows, n_rows, col_begin, col_end, y};
-    switch (dtype) {
-      case DType::kF32:
-        return accumulate<V, F32Weights<V>>(args);
-      case DType::kF16:
-        return accumulate<V, F16Weights<V>>(args);
-      case DType::kBF16:
-        return accumulate<V, Bf16Weights<V>>(args);
-      case DType::kQ8_0:
-        return accumulate<V, Q8Weights<V>>(args);
-      case DType::kQ6_K:
-        return accumulate_chunks<V, Q6kWeights<V>>(args);
-      case DType::kQ4_0:
-        return kAccumulateQ4(args);
-      default:
-        CheckFailed(__FILE__, __LINE__, "computable dtype");
-    }
+    VisitWeightType(dtype, [&](auto type) { Accumulate::template run<type()>(args); });
   }
 
   template <class To>
   static void dequantize(DType dtype, const std::byte* row, int64_t col_begin, int64_t col_end,
                          typename To::Out* out) {
-    switch (dtype) {
-      case DType::kF32:
-        return convert_row<V, F32Weights<V>, To>(row, col_begin, col_end, out);
-      case DType::kF16:
-        return convert_row<V, F16Weights<V>, To>(row, col_begin, col_end, out);
-      case DType::kBF16:
-        return convert_row<V, Bf16Weights<V>, To>(row, col_begin, col_end, out);
-      case DType::kQ8_0:
-        return convert_row<V, Q8Weights<V>, To>(row, col_begin, col_end, out);
-      case DType::kQ6_K:
-        return convert_row<V, Q6kWeights<V>, To>(row, col_begin, col_end, out);
-      case DType::kQ4_0:
-        return convert_row<V, Q4Weights<V>, To>(row, col_begin, col_end, out);
-      default:
-        CheckFailed(__FILE__, __LINE__, "computable dtype");
-    }
+    VisitWeightType(dtype, [&](auto type) {
+      convert_row<V, Weights<V, type()>, To>(row, col_begin, col_end, out);
+    });
   }
 
   template <class To>
   static void narrow(const float* x, int64_t n, uint16_t* out) {
-    convert_row<V, F32Weights<V>, To>(reinterpret_cast<const std::byte*>(x), 0, n, out);
+    convert_row<V, Weights<V, DType::kF32>, To>(reinterpret_cast<const std::byte*>(x), 0, n, out);
   }
 
   static void rope(RopePairing pairing, float* head, int64_t rot_dim, const float* cos,

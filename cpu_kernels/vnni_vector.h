@@ -13,9 +13,12 @@ namespace thermocline::avx512 {
 // It holds x twice, each part starting at a cache line, blocks beyond n being zeros:
 //   for Q8_0 and Q6_K, per pair of blocks: 64 int8 in order; 16 int32 starts, -128 times the sum of
 //     the four int8 that share an int32 lane; all pairs' int8 first, then all starts;
-//   for Q4_0, per four blocks: 64 int8, the first halves of the blocks, and 64, the second halves;
+//   for Q4_0 and Q4_1, per four blocks: 64 int8, the first halves of the blocks, and 64, the second
+//   halves;
 //     16 starts, of the eight int8 that share a lane; laid out likewise;
-//   and once d of each block, f32, for whole registers of 16.
+//   and once d of each block, f32, for whole registers of 16; the sum of each block, d times that
+//   of
+//     its int8, for Q4_1, likewise.
 struct VnniVector {
   int64_t n_pairs;
   int64_t n_quads;
@@ -30,7 +33,11 @@ struct VnniVector {
   const float* scales_of(const std::byte* vector) const {
     return reinterpret_cast<const float*>(vector + scales());
   }
-  int64_t total() const { return scales() + (n_quads + 3) / 4 * 64; }
+  int64_t sums() const { return scales() + (n_quads + 3) / 4 * 64; }
+  const float* sums_of(const std::byte* vector) const {
+    return reinterpret_cast<const float*>(vector + sums());
+  }
+  int64_t total() const { return sums() + (n_quads + 3) / 4 * 64; }
 };
 
 // Two floats eight times each, and four floats four times each, from `first` on.

@@ -11,8 +11,13 @@
 
 namespace thermocline {
 
+template <class V, DType kType>
+struct Weights {
+  static_assert(kHandlesType<kType>, "say how a vector unit reads the type");
+};
+
 template <class V>
-struct F32Weights {
+struct Weights<V, DType::kF32> {
   static constexpr bool kBlocks = false;
   static constexpr int64_t kBytes = 4;
   static typename V::Reg load(const std::byte* p) {
@@ -24,7 +29,7 @@ struct F32Weights {
 };
 
 template <class V>
-struct F16Weights {
+struct Weights<V, DType::kF16> {
   static constexpr bool kBlocks = false;
   static constexpr int64_t kBytes = 2;
   static typename V::Reg load(const std::byte* p) { return V::load_f16(p); }
@@ -32,7 +37,7 @@ struct F16Weights {
 };
 
 template <class V>
-struct Bf16Weights {
+struct Weights<V, DType::kBF16> {
   static constexpr bool kBlocks = false;
   static constexpr int64_t kBytes = 2;
   static typename V::Reg load(const std::byte* p) { return V::load_bf16(p); }
@@ -41,10 +46,10 @@ struct Bf16Weights {
 
 // Blocks of 32: integers(p, out) gives the block's weights without their scale, in order.
 template <class V>
-struct Q8Weights {
+struct Weights<V, DType::kQ8_0> {
   static constexpr bool kBlocks = true;
   static constexpr int64_t kElems = kQuantBlock;
-  static constexpr int64_t kBytes = 34;
+  static constexpr int64_t kBytes = kTypeBlockBytes<DType::kQ8_0>;
   static constexpr int kRegs = kQuantBlock / V::kLanes;
   static typename V::Reg scale(const std::byte* p) { return V::broadcast_f16(p); }
   static void integers(const std::byte* p, typename V::Reg* out) {
@@ -53,19 +58,40 @@ struct Q8Weights {
 };
 
 template <class V>
-struct Q4Weights {
+struct Weights<V, DType::kQ4_0> {
   static constexpr bool kBlocks = true;
   static constexpr int64_t kElems = kQuantBlock;
-  static constexpr int64_t kBytes = 18;
+  static constexpr int64_t kBytes = kTypeBlockBytes<DType::kQ4_0>;
   static constexpr int kRegs = kQuantBlock / V::kLanes;
   static typename V::Reg scale(const std::byte* p) { return V::broadcast_f16(p); }
-  static void integers(const std::byte* p, typename V::Reg* out) { V::load_nibbles(p + 2, out); }
+  static void integers(const std::byte* p, typename V::Reg* out) {
+    V::template load_nibbles<-8>(p + 2, out);
+  }
+};
+
+// offset(p): what is added to each weight of the block.
+template <class V>
+struct Weights<V, DType::kQ4_1> {
+  static constexpr bool kBlocks = true;
+  static constexpr int64_t kElems = kQuantBlock;
+  static constexpr int64_t kBytes = kTypeBlockBytes<DType::kQ4_1>;
+  static constexpr int kRegs = kQuantBlock / V::kLanes;
+  static typename V::Reg scale(const std::byte* p) { return V::broadcast_f16(p); }
+  static typename V::Reg offset(const std::byte* p) { return V::broadcast_f16(p + 2); }
+  static void integers(const std::byte* p, typename V::Reg* out) {
+    V::template load_nibbles<0>(p + 4, out);
+  }
+};
+
+template <class W>
+concept HasOffset = requires(const std::byte* p) {
+  W::offset(p);
 };
 
 // Blocks of 256: integers(p, c, out) gives the 32 weights of chunk c, each times the scale that 16
 // of them share, without the block's: at most 32 * 128, exact in f32.
 template <class V>
-struct Q6kWeights {
+struct Weights<V, DType::kQ6_K> {
   static constexpr bool kBlocks = true;
   static constexpr int64_t kElems = kSuperBlock;
   static constexpr int64_t kBytes = q6_k::kBytes;
@@ -80,6 +106,16 @@ struct Q6kWeights {
     }
   }
 };
+
+// Whether groups of 32 columns share blocks, and so do not lie at equal distances.
+template <class W>
+constexpr bool has_super_blocks() {
+  if constexpr (W::kBlocks) {
+    return W::kElems > kQuantBlock;
+  } else {
+    return false;
+  }
+}
 
 // Byte offset of a column (of its block for quantised types).
 template <class W>
@@ -96,12 +132,24 @@ constexpr int64_t column_offset(int64_t col) {
 template <class W, class Reg>
 Reg load_block(const std::byte* row, int64_t col, Reg* out) {
   const std::byte* p = row + column_offset<W>(col);
-  if constexpr (W::kElems == kQuantBlock) {
-    W::integers(p, out);
-  } else {
+  if constexpr (has_super_blocks<W>()) {
     W::integers(p, col % W::kElems / kQuantBlock, out);
+  } else {
+    W::integers(p, out);
   }
   return W::scale(p);
+}
+
+// The same columns as they are.
+template <class V, class W>
+void load_weights(const std::byte* row, int64_t col, typename V::Reg* out) {
+  const typename V::Reg scale = load_block<W>(row, col, out);
+  if constexpr (HasOffset<W>) {
+    const typename V::Reg offset = W::offset(row + column_offset<W>(col));
+    for (int v = 0; v < W::kRegs; ++v) out[v] = V::fma(scale, out[v], offset);
+  } else {
+    for (int v = 0; v < W::kRegs; ++v) out[v] = V::mul(scale, out[v]);
+  }
 }
 
 }  // namespace thermocline

@@ -8,7 +8,7 @@
 
 namespace thermocline {
 
-// n tokens' vectors, as f32 for F32, F16 and BF16 weights and as int8 for Q8_0, Q6_K and Q4_0:
+// n tokens' vectors, as f32 for F32, F16 and BF16 weights and as int8 for quantised ones:
 // block b of 32 elements of token t is scales[t, b] * quants[t, 32 b ... 32 b + 31], with scale =
 // max|x| / 127 and quants rounded to nearest even. A block with NaN or infinity has a NaN scale.
 // Behind cols there are zeros up to padded_cols.

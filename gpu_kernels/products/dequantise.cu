@@ -18,10 +18,15 @@ __device__ inline unsigned F16Pair(float low, float high) {
   return high_bits << 16 | low_bits;
 }
 
-// Element i of a lane's weights, its scale included.
+// Element i of a lane's weights, its scale and its offset included.
 template <DType kType>
 __device__ inline float ScaledValue(const WeightWords<kType>& w, int i) {
-  return w.Scaled(w.Value(i), ScaleOf(kType, i));
+  const float scaled = w.Scaled(w.Value(i), ScaleOf(kType, i));
+  if constexpr (kHasOffset<kType>) {
+    return scaled + w.Offset();
+  } else {
+    return scaled;
+  }
 }
 
 template <DType kType>
@@ -62,7 +67,7 @@ template <typename Out>
 void Dequantise(Stream& stream, const GpuMatrix& w, int64_t first_row, int64_t n_rows, Out* out) {
   if (n_rows == 0 || w.cols == 0) return;
   const int64_t padded_cols = GpuPaddedCols(w.cols);
-  WithType(w.dtype, [&](auto type) {
+  VisitWeightType(w.dtype, [&](auto type) {
     const int64_t n_steps = padded_cols / LaneElements(type());
     const dim3 grid(static_cast<unsigned>(CeilDiv(n_steps, kThreads)),
                     static_cast<unsigned>(std::min(n_rows, kMaxGridRows)));

@@ -40,12 +40,13 @@ struct DownStep {
 
 // Adds the rows whose bits are set in mask, each times its h, to the lane's columns. Lane i brings
 // h[t] of the warp's neuron i, of which first_row is the first. A sum is a chain in the order of
-// the neurons.
+// the neurons; what blocks have as an offset is the same for all of a lane's columns, summed apart.
 template <DType kType, int kTokens>
 __device__ inline void AddRows(const DownStep& step, unsigned mask, const float (&h)[kTokens],
                                int64_t first_row, int64_t lane_step,
                                float (&sums)[kTokens][LaneElements(kType)]) {
   constexpr int kBatch = kTokens == 1 ? 4 : 2;  // rows in flight
+  float offsets[kTokens] = {};
   int source = 0;
   while (mask != 0) {
     WeightWords<kType> w[kBatch];
@@ -67,12 +68,22 @@ __device__ inline void AddRows(const DownStep& step, unsigned mask, const float 
     for (int b = 0; b < kBatch; ++b) {
 #pragma unroll
       for (int t = 0; t < kTokens; ++t) {
+        if constexpr (kHasOffset<kType>) {
+          offsets[t] = fmaf(factors[b][t], w[b].Offset(), offsets[t]);
+        }
 #pragma unroll
         for (int i = 0; i < LaneElements(kType); ++i) {
           const float factor = w[b].Scaled(factors[b][t], ScaleOf(kType, i));
           sums[t][i] = fmaf(factor, w[b].Value(i), sums[t][i]);
         }
       }
+    }
+  }
+  if constexpr (kHasOffset<kType>) {
+#pragma unroll
+    for (int t = 0; t < kTokens; ++t) {
+#pragma unroll
+      for (float& sum : sums[t]) sum += offsets[t];
     }
   }
 }
@@ -267,7 +278,7 @@ void GpuFfnDown(Stream& stream, const GpuMatrix& down, GpuSkip skip, const float
                           .n_chunks = plan.n_chunks,
                           .n_passes = n_passes,
                           .n_active = pass + 1 == n_passes ? n_active : nullptr};
-    WithType(down.dtype, [&](auto type) {
+    VisitWeightType(down.dtype, [&](auto type) {
       if (down.rows == 0) return;  // merge_kernel then adds nothing up to 0
       constexpr int kMany = DownTokens(type());
       const LaunchConfig config{.grid = grid, .block = kThreads, .stream = stream};

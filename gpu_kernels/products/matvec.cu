@@ -118,7 +118,7 @@ void LaunchMatvec(Stream& stream, DType dtype, MatvecLaunch launch, const GpuVec
 
 void GpuMatvec(Stream& stream, std::span<const GpuMatvecStep> steps, const GpuVectors& x,
                int64_t n_tokens) {
-  for (const DType dtype : kWeightTypes) {
+  for (const DType dtype : kWeightDTypes) {
     MatvecLaunch launch;
     const auto flush = [&] {
       if (launch.n_blocks > 0) LaunchMatvec(stream, dtype, launch, x, n_tokens);

@@ -5,6 +5,8 @@
 // is the same bits however many rows and vectors the warp has.
 #pragma once
 
+#include <type_traits>
+
 #include "gpu_kernels/base/warp_reduce.h"
 #include "gpu_kernels/products/activations.h"
 #include "gpu_kernels/products/weight_words.h"
@@ -12,9 +14,9 @@
 
 namespace thermocline {
 
-// What a lane holds of a vector in a step.
+// What a lane holds of a vector in a step (VectorWords): the f32 form.
 template <DType kType>
-struct VectorWords {
+struct FloatWords {
   static constexpr int kElements = LaneElements(kType);
   float values[kElements];
 
@@ -31,7 +33,7 @@ struct VectorWords {
   }
 };
 
-// The int8 form: 16 elements for Q8_0, 32 for Q4_0 and Q6_K.
+// The int8 form: 16 elements for Q8_0, 32 for Q4_0, Q4_1 and Q6_K.
 template <DType kType>
 struct QuantisedWords {
   static constexpr int kElements = LaneElements(kType);
@@ -51,12 +53,23 @@ struct QuantisedWords {
     scale = x.scales[at / kQuantBlock];
   }
 };
-template <>
-struct VectorWords<DType::kQ8_0> : QuantisedWords<DType::kQ8_0> {};
-template <>
-struct VectorWords<DType::kQ4_0> : QuantisedWords<DType::kQ4_0> {};
-template <>
-struct VectorWords<DType::kQ6_K> : QuantisedWords<DType::kQ6_K> {};
+// For weights with an offset also their sum.
+template <DType kType>
+struct SummedWords : QuantisedWords<kType> {
+  float sum;
+
+  __device__ void Load(const GpuVectors& x, int64_t token, int64_t step) {
+    QuantisedWords<kType>::Load(x, token, step);
+    int total = 0;
+#pragma unroll
+    for (const int four : this->quants) total = __dp4a(0x01010101, four, total);
+    sum = static_cast<float>(total) * this->scale;
+  }
+};
+template <DType kType>
+using VectorWords = std::conditional_t<
+    kHasOffset<kType>, SummedWords<kType>,
+    std::conditional_t<kIsQuantised<kType>, QuantisedWords<kType>, FloatWords<kType>>>;
 
 // sum + the product of a step's weights and elements.
 template <DType kType>
@@ -76,6 +89,14 @@ __device__ inline float AddProduct(float sum, const WeightWords<kType>& w,
       dot = __dp4a(static_cast<int>(w.Word(i) & 0xf0f0f0f0u), x.quants[4 + i], dot);
     }
     return fmaf(static_cast<float>(dot), w.Scaled(x.scale * 0.0625f), sum);
+  } else if constexpr (kType == DType::kQ4_1) {
+    int dot = 0;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      dot = __dp4a(static_cast<int>(w.Word(i) & 0x0f0f0f0fu), x.quants[i], dot);
+      dot = __dp4a(static_cast<int>(w.Word(i) >> 4 & 0x0f0f0f0fu), x.quants[4 + i], dot);
+    }
+    return fmaf(static_cast<float>(dot), w.Scaled(x.scale), fmaf(w.Offset(), x.sum, sum));
   } else if constexpr (kType == DType::kQ6_K) {
     int dots[2] = {0, 0};
 #pragma unroll
@@ -86,6 +107,7 @@ __device__ inline float AddProduct(float sum, const WeightWords<kType>& w,
     const int dot = dots[0] * w.Scale(0) + dots[1] * w.Scale(1);
     return fmaf(static_cast<float>(dot), F16Bits(w.d) * (x.scale * 0.25f), sum);
   } else {
+    static_assert(!kIsQuantised<kType>, "say how the type is multiplied in int8");
 #pragma unroll
     for (int i = 0; i < LaneElements(kType); ++i) sum = fmaf(w.Value(i), x.values[i], sum);
     return sum;

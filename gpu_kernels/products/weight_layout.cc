@@ -13,22 +13,19 @@ namespace {
 constexpr int64_t kRowAlignment = 16;
 constexpr int64_t kScaleBytes = 2;
 
-// Bytes of a row in front of the f16 scales of its blocks.
-int64_t WeightBytes(DType dtype, int64_t cols) {
-  const DTypeInfo& info = GetDTypeInfo(dtype);
-  const int64_t scale_bytes = info.block_elems > 1 ? kScaleBytes : 0;
-  return GpuPaddedCols(cols) / info.block_elems * (info.block_bytes - scale_bytes);
-}
-
-// Parts a row of blocks, each an f16 scale and its weights, into weights and scales.
-void SplitBlocks(const std::byte* row, int64_t n_blocks, int64_t block_bytes, std::byte flip,
-                 std::byte* weights, std::byte* scales) {
-  const int64_t weight_bytes = block_bytes - kScaleBytes;
+// Parts a row of blocks, each an f16 scale (kScales: and what else is f16) and its weights, into
+// weights and scales.
+template <DType kType, int kScales = 1>
+void SplitBlocks(const std::byte* row, int64_t cols, std::byte flip, std::byte* weights) {
+  constexpr int64_t kScalesBytes = kScales * kScaleBytes;
+  constexpr int64_t kWeightBytes = kTypeBlockBytes<kType> - kScalesBytes;
+  const int64_t n_blocks = cols / kTypeBlockElems<kType>;
+  std::byte* const scales = weights + n_blocks * kWeightBytes;
   for (int64_t b = 0; b < n_blocks; ++b) {
-    const std::byte* const block = row + b * block_bytes;
-    std::memcpy(scales + b * kScaleBytes, block, kScaleBytes);
-    for (int64_t i = 0; i < weight_bytes; ++i) {
-      weights[b * weight_bytes + i] = block[kScaleBytes + i] ^ flip;
+    const std::byte* const block = row + b * kTypeBlockBytes<kType>;
+    std::memcpy(scales + b * kScalesBytes, block, kScalesBytes);
+    for (int64_t i = 0; i < kWeightBytes; ++i) {
+      weights[b * kWeightBytes + i] = block[kScalesBytes + i] ^ flip;
     }
   }
 }
@@ -69,6 +66,25 @@ void SplitSuperBlocks(const std::byte* row, int64_t cols, std::byte* low) {
   }
 }
 
+// Packs a row into zeros.
+template <DType kType>
+void PackRow(const std::byte* row, int64_t cols, std::byte* packed) {
+  constexpr std::byte kFlipSigns{0x88};
+  if constexpr (!kIsQuantised<kType>) {
+    std::memcpy(packed, row, static_cast<size_t>(RowBytes(kType, cols)));
+  } else if constexpr (kType == DType::kQ8_0) {
+    SplitBlocks<kType>(row, cols, std::byte{0}, packed);
+  } else if constexpr (kType == DType::kQ6_K) {
+    SplitSuperBlocks(row, cols, packed);
+  } else if constexpr (kType == DType::kQ4_0) {
+    SplitBlocks<kType>(row, cols, kFlipSigns, packed);
+  } else if constexpr (kType == DType::kQ4_1) {
+    SplitBlocks<kType, 2>(row, cols, std::byte{0}, packed);
+  } else {
+    static_assert(kHandlesType<kType>, "say how rows of the type lie on the GPU");
+  }
+}
+
 }  // namespace
 
 int64_t GpuPaddedCols(int64_t cols) { return AlignUp(cols, kQuantBlock); }
@@ -85,23 +101,13 @@ GpuMatrix MakeGpuMatrix(const void* data, DType dtype, int64_t rows, int64_t col
 void PackGpuRows(DType dtype, const std::byte* rows, int64_t row_stride_bytes, int64_t n_rows,
                  int64_t cols, std::byte* out) {
   const int64_t row_bytes = GpuRowBytes(dtype, cols);
-  const int64_t weight_bytes = WeightBytes(dtype, cols);
-  const auto file_bytes = static_cast<size_t>(RowBytes(dtype, cols));
-  constexpr std::byte kFlipSigns{0x88};
-  const std::byte flip = dtype == DType::kQ4_0 ? kFlipSigns : std::byte{0};
-  for (int64_t r = 0; r < n_rows; ++r) {
-    const std::byte* const row = rows + r * row_stride_bytes;
-    std::byte* const packed = out + r * row_bytes;
-    std::memset(packed, 0, static_cast<size_t>(row_bytes));
-    if (dtype == DType::kQ6_K) {
-      SplitSuperBlocks(row, cols, packed);
-    } else if (GetDTypeInfo(dtype).block_elems > 1) {
-      SplitBlocks(row, cols / kQuantBlock, GetDTypeInfo(dtype).block_bytes, flip, packed,
-                  packed + weight_bytes);
-    } else {
-      std::memcpy(packed, row, file_bytes);
+  VisitWeightType(dtype, [&](auto type) {
+    for (int64_t r = 0; r < n_rows; ++r) {
+      std::byte* const packed = out + r * row_bytes;
+      std::memset(packed, 0, static_cast<size_t>(row_bytes));
+      PackRow<type()>(rows + r * row_stride_bytes, cols, packed);
     }
-  }
+  });
 }
 
 }  // namespace thermocline

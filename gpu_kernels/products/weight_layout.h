@@ -9,6 +9,9 @@
 //   Q4_0             p / 2 bytes: block after block the file's 16 bytes with bit 3 of each nibble
 //                    flipped, which makes a nibble the two's complement of its value, -8 to 7; then
 //                    p / 32 f16 scales
+//   Q4_1             p / 2 bytes: block after block the file's 16 bytes; then p / 32 pairs of an
+//   f16
+//                    scale and an f16 offset
 //   Q6_K             p / 2 bytes: of each 32 weights, byte i holds the low four bits of weight i
 //                    and above them those of weight 16 + i;
 //                    p / 4 bytes: of each 16 weights, byte i holds the high two bits of weights i,

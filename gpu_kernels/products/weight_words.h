@@ -2,6 +2,8 @@
 // gpu_kernels/products/weight_layout.h.
 #pragma once
 
+#include <algorithm>
+
 #include "gpu_kernels/base/cuda_api.h"
 #include "runtime/core/dtype.h"
 
@@ -15,15 +17,25 @@ __host__ __device__ constexpr int LaneElements(DType dtype) {
     case DType::kQ8_0:
       return 16;
     case DType::kQ4_0:
+    case DType::kQ4_1:
     case DType::kQ6_K:
       return 32;
-    default:
+    case DType::kF16:
+    case DType::kBF16:
       return 8;
+    default:
+      return 0;
   }
 }
+static_assert(std::ranges::none_of(kWeightDTypes, [](DType t) { return LaneElements(t) == 0; }),
+              "say how many weights a lane reads");
 
 // How many scales they have; each is of as many weights.
 __host__ __device__ constexpr int LaneScales(DType dtype) { return dtype == DType::kQ6_K ? 2 : 1; }
+
+// Whether something is added to a block's weights beside their scale: Offset().
+template <DType kType>
+constexpr bool kHasOffset = kType == DType::kQ4_1;
 
 __host__ __device__ constexpr int ScaleOf(DType dtype, int element) {
   return element * LaneScales(dtype) / LaneElements(dtype);
@@ -59,9 +71,11 @@ struct ScaledRowWords : RowWords {
 
 // Load(row, padded_cols, step) reads elements step * LaneElements ... of a row; Value(i) is the
 // i-th of them, where there is a scale without it: a weight is Scaled(Value(i), ScaleOf(kType, i)),
-// exactly.
+// exactly; with an offset that plus Offset().
 template <DType kType>
-struct WeightWords;
+struct WeightWords {
+  static_assert(kHandlesType<kType>, "say how a lane reads the type");
+};
 
 template <>
 struct WeightWords<DType::kF32> : RowWords {
@@ -122,6 +136,26 @@ struct WeightWords<DType::kQ4_0> : ScaledRowWords {
     // The nibble plus 8 is unsigned. One three-input logic operation behind the shift.
     const unsigned bits = (Word(i % 16 / 4) >> shift & 0xfu) ^ (kTwoTo23Bits | 8u);
     return __uint_as_float(bits) - (kTwoTo23 + 8);
+  }
+};
+
+template <>
+struct WeightWords<DType::kQ4_1> : RowWords {
+  unsigned factors;  // f16 scale, f16 offset
+
+  __device__ void Load(const std::byte* row, int64_t padded_cols, int64_t step) {
+    LoadWords(row, step);
+    factors = __ldcs(reinterpret_cast<const unsigned*>(row + padded_cols / 2) + step);
+  }
+  __device__ float Scaled(float factor, int /*scale*/ = 0) const {
+    return factor * F16Bits(factors & 0xffffu);
+  }
+  __device__ float Offset() const { return F16Bits(factors >> 16); }
+  // As for Q4_0, of nibbles without a sign.
+  __device__ float Value(int i) const {
+    const int shift = 8 * (i % 4) + 4 * (i / 16);
+    const unsigned bits = (Word(i % 16 / 4) >> shift & 0xfu) | kTwoTo23Bits;
+    return __uint_as_float(bits) - kTwoTo23;
   }
 };
 

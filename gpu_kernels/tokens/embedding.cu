@@ -1,7 +1,6 @@
 #include "gpu_kernels/base/launch.h"
 #include "gpu_kernels/base/step_tokens.h"
 #include "gpu_kernels/tokens/embedding.h"
-#include "runtime/core/error.h"
 #include "runtime/core/q6_k_block.h"
 
 namespace thermocline {
@@ -36,12 +35,20 @@ __device__ float Decode(const unsigned char* row, int64_t i) {
     const auto scale =
         static_cast<signed char>(block[q6_k::kScalesAt + i % kSuperBlock / q6_k::kScaled]);
     return HalfAt(block + q6_k::kDAt) * static_cast<float>(scale * (quant - 32));
-  } else {
+  } else if constexpr (kDType == DType::kQ4_0) {
     const unsigned char* const block = row + i / kQuantBlock * (2 + kQuantBlock / 2);
     const int in_block = static_cast<int>(i % kQuantBlock);
     const unsigned char both = block[2 + in_block % (kQuantBlock / 2)];
     const int nibble = in_block < kQuantBlock / 2 ? both & 0xf : both >> 4;
     return HalfAt(block) * static_cast<float>(nibble - 8);
+  } else if constexpr (kDType == DType::kQ4_1) {
+    const unsigned char* const block = row + i / kQuantBlock * (4 + kQuantBlock / 2);
+    const int in_block = static_cast<int>(i % kQuantBlock);
+    const unsigned char both = block[4 + in_block % (kQuantBlock / 2)];
+    const int nibble = in_block < kQuantBlock / 2 ? both & 0xf : both >> 4;
+    return HalfAt(block) * static_cast<float>(nibble) + HalfAt(block + 2);
+  } else {
+    static_assert(kHandlesType<kDType>, "say how a row of the table is decoded");
   }
 }
 
@@ -62,29 +69,13 @@ __global__ void __launch_bounds__(kThreads)
 void GpuEmbed(Stream& stream, const GpuTable& table, const int32_t* ids,
               const GpuStepTokens& tokens, int64_t width, float* x) {
   if (tokens.n_tokens == 0 || width == 0) return;
-  const auto launch = [&](const auto& kernel) {
-    const dim3 grid(static_cast<unsigned>((width + kThreads - 1) / kThreads),
-                    static_cast<unsigned>(tokens.n_tokens));
-    Launch(kernel, {.grid = grid, .block = kThreads, .stream = stream},
+  const dim3 grid(static_cast<unsigned>((width + kThreads - 1) / kThreads),
+                  static_cast<unsigned>(tokens.n_tokens));
+  VisitWeightType(table.dtype, [&](auto type) {
+    Launch(KERNEL(embed_kernel<type()>), {.grid = grid, .block = kThreads, .stream = stream},
            static_cast<const unsigned char*>(table.data), table.row_stride_bytes, ids, tokens,
            width, x);
-  };
-  switch (table.dtype) {
-    case DType::kF32:
-      return launch(KERNEL(embed_kernel<DType::kF32>));
-    case DType::kF16:
-      return launch(KERNEL(embed_kernel<DType::kF16>));
-    case DType::kBF16:
-      return launch(KERNEL(embed_kernel<DType::kBF16>));
-    case DType::kQ8_0:
-      return launch(KERNEL(embed_kernel<DType::kQ8_0>));
-    case DType::kQ6_K:
-      return launch(KERNEL(embed_kernel<DType::kQ6_K>));
-    case DType::kQ4_0:
-      return launch(KERNEL(embed_kernel<DType::kQ4_0>));
-    default:
-      CheckFailed(__FILE__, __LINE__, "computable dtype");
-  }
+  });
 }
 
 }  // namespace thermocline

@@ -16,24 +16,6 @@ namespace {
 constexpr uint64_t kPieceBytes = 8U << 20;
 constexpr uint64_t kMiB = 1U << 20;
 
-// Values of general.file_type (ggml's ftype).
-uint32_t FileType(DType dtype) {
-  switch (dtype) {
-    case DType::kF16:
-      return 1;
-    case DType::kQ4_0:
-      return 2;
-    case DType::kQ8_0:
-      return 7;
-    case DType::kQ6_K:
-      return 18;
-    case DType::kBF16:
-      return 32;
-    default:
-      return 0;
-  }
-}
-
 // Rows of the tensor hold whole blocks in runs of this many weights.
 uint64_t RunLength(const GgufTensorInfo& tensor) {
   const bool up_and_down = std::string_view(tensor.name).ends_with(".ffn_up_down.weight");
@@ -52,8 +34,9 @@ void TellActivation(const GgufReader& gguf, GgufWriter& writer) {
 
 DType TypeForRows(DType from, uint64_t n_cols, DType wanted) {
   if (n_cols % GetDTypeInfo(wanted).block_elems == 0) return wanted;
-  if (wanted == DType::kQ6_K) return TypeForRows(from, n_cols, DType::kQ8_0);
-  return from == DType::kF32 ? DType::kF16 : from;
+  const DType other = GetWeightTypeInfo(wanted).for_other_rows;
+  if (GetDTypeInfo(other).block_elems > 1) return TypeForRows(from, n_cols, other);
+  return from == DType::kF32 ? other : from;
 }
 
 DType ChooseType(const std::string& path, const GgufTensorInfo& tensor, const TypeRule& rule) {
@@ -68,9 +51,10 @@ DType ChooseType(const std::string& path, const GgufTensorInfo& tensor, const Ty
                  .found = std::string(from.name),
                  .hint = "start from the model's F16, BF16 or Q8_0 file"});
   }
-  const bool is_embedding = name == "token_embd.weight" || name == "output.weight";
-  const bool keep_eight_bits = rule.dtype == DType::kQ4_0 && is_embedding && !rule.pure;
-  return TypeForRows(tensor.dtype, RunLength(tensor), keep_eight_bits ? DType::kQ8_0 : rule.dtype);
+  const bool of_vocabulary = name == "token_embd.weight" || name == "output.weight";
+  const DType wanted =
+      of_vocabulary && !rule.pure ? GetWeightTypeInfo(rule.dtype).for_vocabulary : rule.dtype;
+  return TypeForRows(tensor.dtype, RunLength(tensor), wanted);
 }
 
 void CopyMetadata(const GgufReader& gguf, const std::optional<TypeRule>& rule, GgufWriter& writer) {
@@ -79,7 +63,7 @@ void CopyMetadata(const GgufReader& gguf, const std::optional<TypeRule>& rule, G
   }
   TellActivation(gguf, writer);
   if (!rule) return;
-  writer.Set("general.file_type", GgufValue::u32(FileType(rule->dtype)));
+  writer.Set("general.file_type", GgufValue::u32(GetWeightTypeInfo(rule->dtype).file_type));
   writer.Set("general.quantization_version", GgufValue::u32(2));
 }
 

@@ -15,16 +15,17 @@ namespace thermocline {
 
 struct TypeRule {
   DType dtype = DType::kQ8_0;
-  // Without it the embedding table and the output head stay at Q8_0 when the rest becomes Q4_0:
-  // they decide which word comes out, and their errors are not averaged away by what follows.
+  // Without it the embedding table and the output head stay at Q8_0 when the rest gets four bits
+  // (WeightTypeInfo::for_vocabulary): they decide which word comes out, and their errors are not
+  // averaged away by what follows.
   bool pure = false;
 };
 
 // The type for a tensor of a model. Matrices of weights follow the rule; vectors (norms, biases)
 // and what is no weight stay as they are. Throws Error for a type that cannot be read.
 DType ChooseType(const std::string& path, const GgufTensorInfo& tensor, const TypeRule& rule);
-// `wanted`, unless rows of n_cols do not hold whole blocks of it: then Q8_0 for Q6_K, and if that
-// does not fit either F16 for F32, and what it is for others.
+// `wanted`, unless rows of n_cols do not hold whole blocks of it: then WeightTypeInfo's type for
+// such rows (Q8_0 for Q6_K), and if no blocks fit F16 for F32, and what it is for others.
 DType TypeForRows(DType from, uint64_t n_cols, DType wanted);
 
 // One line of the report.

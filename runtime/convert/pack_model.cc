@@ -18,16 +18,13 @@
 namespace thermocline {
 namespace {
 
-// The smallest type that holds weights of both without rounding them more.
+// The smallest type that holds weights of both without rounding them more; F32 for F16 and BF16, of
+// which neither holds the other. REQUIRES: types of weights.
 DType Wider(DType a, DType b) {
-  const auto rank = [](DType dtype) {
-    if (dtype == DType::kQ4_0) return 0;
-    if (dtype == DType::kQ6_K) return 1;
-    if (dtype == DType::kQ8_0) return 2;
-    return dtype == DType::kF32 ? 4 : 3;
-  };
-  if (a != b && rank(a) == rank(b)) return DType::kF32;  // F16 and BF16
-  return rank(a) >= rank(b) ? a : b;
+  const int precision_a = GetWeightTypeInfo(a).precision;
+  const int precision_b = GetWeightTypeInfo(b).precision;
+  if (a != b && precision_a == precision_b) return DType::kF32;
+  return precision_a >= precision_b ? a : b;
 }
 
 class Packer {

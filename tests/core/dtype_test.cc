@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
 #include <set>
 
 namespace thermocline {
@@ -13,6 +14,7 @@ TEST(DType, SizesOfWhatWeCompute) {
   EXPECT_EQ(RowBytes(DType::kBF16, 33), 66);
   EXPECT_EQ(RowBytes(DType::kQ8_0, 64), 68);
   EXPECT_EQ(RowBytes(DType::kQ6_K, 512), 420);
+  EXPECT_EQ(RowBytes(DType::kQ4_1, 64), 40);
   EXPECT_EQ(RowBytes(DType::kQ4_0, 64), 36);
   EXPECT_EQ(RowBytes(DType::kQ4_0, int64_t{1} << 40), (int64_t{1} << 35) * 18);
   EXPECT_EQ(RowBytes(DType::kF32, 0), 0);
@@ -34,14 +36,55 @@ TEST(DType, TheTable) {
     EXPECT_NE(WeightDTypeNames().find(info->name), std::string::npos) << info->name;
     EXPECT_EQ(ParseWeightDType(info->name), info->dtype);
   }
-  EXPECT_EQ(n_computable, 6);
+  EXPECT_EQ(n_computable, static_cast<int>(kWeightDTypes.size()));
   EXPECT_EQ(FindDType(4), nullptr);  // a type that was given up
   EXPECT_EQ(FindDType(UINT32_MAX), nullptr);
 }
 
+// Values of llama.cpp's llama_ftype, so that other tools read what our files say.
+TEST(DType, FileTypes) {
+  const std::map<DType, uint32_t> expected = {
+      {DType::kF32, 0},  {DType::kF16, 1},   {DType::kQ4_0, 2}, {DType::kQ4_1, 3},
+      {DType::kQ8_0, 7}, {DType::kQ6_K, 18}, {DType::kBF16, 32}};
+  std::map<DType, uint32_t> found;
+  for (const DType dtype : kWeightDTypes) found[dtype] = GetWeightTypeInfo(dtype).file_type;
+  EXPECT_EQ(found, expected);
+}
+
+TEST(DType, RowsOfTheTable) {
+  for (const WeightTypeInfo& info : kWeightTypes) {
+    EXPECT_EQ(&GetWeightTypeInfo(info.stored.dtype), &info);
+    // A type for other rows has smaller blocks, so that looking for one ends.
+    const DTypeInfo& other = GetDTypeInfo(info.for_other_rows);
+    EXPECT_TRUE(other.block_elems < info.stored.block_elems || other.block_elems == 1);
+    EXPECT_GE(GetWeightTypeInfo(info.for_vocabulary).precision, info.precision);
+    // Fewer bits round more.
+    for (const WeightTypeInfo& than : kWeightTypes) {
+      if (info.precision <= than.precision) continue;
+      EXPECT_GE(info.stored.block_bytes * than.stored.block_elems,
+                than.stored.block_bytes * info.stored.block_elems)
+          << info.stored.name << " " << than.stored.name;
+    }
+  }
+}
+
+// A type that nothing here computes with has no row that could be taken for its own.
+TEST(DTypeDeathTest, OtherTypesHaveNoRow) {
+  EXPECT_DEATH(GetWeightTypeInfo(DType::kI8), "a type of weights");
+  EXPECT_DEATH(VisitWeightType(DType::kI8, [](auto) {}), "dtype == kType");
+}
+
+TEST(DType, VisitsEveryType) {
+  for (const DType dtype : kWeightDTypes) {
+    EXPECT_EQ(VisitWeightType(dtype, [](auto type) { return type(); }), dtype);
+  }
+}
+
 TEST(DType, Names) {
   EXPECT_EQ(DTypeName(DType::kQ8_0), "Q8_0");
+  EXPECT_TRUE(WeightDTypeNames().starts_with("F32, F16, BF16, Q8_0, "));
   EXPECT_EQ(ParseWeightDType("q4_0"), DType::kQ4_0);
+  EXPECT_EQ(ParseWeightDType("q4_1"), DType::kQ4_1);
   EXPECT_EQ(ParseWeightDType("q6_k"), DType::kQ6_K);
   EXPECT_EQ(ParseWeightDType("Bf16"), DType::kBF16);
   EXPECT_EQ(ParseWeightDType("Q4_K"), std::nullopt);  // known, but not computed with

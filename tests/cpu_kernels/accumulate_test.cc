@@ -121,7 +121,7 @@ std::string ParamName(const ::testing::TestParamInfo<Param>& info) {
 INSTANTIATE_TEST_SUITE_P(Tables, AccumulateTest,
                          ::testing::Combine(::testing::ValuesIn(AvailableCpuKernels().begin(),
                                                                 AvailableCpuKernels().end()),
-                                            ::testing::ValuesIn(kDTypes)),
+                                            ::testing::ValuesIn(kWeightDTypes)),
                          ParamName);
 
 }  // namespace

@@ -75,7 +75,7 @@ TEST_P(ConvertTest, ShortVectorsWriteNothingBeyond) {
 
 TEST_P(ConvertTest, DequantizesAnyRangeOfColumnsExactly) {
   std::mt19937 rng(3);
-  for (const DType dtype : kDTypes) {
+  for (const DType dtype : kWeightDTypes) {
     for (const int64_t n_cols : ColumnCounts(dtype)) {
       const Matrix w(dtype, 1, n_cols, 0, &rng);
       const int64_t begin = IsQuantised(dtype) ? n_cols / 64 * 32 : n_cols / 3;
@@ -88,6 +88,19 @@ TEST_P(ConvertTest, DequantizesAnyRangeOfColumnsExactly) {
       }
       EXPECT_EQ(f32.back(), -7.0F);
     }
+  }
+}
+
+// d = 0.5, m = -1.25; nibbles 0 to 15 and back.
+TEST_P(ConvertTest, Q4_1GoldenWeights) {
+  std::vector<std::byte> block = {std::byte{0x00}, std::byte{0x38}, std::byte{0x00},
+                                  std::byte{0xbd}};
+  for (int i = 0; i < 16; ++i) block.push_back(static_cast<std::byte>(i | (15 - i) << 4));
+  std::vector<float> weights(32);
+  kernels().dequantize_f32(DType::kQ4_1, block.data(), 0, 32, weights.data());
+  for (int i = 0; i < 16; ++i) {
+    EXPECT_EQ(weights[static_cast<size_t>(i)], 0.5F * static_cast<float>(i) - 1.25F);
+    EXPECT_EQ(weights[static_cast<size_t>(16 + i)], 0.5F * static_cast<float>(15 - i) - 1.25F);
   }
 }
 
@@ -156,7 +169,7 @@ TEST_P(ConvertTest, Q8RowsOfZerosExtremesAndGarbage) {
 }
 
 TEST_P(ConvertTest, PreparedBytesAreWholeCacheLines) {
-  for (const DType dtype : kDTypes) {
+  for (const DType dtype : kWeightDTypes) {
     const VectorForm form = kernels().vector_form(dtype);
     for (const int64_t n : {32, 64, 96, 4096, 11008}) {
       EXPECT_EQ(kernels().prepared_bytes(form, n) % 64, 0);

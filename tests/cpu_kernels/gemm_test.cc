@@ -17,10 +17,12 @@ namespace {
 constexpr float kSentinel = -12345.5F;
 constexpr std::byte kSentinelByte{0xa5};
 
+bool TakesInt8(GemmForm form) { return form == GemmForm::kQ8 || form == GemmForm::kQ8Offset; }
+
 // One chain of sums per output; integer products add one term per block.
 Tolerance GemmTolerance(GemmForm form) {
   if (form == GemmForm::kI16) return {.fixed = 10, .per_term = 1.0 / kGemmBlock};
-  return {.fixed = 10, .per_term = form == GemmForm::kQ8 ? 1.0 / 32 : 1.0};
+  return {.fixed = 10, .per_term = TakesInt8(form) ? 1.0 / 32 : 1.0};
 }
 
 // The most that fixed point of 16 bits can be off: each value by half a step of its block, whose
@@ -55,7 +57,7 @@ double RoundToBf16(double value) {
 }
 
 std::vector<double> Effective(GemmForm form, const std::vector<float>& x) {
-  if (form == GemmForm::kQ8) return EffectiveActivations(VectorForm::kQ8, x);
+  if (TakesInt8(form)) return EffectiveActivations(VectorForm::kQ8, x);
   std::vector<double> out(x.begin(), x.end());
   if (form != GemmForm::kBF16) return out;
   for (double& value : out) value = RoundToBf16(value);
@@ -143,7 +145,12 @@ class GemmTest : public ::testing::TestWithParam<Param> {
   double Weight(const Matrix& w, int64_t i, int64_t output) const {
     const double value = by_rows() ? w.decoded(output)[static_cast<size_t>(i)]
                                    : w.decoded(i)[static_cast<size_t>(output)];
-    return form() == GemmForm::kBF16 ? RoundToBf16(value) : value;
+    return form() == GemmForm::kBF16 ? RoundToBf16(static_cast<float>(value)) : value;
+  }
+  // What roundings of its products are relative to.
+  double Magnitude(const Matrix& w, int64_t i, int64_t output) const {
+    if (!TakesInt8(form())) return std::fabs(Weight(w, i, output));
+    return w.magnitudes(output)[static_cast<size_t>(i)];
   }
 
   // out: (n, outputs of the range), k taken in parts of `part`.
@@ -181,18 +188,21 @@ class GemmTest : public ::testing::TestWithParam<Param> {
   void ExpectClose(const Matrix& w, const Batch& x, int64_t outputs,
                    const std::vector<float>& got) const {
     std::vector<double> weights(static_cast<size_t>(x.k()));
+    std::vector<double> relative_to(static_cast<size_t>(x.k()));
     std::vector<std::vector<double>> tokens;
     for (int64_t t = 0; t < x.n(); ++t) tokens.push_back(Effective(form(), x.token(t)));
     for (int64_t o = 0; o < outputs; ++o) {
-      for (int64_t i = 0; i < x.k(); ++i) weights[static_cast<size_t>(i)] = Weight(w, i, o);
+      for (int64_t i = 0; i < x.k(); ++i) {
+        weights[static_cast<size_t>(i)] = Weight(w, i, o);
+        relative_to[static_cast<size_t>(i)] = Magnitude(w, i, o);
+      }
       for (int64_t t = 0; t < x.n(); ++t) {
         const std::vector<double>& effective = tokens[static_cast<size_t>(t)];
         double reference = 0;
         double magnitudes = 0;
         for (size_t i = 0; i < weights.size(); ++i) {
-          const double product = weights[i] * effective[i];
-          reference += product;
-          magnitudes += std::fabs(product);
+          reference += weights[i] * effective[i];
+          magnitudes += relative_to[i] * std::fabs(effective[i]);
         }
         double allowed = AllowedError(GemmTolerance(form()), x.k(), magnitudes, reference);
         if (form() == GemmForm::kI16) allowed += FixedPointBound(weights, effective);
@@ -297,20 +307,24 @@ std::vector<const KernelTable*> TablesWithGemm() {
 
 // The largest integer sums that the int8 products can meet.
 void ExpectExactSums(const GemmKernels& gemm, DType dtype, int fill) {
+  const GemmForm form = gemm.rows_form(dtype);
   const int64_t block_bytes = GetDTypeInfo(dtype).block_bytes;
   GuardedBytes row(static_cast<size_t>(block_bytes * 3));
   std::memset(row.data(), fill, static_cast<size_t>(block_bytes * 3));
   const uint16_t one = 0x3c00;
-  for (int b = 0; b < 3; ++b) std::memcpy(row.data() + b * block_bytes, &one, 2);
+  const uint16_t minus_eight = 0xc800;
+  for (int b = 0; b < 3; ++b) {
+    std::memcpy(row.data() + b * block_bytes, &one, 2);
+    if (dtype == DType::kQ4_1) std::memcpy(row.data() + b * block_bytes + 2, &minus_eight, 2);
+  }
   for (const float sign : {1.0F, -1.0F}) {
-    Batch x(gemm, GemmForm::kQ8, 2, 96, std::vector<float>(2 * 96, sign * 127.0F));
+    Batch x(gemm, form, 2, 96, std::vector<float>(2 * 96, sign * 127.0F));
     double reference = 0;
     for (const double w : DecodeRow(dtype, row.data(), 96)) reference += w * sign * 127.0;
-    Guarded panel(gemm.panel_bytes(GemmForm::kQ8, 96));
-    gemm.pack_rows(GemmForm::kQ8, dtype, row.data(), 0, 1, 0, 96, RowsAhead{}, panel.data());
+    Guarded panel(gemm.panel_bytes(form, 96));
+    gemm.pack_rows(form, dtype, row.data(), 0, 1, 0, 96, RowsAhead{}, panel.data());
     float out[2] = {};
-    gemm.multiply(
-        {GemmForm::kQ8, panel.data(), 1, x.prepared(), 2, 96, 0, 96, false, out, 1, RowsAhead{}});
+    gemm.multiply({form, panel.data(), 1, x.prepared(), 2, 96, 0, 96, false, out, 1, RowsAhead{}});
     EXPECT_EQ(out[0], reference) << fill;
     EXPECT_EQ(out[1], reference) << fill;
   }
@@ -318,8 +332,8 @@ void ExpectExactSums(const GemmKernels& gemm, DType dtype, int fill) {
 
 TEST(GemmSumsTest, LargestWeightsTimesLargestActivations) {
   for (const KernelTable* table : TablesWithGemm()) {
-    for (const DType dtype : {DType::kQ8_0, DType::kQ4_0}) {
-      if (table->gemm->rows_form(dtype) != GemmForm::kQ8) continue;
+    for (const DType dtype : kWeightDTypes) {
+      if (!TakesInt8(table->gemm->rows_form(dtype))) continue;
       for (const int fill : {0x00, 0x80, 0x7f, 0xff, 0x88}) {
         ExpectExactSums(*table->gemm, dtype, fill);
       }
@@ -438,7 +452,7 @@ std::string ParamName(const ::testing::TestParamInfo<Param>& info) {
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(GemmTest);
 INSTANTIATE_TEST_SUITE_P(Tables, GemmTest,
                          ::testing::Combine(::testing::ValuesIn(TablesWithGemm()),
-                                            ::testing::ValuesIn(kDTypes),
+                                            ::testing::ValuesIn(kWeightDTypes),
                                             ::testing::Values(Axis::kRows, Axis::kColumns),
                                             ::testing::Values(Choice::kFastest, Choice::kF32)),
                          ParamName);

@@ -67,7 +67,8 @@ Matrix::Matrix(DType dtype, int64_t n_rows, int64_t n_cols, int64_t padding_byte
     for (int64_t i = 0; dtype == DType::kQ6_K && r % 2 == 0 && i < RowBytes(dtype, n_cols); ++i) {
       if (i % 210 < 208) bytes_.data()[r * stride_ + i] = static_cast<std::byte>((*rng)());
     }
-    decoded_.push_back(DecodeRow(dtype, bytes_.data() + r * stride_, n_cols));
+    decoded_.push_back(DecodeRow(dtype, row(r), n_cols));
+    magnitudes_.push_back(WeightMagnitudes(dtype, row(r), n_cols));
   }
 }
 

@@ -58,6 +58,10 @@ class Matrix {
   const std::byte* data() const { return bytes_.data(); }
   const std::byte* row(int64_t r) const { return data() + r * stride_; }
   const std::vector<double>& decoded(int64_t r) const { return decoded_[static_cast<size_t>(r)]; }
+  // WeightMagnitudes of a row.
+  const std::vector<double>& magnitudes(int64_t r) const {
+    return magnitudes_[static_cast<size_t>(r)];
+  }
 
  private:
   DType dtype_;
@@ -66,6 +70,7 @@ class Matrix {
   int64_t stride_;
   GuardedBytes bytes_;
   std::vector<std::vector<double>> decoded_;
+  std::vector<std::vector<double>> magnitudes_;
 };
 
 // Numbers of columns that a type allows, odd ones where it does.

@@ -40,9 +40,9 @@ class MatvecTest : public ::testing::TestWithParam<Param> {
     double reference = 0;
     double magnitudes = 0;
     for (int64_t c = 0; c < w.n_cols(); ++c) {
-      const double product = w.decoded(row)[static_cast<size_t>(c)] * x[static_cast<size_t>(c)];
-      reference += product;
-      magnitudes += std::fabs(product);
+      const auto i = static_cast<size_t>(c);
+      reference += w.decoded(row)[i] * x[i];
+      magnitudes += w.magnitudes(row)[i] * std::fabs(x[i]);
     }
     const Tolerance tolerance = DotTolerance(dtype(), form());
     ASSERT_NEAR(got, reference, AllowedError(tolerance, w.n_cols(), magnitudes, reference))
@@ -200,7 +200,11 @@ TEST_P(QuantisedMatvecTest, LargestWeightsTimesLargestActivations) {
     GuardedBytes row(static_cast<size_t>(block_bytes * 3));
     std::memset(row.data(), fill, static_cast<size_t>(block_bytes * 3));
     const uint16_t one = 0x3c00;
-    for (int b = 0; b < 3; ++b) std::memcpy(row.data() + b * block_bytes, &one, 2);
+    const uint16_t minus_eight = 0xc800;
+    for (int b = 0; b < 3; ++b) {
+      std::memcpy(row.data() + b * block_bytes, &one, 2);
+      if (dtype() == DType::kQ4_1) std::memcpy(row.data() + b * block_bytes + 2, &minus_eight, 2);
+    }
     const std::vector<double> weights = DecodeRow(dtype(), row.data(), 96);
     for (const float sign : {1.0F, -1.0F}) {
       const Prepared x(kernels(), form(), std::vector<float>(96, sign * 127.0F));
@@ -242,13 +246,14 @@ std::string ParamName(const ::testing::TestParamInfo<Param>& info) {
 INSTANTIATE_TEST_SUITE_P(Tables, MatvecTest,
                          ::testing::Combine(::testing::ValuesIn(AvailableCpuKernels().begin(),
                                                                 AvailableCpuKernels().end()),
-                                            ::testing::ValuesIn(kDTypes)),
+                                            ::testing::ValuesIn(kWeightDTypes)),
                          ParamName);
 
 INSTANTIATE_TEST_SUITE_P(Tables, QuantisedMatvecTest,
                          ::testing::Combine(::testing::ValuesIn(AvailableCpuKernels().begin(),
                                                                 AvailableCpuKernels().end()),
-                                            ::testing::Values(DType::kQ8_0, DType::kQ4_0)),
+                                            ::testing::Values(DType::kQ8_0, DType::kQ4_1,
+                                                              DType::kQ4_0)),
                          ParamName);
 
 INSTANTIATE_TEST_SUITE_P(Tables, Q6KMatvecTest,

@@ -70,8 +70,31 @@ TEST(QuantizeTest, Q4_0ScaleTakesTheSignOfTheLargestValue) {
   EXPECT_EQ(bytes[2], 0x80);
 }
 
+// From -8 to 7, so m = -8 = f16 0xc800, d = 15 / 15 and a nibble is trunc(x + 8.5).
+TEST(QuantizeTest, Q4_1GoldenBytes) {
+  std::vector<float> x(32, 0.0F);
+  x[0] = -8.0F;   // 0
+  x[16] = 7.0F;   // 15
+  x[1] = 6.6F;    // 15
+  x[17] = 0.5F;   // 9
+  x[2] = 0.49F;   // 8
+  x[18] = -0.5F;  // 8
+  x[3] = -0.51F;  // 7
+  x[19] = -7.5F;  // 1
+  Bytes expected(20, 0x88);
+  const int head[] = {0x00, 0x3c, 0x00, 0xc8, 0xf0, 0x9f, 0x88, 0x17};
+  std::copy(std::begin(head), std::end(head), expected.begin());
+  EXPECT_EQ(Quantized(DType::kQ4_1, x), expected);
+}
+
+TEST(QuantizeTest, Q4_1OfEqualWeightsIsTheirOffset) {
+  Bytes expected(20, 0);
+  expected[3] = 0xbc;  // m = -1
+  EXPECT_EQ(Quantized(DType::kQ4_1, std::vector<float>(32, -1.0F)), expected);
+}
+
 TEST(QuantizeTest, ZerosAndGarbage) {
-  for (const DType dtype : {DType::kQ8_0, DType::kQ4_0}) {
+  for (const DType dtype : {DType::kQ8_0, DType::kQ4_1, DType::kQ4_0}) {
     const Bytes zeros = Quantized(dtype, std::vector<float>(64, 0.0F));
     EXPECT_EQ(zeros[0] | (zeros[1] & 0x7f), 0);
     for (const float garbage : {NAN, INFINITY, -INFINITY}) {
@@ -82,11 +105,36 @@ TEST(QuantizeTest, ZerosAndGarbage) {
     }
     Quantized(dtype, std::vector<float>(32, 1e-45F));  // must not overflow on the way
     Quantized(dtype, std::vector<float>(32, 3e38F));
+    std::vector<float> wide(32, 3e38F);
+    wide[7] = -3e38F;
+    const Bytes bytes = Quantized(dtype, wide);
+    const double d = DecodeHalf(static_cast<uint16_t>(bytes[0] | bytes[1] << 8));
+    EXPECT_FALSE(std::isfinite(d));
   }
 }
 
-// A second writing of ggml's reference, in double where it makes no difference.
+// Second writings of ggml's reference, in double where it makes no difference.
+Bytes ReferenceQ41(const float* x) {
+  float low = x[0];
+  float high = x[0];
+  for (int i = 1; i < 32; ++i) {
+    low = std::min(low, x[i]);
+    high = std::max(high, x[i]);
+  }
+  const float d = (high - low) / 15.0F;
+  const float inverse = d != 0 ? 1.0F / d : 0.0F;
+  const uint16_t scale = F32ToF16(d);
+  const uint16_t offset = F32ToF16(low);
+  Bytes out = {scale & 255, scale >> 8, offset & 255, offset >> 8};
+  const auto nibble = [&](int i) {
+    return std::min(15, static_cast<int>(std::floor((x[i] - low) * inverse + 0.5F)));
+  };
+  for (int i = 0; i < 16; ++i) out.push_back(nibble(i) | nibble(i + 16) << 4);
+  return out;
+}
+
 Bytes ReferenceBlock(DType dtype, const float* x) {
+  if (dtype == DType::kQ4_1) return ReferenceQ41(x);
   const bool is_q8 = dtype == DType::kQ8_0;
   float largest = 0;
   for (int i = 0; i < 32; ++i) {
@@ -109,7 +157,7 @@ Bytes ReferenceBlock(DType dtype, const float* x) {
 
 TEST(QuantizeTest, MatchesASecondImplementation) {
   std::mt19937 rng(8);
-  for (const DType dtype : {DType::kQ8_0, DType::kQ4_0}) {
+  for (const DType dtype : {DType::kQ8_0, DType::kQ4_1, DType::kQ4_0}) {
     for (int trial = 0; trial < 3000; ++trial) {
       const std::vector<float> x = RandomFloats(&rng, 64, trial % 2 == 0 ? 1.0F : 1e-3F);
       Bytes expected = ReferenceBlock(dtype, x.data());

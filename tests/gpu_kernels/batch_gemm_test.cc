@@ -27,7 +27,7 @@ std::vector<Out> Dequantised(Stream& stream, const TestMatrix& w, Out unwritten)
 }
 
 TEST_F(GpuDequantiseTest, GivesTheWeightsOrTheirNearestHalves) {
-  for (const DType dtype : testing::kDTypes) {
+  for (const DType dtype : kWeightDTypes) {
     for (const int64_t cols : MatrixCols(dtype)) {
       Stream stream;
       TestMatrix w(dtype, 9, cols, 1);
@@ -39,7 +39,8 @@ TEST_F(GpuDequantiseTest, GivesTheWeightsOrTheirNearestHalves) {
         for (int64_t c = 0; c < padded; ++c) {
           const double weight = c < cols ? w.row(2 + r)[static_cast<size_t>(c)] : 0;
           const auto at = static_cast<size_t>(r * padded + c);
-          ASSERT_EQ(singles[at], weight) << DTypeName(dtype) << ", row " << r << ", column " << c;
+          ASSERT_EQ(singles[at], static_cast<float>(weight))
+              << DTypeName(dtype) << ", row " << r << ", column " << c;
           ASSERT_EQ(testing::DecodeHalf(halves[at]), Rounded(weight))
               << DTypeName(dtype) << ", row " << r << ", column " << c;
         }
@@ -120,7 +121,7 @@ std::vector<float> Rows(Stream& stream, const TestMatrix& w, const Batch& x,
 }
 
 TEST_F(GpuBatchGemmTest, MultipliesRows) {
-  for (const DType dtype : testing::kDTypes) {
+  for (const DType dtype : kWeightDTypes) {
     for (const int64_t cols : {MatrixCols(dtype)[0], MatrixCols(dtype)[1]}) {
       for (const bool with_bias : {false, true}) {
         constexpr int64_t kTokens = 5;
@@ -139,7 +140,7 @@ TEST_F(GpuBatchGemmTest, MultipliesRows) {
 }
 
 TEST_F(GpuBatchGemmTest, MultipliesColumns) {
-  for (const DType dtype : testing::kDTypes) {
+  for (const DType dtype : kWeightDTypes) {
     for (const int64_t n_neurons : {1, 19, 64}) {
       constexpr int64_t kTokens = 3;
       const int64_t cols = testing::WholeBlocks(dtype, 41);

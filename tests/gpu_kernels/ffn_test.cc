@@ -12,7 +12,6 @@ namespace thermocline {
 namespace {
 
 using GpuFfnTest = GpuTest;
-using testing::kDTypes;
 
 constexpr Activation kActivations[] = {Activation::kSilu, Activation::kRelu, Activation::kReluSqr};
 
@@ -104,10 +103,10 @@ std::vector<float> GateUp(Stream& stream, const Layer& layer, Activation activat
 // h of one neuron, and how far it may be off.
 Expected ExpectedH(const Layer& layer, Activation activation, int64_t neuron,
                    const std::vector<double>& x) {
-  Expected gate = ExpectedDot(layer.gate.dtype(), layer.gate.row(neuron), x);
+  Expected gate = ExpectedDot(layer.gate, neuron, x);
   gate.value += layer.gate_bias[static_cast<size_t>(neuron)];
   gate.error += std::fabs(gate.value) * 0x1p-23;
-  const Expected up = ExpectedDot(layer.up.dtype(), layer.up.row(neuron), x);
+  const Expected up = ExpectedDot(layer.up, neuron, x);
   const double act = Activated(activation, gate.value);
   const double act_error = ActivationError(activation, gate.value, gate.error);
   const double error = act_error * (std::fabs(up.value) + up.error) + std::fabs(act) * up.error;
@@ -136,7 +135,7 @@ void ExpectGateUp(const Layer& layer, Activation activation, const std::vector<i
 }
 
 TEST_F(GpuFfnTest, GateAndUpEqualTheReference) {
-  for (const DType dtype : kDTypes) {
+  for (const DType dtype : kWeightDTypes) {
     for (const Activation activation : kActivations) {
       InEveryOrder([=] {
         Stream stream;
@@ -153,7 +152,7 @@ TEST_F(GpuFfnTest, GateAndUpEqualTheReference) {
 }
 
 TEST_F(GpuFfnTest, GateAndUpOfSeveralTokensAndOfLists) {
-  for (const DType dtype : kDTypes) {
+  for (const DType dtype : kWeightDTypes) {
     for (const int64_t n_tokens : {2, 3, 8, 9}) {
       Stream stream;
       Layer layer(dtype, 21, testing::WholeBlocks(dtype, 96));
@@ -173,7 +172,7 @@ TEST_F(GpuFfnTest, GateAndUpOfSeveralTokensAndOfLists) {
 // Rows of neurons that are not listed are not read, nor is the gate's outcome for a token that does
 // not want it a reason to read its up row.
 TEST_F(GpuFfnTest, ReadsOnlyWhatAnyTokenWants) {
-  for (const DType dtype : kDTypes) {
+  for (const DType dtype : kWeightDTypes) {
     Stream stream;
     Layer layer(dtype, 64, testing::WholeBlocks(dtype, 96));
     const TestVectors x(stream, layer.gate.cols(), 2, 7);
@@ -182,7 +181,7 @@ TEST_F(GpuFfnTest, ReadsOnlyWhatAnyTokenWants) {
       const uint32_t mask = WantedMask(i) & 3;
       bool fires = false;
       for (int64_t t = 0; t < 2; ++t) {
-        const Expected gate = ExpectedDot(dtype, layer.gate.row(i), x.Seen(dtype, t));
+        const Expected gate = ExpectedDot(layer.gate, i, x.Seen(dtype, t));
         const bool fires_here =
             gate.value + layer.gate_bias[static_cast<size_t>(i)] > -gate.error - 1e-6;
         fires |= fires_here && (mask >> t & 1) != 0;
@@ -203,7 +202,7 @@ TEST_F(GpuFfnTest, ReadsOnlyWhatAnyTokenWants) {
 
 // Up rows that must not be read are NaN.
 TEST_F(GpuFfnTest, ReadsUpOnlyWhereTheGateFires) {
-  for (const DType dtype : kDTypes) {
+  for (const DType dtype : kWeightDTypes) {
     Stream stream;
     Layer layer(dtype, 64, testing::WholeBlocks(dtype, 96));
     const TestVectors x(stream, layer.gate.cols(), 2, 7);
@@ -211,7 +210,7 @@ TEST_F(GpuFfnTest, ReadsUpOnlyWhereTheGateFires) {
     for (int64_t i = 0; i < 64; ++i) {
       bool fires = false;
       for (int64_t t = 0; t < 2; ++t) {
-        const Expected gate = ExpectedDot(dtype, layer.gate.row(i), x.Seen(dtype, t));
+        const Expected gate = ExpectedDot(layer.gate, i, x.Seen(dtype, t));
         fires |= gate.value + layer.gate_bias[static_cast<size_t>(i)] > -gate.error - 1e-6;
       }
       if (fires) continue;
@@ -268,9 +267,10 @@ void ExpectDown(const TestMatrix& down, const std::vector<float>& h, const DownR
       double sum = 0;
       double magnitudes = 0;
       for (size_t i = 0; i < m; ++i) {
-        const double product = h_row[i] * down.row(static_cast<int64_t>(i))[static_cast<size_t>(c)];
-        sum += product;
-        magnitudes += std::fabs(product);
+        const auto row = static_cast<int64_t>(i);
+        const auto col = static_cast<size_t>(c);
+        sum += h_row[i] * down.row(row)[col];
+        magnitudes += std::fabs(h_row[i]) * down.magnitudes(row)[col];
       }
       ASSERT_NEAR(result.y[static_cast<size_t>(t * down.cols() + c)], sum,
                   testing::AllowedError(tolerance, down.rows(), magnitudes, sum))
@@ -282,7 +282,7 @@ void ExpectDown(const TestMatrix& down, const std::vector<float>& h, const DownR
 }
 
 TEST_F(GpuFfnTest, DownEqualsTheReferenceWhateverTheShape) {
-  for (const DType dtype : kDTypes) {
+  for (const DType dtype : kWeightDTypes) {
     for (const int64_t cols : MatrixCols(dtype)) {
       for (const int64_t m : {1, 150}) {
         InEveryOrderIf(cols == MatrixCols(dtype)[2], [=] {
@@ -310,7 +310,7 @@ TEST_F(GpuFfnTest, DownOfManyNeurons) {
 
 // A token's y is the same bits alone and beside others.
 TEST_F(GpuFfnTest, DownOfSeveralTokens) {
-  for (const DType dtype : kDTypes) {
+  for (const DType dtype : kWeightDTypes) {
     Stream stream;
     const int64_t cols = testing::WholeBlocks(dtype, 96);
     TestMatrix down(dtype, 140, cols, 10);
@@ -333,7 +333,7 @@ TEST_F(GpuFfnTest, DownOfSeveralTokens) {
 }
 
 TEST_F(GpuFfnTest, ReadsDownOnlyWhereHIsNotZero) {
-  for (const DType dtype : kDTypes) {
+  for (const DType dtype : kWeightDTypes) {
     Stream stream;
     const int64_t cols = testing::WholeBlocks(dtype, 96);
     TestMatrix down(dtype, 100, cols, 11);

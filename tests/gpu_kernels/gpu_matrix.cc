@@ -38,6 +38,8 @@ void RandomRow(DType dtype, int64_t cols, std::mt19937* rng, std::byte* row) {
     // A scale of Q6_K is multiplied by a signed byte.
     const float one = scale(*rng) / (dtype == DType::kQ6_K ? 64.0F : 1.0F);
     StoreU16(F32ToF16(one), block + ScaleAt(dtype));
+    // Weights around zero.
+    if (dtype == DType::kQ4_1) StoreU16(F32ToF16(-400.0F * scale(*rng) * one), block + 2);
   }
 }
 
@@ -55,6 +57,7 @@ TestMatrix::TestMatrix(DType dtype, int64_t rows, int64_t cols, uint32_t seed,
     std::byte* const row = file_.data() + r * stride_bytes_;
     RandomRow(dtype, cols, &rng, row);
     decoded_.push_back(testing::DecodeRow(dtype, row, cols));
+    magnitudes_.push_back(testing::WeightMagnitudes(dtype, row, cols));
   }
 }
 
@@ -99,18 +102,18 @@ std::vector<double> TestVectors::Seen(DType weights, int64_t token) const {
   return {x.begin(), x.end()};
 }
 
-Expected ExpectedDot(DType dtype, const std::vector<double>& row, const std::vector<double>& x) {
+Expected ExpectedDot(const TestMatrix& w, int64_t row, const std::vector<double>& x) {
   double sum = 0;
   double magnitudes = 0;
-  for (size_t i = 0; i < row.size(); ++i) {
-    sum += row[i] * x[i];
-    magnitudes += std::fabs(row[i] * x[i]);
+  for (size_t i = 0; i < x.size(); ++i) {
+    sum += w.row(row)[i] * x[i];
+    magnitudes += w.magnitudes(row)[i] * std::fabs(x[i]);
   }
-  // Three roundings of scales, for Q6_K one of a sum of integers, five additions across the warp,
-  // seven across warps.
-  const double fixed = testing::IsQuantised(dtype) ? 19 : 16;
+  // Three roundings of scales, for Q6_K one of a sum of integers, for Q4_1 one of the offset's
+  // addition, five additions across the warp, seven across warps.
+  const double fixed = testing::IsQuantised(w.dtype()) ? 19 : 16;
   const testing::Tolerance tolerance{.fixed = fixed, .per_term = 1.0 / 32};
-  const auto n = static_cast<int64_t>(row.size());
+  const auto n = static_cast<int64_t>(x.size());
   return {sum, testing::AllowedError(tolerance, n, magnitudes, sum)};
 }
 

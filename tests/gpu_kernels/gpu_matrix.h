@@ -30,6 +30,10 @@ class TestMatrix {
   int64_t stride_bytes() const { return stride_bytes_; }
   const std::byte* file_row(int64_t row) const { return file_.data() + row * stride_bytes_; }
   const std::vector<double>& row(int64_t row) const { return decoded_[static_cast<size_t>(row)]; }
+  // WeightMagnitudes of a row.
+  const std::vector<double>& magnitudes(int64_t row) const {
+    return magnitudes_[static_cast<size_t>(row)];
+  }
   // Packed on the host.
   std::vector<std::byte> Packed() const;
 
@@ -40,6 +44,7 @@ class TestMatrix {
   int64_t stride_bytes_;
   std::vector<std::byte> file_;
   std::vector<std::vector<double>> decoded_;
+  std::vector<std::vector<double>> magnitudes_;
   std::optional<OnDevice<std::byte>> memory_;
   GpuMatrix gpu_;
 };
@@ -65,7 +70,7 @@ struct Expected {
   double error = 0;  // that f32 sums may have
 };
 // The product of a row and a vector, as DotRows sums it: per lane a chain, then a few additions.
-Expected ExpectedDot(DType dtype, const std::vector<double>& row, const std::vector<double>& x);
+Expected ExpectedDot(const TestMatrix& w, int64_t row, const std::vector<double>& x);
 
 // Numbers of columns that a type allows, odd ones where it does, from one step of a warp to
 // several.

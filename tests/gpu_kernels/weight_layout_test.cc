@@ -29,6 +29,14 @@ std::vector<double> DecodePacked(DType dtype, const std::byte* row, int64_t cols
       values.push_back(DecodePackedQ6K(row, cols, i));
       continue;
     }
+    if (dtype == DType::kQ4_1) {
+      uint16_t factors[2] = {};
+      std::memcpy(factors, row + weight_bytes + i / 32 * 4, 4);
+      const int byte = std::to_integer<int>(row[i / 32 * 16 + i % 16]);
+      const int nibble = i % 32 < 16 ? byte & 15 : byte >> 4;
+      values.push_back(testing::DecodeHalf(factors[0]) * nibble + testing::DecodeHalf(factors[1]));
+      continue;
+    }
     uint16_t scale = 0;
     std::memcpy(&scale, row + weight_bytes + i / 32 * 2, 2);
     double weight = 0;
@@ -45,7 +53,7 @@ std::vector<double> DecodePacked(DType dtype, const std::byte* row, int64_t cols
 }
 
 TEST(GpuWeightLayoutTest, PackedRowsHoldTheSameWeights) {
-  for (const DType dtype : testing::kDTypes) {
+  for (const DType dtype : kWeightDTypes) {
     for (const int64_t cols : MatrixCols(dtype)) {
       const TestMatrix matrix(dtype, 3, cols, 1);
       const std::vector<std::byte> packed = matrix.Packed();
@@ -59,7 +67,7 @@ TEST(GpuWeightLayoutTest, PackedRowsHoldTheSameWeights) {
 }
 
 TEST(GpuWeightLayoutTest, RowsAreAlignedAndPaddedWithZeros) {
-  for (const DType dtype : testing::kDTypes) {
+  for (const DType dtype : kWeightDTypes) {
     const DTypeInfo& info = GetDTypeInfo(dtype);
     for (const int64_t cols : MatrixCols(dtype)) {
       const int64_t row_bytes = GpuRowBytes(dtype, cols);
@@ -77,7 +85,7 @@ TEST(GpuWeightLayoutTest, RowsAreAlignedAndPaddedWithZeros) {
 }
 
 TEST(GpuWeightLayoutTest, RowsAsWideAsModelsGrowByNothing) {
-  for (const DType dtype : testing::kDTypes) {
+  for (const DType dtype : kWeightDTypes) {
     for (const int64_t cols : {2048, 4096, 11008}) {
       if (dtype == DType::kQ6_K && cols == 11008) continue;  // 43 blocks of 210 bytes
       EXPECT_EQ(GpuRowBytes(dtype, cols), RowBytes(dtype, cols)) << DTypeName(dtype);

@@ -29,6 +29,18 @@ double DecodeQ6K(const std::byte* row, int64_t i) {
          (16 * high + low - 32);
 }
 
+// The two terms of weight i of a row of Q4_1.
+struct Terms {
+  double scaled;
+  double offset;
+};
+Terms TermsQ41(const std::byte* row, int64_t i) {
+  const std::byte* block = row + i / 32 * 20;
+  const int byte = std::to_integer<int>(block[4 + i % 16]);
+  const int nibble = i % 32 < 16 ? byte & 15 : byte >> 4;
+  return {DecodeHalf(ReadU16(block)) * nibble, DecodeHalf(ReadU16(block + 2))};
+}
+
 }  // namespace
 
 bool IsQuantised(DType dtype) { return GetDTypeInfo(dtype).block_elems > 1; }
@@ -72,12 +84,27 @@ std::vector<double> DecodeRow(DType dtype, const std::byte* row, int64_t n) {
       value = DecodeHalf(ReadU16(block)) * std::to_integer<int8_t>(block[2 + i % 32]);
     } else if (dtype == DType::kQ6_K) {
       value = DecodeQ6K(row, i);
+    } else if (dtype == DType::kQ4_1) {
+      const Terms terms = TermsQ41(row, i);
+      value = terms.scaled + terms.offset;
     } else {
       const std::byte* block = row + i / 32 * 18;
       const int byte = std::to_integer<int>(block[2 + i % 16]);
       const int nibble = i % 32 < 16 ? byte & 15 : byte >> 4;
       value = DecodeHalf(ReadU16(block)) * (nibble - 8);
     }
+  }
+  return out;
+}
+
+std::vector<double> WeightMagnitudes(DType dtype, const std::byte* row, int64_t n) {
+  std::vector<double> out = DecodeRow(dtype, row, n);
+  for (int64_t i = 0; i < n; ++i) {
+    double& value = out[static_cast<size_t>(i)];
+    value = std::fabs(value);
+    if (dtype != DType::kQ4_1) continue;
+    const Terms terms = TermsQ41(row, i);
+    value = std::fabs(terms.scaled) + std::fabs(terms.offset);
   }
   return out;
 }

@@ -11,10 +11,6 @@
 
 namespace thermocline::testing {
 
-// Those that kernels compute with, on the CPU and on the GPU.
-inline constexpr DType kDTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16,
-                                    DType::kQ8_0, DType::kQ6_K, DType::kQ4_0};
-
 bool IsQuantised(DType dtype);
 // The smallest number of columns, n or more, that rows of the type can have.
 int64_t WholeBlocks(DType dtype, int64_t n);
@@ -32,6 +28,9 @@ double AllowedError(Tolerance tolerance, int64_t n, double sum_of_magnitudes, do
 double DecodeHalf(uint16_t bits);
 // n weights of a row, exactly.
 std::vector<double> DecodeRow(DType dtype, const std::byte* row, int64_t n);
+// What the roundings of a product with each weight are relative to: |w|; for Q4_1 |d q| + |m|,
+// since kernels multiply the two apart.
+std::vector<double> WeightMagnitudes(DType dtype, const std::byte* row, int64_t n);
 
 std::vector<float> RandomFloats(std::mt19937* rng, int64_t n, float scale = 1.0F);
 

@@ -15,6 +15,7 @@
 #include <cmath>
 #include <memory>
 #include <random>
+#include <ranges>
 #include <string>
 #include <vector>
 
@@ -215,8 +216,7 @@ void RunCase(benchmark::State& state, const Case& bench) {
 }  // namespace
 
 void RegisterGemmCases(int max_threads) {
-  for (const DType dtype :
-       {DType::kQ4_0, DType::kQ6_K, DType::kQ8_0, DType::kF16, DType::kBF16, DType::kF32}) {
+  for (const DType dtype : std::views::reverse(kWeightDTypes)) {
     for (const int64_t n_tokens : {1, 2, 3, 4, 5, 6, 8, 12, 16, 128, 512}) {
       for (int n_threads = 1; n_threads <= max_threads; ++n_threads) {
         const Case bench = {dtype, n_tokens, n_threads};

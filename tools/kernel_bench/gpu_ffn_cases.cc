@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <random>
+#include <ranges>
 
 #include "gpu_kernels/products/activations.h"
 #include "gpu_kernels/products/ffn.h"
@@ -220,7 +221,8 @@ class ListChain final : public GpuChain {
 
 void RegisterGpuFfnCases() {
   const bool small = GpuIsEmulated();
-  for (const DType dtype : {DType::kQ4_0, DType::kQ6_K, DType::kQ8_0, DType::kF16}) {
+  for (const DType dtype : std::views::reverse(kWeightDTypes)) {
+    if (dtype == DType::kBF16 || dtype == DType::kF32) continue;
     for (const int percent : {5, 10, 20, 50, 100}) {
       const FfnCase bench{dtype, small ? 75 : 11008, small ? 256 : 4096, percent};
       const auto name = [&](const char* part) {

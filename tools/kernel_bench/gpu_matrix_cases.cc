@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <random>
+#include <ranges>
 
 #include "gpu_kernels/products/activations.h"
 #include "gpu_kernels/products/batch_gemm.h"
@@ -130,8 +131,7 @@ class GemmChain final : public GpuChain {
 
 void RegisterGpuMatrixCases() {
   const bool small = GpuIsEmulated();
-  for (const DType dtype :
-       {DType::kQ4_0, DType::kQ6_K, DType::kQ8_0, DType::kF16, DType::kBF16, DType::kF32}) {
+  for (const DType dtype : std::views::reverse(kWeightDTypes)) {
     for (auto [rows, cols] :
          {std::pair<int64_t, int64_t>{4096, 4096}, {4096, 11008}, {11008, 4096}}) {
       if (small) rows /= 128, cols = cols == 4096 ? 256 : 768;
@@ -143,7 +143,8 @@ void RegisterGpuMatrixCases() {
   }
   const int64_t rows = small ? 32 : 4096;
   const int64_t cols = small ? 256 : 4096;
-  for (const DType dtype : {DType::kQ4_0, DType::kQ6_K, DType::kQ8_0, DType::kF16}) {
+  for (const DType dtype : std::views::reverse(kWeightDTypes)) {
+    if (dtype == DType::kBF16 || dtype == DType::kF32) continue;
     for (const int64_t n_tokens : {small ? 17 : 128, small ? 33 : 512}) {
       AddGpuCase(fmt::format("gpu/gemm/{}/tokens:{}", DTypeName(dtype), n_tokens),
                  [=](const std::string& name, Stream& stream) {

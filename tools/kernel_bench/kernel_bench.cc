@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <memory>
 #include <random>
+#include <ranges>
 #include <string>
 #include <vector>
 
@@ -109,8 +110,7 @@ void RunCase(benchmark::State& state, const Case& bench) {
 void RegisterCases() {
   const std::pair<const char*, int64_t> kinds[] = {
       {"dense", 0}, {"scattered_10%", 1}, {"runs_of_32_10%", 32}};
-  for (const DType dtype :
-       {DType::kQ4_0, DType::kQ6_K, DType::kQ8_0, DType::kF16, DType::kBF16, DType::kF32}) {
+  for (const DType dtype : std::views::reverse(kWeightDTypes)) {
     for (const char* kernel : {"matvec", "accumulate"}) {
       for (const auto& [kind, run] : kinds) {
         for (int n_threads = 1; n_threads <= kMaxThreads; ++n_threads) {

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <memory>
+#include <string>
 
 #include "runtime/convert/quantize_model.h"
 #include "runtime/core/error.h"
@@ -13,11 +14,19 @@
 namespace thermocline {
 namespace {
 
+// A line for each type: its name and what it keeps of a weight.
+std::string TypeLines() {
+  std::string lines;
+  for (const WeightTypeInfo& info : kWeightTypes) {
+    lines += fmt::format("  {:<5} {}\n", info.stored.name, info.about);
+  }
+  return lines;
+}
+
 constexpr const char* kQuantizeDetails =
-    R"(TYPE is F32, F16, BF16, Q8_0 (8 bits and a scale per 32 weights), Q6_K (6 bits, and scales per 16 and
-256 weights) or Q4_0 (4 bits and a scale per 32).
-Matrices get the type; norms and biases stay as they are. For Q4_0 the embedding table and the output head
-become Q8_0, because errors there reach the choice of the next word undamped; --pure makes them Q4_0 too.
+    R"(Matrices get the type; norms and biases stay as they are. In a model of 4 bits the embedding table and the
+output head become Q8_0, because errors there reach the choice of the next word undamped; --pure makes them
+TYPE too.
 Matrices whose rows are no multiple of 256 become Q8_0 instead of Q6_K, those of no multiple of 32 F16.
 
 IN is a GGUF file of one of those types, or any file of a split set; a packed model works too. OUT is one
@@ -49,8 +58,8 @@ void Quantize(QuantizeArgs& args) {
 
 void AddQuantizeVerb(CLI::App& app) {
   const auto args = std::make_shared<QuantizeArgs>();
-  CLI::App* verb =
-      AddVerb(app, "quantize", "Writes a model in another type of weights", kQuantizeDetails);
+  CLI::App* verb = AddVerb(app, "quantize", "Writes a model in another type of weights",
+                           "TYPE is one of\n" + TypeLines() + kQuantizeDetails);
   verb->add_option("input,-m,--model", args->input, "GGUF model to read")
       ->required()
       ->type_name("IN");

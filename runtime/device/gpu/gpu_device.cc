@@ -26,8 +26,7 @@ int64_t MaxInput(const ModelConfig& c, const GpuDeviceLimits& limits) {
 
 uint64_t DownBytes(const ModelConfig& c, const GpuDeviceLimits& limits) {
   uint64_t most = 0;
-  for (const DType dtype :
-       {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ6_K, DType::kQ4_0}) {
+  for (const DType dtype : kWeightDTypes) {
     if (c.d_model % GetDTypeInfo(dtype).block_elems != 0) continue;
     const GpuMatrix down = MakeGpuMatrix(nullptr, dtype, limits.max_neurons, c.d_model);
     most = std::max(most, GpuFfnDownBytes(down, kMaxKeptTokens));
