@@ -85,6 +85,8 @@ ThreadTeam::ThreadTeam(int n_threads, std::vector<std::vector<int>> cpus)
   sigset_t all;
   sigset_t before;
   sigfillset(&all);
+  // Faults are the faulting thread's own: blocked, they would end the program without a word.
+  for (const int fault : {SIGBUS, SIGSEGV, SIGFPE, SIGILL}) sigdelset(&all, fault);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   try {
     for (int i = 1; i < n_threads; ++i) threads_.emplace_back([this, i] { Serve(i); });

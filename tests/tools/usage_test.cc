@@ -112,7 +112,7 @@ std::vector<Case> UsageCases() {
       {"roofline_csv",
        {"bench", "-m", kUsageModel, "--roofline", "-o", "csv"},
        2,
-       "--roofline goes with"},
+       "--roofline and --parallel go with"},
       {"predicted_alone",
        {"run", "-m", kUsageModel, "-p", "a", "--sparse", "predicted"},
        1,

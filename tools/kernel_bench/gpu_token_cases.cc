@@ -170,7 +170,7 @@ class HandoverChain final : public GpuChain {
     for (int i = 0; i < kLinks; ++i) {
       handover_.Publish(stream_, x_.as<float>(), 1);
       handover_.Await(stream_, i);
-      handover_.Merge(stream_, x_.as<float>(), nullptr, 1, {});
+      handover_.Merge(stream_, x_.as<float>(), nullptr, 1);
     }
   }
   void Verify() override {
