@@ -15,7 +15,6 @@
 #include <cmath>
 #include <memory>
 #include <random>
-#include <ranges>
 #include <string>
 #include <vector>
 
@@ -216,7 +215,7 @@ void RunCase(benchmark::State& state, const Case& bench) {
 }  // namespace
 
 void RegisterGemmCases(int max_threads) {
-  for (const DType dtype : std::views::reverse(kWeightDTypes)) {
+  for (const DType dtype : kWeightDTypes) {
     for (const int64_t n_tokens : {1, 2, 3, 4, 5, 6, 8, 12, 16, 128, 512}) {
       for (int n_threads = 1; n_threads <= max_threads; ++n_threads) {
         const Case bench = {dtype, n_tokens, n_threads};

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <random>
-#include <ranges>
 
 #include "gpu_kernels/products/activations.h"
 #include "gpu_kernels/products/ffn.h"
@@ -221,7 +220,7 @@ class ListChain final : public GpuChain {
 
 void RegisterGpuFfnCases() {
   const bool small = GpuIsEmulated();
-  for (const DType dtype : std::views::reverse(kWeightDTypes)) {
+  for (const DType dtype : kWeightDTypes) {
     if (dtype == DType::kBF16 || dtype == DType::kF32) continue;
     for (const int percent : {5, 10, 20, 50, 100}) {
       const FfnCase bench{dtype, small ? 75 : 11008, small ? 256 : 4096, percent};

@@ -12,7 +12,6 @@
 #include <algorithm>
 #include <memory>
 #include <random>
-#include <ranges>
 #include <string>
 #include <vector>
 
@@ -110,7 +109,7 @@ void RunCase(benchmark::State& state, const Case& bench) {
 void RegisterCases() {
   const std::pair<const char*, int64_t> kinds[] = {
       {"dense", 0}, {"scattered_10%", 1}, {"runs_of_32_10%", 32}};
-  for (const DType dtype : std::views::reverse(kWeightDTypes)) {
+  for (const DType dtype : kWeightDTypes) {
     for (const char* kernel : {"matvec", "accumulate"}) {
       for (const auto& [kind, run] : kinds) {
         for (int n_threads = 1; n_threads <= kMaxThreads; ++n_threads) {

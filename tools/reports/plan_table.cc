@@ -73,9 +73,9 @@ std::string MemoryPlanTable(const OpenedModel& model) {
 }
 
 nlohmann::ordered_json MemoryPlanJson(const OpenedModel& model) {
-  using Json = nlohmann::ordered_json;
+  using Object = nlohmann::ordered_json;
   const MemoryPlan plan = model.Plan();
-  Json layers = Json::array();
+  Object layers = Object::array();
   for (const MemoryPlan::Layer& layer : plan.layers) {
     layers.push_back({{"attention_bytes", layer.attention_bytes},
                       {"hot_neurons", layer.hot_neurons},
@@ -92,7 +92,7 @@ nlohmann::ordered_json MemoryPlanJson(const OpenedModel& model) {
           {"two_tiers", plan.two_tiers},
           {"fast_name", plan.fast_name},
           {"slow_name",
-           plan.two_tiers || plan.host_table_bytes > 0 ? Json(plan.slow_name) : Json(nullptr)},
+           plan.two_tiers || plan.host_table_bytes > 0 ? Object(plan.slow_name) : Object(nullptr)},
           {"embedding_bytes", plan.embedding_bytes},
           {"attention_bytes", plan.attention_bytes()},
           {"hot_bytes", plan.hot_bytes()},

@@ -33,10 +33,10 @@ std::string StreamUseText(const StreamUse& use) {
 }
 
 nlohmann::ordered_json StreamUseJson(const StreamUse& use) {
-  using Json = nlohmann::ordered_json;
+  using Object = nlohmann::ordered_json;
   if (!use.possible) return nullptr;
   const auto rate = [&](double value) {
-    return use.rates.measured() ? Json(value) : Json(nullptr);
+    return use.rates.measured() ? Object(value) : Object(nullptr);
   };
   return {{"option", OptionName(use.option)},
           {"streamed_batches", use.streamed_batches},
