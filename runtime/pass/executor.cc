@@ -207,6 +207,7 @@ void Executor::BeginStep(const StepArgs& args) {
   if (weight_stream_) weight_stream_->BeginStep();
   for (int64_t t = 0; t < args.n(); ++t) {
     const BatchRow& row = args.batch->row(t);
+    CHECK(row.token >= 0 && row.token < config_.vocab_size);
     CHECK(row.position >= 0 &&
           row.position / kKvPageTokens < static_cast<int64_t>(args.batch->pages_of(row).size()));
     const int64_t offset = t * angles_.n_frequencies();

@@ -31,7 +31,7 @@ std::unique_ptr<Engine> OpenFor(int64_t n_sequences, const std::string& sparse =
 std::vector<int32_t> PromptOf(int i, size_t length) {
   std::vector<int32_t> ids;
   while (ids.size() < length)
-    ids.push_back(260 + (i * 37 + static_cast<int>(ids.size()) * 11) % 40);
+    ids.push_back(260 + (i * 37 + static_cast<int>(ids.size()) * 11) % 20);
   return ids;
 }
 
