@@ -253,13 +253,17 @@ void Engine::CheckRoom(int32_t sequence, size_t n_ids) const {
 
 Batch Engine::MakeBatch(std::span<const SequenceInput> inputs, LogitsWanted wanted) {
   Batch batch;
-  std::vector<KvPageCopy> copies;
   for (const SequenceInput& input : inputs) {
     CHECK(!input.ids.empty());
     CheckRoom(input.sequence, input.ids.size());
+  }
+  for (const SequenceInput& input : inputs) {
     const int64_t first = kv_.length(input.sequence);
     const auto n = static_cast<int64_t>(input.ids.size());
+    // Copied at once: where a later input finds no pages, this sequence has its new page already.
+    std::vector<KvPageCopy> copies;
     kv_.Reserve(input.sequence, n, &copies);
+    for (const KvPageCopy& copy : copies) cache_->CopyPage(copy);
     for (int64_t i = 0; i < n; ++i) {
       const bool logits =
           wanted == LogitsWanted::kAll || (wanted != LogitsWanted::kNone && i + 1 == n);
@@ -268,7 +272,6 @@ Batch Engine::MakeBatch(std::span<const SequenceInput> inputs, LogitsWanted want
     }
     batch.sequences.push_back({kv_.pages(input.sequence)});
   }
-  for (const KvPageCopy& copy : copies) cache_->CopyPage(copy);
   return batch;
 }
 

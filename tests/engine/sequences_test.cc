@@ -188,6 +188,28 @@ TEST(Sequences, TooMuchIsAnErrorThatLeavesTheOthersAlone) {
               HasSubstr("the KV cache is full"));
 }
 
+// The fork's last page is shared, so that it gets one of its own; then the other finds no page.
+// What the fork holds must have come along.
+TEST(Sequences, AForkKeepsItsTextWhereAnotherFindsNoPage) {
+  const auto engine = OpenFor(2);  // six pages
+  const auto prompt = PromptOf(1, 20), more = PromptOf(2, 3), wide = PromptOf(3, 70);
+  engine->Feed(prompt);
+  const auto expected_span = engine->Feed(more);
+  const std::vector<float> expected(expected_span.begin(), expected_span.end());
+  engine->Truncate(20);
+  KvSequences& kv = engine->sequences();
+  const int32_t fork = kv.Fork(engine->main_sequence());
+  const int32_t other = kv.Add(), holder = kv.Add();
+  const SequenceInput held{holder, wide};
+  engine->FeedSequences({&held, 1});  // three pages of the five that are free
+  const SequenceInput both[] = {{fork, more}, {other, wide}};
+  EXPECT_THAT(MessageOf([&] { engine->FeedSequences(both); }), HasSubstr("the KV cache is full"));
+  EXPECT_EQ(kv.length(fork), 20);
+  kv.Remove(holder);
+  const auto found = engine->FeedSequences({both, 1});
+  EXPECT_EQ(std::vector<float>(found.begin(), found.end()), expected);
+}
+
 TEST(Sequences, NoneIsAnError) {
   EXPECT_THAT(MessageOf([] { OpenFor(0); }), HasSubstr("number of sequences"));
 }
