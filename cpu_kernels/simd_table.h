@@ -6,7 +6,7 @@
 #include "cpu_kernels/convert_simd.h"
 #include "cpu_kernels/float_matvec.h"
 #include "cpu_kernels/kernels.h"
-#include "cpu_kernels/steps_simd.h"
+#include "cpu_kernels/ops_simd.h"
 #include "runtime/core/error.h"
 
 namespace thermocline {

@@ -1,5 +1,5 @@
 // A named stretch of host time that profilers of the GPU show (NVTX; Nsight Systems), such as a
-// step of a layer. Costs next to nothing while no profiler listens. Ranges of a thread nest.
+// op of a layer. Costs next to nothing while no profiler listens. Ranges of a thread nest.
 #pragma once
 
 #include <cstdint>

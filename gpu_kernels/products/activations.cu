@@ -16,43 +16,43 @@ constexpr int kPrepareThreads = 256;
 
 // A warp per block of 32 elements; blockIdx.y is the token.
 __global__ void __launch_bounds__(kPrepareThreads)
-    prepare_kernel(const float* __restrict__ x, PrepareStep step, GpuVectors out) {
+    prepare_kernel(const float* __restrict__ x, PrepareOp op, GpuVectors out) {
   const int64_t block = (int64_t{blockIdx.x} * kPrepareThreads + threadIdx.x) / kWarpThreads;
   if (block * kWarpThreads >= out.padded_cols) return;
   const int64_t col = block * kWarpThreads + threadIdx.x % kWarpThreads;
   const int64_t token = blockIdx.y;
   float value = col < out.cols ? x[token * out.cols + col] : 0.0f;
   // NaN stays NaN.
-  if (step == PrepareStep::kRelu && value < 0) value = 0;
+  if (op == PrepareOp::kRelu && value < 0) value = 0;
   StoreBlock(out, token, block, value);
 }
 
 // The norm of a row as NormRow makes it, as f32 and in the form of products.
-__device__ void NormAndStore(const GpuNormStep& step, const float* row, float sum_squares,
+__device__ void NormAndStore(const GpuNormOp& op, const float* row, float sum_squares,
                              const GpuVectors& out) {
   SHARED_ARRAY(float, partial, kWarpThreads);
   const int64_t token = blockIdx.x;
   const float mean = BlockSum(sum_squares, partial) / static_cast<float>(out.cols);
-  const float scale = 1.0f / sqrtf(mean + step.epsilon);
+  const float scale = 1.0f / sqrtf(mean + op.epsilon);
   // padded_cols is a multiple of 32: all lanes of a warp go round equally often.
   for (int64_t i = threadIdx.x; i < out.padded_cols; i += kNormThreads) {
-    const float value = i < out.cols ? row[i] * scale * step.weight[i] : 0.0f;
-    if (i < out.cols) step.normed[token * out.cols + i] = value;
+    const float value = i < out.cols ? row[i] * scale * op.weight[i] : 0.0f;
+    if (i < out.cols) op.normed[token * out.cols + i] = value;
     StoreBlock(out, token, i / kWarpThreads, value);
   }
 }
 
 // One block per token. A thread reads of x what it wrote itself.
 __global__ void __launch_bounds__(kNormThreads)
-    rms_norm_prepare_kernel(const float* x, const GpuNormStep step, const GpuVectors out) {
+    rms_norm_prepare_kernel(const float* x, const GpuNormOp op, const GpuVectors out) {
   const float* const row = x + blockIdx.x * out.cols;
-  NormAndStore(step, row, SumSquares(row, out.cols), out);
+  NormAndStore(op, row, SumSquares(row, out.cols), out);
 }
 __global__ void __launch_bounds__(kNormThreads)
-    add_rms_norm_prepare_kernel(float* x, const float* y, const GpuNormStep step,
+    add_rms_norm_prepare_kernel(float* x, const float* y, const GpuNormOp op,
                                 const GpuVectors out) {
   const int64_t at = blockIdx.x * out.cols;
-  NormAndStore(step, x + at, AddToRow(x + at, y + at, nullptr, out.cols), out);
+  NormAndStore(op, x + at, AddToRow(x + at, y + at, nullptr, out.cols), out);
 }
 
 }  // namespace
@@ -73,29 +73,29 @@ GpuVectors MakeGpuVectors(void* memory, int64_t cols, int64_t n_tokens) {
           reinterpret_cast<float*>(scales)};
 }
 
-void GpuPrepare(Stream& stream, const float* x, int64_t n_tokens, PrepareStep step,
+void GpuPrepare(Stream& stream, const float* x, int64_t n_tokens, PrepareOp op,
                 const GpuVectors& out) {
   if (n_tokens == 0 || out.cols == 0) return;
   const dim3 grid(static_cast<unsigned>(CeilDiv(out.padded_cols, kPrepareThreads)),
                   static_cast<unsigned>(n_tokens));
-  Launch(KERNEL(prepare_kernel), {.grid = grid, .block = kPrepareThreads, .stream = stream}, x,
-         step, out);
+  Launch(KERNEL(prepare_kernel), {.grid = grid, .block = kPrepareThreads, .stream = stream}, x, op,
+         out);
 }
 
-void GpuRmsNormPrepare(Stream& stream, const float* x, const GpuNormStep& step, int64_t n_tokens,
+void GpuRmsNormPrepare(Stream& stream, const float* x, const GpuNormOp& op, int64_t n_tokens,
                        const GpuVectors& out) {
   if (n_tokens == 0 || out.cols == 0) return;
   Launch(KERNEL(rms_norm_prepare_kernel),
-         {.grid = static_cast<unsigned>(n_tokens), .block = kNormThreads, .stream = stream}, x,
-         step, out);
+         {.grid = static_cast<unsigned>(n_tokens), .block = kNormThreads, .stream = stream}, x, op,
+         out);
 }
 
-void GpuAddRmsNormPrepare(Stream& stream, float* x, const float* y, const GpuNormStep& step,
+void GpuAddRmsNormPrepare(Stream& stream, float* x, const float* y, const GpuNormOp& op,
                           int64_t n_tokens, const GpuVectors& out) {
   if (n_tokens == 0 || out.cols == 0) return;
   Launch(KERNEL(add_rms_norm_prepare_kernel),
          {.grid = static_cast<unsigned>(n_tokens), .block = kNormThreads, .stream = stream}, x, y,
-         step, out);
+         op, out);
 }
 
 }  // namespace thermocline

@@ -25,27 +25,27 @@ uint64_t GpuVectorsBytes(int64_t cols, int64_t n_tokens);
 GpuVectors MakeGpuVectors(void* memory, int64_t cols, int64_t n_tokens);
 
 // What happens to x on its way.
-enum class PrepareStep : uint8_t { kCopy, kRelu };
+enum class PrepareOp : uint8_t { kCopy, kRelu };
 
 // out[t] = x[t], or relu(x[t]) (a predictor's hidden layer). x: (n_tokens, out.cols) f32 on the
 // GPU. Asynchronous on `stream`; throws Error on launch.
-void GpuPrepare(Stream& stream, const float* x, int64_t n_tokens, PrepareStep step,
+void GpuPrepare(Stream& stream, const float* x, int64_t n_tokens, PrepareOp op,
                 const GpuVectors& out);
 
 // A norm whose result is wanted as f32 and as the input of products.
-struct GpuNormStep {
+struct GpuNormOp {
   const float* weight = nullptr;  // (cols) f32 on the GPU
   float epsilon = 0;
   float* normed = nullptr;  // (n_tokens, cols) f32 on the GPU
 };
 
-// step.normed = the norm of x as GpuRmsNorm makes it (gpu_kernels/tokens/rms_norm.h), and out =
+// op.normed = the norm of x as GpuRmsNorm makes it (gpu_kernels/tokens/rms_norm.h), and out =
 // that, as GpuPrepare makes it: the same bits in one launch. x: (n_tokens, out.cols) f32 on the
 // GPU, not normed. Asynchronous on `stream`; throws Error on launch.
-void GpuRmsNormPrepare(Stream& stream, const float* x, const GpuNormStep& step, int64_t n_tokens,
+void GpuRmsNormPrepare(Stream& stream, const float* x, const GpuNormOp& op, int64_t n_tokens,
                        const GpuVectors& out);
 // The same after x += y.
-void GpuAddRmsNormPrepare(Stream& stream, float* x, const float* y, const GpuNormStep& step,
+void GpuAddRmsNormPrepare(Stream& stream, float* x, const float* y, const GpuNormOp& op,
                           int64_t n_tokens, const GpuVectors& out);
 
 }  // namespace thermocline

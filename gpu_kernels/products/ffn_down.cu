@@ -24,7 +24,7 @@ constexpr int DownTokens(DType dtype) {
   return std::min(static_cast<int>(kMaxTokens), kMaxSums / LaneElements(dtype));
 }
 
-struct DownStep {
+struct DownOp {
   const std::byte* w;
   int64_t row_bytes;
   int64_t padded_cols;
@@ -42,7 +42,7 @@ struct DownStep {
 // h[t] of the warp's neuron i, of which first_row is the first. A sum is a chain in the order of
 // the neurons; what blocks have as an offset is the same for all of a lane's columns, summed apart.
 template <DType kType, int kTokens>
-__device__ inline void AddRows(const DownStep& step, unsigned mask, const float (&h)[kTokens],
+__device__ inline void AddRows(const DownOp& op, unsigned mask, const float (&h)[kTokens],
                                int64_t first_row, int64_t lane_step,
                                float (&sums)[kTokens][LaneElements(kType)]) {
   constexpr int kBatch = kTokens == 1 ? 4 : 2;  // rows in flight
@@ -57,7 +57,7 @@ __device__ inline void AddRows(const DownStep& step, unsigned mask, const float 
       const bool real = mask != 0;
       if (real) source = __ffs(static_cast<int>(mask)) - 1;
       mask &= mask - 1;
-      w[b].Load(step.w + (first_row + source) * step.row_bytes, step.padded_cols, lane_step);
+      w[b].Load(op.w + (first_row + source) * op.row_bytes, op.padded_cols, lane_step);
 #pragma unroll
       for (int t = 0; t < kTokens; ++t) {
         const float factor = __shfl_sync(kFullWarpMask, h[t], source);
@@ -91,7 +91,7 @@ __device__ inline void AddRows(const DownStep& step, unsigned mask, const float 
 // Adds the warps' sums in their order and stores them. A piece of kPiece columns of each lane at a
 // time, so that shared memory does not limit how many blocks run.
 template <DType kType, int kTokens>
-__device__ inline void StorePartial(const DownStep& step, int64_t n_tokens,
+__device__ inline void StorePartial(const DownOp& op, int64_t n_tokens,
                                     const float (&sums)[kTokens][LaneElements(kType)]) {
   constexpr int kElements = LaneElements(kType);
   constexpr int kPiece = kElements < 8 ? kElements : 8;
@@ -102,7 +102,7 @@ __device__ inline void StorePartial(const DownStep& step, int64_t n_tokens,
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   const int owner = static_cast<int>(threadIdx.x) / kPiece;  // whose column this thread adds up
   const int element = static_cast<int>(threadIdx.x) % kPiece;
-  float* const out = step.partial + blockIdx.y * n_tokens * step.padded_cols;
+  float* const out = op.partial + blockIdx.y * n_tokens * op.padded_cols;
 #pragma unroll
   for (int t = 0; t < kTokens; ++t) {
     if (t >= n_tokens) break;  // for the whole block
@@ -115,12 +115,12 @@ __device__ inline void StorePartial(const DownStep& step, int64_t n_tokens,
       __syncthreads();
       const int64_t col =
           int64_t{blockIdx.x} * StripCols(kType) + owner * kElements + first + element;
-      if (owner < kWarpThreads && col < step.padded_cols) {
+      if (owner < kWarpThreads && col < op.padded_cols) {
         float sum = 0;
         for (int w = 0; w < kWarps; ++w) {
           sum += pieces[w * kWarpStride + owner * kLaneStride + element];
         }
-        out[t * step.padded_cols + col] = sum;
+        out[t * op.padded_cols + col] = sum;
       }
       __syncthreads();
     }
@@ -129,44 +129,44 @@ __device__ inline void StorePartial(const DownStep& step, int64_t n_tokens,
 
 // Stores how many of the chunk's elements of h are not 0. All threads of the block call it.
 template <int kTokens>
-__device__ inline void CountActive(const DownStep& step, const float (&h)[kTokens]) {
+__device__ inline void CountActive(const DownOp& op, const float (&h)[kTokens]) {
   int n_active = 0;
 #pragma unroll
   for (int t = 0; t < kTokens; ++t) n_active += __syncthreads_count(h[t] != 0);
-  if (threadIdx.x == 0) step.counts[blockIdx.y] = n_active;
+  if (threadIdx.x == 0) op.counts[blockIdx.y] = n_active;
 }
 
 // blockIdx.x: strip of columns; blockIdx.y: chunk of neurons, of which every warp takes its part.
 template <DType kType, int kTokens>
 __global__ void __launch_bounds__(kThreads, MinBlocks(kTokens, kThreads))
-    down_kernel(const DownStep step, int64_t n_tokens) {
-  const int64_t chunk = blockIdx.y * step.chunk_neurons();
+    down_kernel(const DownOp op, int64_t n_tokens) {
+  const int64_t chunk = blockIdx.y * op.chunk_neurons();
   const int warp = static_cast<int>(threadIdx.x) / kWarpThreads;
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
-  const int64_t first_row = chunk + int64_t{warp} * step.neurons_per_warp;
+  const int64_t first_row = chunk + int64_t{warp} * op.neurons_per_warp;
   const int64_t neuron = first_row + lane;
-  const bool mine = lane < step.neurons_per_warp && neuron < step.n_neurons;
+  const bool mine = lane < op.neurons_per_warp && neuron < op.n_neurons;
 
   float h[kTokens];
-  bool wanted = mine && !step.skip_inactive;
+  bool wanted = mine && !op.skip_inactive;
 #pragma unroll
   for (int t = 0; t < kTokens; ++t) {
-    h[t] = mine && t < n_tokens ? step.h[t * step.n_neurons + neuron] : 0.0f;
+    h[t] = mine && t < n_tokens ? op.h[t * op.n_neurons + neuron] : 0.0f;
     wanted |= h[t] != 0;
   }
-  if (blockIdx.x == 0) CountActive(step, h);
+  if (blockIdx.x == 0) CountActive(op, h);
   const unsigned mask = __ballot_sync(kFullWarpMask, wanted);
 
   constexpr int kElements = LaneElements(kType);
   float sums[kTokens][kElements] = {};
   // Lanes behind the last column read the last one's.
-  const int64_t last_step = step.padded_cols / kElements - 1;
+  const int64_t last_step = op.padded_cols / kElements - 1;
   const int64_t lane_step = min(int64_t{blockIdx.x} * kWarpThreads + lane, last_step);
-  AddRows<kType, kTokens>(step, mask, h, first_row, lane_step, sums);
-  StorePartial<kType, kTokens>(step, n_tokens, sums);
+  AddRows<kType, kTokens>(op, mask, h, first_row, lane_step, sums);
+  StorePartial<kType, kTokens>(op, n_tokens, sums);
 }
 
-struct MergeStep {
+struct MergeOp {
   const float* partial;  // (n_chunks, pass_tokens, padded_cols)
   int64_t pass_tokens;
   int64_t padded_cols;
@@ -180,32 +180,32 @@ struct MergeStep {
 
 // y = the chunks' partial sums, added in a fixed order: warp w of the block adds chunks w, w + 8
 // ... of 32 columns, then the warps' sums are added. blockIdx.y is the token.
-__global__ void __launch_bounds__(kThreads) merge_kernel(const MergeStep step) {
+__global__ void __launch_bounds__(kThreads) merge_kernel(const MergeOp op) {
   SHARED_ARRAY(float, sums, kThreads);
   const int warp = static_cast<int>(threadIdx.x) / kWarpThreads;
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   const int64_t col = int64_t{blockIdx.x} * kWarpThreads + lane;
-  const float* const partial = step.partial + blockIdx.y * step.padded_cols + col;
+  const float* const partial = op.partial + blockIdx.y * op.padded_cols + col;
   float sum = 0;
 #pragma unroll 4
-  for (int64_t chunk = warp; chunk < step.n_chunks; chunk += kWarps) {
-    sum += partial[chunk * step.pass_tokens * step.padded_cols];
+  for (int64_t chunk = warp; chunk < op.n_chunks; chunk += kWarps) {
+    sum += partial[chunk * op.pass_tokens * op.padded_cols];
   }
   sums[threadIdx.x] = sum;
   __syncthreads();
   if (warp != 0) return;
   for (int w = 1; w < kWarps; ++w) sum += sums[w * kWarpThreads + lane];
-  if (col < step.cols) step.y[blockIdx.y * step.cols + col] = sum;
+  if (col < op.cols) op.y[blockIdx.y * op.cols + col] = sum;
 
-  if (step.n_active == nullptr || blockIdx.x != 0 || blockIdx.y != 0) return;
+  if (op.n_active == nullptr || blockIdx.x != 0 || blockIdx.y != 0) return;
   int n_active = 0;
-  for (int64_t pass = 0; pass < step.n_passes; ++pass) {
-    for (int64_t chunk = lane; chunk < step.n_chunks; chunk += kWarpThreads) {
-      n_active += step.counts[pass * step.n_chunks + chunk];
+  for (int64_t pass = 0; pass < op.n_passes; ++pass) {
+    for (int64_t chunk = lane; chunk < op.n_chunks; chunk += kWarpThreads) {
+      n_active += op.counts[pass * op.n_chunks + chunk];
     }
   }
   n_active = WarpSum(n_active);
-  if (lane == 0) *step.n_active = n_active;
+  if (lane == 0) *op.n_active = n_active;
 }
 
 // How down is cut up; a function of its shape and type.
@@ -260,32 +260,32 @@ void GpuFfnDown(Stream& stream, const GpuMatrix& down, GpuSkip skip, const float
   for (int64_t pass = 0; pass < n_passes; ++pass) {
     const int64_t first = pass * DownTokens(down.dtype);
     const int64_t n = std::min<int64_t>(n_tokens - first, DownTokens(down.dtype));
-    const DownStep step{down.data,
-                        down.row_bytes,
-                        plan.padded_cols,
-                        down.rows,
-                        h + first * down.rows,
-                        partial,
-                        counts + pass * plan.n_chunks,
-                        plan.neurons_per_warp,
-                        skip == GpuSkip::kInactive};
-    const MergeStep merge{.partial = partial,
-                          .pass_tokens = n,
-                          .padded_cols = plan.padded_cols,
-                          .y = y + first * down.cols,
-                          .cols = down.cols,
-                          .counts = counts,
-                          .n_chunks = plan.n_chunks,
-                          .n_passes = n_passes,
-                          .n_active = pass + 1 == n_passes ? n_active : nullptr};
+    const DownOp op{down.data,
+                    down.row_bytes,
+                    plan.padded_cols,
+                    down.rows,
+                    h + first * down.rows,
+                    partial,
+                    counts + pass * plan.n_chunks,
+                    plan.neurons_per_warp,
+                    skip == GpuSkip::kInactive};
+    const MergeOp merge{.partial = partial,
+                        .pass_tokens = n,
+                        .padded_cols = plan.padded_cols,
+                        .y = y + first * down.cols,
+                        .cols = down.cols,
+                        .counts = counts,
+                        .n_chunks = plan.n_chunks,
+                        .n_passes = n_passes,
+                        .n_active = pass + 1 == n_passes ? n_active : nullptr};
     VisitWeightType(down.dtype, [&](auto type) {
       if (down.rows == 0) return;  // merge_kernel then adds nothing up to 0
       constexpr int kMany = DownTokens(type());
       const LaunchConfig config{.grid = grid, .block = kThreads, .stream = stream};
       if (n == 1) {
-        Launch(KERNEL(down_kernel<type(), 1>), config, step, n);
+        Launch(KERNEL(down_kernel<type(), 1>), config, op, n);
       } else {
-        Launch(KERNEL(down_kernel<type(), kMany>), config, step, n);
+        Launch(KERNEL(down_kernel<type(), kMany>), config, op, n);
       }
     });
     const dim3 merge_grid(static_cast<unsigned>(CeilDiv(down.cols, kWarpThreads)),

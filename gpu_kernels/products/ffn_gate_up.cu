@@ -14,7 +14,7 @@ namespace {
 constexpr int kWarps = 4;  // of a block; neurons that fire take longer, so that blocks are small
 constexpr int kThreads = kWarps * kWarpThreads;
 
-struct GateUpStep {
+struct GateUpOp {
   const std::byte* gate;
   const std::byte* up;
   const float* gate_bias;
@@ -29,36 +29,36 @@ struct GateUpStep {
 // A warp per neuron, gate first: whether up is needed is the same for all its lanes.
 template <DType kType, int kTokens>
 __global__ void __launch_bounds__(kThreads, MinBlocks(kTokens, kThreads))
-    gate_up_kernel(const GateUpStep step, const GpuNeuronList list, const GpuVectors x,
+    gate_up_kernel(const GateUpOp op, const GpuNeuronList list, const GpuVectors x,
                    int64_t n_tokens) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   const int64_t p = int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarpThreads;
-  if (p >= step.n_neurons) return;
+  if (p >= op.n_neurons) return;
   const int64_t neuron = NeuronAt(list, p);
-  const unsigned wanted = WantedBy(list, p) >> step.first_token & ((1u << kTokens) - 1);
+  const unsigned wanted = WantedBy(list, p) >> op.first_token & ((1u << kTokens) - 1);
   if (wanted == 0) {
-    if (lane < n_tokens) step.h[lane * step.n_neurons + neuron] = 0;
+    if (lane < n_tokens) op.h[lane * op.n_neurons + neuron] = 0;
     return;
   }
 
-  const std::byte* const gate_row[] = {step.gate + neuron * step.row_bytes};
+  const std::byte* const gate_row[] = {op.gate + neuron * op.row_bytes};
   float gate[1][kTokens];
   DotRows<kType>(gate_row, x, n_tokens, 0, 1, gate);
-  const float bias = step.gate_bias == nullptr ? 0.0f : step.gate_bias[neuron];
-  bool active = !step.skip_inactive;
+  const float bias = op.gate_bias == nullptr ? 0.0f : op.gate_bias[neuron];
+  bool active = !op.skip_inactive;
 #pragma unroll
   for (int t = 0; t < kTokens; ++t) {
-    gate[0][t] = Activate(step.activation, gate[0][t] + bias);
+    gate[0][t] = Activate(op.activation, gate[0][t] + bias);
     active |= (wanted >> t & 1u) != 0 && gate[0][t] != 0;
   }
 
-  const std::byte* const up_row[] = {step.up + neuron * step.row_bytes};
+  const std::byte* const up_row[] = {op.up + neuron * op.row_bytes};
   float up[1][kTokens] = {};
   if (active) DotRows<kType>(up_row, x, n_tokens, 0, 1, up);
 #pragma unroll
   for (int t = 0; t < kTokens; ++t) {
     const float h = (wanted >> t & 1u) != 0 ? gate[0][t] * up[0][t] : 0.0f;
-    if (lane == t && t < n_tokens) step.h[t * step.n_neurons + neuron] = h;
+    if (lane == t && t < n_tokens) op.h[t * op.n_neurons + neuron] = h;
   }
 }
 
@@ -87,18 +87,18 @@ void GpuFfnGateUp(Stream& stream, const GpuGateUp& weights, GpuSkip skip, const 
   const auto grid = static_cast<unsigned>(CeilDiv(gate.rows, kWarps));
   for (int64_t first = 0; first < n_tokens; first += kMaxTokens) {
     const int64_t n = std::min(n_tokens - first, kMaxTokens);
-    const GateUpStep step{gate.data,
-                          up.data,
-                          weights.gate_bias,
-                          h + first * gate.rows,
-                          gate.row_bytes,
-                          gate.rows,
-                          weights.activation,
-                          skip == GpuSkip::kInactive,
-                          static_cast<int>(first)};
+    const GateUpOp op{gate.data,
+                      up.data,
+                      weights.gate_bias,
+                      h + first * gate.rows,
+                      gate.row_bytes,
+                      gate.rows,
+                      weights.activation,
+                      skip == GpuSkip::kInactive,
+                      static_cast<int>(first)};
     WithTypeAndTokens(gate.dtype, n, [&](auto type, auto tokens) {
       Launch(KERNEL(gate_up_kernel<type(), tokens()>),
-             {.grid = grid, .block = kThreads, .stream = stream}, step, list, VectorsFrom(x, first),
+             {.grid = grid, .block = kThreads, .stream = stream}, op, list, VectorsFrom(x, first),
              n);
     });
   }

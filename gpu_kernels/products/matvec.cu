@@ -74,7 +74,7 @@ __global__ void __launch_bounds__(kThreads, MinBlocks(kTokens, kThreads))
 }
 
 // Warps per group of rows, as a power of two: short matrices are split along their columns until
-// the GPU is full, as long as every warp has a step of its own.
+// the GPU is full, as long as every warp has a op of its own.
 int LogWarpsPerGroup(const GpuMatrix& w) {
   const int64_t groups = CeilDiv(w.rows, kRows);
   const int64_t n_steps = CeilDiv(GpuPaddedCols(w.cols), LaneElements(w.dtype) * kWarpThreads);
@@ -89,11 +89,11 @@ struct MatvecLaunch {
   MatvecMatrices matrices = {};
   unsigned n_blocks = 0;
 
-  void Add(const GpuMatvecStep& step) {
-    const int log_warps = LogWarpsPerGroup(step.w);
-    matrices.matrix[matrices.n++] = {step.w.data, step.w.row_bytes, step.w.rows, step.bias,
-                                     step.y,      log_warps,        n_blocks};
-    n_blocks += static_cast<unsigned>(CeilDiv(step.w.rows, kRows * (kWarps >> log_warps)));
+  void Add(const GpuMatvecOp& op) {
+    const int log_warps = LogWarpsPerGroup(op.w);
+    matrices.matrix[matrices.n++] = {op.w.data, op.w.row_bytes, op.w.rows, op.bias,
+                                     op.y,      log_warps,      n_blocks};
+    n_blocks += static_cast<unsigned>(CeilDiv(op.w.rows, kRows * (kWarps >> log_warps)));
   }
 };
 
@@ -116,7 +116,7 @@ void LaunchMatvec(Stream& stream, DType dtype, MatvecLaunch launch, const GpuVec
 
 }  // namespace
 
-void GpuMatvec(Stream& stream, std::span<const GpuMatvecStep> steps, const GpuVectors& x,
+void GpuMatvec(Stream& stream, std::span<const GpuMatvecOp> ops, const GpuVectors& x,
                int64_t n_tokens) {
   for (const DType dtype : kWeightDTypes) {
     MatvecLaunch launch;
@@ -124,10 +124,10 @@ void GpuMatvec(Stream& stream, std::span<const GpuMatvecStep> steps, const GpuVe
       if (launch.n_blocks > 0) LaunchMatvec(stream, dtype, launch, x, n_tokens);
       launch = {};
     };
-    for (const GpuMatvecStep& step : steps) {
-      if (step.w.dtype != dtype || step.w.rows == 0) continue;
-      CHECK(step.w.cols == x.cols);
-      launch.Add(step);
+    for (const GpuMatvecOp& op : ops) {
+      if (op.w.dtype != dtype || op.w.rows == 0) continue;
+      CHECK(op.w.cols == x.cols);
+      launch.Add(op);
       if (launch.matrices.n == kMaxMatrices) flush();
     }
     flush();

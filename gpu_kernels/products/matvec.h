@@ -10,7 +10,7 @@
 
 namespace thermocline {
 
-struct GpuMatvecStep {
+struct GpuMatvecOp {
   GpuMatrix w;                  // (rows, cols)
   const float* bias = nullptr;  // (rows) on the GPU, or null
   float* y = nullptr;           // (n_tokens, rows) f32 on the GPU
@@ -21,7 +21,7 @@ struct GpuMatvecStep {
 // multiplied by the int8 form. Sums are f32, in an order that depends on the matrix's shape and
 // type alone: a token's result is the same bits in every batch and beside every other matrix.
 // REQUIRES: x.cols == w.cols. Asynchronous on `stream`; throws Error on launch.
-void GpuMatvec(Stream& stream, std::span<const GpuMatvecStep> steps, const GpuVectors& x,
+void GpuMatvec(Stream& stream, std::span<const GpuMatvecOp> ops, const GpuVectors& x,
                int64_t n_tokens);
 
 }  // namespace thermocline

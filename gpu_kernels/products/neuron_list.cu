@@ -93,7 +93,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-struct AuditStep {
+struct AuditOp {
   const float* gates;
   const float* gate_bias;
   Activation activation;
@@ -103,19 +103,19 @@ struct AuditStep {
 
 // One block; sums are of whole numbers, so that their order does not matter.
 __global__ void __launch_bounds__(kThreads)
-    audit_list_kernel(const AuditStep step, const GpuNeuronList list, GpuListAudit* audit) {
+    audit_list_kernel(const AuditOp op, const GpuNeuronList list, GpuListAudit* audit) {
   SHARED_ARRAY(int, hits, kWarps);
   SHARED_ARRAY(int, active, kWarps);
   const int warp = static_cast<int>(threadIdx.x) / kWarpThreads;
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   int n_hits = 0;
   int n_active = 0;
-  for (int64_t p = threadIdx.x; p < step.n_neurons; p += kThreads) {
+  for (int64_t p = threadIdx.x; p < op.n_neurons; p += kThreads) {
     const int64_t neuron = list.rows[p];
     const unsigned wanted = WantedBy(list, p);
-    const float bias = step.gate_bias == nullptr ? 0.0f : step.gate_bias[neuron];
-    for (int64_t t = 0; t < step.n_tokens; ++t) {
-      if (Activate(step.activation, step.gates[t * step.n_neurons + neuron] + bias) == 0) continue;
+    const float bias = op.gate_bias == nullptr ? 0.0f : op.gate_bias[neuron];
+    for (int64_t t = 0; t < op.n_tokens; ++t) {
+      if (Activate(op.activation, op.gates[t * op.n_neurons + neuron] + bias) == 0) continue;
       ++n_active;
       n_hits += static_cast<int>(wanted >> t & 1u);
     }
@@ -156,7 +156,7 @@ void GpuAuditList(Stream& stream, const GpuNeuronList& list, const float* gates,
                   int64_t n_neurons, GpuListAudit* audit) {
   CHECK(list.masks != nullptr && n_tokens <= kMaxListTokens);
   Launch(KERNEL(audit_list_kernel), {.grid = 1, .block = kThreads, .stream = stream},
-         AuditStep{gates, gate_bias, activation, n_tokens, n_neurons}, list, audit);
+         AuditOp{gates, gate_bias, activation, n_tokens, n_neurons}, list, audit);
 }
 
 }  // namespace thermocline

@@ -12,7 +12,7 @@ namespace thermocline {
 struct GpuNeuronList {
   int32_t* rows = nullptr;   // (m) first those listed, ascending, then all the others, ascending
   int32_t* count = nullptr;  // one: how many are listed
-  // (m) bit t of masks[p]: token t of the step wants neuron rows[p]; only for those listed. Null:
+  // (m) bit t of masks[p]: token t of the pass wants neuron rows[p]; only for those listed. Null:
   // every token wants each of them.
   uint32_t* masks = nullptr;
 };

@@ -1,7 +1,7 @@
 #include <cmath>
 
 #include "gpu_kernels/base/launch.h"
-#include "gpu_kernels/base/step_tokens.h"
+#include "gpu_kernels/base/pass_tokens.h"
 #include "gpu_kernels/base/warp_reduce.h"
 #include "gpu_kernels/tokens/attention.h"
 #include "gpu_kernels/tokens/kv_rows.h"
@@ -20,7 +20,7 @@ constexpr int kChunkPerLane = kChunk / kWarpThreads;
 // kThreads / kLanes positions in hand at a time.
 struct Rows {
   int first;  // of this block
-  int n;      // of the whole step
+  int n;      // of the whole pass
   int group;
   int kv_head;
   int n_heads;
@@ -166,23 +166,23 @@ __device__ void SumValues(const Rows& rows, const Values& values, int n_position
 // Grid: chunks, KV heads, tiles of kQueries rows.
 template <typename CacheRows, int kLanes, int kQueries>
 __global__ void __launch_bounds__(kThreads)
-    attend_chunk_kernel(GpuKvLayer kv, GpuStepTokens tokens, int n_heads, float scale,
+    attend_chunk_kernel(GpuKvLayer kv, GpuPassTokens tokens, int n_heads, float scale,
                         const float* q, float* sums, float2* norms) {
   SHARED_ARRAY(float, scores, kQueries* kChunk);
   SHARED_ARRAY(float4, partial, kQueries * kLanes * 2);
-  const StepRange step = RangeOf(tokens);
+  const PassRange pass = RangeOf(tokens);
   const int group = n_heads / static_cast<int>(kv.n_kv_heads);
   const int kv_head = static_cast<int>(blockIdx.y);
-  const Rows rows{static_cast<int>(blockIdx.z) * kQueries, step.n_tokens * group, group, kv_head,
+  const Rows rows{static_cast<int>(blockIdx.z) * kQueries, pass.n_tokens * group, group, kv_head,
                   n_heads};
   const int begin = static_cast<int>(blockIdx.x) * kChunk;
-  const int n_positions = min(kChunk, step.first_position + step.n_tokens - begin);
+  const int n_positions = min(kChunk, pass.first_position + pass.n_tokens - begin);
   if (n_positions <= 0 || !rows.Has(0)) return;
   const KvRows<CacheRows> chunk = RowsAt<CacheRows>(kv, kv_head, begin);
   const int n_chunks = static_cast<int>(gridDim.x);
   ScoreChunk<kLanes, kQueries>(rows, chunk.keys, n_positions, q, scale, scores);
   __syncthreads();
-  WeighChunk<kQueries>(rows, step.first_position + 1 - begin, n_positions, n_chunks, norms, scores);
+  WeighChunk<kQueries>(rows, pass.first_position + 1 - begin, n_positions, n_chunks, norms, scores);
   __syncthreads();
   SumValues<kLanes, kQueries>(rows, chunk.values, n_positions, n_chunks, scores, partial, sums);
 }
@@ -190,14 +190,14 @@ __global__ void __launch_bounds__(kThreads)
 // A block per head and token: out = sum over its chunks of e^(m_c - m) sums_c, by the sum of their
 // weights. Each warp finds m and that sum for itself, in the same order.
 __global__ void __launch_bounds__(kThreads)
-    merge_chunks_kernel(GpuStepTokens tokens, int n_chunks_made, int head_dim, const float* sums,
+    merge_chunks_kernel(GpuPassTokens tokens, int n_chunks_made, int head_dim, const float* sums,
                         const float2* norms, float* out) {
   DYNAMIC_SHARED(float, weights, 0, n_chunks_made);
-  const StepRange step = RangeOf(tokens);
+  const PassRange pass = RangeOf(tokens);
   const int token = static_cast<int>(blockIdx.y);
-  if (token >= step.n_tokens) return;
+  if (token >= pass.n_tokens) return;
   const int64_t row = int64_t{token} * gridDim.x + blockIdx.x;
-  const int n_chunks = (step.first_position + token) / kChunk + 1;
+  const int n_chunks = (pass.first_position + token) / kChunk + 1;
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   norms += row * n_chunks_made;
   sums += row * n_chunks_made * head_dim;
@@ -226,7 +226,7 @@ int64_t NumChunks(int64_t max_positions) { return (max_positions + kChunk - 1) /
 struct Call {
   Stream& stream;
   const GpuKvLayer& kv;
-  const GpuStepTokens& tokens;
+  const GpuPassTokens& tokens;
   int64_t n_heads;
   int64_t n_chunks;
   const float* q;
@@ -269,7 +269,7 @@ uint64_t GpuAttendScratchBytes(int64_t max_tokens, int64_t n_heads, int64_t head
          (static_cast<uint64_t>(head_dim) * sizeof(float) + sizeof(float2));
 }
 
-void GpuAttendFew(Stream& stream, const GpuKvLayer& kv, const GpuStepTokens& tokens,
+void GpuAttendFew(Stream& stream, const GpuKvLayer& kv, const GpuPassTokens& tokens,
                   int64_t n_heads, int64_t max_positions, const float* q, void* scratch,
                   float* out) {
   if (tokens.n_tokens == 0) return;

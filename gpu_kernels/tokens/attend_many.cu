@@ -1,7 +1,7 @@
 #include <cmath>
 
 #include "gpu_kernels/base/launch.h"
-#include "gpu_kernels/base/step_tokens.h"
+#include "gpu_kernels/base/pass_tokens.h"
 #include "gpu_kernels/base/warp_reduce.h"
 #include "gpu_kernels/tokens/attention.h"
 #include "gpu_kernels/tokens/kv_rows.h"
@@ -222,23 +222,23 @@ __device__ void StoreSums(const Queries& queries, int head_dim, const Sums<kDim>
 // Grid: tiles of kRows queries, KV heads.
 template <typename CacheRows, int kDim>
 __global__ void __launch_bounds__(kThreads)
-    attend_tiles_kernel(GpuKvLayer kv, GpuStepTokens tokens, int n_heads, float scale,
+    attend_tiles_kernel(GpuKvLayer kv, GpuPassTokens tokens, int n_heads, float scale,
                         const float* q, float* out) {
   using T = Tile<kDim>;
   DYNAMIC_SHARED(float4, q_tile, 0, T::kQueryFloats4);
   DYNAMIC_SHARED(float4, kv_tile, T::kKvAt, T::kKvFloats4);
   DYNAMIC_SHARED(float, weights, T::kWeightsAt, T::kWeights);
   DYNAMIC_SHARED(float, factors, T::kFactorsAt, kRows);
-  const StepRange step = RangeOf(tokens);
+  const PassRange pass = RangeOf(tokens);
   const int head_dim = static_cast<int>(kv.head_dim);
   const int group = n_heads / static_cast<int>(kv.n_kv_heads);
   const int kv_head = static_cast<int>(blockIdx.y);
   const Queries queries{static_cast<int>(blockIdx.x) * kRows,
-                        step.n_tokens * group,
+                        pass.n_tokens * group,
                         group,
                         kv_head,
                         n_heads,
-                        step.first_position};
+                        pass.first_position};
   if (!queries.Has(0)) return;
   const int last_row = min(kRows, queries.n - queries.first) - 1;
   const int n_positions = queries.LastSeen(last_row) + 1;
@@ -267,7 +267,7 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-void GpuAttendMany(Stream& stream, const GpuKvLayer& kv, const GpuStepTokens& tokens,
+void GpuAttendMany(Stream& stream, const GpuKvLayer& kv, const GpuPassTokens& tokens,
                    int64_t n_heads, const float* q, float* out) {
   if (tokens.n_tokens == 0) return;
   CHECK(kv.head_dim % kLaneElems == 0 && kv.head_dim <= kMaxGpuHeadDim);

@@ -8,7 +8,7 @@
 
 #include <cstdint>
 
-#include "gpu_kernels/base/step_inputs.h"
+#include "gpu_kernels/base/pass_inputs.h"
 #include "gpu_kernels/base/stream.h"
 #include "gpu_kernels/tokens/kv_planes.h"
 
@@ -25,7 +25,7 @@ namespace thermocline {
 //
 // Bytes per layer at n positions: the K and V rows of n positions, once for every 8 query heads and
 // tokens to a KV head.
-void GpuAttendFew(Stream& stream, const GpuKvLayer& kv, const GpuStepTokens& tokens,
+void GpuAttendFew(Stream& stream, const GpuKvLayer& kv, const GpuPassTokens& tokens,
                   int64_t n_heads, int64_t max_positions, const float* q, void* scratch,
                   float* out);
 uint64_t GpuAttendScratchBytes(int64_t max_tokens, int64_t n_heads, int64_t head_dim,
@@ -33,7 +33,7 @@ uint64_t GpuAttendScratchBytes(int64_t max_tokens, int64_t n_heads, int64_t head
 
 // Prefill: many tokens. Blocks of 32 queries go through their positions in tiles in shared memory,
 // with a running maximum and sum (FlashAttention, arXiv:2205.14135).
-void GpuAttendMany(Stream& stream, const GpuKvLayer& kv, const GpuStepTokens& tokens,
+void GpuAttendMany(Stream& stream, const GpuKvLayer& kv, const GpuPassTokens& tokens,
                    int64_t n_heads, const float* q, float* out);
 
 }  // namespace thermocline

@@ -1,5 +1,5 @@
 #include "gpu_kernels/base/launch.h"
-#include "gpu_kernels/base/step_tokens.h"
+#include "gpu_kernels/base/pass_tokens.h"
 #include "gpu_kernels/tokens/embedding.h"
 #include "runtime/core/q6_k_block.h"
 
@@ -56,7 +56,7 @@ __device__ float Decode(const unsigned char* row, int64_t i) {
 template <DType kDType>
 __global__ void __launch_bounds__(kThreads)
     embed_kernel(const unsigned char* table, int64_t row_stride_bytes, const int32_t* ids,
-                 GpuStepTokens tokens, int64_t width, float* x) {
+                 GpuPassTokens tokens, int64_t width, float* x) {
   const int64_t token = blockIdx.y;
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (token >= RangeOf(tokens).n_tokens || i >= width) return;
@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 void GpuEmbed(Stream& stream, const GpuTable& table, const int32_t* ids,
-              const GpuStepTokens& tokens, int64_t width, float* x) {
+              const GpuPassTokens& tokens, int64_t width, float* x) {
   if (tokens.n_tokens == 0 || width == 0) return;
   const dim3 grid(static_cast<unsigned>((width + kThreads - 1) / kThreads),
                   static_cast<unsigned>(tokens.n_tokens));

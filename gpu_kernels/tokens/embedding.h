@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "gpu_kernels/base/step_inputs.h"
+#include "gpu_kernels/base/pass_inputs.h"
 #include "gpu_kernels/base/stream.h"
 #include "runtime/core/dtype.h"
 
@@ -17,12 +17,12 @@ struct GpuTable {
   int64_t row_stride_bytes = 0;
 };
 
-// x[t, i] = table[ids[t], i], for every token t of the step: decoded exactly (a quantised weight is
+// x[t, i] = table[ids[t], i], for every token t of the pass: decoded exactly (a quantised weight is
 // its scale times its quant plus its offset, rounded once). table: width columns, a multiple of 32
 // for quantised types (256 for Q6_K). ids: (n_tokens) in memory the GPU sees, or null: those of
 // tokens.inputs. x: (n_tokens, width) f32. Asynchronous on `stream`; throws Error on launch.
 // REQUIRES: every id is a row.
 void GpuEmbed(Stream& stream, const GpuTable& table, const int32_t* ids,
-              const GpuStepTokens& tokens, int64_t width, float* x);
+              const GpuPassTokens& tokens, int64_t width, float* x);
 
 }  // namespace thermocline

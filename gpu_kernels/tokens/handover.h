@@ -5,7 +5,7 @@
 // publishing kernel advances, so a replayed graph goes on where the last one stopped.
 //
 // An answer that does not come within the timeout is lost: the waiting kernel notes which and goes
-// on, later ones wait no more, and ThrowIfLost() tells. What the step computed is then worthless.
+// on, later ones wait no more, and ThrowIfLost() tells. What the pass computed is then worthless.
 //
 // On the host, for hand-over number i: wait until Published() is i (and look at Lost() meanwhile),
 // read x(), write y(), call Answer(i). x() stays until then, y() is the GPU's from then on.

@@ -30,12 +30,12 @@ void Validate(const GpuKvCache::Shape& shape) {
                  .found = std::string(DTypeName(shape.dtype)),
                  .hint = "use --cache-type f16"});
   }
-  const int64_t step = shape.dtype == DType::kF16 ? 8 : kQuantBlock;
-  if (shape.head_dim % step != 0 || shape.head_dim <= 0 || shape.head_dim > kMaxGpuHeadDim) {
+  const int64_t unit = shape.dtype == DType::kF16 ? 8 : kQuantBlock;
+  if (shape.head_dim % unit != 0 || shape.head_dim <= 0 || shape.head_dim > kMaxGpuHeadDim) {
     throw Error(
         {.what = "attention on the GPU does not take this model's heads with a KV cache of " +
                  std::string(DTypeName(shape.dtype)),
-         .expected = "a head_dim that is a multiple of " + std::to_string(step) + ", at most " +
+         .expected = "a head_dim that is a multiple of " + std::to_string(unit) + ", at most " +
                      std::to_string(kMaxGpuHeadDim),
          .found = std::to_string(shape.head_dim),
          .hint = "run the model without a GPU, or use --cache-type f16"});

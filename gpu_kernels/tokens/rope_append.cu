@@ -1,5 +1,5 @@
 #include "gpu_kernels/base/launch.h"
-#include "gpu_kernels/base/step_tokens.h"
+#include "gpu_kernels/base/pass_tokens.h"
 #include "gpu_kernels/base/warp_reduce.h"
 #include "gpu_kernels/tokens/rope_append.h"
 
@@ -81,15 +81,15 @@ __device__ void StoreHead(const Value& value, const GpuKvLayer& kv, void* plane,
 
 // A warp per head: first those of q, then of k, then of v. blockIdx.y is the token.
 __global__ void __launch_bounds__(kWarps* kWarpThreads)
-    rope_append_kernel(GpuRope rope, GpuKvLayer kv, GpuStepTokens tokens, int n_heads, float* q,
+    rope_append_kernel(GpuRope rope, GpuKvLayer kv, GpuPassTokens tokens, int n_heads, float* q,
                        const float* k, const float* v) {
-  const StepRange step = RangeOf(tokens);
+  const PassRange pass = RangeOf(tokens);
   const int64_t token = blockIdx.y;
   const int n_kv_heads = static_cast<int>(kv.n_kv_heads);
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   const int head = static_cast<int>(blockIdx.x * kWarps + threadIdx.x / kWarpThreads);
-  if (token >= step.n_tokens || head >= n_heads + 2 * n_kv_heads) return;
-  const int64_t position = step.first_position + token;
+  if (token >= pass.n_tokens || head >= n_heads + 2 * n_kv_heads) return;
+  const int64_t position = pass.first_position + token;
   const int half = static_cast<int>(rope.rot_dim / 2);
   const Angles angles{rope.pairing, half, rope.cos + position * half, rope.sin + position * half};
   if (head < n_heads) {
@@ -107,7 +107,7 @@ __global__ void __launch_bounds__(kWarps* kWarpThreads)
 }  // namespace
 
 void GpuRopeAppend(Stream& stream, const GpuRope& rope, const GpuKvLayer& kv,
-                   const GpuStepTokens& tokens, int64_t n_heads, float* q, const float* k,
+                   const GpuPassTokens& tokens, int64_t n_heads, float* q, const float* k,
                    const float* v) {
   if (tokens.n_tokens == 0) return;
   const int64_t n_rows = n_heads + 2 * kv.n_kv_heads;

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "gpu_kernels/base/step_inputs.h"
+#include "gpu_kernels/base/pass_inputs.h"
 #include "gpu_kernels/base/stream.h"
 #include "gpu_kernels/tokens/kv_planes.h"
 #include "runtime/core/rope_pairing.h"
@@ -19,7 +19,7 @@ struct GpuRope {
   const float* sin = nullptr;
 };
 
-// For every token t of the step, at position p = first_position + t: turns the heads of q:
+// For every token t of the pass, at position p = first_position + t: turns the heads of q:
 // (n_tokens, n_heads, head_dim) f32 in place by the angles of p, and stores the turned heads of k
 // and those of v: (n_tokens, n_kv_heads, head_dim) f32 in the cache at p. k and v themselves stay
 // as they are. Stored as f16 rounded to nearest even, or as q8_0 with the bytes that the CPU's
@@ -27,7 +27,7 @@ struct GpuRope {
 // Error on launch. REQUIRES: the last position lies below kv.max_positions and in the rope's
 // tables.
 void GpuRopeAppend(Stream& stream, const GpuRope& rope, const GpuKvLayer& kv,
-                   const GpuStepTokens& tokens, int64_t n_heads, float* q, const float* k,
+                   const GpuPassTokens& tokens, int64_t n_heads, float* q, const float* k,
                    const float* v);
 
 }  // namespace thermocline

@@ -13,7 +13,7 @@
 namespace thermocline {
 namespace {
 
-// Neurons whose sums are kept at hand while the tokens of a step go by; also what lanes' shares are
+// Neurons whose sums are kept at hand while the tokens of a pass go by; also what lanes' shares are
 // cut at, so that two lanes seldom write to one cache line.
 constexpr int64_t kBlockNeurons = 64;
 

@@ -1,8 +1,7 @@
-// What the executor asks of a device: the steps of a layer, over device memory. Steps are
-// collective: every lane of the group calls the same step with the same arguments, does its part
-// and returns when the step is complete for all (a device that works by itself is driven by a group
-// of one lane and may return earlier, as long as its own later steps and the hand-over see the
-// result).
+// What the executor asks of a device: the ops of a layer, over device memory. An op is collective:
+// every lane of the group calls it with the same arguments, does its part and returns when the op
+// is complete for all. A device that works by itself is driven by a group of one lane and may
+// return earlier, as long as its own later ops and the hand-over see the result.
 #pragma once
 
 #include <cstdint>
@@ -23,13 +22,13 @@
 
 namespace thermocline {
 
-struct LinearStep {
+struct LinearOp {
   const LinearWeights* weights;  // (d_out, d_in)
   float* out;                    // (n, d_out)
 };
 
-// The angles of a step's tokens: cos, sin: (n, n_frequencies) f32 in host memory.
-struct RopeStep {
+// The angles of a pass's tokens: cos, sin: (n, n_frequencies) f32 in host memory.
+struct RopeOp {
   RopePairing pairing;
   int64_t rot_dim;
   const float* cos;
@@ -37,7 +36,7 @@ struct RopeStep {
 };
 
 // Which rows attend, in which layer, and how wide the heads are.
-struct AttentionStep {
+struct AttentionOp {
   int64_t layer;
   const Batch* batch;
   std::span<const BatchSegment> segments;  // of the batch
@@ -48,7 +47,7 @@ struct AttentionStep {
   int64_t n() const { return batch->n_rows(); }
 };
 
-struct FfnStep {
+struct FfnOp {
   const FfnSlice* slice;
   int64_t layer = 0;
   Activation activation;
@@ -61,7 +60,7 @@ struct FfnStep {
   bool audit = false;
 };
 
-// What a step computed of a slice's neurons, summed over its tokens.
+// What a pass computed of a slice's neurons, summed over its tokens.
 struct FfnCount {
   int64_t tokens = 0;  // whose neurons could be skipped one by one; 0 for a batch run as a whole
   int64_t gates = 0;   // neurons whose gate row was read
@@ -119,18 +118,18 @@ class Device {
   virtual void RmsNorm(const Lane& lane, const float* x, const float* weight, float eps, int64_t n,
                        int64_t d, float* out) = 0;
   // out_i = x W_i^T + bias_i for several matrices that read the same x: (n, d_in).
-  virtual void Linear(const Lane& lane, std::span<const LinearStep> steps, const float* x,
+  virtual void Linear(const Lane& lane, std::span<const LinearOp> ops, const float* x,
                       int64_t n) = 0;
   // Turns q: (n, n_heads, head_dim) and k: (n, n_kv_heads, head_dim) in place, and stores k and
   // v: (n, n_kv_heads, head_dim) in the cache, each row at its position of its sequence.
-  virtual void RopeAppend(const Lane& lane, const RopeStep& rope, const KvCache& cache,
-                          const AttentionStep& step, float* q, float* k, const float* v) = 0;
+  virtual void RopeAppend(const Lane& lane, const RopeOp& rope, const KvCache& cache,
+                          const AttentionOp& op, float* q, float* k, const float* v) = 0;
   // Causal attention of each row over its sequence. q, out: (n, n_heads, head_dim).
-  virtual void Attend(const Lane& lane, const KvCache& cache, const AttentionStep& step,
-                      const float* q, float* out) = 0;
+  virtual void Attend(const Lane& lane, const KvCache& cache, const AttentionOp& op, const float* q,
+                      float* out) = 0;
   // state.y = the slice's part of the FFN of x: (n, d_model). Returns what was computed, the same
   // on every lane.
-  virtual FfnCount Ffn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+  virtual FfnCount Ffn(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                        const FfnState& state) = 0;
   // x += y_0 + y_1 .... x, y_i: (n) f32.
   virtual void Add(const Lane& lane, float* x, std::span<const float* const> ys, int64_t n) = 0;
@@ -139,9 +138,9 @@ class Device {
                           float eps, int64_t n, int64_t d, float* out) = 0;
 };
 
-// A device that carries out steps behind the host's back, in the order in which one lane enqueues
-// them. What steps return is not known until Finish.
-inline constexpr int64_t kMaxKeptTokens = 16;  // of a step that a queued device may keep
+// A device that carries out passes behind the host's back, in the order in which one lane enqueues
+// them. What passes return is not known until Finish.
+inline constexpr int64_t kMaxKeptTokens = 16;  // of a pass that a queued device may keep
 class QueuedDevice : public Device {
  public:
   QueuedDevice* queued() final { return this; }
@@ -151,16 +150,16 @@ class QueuedDevice : public Device {
   // A matrix whose rows Embed reads one by one.
   virtual TensorView StoreTable(const TensorView& source) = 0;
 
-  // Before steps are enqueued for these tokens. ids may be empty where nothing is embedded.
+  // Before passes are enqueued for these tokens. ids may be empty where nothing is embedded.
   virtual void BeginTokens(std::span<const int32_t> ids, int64_t n_tokens,
                            int64_t first_position) = 0;
-  // Has enqueue() enqueue steps. They may be kept under `key` and be carried out again, for other
+  // Has enqueue() enqueue passes. They may be kept under `key` and be carried out again, for other
   // tokens, instead of calling it: with one key it must always enqueue the same.
   static constexpr int64_t kNoKey = -1;
   virtual void Run(int64_t key, const std::function<void()>& enqueue) = 0;
   // Waits for all that was enqueued. Throws Error where any of it failed.
   virtual void Finish() = 0;
-  // What the FFN of a layer computed in the last step. REQUIRES: finished.
+  // What the FFN of a layer computed in the last pass. REQUIRES: finished.
   virtual FfnCount CountOf(int64_t layer) const = 0;
   // Enqueues a search for the k best of a row of logits (vocab_size) in this device's memory.
   // REQUIRES: 1 <= k <= max_best().
@@ -178,14 +177,14 @@ class QueuedDevice : public Device {
   // From a tier of the host, for batches.
   virtual std::unique_ptr<WeightStream> MakeWeightStream(const WeightStreamLimits& limits) = 0;
 
-  // Whether steps that are enqueued from here on note when each of their parts ends. Returns whom
+  // Whether passes that are enqueued from here on note when each of their parts ends. Returns whom
   // to tell of the parts; null when off. REQUIRES: finished.
-  virtual StepMarker* TimeSteps(bool on) = 0;
-  // From here on parts of one step are enqueued, timed.
+  virtual PassMarker* TimePasses(bool on) = 0;
+  // From here on parts of one pass are enqueued, timed.
   virtual void BeginTimes() = 0;
-  // The parts of the last step, ascending. REQUIRES: it was timed; finished.
-  virtual std::vector<StepSpan> StepSpans() const = 0;
-  // Between this device's memory and the host's, by steps and what was downloaded since.
+  // The parts of the last pass, ascending. REQUIRES: it was timed; finished.
+  virtual std::vector<PassSpan> PassSpans() const = 0;
+  // Between this device's memory and the host's, by passes and what was downloaded since.
   virtual const BusTraffic& bus_traffic() const = 0;
 };
 

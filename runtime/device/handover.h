@@ -3,7 +3,7 @@
 // are a copy and a signal: the receiver waits for the signal, so that both tiers compute at the
 // same time.
 //
-// One step of the model makes a sequence of hand-overs, in layer order, counted by `index`.
+// One pass of the model makes a sequence of hand-overs, in layer order, counted by `index`.
 #pragma once
 
 #include <cstdint>
@@ -24,8 +24,8 @@ class Handover {
   virtual const float* predictor_x() const = 0;
   virtual float* y() const = 0;
 
-  // Before a step begins.
-  virtual void BeginStep() = 0;
+  // Before a pass begins.
+  virtual void BeginPass() = 0;
   // The fast tier's side, by one lane. predictor_x: null where it is x.
   virtual void SendInput(const float* x, const float* predictor_x, int64_t n_tokens) = 0;
   // By every lane that needs the result. x += y_hot (unless null) and the slow tier's y.
@@ -36,7 +36,7 @@ class Handover {
   virtual void SendOutput(uint32_t index) = 0;
   // After the fast tier has finished: throws Error where it gave up waiting for the slow one.
   virtual void Check() const {}
-  // The slow tier failed: nobody waits for it any more in this step.
+  // The slow tier failed: nobody waits for it any more in this pass.
   virtual void Abandon() {}
 };
 
@@ -55,7 +55,7 @@ class HostHandover final : public Handover {
   const float* x() const override { return x_; }
   const float* predictor_x() const override { return predictor_x_ == nullptr ? x_ : predictor_x_; }
   float* y() const override { return y_; }
-  void BeginStep() override {
+  void BeginPass() override {
     input_base_ = input_->value();
     output_base_ = output_->value();
   }
@@ -69,7 +69,7 @@ class HostHandover final : public Handover {
   void Merge(const Lane& lane, Device& fast, int64_t /*layer*/, uint32_t index, float* x,
              const float* y_hot, int64_t n_tokens) override {
     output_->AwaitChange(output_base_ + index);
-    lane.Mark(StepPart::kAwait);
+    lane.Mark(PassPart::kAwait);
     if (y_hot != nullptr) lane.Sync();
     const float* const both[] = {y_hot == nullptr ? y_ : y_hot, y_};
     fast.Add(lane, x, {both, y_hot == nullptr ? 1U : 2U}, n_tokens * d_model_);

@@ -4,7 +4,7 @@
 // two buffers of the device, and its part of the FFN is added to the rest; who needs a buffer waits
 // until the piece before the last has left it.
 //
-// Nothing here waits for what a piece is multiplied with. So the pieces of a step are one sequence:
+// Nothing here waits for what a piece is multiplied with. So the pieces of a pass are one sequence:
 // while the device is still at a layer's last pieces, or at the next one's attention, the next
 // layer's first are packed and copied.
 #pragma once
@@ -42,24 +42,24 @@ class WeightStream {
  public:
   virtual ~WeightStream() = default;
 
-  // Before a step: waits until nothing of a step that failed is under way. Throws Error where the
+  // Before a pass: waits until nothing of a pass that failed is under way. Throws Error where the
   // device has failed.
-  virtual void BeginStep() = 0;
+  virtual void BeginPass() = 0;
 
   enum class Into : uint8_t { kReplace, kAdd };
-  // y = (y +) the slice's part of the FFN of x, all of its neurons. step.slice: in host memory,
+  // y = (y +) the slice's part of the FFN of x, all of its neurons. pass.slice: in host memory,
   // down per neuron. x, y: (n, d_model) in memory of the device. Packs with all threads of the
   // team; returns when all is enqueued. Throws Error when packing fails, or when the device does
   // not come to a piece within the timeout; what y becomes is then worthless.
-  virtual void Ffn(ThreadTeam& team, const FfnStep& step, const float* x, int64_t n, float* y,
+  virtual void Ffn(ThreadTeam& team, const FfnOp& op, const float* x, int64_t n, float* y,
                    Into into) = 0;
 
   // As many of a slice's neurons as are enough to measure rates on.
   virtual int64_t ProbeNeurons(const FfnSlice& slice) const = 0;
-  // Measures on step.slice how fast weights get to the device and how fast they are multiplied
+  // Measures on pass.slice how fast weights get to the device and how fast they are multiplied
   // there by n tokens, each the second time. x and y as above; y is overwritten. Returns with
   // nothing under way.
-  virtual StreamRates Measure(ThreadTeam& team, const FfnStep& step, const float* x, int64_t n,
+  virtual StreamRates Measure(ThreadTeam& team, const FfnOp& op, const float* x, int64_t n,
                               float* y) = 0;
 
   // Packs a row of a matrix (runtime/device/gpu/gpu_rows.h); tests put one in its place that fails.

@@ -28,7 +28,7 @@ Generation& Generation::operator+=(const Generation& other) {
   stop = other.stop;
   prompt_tokens += other.prompt_tokens;
   generated_tokens += other.generated_tokens;
-  decode_steps += other.decode_steps;
+  decode_passes += other.decode_passes;
   prefill_ms += other.prefill_ms;
   decode_ms += other.decode_ms;
   return *this;
@@ -131,7 +131,7 @@ StopReason Generator::Write(Choices choices, int64_t max_tokens, const TextSink&
       }
       choices = Feed(pending_);
       pending_.clear();
-      ++generation->decode_steps;
+      ++generation->decode_passes;
     }
     const int32_t id = Sample(choices);
     if (engine_.tokenizer().EndsText(id)) {

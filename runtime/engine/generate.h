@@ -26,7 +26,7 @@ struct Generation {
   StopReason stop = StopReason::kTokenLimit;
   int64_t prompt_tokens = 0;     // fed before the first token was sampled
   int64_t generated_tokens = 0;  // handed out
-  int64_t decode_steps =
+  int64_t decode_passes =
       0;  // passes over the weights for them; the first token needs none of its own
   double prefill_ms = 0;
   double decode_ms = 0;

@@ -27,19 +27,19 @@ TouchedBytes TouchedPerToken(const Engine& engine, const FfnCounts& counts, Spar
   const ModelWeights& weights = engine.weights();
   const std::span<const SlicePredictor> predictors = engine.predictors();
   TouchedBytes touched;
-  const auto add = [&](StepPart part, double bytes) {
+  const auto add = [&](PassPart part, double bytes) {
     touched.parts[static_cast<size_t>(part)] += bytes;
   };
   const double norm = static_cast<double>(config.d_model) * sizeof(float);
-  add(StepPart::kEmbed, static_cast<double>(RowBytes(weights.token_embd.dtype, config.d_model)));
-  add(StepPart::kHead, norm + WeightBytes(weights.output.w));
+  add(PassPart::kEmbed, static_cast<double>(RowBytes(weights.token_embd.dtype, config.d_model)));
+  add(PassPart::kHead, norm + WeightBytes(weights.output.w));
   const int64_t n_tokens = std::max<int64_t>(1, counts.tokens);
   double skipped = 0;
   for (size_t l = 0; l < weights.layers.size(); ++l) {
     const LayerWeights& w = weights.layers[l];
-    add(StepPart::kQkv, norm + WeightBytes(w.wq.w) + WeightBytes(w.wk.w) + WeightBytes(w.wv.w));
-    add(StepPart::kOutput, WeightBytes(w.wo.w));
-    add(StepPart::kNorm, norm);
+    add(PassPart::kQkv, norm + WeightBytes(w.wq.w) + WeightBytes(w.wk.w) + WeightBytes(w.wv.w));
+    add(PassPart::kOutput, WeightBytes(w.wo.w));
+    add(PassPart::kNorm, norm);
     const auto [gate, up, down] = FfnBytes(w);
     const auto neurons = static_cast<double>(n_tokens * config.layers[l].ffn.d_ff);
     const double asked = static_cast<double>(counts.layers[l].gates) / neurons;
@@ -47,17 +47,17 @@ TouchedBytes TouchedPerToken(const Engine& engine, const FfnCounts& counts, Spar
     touched.mean_density += density / static_cast<double>(weights.layers.size());
     touched.mean_gate_density += asked / static_cast<double>(weights.layers.size());
     if (mode != SparseMode::kDense) {
-      add(StepPart::kGate, gate * asked);
-      add(StepPart::kUp, up * density);
-      add(StepPart::kDown, down * density);
+      add(PassPart::kGate, gate * asked);
+      add(PassPart::kUp, up * density);
+      add(PassPart::kDown, down * density);
       skipped += gate * (1 - asked) + (up + down) * (1 - density);
       if (mode == SparseMode::kPredicted && predictors[l].runs) {
-        add(StepPart::kPredict, static_cast<double>(predictors[l].touched_bytes));
+        add(PassPart::kPredict, static_cast<double>(predictors[l].touched_bytes));
         skipped -= static_cast<double>(predictors[l].touched_bytes);
       }
     } else {
-      add(StepPart::kGate, gate + up);
-      add(StepPart::kDown, down);
+      add(PassPart::kGate, gate + up);
+      add(PassPart::kDown, down);
     }
   }
   touched.bytes = std::accumulate(touched.parts.begin(), touched.parts.end(), 0.0);

@@ -8,17 +8,17 @@
 
 namespace thermocline {
 
-// Bytes of weights that decode reads per token, on average over the counted steps: attention, norms
-// and output head whole, and of the FFN what the mode computed. `dense_bytes` is the same with
-// nothing skipped.
+// Bytes of weights that decode reads per token, on average over the counted passes: attention,
+// norms and output head whole, and of the FFN what the mode computed. `dense_bytes` is the same
+// with nothing skipped.
 struct TouchedBytes {
   double bytes = 0;
   double dense_bytes = 0;
   double mean_density = 0;       // neurons whose up and down were read / neurons, mean over layers
   double mean_gate_density = 0;  // the same of gates
-  std::array<double, kStepParts> parts{};  // `bytes` by the part of the step that reads them
+  std::array<double, kPassParts> parts{};  // `bytes` by the part of the pass that reads them
 
-  double of(StepPart part) const { return parts[static_cast<size_t>(part)]; }
+  double of(PassPart part) const { return parts[static_cast<size_t>(part)]; }
 };
 TouchedBytes TouchedPerToken(const Engine& engine, const FfnCounts& counts, SparseMode mode);
 

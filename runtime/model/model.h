@@ -1,6 +1,6 @@
 // Read this first: what a model is here, in three structs. The config (its dimensions, with one
 // LayerConfig per layer), the weights (every tensor with its shape) and the run state (every buffer
-// one step fills). The executor's layer is a list of steps over these. Which tensor of a file is
+// one pass fills). The executor's layer is a list of ops over these. Which tensor of a file is
 // which weight stands in one table per family (tensor_table.h).
 //
 // Words: d_model is the width of the residual stream, d_ff the number of FFN neurons of a layer. A
@@ -136,7 +136,7 @@ struct ModelWeights {
   LinearWeights output;                // (vocab_size, d_model)
 };
 
-// What one tier's FFN needs while it runs. n = tokens of the step, m = the tier's neurons in the
+// What one tier's FFN needs while it runs. n = tokens of the pass, m = the tier's neurons in the
 // layer.
 struct FfnState {
   float* gate = nullptr;  // (n, m) gate, then act(gate), then h = act(gate) * up
@@ -144,7 +144,7 @@ struct FfnState {
   float* y = nullptr;     // (n, d_model) this tier's part of the FFN's output
 };
 
-// Buffers of one step over n tokens; n is 1 in decode, up to the batch size in prefill.
+// Buffers of one pass over n tokens; n is 1 in decode, up to the batch size in prefill.
 struct RunState {
   float* x = nullptr;   // (n, d_model) residual stream
   float* xn = nullptr;  // (n, d_model) normalised input of attention

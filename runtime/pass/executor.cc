@@ -45,7 +45,7 @@ Executor::Executor(const ModelConfig& config, const ModelWeights& weights,
   AllocateState();
   MakeGroups();
   ResetCounts();
-  step_counts_.resize(static_cast<size_t>(config.n_layers));
+  pass_counts_.resize(static_cast<size_t>(config.n_layers));
 }
 
 StateSize Executor::StateBytes(const ModelConfig& config, const ExecutorOptions& options,
@@ -138,7 +138,7 @@ void Executor::MakeGroups() {
 
 Executor::Lanes Executor::LanesOf(int thread) {
   const int n = team_.n_threads();
-  StepTimer* timer = TimerOf(thread);
+  PassTimer* timer = TimerOf(thread);
   Lanes lanes{.all = {thread, n, all_group_, timer}, .fast = {}, .slow = {}};
   if (!handover_) return lanes;
   if (n == 1) {  // one thread runs the tiers one after the other
@@ -156,11 +156,11 @@ void Executor::ResetCounts() {
   counts_.layers.assign(static_cast<size_t>(config_.n_layers), {});
 }
 
-void Executor::set_profile(StepProfile* profile) {
+void Executor::set_profile(PassProfile* profile) {
   CHECK(profile == nullptr || profile->n_threads() == team_.n_threads());
   profile_ = profile;
   if (profile != nullptr) profile->Resume();
-  if (queued_ != nullptr) queued_marks_ = queued_->TimeSteps(profile != nullptr);
+  if (queued_ != nullptr) queued_marks_ = queued_->TimePasses(profile != nullptr);
 }
 
 void Executor::set_keep_hidden(bool keep) {
@@ -168,8 +168,8 @@ void Executor::set_keep_hidden(bool keep) {
   hidden_.assign(keep ? static_cast<size_t>(config_.n_layers * config_.d_model) : 0, 0.0F);
 }
 
-Executor::StepArgs Executor::ArgsOf(const Batch& batch, int64_t n_best) {
-  StepArgs args{.batch = &batch, .ids = {}, .segments = batch.Segments()};
+Executor::PassArgs Executor::ArgsOf(const Batch& batch, int64_t n_best) {
+  PassArgs args{.batch = &batch, .ids = {}, .segments = batch.Segments()};
   for (const BatchRow& row : batch.rows) args.ids.push_back(row.token);
   const int64_t n_wanted = batch.n_wanted();
   args.n_best = n_best;
@@ -197,14 +197,14 @@ Batch Executor::OnlySequence(std::span<const int32_t> ids, int64_t first_positio
   return batch;
 }
 
-void Executor::BeginStep(const StepArgs& args) {
+void Executor::BeginPass(const PassArgs& args) {
   CHECK(args.n() > 0 && args.n() <= options_.max_tokens);
   if (queued_ != nullptr) {  // its cache has no page table yet
     const auto pages = args.batch->sequences.front().pages;
     CHECK(args.segments.size() == 1);
     CHECK(std::equal(pages.begin(), pages.end(), all_pages_.begin()));
   }
-  if (weight_stream_) weight_stream_->BeginStep();
+  if (weight_stream_) weight_stream_->BeginPass();
   for (int64_t t = 0; t < args.n(); ++t) {
     const BatchRow& row = args.batch->row(t);
     CHECK(row.token >= 0 && row.token < config_.vocab_size);
@@ -213,16 +213,16 @@ void Executor::BeginStep(const StepArgs& args) {
     const int64_t offset = t * angles_.n_frequencies();
     angles_.Fill(row.position, cos_.data() + offset, sin_.data() + offset);
   }
-  for (auto& counts : step_counts_) counts = {};
+  for (auto& counts : pass_counts_) counts = {};
   streams_ = ChooseStream(args.n());
-  if (handover_) handover_->BeginStep();
+  if (handover_) handover_->BeginPass();
 }
 
 void Executor::Embed(std::span<const int32_t> ids, float* x) {
   const auto n = static_cast<int64_t>(ids.size());
   CHECK(n > 0 && n <= options_.max_tokens);
   if (queued_ != nullptr) {
-    if (weight_stream_) weight_stream_->BeginStep();
+    if (weight_stream_) weight_stream_->BeginPass();
     queued_->BeginTokens(ids, n, 0);
     fast_.Embed(Lane{}, weights_.token_embd, ids, state_.x);
     queued_->Finish();
@@ -239,8 +239,8 @@ void Executor::RunLayers(float* x, int64_t n, int64_t first_position, int64_t la
   CHECK(layer_begin >= 0 && layer_end <= config_.n_layers);
   const std::vector<int32_t> no_ids(static_cast<size_t>(n), 0);
   const Batch batch = OnlySequence(no_ids, first_position, LogitsWanted::kNone);
-  const StepArgs args = ArgsOf(batch);
-  BeginStep(args);
+  const PassArgs args = ArgsOf(batch);
+  BeginPass(args);
   const uint64_t x_bytes = static_cast<uint64_t>(n * config_.d_model) * sizeof(float);
   fast_.Upload(state_.x, x, x_bytes);
   if (queued_ != nullptr) {
@@ -263,94 +263,94 @@ void Executor::RunLayers(float* x, int64_t n, int64_t first_position, int64_t la
 std::span<const float> Executor::Run(const Batch& batch) {
   const int64_t n_wanted = batch.n_wanted();
   CHECK(n_wanted <= options_.max_logits);
-  RunStep(ArgsOf(batch));
+  RunPass(ArgsOf(batch));
   std::span<const float> logits(state_.logits, static_cast<size_t>(n_wanted * config_.vocab_size));
   if (queued_ != nullptr) {
     host_logits_.resize(logits.size());
     queued_->Download(host_logits_.data(), state_.logits, logits.size_bytes());
     logits = host_logits_;
   }
-  EndStep(batch.n_rows());
+  EndPass(batch.n_rows());
   return logits;
 }
 
 std::span<const TokenLogit> Executor::RunBest(const Batch& batch, int64_t k) {
   CHECK(k >= 1 && k <= max_best());
-  RunStep(ArgsOf(batch, k));
+  RunPass(ArgsOf(batch, k));
   best_ = queued_->Best(k);
-  EndStep(batch.n_rows());
+  EndPass(batch.n_rows());
   return best_;
 }
 
-void Executor::RunStep(const StepArgs& args) {
+void Executor::RunPass(const PassArgs& args) {
   const TraceRange range(args.n() == 1 ? "token" : "prompt", args.first_position());
-  BeginStep(args);
-  if (profile_ != nullptr) profile_->BeginStep();
+  BeginPass(args);
+  if (profile_ != nullptr) profile_->BeginPass();
   if (queued_ != nullptr) {
-    StepQueued(args);
+    PassQueued(args);
   } else {
     team_.Run([&](int thread) { RunLanes(LanesOf(thread), args); });
   }
-  CountStep(args.n());
+  CountPass(args.n());
 }
 
-// What the step left has crossed to the host by now.
-void Executor::EndStep(int64_t n) {
+// What the pass left has crossed to the host by now.
+void Executor::EndPass(int64_t n) {
   if (profile_ == nullptr) return;
   if (queued_ != nullptr) {
-    profile_->AddGpuStep(queued_->StepSpans());
+    profile_->AddGpuPass(queued_->PassSpans());
     profile_->AddTraffic(queued_->bus_traffic().Since(traffic_before_));
   }
-  profile_->EndStep(n);
+  profile_->EndPass(n);
 }
 
-void Executor::CountStep(int64_t n) {
+void Executor::CountPass(int64_t n) {
   const auto by_rows = [](const std::array<FfnCount, 2>& tiers) {
     return tiers[0].tokens + tiers[1].tokens > 0;
   };
-  if (std::none_of(step_counts_.begin(), step_counts_.end(), by_rows)) return;
+  if (std::none_of(pass_counts_.begin(), pass_counts_.end(), by_rows)) return;
   counts_.tokens += n;
-  for (size_t l = 0; l < step_counts_.size(); ++l) {
-    for (const FfnCount& count : step_counts_[l]) counts_.layers[l].Add(count);
+  for (size_t l = 0; l < pass_counts_.size(); ++l) {
+    for (const FfnCount& count : pass_counts_[l]) counts_.layers[l].Add(count);
   }
 }
 
-void Executor::RunLanes(const Lanes& lanes, const StepArgs& args) {
+void Executor::RunLanes(const Lanes& lanes, const PassArgs& args) {
   uint32_t handovers = 0;
   fast_.Embed(lanes.all, weights_.token_embd, args.ids, state_.x);
-  lanes.all.Mark(StepPart::kEmbed);
+  lanes.all.Mark(PassPart::kEmbed);
   for (int64_t layer = 0; layer < config_.n_layers; ++layer) {
     RunLayer(lanes, layer, args, &handovers);
   }
   RunOutput(lanes.all, args);
 }
 
-void Executor::RunLayer(const Lanes& lanes, int64_t layer, const StepArgs& args,
+void Executor::RunLayer(const Lanes& lanes, int64_t layer, const PassArgs& args,
                         uint32_t* handovers) {
   const ModelConfig& c = config_;
   const LayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
   const RunState& s = state_;
   const Lane& all = lanes.all;
   const int64_t n = args.n();
-  const RopeStep rope{c.rope.pairing, c.rope.rot_dim, cos_.data(), sin_.data()};
+  const RopeOp rope{c.rope.pairing, c.rope.rot_dim, cos_.data(), sin_.data()};
   const auto& [n_heads, n_kv_heads, head_dim] = c.layer(layer).attention;
-  const AttentionStep attention{layer, args.batch, args.segments, n_heads, n_kv_heads, head_dim};
-  const LinearStep qkv[] = {{&w.wq, s.q}, {&w.wk, s.k}, {&w.wv, s.v}};
-  const LinearStep output[] = {{&w.wo, s.proj}};
+  const AttentionOp attention{layer, args.batch, args.segments, n_heads, n_kv_heads, head_dim};
+  const LinearOp qkv[] = {{&w.wq, s.q}, {&w.wk, s.k}, {&w.wv, s.v}};
+  const LinearOp output[] = {{&w.wo, s.proj}};
 
   const TraceRange range("layer", layer);
   all.MarkLayer(layer);
   fast_.RmsNorm(all, s.x, w.attn_norm, c.norm_eps, n, c.d_model, s.xn);
   fast_.Linear(all, qkv, s.xn, n);
-  all.Mark(StepPart::kQkv);
+  all.Mark(PassPart::kQkv);
   fast_.RopeAppend(all, rope, cache_, attention, s.q, s.k, s.v);
-  all.Mark(StepPart::kRope);
+  all.Mark(PassPart::kRope);
   fast_.Attend(all, cache_, attention, s.q, s.att);
-  all.Mark(StepPart::kAttention);
+  all.Mark(PassPart::kAttention);
   fast_.Linear(all, output, s.att, n);
-  all.Mark(StepPart::kOutput);
+  all.Mark(PassPart::kOutput);
   fast_.AddRmsNorm(all, s.x, s.proj, w.ffn_norm, c.norm_eps, n, c.d_model, s.ffn_x[layer % 2]);
-  all.Mark(StepPart::kNorm);
+  all.Mark(PassPart::kNorm);
   RunFfn(lanes, layer, n, handovers);  // hot FFN || cold FFN, merged into x
   if (keep_hidden_ && all.rank == 0 && queued_ == nullptr) {
     std::copy_n(s.x + (n - 1) * c.d_model, c.d_model, hidden_.begin() + layer * c.d_model);
@@ -370,15 +370,15 @@ void Executor::RunFfn(const Lanes& lanes, int64_t layer, int64_t n, uint32_t* ha
   const float* x = FfnInput(layer);
   const float* predictor_x = PredictorX(layer);
   if (cold && lanes.all.rank == 0) {
-    const bool asks = MakeFfnStep(layer, w.cold, true).predictor != nullptr;
+    const bool asks = MakeFfnOp(layer, w.cold, true).predictor != nullptr;
     handover_->SendInput(x, asks && predictor_x != x ? predictor_x : nullptr, n);
-    lanes.all.Mark(StepPart::kSend);
+    lanes.all.Mark(PassPart::kSend);
   }
   if (hot && fast_lane) {
     // With one tier every neuron is asked about, with two only the cold ones.
-    FfnStep step = MakeFfnStep(layer, w.hot, slow_ == nullptr);
-    step.predictor_x = predictor_x;
-    RunTier(*fast_lane, fast_, layer, step, x, n, s.hot);
+    FfnOp op = MakeFfnOp(layer, w.hot, slow_ == nullptr);
+    op.predictor_x = predictor_x;
+    RunTier(*fast_lane, fast_, layer, op, x, n, s.hot);
   }
   if (cold && slow_lane) RunSlowTier(*slow_lane, layer, n, *handovers);
   if (cold) {
@@ -386,13 +386,13 @@ void Executor::RunFfn(const Lanes& lanes, int64_t layer, int64_t n, uint32_t* ha
   } else {
     if (streamed) {
       RunStreamed(layer, x, n);
-      lanes.all.Mark(StepPart::kStream);
+      lanes.all.Mark(PassPart::kStream);
     }
     const float* const y[] = {s.hot.y};
     fast_.Add(lanes.all, s.x, y, n * config_.d_model);
   }
   if (observer_ != nullptr && queued_ == nullptr) Observe(lanes.all, layer, n);
-  lanes.all.Mark(StepPart::kMerge);
+  lanes.all.Mark(PassPart::kMerge);
 }
 
 void Executor::RunSlowTier(const Lane& lane, int64_t layer, int64_t n, uint32_t handover) {
@@ -400,23 +400,23 @@ void Executor::RunSlowTier(const Lane& lane, int64_t layer, int64_t n, uint32_t 
   const TraceRange range("cold FFN", layer);
   lane.MarkLayer(layer);
   handover_->AwaitInput(lane, handover);
-  lane.Mark(StepPart::kAwait);
-  FfnStep step = MakeFfnStep(layer, w.cold, true);
-  const bool apart = step.predictor != nullptr && PredictorX(layer) != FfnInput(layer);
-  step.predictor_x = apart ? handover_->predictor_x() : handover_->x();
-  RunTier(lane, *slow_, layer, step, handover_->x(), n, state_.cold);
+  lane.Mark(PassPart::kAwait);
+  FfnOp op = MakeFfnOp(layer, w.cold, true);
+  const bool apart = op.predictor != nullptr && PredictorX(layer) != FfnInput(layer);
+  op.predictor_x = apart ? handover_->predictor_x() : handover_->x();
+  RunTier(lane, *slow_, layer, op, handover_->x(), n, state_.cold);
   if (lane.rank == 0) handover_->SendOutput(handover);
 }
 
-FfnStep Executor::MakeFfnStep(int64_t layer, const FfnSlice& slice, bool predicted) const {
-  FfnStep step{.slice = &slice, .layer = layer, .activation = config_.activation};
-  if (observer_ != nullptr || options_.mode == SparseMode::kDense) return step;
-  step.skip_inactive = true;
-  if (options_.mode != SparseMode::kPredicted || !predicted) return step;
+FfnOp Executor::MakeFfnOp(int64_t layer, const FfnSlice& slice, bool predicted) const {
+  FfnOp op{.slice = &slice, .layer = layer, .activation = config_.activation};
+  if (observer_ != nullptr || options_.mode == SparseMode::kDense) return op;
+  op.skip_inactive = true;
+  if (options_.mode != SparseMode::kPredicted || !predicted) return op;
   const SlicePredictor& predictor = predictors_[static_cast<size_t>(layer)];
-  if (predictor.runs) step.predictor = &predictor;
-  step.audit = audit_;
-  return step;
+  if (predictor.runs) op.predictor = &predictor;
+  op.audit = audit_;
+  return op;
 }
 
 const float* Executor::PredictorX(int64_t layer) const {
@@ -432,10 +432,10 @@ const float* Executor::PredictorX(int64_t layer) const {
   return nullptr;
 }
 
-void Executor::RunTier(const Lane& lane, Device& device, int64_t layer, const FfnStep& step,
+void Executor::RunTier(const Lane& lane, Device& device, int64_t layer, const FfnOp& op,
                        const float* x, int64_t n, const FfnState& state) {
-  const FfnCount count = device.Ffn(lane, step, x, n, state);
-  if (lane.rank == 0) step_counts_[static_cast<size_t>(layer)][&device == &fast_ ? 0 : 1] = count;
+  const FfnCount count = device.Ffn(lane, op, x, n, state);
+  if (lane.rank == 0) pass_counts_[static_cast<size_t>(layer)][&device == &fast_ ? 0 : 1] = count;
 }
 
 void Executor::Observe(const Lane& lane, int64_t layer, int64_t n) {
@@ -447,11 +447,11 @@ void Executor::Observe(const Lane& lane, int64_t layer, int64_t n) {
 }
 
 // The rows that want logits lie together in xn, run by run.
-void Executor::RunOutput(const Lane& lane, const StepArgs& args) {
+void Executor::RunOutput(const Lane& lane, const PassArgs& args) {
   if (args.wanted == LogitsWanted::kNone) return;
-  lane.MarkLayer(StepSpan::kNoLayer);
+  lane.MarkLayer(PassSpan::kNoLayer);
   const int64_t d = config_.d_model;
-  const LinearStep output[] = {{&weights_.output, state_.logits}};
+  const LinearOp output[] = {{&weights_.output, state_.logits}};
   int64_t n_wanted = 0;
   for (int64_t begin = 0; begin < args.n();) {
     int64_t end = begin;
@@ -465,7 +465,7 @@ void Executor::RunOutput(const Lane& lane, const StepArgs& args) {
   }
   fast_.Linear(lane, output, state_.xn, n_wanted);
   if (args.wanted == LogitsWanted::kBest) queued_->FindBest(state_.logits, args.n_best);
-  lane.Mark(StepPart::kHead);
+  lane.Mark(PassPart::kHead);
 }
 
 }  // namespace thermocline

@@ -16,7 +16,7 @@
 #include "runtime/model/model.h"
 #include "runtime/model/rope.h"
 #include "runtime/threads/team.h"
-#include "runtime/timing/step_profile.h"
+#include "runtime/timing/pass_profile.h"
 
 namespace thermocline {
 
@@ -43,7 +43,7 @@ enum class LogitsWanted : uint8_t { kNone, kLast, kAll, kSome, kBest };
 inline constexpr int64_t kLogitsChoices = 5;
 
 struct ExecutorOptions {
-  int64_t max_tokens = 512;  // of a step
+  int64_t max_tokens = 512;  // of a pass
   int64_t max_logits = 1;    // rows of a pass whose logits may be wanted
   SparseMode mode = SparseMode::kDense;
   // What the predictor reads, if there is one.
@@ -124,21 +124,21 @@ class Executor {
   // With an observer every FFN runs dense, since h of all neurons is what it wants. Null: none.
   void set_observer(FfnObserver* observer) { observer_ = observer; }
   const FfnCounts& counts() const { return counts_; }
-  // Measure where the time of the steps goes that follow, until it is null (costs a clock reading
+  // Measure where the time of the passes goes that follow, until it is null (costs a clock reading
   // per part and layer on each thread, and on a queued device a kernel). REQUIRES: made for as many
   // threads as the team has; outlives them.
-  void set_profile(StepProfile* profile);
+  void set_profile(PassProfile* profile);
   void ResetCounts();
   StreamUse stream_use() const;
   // Null where nothing may be streamed; for tests.
   WeightStream* weight_stream() { return weight_stream_.get(); }
-  // The residual stream after each layer of the last step's last token: (n_layers, d_model); for
+  // The residual stream after each layer of the last pass's last token: (n_layers, d_model); for
   // tests.
   void set_keep_hidden(bool keep);
   std::span<const float> hidden() const { return hidden_; }
 
  private:
-  struct StepArgs {
+  struct PassArgs {
     const Batch* batch = nullptr;
     std::vector<int32_t> ids;            // the rows' tokens
     std::vector<BatchSegment> segments;  // of the batch
@@ -148,7 +148,7 @@ class Executor {
     int64_t n() const { return batch->n_rows(); }
     int64_t first_position() const { return batch->rows.front().position; }
   };
-  static StepArgs ArgsOf(const Batch& batch, int64_t n_best = 0);
+  static PassArgs ArgsOf(const Batch& batch, int64_t n_best = 0);
   // A thread's lanes: among all, and within its tier while both tiers run (none for the other
   // tier).
   struct Lanes {
@@ -161,22 +161,22 @@ class Executor {
   void AllocateFfn(FfnState& state, int64_t max_neurons, Device& device);
   void MakeGroups();
   Lanes LanesOf(int thread);
-  StepTimer* TimerOf(int thread) const { return profile_ ? profile_->timer(thread) : nullptr; }
-  void BeginStep(const StepArgs& args);
-  void RunStep(const StepArgs& args);
-  void EndStep(int64_t n);
-  void RunLanes(const Lanes& lanes, const StepArgs& args);
-  void RunLayer(const Lanes& lanes, int64_t layer, const StepArgs& args, uint32_t* handovers);
+  PassTimer* TimerOf(int thread) const { return profile_ ? profile_->timer(thread) : nullptr; }
+  void BeginPass(const PassArgs& args);
+  void RunPass(const PassArgs& args);
+  void EndPass(int64_t n);
+  void RunLanes(const Lanes& lanes, const PassArgs& args);
+  void RunLayer(const Lanes& lanes, int64_t layer, const PassArgs& args, uint32_t* handovers);
   void RunFfn(const Lanes& lanes, int64_t layer, int64_t n, uint32_t* handovers);
   void RunSlowTier(const Lane& lane, int64_t layer, int64_t n, uint32_t handover);
-  void RunTier(const Lane& lane, Device& device, int64_t layer, const FfnStep& step, const float* x,
+  void RunTier(const Lane& lane, Device& device, int64_t layer, const FfnOp& op, const float* x,
                int64_t n, const FfnState& state);
   // ---- executor_queued.cc: where the fast tier is a device that works behind the host ----
-  void StepQueued(const StepArgs& args);
-  void EnqueueAndRun(const StepArgs& args);
+  void PassQueued(const PassArgs& args);
+  void EnqueueAndRun(const PassArgs& args);
   Lanes QueuedLanes() const;
-  void RunLayersQueued(const StepArgs& args, int64_t layer_begin, int64_t layer_end);
-  int64_t StepKey(const StepArgs& args) const;
+  void RunLayersQueued(const PassArgs& args, int64_t layer_begin, int64_t layer_end);
+  int64_t PassKey(const PassArgs& args) const;
   void RunSlowTiers(int64_t n, int64_t layer_begin, int64_t layer_end, uint32_t* handovers);
   void ObserveQueued(int64_t layer, int64_t n);
   void FinishQueued();
@@ -186,12 +186,12 @@ class Executor {
   double MeasureCpu(const FfnSlice& slice, int64_t n);
   void RunStreamed(int64_t layer, const float* x, int64_t n);
 
-  FfnStep MakeFfnStep(int64_t layer, const FfnSlice& slice, bool predicted) const;
+  FfnOp MakeFfnOp(int64_t layer, const FfnSlice& slice, bool predicted) const;
   const float* FfnInput(int64_t layer) const { return state_.ffn_x[layer % 2]; }
   const float* PredictorX(int64_t layer) const;
-  void CountStep(int64_t n);
+  void CountPass(int64_t n);
   void Observe(const Lane& lane, int64_t layer, int64_t n);
-  void RunOutput(const Lane& lane, const StepArgs& args);
+  void RunOutput(const Lane& lane, const PassArgs& args);
 
   const ModelConfig& config_;
   const ModelWeights& weights_;
@@ -209,8 +209,8 @@ class Executor {
   std::unique_ptr<Handover> handover_;  // null where no layer has a cold slice
   std::unique_ptr<WeightStream> weight_stream_;
   StreamUse stream_use_;
-  BusTraffic traffic_before_;  // this step
-  bool streams_ = false;       // this step
+  BusTraffic traffic_before_;  // this pass
+  bool streams_ = false;       // this pass
   int n_fast_lanes_ = 0;       // while both tiers run
   LaneGroup* all_group_ = nullptr;
   LaneGroup* fast_group_ = nullptr;
@@ -219,9 +219,9 @@ class Executor {
   bool audit_ = false;
   FfnObserver* observer_ = nullptr;
   FfnCounts counts_;
-  StepProfile* profile_ = nullptr;
-  StepMarker* queued_marks_ = nullptr;                // of a queued device that is profiled
-  std::vector<std::array<FfnCount, 2>> step_counts_;  // (n_layers) per tier, of the running step
+  PassProfile* profile_ = nullptr;
+  PassMarker* queued_marks_ = nullptr;                // of a queued device that is profiled
+  std::vector<std::array<FfnCount, 2>> pass_counts_;  // (n_layers) per tier, of the running pass
   std::vector<float> host_logits_;  // of a queued device, and what observers read of its FFN
   std::vector<TokenLogit> best_;
   std::vector<float> host_h_;

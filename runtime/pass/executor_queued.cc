@@ -1,4 +1,4 @@
-// Steps whose fast tier works behind the host: one thread enqueues its part of a step, or has a
+// Steps whose fast tier works behind the host: one thread enqueues its part of a pass, or has a
 // kept one carried out again; then all threads are the slow tier and go through the layers with it.
 #include <algorithm>
 
@@ -11,7 +11,7 @@ namespace thermocline {
 
 // Steps that enqueue the same have the same key. Few tokens do; a batch says its positions in
 // arguments.
-int64_t Executor::StepKey(const StepArgs& args) const {
+int64_t Executor::PassKey(const PassArgs& args) const {
   if (args.n() > kMaxKeptTokens || observer_ != nullptr || keep_hidden_)
     return QueuedDevice::kNoKey;
   if (args.wanted == LogitsWanted::kSome) return QueuedDevice::kNoKey;
@@ -21,28 +21,28 @@ int64_t Executor::StepKey(const StepArgs& args) const {
   return shape * (queued_->max_best() + 1) + args.n_best;
 }
 
-void Executor::StepQueued(const StepArgs& args) {
+void Executor::PassQueued(const PassArgs& args) {
   traffic_before_ = queued_->bus_traffic();
   queued_->BeginTokens(args.ids, args.n(), args.first_position());
   EnqueueAndRun(args);
   FinishQueued();
-  for (size_t l = 0; l < step_counts_.size(); ++l) {
+  for (size_t l = 0; l < pass_counts_.size(); ++l) {
     if (weights_.layers[l].hot.n_neurons == 0) continue;
-    step_counts_[l][0] = queued_->CountOf(static_cast<int64_t>(l));
+    pass_counts_[l][0] = queued_->CountOf(static_cast<int64_t>(l));
   }
 }
 
-void Executor::EnqueueAndRun(const StepArgs& args) {
+void Executor::EnqueueAndRun(const PassArgs& args) {
   const int64_t n_layers = config_.n_layers;
   const Lanes lanes = QueuedLanes();
   const auto begin = [&] {
     if (queued_marks_ != nullptr) queued_->BeginTimes();
   };
-  const int64_t key = StepKey(args);
+  const int64_t key = PassKey(args);
   if (key == QueuedDevice::kNoKey) {
     begin();
     fast_.Embed(lanes.all, weights_.token_embd, args.ids, state_.x);
-    lanes.all.Mark(StepPart::kEmbed);
+    lanes.all.Mark(PassPart::kEmbed);
     RunLayersQueued(args, 0, n_layers);
     RunOutput(lanes.all, args);
     return;
@@ -63,7 +63,7 @@ Executor::Lanes Executor::QueuedLanes() const {
 }
 
 // Layer by layer, so that what is watched can be looked at between them.
-void Executor::RunLayersQueued(const StepArgs& args, int64_t layer_begin, int64_t layer_end) {
+void Executor::RunLayersQueued(const PassArgs& args, int64_t layer_begin, int64_t layer_end) {
   const Lanes lanes = QueuedLanes();
   uint32_t enqueued = 0;
   uint32_t handovers = 0;
@@ -84,7 +84,7 @@ void Executor::RunSlowTiers(int64_t n, int64_t layer_begin, int64_t layer_end,
   const auto is_cold = [&](int64_t layer) {
     return !streams_ && weights_.layers[static_cast<size_t>(layer)].cold.n_neurons > 0;
   };
-  if (profile_ != nullptr) profile_->timer(0)->Mark(StepPart::kEnqueue);
+  if (profile_ != nullptr) profile_->timer(0)->Mark(PassPart::kEnqueue);
   const uint32_t first = *handovers;
   for (int64_t layer = layer_begin; layer < layer_end; ++layer)
     *handovers += is_cold(layer) ? 1 : 0;

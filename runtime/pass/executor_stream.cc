@@ -59,20 +59,20 @@ void Executor::MeasureStream(int64_t n) {
       weights_.layers, [](const LayerWeights& layer) { return layer.cold.n_neurons > 0; });
   CHECK(first != weights_.layers.end());
   const FfnSlice slice = FirstNeurons(first->cold, weight_stream_->ProbeNeurons(first->cold));
-  const FfnStep step{.slice = &slice, .activation = config_.activation};
-  StreamRates rates = weight_stream_->Measure(team_, step, FfnInput(0), n, state_.hot.y);
+  const FfnOp op{.slice = &slice, .activation = config_.activation};
+  StreamRates rates = weight_stream_->Measure(team_, op, FfnInput(0), n, state_.hot.y);
   rates.cpu_token_bytes_per_s = MeasureCpu(slice, std::min(n, kCpuProbeTokens));
   stream_use_.rates = rates;
 }
 
 double Executor::MeasureCpu(const FfnSlice& slice, int64_t n) {
-  const FfnStep step{.slice = &slice, .activation = config_.activation};
+  const FfnOp op{.slice = &slice, .activation = config_.activation};
   const std::vector<float> x = ProbeInputs(n * config_.d_model);
   double seconds = std::numeric_limits<double>::min();
   for (int turn = 0; turn < 2; ++turn) {
     const auto start = std::chrono::steady_clock::now();
     team_.Run([&](int thread) {
-      slow_->Ffn(Lane{thread, team_.n_threads(), all_group_}, step, x.data(), n, state_.cold);
+      slow_->Ffn(Lane{thread, team_.n_threads(), all_group_}, op, x.data(), n, state_.cold);
     });
     seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   }
@@ -83,9 +83,9 @@ double Executor::MeasureCpu(const FfnSlice& slice, int64_t n) {
 // Adds the cold neurons' part to the hot ones' output, or makes it where there are none.
 void Executor::RunStreamed(int64_t layer, const float* x, int64_t n) {
   const LayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
-  const FfnStep step{.slice = &w.cold, .layer = layer, .activation = config_.activation};
+  const FfnOp op{.slice = &w.cold, .layer = layer, .activation = config_.activation};
   const auto into = w.hot.n_neurons > 0 ? WeightStream::Into::kAdd : WeightStream::Into::kReplace;
-  weight_stream_->Ffn(team_, step, x, n, state_.hot.y, into);
+  weight_stream_->Ffn(team_, op, x, n, state_.hot.y, into);
 }
 
 }  // namespace thermocline

@@ -1,4 +1,4 @@
-// Threads that run a step together. A team keeps its threads for its life; a step wakes them once,
+// Threads that run a pass together. A team keeps its threads for its life; a pass wakes them once,
 // inside it every thread is a lane, lanes split each operation and meet at barriers. Who waits
 // spins for some microseconds, then sleeps (futex), so that a machine shared with other processes
 // is not burnt up and an idle team costs nothing.
@@ -18,7 +18,7 @@
 #include <utility>
 #include <vector>
 
-#include "runtime/timing/step_timer.h"
+#include "runtime/timing/pass_timer.h"
 
 namespace thermocline {
 
@@ -83,17 +83,17 @@ struct Lane {
   int rank = 0;
   int size = 1;
   LaneGroup* group = nullptr;   // null for a group of one
-  StepMarker* timer = nullptr;  // null: not timed
+  PassMarker* timer = nullptr;  // null: not timed
 
   void Sync() const {
     if (group != nullptr) group->Wait(rank);
   }
   // Sync, and the part that ends with it.
-  void Sync(StepPart part) const {
+  void Sync(PassPart part) const {
     Sync();
     Mark(part);
   }
-  void Mark(StepPart part) const {
+  void Mark(PassPart part) const {
     if (timer != nullptr) timer->Mark(part);
   }
   // The layer that marks from here on belong to.

@@ -1,4 +1,4 @@
-// What crosses the bus between the host and a GPU during steps. A device counts it where it moves
+// What crosses the bus between the host and a GPU during passes. A device counts it where it moves
 // it; flags, of four bytes, and reads of a flag that is not yet set are left out.
 #pragma once
 

@@ -54,11 +54,11 @@ class Attention {
     k_ = testing::RandomFloats(&rng, n * heads.n_kv_heads * heads.head_dim);
     v_ = testing::RandomFloats(&rng, n * heads.n_kv_heads * heads.head_dim);
     CpuDevice device("filling", Limits(n, 1));
-    const RopeStep no_rope{RopePairing::kAdjacent, 0, nullptr, nullptr};
+    const RopeOp no_rope{RopePairing::kAdjacent, 0, nullptr, nullptr};
     std::vector<float> q = q_;
     std::vector<float> k = k_;
     const Rows rows(*this, 0, n);
-    device.RopeAppend(Lane{}, no_rope, *cache_, rows.step, q.data(), k.data(), v_.data());
+    device.RopeAppend(Lane{}, no_rope, *cache_, rows.op, q.data(), k.data(), v_.data());
     for (int64_t i = 0; i < n * heads.n_kv_heads; ++i) {
       const KvRun run = cache_->RunAt(kLayer, i / n, pages_, i % n, 1);
       rows_[0].push_back(testing::DecodeRow(cache_->dtype(), run.k, heads.head_dim));
@@ -74,7 +74,7 @@ class Attention {
     std::vector<float> out(static_cast<size_t>(n * heads_.n_heads * heads_.head_dim), NAN);
     const Rows rows(*this, first, n);
     team.Run([&](int thread) {
-      device.Attend(Lane{thread, n_lanes, group}, *cache_, rows.step,
+      device.Attend(Lane{thread, n_lanes, group}, *cache_, rows.op,
                     q_.data() + first * heads_.n_heads * heads_.head_dim, out.data());
     });
     return out;
@@ -107,12 +107,12 @@ class Attention {
   struct Rows {
     Batch batch;
     std::vector<BatchSegment> segments;
-    AttentionStep step;
+    AttentionOp op;
     Rows(const Attention& a, int64_t first, int64_t n) {
       batch.sequences = {{a.pages_}};
       for (int64_t i = 0; i < n; ++i) batch.rows.push_back({0, 0, first + i, false});
       segments = batch.Segments();
-      step = {kLayer, &batch, segments, a.heads_.n_heads, a.heads_.n_kv_heads, a.heads_.head_dim};
+      op = {kLayer, &batch, segments, a.heads_.n_heads, a.heads_.n_kv_heads, a.heads_.head_dim};
     }
     Rows(const Rows&) = delete;
   };

@@ -1,5 +1,5 @@
 // Attention over long contexts against plain double arithmetic, and what must not change its bits:
-// the number of lanes, how many tokens a step has, and where the cache keeps its positions.
+// the number of lanes, how many tokens a pass has, and where the cache keeps its positions.
 #include <gtest/gtest.h>
 
 #include <memory>
@@ -29,7 +29,7 @@ TEST_P(AttentionTest, MatchesDouble) {
   }
 }
 
-TEST_P(AttentionTest, BitsDependOnNeitherLanesNorTheTokensOfAStep) {
+TEST_P(AttentionTest, BitsDependOnNeitherLanesNorTheTokensOfAPass) {
   for (const Heads& heads : kQ8Heads) {
     const Attention attention = Contiguous(heads, GetParam());
     const int64_t token_size = heads.n_heads * heads.head_dim;

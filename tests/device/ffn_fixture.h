@@ -106,16 +106,16 @@ class Ffn {
     FfnResult result;
     result.y.assign(static_cast<size_t>(run.n * case_.d_model), NAN);
     const FfnState state{gate.data(), up.data(), result.y.data()};
-    const FfnStep step{.slice = &slice_,
-                       .activation = case_.activation,
-                       .skip_inactive = run.exact,
-                       .predictor = run.predictor,
-                       .predictor_x = predictor_x(run.first),
-                       .audit = run.audit};
+    const FfnOp op{.slice = &slice_,
+                   .activation = case_.activation,
+                   .skip_inactive = run.exact,
+                   .predictor = run.predictor,
+                   .predictor_x = predictor_x(run.first),
+                   .audit = run.audit};
     std::vector<FfnCount> counts(static_cast<size_t>(run.n_lanes));
     team.Run([&](int thread) {
       counts[static_cast<size_t>(thread)] =
-          device.Ffn(Lane{thread, run.n_lanes, group}, step, x(run.first), run.n, state);
+          device.Ffn(Lane{thread, run.n_lanes, group}, op, x(run.first), run.n, state);
     });
     for (const FfnCount& count : counts) EXPECT_EQ(count.active, counts.front().active);
     result.count = counts.front();

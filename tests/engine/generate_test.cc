@@ -5,7 +5,7 @@
 
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
-#include "runtime/timing/step_profile.h"
+#include "runtime/timing/pass_profile.h"
 #include "tests/tools/models.h"
 
 namespace thermocline {
@@ -52,13 +52,13 @@ TEST_F(GenerateTest, WeightsAreNotReadWhenTheCallerThrowsBefore) {
   EXPECT_TRUE(reads);
 }
 
-TEST_F(GenerateTest, CountsTokensAndSteps) {
+TEST_F(GenerateTest, CountsTokensAndPasses) {
   Engine engine(Options(64));
   Generator generator(engine, {.temperature = 0});
   Continue(generator, "Hello there", 10);
   EXPECT_EQ(last_.stop, StopReason::kTokenLimit);
   EXPECT_EQ(last_.generated_tokens, 10);
-  EXPECT_EQ(last_.decode_steps, 9);
+  EXPECT_EQ(last_.decode_passes, 9);
   EXPECT_EQ(engine.n_past(), last_.prompt_tokens + 9);
   EXPECT_TRUE(generator.can_go_on());
 }
@@ -117,16 +117,16 @@ TEST_F(GenerateTest, APromptOfSeveralBatchesComputesTheOutputHeadOnce) {
   };
   Engine engine(options);
   Generator generator(engine, {.temperature = 0});
-  StepProfile profile(1, 100'000);
+  PassProfile profile(1, 100'000);
   engine.executor().set_profile(&profile);
   const std::vector<int32_t> ids(20, 100);
   const Generation generation = generator.Continue(ids, 1, [](std::string_view) {});
   engine.executor().set_profile(nullptr);
   EXPECT_EQ(generation.prompt_tokens, 20);
   EXPECT_EQ(told, (std::vector<uint64_t>{0, 8, 16, 20}));
-  EXPECT_EQ(profile.steps(), 3);
+  EXPECT_EQ(profile.passes(), 3);
   int64_t n_heads = 0;
-  for (const StepSpan& span : profile.thread_spans(0)) n_heads += span.part == StepPart::kHead;
+  for (const PassSpan& span : profile.thread_spans(0)) n_heads += span.part == PassPart::kHead;
   EXPECT_EQ(n_heads, 1);
 }
 
@@ -164,7 +164,7 @@ TEST_F(GenerateTest, TotalsAddUp) {
   EXPECT_EQ(total.stop, StopReason::kContextFull);
   EXPECT_EQ(total.prompt_tokens, 7);
   EXPECT_EQ(total.generated_tokens, 15);
-  EXPECT_EQ(total.decode_steps, 14);
+  EXPECT_EQ(total.decode_passes, 14);
   EXPECT_DOUBLE_EQ(total.prefill_ms, 1.5);
 }
 

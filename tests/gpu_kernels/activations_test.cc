@@ -71,7 +71,7 @@ TEST_F(GpuPrepareTest, CopiesAndQuantisesWhateverTheSize) {
         const std::vector<float> x = RandomValues(static_cast<size_t>(cols * n_tokens), 1);
         const OnDevice<float> x_device(stream, x);
         const Vectors out(stream, cols, n_tokens);
-        GpuPrepare(stream, x_device.data(), n_tokens, PrepareStep::kCopy, out.gpu());
+        GpuPrepare(stream, x_device.data(), n_tokens, PrepareOp::kCopy, out.gpu());
         const std::vector<float> padded = Padded(x, cols);
         EXPECT_EQ(out.values(), padded) << cols;
         EXPECT_EQ(out.quantised(), testing::QuantisedActivations(padded)) << cols;
@@ -86,7 +86,7 @@ TEST_F(GpuPrepareTest, ReluComesFirst) {
   x[5] = kNan;
   const OnDevice<float> x_device(stream, x);
   const Vectors out(stream, 100, 1);
-  GpuPrepare(stream, x_device.data(), 1, PrepareStep::kRelu, out.gpu());
+  GpuPrepare(stream, x_device.data(), 1, PrepareOp::kRelu, out.gpu());
   const std::vector<float> values = out.values();
   EXPECT_TRUE(std::isnan(values[5]));
   for (size_t i = 0; i < x.size(); ++i) {
@@ -103,7 +103,7 @@ TEST_F(GpuPrepareTest, BlocksThatAreNotFiniteAreNan) {
   for (size_t i = 64; i < 96; ++i) x[i] = 1e-44F;  // its scale is no normal number
   const OnDevice<float> x_device(stream, x);
   const Vectors out(stream, 128, 1);
-  GpuPrepare(stream, x_device.data(), 1, PrepareStep::kCopy, out.gpu());
+  GpuPrepare(stream, x_device.data(), 1, PrepareOp::kCopy, out.gpu());
   const std::vector<double> quantised = out.quantised();
   for (size_t i = 0; i < 64; ++i) EXPECT_TRUE(std::isnan(quantised[i])) << i;
   for (size_t i = 64; i < 96; ++i) EXPECT_EQ(quantised[i], 0) << i;
@@ -111,7 +111,7 @@ TEST_F(GpuPrepareTest, BlocksThatAreNotFiniteAreNan) {
 }
 
 // Against the norm and the preparation as steps of their own, bit by bit.
-TEST_F(GpuPrepareTest, NormedAndPreparedInOneStepAreTheSameBits) {
+TEST_F(GpuPrepareTest, NormedAndPreparedInOneOpAreTheSameBits) {
   constexpr float kEpsilon = 1e-5F;
   constexpr int64_t kTokens = 2;
   for (const int64_t cols : {1, 33, 511, 512, 1500}) {
@@ -127,7 +127,7 @@ TEST_F(GpuPrepareTest, NormedAndPreparedInOneStepAreTheSameBits) {
         const OnDevice<float> normed_apart(stream, std::vector<float>(n, kNan));
         const Vectors out(stream, cols, kTokens);
         const Vectors out_apart(stream, cols, kTokens);
-        const GpuNormStep step{weight.data(), kEpsilon, normed.data()};
+        const GpuNormOp step{weight.data(), kEpsilon, normed.data()};
         if (adds) {
           GpuAddRmsNormPrepare(stream, x.data(), y.data(), step, kTokens, out.gpu());
           GpuAddRmsNorm(stream, x_apart.data(), y.data(), weight.data(), kEpsilon, kTokens, cols,
@@ -137,7 +137,7 @@ TEST_F(GpuPrepareTest, NormedAndPreparedInOneStepAreTheSameBits) {
           GpuRmsNorm(stream, normed_apart.data(), x_apart.data(), weight.data(), kEpsilon, kTokens,
                      cols);
         }
-        GpuPrepare(stream, normed_apart.data(), kTokens, PrepareStep::kCopy, out_apart.gpu());
+        GpuPrepare(stream, normed_apart.data(), kTokens, PrepareOp::kCopy, out_apart.gpu());
         EXPECT_EQ(x.Read(), x_apart.Read()) << cols;
         EXPECT_EQ(normed.Read(), normed_apart.Read()) << cols;
         EXPECT_EQ(out.values(), out_apart.values()) << cols;

@@ -40,7 +40,7 @@ struct Inputs {
     keys = ReadKeys(stream, kv);
     values = ReadValues(stream, kv);
   }
-  GpuStepTokens tokens() const { return TokensAt(c.first_position, c.n_tokens); }
+  GpuPassTokens tokens() const { return TokensAt(c.first_position, c.n_tokens); }
 
   std::vector<float> AttendFew() {
     const int64_t max_positions = kv.max_positions;
@@ -157,16 +157,16 @@ TEST_F(GpuAttendFewTest, TokensTogetherEqualTokensAlone) {
 TEST_F(GpuAttendFewTest, AReplayedGraphTakesItsPositionFromTheInputs) {
   Inputs in({64, 4, 2, 259, 1}, DType::kF16, 300);
   const DeviceMemory scratch(GpuAttendScratchBytes(1, 4, 64, 300), "a test");
-  const MappedMemory host(sizeof(GpuStepInputs), "a test");
-  const DeviceMemory inputs(sizeof(GpuStepInputs), "a test");
+  const MappedMemory host(sizeof(GpuPassInputs), "a test");
+  const DeviceMemory inputs(sizeof(GpuPassInputs), "a test");
   in.stream.Synchronize();
   GraphCapture capture(in.stream);
-  in.stream.Copy(inputs.as<void>(), host.host<void>(), sizeof(GpuStepInputs));
-  GpuAttendFew(in.stream, in.kv, TokensFrom(inputs.as<GpuStepInputs>(), 1), 4, 300,
+  in.stream.Copy(inputs.as<void>(), host.host<void>(), sizeof(GpuPassInputs));
+  GpuAttendFew(in.stream, in.kv, TokensFrom(inputs.as<GpuPassInputs>(), 1), 4, 300,
                in.q_device.data(), scratch.as<void>(), in.out.data());
   Graph graph = capture.Finish();
   for (const int64_t position : {0, 127, 128, 259}) {
-    SetStepInputs(std::vector<int32_t>{0}, position, host.host<GpuStepInputs>());
+    SetPassInputs(std::vector<int32_t>{0}, position, host.host<GpuPassInputs>());
     graph.Launch(in.stream);
     in.c.first_position = position;
     ExpectAttention(in, in.out.Read());

@@ -83,16 +83,16 @@ TEST_F(GpuEmbedTest, AReplayedGraphTakesItsTokensFromTheInputs) {
   Stream stream;
   const OnDevice<uint8_t> bytes(stream, table.bytes);
   const OnDevice<float> x(stream, std::vector<float>(4 * 64, -7.0F));
-  const MappedMemory host(sizeof(GpuStepInputs), "a test");
-  const DeviceMemory inputs(sizeof(GpuStepInputs), "a test");
+  const MappedMemory host(sizeof(GpuPassInputs), "a test");
+  const DeviceMemory inputs(sizeof(GpuPassInputs), "a test");
   stream.Synchronize();
   GraphCapture capture(stream);
-  stream.Copy(inputs.as<void>(), host.host<void>(), sizeof(GpuStepInputs));
+  stream.Copy(inputs.as<void>(), host.host<void>(), sizeof(GpuPassInputs));
   GpuEmbed(stream, {DType::kQ8_0, bytes.data(), table.stride}, nullptr,
-           TokensFrom(inputs.as<GpuStepInputs>(), 4), 64, x.data());
+           TokensFrom(inputs.as<GpuPassInputs>(), 4), 64, x.data());
   Graph graph = capture.Finish();
   for (const std::vector<int32_t>& ids : {std::vector<int32_t>{8}, {1, 2, 3}}) {
-    SetStepInputs(ids, 0, host.host<GpuStepInputs>());
+    SetPassInputs(ids, 0, host.host<GpuPassInputs>());
     graph.Launch(stream);
     const std::vector<float> rows = x.Read();
     ExpectRows(table, ids, rows);
@@ -100,9 +100,9 @@ TEST_F(GpuEmbedTest, AReplayedGraphTakesItsTokensFromTheInputs) {
   }
 }
 
-TEST(GpuStepInputsTest, HoldsTheIdsAndThePosition) {
-  GpuStepInputs inputs = {};
-  SetStepInputs(std::vector<int32_t>{4, 5, 6}, 1000, &inputs);
+TEST(GpuPassInputsTest, HoldsTheIdsAndThePosition) {
+  GpuPassInputs inputs = {};
+  SetPassInputs(std::vector<int32_t>{4, 5, 6}, 1000, &inputs);
   EXPECT_EQ(inputs.n_tokens, 3);
   EXPECT_EQ(inputs.first_position, 1000);
   EXPECT_EQ(inputs.ids[2], 6);

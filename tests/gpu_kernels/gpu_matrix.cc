@@ -92,7 +92,7 @@ TestVectors::TestVectors(Stream& stream, int64_t cols, int64_t n_tokens, uint32_
       x_memory_(stream, x_),
       memory_(GpuVectorsBytes(cols, n_tokens), "a test's vectors"),
       gpu_(MakeGpuVectors(memory_.as<void>(), cols, n_tokens)) {
-  GpuPrepare(stream, x_memory_.data(), n_tokens, PrepareStep::kCopy, gpu_);
+  GpuPrepare(stream, x_memory_.data(), n_tokens, PrepareOp::kCopy, gpu_);
 }
 
 std::vector<double> TestVectors::Seen(DType weights, int64_t token) const {

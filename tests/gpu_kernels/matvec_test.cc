@@ -38,7 +38,7 @@ std::vector<float> Multiply(Stream& stream, const TestMatrix& w, const TestVecto
                             const std::vector<float>& bias, int64_t n_tokens) {
   const OnDevice<float> y(stream, Unwritten(n_tokens * w.rows()));
   const OnDevice<float> bias_device(stream, bias);
-  const GpuMatvecStep step{w.gpu(), bias.empty() ? nullptr : bias_device.data(), y.data()};
+  const GpuMatvecOp step{w.gpu(), bias.empty() ? nullptr : bias_device.data(), y.data()};
   GpuMatvec(stream, {&step, 1}, x.gpu(), n_tokens);
   return y.Read();
 }
@@ -112,7 +112,7 @@ TEST_F(GpuMatvecTest, SeveralMatricesShareX) {
     const TestVectors x(stream, 256, 2, 12);
     std::vector<OnDevice<float>> ys;
     ys.reserve(matrices.size());
-    std::vector<GpuMatvecStep> steps;
+    std::vector<GpuMatvecOp> steps;
     for (TestMatrix& w : matrices) {
       if (w.rows() > 0) w.Upload(stream);
       ys.emplace_back(stream, Unwritten(2 * w.rows()));

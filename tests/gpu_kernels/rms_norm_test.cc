@@ -61,7 +61,7 @@ TEST_F(GpuRmsNormTest, MayWriteOverItsInput) {
   ExpectNorm(x, weight, both.Read());
 }
 
-TEST_F(GpuRmsNormTest, AddedAndNormedInOneStepAreTheSameBits) {
+TEST_F(GpuRmsNormTest, AddedAndNormedInOneOpAreTheSameBits) {
   for (const size_t width : {1, 33, 512, 2560}) {
     InEveryOrder([=] {
       Stream stream;

@@ -62,13 +62,13 @@ class GpuDeviceTest : public GpuTier {
     const FfnState state{Floats(n * slice.n_neurons), Floats(n * slice.n_neurons),
                          Floats(n * config_.d_model)};
     const float* x_gpu = Uploaded(x);
-    FfnStep step{.slice = &slice, .layer = 0, .activation = config_.activation};
-    step.skip_inactive = true;
-    step.predictor = predicted ? &signs_.layers[0] : nullptr;
-    step.predictor_x = x_gpu;
-    step.audit = audit;
+    FfnOp pass{.slice = &slice, .layer = 0, .activation = config_.activation};
+    pass.skip_inactive = true;
+    pass.predictor = predicted ? &signs_.layers[0] : nullptr;
+    pass.predictor_x = x_gpu;
+    pass.audit = audit;
     gpu_->BeginTokens({}, n, 0);
-    device_->Ffn(Lane{}, step, x_gpu, n, state);
+    device_->Ffn(Lane{}, pass, x_gpu, n, state);
     FfnResult result;
     result.h = Read(state.gate, n * slice.n_neurons);
     result.y = Read(state.y, n * config_.d_model);
@@ -131,7 +131,7 @@ TEST_F(GpuDeviceTest, SignsNameTheNeuronsThatTheCpuNames) {
   EXPECT_GT(expected.missed, 0);  // so that the two differ
 }
 
-// What another token of the step wants changes nothing.
+// What another token of the pass wants changes nothing.
 TEST_F(GpuDeviceTest, ATokensPredictedFfnIsTheSameBitsInEveryBatch) {
   const int64_t d = config_.d_model;
   const std::vector<float> x = RandomTokens(kMaxTokens, d, 2);
@@ -162,9 +162,9 @@ TEST_F(GpuDeviceTest, AProductReadsWhatLiesInItsInputNow) {
     const std::vector<float> other = RandomTokens(n, d, 4);
     float* normed = Floats(n * d);
     float* q = Floats(n * rows);
-    const LinearStep steps[] = {{&w.wq, q}};
+    const LinearOp ops[] = {{&w.wq, q}};
     const auto product = [&](const float* of) {
-      device_->Linear(Lane{}, steps, of, n);
+      device_->Linear(Lane{}, ops, of, n);
       return Read(q, n * rows);
     };
     const auto norm = [&] { device_->RmsNorm(Lane{}, x, w.attn_norm, 1e-5F, n, d, normed); };

@@ -1,4 +1,4 @@
-// The profile of steps with a GPU as the fast tier: what it notes of which layer, what crossed the
+// The profile of passes with a GPU as the fast tier: what it notes of which layer, what crossed the
 // bus, that it changes nothing, and the file made of it.
 #include <gmock/gmock.h>
 
@@ -8,7 +8,7 @@
 #include <set>
 
 #include "tests/gpu_tier/gpu_tier_fixture.h"
-#include "tools/reports/step_report.h"
+#include "tools/reports/pass_report.h"
 #include "tools/reports/trace_file.h"
 
 namespace thermocline {
@@ -28,9 +28,9 @@ class GpuProfile : public GpuTier {
     std::vector<int32_t> ids(n, 7);
     engine.Feed(ids);
   }
-  // The traffic of one step of n tokens.
+  // The traffic of one pass of n tokens.
   static BusTraffic TrafficOf(Engine& engine, size_t n) {
-    StepProfile profile(kThreads);
+    PassProfile profile(kThreads);
     engine.executor().set_profile(&profile);
     FeedTokens(engine, n);
     engine.executor().set_profile(nullptr);
@@ -39,32 +39,32 @@ class GpuProfile : public GpuTier {
   }
 };
 
-// What a step marks, in its order, where every layer has a hot and a cold part.
-std::vector<std::pair<StepPart, int32_t>> ExpectedMarks(int64_t n_layers) {
-  std::vector<std::pair<StepPart, int32_t>> marks = {{StepPart::kEmbed, StepSpan::kNoLayer}};
+// What a pass marks, in its order, where every layer has a hot and a cold part.
+std::vector<std::pair<PassPart, int32_t>> ExpectedMarks(int64_t n_layers) {
+  std::vector<std::pair<PassPart, int32_t>> marks = {{PassPart::kEmbed, PassSpan::kNoLayer}};
   for (int32_t layer = 0; layer < n_layers; ++layer) {
-    for (const StepPart part :
-         {StepPart::kQkv, StepPart::kRope, StepPart::kAttention, StepPart::kOutput, StepPart::kNorm,
-          StepPart::kSend, StepPart::kGate, StepPart::kDown, StepPart::kAwait, StepPart::kMerge}) {
+    for (const PassPart part :
+         {PassPart::kQkv, PassPart::kRope, PassPart::kAttention, PassPart::kOutput, PassPart::kNorm,
+          PassPart::kSend, PassPart::kGate, PassPart::kDown, PassPart::kAwait, PassPart::kMerge}) {
       marks.emplace_back(part, layer);
     }
   }
-  marks.emplace_back(StepPart::kHead, StepSpan::kNoLayer);
+  marks.emplace_back(PassPart::kHead, PassSpan::kNoLayer);
   return marks;
 }
 
-// A batch, which is not captured, a step that is captured, and two replays of another.
-TEST_F(GpuProfile, EveryStepOfEveryLayerIsNotedInItsOrder) {
+// A batch, which is not captured, a pass that is captured, and two replays of another.
+TEST_F(GpuProfile, EveryPartOfEveryLayerIsNotedInItsOrder) {
   const auto engine = Open(Half());
-  StepProfile profile(kThreads, kManySpans);
+  PassProfile profile(kThreads, kManySpans);
   engine->executor().set_profile(&profile);
-  const std::vector<size_t> steps = {19, 5, 1, 1, 1};
-  for (const size_t n : steps) FeedTokens(*engine, n);
+  const std::vector<size_t> passes = {19, 5, 1, 1, 1};
+  for (const size_t n : passes) FeedTokens(*engine, n);
   engine->executor().set_profile(nullptr);
 
   const auto marks = ExpectedMarks(engine->config().n_layers);
-  const std::vector<StepSpan>& spans = profile.gpu_spans();
-  ASSERT_EQ(spans.size(), marks.size() * steps.size());
+  const std::vector<PassSpan>& spans = profile.gpu_spans();
+  ASSERT_EQ(spans.size(), marks.size() * passes.size());
   for (size_t i = 0; i < spans.size(); ++i) {
     const auto& [part, layer] = marks[i % marks.size()];
     EXPECT_EQ(spans[i].part, part) << i;
@@ -73,37 +73,37 @@ TEST_F(GpuProfile, EveryStepOfEveryLayerIsNotedInItsOrder) {
     if (i == 0) continue;
     const int64_t gap_ns = spans[i].begin_ns - spans[i - 1].end_ns;
     if (i % marks.size() == 0) {
-      EXPECT_GE(gap_ns, 0) << i;  // between steps
+      EXPECT_GE(gap_ns, 0) << i;  // between passes
     } else {
       EXPECT_EQ(gap_ns, 0) << i;
     }
   }
-  EXPECT_EQ(profile.steps(), 5);
+  EXPECT_EQ(profile.passes(), 5);
   EXPECT_EQ(profile.tokens(), 27);
-  ASSERT_EQ(profile.kept_steps().size(), 5U);
-  EXPECT_EQ(profile.kept_steps()[0].n_tokens, 19);
+  ASSERT_EQ(profile.kept_passes().size(), 5U);
+  EXPECT_EQ(profile.kept_passes()[0].n_tokens, 19);
 }
 
-// The threads' spans fill each step without a hole, and all of them take part in every layer.
+// The threads' spans fill each pass without a hole, and all of them take part in every layer.
 TEST_F(GpuProfile, ThreadsAreAccountedForFromTheFirstLayerToTheLast) {
   const auto engine = Open(Half());
-  StepProfile profile(kThreads, kManySpans);
+  PassProfile profile(kThreads, kManySpans);
   engine->executor().set_profile(&profile);
   for (const size_t n : {1, 18, 1}) FeedTokens(*engine, n);
   engine->executor().set_profile(nullptr);
   for (int thread = 0; thread < kThreads; ++thread) {
     const auto& spans = profile.thread_spans(thread);
     size_t at = 0;
-    for (const StepProfile::Step& step : profile.kept_steps()) {
+    for (const PassProfile::Pass& pass : profile.kept_passes()) {
       std::set<int32_t> layers;
-      int64_t end_ns = step.begin_ns;
+      int64_t end_ns = pass.begin_ns;
       do {
         ASSERT_LT(at, spans.size());
         EXPECT_EQ(spans[at].begin_ns, end_ns);
         end_ns = spans[at].end_ns;
-        if (spans[at].part == StepPart::kAwait) layers.insert(spans[at].layer);
-      } while (spans[at++].part != StepPart::kFinish);
-      EXPECT_EQ(end_ns, step.end_ns);
+        if (spans[at].part == PassPart::kAwait) layers.insert(spans[at].layer);
+      } while (spans[at++].part != PassPart::kFinish);
+      EXPECT_EQ(end_ns, pass.end_ns);
       EXPECT_EQ(static_cast<int64_t>(layers.size()), engine->config().n_layers);
     }
     EXPECT_EQ(at, spans.size());
@@ -115,7 +115,7 @@ TEST_F(GpuProfile, IdleSharesAreShares) {
     GpuRun run = Half();
     run.hot_share = split;
     const auto engine = Open(run);
-    StepProfile profile(kThreads);
+    PassProfile profile(kThreads);
     engine->executor().set_profile(&profile);
     for (int i = 0; i < 3; ++i) FeedTokens(*engine, 1);
     engine->executor().set_profile(nullptr);
@@ -125,13 +125,13 @@ TEST_F(GpuProfile, IdleSharesAreShares) {
     EXPECT_GT(profile.cpu_idle_share(), 0) << split;
     EXPECT_LT(profile.cpu_idle_share(), 1) << split;
     if (split == 1) {
-      EXPECT_EQ(profile.gpu_times()[static_cast<size_t>(StepPart::kAwait)], 0);
+      EXPECT_EQ(profile.gpu_times()[static_cast<size_t>(PassPart::kAwait)], 0);
     }
     EXPECT_TRUE(profile.gpu_spans().empty()) << "none were to be kept";
   }
 }
 
-// Every byte by hand, of a step that is captured (1, 5), one that is replayed (1) and a batch.
+// Every byte by hand, of a pass that is captured (1, 5), one that is replayed (1) and a batch.
 TEST_F(GpuProfile, BytesOverTheBusAreThoseOfTheShapes) {
   const auto engine = Open(Half());
   const ModelConfig& config = engine->config();
@@ -163,14 +163,14 @@ TEST_F(GpuProfile, BytesOverTheBusAreThoseOfTheShapes) {
 TEST_F(GpuProfile, AProfileChangesNoBit) {
   const auto expected = Logits(Half());
   const auto engine = Open(Half());
-  StepProfile profile(kThreads, kManySpans);
+  PassProfile profile(kThreads, kManySpans);
   engine->executor().set_profile(&profile);
   EXPECT_EQ(Logits(*engine), expected);
   engine->executor().set_profile(nullptr);
   engine->Reset();
-  const int64_t n_steps = profile.steps();
+  const int64_t n_passes = profile.passes();
   EXPECT_EQ(Logits(*engine), expected);
-  EXPECT_EQ(profile.steps(), n_steps) << "it goes on after its end";
+  EXPECT_EQ(profile.passes(), n_passes) << "it goes on after its end";
 }
 
 // What `bench` prints of a GPU: parts, shares and bytes belong together.
@@ -179,9 +179,9 @@ TEST_F(GpuProfile, TheReportAddsUp) {
   ComparisonOptions comparison;
   comparison.decode_tokens = 3;
   const std::vector<std::vector<int32_t>> prompts = {{5, 6, 7}, {8, 9}};
-  const StepReport report =
-      MeasureSteps(*engine, SparseMode::kExact, prompts, comparison, /*keep_spans=*/0);
-  const auto json = StepJson(report);
+  const PassReport report =
+      MeasurePasses(*engine, SparseMode::kExact, prompts, comparison, /*keep_spans=*/0);
+  const auto json = PassJson(report);
   EXPECT_EQ(json["mode"], "exact");
   EXPECT_EQ(json["tokens"], 6);
   EXPECT_EQ(json["cpu"]["threads"], kThreads);
@@ -208,14 +208,14 @@ TEST_F(GpuProfile, TheReportAddsUp) {
   const ModelConfig& config = engine->config();
   EXPECT_EQ(to_host,
             4 * (config.n_layers * (config.d_model + kCountsPerLayer) + config.vocab_size));
-  EXPECT_THAT(StepTable(report), testing::AllOf(testing::HasSubstr("mean of 6 tokens"),
+  EXPECT_THAT(PassTable(report), testing::AllOf(testing::HasSubstr("mean of 6 tokens"),
                                                 testing::HasSubstr("y of cold neurons"),
                                                 testing::HasSubstr("wait for other tier")));
 }
 
 TEST_F(GpuProfile, ATraceHasARowForTheGpuAndEveryThread) {
   const auto engine = Open(Half());
-  StepProfile profile(kThreads, kManySpans);
+  PassProfile profile(kThreads, kManySpans);
   engine->executor().set_profile(&profile);
   FeedTokens(*engine, 3);
   FeedTokens(*engine, 1);
@@ -223,7 +223,7 @@ TEST_F(GpuProfile, ATraceHasARowForTheGpuAndEveryThread) {
   const std::string path = dir_.file("trace.json");
   {
     TraceFile file(path);
-    EXPECT_THAT(file.Write({{"a test", &profile}}), testing::HasSubstr("2 steps\n"));
+    EXPECT_THAT(file.Write({{"a test", &profile}}), testing::HasSubstr("2 passes\n"));
   }
   const auto events = nlohmann::json::parse(ReadWholeFile(path));
   std::map<int, std::string> rows;
@@ -241,7 +241,7 @@ TEST_F(GpuProfile, ATraceHasARowForTheGpuAndEveryThread) {
     if (event["args"].contains("layer")) layers[row].insert(event["args"]["layer"].get<int>());
   }
   EXPECT_EQ(rows.size(), 2U + kThreads);
-  EXPECT_EQ(spans["steps"], 2U);
+  EXPECT_EQ(spans["passes"], 2U);
   EXPECT_EQ(spans["GPU"], profile.gpu_spans().size());
   EXPECT_EQ(spans["CPU thread 1"], profile.thread_spans(1).size());
   for (const char* row : {"GPU", "CPU thread 0", "CPU thread 1"}) {

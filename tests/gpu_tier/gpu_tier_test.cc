@@ -49,7 +49,7 @@ TEST_F(GpuTier, AReplayedSequenceGivesTheSameBits) {
   const auto first = Logits(*engine);
   engine->Reset();
   EXPECT_EQ(Logits(*engine), first);
-  // A mode that is changed between steps is another graph.
+  // A mode that is changed between passes is another graph.
   engine->Reset();
   engine->executor().set_mode(SparseMode::kDense);
   EXPECT_LE(MaxDifference(Logits(*engine), first), kTolerance);
@@ -92,7 +92,7 @@ TEST_F(GpuTier, WhatIsAllocatedIsWhatWasPlanned) {
   }
 }
 
-// The slow tier fails in the middle of a step: one error, and the next step works.
+// The slow tier fails in the middle of a pass: one error, and the next pass works.
 TEST_F(GpuTier, AFailingSlowTierLeavesNobodyWaiting) {
   const GgufReader gguf(Golden("gqa_relu"));
   const Family& family = FindFamily(gguf);
@@ -110,15 +110,15 @@ TEST_F(GpuTier, AFailingSlowTierLeavesNobodyWaiting) {
                     ExecutorOptions{.max_tokens = 8, .max_logits = 1, .mode = SparseMode::kExact},
                     team, *cache, *gpu, &slow);
   const std::vector<int32_t> ids = {5, 6, 7};
-  const auto step = [&] {
+  const auto pass = [&] {
     const auto logits = executor.Run(executor.OnlySequence(ids, 0));
     return std::vector<float>(logits.begin(), logits.end());
   };
-  const auto expected = step();
+  const auto expected = pass();
   for (const int call : {1, 2}) {
     slow.FailAtCall(call);
-    EXPECT_THAT(step, testing::ThrowsMessage<Error>("slow failed"));
-    EXPECT_EQ(step(), expected);
+    EXPECT_THAT(pass, testing::ThrowsMessage<Error>("slow failed"));
+    EXPECT_EQ(pass(), expected);
   }
 }
 

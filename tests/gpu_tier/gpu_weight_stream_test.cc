@@ -157,14 +157,14 @@ class GpuWeightStreamTest : public GpuTier {
   std::vector<float> Run(WeightStream& stream, const FfnSlice& slice, WeightStream::Into into,
                          const std::vector<float>& before = {}) {
     if (!before.empty()) gpu_->Upload(y_, before.data(), before.size() * sizeof(float));
-    stream.BeginStep();
+    stream.BeginPass();
     stream.Ffn(team_, StepOf(slice), x_, kTokens, y_, into);
     gpu_->Finish();
     std::vector<float> y(values_.size());
     gpu_->Download(y.data(), y_, y.size() * sizeof(float));
     return y;
   }
-  static FfnStep StepOf(const FfnSlice& slice) {
+  static FfnOp StepOf(const FfnSlice& slice) {
     return {.slice = &slice, .activation = Activation::kRelu};
   }
 
@@ -218,7 +218,7 @@ TEST_F(GpuWeightStreamTest, SlicesFollowEachOtherThroughTheBuffers) {
   const auto expected_first = Run(*stream, first.slice(), WeightStream::Into::kReplace);
   first.ExpectOutput(values_, zeros, expected_first);
   const auto both = [&] {
-    stream->BeginStep();
+    stream->BeginPass();
     stream->Ffn(team_, StepOf(first.slice()), x_, kTokens, y_, WeightStream::Into::kReplace);
     stream->Ffn(team_, StepOf(second.slice()), x_, kTokens, y_, WeightStream::Into::kAdd);
     gpu_->Finish();
@@ -231,7 +231,7 @@ TEST_F(GpuWeightStreamTest, SlicesFollowEachOtherThroughTheBuffers) {
   EXPECT_EQ(both(), sum);
 }
 
-TEST_F(GpuWeightStreamTest, PackingThatFailsIsOneErrorAndTheNextStepWorks) {
+TEST_F(GpuWeightStreamTest, PackingThatFailsIsOneErrorAndTheNextPassWorks) {
   const TestSlice slice(kMixed, 20, false);
   const auto stream = Make(20, 1);
   const auto expected = Run(*stream, slice.slice(), WeightStream::Into::kReplace);
@@ -247,7 +247,7 @@ TEST_F(GpuWeightStreamTest, PackingThatFailsIsOneErrorAndTheNextStepWorks) {
   }
 }
 
-TEST_F(GpuWeightStreamTest, AGpuThatDoesNotComeIsAnErrorAndTheNextStepWorks) {
+TEST_F(GpuWeightStreamTest, AGpuThatDoesNotComeIsAnErrorAndTheNextPassWorks) {
   const TestSlice slice(kMixed, 20, false);
   const auto patient = Make(20, 1);
   const auto expected = Run(*patient, slice.slice(), WeightStream::Into::kReplace);
@@ -263,7 +263,7 @@ TEST_F(GpuWeightStreamTest, AGpuThatDoesNotComeIsAnErrorAndTheNextStepWorks) {
   EXPECT_THAT([&] { Run(*stream, slice.slice(), WeightStream::Into::kReplace); },
               testing::ThrowsMessage<Error>(testing::HasSubstr("did not arrive there")));
   released = true;
-  patient->BeginStep();
+  patient->BeginPass();
   EXPECT_EQ(Run(*patient, slice.slice(), WeightStream::Into::kReplace), expected);
 }
 

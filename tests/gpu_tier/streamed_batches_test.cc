@@ -110,7 +110,7 @@ TEST_F(StreamedBatches, MemoryIsWhatWasPlanned) {
   }
 }
 
-TEST_F(StreamedBatches, AFailureInOneLayerLeavesTheNextStepWhole) {
+TEST_F(StreamedBatches, AFailureInOneLayerLeavesTheNextPassWhole) {
   GpuRun run = Streamed("gqa_relu", 0.4);
   run.piece_bytes = 5'000;
   const auto engine = Open(run);

@@ -39,24 +39,23 @@ class FailingDevice final : public Device {
                int64_t d, float* out) override {
     inner_.RmsNorm(lane, x, weight, eps, n, d, out);
   }
-  void Linear(const Lane& lane, std::span<const LinearStep> steps, const float* x,
-              int64_t n) override {
-    inner_.Linear(lane, steps, x, n);
+  void Linear(const Lane& lane, std::span<const LinearOp> ops, const float* x, int64_t n) override {
+    inner_.Linear(lane, ops, x, n);
   }
-  void RopeAppend(const Lane& lane, const RopeStep& rope, const KvCache& cache,
-                  const AttentionStep& step, float* q, float* k, const float* v) override {
-    inner_.RopeAppend(lane, rope, cache, step, q, k, v);
+  void RopeAppend(const Lane& lane, const RopeOp& rope, const KvCache& cache, const AttentionOp& op,
+                  float* q, float* k, const float* v) override {
+    inner_.RopeAppend(lane, rope, cache, op, q, k, v);
   }
-  void Attend(const Lane& lane, const KvCache& cache, const AttentionStep& step, const float* q,
+  void Attend(const Lane& lane, const KvCache& cache, const AttentionOp& op, const float* q,
               float* out) override {
-    inner_.Attend(lane, cache, step, q, out);
+    inner_.Attend(lane, cache, op, q, out);
   }
-  FfnCount Ffn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+  FfnCount Ffn(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                const FfnState& state) override {
     if (lane.rank == 0 && calls_left_ > 0 && --calls_left_ == 0) {
       throw Error({.what = name() + " failed"});
     }
-    return inner_.Ffn(lane, step, x, n, state);
+    return inner_.Ffn(lane, op, x, n, state);
   }
   void Add(const Lane& lane, float* x, std::span<const float* const> ys, int64_t n) override {
     inner_.Add(lane, x, ys, n);

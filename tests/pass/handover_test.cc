@@ -1,5 +1,5 @@
 // What happens when a tier fails in the middle of a layer: one error reaches the caller, nobody
-// hangs, and the next step works.
+// hangs, and the next pass works.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -38,7 +38,7 @@ class Handing : public testing::TestWithParam<int> {
         cache_, fast_, &slow_);
   }
 
-  std::vector<float> Step(const std::vector<int32_t>& ids) {
+  std::vector<float> Pass(const std::vector<int32_t>& ids) {
     const auto logits = executor_->Run(executor_->OnlySequence(ids, 0));
     return {logits.begin(), logits.end()};
   }
@@ -56,18 +56,18 @@ class Handing : public testing::TestWithParam<int> {
   std::unique_ptr<Executor> executor_;
 };
 
-TEST_P(Handing, AFailingTierIsReportedOnceAndTheNextStepWorks) {
+TEST_P(Handing, AFailingTierIsReportedOnceAndTheNextPassWorks) {
   const std::vector<int32_t> prompt = {1, 40, 50, 60, 70};
   const std::vector<int32_t> token = {80};
-  const auto prompt_logits = Step(prompt);
-  const auto token_logits = Step(token);
+  const auto prompt_logits = Pass(prompt);
+  const auto token_logits = Pass(token);
   for (FailingDevice* device : {&fast_, &slow_}) {
     for (const int call : {1, 2}) {  // in the first and in the second layer
       for (const auto& ids : {prompt, token}) {
         device->FailAtCall(call);
-        EXPECT_THAT([&] { Step(ids); }, testing::ThrowsMessage<Error>(device->name() + " failed"));
-        EXPECT_EQ(Step(prompt), prompt_logits);
-        EXPECT_EQ(Step(token), token_logits);
+        EXPECT_THAT([&] { Pass(ids); }, testing::ThrowsMessage<Error>(device->name() + " failed"));
+        EXPECT_EQ(Pass(prompt), prompt_logits);
+        EXPECT_EQ(Pass(token), token_logits);
       }
     }
   }

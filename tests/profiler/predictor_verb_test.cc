@@ -94,7 +94,7 @@ TEST_F(PredictorVerbTest, TheSameAgainAtAnyThreadCountAndBatch) {
   }
 }
 
-TEST_F(PredictorVerbTest, LayerByLayerSeesWhatAWholeStepSees) {
+TEST_F(PredictorVerbTest, LayerByLayerSeesWhatAWholePassSees) {
   EngineOptions options;
   options.model_path = ReluModelPath();
   options.sparse = "dense";

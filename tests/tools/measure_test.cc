@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "runtime/core/error.h"
-#include "runtime/timing/step_timer.h"
+#include "runtime/timing/pass_timer.h"
 #include "tests/tools/models.h"
 #include "tests/tools/tool_process.h"
 #include "tools/bench/compare_modes.h"
@@ -143,8 +143,8 @@ double PartBytes(const nlohmann::json& roofline, const std::string& name) {
 TEST(BenchVerb, RooflineHoldsEveryPartOnce) {
   const nlohmann::json f16 = RooflineRun("f16");
   const nlohmann::json q8 = RooflineRun("q8_0");
-  const std::vector<std::string> all(kStepPartNames.begin(),
-                                     kStepPartNames.begin() + kOneTierParts);
+  const std::vector<std::string> all(kPassPartNames.begin(),
+                                     kPassPartNames.begin() + kOneTierParts);
   std::vector<std::string> exact_parts = all;
   std::erase(exact_parts, "predictor");
   std::vector<std::string> dense_parts = exact_parts;  // there up runs with gate
@@ -205,7 +205,7 @@ TEST(BenchVerb, TheTableShowsTheRooflineOfEachMode) {
   };
   EXPECT_THAT(result.out, HasSubstr("dense, decode by part at 9 tokens of context"));
   EXPECT_THAT(result.out, HasSubstr("exact, decode by part at 9 tokens of context"));
-  for (const std::string_view name : std::span(kStepPartNames).first(kOneTierParts)) {
+  for (const std::string_view name : std::span(kPassPartNames).first(kOneTierParts)) {
     const int expected = name == "predictor" ? 0 : name == "up" ? 1 : 2;
     EXPECT_EQ(count("\n" + std::string(name) + "  "), expected) << name;
   }

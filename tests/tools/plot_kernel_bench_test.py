@@ -104,7 +104,7 @@ class PlotTest(unittest.TestCase):
             "name,cpu\n": "is not JSON",
             "[1, 2]": "has no list of benchmarks",
             "{}": "has no list of benchmarks",
-            json.dumps({"benchmarks": [{"name": "steps/add/L1"}, 3]}): "has no measurements named sweep/",
+            json.dumps({"benchmarks": [{"name": "ops/add/L1"}, 3]}): "has no measurements named sweep/",
             json.dumps(no_share): "has no p50_roof",
             json.dumps(no_roof): "has no roof_GBs",
             json.dumps(unknown): "is of an unknown type",

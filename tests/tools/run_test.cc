@@ -53,7 +53,7 @@ TEST(RunTest, DenseAndExactWriteTheSameText) {
   EXPECT_THAT(dense.err, Not(HasSubstr("FFN sparsity")));
 }
 
-TEST(RunTest, ATraceHoldsEveryStepAndChangesNothing) {
+TEST(RunTest, ATraceHoldsEveryPassAndChangesNothing) {
   TempDir dir;
   const Strings base = {"run", "-m", kModel, "-p", "abc", "-n",
                         "5",   "-t", "2",    "-s", "1",   "--repeat-penalty",
@@ -66,15 +66,15 @@ TEST(RunTest, ATraceHoldsEveryStepAndChangesNothing) {
   EXPECT_THAT(traced.err, HasSubstr("t.json: "));
   EXPECT_THAT(plain.err, Not(HasSubstr("trace")));
   const auto events = nlohmann::json::parse(ReadWholeFile(dir.file("t.json")));
-  int n_steps = 0;
+  int n_passes = 0;
   int n_layers = 0;  // attention of thread 0 in a layer
   for (const auto& event : events) {
-    n_steps += event["name"] == "token" || event["name"] == "prompt" ? 1 : 0;
+    n_passes += event["name"] == "token" || event["name"] == "prompt" ? 1 : 0;
     n_layers += event["name"] == "attention" && event["tid"] == 3 ? 1 : 0;
   }
-  EXPECT_GT(n_steps, 5);
+  EXPECT_GT(n_passes, 5);
   const GgufReader gguf(kModel);
-  EXPECT_EQ(n_layers, n_steps * ReadModelConfig(gguf, FindFamily(gguf)).n_layers);
+  EXPECT_EQ(n_layers, n_passes * ReadModelConfig(gguf, FindFamily(gguf)).n_layers);
 }
 
 TEST(RunTest, SameSeedSameText) {

@@ -59,7 +59,7 @@ class Comparison {
     auto start = Clock::now();
     auto logits = engine_.Feed(prompt);
     run.prefill_s = SecondsSince(start);
-    engine_.executor().ResetCounts();  // a prompt of one token was a decode step; it is not counted
+    engine_.executor().ResetCounts();  // a prompt of one token was a decode pass; it is not counted
     bool same = against != nullptr;
     for (int64_t i = 0; i < options_.decode_tokens; ++i) {
       ThrowIfInterrupted();

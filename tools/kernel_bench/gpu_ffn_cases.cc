@@ -50,7 +50,7 @@ class GateUpChain final : public GpuChain {
         vectors_memory_(GpuVectorsBytes(bench.d_model, 1), "a bench's vector"),
         vectors_(MakeGpuVectors(vectors_memory_.as<void>(), bench.d_model, 1)),
         h_(static_cast<uint64_t>(n_links() * bench.n_neurons) * sizeof(float), "a bench's h") {
-    GpuPrepare(stream, x_.as<float>(), 1, PrepareStep::kCopy, vectors_);
+    GpuPrepare(stream, x_.as<float>(), 1, PrepareOp::kCopy, vectors_);
     stream.Fill(h_.as<void>(), 0xff, h_.size());
   }
   Shape shape() const override {

@@ -24,7 +24,7 @@ class MatvecChain final : public GpuChain {
         vectors_memory_(GpuVectorsBytes(cols, 1), "a bench's vector"),
         vectors_(MakeGpuVectors(vectors_memory_.as<void>(), cols, 1)),
         y_(static_cast<uint64_t>(weights_.size() * rows) * sizeof(float), "a bench's result") {
-    GpuPrepare(stream, x_.as<float>(), 1, PrepareStep::kCopy, vectors_);
+    GpuPrepare(stream, x_.as<float>(), 1, PrepareOp::kCopy, vectors_);
     stream.Fill(y_.as<void>(), 0xff, y_.size());
   }
   Shape shape() const override {
@@ -32,8 +32,8 @@ class MatvecChain final : public GpuChain {
   }
   void Enqueue() override {
     for (int64_t i = 0; i < weights_.size(); ++i) {
-      const GpuMatvecStep step{weights_.at(i), nullptr, y_.as<float>() + i * rows_};
-      GpuMatvec(stream_, {&step, 1}, vectors_, 1);
+      const GpuMatvecOp op{weights_.at(i), nullptr, y_.as<float>() + i * rows_};
+      GpuMatvec(stream_, {&op, 1}, vectors_, 1);
     }
   }
   void Verify() override {

@@ -139,7 +139,7 @@ int main(int argc, char** argv) {
   thermocline::RegisterGemmCases(thermocline::kMaxThreads);
   thermocline::RegisterRowSweeps(all);
   thermocline::RegisterAttentionSweeps(all);
-  thermocline::RegisterSteps();
+  thermocline::RegisterOps();
   thermocline::RegisterCached();
   thermocline::RegisterGpuCases();
   benchmark::AddCustomContext("kernels", std::string(thermocline::CpuKernels().features));

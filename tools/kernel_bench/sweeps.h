@@ -9,8 +9,8 @@ namespace thermocline {
 void RegisterRowSweeps(bool all);
 // attention/TYPE/context:N/group:QUERY_HEADS/threads:N
 void RegisterAttentionSweeps(bool all);
-// steps/NAME/{L1,L2}
-void RegisterSteps();
+// ops/NAME/{L1,L2}
+void RegisterOps();
 // cached/{matvec,accumulate}/TYPE
 void RegisterCached();
 

@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "tools/bench/read_bandwidth.h"
-#include "tools/reports/step_report.h"
+#include "tools/reports/pass_report.h"
 
 namespace thermocline {
 namespace {
@@ -35,16 +35,16 @@ Roofline MeasureRoofline(Engine& engine, SparseMode mode,
   engine.executor().set_mode(mode);
   std::vector<double> bandwidths;
   std::vector<double> totals;
-  std::vector<std::vector<double>> ms(kStepParts);
+  std::vector<std::vector<double>> ms(kPassParts);
   TouchedBytes touched;
   for (const std::vector<int32_t>& prompt : prompts) {
     Report(options.progress, "decoding by part", totals.size(), prompts.size());
     bandwidths.push_back(MeasureReadBandwidth(engine.model().n_threads(), kBandwidthBytes));
-    StepProfile profile(engine.model().n_threads());
+    PassProfile profile(engine.model().n_threads());
     DecodeProfiled(engine, prompt, options.decode_tokens, &profile);
     double total = 0;
-    for (size_t p = 0; p < kStepParts; ++p) {
-      if (static_cast<StepPart>(p) == StepPart::kFinish)
+    for (size_t p = 0; p < kPassParts; ++p) {
+      if (static_cast<PassPart>(p) == PassPart::kFinish)
         continue;  // the other threads' last barrier
       ms[p].push_back(static_cast<double>(profile.thread_times(0)[p]) / 1e6 /
                       static_cast<double>(options.decode_tokens));
@@ -56,10 +56,10 @@ Roofline MeasureRoofline(Engine& engine, SparseMode mode,
   roofline.context_tokens =
       static_cast<double>(prompts.front().size()) + static_cast<double>(options.decode_tokens) / 2;
   roofline.bandwidth = SpreadOf(bandwidths).median;
-  for (int p = 0; p < kStepParts; ++p) {
+  for (int p = 0; p < kPassParts; ++p) {
     const auto at = static_cast<size_t>(p);
-    RooflinePart part{std::string(kStepPartNames[at]), touched.parts[at], SpreadOf(ms[at]).median};
-    if (static_cast<StepPart>(p) == StepPart::kAttention) {
+    RooflinePart part{std::string(kPassPartNames[at]), touched.parts[at], SpreadOf(ms[at]).median};
+    if (static_cast<PassPart>(p) == PassPart::kAttention) {
       part.bytes += CacheBytes(engine, roofline.context_tokens);
     }
     roofline.total.bytes += part.bytes;

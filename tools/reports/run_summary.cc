@@ -27,12 +27,12 @@ std::string StopText(const Engine& engine, StopReason stop) {
   return "";
 }
 
-std::string ModeText(Engine& engine, int64_t decode_steps) {
+std::string ModeText(Engine& engine, int64_t decode_passes) {
   const OpenedModel& model = engine.model();
   const SparseMode mode = model.mode();
   std::string text =
       fmt::format("mode     {}, {} threads", SparseModeName(mode), model.n_threads());
-  if (decode_steps == 0) return text + "\n";
+  if (decode_passes == 0) return text + "\n";
   const TouchedBytes touched = TouchedPerToken(engine, engine.executor().counts(), mode);
   if (mode == SparseMode::kPredicted) {
     text += fmt::format(", {:.1f} % of the gates computed", 100 * touched.mean_gate_density);
@@ -61,10 +61,10 @@ std::string RunSummaryText(Engine& engine, const RunSummary& summary) {
                       PerSecond(g.prompt_tokens, g.prefill_ms));
   // The first token comes with the prompt's pass; the rate counts passes of its own.
   text += fmt::format("decode   {} tokens, {:.1f} tok/s", g.generated_tokens,
-                      PerSecond(g.decode_steps, g.decode_ms));
+                      PerSecond(g.decode_passes, g.decode_ms));
   text += summary.sampling.temperature == 0 ? ", greedy\n"
                                             : fmt::format(", seed {}\n", summary.sampling.seed);
-  text += ModeText(engine, g.decode_steps);
+  text += ModeText(engine, g.decode_passes);
   const std::string stream = StreamUseText(engine.executor().stream_use());
   if (!stream.empty()) text += "stream   " + stream + "\n";
   const std::string& gpu_note = engine.model().gpu_note();

@@ -11,7 +11,7 @@ namespace {
 
 // Viewers take 0 for a process or thread of the system's.
 constexpr int kFirstProcess = 1;
-constexpr int kStepsRow = 1;
+constexpr int kPassesRow = 1;
 constexpr int kGpuRow = 2;
 constexpr int kFirstThreadRow = 3;
 
@@ -34,8 +34,8 @@ std::string Complete(std::string_view name, int process, int row, int64_t begin_
 int64_t FirstNs(const std::vector<TraceFile::Part>& parts) {
   int64_t first_ns = std::numeric_limits<int64_t>::max();
   for (const TraceFile::Part& part : parts) {
-    const auto& steps = part.profile->kept_steps();
-    if (!steps.empty()) first_ns = std::min(first_ns, steps.front().begin_ns);
+    const auto& passes = part.profile->kept_passes();
+    if (!passes.empty()) first_ns = std::min(first_ns, passes.front().begin_ns);
     const auto& gpu = part.profile->gpu_spans();
     if (!gpu.empty()) first_ns = std::min(first_ns, gpu.front().begin_ns);
   }
@@ -60,24 +60,24 @@ void TraceFile::NameRow(int process, int row, const std::string& name) {
                  .dump());
 }
 
-void TraceFile::WriteSpans(const std::vector<StepSpan>& spans, int process, int row,
+void TraceFile::WriteSpans(const std::vector<PassSpan>& spans, int process, int row,
                            int64_t start_ns) {
-  for (const StepSpan& span : spans) {
+  for (const PassSpan& span : spans) {
     const std::string layer =
-        span.layer == StepSpan::kNoLayer ? "" : fmt::format(R"("layer":{})", span.layer);
-    WriteEvent(Complete(StepPartName(span.part), process, row, span.begin_ns - start_ns,
+        span.layer == PassSpan::kNoLayer ? "" : fmt::format(R"("layer":{})", span.layer);
+    WriteEvent(Complete(PassPartName(span.part), process, row, span.begin_ns - start_ns,
                         span.end_ns - start_ns, layer));
   }
 }
 
 void TraceFile::WritePart(const Part& part, int process, int64_t start_ns) {
-  const StepProfile& profile = *part.profile;
-  WriteEvent(Metadata("process_name", process, kStepsRow, part.name));
-  NameRow(process, kStepsRow, "steps");
-  for (const StepProfile::Step& step : profile.kept_steps()) {
-    WriteEvent(Complete(step.n_tokens == 1 ? "token" : "prompt", process, kStepsRow,
-                        step.begin_ns - start_ns, step.end_ns - start_ns,
-                        fmt::format(R"("tokens":{})", step.n_tokens)));
+  const PassProfile& profile = *part.profile;
+  WriteEvent(Metadata("process_name", process, kPassesRow, part.name));
+  NameRow(process, kPassesRow, "passes");
+  for (const PassProfile::Pass& pass : profile.kept_passes()) {
+    WriteEvent(Complete(pass.n_tokens == 1 ? "token" : "prompt", process, kPassesRow,
+                        pass.begin_ns - start_ns, pass.end_ns - start_ns,
+                        fmt::format(R"("tokens":{})", pass.n_tokens)));
   }
   if (profile.has_gpu()) {
     NameRow(process, kGpuRow, "GPU");
@@ -93,18 +93,18 @@ void TraceFile::WritePart(const Part& part, int process, int64_t start_ns) {
 std::string TraceFile::Write(const std::vector<Part>& parts) {
   const int64_t start_ns = FirstNs(parts);
   int64_t n_kept = 0;
-  int64_t n_steps = 0;
+  int64_t n_passes = 0;
   for (size_t i = 0; i < parts.size(); ++i) {
     WritePart(parts[i], kFirstProcess + static_cast<int>(i), start_ns);
-    n_kept += static_cast<int64_t>(parts[i].profile->kept_steps().size());
-    n_steps += parts[i].profile->steps();
+    n_kept += static_cast<int64_t>(parts[i].profile->kept_passes().size());
+    n_passes += parts[i].profile->passes();
   }
   const std::string end = first_ ? "[]\n" : "\n]\n";
   file_.Write(end.data(), end.size());
   file_.Commit();
-  std::string note = fmt::format("trace    {}: {} steps", path_, n_kept);
-  if (n_kept < n_steps)
-    note += fmt::format(" (full: {} later ones are left out)", n_steps - n_kept);
+  std::string note = fmt::format("trace    {}: {} passes", path_, n_kept);
+  if (n_kept < n_passes)
+    note += fmt::format(" (full: {} later ones are left out)", n_passes - n_kept);
   return note + "\n";
 }
 

@@ -1,5 +1,5 @@
-// The steps of a run as a timeline: --trace. The array form of Chrome's trace events, which
-// chrome://tracing and Perfetto open: a row of whole steps, a row for the GPU's stream if there is
+// The passes of a run as a timeline: --trace. The array form of Chrome's trace events, which
+// chrome://tracing and Perfetto open: a row of whole passes, a row for the GPU's stream if there is
 // one, and a row per CPU thread, waits included.
 #pragma once
 
@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "runtime/core/atomic_file.h"
-#include "runtime/timing/step_profile.h"
+#include "runtime/timing/pass_profile.h"
 
 namespace thermocline {
 
@@ -21,7 +21,7 @@ class TraceFile {
 
   struct Part {
     std::string name;
-    const StepProfile* profile;
+    const PassProfile* profile;
   };
   // Once. Returns a line about what was written, and what was left out.
   std::string Write(const std::vector<Part>& parts);
@@ -30,7 +30,7 @@ class TraceFile {
   void WriteEvent(const std::string& event);
   void WritePart(const Part& part, int process, int64_t start_ns);
   void NameRow(int process, int row, const std::string& name);
-  void WriteSpans(const std::vector<StepSpan>& spans, int process, int row, int64_t start_ns);
+  void WriteSpans(const std::vector<PassSpan>& spans, int process, int row, int64_t start_ns);
 
   std::string path_;
   AtomicFile file_;

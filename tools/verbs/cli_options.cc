@@ -203,7 +203,7 @@ void AddEngineOptions(CLI::App& verb, EngineOptions* options) {
 
 void AddTraceOption(CLI::App& verb, std::optional<std::string>* path) {
   verb.add_option("--trace", *path,
-                  "Write a timeline of the steps to this file, for chrome://tracing or "
+                  "Write a timeline of the passes to this file, for chrome://tracing or "
                   "ui.perfetto.dev: what each CPU thread and the GPU did, layer by layer, and "
                   "where they waited. Measuring costs a little speed")
       ->type_name("FILE");

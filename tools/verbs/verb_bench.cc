@@ -12,8 +12,8 @@
 #include "tools/bench/compare_modes.h"
 #include "tools/bench/parallel_decode.h"
 #include "tools/bench/read_bandwidth.h"
+#include "tools/reports/pass_report.h"
 #include "tools/reports/roofline.h"
-#include "tools/reports/step_report.h"
 #include "tools/reports/stream_report.h"
 #include "tools/reports/trace_file.h"
 #include "tools/terminal/progress_bar.h"
@@ -71,7 +71,7 @@ struct Report {
   std::vector<Roofline> rooflines;
   std::string gpu_note;
   StreamUse stream;
-  std::vector<StepReport> steps;         // with a GPU
+  std::vector<PassReport> steps;         // with a GPU
   std::vector<ParallelResult> parallel;  // of several sequences
 };
 
@@ -226,7 +226,7 @@ void PrintTable(const Report& report) {
     }
   }
   for (const Roofline& roofline : report.rooflines) text += RooflineTable(roofline);
-  for (const StepReport& steps : report.steps) text += StepTable(steps);
+  for (const PassReport& steps : report.steps) text += PassTable(steps);
   if (!report.parallel.empty()) text += ParallelTable(report.parallel);
   WriteOutput(text);
 }
@@ -282,7 +282,7 @@ void PrintJson(const Report& report) {
   for (const Roofline& roofline : report.rooflines) {
     json["rooflines"].push_back(RooflineJson(roofline));
   }
-  for (const StepReport& steps : report.steps) json["steps"].push_back(StepJson(steps));
+  for (const PassReport& steps : report.steps) json["steps"].push_back(PassJson(steps));
   for (const ParallelResult& result : report.parallel) {
     json["parallel"].push_back(ParallelJson(result));
   }
@@ -310,19 +310,19 @@ void PrintCsv(const Report& report) {
 
 // The pass of every mode that is looked at step by step: where there is a GPU, for the report;
 // where a trace is wanted, for that.
-void MeasureStepsOf(const std::vector<SparseMode>& modes,
-                    const std::vector<std::vector<int32_t>>& prompts, const BenchArgs& options,
-                    Engine& engine, TraceFile* trace, Report* report) {
+void MeasurePassesOf(const std::vector<SparseMode>& modes,
+                     const std::vector<std::vector<int32_t>>& prompts, const BenchArgs& options,
+                     Engine& engine, TraceFile* trace, Report* report) {
   const bool gpu = !engine.model().gpu().empty();
   if (!gpu && trace == nullptr) return;
   const auto n_modes = static_cast<int64_t>(modes.size());
   const int64_t keep_spans = trace == nullptr ? 0 : TraceFile::kMaxSpans / n_modes;
   for (const SparseMode mode : modes) {
-    report->steps.push_back(MeasureSteps(engine, mode, prompts, options.comparison, keep_spans));
+    report->steps.push_back(MeasurePasses(engine, mode, prompts, options.comparison, keep_spans));
   }
   if (trace != nullptr) {
     std::vector<TraceFile::Part> parts;
-    for (const StepReport& steps : report->steps) {
+    for (const PassReport& steps : report->steps) {
       parts.push_back({std::string(SparseModeName(steps.mode)), &steps.profile});
     }
     const std::string note = trace->Write(parts);
@@ -388,7 +388,7 @@ void Run(BenchArgs& options) {
   }
   report.gpu_note = engine.model().gpu_note();
   report.stream = engine.executor().stream_use();
-  MeasureStepsOf(modes, prompts, options, engine, trace ? &*trace : nullptr, &report);
+  MeasurePassesOf(modes, prompts, options, engine, trace ? &*trace : nullptr, &report);
   for (size_t m = 0; options.engine.n_sequences > 1 && m < modes.size(); ++m) {
     report.parallel.push_back(MeasureParallel(engine, modes[m], options.engine.n_sequences, prompts,
                                               options.comparison.decode_tokens));

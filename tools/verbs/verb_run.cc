@@ -141,7 +141,7 @@ void RunModel(const RunArgs& args) {
   if (args.verbose) PrintNote(EngineDescription(engine) + MemoryPlanTable(engine.model()) + "\n");
 
   engine.executor().ResetCounts();
-  StepProfile profile(engine.model().n_threads(), TraceFile::kMaxSpans);
+  PassProfile profile(engine.model().n_threads(), TraceFile::kMaxSpans);
   if (trace) engine.executor().set_profile(&profile);
   Generator generator(engine, args.sampling);
   bool interrupted = false;

@@ -27,11 +27,11 @@ struct CpuDevice::HeadQuery {
   float* scores;  // (kv_chunk) of the lane
 };
 
-void CpuDevice::RopeAppend(const Lane& lane, const RopeStep& rope, const KvCache& kv_cache,
-                           const AttentionStep& step, float* q, float* k, const float* v) {
+void CpuDevice::RopeAppend(const Lane& lane, const RopeOp& rope, const KvCache& kv_cache,
+                           const AttentionOp& op, float* q, float* k, const float* v) {
   const auto& cache = static_cast<const HostKvCache&>(kv_cache);
   const int64_t n_frequencies = rope.rot_dim / 2;
-  const int64_t d = step.head_dim;
+  const int64_t d = op.head_dim;
   const auto turn = [&](float* head, int64_t token) {
     kernels_.rope(rope.pairing, head, rope.rot_dim, rope.cos + token * n_frequencies,
                   rope.sin + token * n_frequencies);
@@ -43,15 +43,15 @@ void CpuDevice::RopeAppend(const Lane& lane, const RopeStep& rope, const KvCache
       kernels_.f32_to_q8_0(head, d, out);
     }
   };
-  const auto [q_begin, q_end] = lane.Split(step.n() * step.n_heads);
-  for (int64_t i = q_begin; i < q_end; ++i) turn(q + i * d, i / step.n_heads);
-  const auto [k_begin, k_end] = lane.Split(step.n() * step.n_kv_heads);
+  const auto [q_begin, q_end] = lane.Split(op.n() * op.n_heads);
+  for (int64_t i = q_begin; i < q_end; ++i) turn(q + i * d, i / op.n_heads);
+  const auto [k_begin, k_end] = lane.Split(op.n() * op.n_kv_heads);
   for (int64_t i = k_begin; i < k_end; ++i) {
-    const int64_t token = i / step.n_kv_heads;
+    const int64_t token = i / op.n_kv_heads;
     turn(k + i * d, token);
-    const BatchRow& row = step.batch->row(token);
+    const BatchRow& row = op.batch->row(token);
     const KvRun run =
-        cache.RunAt(step.layer, i % step.n_kv_heads, step.batch->pages_of(row), row.position, 1);
+        cache.RunAt(op.layer, i % op.n_kv_heads, op.batch->pages_of(row), row.position, 1);
     store(k + i * d, run.k);
     store(v + i * d, run.v);
   }
@@ -72,10 +72,10 @@ struct CpuDevice::HeadRows {
   int64_t n = 0;
   int64_t max_length = 0;  // positions that one of them sees at most
 
-  HeadRows(const AttentionStep& step, bool panels)
-      : batch(*step.batch),
-        segments(step.segments),
-        all(!panels || std::ranges::none_of(step.segments, IsPanelSegment)) {
+  HeadRows(const AttentionOp& op, bool panels)
+      : batch(*op.batch),
+        segments(op.segments),
+        all(!panels || std::ranges::none_of(op.segments, IsPanelSegment)) {
     for (const BatchSegment& segment : segments) {
       if (!all && IsPanelSegment(segment)) continue;
       n += segment.n_rows;
@@ -98,35 +98,35 @@ struct CpuDevice::HeadRows {
 // Long segments attend as panels. Few rows over a long context: lanes share out heads and chunks,
 // and meet before the chunks are put together. Otherwise there are heads enough, and a lane does
 // all chunks of one.
-void CpuDevice::Attend(const Lane& lane, const KvCache& kv_cache, const AttentionStep& step,
+void CpuDevice::Attend(const Lane& lane, const KvCache& kv_cache, const AttentionOp& op,
                        const float* q, float* out) {
   const auto& cache = static_cast<const HostKvCache&>(kv_cache);
-  const HeadRows rows(step, kernels_.gemm != nullptr);
-  if (rows.n < step.n()) {
-    AttendPanels(lane, cache, step, q, out);
+  const HeadRows rows(op, kernels_.gemm != nullptr);
+  if (rows.n < op.n()) {
+    AttendPanels(lane, cache, op, q, out);
     if (rows.n > 0) lane.Sync();
   }
   const int64_t n_chunks = CeilDiv(rows.max_length, kv_chunk_);
   if (rows.n > 0 && rows.n < kGemmMinTokens && n_chunks > 1) {
-    AttendChunks(lane, cache, step, rows, q, out);
+    AttendChunks(lane, cache, op, rows, q, out);
   } else if (rows.n > 0) {
-    AttendHeads(lane, cache, step, rows, q, out);
+    AttendHeads(lane, cache, op, rows, q, out);
   }
   lane.Sync();
 }
 
 // Items are tiles of a KV head's queries, heads outermost, so that a lane's tiles read the same
 // positions.
-void CpuDevice::AttendPanels(const Lane& lane, const HostKvCache& cache, const AttentionStep& step,
+void CpuDevice::AttendPanels(const Lane& lane, const HostKvCache& cache, const AttentionOp& op,
                              const float* q, float* out) {
-  const int64_t tile = PanelAttention::TileTokens(step.n_heads / step.n_kv_heads);
+  const int64_t tile = PanelAttention::TileTokens(op.n_heads / op.n_kv_heads);
   int64_t n_tiles = 0;
-  for (const BatchSegment& segment : step.segments) {
+  for (const BatchSegment& segment : op.segments) {
     if (IsPanelSegment(segment)) n_tiles += CeilDiv(segment.n_rows, tile);
   }
   PanelAttention& attention = *scratch(lane).attention;
   const auto run = [&](int64_t kv_head, int64_t index) {
-    for (const BatchSegment& segment : step.segments) {
+    for (const BatchSegment& segment : op.segments) {
       if (!IsPanelSegment(segment)) continue;
       const int64_t tiles = CeilDiv(segment.n_rows, tile);
       if (index >= tiles) {
@@ -135,11 +135,11 @@ void CpuDevice::AttendPanels(const Lane& lane, const HostKvCache& cache, const A
       }
       const int64_t first = segment.first_row + index * tile;
       const int64_t last = std::min(first + tile, segment.first_row + segment.n_rows);
-      attention.Run(cache, step, kv_head, first, last, q, out);
+      attention.Run(cache, op, kv_head, first, last, q, out);
       return;
     }
   };
-  lane.Share(step.n_kv_heads * n_tiles, 1, 1, [&](int64_t begin, int64_t end) {
+  lane.Share(op.n_kv_heads * n_tiles, 1, 1, [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; ++item) run(item / n_tiles, item % n_tiles);
   });
 }
@@ -154,75 +154,75 @@ const void* CpuDevice::PrepareHead(const Lane& lane, DType cache_type, const flo
 
 // Items are KV heads of rows, heads outermost, so that a lane's rows of one sequence read the same
 // positions.
-void CpuDevice::AttendHeads(const Lane& lane, const HostKvCache& cache, const AttentionStep& step,
+void CpuDevice::AttendHeads(const Lane& lane, const HostKvCache& cache, const AttentionOp& op,
                             const HeadRows& rows, const float* q, float* out) {
-  const int64_t d = step.head_dim;
-  const int64_t group = step.n_heads / step.n_kv_heads;
+  const int64_t d = op.head_dim;
+  const int64_t group = op.n_heads / op.n_kv_heads;
   const float scale = 1.0F / std::sqrt(static_cast<float>(d));
   LaneScratch& mine = scratch(lane);
-  lane.Share(step.n_kv_heads * rows.n, 1, 1, [&](int64_t begin, int64_t end) {
+  lane.Share(op.n_kv_heads * rows.n, 1, 1, [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; ++item) {
       const int64_t t = rows.At(item % rows.n);
-      const BatchRow& row = step.batch->row(t);
+      const BatchRow& row = op.batch->row(t);
       for (int64_t g = 0; g < group; ++g) {
         const int64_t head = item / rows.n * group + g;
-        const float* token_q = q + (t * step.n_heads + head) * d;
-        const HeadQuery query{cache,      step.batch->pages_of(row),
-                              step.layer, item / rows.n,
-                              d,          PrepareHead(lane, cache.dtype(), token_q, d),
-                              scale,      mine.scores.as<float>()};
+        const float* token_q = q + (t * op.n_heads + head) * d;
+        const HeadQuery query{cache,    op.batch->pages_of(row),
+                              op.layer, item / rows.n,
+                              d,        PrepareHead(lane, cache.dtype(), token_q, d),
+                              scale,    mine.scores.as<float>()};
         const int64_t n_kv = row.position + 1;
         const int64_t n_chunks = CeilDiv(n_kv, kv_chunk_);
         for (int64_t c = 0; c < n_chunks; ++c) {
           AttendChunk(query, c * kv_chunk_, std::min((c + 1) * kv_chunk_, n_kv),
                       mine.chunks.as<float>() + c * (d + kChunkExtra));
         }
-        MergeChunks(mine.chunks.as<float>(), n_chunks, d, out + (t * step.n_heads + head) * d);
+        MergeChunks(mine.chunks.as<float>(), n_chunks, d, out + (t * op.n_heads + head) * d);
       }
     }
   });
 }
 
-void CpuDevice::AttendChunks(const Lane& lane, const HostKvCache& cache, const AttentionStep& step,
+void CpuDevice::AttendChunks(const Lane& lane, const HostKvCache& cache, const AttentionOp& op,
                              const HeadRows& rows, const float* q, float* out) {
-  const int64_t d = step.head_dim;
+  const int64_t d = op.head_dim;
   const int64_t n_chunks = CeilDiv(rows.max_length, kv_chunk_);
-  const int64_t group = step.n_heads / step.n_kv_heads;
+  const int64_t group = op.n_heads / op.n_kv_heads;
   const float scale = 1.0F / std::sqrt(static_cast<float>(d));
   const int64_t stride = d + kChunkExtra;
   // Chunk c of query head `head` of the r-th of the rows.
   const auto chunk_at = [&](int64_t r, int64_t head, int64_t c) {
-    return chunks_.as<float>() + ((r * step.n_heads + head) * n_chunks + c) * stride;
+    return chunks_.as<float>() + ((r * op.n_heads + head) * n_chunks + c) * stride;
   };
   // Chunks innermost: a lane's items lie next to each other in memory.
-  const int64_t n_items = step.n_kv_heads * n_chunks;
+  const int64_t n_items = op.n_kv_heads * n_chunks;
   lane.Share(n_items, 1, 1, [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; ++item) {
       const int64_t kv_head = item / n_chunks;
       const int64_t c = item % n_chunks;
       for (int64_t i = 0; i < rows.n * group; ++i) {
         const int64_t t = rows.At(i / group);
-        const BatchRow& row = step.batch->row(t);
+        const BatchRow& row = op.batch->row(t);
         const int64_t head = kv_head * group + i % group;
         const int64_t last = std::min((c + 1) * kv_chunk_, row.position + 1);
         if (last <= c * kv_chunk_) continue;
-        const float* token_q = q + (t * step.n_heads + head) * d;
-        const HeadQuery query{cache,      step.batch->pages_of(row),
-                              step.layer, kv_head,
-                              d,          PrepareHead(lane, cache.dtype(), token_q, d),
-                              scale,      scratch(lane).scores.as<float>()};
+        const float* token_q = q + (t * op.n_heads + head) * d;
+        const HeadQuery query{cache,    op.batch->pages_of(row),
+                              op.layer, kv_head,
+                              d,        PrepareHead(lane, cache.dtype(), token_q, d),
+                              scale,    scratch(lane).scores.as<float>()};
         AttendChunk(query, c * kv_chunk_, last, chunk_at(i / group, head, c));
       }
     }
   });
   lane.Sync();
-  const auto [begin, end] = lane.Split(rows.n * step.n_heads);
+  const auto [begin, end] = lane.Split(rows.n * op.n_heads);
   for (int64_t i = begin; i < end; ++i) {
-    const int64_t head = i % step.n_heads;
-    const int64_t t = rows.At(i / step.n_heads);
-    const int64_t n_kv = step.batch->row(t).position + 1;
-    MergeChunks(chunk_at(i / step.n_heads, head, 0), CeilDiv(n_kv, kv_chunk_), d,
-                out + (t * step.n_heads + head) * d);
+    const int64_t head = i % op.n_heads;
+    const int64_t t = rows.At(i / op.n_heads);
+    const int64_t n_kv = op.batch->row(t).position + 1;
+    MergeChunks(chunk_at(i / op.n_heads, head, 0), CeilDiv(n_kv, kv_chunk_), d,
+                out + (t * op.n_heads + head) * d);
   }
 }
 

@@ -218,27 +218,26 @@ void CpuDevice::RmsNorm(const Lane& lane, const float* x, const float* weight, f
   lane.Sync();
 }
 
-void CpuDevice::Linear(const Lane& lane, std::span<const LinearStep> steps, const float* x,
-                       int64_t n) {
+void CpuDevice::Linear(const Lane& lane, std::span<const LinearOp> ops, const float* x, int64_t n) {
   if (n < MinGemmTokens()) {
-    LinearRows(lane, steps, x, n);
+    LinearRows(lane, ops, x, n);
   } else {
-    LinearPanels(lane, steps, x, n);
+    LinearPanels(lane, ops, x, n);
   }
   lane.Sync();
 }
 
 // All matrices that want x in the same form are one list of rows to be shared out.
-void CpuDevice::LinearRows(const Lane& lane, std::span<const LinearStep> steps, const float* x,
+void CpuDevice::LinearRows(const Lane& lane, std::span<const LinearOp> ops, const float* x,
                            int64_t n) {
-  const int64_t d_in = steps.front().weights->w.cols;
-  while (!steps.empty()) {
-    const VectorForm form = kernels_.vector_form(steps.front().weights->w.dtype);
+  const int64_t d_in = ops.front().weights->w.cols;
+  while (!ops.empty()) {
+    const VectorForm form = kernels_.vector_form(ops.front().weights->w.dtype);
     size_t same = 0;
     int64_t n_rows = 0;
     int64_t row_bytes = 1;
-    for (; same < steps.size(); ++same) {
-      const TensorView& w = steps[same].weights->w;
+    for (; same < ops.size(); ++same) {
+      const TensorView& w = ops[same].weights->w;
       if (kernels_.vector_form(w.dtype) != form) break;
       n_rows += w.rows;
       row_bytes = std::max(row_bytes, w.row_stride_bytes);
@@ -247,31 +246,31 @@ void CpuDevice::LinearRows(const Lane& lane, std::span<const LinearStep> steps, 
     const int64_t grain =
         AlignUp(CeilDiv(n == 1 ? kStreamBytes : kChunkBytes, row_bytes), kRowUnit);
     lane.Share(n_rows, kRowUnit, grain, [&](int64_t begin, int64_t end) {
-      for (const LinearStep& step : steps.first(same)) {
-        const int64_t rows = step.weights->w.rows;
+      for (const LinearOp& op : ops.first(same)) {
+        const int64_t rows = op.weights->w.rows;
         if (begin < rows && end > 0) {
-          MultiplyRows(step, prepared, PreparedStride(form, d_in), n, std::max<int64_t>(begin, 0),
+          MultiplyRows(op, prepared, PreparedStride(form, d_in), n, std::max<int64_t>(begin, 0),
                        std::min(end, rows));
         }
         begin -= rows;
         end -= rows;
       }
     });
-    steps = steps.subspan(same);
-    if (!steps.empty()) lane.Sync();
+    ops = ops.subspan(same);
+    if (!ops.empty()) lane.Sync();
   }
 }
 
 // Rows [begin, end) for all tokens, while they are in cache.
-void CpuDevice::MultiplyRows(const LinearStep& step, const std::byte* prepared, int64_t stride,
+void CpuDevice::MultiplyRows(const LinearOp& op, const std::byte* prepared, int64_t stride,
                              int64_t n, int64_t begin, int64_t end) const {
-  const TensorView& w = step.weights->w;
+  const TensorView& w = op.weights->w;
   for (int64_t t = 0; t < n; ++t) {
-    float* out = step.out + t * w.rows;
+    float* out = op.out + t * w.rows;
     kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols, prepared + t * stride, nullptr,
                     begin, end, out);
-    if (step.weights->bias != nullptr) {
-      kernels_.add(out + begin, step.weights->bias + begin, end - begin);
+    if (op.weights->bias != nullptr) {
+      kernels_.add(out + begin, op.weights->bias + begin, end - begin);
     }
   }
 }

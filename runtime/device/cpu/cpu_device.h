@@ -39,8 +39,8 @@ inline constexpr int64_t kChunkExtra = 16;
 inline constexpr int64_t kPanelAttentionTokens = 16;
 
 struct CpuDeviceLimits {
-  int n_lanes = 1;         // of the largest group that will run steps
-  int64_t max_tokens = 1;  // of a step
+  int n_lanes = 1;         // of the largest group that will run passes
+  int64_t max_tokens = 1;  // of a pass
   int64_t d_model = 0;
   int64_t max_d_in = 0;     // longest input of a matrix (d_model, d_ff, n_heads * head_dim)
   int64_t max_neurons = 0;  // of an FFN slice
@@ -48,17 +48,17 @@ struct CpuDeviceLimits {
   int64_t n_heads = 0;
   int64_t n_kv_heads = 0;
   int64_t head_dim = 0;
-  bool predicts = false;  // steps may have a predictor
+  bool predicts = false;  // passes may have a predictor
   int64_t max_rank = 0;   // of their matrices
 
   int64_t KvChunk() const;       // positions whose attention is computed together
-  int64_t MaxRowTokens() const;  // of a step that goes over its weights row by row
+  int64_t MaxRowTokens() const;  // of a pass that goes over its weights row by row
   uint64_t ScratchBytes(const KernelTable& kernels) const;
-  // Whether steps are long enough to attend as panels, and the kernels for them are there.
+  // Whether passes are long enough to attend as panels, and the kernels for them are there.
   bool WantsPanelAttention(const KernelTable& kernels) const;
 };
 
-// What a model's steps need at most. max_rank: of the predictor's matrices, 0 for one without, or
+// What a model's passes need at most. max_rank: of the predictor's matrices, 0 for one without, or
 // kNoPredictor.
 inline constexpr int64_t kNoPredictor = -1;
 CpuDeviceLimits MakeCpuDeviceLimits(const ModelConfig& config, int64_t max_tokens,
@@ -82,13 +82,12 @@ class CpuDevice final : public Device {
              float* x) override;
   void RmsNorm(const Lane& lane, const float* x, const float* weight, float eps, int64_t n,
                int64_t d, float* out) override;
-  void Linear(const Lane& lane, std::span<const LinearStep> steps, const float* x,
-              int64_t n) override;
-  void RopeAppend(const Lane& lane, const RopeStep& rope, const KvCache& cache,
-                  const AttentionStep& step, float* q, float* k, const float* v) override;
-  void Attend(const Lane& lane, const KvCache& cache, const AttentionStep& step, const float* q,
+  void Linear(const Lane& lane, std::span<const LinearOp> ops, const float* x, int64_t n) override;
+  void RopeAppend(const Lane& lane, const RopeOp& rope, const KvCache& cache, const AttentionOp& op,
+                  float* q, float* k, const float* v) override;
+  void Attend(const Lane& lane, const KvCache& cache, const AttentionOp& op, const float* q,
               float* out) override;
-  FfnCount Ffn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+  FfnCount Ffn(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                const FfnState& state) override;
   void Add(const Lane& lane, float* x, std::span<const float* const> ys, int64_t n) override;
   void AddRmsNorm(const Lane& lane, float* x, const float* y, const float* weight, float eps,
@@ -105,7 +104,7 @@ class CpuDevice final : public Device {
     AlignedBuffer inner;     // up to MaxRowTokens vectors between a predictor's matrices, prepared
     std::vector<SignInput> signs;  // (MaxRowTokens)
     std::unique_ptr<PanelGemm> gemm;
-    std::unique_ptr<PanelAttention> attention;  // null where steps are too short for it
+    std::unique_ptr<PanelAttention> attention;  // null where passes are too short for it
   };
 
   // ---- cpu_device.cc ----
@@ -115,18 +114,18 @@ class CpuDevice final : public Device {
   const std::byte* Prepare(const Lane& lane, VectorForm form, const float* x, int64_t n, int64_t d,
                            int slot = 0);
   int64_t PreparedStride(VectorForm form, int64_t d) const;
-  void LinearRows(const Lane& lane, std::span<const LinearStep> steps, const float* x, int64_t n);
-  void MultiplyRows(const LinearStep& step, const std::byte* prepared, int64_t stride, int64_t n,
+  void LinearRows(const Lane& lane, std::span<const LinearOp> ops, const float* x, int64_t n);
+  void MultiplyRows(const LinearOp& op, const std::byte* prepared, int64_t stride, int64_t n,
                     int64_t begin, int64_t end) const;
 
   // ---- cpu_attention.cc ----
   struct HeadQuery;
   struct HeadRows;
-  void AttendPanels(const Lane& lane, const HostKvCache& cache, const AttentionStep& step,
+  void AttendPanels(const Lane& lane, const HostKvCache& cache, const AttentionOp& op,
                     const float* q, float* out);
-  void AttendHeads(const Lane& lane, const HostKvCache& cache, const AttentionStep& step,
+  void AttendHeads(const Lane& lane, const HostKvCache& cache, const AttentionOp& op,
                    const HeadRows& rows, const float* q, float* out);
-  void AttendChunks(const Lane& lane, const HostKvCache& cache, const AttentionStep& step,
+  void AttendChunks(const Lane& lane, const HostKvCache& cache, const AttentionOp& op,
                     const HeadRows& rows, const float* q, float* out);
   const void* PrepareHead(const Lane& lane, DType cache_type, const float* q, int64_t d);
   void AttendChunk(const HeadQuery& query, int64_t begin, int64_t end, float* chunk) const;
@@ -134,13 +133,13 @@ class CpuDevice final : public Device {
 
   // ---- cpu_ffn.cc ----
   // Up to kGemmMinTokens - 1 tokens with down in the file's layout: nothing can be skipped.
-  void FfnStockRows(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+  void FfnStockRows(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                     const FfnState& state);
   // The same with down per neuron: part by part of the neurons.
-  FfnCount FfnNeurons(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+  FfnCount FfnNeurons(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                       const FfnState& state);
   struct FfnPart;  // cpu_ffn.h
-  FfnPart MakePart(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+  FfnPart MakePart(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                    const FfnState& state);
   FfnCount RunPart(const FfnPart& part, int64_t begin, int64_t end) const;
   FfnCount RunSpan(const FfnPart& part, int64_t token, int64_t begin, int64_t end) const;
@@ -151,8 +150,8 @@ class CpuDevice final : public Device {
   void UpRows(const FfnPart& part, int64_t token, int64_t begin, int64_t end) const;
 
   // ---- cpu_predict.cc ----
-  // What is the same for all neurons of a step's predictor. Collective.
-  void PredictInner(const Lane& lane, const FfnStep& step, int64_t n);
+  // What is the same for all neurons of a pass's predictor. Collective.
+  void PredictInner(const Lane& lane, const FfnOp& op, int64_t n);
   // Of neurons [begin, end), writes those predicted to part.rows, ascending; returns how many.
   // scores: scratch, indexed by neuron.
   int64_t PredictRows(const FfnPart& part, int64_t token, int64_t begin, int64_t end,
@@ -164,10 +163,10 @@ class CpuDevice final : public Device {
   int64_t MinGemmTokens() const {
     return kernels_.gemm != nullptr ? kPackedGemmMinTokens : kGemmMinTokens;
   }
-  void LinearPanels(const Lane& lane, std::span<const LinearStep> steps, const float* x, int64_t n);
-  void MultiplyPanel(PanelGemm& gemm, const LinearStep& step, int64_t panel,
+  void LinearPanels(const Lane& lane, std::span<const LinearOp> ops, const float* x, int64_t n);
+  void MultiplyPanel(PanelGemm& gemm, const LinearOp& op, int64_t panel,
                      const GemmInput& input) const;
-  void FfnPanels(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+  void FfnPanels(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                  const FfnState& state);
   void DownPanels(const Lane& lane, const FfnSlice& slice, int64_t n, const FfnState& state);
   // Activations for panels, in the one buffer for them: what was made before is gone. Collective.

@@ -30,35 +30,35 @@ int64_t NumParts(const FfnSlice& slice) {
 
 }  // namespace
 
-FfnCount CpuDevice::Ffn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+FfnCount CpuDevice::Ffn(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                         const FfnState& state) {
   // Few tokens go over neurons row by row, dense as well as exact, so that both give the same bits.
-  const bool per_neuron = step.slice->down_layout == DownLayout::kPerNeuron;
-  const bool predicted = step.predictor != nullptr && n <= kListMaxTokens;
+  const bool per_neuron = op.slice->down_layout == DownLayout::kPerNeuron;
+  const bool predicted = op.predictor != nullptr && n <= kListMaxTokens;
   if (n >= (per_neuron ? kGemmMinTokens : MinGemmTokens()) && !predicted) {
-    FfnPanels(lane, step, x, n, state);
-    const int64_t all = n * step.slice->n_neurons;
+    FfnPanels(lane, op, x, n, state);
+    const int64_t all = n * op.slice->n_neurons;
     return {.tokens = 0, .gates = all, .active = all};
   }
-  if (per_neuron) return FfnNeurons(lane, step, x, n, state);
-  CHECK(!step.skip_inactive && step.predictor == nullptr);
-  FfnStockRows(lane, step, x, n, state);
-  const int64_t all = n * step.slice->n_neurons;
+  if (per_neuron) return FfnNeurons(lane, op, x, n, state);
+  CHECK(!op.skip_inactive && op.predictor == nullptr);
+  FfnStockRows(lane, op, x, n, state);
+  const int64_t all = n * op.slice->n_neurons;
   return {.tokens = n, .gates = all, .active = all};
 }
 
 void CpuDevice::GateRows(const FfnPart& part, int64_t token, int64_t begin, int64_t end) const {
-  const FfnSlice& slice = *part.step.slice;
+  const FfnSlice& slice = *part.op.slice;
   const TensorView& w = slice.gate;
   float* gate = part.state.gate + token * slice.n_neurons;
   kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols,
                   part.gate_x + token * part.gate_x_stride, nullptr, begin, end, gate);
   if (slice.gate_bias != nullptr) kernels_.add(gate + begin, slice.gate_bias + begin, end - begin);
-  kernels_.activate(part.step.activation, gate + begin, end - begin);
+  kernels_.activate(part.op.activation, gate + begin, end - begin);
 }
 
 void CpuDevice::UpRows(const FfnPart& part, int64_t token, int64_t begin, int64_t end) const {
-  const FfnSlice& slice = *part.step.slice;
+  const FfnSlice& slice = *part.op.slice;
   const TensorView& w = slice.up;
   float* up = part.state.up + token * slice.n_neurons;
   kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols, part.up_x + token * part.up_x_stride,
@@ -67,14 +67,14 @@ void CpuDevice::UpRows(const FfnPart& part, int64_t token, int64_t begin, int64_
 }
 
 // Prepares the tokens for gate and up; both in one go where they want the same form.
-CpuDevice::FfnPart CpuDevice::MakePart(const Lane& lane, const FfnStep& step, const float* x,
-                                       int64_t n, const FfnState& state) {
-  const FfnSlice& slice = *step.slice;
+CpuDevice::FfnPart CpuDevice::MakePart(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
+                                       const FfnState& state) {
+  const FfnSlice& slice = *op.slice;
   const int64_t d = slice.gate.cols;
   const VectorForm gate_form = kernels_.vector_form(slice.gate.dtype);
   const VectorForm up_form = kernels_.vector_form(slice.up.dtype);
   LaneScratch& mine = scratch(lane);
-  FfnPart part{step,
+  FfnPart part{op,
                state,
                n,
                nullptr,
@@ -92,11 +92,11 @@ CpuDevice::FfnPart CpuDevice::MakePart(const Lane& lane, const FfnStep& step, co
   return part;
 }
 
-void CpuDevice::FfnStockRows(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+void CpuDevice::FfnStockRows(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                              const FfnState& state) {
-  const FfnSlice& slice = *step.slice;
+  const FfnSlice& slice = *op.slice;
   const int64_t m = slice.n_neurons;
-  const FfnPart part = MakePart(lane, step, x, n, state);
+  const FfnPart part = MakePart(lane, op, x, n, state);
   const int64_t chunk_bytes = n == 1 ? kFfnStreamBytes : kFfnChunkBytes;
   const int64_t grain = AlignUp(CeilDiv(chunk_bytes, slice.gate.row_stride_bytes), kNeuronUnit);
   lane.Share(m, kNeuronUnit, grain, [&](int64_t begin, int64_t end) {
@@ -105,24 +105,24 @@ void CpuDevice::FfnStockRows(const Lane& lane, const FfnStep& step, const float*
       UpRows(part, t, begin, end);
     }
   });
-  lane.Sync(StepPart::kGate);
+  lane.Sync(PassPart::kGate);
   const LinearWeights down{slice.down, nullptr};
-  const LinearStep steps[] = {{&down, state.y}};
-  LinearRows(lane, steps, state.gate, n);
-  lane.Sync(StepPart::kDown);
+  const LinearOp ops[] = {{&down, state.y}};
+  LinearRows(lane, ops, state.gate, n);
+  lane.Sync(PassPart::kDown);
 }
 
 // Gate, up and down of a part of the neurons in one go, by one lane; the lanes meet once, and the
 // parts' outputs are added. Nothing of width d_ff is waited for.
-FfnCount CpuDevice::FfnNeurons(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+FfnCount CpuDevice::FfnNeurons(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                                const FfnState& state) {
-  const FfnSlice& slice = *step.slice;
+  const FfnSlice& slice = *op.slice;
   const int64_t m = slice.n_neurons;
   const int64_t d_model = slice.gate.cols;
   const int64_t units = CeilDiv(m, kNeuronUnit);
   const int64_t n_parts = NumParts(slice);
-  if (step.predictor != nullptr) PredictInner(lane, step, n);
-  const FfnPart common = MakePart(lane, step, x, n, state);
+  if (op.predictor != nullptr) PredictInner(lane, op, n);
+  const FfnPart common = MakePart(lane, op, x, n, state);
   lane.Share(n_parts, 1, 1, [&](int64_t first, int64_t last) {
     for (int64_t p = first; p < last; ++p) {
       FfnPart part = common;
@@ -132,7 +132,7 @@ FfnCount CpuDevice::FfnNeurons(const Lane& lane, const FfnStep& step, const floa
       part_counts_[static_cast<size_t>(p)] = RunPart(part, begin, end);
     }
   });
-  lane.Sync(StepPart::kDown);
+  lane.Sync(PassPart::kDown);
 
   const auto [begin, end] = lane.Split(n * d_model, 16);
   std::copy(partial_.as<float>() + begin, partial_.as<float>() + end, state.y + begin);
@@ -141,30 +141,30 @@ FfnCount CpuDevice::FfnNeurons(const Lane& lane, const FfnStep& step, const floa
   }
   FfnCount count{.tokens = n};
   for (int64_t p = 0; p < n_parts; ++p) count.Add(part_counts_[static_cast<size_t>(p)]);
-  lane.Sync(StepPart::kDown);
+  lane.Sync(PassPart::kDown);
   return count;
 }
 
 // Several tokens go over some neurons while their weights are in cache.
 FfnCount CpuDevice::RunPart(const FfnPart& part, int64_t begin, int64_t end) const {
-  const FfnSlice& slice = *part.step.slice;
+  const FfnSlice& slice = *part.op.slice;
   std::fill_n(part.partial, part.n_tokens * slice.gate.cols, 0.0F);
-  const int64_t bytes = part.step.predictor != nullptr ? kFfnListBytes : kFfnChunkBytes;
-  const int64_t step = part.n_tokens == 1
+  const int64_t bytes = part.op.predictor != nullptr ? kFfnListBytes : kFfnChunkBytes;
+  const int64_t span = part.n_tokens == 1
                            ? end - begin
                            : AlignUp(CeilDiv(bytes, slice.gate.row_stride_bytes), kNeuronUnit);
   FfnCount count;
-  for (int64_t at = begin; at < end; at += step) {
+  for (int64_t at = begin; at < end; at += span) {
     for (int64_t t = 0; t < part.n_tokens; ++t) {
-      count.Add(RunSpan(part, t, at, std::min(at + step, end)));
+      count.Add(RunSpan(part, t, at, std::min(at + span, end)));
     }
   }
   return count;
 }
 
 FfnCount CpuDevice::RunSpan(const FfnPart& part, int64_t token, int64_t begin, int64_t end) const {
-  if (part.step.predictor != nullptr) return RunPredictedPart(part, token, begin, end);
-  if (part.step.skip_inactive) {
+  if (part.op.predictor != nullptr) return RunPredictedPart(part, token, begin, end);
+  if (part.op.skip_inactive) {
     return {.gates = end - begin, .active = RunExactPart(part, token, begin, end)};
   }
   RunDensePart(part, token, begin, end);
@@ -172,41 +172,41 @@ FfnCount CpuDevice::RunSpan(const FfnPart& part, int64_t token, int64_t begin, i
 }
 
 void CpuDevice::RunDensePart(const FfnPart& part, int64_t token, int64_t begin, int64_t end) const {
-  const FfnSlice& slice = *part.step.slice;
+  const FfnSlice& slice = *part.op.slice;
   const TensorView& down = slice.down;
   GateRows(part, token, begin, end);
   UpRows(part, token, begin, end);
-  if (part.timer != nullptr) part.timer->Mark(StepPart::kGate);
+  if (part.timer != nullptr) part.timer->Mark(PassPart::kGate);
   kernels_.accumulate_rows(down.dtype, down.row(begin), down.row_stride_bytes,
                            part.state.gate + token * slice.n_neurons + begin, nullptr, end - begin,
                            0, down.cols, part.partial + token * down.cols);
-  if (part.timer != nullptr) part.timer->Mark(StepPart::kDown);
+  if (part.timer != nullptr) part.timer->Mark(PassPart::kDown);
 }
 
 // Gates are computed for all; up and down rows are read for the neurons that fire.
 int64_t CpuDevice::RunExactPart(const FfnPart& part, int64_t token, int64_t begin,
                                 int64_t end) const {
-  const float* gate = part.state.gate + token * part.step.slice->n_neurons;
+  const float* gate = part.state.gate + token * part.op.slice->n_neurons;
   GateRows(part, token, begin, end);
   const int64_t n_active =
       kernels_.compact_nonzero(gate + begin, end - begin, static_cast<int32_t>(begin), part.rows);
   for (int64_t i = 0; i < n_active; ++i) part.h[i] = gate[part.rows[i]];
-  if (part.timer != nullptr) part.timer->Mark(StepPart::kGate);
-  RunActive(part, token, n_active, part.state.up + token * part.step.slice->n_neurons + begin);
+  if (part.timer != nullptr) part.timer->Mark(PassPart::kGate);
+  RunActive(part, token, n_active, part.state.up + token * part.op.slice->n_neurons + begin);
   return n_active;
 }
 
 // Up and down rows of part.rows, whose gates are in part.h. up: (n_active) scratch.
 void CpuDevice::RunActive(const FfnPart& part, int64_t token, int64_t n_active, float* up) const {
-  const TensorView& w = part.step.slice->up;
-  const TensorView& down = part.step.slice->down;
+  const TensorView& w = part.op.slice->up;
+  const TensorView& down = part.op.slice->down;
   kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols, part.up_x + token * part.up_x_stride,
                   part.rows, 0, n_active, up);
   kernels_.multiply(part.h, up, n_active);
-  if (part.timer != nullptr) part.timer->Mark(StepPart::kUp);
+  if (part.timer != nullptr) part.timer->Mark(PassPart::kUp);
   kernels_.accumulate_rows(down.dtype, down.data, down.row_stride_bytes, part.h, part.rows,
                            n_active, 0, down.cols, part.partial + token * down.cols);
-  if (part.timer != nullptr) part.timer->Mark(StepPart::kDown);
+  if (part.timer != nullptr) part.timer->Mark(PassPart::kDown);
 }
 
 }  // namespace thermocline

@@ -1,13 +1,13 @@
-// What the CPU's FFN hands from the step to its parts: between cpu_ffn.cc and cpu_predict.cc.
+// What the CPU's FFN hands from the pass to its parts: between cpu_ffn.cc and cpu_predict.cc.
 #pragma once
 
 #include "runtime/device/cpu/cpu_device.h"
 
 namespace thermocline {
 
-// What the lanes of a step have in common, and one lane's scratch.
+// What the lanes of a pass have in common, and one lane's scratch.
 struct CpuDevice::FfnPart {
-  const FfnStep& step;
+  const FfnOp& op;
   const FfnState& state;
   int64_t n_tokens;
   const std::byte* gate_x;  // the tokens, prepared for gate and for up
@@ -19,7 +19,7 @@ struct CpuDevice::FfnPart {
   const std::byte* inner;  // of the lane
   const SignInput* signs;  // of the lane
   float* partial;          // (n_tokens, d_model) of the part
-  StepMarker* timer;
+  PassMarker* timer;
 };
 
 }  // namespace thermocline

@@ -23,29 +23,29 @@ GemmInput CpuDevice::MakeGemmInput(const Lane& lane, GemmForm form, const float*
 }
 
 // Matrices whose weights want the same form of activations are shared out as one list of panels.
-void CpuDevice::LinearPanels(const Lane& lane, std::span<const LinearStep> steps, const float* x,
+void CpuDevice::LinearPanels(const Lane& lane, std::span<const LinearOp> ops, const float* x,
                              int64_t n) {
-  const int64_t d_in = steps.front().weights->w.cols;
+  const int64_t d_in = ops.front().weights->w.cols;
   PanelGemm& gemm = *scratch(lane).gemm;
   bool first_form = true;
   for (const GemmForm form : kGemmForms) {
-    const auto wanted = [&](const LinearStep& step) {
-      return PanelGemm::RowsForm(kernels_, step.weights->w.dtype) == form;
+    const auto wanted = [&](const LinearOp& op) {
+      return PanelGemm::RowsForm(kernels_, op.weights->w.dtype) == form;
     };
     int64_t n_panels = 0;
-    for (const LinearStep& step : steps) {
-      if (wanted(step)) n_panels += CeilDiv(step.weights->w.rows, kPanelRows);
+    for (const LinearOp& op : ops) {
+      if (wanted(op)) n_panels += CeilDiv(op.weights->w.rows, kPanelRows);
     }
     if (n_panels == 0) continue;
     if (!first_form) lane.Sync();  // nobody reads the other form's activations any more
     first_form = false;
     const GemmInput input = MakeGemmInput(lane, form, x, n, d_in);
     lane.Share(n_panels, 1, kPanelGrain, [&](int64_t begin, int64_t end) {
-      for (const LinearStep& step : steps) {
-        if (!wanted(step)) continue;
-        const int64_t panels = CeilDiv(step.weights->w.rows, kPanelRows);
+      for (const LinearOp& op : ops) {
+        if (!wanted(op)) continue;
+        const int64_t panels = CeilDiv(op.weights->w.rows, kPanelRows);
         for (int64_t p = std::max<int64_t>(begin, 0); p < std::min(end, panels); ++p) {
-          MultiplyPanel(gemm, step, p, input);
+          MultiplyPanel(gemm, op, p, input);
         }
         begin -= panels;
         end -= panels;
@@ -54,23 +54,23 @@ void CpuDevice::LinearPanels(const Lane& lane, std::span<const LinearStep> steps
   }
 }
 
-void CpuDevice::MultiplyPanel(PanelGemm& gemm, const LinearStep& step, int64_t panel,
+void CpuDevice::MultiplyPanel(PanelGemm& gemm, const LinearOp& op, int64_t panel,
                               const GemmInput& input) const {
-  const TensorView& w = step.weights->w;
+  const TensorView& w = op.weights->w;
   const int64_t first = panel * kPanelRows;
   const int64_t last = std::min(first + kPanelRows, w.rows);
-  gemm.MultiplyRows(w, first, last, input, step.out, w.rows, PanelAhead(w, last));
-  if (step.weights->bias == nullptr) return;
+  gemm.MultiplyRows(w, first, last, input, op.out, w.rows, PanelAhead(w, last));
+  if (op.weights->bias == nullptr) return;
   for (int64_t t = 0; t < input.n_tokens; ++t) {
-    kernels_.add(step.out + t * w.rows + first, step.weights->bias + first, last - first);
+    kernels_.add(op.out + t * w.rows + first, op.weights->bias + first, last - first);
   }
 }
 
 // Gate and up panel by panel, so that h is made while both are in cache; the gate first for all
 // panels where the two want different activations.
-void CpuDevice::FfnPanels(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+void CpuDevice::FfnPanels(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                           const FfnState& state) {
-  const FfnSlice& slice = *step.slice;
+  const FfnSlice& slice = *op.slice;
   const int64_t m = slice.n_neurons;
   PanelGemm& gemm = *scratch(lane).gemm;
   const GemmForm gate_form = PanelGemm::RowsForm(kernels_, slice.gate.dtype);
@@ -98,12 +98,12 @@ void CpuDevice::FfnPanels(const Lane& lane, const FfnStep& step, const float* x,
       for (int64_t t = 0; t < n; ++t) {
         float* gate = state.gate + t * m + first;
         if (slice.gate_bias != nullptr) kernels_.add(gate, slice.gate_bias + first, last - first);
-        kernels_.activate(step.activation, gate, last - first);
+        kernels_.activate(op.activation, gate, last - first);
         kernels_.multiply(gate, state.up + t * m + first, last - first);
       }
     }
   });
-  lane.Sync(StepPart::kGate);
+  lane.Sync(PassPart::kGate);
   DownPanels(lane, slice, n, state);
 }
 
@@ -129,7 +129,7 @@ void CpuDevice::DownPanels(const Lane& lane, const FfnSlice& slice, int64_t n,
       gemm.MultiplyColumns(down, col, std::min(col + kPanelColumns, end), h, state.y, down.cols);
     }
   }
-  lane.Sync(StepPart::kDown);
+  lane.Sync(PassPart::kDown);
 }
 
 }  // namespace thermocline

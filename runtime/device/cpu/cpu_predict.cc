@@ -13,13 +13,13 @@ constexpr int64_t kInnerUnit = 8;  // rows of a predictor's first matrix that a 
 
 }  // namespace
 
-void CpuDevice::PredictInner(const Lane& lane, const FfnStep& step, int64_t n) {
+void CpuDevice::PredictInner(const Lane& lane, const FfnOp& op, int64_t n) {
   LaneScratch& mine = scratch(lane);
-  const SlicePredictor& predictor = *step.predictor;
-  const int64_t d_model = step.slice->gate.cols;
+  const SlicePredictor& predictor = *op.predictor;
+  const int64_t d_model = op.slice->gate.cols;
   if (predictor.signs != nullptr) {
     for (int64_t t = 0; t < n; ++t) {
-      predictor.signs->Prepare(step.predictor_x + t * d_model, &mine.signs[static_cast<size_t>(t)]);
+      predictor.signs->Prepare(op.predictor_x + t * d_model, &mine.signs[static_cast<size_t>(t)]);
     }
     return;
   }
@@ -27,7 +27,7 @@ void CpuDevice::PredictInner(const Lane& lane, const FfnStep& step, int64_t n) {
   const int64_t rank = w.rows;
   auto* inner = inner_.as<float>();
   const VectorForm form = kernels_.vector_form(w.dtype);
-  const std::byte* x = Prepare(lane, form, step.predictor_x, n, d_model);
+  const std::byte* x = Prepare(lane, form, op.predictor_x, n, d_model);
   lane.Share(rank, kInnerUnit, AlignUp(CeilDiv(rank, 2 * lane.size), kInnerUnit),
              [&](int64_t begin, int64_t end) {
                for (int64_t t = 0; t < n; ++t) {
@@ -45,12 +45,12 @@ void CpuDevice::PredictInner(const Lane& lane, const FfnStep& step, int64_t n) {
     std::byte* out = mine.inner.bytes() + t * kernels_.prepared_bytes(out_form, rank);
     kernels_.prepare(out_form, inner + t * rank, rank, out);
   }
-  lane.Mark(StepPart::kPredict);
+  lane.Mark(PassPart::kPredict);
 }
 
 int64_t CpuDevice::PredictRows(const FfnPart& part, int64_t token, int64_t begin, int64_t end,
                                float* scores) const {
-  const SlicePredictor& predictor = *part.step.predictor;
+  const SlicePredictor& predictor = *part.op.predictor;
   const OperatingPoint& point = predictor.layer.points.front();
   if (predictor.signs != nullptr) {
     predictor.signs->Score(part.signs[token], begin, end, part.rows, scores);
@@ -70,15 +70,15 @@ int64_t CpuDevice::PredictRows(const FfnPart& part, int64_t token, int64_t begin
 
 FfnCount CpuDevice::RunPredictedPart(const FfnPart& part, int64_t token, int64_t begin,
                                      int64_t end) const {
-  const FfnSlice& slice = *part.step.slice;
+  const FfnSlice& slice = *part.op.slice;
   float* up = part.state.up + token * slice.n_neurons;
   FfnCount count;
-  if (part.step.audit) count.missed = CountActive(part, token, begin, end);
+  if (part.op.audit) count.missed = CountActive(part, token, begin, end);
   count.gates = PredictRows(part, token, begin, end, up);
-  if (part.timer != nullptr) part.timer->Mark(StepPart::kPredict);
+  if (part.timer != nullptr) part.timer->Mark(PassPart::kPredict);
   if (static_cast<double>(count.gates) > kListEfficiency * static_cast<double>(end - begin)) {
     count = {.gates = end - begin, .active = RunExactPart(part, token, begin, end)};
-    if (part.step.audit) count.hits = count.active;
+    if (part.op.audit) count.hits = count.active;
     return count;
   }
   const TensorView& gate = slice.gate;
@@ -89,17 +89,17 @@ FfnCount CpuDevice::RunPredictedPart(const FfnPart& part, int64_t token, int64_t
   for (int64_t i = 0; slice.gate_bias != nullptr && i < count.gates; ++i) {
     h[i] += slice.gate_bias[rows[i]];
   }
-  kernels_.activate(part.step.activation, h, count.gates);
+  kernels_.activate(part.op.activation, h, count.gates);
   for (int64_t i = 0; i < count.gates; ++i) {
     rows[count.active] = rows[i];
     h[count.active] = h[i];
     count.active += h[i] != 0 ? 1 : 0;
   }
-  if (part.step.audit) {
+  if (part.op.audit) {
     count.hits = count.active;
     count.missed -= count.active;
   }
-  if (part.timer != nullptr) part.timer->Mark(StepPart::kGate);
+  if (part.timer != nullptr) part.timer->Mark(PassPart::kGate);
   RunActive(part, token, count.active, up + begin);
   return count;
 }
@@ -107,7 +107,7 @@ FfnCount CpuDevice::RunPredictedPart(const FfnPart& part, int64_t token, int64_t
 // All neurons of [begin, end) that fire.
 int64_t CpuDevice::CountActive(const FfnPart& part, int64_t token, int64_t begin,
                                int64_t end) const {
-  const float* gate = part.state.gate + token * part.step.slice->n_neurons;
+  const float* gate = part.state.gate + token * part.op.slice->n_neurons;
   GateRows(part, token, begin, end);
   return kernels_.compact_nonzero(gate + begin, end - begin, static_cast<int32_t>(begin),
                                   part.rows);

@@ -59,7 +59,7 @@ struct PanelAttention::Sizes {
 // What all chunks of a call have in common.
 struct PanelAttention::Tile {
   const HostKvCache& cache;
-  const AttentionStep& step;
+  const AttentionOp& op;
   int64_t kv_head;
   int64_t group;
   std::span<const int32_t> pages;
@@ -95,24 +95,24 @@ uint64_t PanelAttention::Bytes(const KernelTable& kernels, int64_t head_dim, int
          static_cast<uint64_t>(sizes.queries) * sizeof(Totals);
 }
 
-void PanelAttention::Run(const HostKvCache& cache, const AttentionStep& step, int64_t kv_head,
+void PanelAttention::Run(const HostKvCache& cache, const AttentionOp& op, int64_t kv_head,
                          int64_t token_begin, int64_t token_end, const float* q, float* out) {
-  const int64_t d = step.head_dim;
-  const int64_t group = step.n_heads / step.n_kv_heads;
+  const int64_t d = op.head_dim;
+  const int64_t group = op.n_heads / op.n_kv_heads;
   const int64_t n_tokens = token_end - token_begin;
   DCHECK(n_tokens >= 1 && n_tokens <= TileTokens(group));
   const Tile tile{cache,
-                  step,
+                  op,
                   kv_head,
                   group,
-                  step.batch->pages_of(step.batch->row(token_begin)),
-                  step.batch->row(token_begin).position + 1,
+                  op.batch->pages_of(op.batch->row(token_begin)),
+                  op.batch->row(token_begin).position + 1,
                   n_tokens * group,
                   KeyForm(*kernels_.gemm, cache.dtype())};
   // A token's heads of one KV head lie next to each other.
-  const int64_t first_head = token_begin * step.n_heads + kv_head * group;
+  const int64_t first_head = token_begin * op.n_heads + kv_head * group;
   for (int64_t t = 0; t < n_tokens; ++t) {
-    std::copy_n(q + (first_head + t * step.n_heads) * d, group * d,
+    std::copy_n(q + (first_head + t * op.n_heads) * d, group * d,
                 queries_.as<float>() + t * group * d);
   }
   std::fill_n(sums_.as<float>(), tile.n_queries * d, 0.0F);
@@ -126,7 +126,7 @@ void PanelAttention::Run(const HostKvCache& cache, const AttentionStep& step, in
   }
   for (int64_t i = 0; i < tile.n_queries; ++i) {
     const float scale = 1.0F / totals_.as<Totals>()[i].sum;
-    float* to = out + (first_head + i / group * step.n_heads + i % group) * d;
+    float* to = out + (first_head + i / group * op.n_heads + i % group) * d;
     std::fill_n(to, d, 0.0F);
     kernels_.accumulate_rows(DType::kF32, sums_.bytes() + FloatBytes(i * d), 0, &scale, nullptr, 1,
                              0, d, to);
@@ -134,11 +134,10 @@ void PanelAttention::Run(const HostKvCache& cache, const AttentionStep& step, in
 }
 
 const std::byte* PanelAttention::Rows(const Tile& tile, bool values, int64_t begin, int64_t n) {
-  const auto row_bytes = static_cast<size_t>(RowBytes(tile.cache.dtype(), tile.step.head_dim));
+  const auto row_bytes = static_cast<size_t>(RowBytes(tile.cache.dtype(), tile.op.head_dim));
   std::byte* copy = rows_.bytes();
   for (int64_t at = 0; at < n;) {
-    const KvRun run =
-        tile.cache.RunAt(tile.step.layer, tile.kv_head, tile.pages, begin + at, n - at);
+    const KvRun run = tile.cache.RunAt(tile.op.layer, tile.kv_head, tile.pages, begin + at, n - at);
     const std::byte* rows = values ? run.v : run.k;
     if (at == 0 && run.n_tokens >= n) return rows;
     std::memcpy(copy, rows, static_cast<size_t>(run.n_tokens) * row_bytes);
@@ -152,7 +151,7 @@ const std::byte* PanelAttention::Rows(const Tile& tile, bool values, int64_t beg
 // weigh nothing.
 void PanelAttention::Scores(const Tile& tile, int64_t begin, int64_t end) {
   const GemmKernels& gemm = *kernels_.gemm;
-  const int64_t d = tile.step.head_dim;
+  const int64_t d = tile.op.head_dim;
   const int64_t n = end - begin;
   const GemmForm form = tile.key_form;
   gemm.prepare(form, queries_.as<float>(), tile.n_queries, d, 0,
@@ -190,7 +189,7 @@ void PanelAttention::Scores(const Tile& tile, int64_t begin, int64_t end) {
 // Values are summed in f32 whatever their type, as they are for one token.
 void PanelAttention::WeighValues(const Tile& tile, int64_t begin, int64_t end) {
   const GemmKernels& gemm = *kernels_.gemm;
-  const int64_t d = tile.step.head_dim;
+  const int64_t d = tile.op.head_dim;
   const int64_t n = end - begin;
   gemm.prepare(GemmForm::kF32, weights_.as<float>(), tile.n_queries, n, 0,
                gemm_tile_count(tile.n_queries, gemm.tile_tokens(GemmForm::kF32)),
@@ -213,7 +212,7 @@ void PanelAttention::WeighValues(const Tile& tile, int64_t begin, int64_t end) {
 }
 
 void PanelAttention::Merge(const Tile& tile, int64_t begin, int64_t end) {
-  const int64_t d = tile.step.head_dim;
+  const int64_t d = tile.op.head_dim;
   for (int64_t i = 0; i < tile.n_queries; ++i) {
     if (tile.Seen(i, begin, end) == 0) continue;
     Totals& totals = totals_.as<Totals>()[i];

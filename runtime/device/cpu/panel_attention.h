@@ -32,9 +32,9 @@ class PanelAttention {
   }
 
   // The query heads of `kv_head`, for rows [token_begin, token_end) of one segment, at most
-  // TileTokens of them. q, out: (step.n(), n_heads, head_dim) f32.
-  void Run(const HostKvCache& cache, const AttentionStep& step, int64_t kv_head,
-           int64_t token_begin, int64_t token_end, const float* q, float* out);
+  // TileTokens of them. q, out: (pass.n(), n_heads, head_dim) f32.
+  void Run(const HostKvCache& cache, const AttentionOp& op, int64_t kv_head, int64_t token_begin,
+           int64_t token_end, const float* q, float* out);
 
  private:
   struct Tile;

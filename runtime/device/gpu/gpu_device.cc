@@ -83,15 +83,15 @@ uint64_t GpuDevice::ScratchBytes(const ModelConfig& config, const GpuDeviceLimit
          (limits.predicts ? GpuPredictor::Bytes(PredictorLimits(config, limits)) : 0) +
          GpuBest::Bytes(config.vocab_size) +
          (limits.max_tokens > kMaxKeptTokens ? GpuGemm::kWorkspaceBytes : 0) +
-         static_cast<uint64_t>(config.n_layers) * sizeof(GpuLayerCounts) + sizeof(GpuStepInputs);
+         static_cast<uint64_t>(config.n_layers) * sizeof(GpuLayerCounts) + sizeof(GpuPassInputs);
 }
 
 GpuDevice::GpuDevice(std::string name, const ModelConfig& config, const GpuDeviceLimits& limits)
     : name_(std::move(name)),
       limits_(limits),
       staging_(kStagingBytes, "copies to the GPU"),
-      inputs_(sizeof(GpuStepInputs), "a step's tokens"),
-      device_inputs_(sizeof(GpuStepInputs), "a step's tokens"),
+      inputs_(sizeof(GpuPassInputs), "a step's tokens"),
+      device_inputs_(sizeof(GpuPassInputs), "a step's tokens"),
       ids_(static_cast<uint64_t>(limits.max_tokens) * sizeof(int32_t), "a batch's tokens"),
       host_counts_(static_cast<uint64_t>(config.n_layers) * sizeof(GpuLayerCounts),
                    "counts of neurons"),
@@ -137,8 +137,8 @@ void GpuDevice::BeginTokens(std::span<const int32_t> ids, int64_t n_tokens,
   first_position_ = first_position;
   bucket_ = PositionsBucket(first_position + n_tokens);
   std::copy(ids.begin(), ids.end(), ids_.host<int32_t>());
-  if (n_tokens <= kMaxStepTokens && !ids.empty()) {
-    SetStepInputs(ids, first_position, inputs_.host<GpuStepInputs>());
+  if (n_tokens <= kMaxPassTokens && !ids.empty()) {
+    SetPassInputs(ids, first_position, inputs_.host<GpuPassInputs>());
   }
   std::fill(notes_.begin(), notes_.end(), FfnNote{});
 }
@@ -150,10 +150,10 @@ void GpuDevice::Run(int64_t key, const std::function<void()>& enqueue) {
   if (kept == kept_.end()) {
     const BusTraffic before = std::exchange(traffic_, BusTraffic{});
     GraphCapture capture(stream_);
-    stream_.Copy(device_inputs_.as<void>(), inputs_.device<void>(), sizeof(GpuStepInputs));
-    CountTraffic(BusLoad::kInputs, sizeof(GpuStepInputs));
+    stream_.Copy(device_inputs_.as<void>(), inputs_.device<void>(), sizeof(GpuPassInputs));
+    CountTraffic(BusLoad::kInputs, sizeof(GpuPassInputs));
     enqueue();
-    const auto marks = timed_ ? marks_->notes() : std::vector<GpuStepMarks::Note>{};
+    const auto marks = timed_ ? marks_->notes() : std::vector<GpuPassMarks::Note>{};
     kept = kept_.emplace(place, Kept{capture.Finish(), notes_, marks, traffic_}).first;
     traffic_ = before;
   }
@@ -164,11 +164,11 @@ void GpuDevice::Run(int64_t key, const std::function<void()>& enqueue) {
   ForgetPrepared();
 }
 
-StepMarker* GpuDevice::TimeSteps(bool on) {
+PassMarker* GpuDevice::TimePasses(bool on) {
   timed_ = on;
   if (!on) return nullptr;
   if (marks_ == nullptr) {
-    marks_ = std::make_unique<GpuStepMarks>(stream_, static_cast<int64_t>(notes_.size()));
+    marks_ = std::make_unique<GpuPassMarks>(stream_, static_cast<int64_t>(notes_.size()));
   }
   marks_->MeasureClock();
   return marks_.get();
@@ -186,7 +186,7 @@ FfnCount GpuDevice::CountOf(int64_t layer) const {
   if (note.n_tokens == 0) return {};
   const GpuLayerCounts& counts = host_counts_.host<GpuLayerCounts>()[layer];
   const int64_t all = note.n_tokens * note.n_neurons;
-  // As on the CPU: where a predictor names the neurons, or in steps of very few tokens.
+  // As on the CPU: where a predictor names the neurons, or in passes of very few tokens.
   const bool by_rows = note.listed || note.n_tokens < kGemmMinTokens;
   return {.tokens = by_rows ? note.n_tokens : 0,
           .gates = note.listed ? counts.wanted : all,
@@ -196,16 +196,16 @@ FfnCount GpuDevice::CountOf(int64_t layer) const {
 }
 
 // Few tokens may be captured, and then say their positions in memory.
-GpuStepTokens GpuDevice::Tokens(int64_t n) const {
+GpuPassTokens GpuDevice::Tokens(int64_t n) const {
   if (!const_cast<Stream&>(stream_).Capturing()) return TokensAt(first_position_, n);
-  return TokensFrom(device_inputs_.as<GpuStepInputs>(), static_cast<int32_t>(n));
+  return TokensFrom(device_inputs_.as<GpuPassInputs>(), static_cast<int32_t>(n));
 }
 
 void GpuDevice::Embed(const Lane& /*lane*/, const TensorView& table, std::span<const int32_t> ids,
                       float* x) {
   ForgetPrepared();
   const auto n = static_cast<int64_t>(ids.size());
-  const GpuStepTokens tokens = Tokens(n);
+  const GpuPassTokens tokens = Tokens(n);
   const GpuTable rows{table.dtype, table.data, table.row_stride_bytes};
   CountTraffic(BusLoad::kEmbedding, static_cast<uint64_t>(n * RowBytes(table.dtype, table.cols)));
   if (tokens.inputs == nullptr) CountTraffic(BusLoad::kInputs, ids.size_bytes());
@@ -227,7 +227,7 @@ void GpuDevice::RmsNorm(const Lane& /*lane*/, const float* x, const float* weigh
 
 const GpuVectors& GpuDevice::Prepare(const float* x, int64_t n, int64_t d) {
   vectors_ = MakeGpuVectors(vectors_memory_.as<void>(), d, n);
-  GpuPrepare(stream_, x, n, PrepareStep::kCopy, vectors_);
+  GpuPrepare(stream_, x, n, PrepareOp::kCopy, vectors_);
   return vectors_;
 }
 
@@ -243,42 +243,42 @@ const GpuBatch& GpuDevice::PrepareBatch(const float* x, int64_t n, int64_t d) {
   return batch_;
 }
 
-void GpuDevice::Linear(const Lane& /*lane*/, std::span<const LinearStep> steps, const float* x,
+void GpuDevice::Linear(const Lane& /*lane*/, std::span<const LinearOp> ops, const float* x,
                        int64_t n) {
   if (IsBatch(n)) {
     ForgetPrepared();
-    const GpuBatch& batch = PrepareBatch(x, n, steps.front().weights->w.cols);
-    for (const LinearStep& step : steps) {
-      GpuBatchRows(stream_, *gemm_, MatrixOf(step.weights->w), step.weights->bias, batch, n,
-                   Panel(), step.out);
+    const GpuBatch& batch = PrepareBatch(x, n, ops.front().weights->w.cols);
+    for (const LinearOp& op : ops) {
+      GpuBatchRows(stream_, *gemm_, MatrixOf(op.weights->w), op.weights->bias, batch, n, Panel(),
+                   op.out);
     }
     return;
   }
-  std::vector<GpuMatvecStep> products;
-  for (const LinearStep& step : steps) {
-    products.push_back({MatrixOf(step.weights->w), step.weights->bias, step.out});
+  std::vector<GpuMatvecOp> products;
+  for (const LinearOp& op : ops) {
+    products.push_back({MatrixOf(op.weights->w), op.weights->bias, op.out});
   }
-  const GpuVectors& vectors = PreparedOrPrepare(x, n, steps.front().weights->w.cols);
+  const GpuVectors& vectors = PreparedOrPrepare(x, n, ops.front().weights->w.cols);
   GpuMatvec(stream_, products, vectors, n);
 }
 
-void GpuDevice::RopeAppend(const Lane& /*lane*/, const RopeStep& rope, const KvCache& cache,
-                           const AttentionStep& step, float* q, float* k, const float* v) {
+void GpuDevice::RopeAppend(const Lane& /*lane*/, const RopeOp& rope, const KvCache& cache,
+                           const AttentionOp& op, float* q, float* k, const float* v) {
   ForgetPrepared();
   const GpuRope angles{rope.pairing, rope.rot_dim, rope_cos_.as<float>(), rope_sin_.as<float>()};
-  GpuRopeAppend(stream_, angles, static_cast<const SequenceCache&>(cache).Layer(step.layer),
-                Tokens(step.n()), step.n_heads, q, k, v);
+  GpuRopeAppend(stream_, angles, static_cast<const SequenceCache&>(cache).Layer(op.layer),
+                Tokens(op.n()), op.n_heads, q, k, v);
 }
 
-void GpuDevice::Attend(const Lane& /*lane*/, const KvCache& cache, const AttentionStep& step,
+void GpuDevice::Attend(const Lane& /*lane*/, const KvCache& cache, const AttentionOp& op,
                        const float* q, float* out) {
   ForgetPrepared();
-  const GpuKvLayer kv = static_cast<const SequenceCache&>(cache).Layer(step.layer);
-  if (step.n() > kMaxStepTokens) {
-    GpuAttendMany(stream_, kv, Tokens(step.n()), step.n_heads, q, out);
+  const GpuKvLayer kv = static_cast<const SequenceCache&>(cache).Layer(op.layer);
+  if (op.n() > kMaxPassTokens) {
+    GpuAttendMany(stream_, kv, Tokens(op.n()), op.n_heads, q, out);
   } else {
-    GpuAttendFew(stream_, kv, Tokens(step.n()), step.n_heads, bucket_, q,
-                 attention_scratch_.as<void>(), out);
+    GpuAttendFew(stream_, kv, Tokens(op.n()), op.n_heads, bucket_, q, attention_scratch_.as<void>(),
+                 out);
   }
 }
 
@@ -299,93 +299,93 @@ void GpuDevice::AddRmsNorm(const Lane& /*lane*/, float* x, const float* y, const
   prepared_ = {out, n};
 }
 
-FfnCount GpuDevice::Ffn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+FfnCount GpuDevice::Ffn(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                         const FfnState& state) {
-  const FfnSlice& slice = *step.slice;
-  const bool listed = step.predictor != nullptr && n <= kMaxKeptTokens;
+  const FfnSlice& slice = *op.slice;
+  const bool listed = op.predictor != nullptr && n <= kMaxKeptTokens;
   const bool per_neuron = slice.down_layout == DownLayout::kPerNeuron;
-  const GpuSkip skip = step.skip_inactive && per_neuron ? GpuSkip::kInactive : GpuSkip::kNothing;
-  notes_[static_cast<size_t>(step.layer)] = {
-      n, slice.n_neurons, skip == GpuSkip::kInactive && !IsBatch(n), listed, listed && step.audit};
+  const GpuSkip skip = op.skip_inactive && per_neuron ? GpuSkip::kInactive : GpuSkip::kNothing;
+  notes_[static_cast<size_t>(op.layer)] = {
+      n, slice.n_neurons, skip == GpuSkip::kInactive && !IsBatch(n), listed, listed && op.audit};
   if (IsBatch(n)) {
     ForgetPrepared();
-    BatchFfn(lane, step, x, n, state);
+    BatchFfn(lane, op, x, n, state);
     return {};
   }
   const GpuVectors& vectors = PreparedOrPrepare(x, n, slice.gate.cols);
   GpuNeuronList list;
   if (listed) {
-    list = ListPredicted(step, vectors, x, n, state);
-    lane.Mark(StepPart::kPredict);
+    list = ListPredicted(op, vectors, x, n, state);
+    lane.Mark(PassPart::kPredict);
   }
-  GateAndUp(step, list, skip, vectors, n, state);
-  lane.Mark(StepPart::kGate);
-  Down(step, skip, n, state);
-  lane.Mark(StepPart::kDown);
+  GateAndUp(op, list, skip, vectors, n, state);
+  lane.Mark(PassPart::kGate);
+  Down(op, skip, n, state);
+  lane.Mark(PassPart::kDown);
   return {};  // known when it is finished: CountOf
 }
 
-void GpuDevice::BatchFfn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+void GpuDevice::BatchFfn(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                          const FfnState& state) {
-  const FfnSlice& slice = *step.slice;
+  const FfnSlice& slice = *op.slice;
   const GpuBatch& batch = PrepareBatch(x, n, slice.gate.cols);
   GpuBatchRows(stream_, *gemm_, MatrixOf(slice.gate), nullptr, batch, n, Panel(), state.gate);
   GpuBatchRows(stream_, *gemm_, MatrixOf(slice.up), nullptr, batch, n, Panel(), state.up);
-  GpuActivateMultiply(stream_, step.activation, slice.gate_bias, state.up, n, slice.n_neurons,
+  GpuActivateMultiply(stream_, op.activation, slice.gate_bias, state.up, n, slice.n_neurons,
                       state.gate);
-  lane.Mark(StepPart::kGate);
+  lane.Mark(PassPart::kGate);
   const GpuBatch& h = PrepareBatch(state.gate, n, slice.n_neurons);
   if (slice.down_layout == DownLayout::kStock) {
     GpuBatchRows(stream_, *gemm_, MatrixOf(slice.down), nullptr, h, n, Panel(), state.y);
   } else {
     GpuBatchColumns(stream_, *gemm_, MatrixOf(slice.down), h, n, Panel(), state.y);
   }
-  lane.Mark(StepPart::kDown);
+  lane.Mark(PassPart::kDown);
 }
 
-GpuNeuronList GpuDevice::ListPredicted(const FfnStep& step, const GpuVectors& vectors,
-                                       const float* x, int64_t n, const FfnState& state) {
-  CHECK(predictor_ != nullptr && step.skip_inactive);
-  const FfnSlice& slice = *step.slice;
-  const GpuPredictor::Input input{step.predictor_x, step.predictor_x == x ? &vectors : nullptr, n};
-  GpuLayerCounts* const counts = CountsAt(step.layer);
+GpuNeuronList GpuDevice::ListPredicted(const FfnOp& op, const GpuVectors& vectors, const float* x,
+                                       int64_t n, const FfnState& state) {
+  CHECK(predictor_ != nullptr && op.skip_inactive);
+  const FfnSlice& slice = *op.slice;
+  const GpuPredictor::Input input{op.predictor_x, op.predictor_x == x ? &vectors : nullptr, n};
+  GpuLayerCounts* const counts = CountsAt(op.layer);
   const GpuNeuronList list =
-      predictor_->List(stream_, *step.predictor, input, slice.n_neurons, state.up, counts);
-  if (!step.audit) return list;
-  const GpuMatvecStep gates{MatrixOf(slice.gate), nullptr, state.up};
+      predictor_->List(stream_, *op.predictor, input, slice.n_neurons, state.up, counts);
+  if (!op.audit) return list;
+  const GpuMatvecOp gates{MatrixOf(slice.gate), nullptr, state.up};
   GpuMatvec(stream_, {&gates, 1}, vectors, n);
-  GpuAuditList(stream_, list, state.up, slice.gate_bias, step.activation, n, slice.n_neurons,
+  GpuAuditList(stream_, list, state.up, slice.gate_bias, op.activation, n, slice.n_neurons,
                &counts->audit);
   return list;
 }
 
-void GpuDevice::GateAndUp(const FfnStep& step, const GpuNeuronList& list, GpuSkip skip,
+void GpuDevice::GateAndUp(const FfnOp& op, const GpuNeuronList& list, GpuSkip skip,
                           const GpuVectors& x, int64_t n, const FfnState& state) {
-  const FfnSlice& slice = *step.slice;
+  const FfnSlice& slice = *op.slice;
   if (slice.gate.dtype == slice.up.dtype) {
     const GpuGateUp weights{MatrixOf(slice.gate), MatrixOf(slice.up), slice.gate_bias,
-                            step.activation};
+                            op.activation};
     GpuFfnGateUp(stream_, weights, skip, list, x, n, state.gate);
     return;
   }
   // Types that no kernel takes together: everything is computed, and what nobody wants dropped.
-  const GpuMatvecStep both[] = {{MatrixOf(slice.gate), nullptr, state.gate},
-                                {MatrixOf(slice.up), nullptr, state.up}};
+  const GpuMatvecOp both[] = {{MatrixOf(slice.gate), nullptr, state.gate},
+                              {MatrixOf(slice.up), nullptr, state.up}};
   GpuMatvec(stream_, both, x, n);
-  GpuActivateMultiply(stream_, step.activation, slice.gate_bias, state.up, n, slice.n_neurons,
+  GpuActivateMultiply(stream_, op.activation, slice.gate_bias, state.up, n, slice.n_neurons,
                       state.gate);
   if (list.rows != nullptr) GpuDropUnwanted(stream_, list, n, slice.n_neurons, state.gate);
 }
 
-void GpuDevice::Down(const FfnStep& step, GpuSkip skip, int64_t n, const FfnState& state) {
-  const FfnSlice& slice = *step.slice;
+void GpuDevice::Down(const FfnOp& op, GpuSkip skip, int64_t n, const FfnState& state) {
+  const FfnSlice& slice = *op.slice;
   if (slice.down_layout == DownLayout::kStock) {
-    const GpuMatvecStep down{MatrixOf(slice.down), nullptr, state.y};
+    const GpuMatvecOp down{MatrixOf(slice.down), nullptr, state.y};
     GpuMatvec(stream_, {&down, 1}, Prepare(state.gate, n, slice.n_neurons), n);
     return;
   }
   GpuFfnDown(stream_, MatrixOf(slice.down), skip, state.gate, n, ffn_scratch_.as<void>(), state.y,
-             &CountsAt(step.layer)->active);
+             &CountsAt(op.layer)->active);
 }
 
 }  // namespace thermocline

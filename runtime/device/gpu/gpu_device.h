@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "gpu_kernels/base/device_memory.h"
-#include "gpu_kernels/base/step_inputs.h"
+#include "gpu_kernels/base/pass_inputs.h"
 #include "gpu_kernels/base/stream.h"
 #include "gpu_kernels/products/activations.h"
 #include "gpu_kernels/products/batch_gemm.h"
@@ -24,13 +24,13 @@
 #include "gpu_kernels/tokens/rope_append.h"
 #include "runtime/device/device.h"
 #include "runtime/device/gpu/gpu_best.h"
+#include "runtime/device/gpu/gpu_pass_marks.h"
 #include "runtime/device/gpu/gpu_predictor.h"
-#include "runtime/device/gpu/gpu_step_marks.h"
 
 namespace thermocline {
 
 struct GpuDeviceLimits {
-  int64_t max_tokens = 1;  // of a step
+  int64_t max_tokens = 1;  // of a pass
   int64_t max_seq_len = 0;
   int64_t max_neurons = 0;  // of an FFN slice
   bool predicts = false;    // a predictor names neurons of such slices
@@ -71,22 +71,21 @@ class GpuDevice final : public QueuedDevice {
   std::unique_ptr<Handover> MakeHandover(int64_t max_tokens, int64_t d_model,
                                          bool predictor_apart) override;
   std::unique_ptr<WeightStream> MakeWeightStream(const WeightStreamLimits& limits) override;
-  StepMarker* TimeSteps(bool on) override;
+  PassMarker* TimePasses(bool on) override;
   void BeginTimes() override { marks_->Start(); }
-  std::vector<StepSpan> StepSpans() const override { return marks_->Spans(); }
+  std::vector<PassSpan> PassSpans() const override { return marks_->Spans(); }
   const BusTraffic& bus_traffic() const override { return traffic_; }
 
   void Embed(const Lane& lane, const TensorView& table, std::span<const int32_t> ids,
              float* x) override;
   void RmsNorm(const Lane& lane, const float* x, const float* weight, float eps, int64_t n,
                int64_t d, float* out) override;
-  void Linear(const Lane& lane, std::span<const LinearStep> steps, const float* x,
-              int64_t n) override;
-  void RopeAppend(const Lane& lane, const RopeStep& rope, const KvCache& cache,
-                  const AttentionStep& step, float* q, float* k, const float* v) override;
-  void Attend(const Lane& lane, const KvCache& cache, const AttentionStep& step, const float* q,
+  void Linear(const Lane& lane, std::span<const LinearOp> ops, const float* x, int64_t n) override;
+  void RopeAppend(const Lane& lane, const RopeOp& rope, const KvCache& cache, const AttentionOp& op,
+                  float* q, float* k, const float* v) override;
+  void Attend(const Lane& lane, const KvCache& cache, const AttentionOp& op, const float* q,
               float* out) override;
-  FfnCount Ffn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+  FfnCount Ffn(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                const FfnState& state) override;
   void Add(const Lane& lane, float* x, std::span<const float* const> ys, int64_t n) override;
   void AddRmsNorm(const Lane& lane, float* x, const float* y, const float* weight, float eps,
@@ -98,7 +97,7 @@ class GpuDevice final : public QueuedDevice {
   GpuPanel Panel() const { return {panel_.as<void>(), panel_.size()}; }
   int64_t n_tokens() const { return n_tokens_; }
   bool HasWork() { return !stream_.Finished(); }
-  // What was enqueued moves so much; while a step is captured, each time it is carried out.
+  // What was enqueued moves so much; while a pass is captured, each time it is carried out.
   void CountTraffic(BusLoad load, uint64_t n_bytes) { traffic_.Add(load, n_bytes); }
 
  private:
@@ -111,7 +110,7 @@ class GpuDevice final : public QueuedDevice {
     bool listed = false;
     bool audited = false;
   };
-  // The vectors that a norm has left for the step behind it.
+  // The vectors that a norm has left for the pass behind it.
   struct Prepared {
     const float* x = nullptr;
     int64_t n_tokens = 0;
@@ -119,27 +118,27 @@ class GpuDevice final : public QueuedDevice {
   struct Kept {
     Graph graph;
     std::vector<FfnNote> notes;
-    std::vector<GpuStepMarks::Note> marks;
+    std::vector<GpuPassMarks::Note> marks;
     BusTraffic traffic;
   };
 
   // Large batches go through cuBLAS, which is not captured.
   static bool IsBatch(int64_t n) { return n > kMaxKeptTokens; }
   const GpuBatch& PrepareBatch(const float* x, int64_t n, int64_t d);
-  void BatchFfn(const Lane& lane, const FfnStep& step, const float* x, int64_t n,
+  void BatchFfn(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                 const FfnState& state);
   const GpuVectors& Prepare(const float* x, int64_t n, int64_t d);
-  // The same, where x is not what the step before prepared already. Every step calls this or
+  // The same, where x is not what the pass before prepared already. Every pass calls this or
   // ForgetPrepared, so that nothing can write to x in between.
   const GpuVectors& PreparedOrPrepare(const float* x, int64_t n, int64_t d);
   void ForgetPrepared() { prepared_ = {}; }
-  GpuStepTokens Tokens(int64_t n) const;
+  GpuPassTokens Tokens(int64_t n) const;
   GpuLayerCounts* CountsAt(int64_t layer) const { return counts_.as<GpuLayerCounts>() + layer; }
-  GpuNeuronList ListPredicted(const FfnStep& step, const GpuVectors& vectors, const float* x,
-                              int64_t n, const FfnState& state);
-  void GateAndUp(const FfnStep& step, const GpuNeuronList& list, GpuSkip skip, const GpuVectors& x,
+  GpuNeuronList ListPredicted(const FfnOp& op, const GpuVectors& vectors, const float* x, int64_t n,
+                              const FfnState& state);
+  void GateAndUp(const FfnOp& op, const GpuNeuronList& list, GpuSkip skip, const GpuVectors& x,
                  int64_t n, const FfnState& state);
-  void Down(const FfnStep& step, GpuSkip skip, int64_t n, const FfnState& state);
+  void Down(const FfnOp& op, GpuSkip skip, int64_t n, const FfnState& state);
   int64_t PositionsBucket(int64_t n_positions) const;
   void FillRopeTables(const ModelConfig& config);
 
@@ -150,7 +149,7 @@ class GpuDevice final : public QueuedDevice {
   std::vector<MappedMemory> tables_;
   uint64_t allocated_bytes_ = 0;
   MappedMemory staging_;         // for packing weights and copying results
-  MappedMemory inputs_;          // GpuStepInputs
+  MappedMemory inputs_;          // GpuPassInputs
   DeviceMemory device_inputs_;   // the same
   MappedMemory ids_;             // (max_tokens) i32, of a batch
   MappedMemory host_counts_;     // (n_layers) GpuLayerCounts
@@ -172,10 +171,10 @@ class GpuDevice final : public QueuedDevice {
   int64_t n_tokens_ = 0;
   int64_t first_position_ = 0;
   std::map<std::tuple<int64_t, int64_t, bool>, Kept> kept_;  // by key, positions, timed
-  int64_t bucket_ = 0;  // positions that the steps at hand are made for
+  int64_t bucket_ = 0;  // positions that the passes at hand are made for
   std::vector<FfnNote> notes_;
   BusTraffic traffic_;
-  std::unique_ptr<GpuStepMarks> marks_;  // once steps were timed
+  std::unique_ptr<GpuPassMarks> marks_;  // once passes were timed
   bool timed_ = false;
 };
 

@@ -33,7 +33,7 @@ const float* GpuTierHandover::predictor_x() const {
 }
 
 // Nothing is under way, so that the GPU's count stands still.
-void GpuTierHandover::BeginStep() {
+void GpuTierHandover::BeginPass() {
   base_ = handover_.Published();
   handover_.Answer(base_);
 }
@@ -57,7 +57,7 @@ void GpuTierHandover::SendInput(const float* x, const float* predictor_x, int64_
 void GpuTierHandover::Merge(const Lane& lane, Device& /*fast*/, int64_t layer, uint32_t /*index*/,
                             float* x, const float* y_hot, int64_t n_tokens) {
   handover_.Await(gpu_.stream(), static_cast<int32_t>(layer));
-  lane.Mark(StepPart::kAwait);
+  lane.Mark(PassPart::kAwait);
   gpu_.CountTraffic(BusLoad::kColdY, static_cast<uint64_t>(n_tokens * d_model_) * sizeof(float));
   handover_.Merge(gpu_.stream(), x, y_hot, n_tokens);
 }

@@ -15,7 +15,7 @@ class GpuTierHandover final : public Handover {
   const float* x() const override { return handover_.x(); }
   const float* predictor_x() const override;
   float* y() const override { return handover_.y(); }
-  void BeginStep() override;
+  void BeginPass() override;
   void SendInput(const float* x, const float* predictor_x, int64_t n_tokens) override;
   void Merge(const Lane& lane, Device& fast, int64_t layer, uint32_t index, float* x,
              const float* y_hot, int64_t n_tokens) override;
@@ -31,7 +31,7 @@ class GpuTierHandover final : public Handover {
   bool predictor_apart_;
   GpuHandover handover_;
   DeviceMemory both_;  // (2, max_tokens, d_model) f32: x and what the predictor reads
-  uint32_t base_ = 0;  // hand-overs before this step
+  uint32_t base_ = 0;  // hand-overs before this pass
 };
 
 }  // namespace thermocline

@@ -46,9 +46,9 @@ uint64_t GpuPredictor::Bytes(const Limits& limits) {
 }
 
 const GpuVectors& GpuPredictor::Prepare(Stream& stream, const float* x, int64_t n_tokens,
-                                        int64_t cols, PrepareStep step) {
+                                        int64_t cols, PrepareOp op) {
   at_hand_ = MakeGpuVectors(vectors_.as<void>(), cols, n_tokens);
-  GpuPrepare(stream, x, n_tokens, step, at_hand_);
+  GpuPrepare(stream, x, n_tokens, op, at_hand_);
   return at_hand_;
 }
 
@@ -59,12 +59,12 @@ void GpuPredictor::ScoreByMatrices(Stream& stream, const LayerPredictor& predict
   auto* inner = inner_.as<float>();
   const GpuVectors& x = input.prepared != nullptr
                             ? *input.prepared
-                            : Prepare(stream, input.x, n, limits_.d_model, PrepareStep::kCopy);
-  const GpuMatvecStep in{MatrixOf(predictor.in_proj), nullptr, inner};
+                            : Prepare(stream, input.x, n, limits_.d_model, PrepareOp::kCopy);
+  const GpuMatvecOp in{MatrixOf(predictor.in_proj), nullptr, inner};
   GpuMatvec(stream, {&in, 1}, x, n);
-  const GpuMatvecStep out{MatrixOf(predictor.out_proj), predictor.points.front().bias, scores};
-  const PrepareStep step = predictor.relu ? PrepareStep::kRelu : PrepareStep::kCopy;
-  GpuMatvec(stream, {&out, 1}, Prepare(stream, inner, n, rank, step), n);
+  const GpuMatvecOp out{MatrixOf(predictor.out_proj), predictor.points.front().bias, scores};
+  const PrepareOp op = predictor.relu ? PrepareOp::kRelu : PrepareOp::kCopy;
+  GpuMatvec(stream, {&out, 1}, Prepare(stream, inner, n, rank, op), n);
 }
 
 GpuNeuronList GpuPredictor::List(Stream& stream, const SlicePredictor& predictor,

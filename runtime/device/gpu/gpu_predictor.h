@@ -15,7 +15,7 @@
 
 namespace thermocline {
 
-// What the GPU counts of a layer's FFN in a step.
+// What the GPU counts of a layer's FFN in a pass.
 struct GpuLayerCounts {
   int32_t active;  // elements of h that are not 0
   int32_t listed;  // neurons that some token wanted
@@ -27,7 +27,7 @@ class GpuPredictor {
  public:
   struct Limits {
     int64_t max_neurons = 0;
-    int64_t max_tokens = 0;  // of a step that has a predictor
+    int64_t max_tokens = 0;  // of a pass that has a predictor
     int64_t max_rank = 0;    // of its matrices; 0: none
     int64_t d_model = 0;
   };
@@ -49,7 +49,7 @@ class GpuPredictor {
   void ScoreByMatrices(Stream& stream, const LayerPredictor& predictor, const Input& input,
                        float* scores);
   const GpuVectors& Prepare(Stream& stream, const float* x, int64_t n_tokens, int64_t cols,
-                            PrepareStep step);
+                            PrepareOp op);
 
   Limits limits_;
   DeviceMemory rows_;     // (max_neurons) i32

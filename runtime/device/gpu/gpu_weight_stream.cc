@@ -83,13 +83,13 @@ GpuWeightStream::GpuWeightStream(GpuDevice& gpu, const WeightStreamLimits& limit
 // Copies read the staging buffers until they are done.
 GpuWeightStream::~GpuWeightStream() {
   try {
-    BeginStep();
+    BeginPass();
   } catch (const Error&) {
-    under_way_ = false;  // the device has failed, and the step that saw it has said so
+    under_way_ = false;  // the device has failed, and the pass that saw it has said so
   }
 }
 
-void GpuWeightStream::BeginStep() {
+void GpuWeightStream::BeginPass() {
   if (!under_way_) return;
   copies_.Synchronize();
   gpu_.stream().Synchronize();
@@ -169,9 +169,9 @@ GpuWeightStream::Buffer& GpuWeightStream::Send(ThreadTeam& team, const FfnSlice&
   return buffer;
 }
 
-void GpuWeightStream::Multiply(const FfnStep& step, const Piece& piece, const Buffer& buffer,
+void GpuWeightStream::Multiply(const FfnOp& op, const Piece& piece, const Buffer& buffer,
                                const GpuBatch& x, int64_t n, float* y, Into into) {
-  const FfnSlice& slice = *step.slice;
+  const FfnSlice& slice = *op.slice;
   Stream& stream = gpu_.stream();
   const auto* const data = buffer.data.as<std::byte>();
   const auto matrix = [&](const TensorView& w, uint64_t at) {
@@ -183,19 +183,19 @@ void GpuWeightStream::Multiply(const FfnStep& step, const Piece& piece, const Bu
   auto* const up = up_.as<float>();
   GpuBatchRows(stream, gpu_.gemm(), matrix(slice.gate, 0), nullptr, x, n, gpu_.Panel(), gate);
   GpuBatchRows(stream, gpu_.gemm(), matrix(slice.up, piece.up_at), nullptr, x, n, gpu_.Panel(), up);
-  GpuActivateMultiply(stream, step.activation, bias, up, n, piece.n, gate);
+  GpuActivateMultiply(stream, op.activation, bias, up, n, piece.n, gate);
   const GpuBatch h = MakeGpuBatch(h_.as<void>(), piece.n, n);
   GpuPrepareBatch(stream, gate, n, h);
   // A batch of large magnitudes is scaled as a whole, so that its product is added in a second
-  // step.
+  // pass.
   auto* const part = into == Into::kReplace ? y : y_.as<float>();
   GpuBatchColumns(stream, gpu_.gemm(), matrix(slice.down, piece.down_at), h, n, gpu_.Panel(), part);
   if (into == Into::kAdd) GpuAdd(stream, y, part, n * slice.down.cols);
 }
 
-void GpuWeightStream::Ffn(ThreadTeam& team, const FfnStep& step, const float* x, int64_t n,
-                          float* y, Into into) {
-  const FfnSlice& slice = *step.slice;
+void GpuWeightStream::Ffn(ThreadTeam& team, const FfnOp& op, const float* x, int64_t n, float* y,
+                          Into into) {
+  const FfnSlice& slice = *op.slice;
   CHECK(slice.down_layout == DownLayout::kPerNeuron && n <= limits_.max_tokens);
   under_way_ = true;
   const GpuBatch batch = MakeGpuBatch(x_.as<void>(), slice.gate.cols, n);
@@ -203,7 +203,7 @@ void GpuWeightStream::Ffn(ThreadTeam& team, const FfnStep& step, const float* x,
   ForPieces(slice, [&](const Piece& piece) {
     Buffer& buffer = Send(team, slice, piece);
     gpu_.stream().Wait(buffer.copied);
-    Multiply(step, piece, buffer, batch, n, y, piece.first == 0 ? into : Into::kAdd);
+    Multiply(op, piece, buffer, batch, n, y, piece.first == 0 ? into : Into::kAdd);
     gpu_.stream().Record(buffer.consumed);
   });
 }
@@ -212,12 +212,12 @@ int64_t GpuWeightStream::ProbeNeurons(const FfnSlice& slice) const {
   return std::min(slice.n_neurons, kProbePieces * PieceNeurons(slice));
 }
 
-StreamRates GpuWeightStream::Measure(ThreadTeam& team, const FfnStep& step, const float* x,
-                                     int64_t n, float* y) {
-  const FfnSlice& slice = *step.slice;
+StreamRates GpuWeightStream::Measure(ThreadTeam& team, const FfnOp& op, const float* x, int64_t n,
+                                     float* y) {
+  const FfnSlice& slice = *op.slice;
   const auto n_bytes = static_cast<double>(slice.weight_bytes());
-  Ffn(team, step, x, n, y, Into::kReplace);  // reads pages in, and has cuBLAS load its code
-  BeginStep();
+  Ffn(team, op, x, n, y, Into::kReplace);  // reads pages in, and has cuBLAS load its code
+  BeginPass();
   const auto start = Clock::now();
   ForPieces(slice, [&](const Piece& piece) { Send(team, slice, piece); });
   copies_.Synchronize();
@@ -228,10 +228,10 @@ StreamRates GpuWeightStream::Measure(ThreadTeam& team, const FfnStep& step, cons
   gpu_.stream().Record(before);
   const GpuBatch batch = MakeGpuBatch(x_.as<void>(), slice.gate.cols, n);
   ForPieces(slice, [&](const Piece& piece) {  // whatever lies in the buffer
-    Multiply(step, piece, buffers_.front(), batch, n, y, Into::kAdd);
+    Multiply(op, piece, buffers_.front(), batch, n, y, Into::kAdd);
   });
   gpu_.stream().Record(after);
-  BeginStep();
+  BeginPass();
   const double multiplied_s = static_cast<double>(ElapsedMs(before, after)) / 1e3;
   constexpr double kLeastSeconds = 1e-9;  // below what clocks tell
   return {.bus_bytes_per_s = n_bytes / std::max(sent_s, kLeastSeconds),

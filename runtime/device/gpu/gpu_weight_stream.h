@@ -20,11 +20,11 @@ class GpuWeightStream final : public WeightStream {
   ~GpuWeightStream() override;
   static WeightStreamBytes Bytes(const WeightStreamLimits& limits);
 
-  void BeginStep() override;
-  void Ffn(ThreadTeam& team, const FfnStep& step, const float* x, int64_t n, float* y,
+  void BeginPass() override;
+  void Ffn(ThreadTeam& team, const FfnOp& op, const float* x, int64_t n, float* y,
            Into into) override;
   int64_t ProbeNeurons(const FfnSlice& slice) const override;
-  StreamRates Measure(ThreadTeam& team, const FfnStep& step, const float* x, int64_t n,
+  StreamRates Measure(ThreadTeam& team, const FfnOp& op, const float* x, int64_t n,
                       float* y) override;
   void set_row_packer(RowPacker packer) override { pack_row_ = std::move(packer); }
 
@@ -54,7 +54,7 @@ class GpuWeightStream final : public WeightStream {
   void AwaitStaging(Buffer& buffer) const;
   void Pack(ThreadTeam& team, const FfnSlice& slice, const Piece& piece, std::byte* out) const;
   Buffer& Send(ThreadTeam& team, const FfnSlice& slice, const Piece& piece);
-  void Multiply(const FfnStep& step, const Piece& piece, const Buffer& buffer, const GpuBatch& x,
+  void Multiply(const FfnOp& op, const Piece& piece, const Buffer& buffer, const GpuBatch& x,
                 int64_t n, float* y, Into into);
 
   GpuDevice& gpu_;

@@ -11,7 +11,7 @@ namespace thermocline {
 // What a run needs of the fast tier, whichever it is.
 struct FastTierNeeds {
   const ModelConfig* config = nullptr;
-  int64_t max_tokens = 1;  // of a step
+  int64_t max_tokens = 1;  // of a pass
   int64_t max_seq_len = 0;
   int64_t max_neurons = 0;  // of a layer on this tier
   bool predicts = false;    // a predictor names neurons of this tier

@@ -2,7 +2,7 @@
 #include <limits>
 
 #include "gpu_kernels/base/launch.h"
-#include "gpu_kernels/base/step_stamps.h"
+#include "gpu_kernels/base/pass_stamps.h"
 #include "gpu_kernels/base/system_flag.h"
 #include "gpu_kernels/base/warp_reduce.h"
 #include "runtime/core/error.h"

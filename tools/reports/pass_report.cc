@@ -1,4 +1,4 @@
-#include "tools/reports/step_report.h"
+#include "tools/reports/pass_report.h"
 
 #include <fmt/format.h>
 
@@ -14,16 +14,16 @@ namespace {
 
 constexpr size_t kMaxPrompts = 4;  // means over some hundred tokens do
 
-double PerTokenMs(const StepProfile& profile, int64_t ns) {
+double PerTokenMs(const PassProfile& profile, int64_t ns) {
   return static_cast<double>(ns) / 1e6 /
          static_cast<double>(std::max<int64_t>(1, profile.tokens()));
 }
 
 // The mean over the threads.
-StepTimes ThreadTimes(const StepProfile& profile) {
-  StepTimes mean{};
+PassTimes ThreadTimes(const PassProfile& profile) {
+  PassTimes mean{};
   for (int thread = 0; thread < profile.n_threads(); ++thread) {
-    const StepTimes& times = profile.thread_times(thread);
+    const PassTimes& times = profile.thread_times(thread);
     for (size_t p = 0; p < mean.size(); ++p) mean[p] += times[p];
   }
   for (int64_t& ns : mean) ns /= profile.n_threads();
@@ -35,17 +35,17 @@ struct Row {
   double ms;
 };
 
-std::vector<Row> RowsOf(const StepProfile& profile, const StepTimes& times) {
+std::vector<Row> RowsOf(const PassProfile& profile, const PassTimes& times) {
   std::vector<Row> rows;
   for (size_t p = 0; p < times.size(); ++p) {
     if (times[p] == 0) continue;
     rows.push_back(
-        {std::string(StepPartName(static_cast<StepPart>(p))), PerTokenMs(profile, times[p])});
+        {std::string(PassPartName(static_cast<PassPart>(p))), PerTokenMs(profile, times[p])});
   }
   return rows;
 }
 
-std::vector<Row> GpuRows(const StepProfile& profile) {
+std::vector<Row> GpuRows(const PassProfile& profile) {
   std::vector<Row> rows = RowsOf(profile, profile.gpu_times());
   rows.push_back({"between tokens", PerTokenMs(profile, profile.gpu_between_ns())});
   return rows;
@@ -68,11 +68,11 @@ std::string RowsText(const std::string& title, const std::vector<Row>& rows, dou
   return text;
 }
 
-double PerToken(const StepProfile& profile, uint64_t n_bytes) {
+double PerToken(const PassProfile& profile, uint64_t n_bytes) {
   return static_cast<double>(n_bytes) / static_cast<double>(std::max<int64_t>(1, profile.tokens()));
 }
 
-std::string TrafficText(const StepProfile& profile, bool to_gpu) {
+std::string TrafficText(const PassProfile& profile, bool to_gpu) {
   std::string loads;
   for (size_t i = 0; i < kBusLoadInfos.size(); ++i) {
     const uint64_t n_bytes = profile.traffic().bytes[i];
@@ -93,7 +93,7 @@ nlohmann::ordered_json RowsJson(const std::vector<Row>& rows, double idle_share)
 }  // namespace
 
 void DecodeProfiled(Engine& engine, const std::vector<int32_t>& prompt, int64_t n_tokens,
-                    StepProfile* profile) {
+                    PassProfile* profile) {
   engine.Reset();
   auto logits = engine.Feed(prompt);
   engine.executor().ResetCounts();
@@ -107,14 +107,14 @@ void DecodeProfiled(Engine& engine, const std::vector<int32_t>& prompt, int64_t 
   engine.executor().set_profile(nullptr);
 }
 
-StepReport MeasureSteps(Engine& engine, SparseMode mode,
-                        const std::vector<std::vector<int32_t>>& prompts,
-                        const ComparisonOptions& options, int64_t keep_spans) {
-  StepReport report{mode, engine.model().gpu(),
-                    StepProfile(engine.model().n_threads(), keep_spans)};
+PassReport MeasurePasses(Engine& engine, SparseMode mode,
+                         const std::vector<std::vector<int32_t>>& prompts,
+                         const ComparisonOptions& options, int64_t keep_spans) {
+  PassReport report{mode, engine.model().gpu(),
+                    PassProfile(engine.model().n_threads(), keep_spans)};
   engine.executor().set_mode(mode);
   const size_t n_prompts = std::min(prompts.size(), kMaxPrompts);
-  StepProfile warm_up(engine.model().n_threads());  // graphs with stamps are captured in it
+  PassProfile warm_up(engine.model().n_threads());  // graphs with stamps are captured in it
   DecodeProfiled(engine, prompts.front(), 1, &warm_up);
   for (size_t p = 0; p < n_prompts; ++p) {
     Report(options.progress, "decoding step by step", p, n_prompts);
@@ -124,8 +124,8 @@ StepReport MeasureSteps(Engine& engine, SparseMode mode,
   return report;
 }
 
-std::string StepTable(const StepReport& report) {
-  const StepProfile& profile = report.profile;
+std::string PassTable(const PassReport& report) {
+  const PassProfile& profile = report.profile;
   const bool emulated = QueryGpuSupport().emulated;
   return fmt::format("\n{}, step by step, mean of {} tokens; GPU: {}\n{}",
                      SparseModeName(report.mode), profile.tokens(), report.gpu,
@@ -137,8 +137,8 @@ std::string StepTable(const StepReport& report) {
          TrafficText(profile, false);
 }
 
-nlohmann::ordered_json StepJson(const StepReport& report) {
-  const StepProfile& profile = report.profile;
+nlohmann::ordered_json PassJson(const PassReport& report) {
+  const PassProfile& profile = report.profile;
   nlohmann::ordered_json cpu =
       RowsJson(RowsOf(profile, ThreadTimes(profile)), profile.cpu_idle_share());
   cpu["threads"] = profile.n_threads();

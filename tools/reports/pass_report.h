@@ -9,28 +9,28 @@
 #include <vector>
 
 #include "runtime/engine/engine.h"
-#include "runtime/timing/step_profile.h"
+#include "runtime/timing/pass_profile.h"
 #include "tools/bench/compare_modes.h"
 
 namespace thermocline {
 
-struct StepReport {
+struct PassReport {
   SparseMode mode = SparseMode::kDense;
   std::string gpu;      // its name; empty: none
-  StepProfile profile;  // of decoded tokens
+  PassProfile profile;  // of decoded tokens
 };
 
 // Feeds the prompt, then decodes greedily with the profile on.
 void DecodeProfiled(Engine& engine, const std::vector<int32_t>& prompt, int64_t n_tokens,
-                    StepProfile* profile);
+                    PassProfile* profile);
 
-// Decodes after the first few prompts. keep_spans: as StepProfile's.
-StepReport MeasureSteps(Engine& engine, SparseMode mode,
-                        const std::vector<std::vector<int32_t>>& prompts,
-                        const ComparisonOptions& options, int64_t keep_spans);
+// Decodes after the first few prompts. keep_spans: as PassProfile's.
+PassReport MeasurePasses(Engine& engine, SparseMode mode,
+                         const std::vector<std::vector<int32_t>>& prompts,
+                         const ComparisonOptions& options, int64_t keep_spans);
 
 // REQUIRES: measured with a GPU.
-std::string StepTable(const StepReport& report);
-nlohmann::ordered_json StepJson(const StepReport& report);
+std::string PassTable(const PassReport& report);
+nlohmann::ordered_json PassJson(const PassReport& report);
 
 }  // namespace thermocline

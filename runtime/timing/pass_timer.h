@@ -1,4 +1,4 @@
-// Where the time of a step goes: a clock, read after each part of a layer. The executor and the
+// Where the time of a pass goes: a clock, read after each part of a layer. The executor and the
 // devices say which part has just ended; the part is charged with everything since the one before,
 // waiting for other lanes included.
 #pragma once
@@ -11,7 +11,7 @@
 
 namespace thermocline {
 
-enum class StepPart : uint8_t {
+enum class PassPart : uint8_t {
   kEmbed,
   kQkv,        // norm and the q, k, v projections
   kRope,       // positions and the cache append
@@ -29,32 +29,32 @@ enum class StepPart : uint8_t {
   kStream,   // the FFN of neurons whose weights are streamed
   kAwait,    // nothing to do until the other tier's part is there
   kEnqueue,  // the host tells a device that works behind it what to do
-  kFinish,   // nothing to do until the step ends
+  kFinish,   // nothing to do until the pass ends
 };
-inline constexpr int kStepParts = 17;
+inline constexpr int kPassParts = 17;
 inline constexpr int kOneTierParts = 12;  // the first of them
-inline constexpr std::array<std::string_view, kStepParts> kStepPartNames = {
+inline constexpr std::array<std::string_view, kPassParts> kPassPartNames = {
     "embedding", "norm, q k v", "rope, append", "attention",    "attention output",
     "norm",      "predictor",   "gate",         "up",           "down",
     "merge",     "output head", "send x",       "streamed FFN", "wait for other tier",
     "enqueue",   "wait for end"};
-constexpr std::string_view StepPartName(StepPart part) {
-  return kStepPartNames[static_cast<size_t>(part)];
+constexpr std::string_view PassPartName(PassPart part) {
+  return kPassPartNames[static_cast<size_t>(part)];
 }
 // Whoever is in it does nothing.
-constexpr bool IsIdle(StepPart part) {
-  return part == StepPart::kAwait || part == StepPart::kFinish;
+constexpr bool IsIdle(PassPart part) {
+  return part == PassPart::kAwait || part == PassPart::kFinish;
 }
 
-// One part of a step, in nanoseconds of the host's steady clock.
-struct StepSpan {
+// One part of a pass, in nanoseconds of the host's steady clock.
+struct PassSpan {
   static constexpr int32_t kNoLayer = -1;
   int64_t begin_ns = 0;
   int64_t end_ns = 0;
   int32_t layer = kNoLayer;
-  StepPart part = StepPart::kEmbed;
+  PassPart part = PassPart::kEmbed;
 };
-using StepTimes = std::array<int64_t, kStepParts>;  // ns by part
+using PassTimes = std::array<int64_t, kPassParts>;  // ns by part
 
 inline int64_t HostClockNs() {
   const auto now = std::chrono::steady_clock::now().time_since_epoch();
@@ -62,10 +62,10 @@ inline int64_t HostClockNs() {
 }
 
 // Who is told that a part has ended: a clock of the host, or the stream of a device.
-class StepMarker {
+class PassMarker {
  public:
-  virtual ~StepMarker() = default;
-  virtual void Mark(StepPart part) = 0;
+  virtual ~PassMarker() = default;
+  virtual void Mark(PassPart part) = 0;
   // Of the parts that follow.
   void set_layer(int64_t layer) { layer_ = static_cast<int32_t>(layer); }
 
@@ -73,32 +73,32 @@ class StepMarker {
   int32_t layer() const { return layer_; }
 
  private:
-  int32_t layer_ = StepSpan::kNoLayer;
+  int32_t layer_ = PassSpan::kNoLayer;
 };
 
 // The clock of one thread. In a cache line of its own.
-class alignas(64) StepTimer final : public StepMarker {
+class alignas(64) PassTimer final : public PassMarker {
  public:
   // keep: also the single spans.
   void StartAt(int64_t now_ns, bool keep) {
-    set_layer(StepSpan::kNoLayer);
+    set_layer(PassSpan::kNoLayer);
     last_ns_ = now_ns;
     keep_ = keep;
   }
-  void Mark(StepPart part) override { MarkAt(part, HostClockNs()); }
-  void MarkAt(StepPart part, int64_t now_ns) {
+  void Mark(PassPart part) override { MarkAt(part, HostClockNs()); }
+  void MarkAt(PassPart part, int64_t now_ns) {
     times_[static_cast<size_t>(part)] += now_ns - last_ns_;
     if (keep_) spans_.push_back({last_ns_, now_ns, layer(), part});
     last_ns_ = now_ns;
   }
-  const StepTimes& times() const { return times_; }
-  const std::vector<StepSpan>& spans() const { return spans_; }
+  const PassTimes& times() const { return times_; }
+  const std::vector<PassSpan>& spans() const { return spans_; }
 
  private:
   int64_t last_ns_ = 0;
   bool keep_ = false;
-  StepTimes times_{};
-  std::vector<StepSpan> spans_;
+  PassTimes times_{};
+  std::vector<PassSpan> spans_;
 };
 
 }  // namespace thermocline

@@ -1,5 +1,5 @@
 // Sums, shares and what is kept, on spans made by hand; and that the tiers of a CPU run fill it.
-#include "runtime/timing/step_profile.h"
+#include "runtime/timing/pass_profile.h"
 
 #include <gtest/gtest.h>
 
@@ -10,58 +10,58 @@
 namespace thermocline {
 namespace {
 
-int64_t NsOf(const StepTimes& times, StepPart part) { return times[static_cast<size_t>(part)]; }
+int64_t NsOf(const PassTimes& times, PassPart part) { return times[static_cast<size_t>(part)]; }
 
-TEST(StepProfile, TheGpusIdleShareIsItsWaitsAndTheTimeBetweenSteps) {
-  StepProfile profile(1);
+TEST(PassProfile, TheGpusIdleShareIsItsWaitsAndTheTimeBetweenPasses) {
+  PassProfile profile(1);
   EXPECT_FALSE(profile.has_gpu());
   EXPECT_EQ(profile.gpu_idle_share(), 0);
-  const auto step = [&](int64_t start_ns) {
-    const StepSpan spans[] = {{start_ns, start_ns + 30, 0, StepPart::kGate},
-                              {start_ns + 30, start_ns + 40, 0, StepPart::kAwait},
-                              {start_ns + 40, start_ns + 70, 0, StepPart::kMerge}};
-    profile.AddGpuStep(spans);
+  const auto pass = [&](int64_t start_ns) {
+    const PassSpan spans[] = {{start_ns, start_ns + 30, 0, PassPart::kGate},
+                              {start_ns + 30, start_ns + 40, 0, PassPart::kAwait},
+                              {start_ns + 40, start_ns + 70, 0, PassPart::kMerge}};
+    profile.AddGpuPass(spans);
   };
-  step(1000);
+  pass(1000);
   EXPECT_DOUBLE_EQ(profile.gpu_idle_share(), 10.0 / 70);
-  step(1080);  // 10 behind the end of the first
+  pass(1080);  // 10 behind the end of the first
   EXPECT_EQ(profile.gpu_between_ns(), 10);
   EXPECT_DOUBLE_EQ(profile.gpu_idle_share(), 30.0 / 150);
   profile.Resume();
-  step(9000);
+  pass(9000);
   EXPECT_EQ(profile.gpu_between_ns(), 10) << "another sequence is no idle time";
-  EXPECT_EQ(NsOf(profile.gpu_times(), StepPart::kGate), 90);
-  profile.AddGpuStep({});
+  EXPECT_EQ(NsOf(profile.gpu_times(), PassPart::kGate), 90);
+  profile.AddGpuPass({});
   EXPECT_EQ(profile.gpu_between_ns(), 10);
 }
 
-TEST(StepProfile, AStepWithoutMarksIsIdle) {
-  StepProfile profile(2);
-  profile.BeginStep();
-  profile.EndStep(3);
-  EXPECT_EQ(profile.steps(), 1);
+TEST(PassProfile, APassWithoutMarksIsIdle) {
+  PassProfile profile(2);
+  profile.BeginPass();
+  profile.EndPass(3);
+  EXPECT_EQ(profile.passes(), 1);
   EXPECT_EQ(profile.tokens(), 3);
-  const int64_t all_ns = NsOf(profile.thread_times(0), StepPart::kFinish);
+  const int64_t all_ns = NsOf(profile.thread_times(0), PassPart::kFinish);
   EXPECT_GE(all_ns, 0);
   EXPECT_EQ(profile.cpu_idle_share(), all_ns > 0 ? 1 : 0);
 }
 
-TEST(StepProfile, KeepsTheFirstStepsWholeAndNoLaterOnes) {
+TEST(PassProfile, KeepsTheFirstPassesWholeAndNoLaterOnes) {
   constexpr int64_t kKeep = 10;
-  StepProfile profile(1, kKeep);
-  for (int step = 0; step < 8; ++step) {
-    profile.BeginStep();
-    for (int i = 0; i < 2; ++i) profile.timer(0)->Mark(StepPart::kGate);
-    profile.EndStep(1);
+  PassProfile profile(1, kKeep);
+  for (int pass = 0; pass < 8; ++pass) {
+    profile.BeginPass();
+    for (int i = 0; i < 2; ++i) profile.timer(0)->Mark(PassPart::kGate);
+    profile.EndPass(1);
   }
-  // A step takes 3 spans and a line of its own: the third begins with room for 2 more.
-  EXPECT_EQ(profile.steps(), 8);
-  EXPECT_EQ(profile.kept_steps().size(), 3U);
+  // A pass takes 3 spans and a line of its own: the third begins with room for 2 more.
+  EXPECT_EQ(profile.passes(), 8);
+  EXPECT_EQ(profile.kept_passes().size(), 3U);
   EXPECT_EQ(profile.thread_spans(0).size(), 9U);
-  EXPECT_EQ(profile.thread_spans(0).back().end_ns, profile.kept_steps().back().end_ns);
+  EXPECT_EQ(profile.thread_spans(0).back().end_ns, profile.kept_passes().back().end_ns);
 }
 
-TEST(StepProfile, TrafficIsSummedByDirection) {
+TEST(PassProfile, TrafficIsSummedByDirection) {
   BusTraffic first;
   first.Add(BusLoad::kInputs, 5);
   BusTraffic then = first;
@@ -74,7 +74,7 @@ TEST(StepProfile, TrafficIsSummedByDirection) {
 }
 
 // Two tiers of the host: both sides are accounted for, layer by layer, and no bit changes.
-TEST(StepProfile, ThreadsOfBothTiersAreTimed) {
+TEST(PassProfile, ThreadsOfBothTiersAreTimed) {
   EngineOptions options;
   options.model_path = THERMOCLINE_SOURCE_DIR "/tests/golden/gqa_relu.gguf";
   options.fast_tier = FastTier::kCpu;
@@ -94,7 +94,7 @@ TEST(StepProfile, ThreadsOfBothTiersAreTimed) {
   Engine engine(options);
   const auto expected = logits(engine);
   engine.Reset();
-  StepProfile profile(2, 100'000);
+  PassProfile profile(2, 100'000);
   engine.executor().set_profile(&profile);
   EXPECT_EQ(logits(engine), expected);
   engine.executor().set_profile(nullptr);
@@ -103,9 +103,9 @@ TEST(StepProfile, ThreadsOfBothTiersAreTimed) {
   for (int thread = 0; thread < 2; ++thread) {
     int64_t n_merges = 0;
     int64_t n_waits = 0;  // for the other tier: the fast one merges, the slow one begins and merges
-    for (const StepSpan& span : profile.thread_spans(thread)) {
-      n_merges += span.part == StepPart::kMerge ? 1 : 0;
-      n_waits += span.part == StepPart::kAwait ? 1 : 0;
+    for (const PassSpan& span : profile.thread_spans(thread)) {
+      n_merges += span.part == PassPart::kMerge ? 1 : 0;
+      n_waits += span.part == PassPart::kAwait ? 1 : 0;
     }
     EXPECT_EQ(n_merges, engine.config().n_layers) << thread;
     EXPECT_EQ(n_waits, (thread == 0 ? 1 : 2) * engine.config().n_layers) << thread;

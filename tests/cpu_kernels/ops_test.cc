@@ -11,14 +11,14 @@ namespace {
 constexpr float kSentinel = -12345.5F;
 constexpr int64_t kLengths[] = {1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 64, 100, 257, 1000};
 
-class StepsTest : public ::testing::TestWithParam<const KernelTable*> {
+class OpsTest : public ::testing::TestWithParam<const KernelTable*> {
  protected:
   const KernelTable& kernels() const { return *GetParam(); }
 };
 
 double Relative(double reference, double tolerance) { return std::fabs(reference) * tolerance; }
 
-TEST_P(StepsTest, RmsNormMatchesDoubleAlsoInPlace) {
+TEST_P(OpsTest, RmsNormMatchesDoubleAlsoInPlace) {
   std::mt19937 rng(1);
   for (const int64_t n : kLengths) {
     const std::vector<float> x = RandomFloats(&rng, n, 30.0F);
@@ -39,7 +39,7 @@ TEST_P(StepsTest, RmsNormMatchesDoubleAlsoInPlace) {
   }
 }
 
-TEST_P(StepsTest, RopeTurnsBothPairings) {
+TEST_P(OpsTest, RopeTurnsBothPairings) {
   std::mt19937 rng(2);
   for (const RopePairing pairing : {RopePairing::kAdjacent, RopePairing::kHalves}) {
     for (const int64_t rot_dim : {0, 2, 4, 6, 8, 10, 16, 18, 20, 32, 34, 64, 80, 128}) {
@@ -96,7 +96,7 @@ void ExpectExpScores(const std::vector<float>& x, float scale, const std::vector
   ASSERT_GE(sum, 1.0F);  // e^0 is one of the terms
 }
 
-TEST_P(StepsTest, ExpScoresMatchDouble) {
+TEST_P(OpsTest, ExpScoresMatchDouble) {
   std::mt19937 rng(3);
   for (const int64_t n : kLengths) {
     for (const float spread : {0.0F, 1.0F, 20.0F, 1e4F}) {
@@ -114,7 +114,7 @@ TEST_P(StepsTest, ExpScoresMatchDouble) {
   }
 }
 
-TEST_P(StepsTest, ExpScoresOfHugeAndMaskedValues) {
+TEST_P(OpsTest, ExpScoresOfHugeAndMaskedValues) {
   for (const int64_t n : {2, 5, 16, 21, 40}) {
     std::vector<float> x(static_cast<size_t>(n), -INFINITY);
     x.front() = 3e38F;
@@ -128,7 +128,7 @@ TEST_P(StepsTest, ExpScoresOfHugeAndMaskedValues) {
   }
 }
 
-TEST_P(StepsTest, ExpScoresLetNaNBeSeen) {
+TEST_P(OpsTest, ExpScoresLetNaNBeSeen) {
   for (const size_t n : {1, 3, 8, 16, 19, 40}) {
     for (size_t at = 0; at < n; ++at) {
       std::vector<float> x(n, 1.0F);
@@ -140,7 +140,7 @@ TEST_P(StepsTest, ExpScoresLetNaNBeSeen) {
   }
 }
 
-TEST_P(StepsTest, ActivationsIncludingExtremes) {
+TEST_P(OpsTest, ActivationsIncludingExtremes) {
   std::mt19937 rng(5);
   std::vector<float> x = RandomFloats(&rng, 1003, 5.0F);
   for (const float value : {0.0F, -0.0F, 1e-30F, -1e-30F, 20.0F, -20.0F, 87.0F, -87.0F, 88.5F,
@@ -171,7 +171,7 @@ TEST_P(StepsTest, ActivationsIncludingExtremes) {
   }
 }
 
-TEST_P(StepsTest, MultiplyAndAdd) {
+TEST_P(OpsTest, MultiplyAndAdd) {
   std::mt19937 rng(6);
   for (int64_t n = 0; n <= 50; ++n) {
     const std::vector<float> x = RandomFloats(&rng, n + 1);
@@ -189,7 +189,7 @@ TEST_P(StepsTest, MultiplyAndAdd) {
   }
 }
 
-TEST_P(StepsTest, CompactNonzero) {
+TEST_P(OpsTest, CompactNonzero) {
   std::mt19937 rng(7);
   for (const double density : {0.0, 0.1, 0.5, 1.0}) {
     std::bernoulli_distribution active(density);
@@ -211,7 +211,7 @@ TEST_P(StepsTest, CompactNonzero) {
   }
 }
 
-TEST_P(StepsTest, SumWords) {
+TEST_P(OpsTest, SumWords) {
   std::mt19937_64 rng(8);
   std::vector<uint64_t> words;
   uint64_t expected = 0;
@@ -222,7 +222,7 @@ TEST_P(StepsTest, SumWords) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Tables, StepsTest,
+INSTANTIATE_TEST_SUITE_P(Tables, OpsTest,
                          ::testing::ValuesIn(AvailableCpuKernels().begin(),
                                              AvailableCpuKernels().end()),
                          [](const auto& test) { return TableName(*test.param); });

@@ -1,4 +1,4 @@
-#include "gpu_kernels/base/step_stamps.h"
+#include "gpu_kernels/base/pass_stamps.h"
 
 #include <chrono>
 #include <limits>

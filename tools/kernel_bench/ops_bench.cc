@@ -1,4 +1,4 @@
-// The small steps of a layer on data that lies in L1 or L2, by one thread: bytes read and written
+// The small ops of a layer on data that lies in L1 or L2, by one thread: bytes read and written
 // per second. Each is compared with the plain C++ table first.
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
@@ -21,9 +21,9 @@ namespace thermocline {
 namespace {
 
 constexpr int kIterations = 100;
-constexpr int kCallsPerSample = 16;  // between two refills: some steps change their own input
+constexpr int kCallsPerSample = 16;  // between two refills: some ops change their own input
 
-// Vectors of a step. x is filled anew before every sample; half of its values are zero.
+// Vectors of a op. x is filled anew before every sample; half of its values are zero.
 struct StepVectors {
   explicit StepVectors(int64_t size)
       : n(size), x(Bytes(), "x"), y(Bytes(), "y"), out(Bytes() + 4096, "out") {
@@ -48,14 +48,14 @@ struct StepVectors {
 
 enum class Output : uint8_t { kX, kOutFloats, kOutBytes, kNothing };
 
-struct Step {
+struct Op {
   const char* name;
   double bytes_per_element;  // read and written
   Output output;             // what is compared; nothing for what other benches check
   std::function<void(const KernelTable&, StepVectors&)> run;
 };
 
-std::vector<Step> Steps() {
+std::vector<Op> Ops() {
   using K = const KernelTable&;
   using V = StepVectors&;
   const auto prepare = [](DType dtype) {
@@ -107,50 +107,50 @@ std::vector<Step> Steps() {
   };
 }
 
-void Verify(const Step& step, int64_t n) {
-  if (step.output == Output::kNothing) return;
+void Verify(const Op& op, int64_t n) {
+  if (op.output == Output::kNothing) return;
   StepVectors fast(n);
   StepVectors plain(n);
-  step.run(CpuKernels(), fast);
-  step.run(*AvailableCpuKernels().front(), plain);
-  if (step.output == Output::kOutBytes) {
+  op.run(CpuKernels(), fast);
+  op.run(*AvailableCpuKernels().front(), plain);
+  if (op.output == Output::kOutBytes) {
     // What compact_nonzero writes past its count is open.
     const auto bytes = std::min<int64_t>(n, 1024);
     for (int64_t i = 0; i < bytes; ++i) {
       if (fast.out.bytes()[i] != plain.out.bytes()[i]) {
-        WrongResult(step.name, std::to_integer<int>(fast.out.bytes()[i]),
+        WrongResult(op.name, std::to_integer<int>(fast.out.bytes()[i]),
                     std::to_integer<int>(plain.out.bytes()[i]));
       }
     }
     return;
   }
   for (int64_t i = 0; i < n; ++i) {
-    const bool in_x = step.output == Output::kX;
+    const bool in_x = op.output == Output::kX;
     const float found = (in_x ? fast.x : fast.out).as<float>()[i];
     const float expected = (in_x ? plain.x : plain.out).as<float>()[i];
     if (!(std::fabs(found - expected) <= 1e-5 * std::fabs(expected) + 1e-6)) {
-      WrongResult(step.name, found, expected);
+      WrongResult(op.name, found, expected);
     }
   }
 }
 
-void RunStep(benchmark::State& state, const Step& step, int64_t n) {
+void RunOp(benchmark::State& state, const Op& op, int64_t n) {
   using Clock = std::chrono::steady_clock;
-  Verify(step, n);
+  Verify(op, n);
   StepVectors vectors(n);
   const PinnedTeam pinned(1);
   std::vector<double> rates;
   for (auto _ : state) {
     vectors.Fill();
-    step.run(CpuKernels(), vectors);
+    op.run(CpuKernels(), vectors);
     const Clock::time_point start = Clock::now();
     for (int i = 0; i < kCallsPerSample; ++i) {
-      step.run(CpuKernels(), vectors);
+      op.run(CpuKernels(), vectors);
       benchmark::ClobberMemory();
     }
     const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
     state.SetIterationTime(seconds / kCallsPerSample);
-    rates.push_back(step.bytes_per_element * static_cast<double>(n) * kCallsPerSample / seconds);
+    rates.push_back(op.bytes_per_element * static_cast<double>(n) * kCallsPerSample / seconds);
   }
   std::sort(rates.begin(), rates.end());
   state.counters["best_GBs"] = rates.back() / 1e9;
@@ -159,12 +159,12 @@ void RunStep(benchmark::State& state, const Step& step, int64_t n) {
 
 }  // namespace
 
-void RegisterSteps() {
-  for (const Step& step : Steps()) {
+void RegisterOps() {
+  for (const Op& op : Ops()) {
     // 8 kB per vector fit L1 three times over, 128 kB fit L2.
     for (const auto& [level, n] : {std::pair<const char*, int64_t>{"L1", 2048}, {"L2", 32768}}) {
-      const std::string name = fmt::format("steps/{}/{}", step.name, level);
-      benchmark::RegisterBenchmark(name.c_str(), RunStep, step, n)
+      const std::string name = fmt::format("ops/{}/{}", op.name, level);
+      benchmark::RegisterBenchmark(name.c_str(), RunOp, op, n)
           ->UseManualTime()
           ->Unit(benchmark::kMicrosecond)
           ->Iterations(kIterations);

@@ -1,35 +1,35 @@
-#include "runtime/device/gpu/gpu_step_marks.h"
+#include "runtime/device/gpu/gpu_pass_marks.h"
 
 namespace thermocline {
 namespace {
 
 // Every part of a layer once, and what comes before and behind the layers.
-int64_t SlotsFor(int64_t n_layers) { return (n_layers + 1) * kStepParts; }
+int64_t SlotsFor(int64_t n_layers) { return (n_layers + 1) * kPassParts; }
 
 }  // namespace
 
-GpuStepMarks::GpuStepMarks(Stream& stream, int64_t n_layers)
+GpuPassMarks::GpuPassMarks(Stream& stream, int64_t n_layers)
     : stream_(stream), stamps_(SlotsFor(n_layers)) {
   MeasureClock();
 }
 
-void GpuStepMarks::Start() {
+void GpuPassMarks::Start() {
   notes_.clear();
-  set_layer(StepSpan::kNoLayer);
+  set_layer(PassSpan::kNoLayer);
   stamps_.Stamp(stream_, 0);
 }
 
-void GpuStepMarks::Mark(StepPart part) {
+void GpuPassMarks::Mark(PassPart part) {
   notes_.push_back({part, layer()});
   stamps_.Stamp(stream_, static_cast<int64_t>(notes_.size()));
 }
 
-void GpuStepMarks::Collect() {
+void GpuPassMarks::Collect() {
   if (!notes_.empty()) stamps_.Collect(stream_, static_cast<int64_t>(notes_.size()) + 1);
 }
 
-std::vector<StepSpan> GpuStepMarks::Spans() const {
-  std::vector<StepSpan> spans;
+std::vector<PassSpan> GpuPassMarks::Spans() const {
+  std::vector<PassSpan> spans;
   spans.reserve(notes_.size());
   for (size_t i = 0; i < notes_.size(); ++i) {
     const auto slot = static_cast<int64_t>(i);
