@@ -60,4 +60,7 @@ struct SlicePredictor {
   uint64_t touched_bytes = 0;  // per token
 };
 
+// Of a layer's slices, by tier. A tier whose neurons are not asked about has none that runs.
+using LayerPredictors = std::vector<SlicePredictor>;
+
 }  // namespace thermocline

@@ -1,35 +1,87 @@
 #include "gpu_kernels/base/pass_inputs.h"
 
 #include <algorithm>
-#include <limits>
 
+#include "runtime/core/checked_math.h"
 #include "runtime/core/error.h"
 
 namespace thermocline {
 namespace {
 
-constexpr int64_t kMaxPositions = std::numeric_limits<int32_t>::max();
+// Segments lie behind the rows, aligned.
+uint64_t RowsBytes(int64_t n_rows) {
+  return static_cast<uint64_t>(AlignUp(n_rows * int64_t{sizeof(GpuPassRow)}, 16));
+}
+uint64_t InputsBytes(int64_t n_rows) {
+  return RowsBytes(n_rows) + static_cast<uint64_t>(n_rows) * sizeof(GpuPassSegment);
+}
+int64_t MostRowsHeld(const GpuPassLimits& limits) {
+  return std::max(limits.max_rows, kMaxKeptRows);
+}
+uint64_t PagesBytes(const GpuPassLimits& limits) {
+  return static_cast<uint64_t>(std::max<int64_t>(limits.max_pages, 1)) * sizeof(int32_t);
+}
 
 }  // namespace
 
-void SetPassInputs(std::span<const int32_t> ids, int64_t first_position, GpuPassInputs* inputs) {
-  const auto n = static_cast<int64_t>(ids.size());
-  CHECK(n >= 1 && n <= kMaxPassTokens);
-  CHECK(first_position >= 0 && first_position <= kMaxPositions - n);
-  inputs->n_tokens = static_cast<int32_t>(n);
-  inputs->first_position = static_cast<int32_t>(first_position);
-  std::copy(ids.begin(), ids.end(), inputs->ids);
+GpuPassInputs::GpuPassInputs(const GpuPassLimits& limits)
+    : limits_(limits),
+      host_(InputsBytes(MostRowsHeld(limits)), "a pass's rows"),
+      device_(InputsBytes(MostRowsHeld(limits)), "a pass's rows"),
+      host_pages_(PagesBytes(limits), "the page table"),
+      device_pages_(PagesBytes(limits), "the page table") {}
+
+uint64_t GpuPassInputs::DeviceBytes(const GpuPassLimits& limits) {
+  return InputsBytes(MostRowsHeld(limits)) + PagesBytes(limits);
 }
 
-GpuPassTokens TokensFrom(const GpuPassInputs* inputs, int32_t max_tokens) {
-  CHECK(inputs != nullptr && max_tokens >= 1 && max_tokens <= kMaxPassTokens);
-  return {inputs, max_tokens, 0};
+// A pass of few rows may be captured: all such passes lie alike.
+int64_t GpuPassInputs::RowsHeld() const { return std::max(n_rows_, kMaxKeptRows); }
+
+void GpuPassInputs::Set(std::span<const GpuPassRow> rows, std::span<const GpuPassSegment> segments,
+                        std::span<const int32_t> pages) {
+  n_rows_ = static_cast<int64_t>(rows.size());
+  n_segments_ = static_cast<int64_t>(segments.size());
+  CHECK(n_rows_ >= 1 && n_rows_ <= limits_.max_rows && n_segments_ >= 1 && n_segments_ <= n_rows_);
+  CHECK(static_cast<int64_t>(pages.size()) <= limits_.max_pages);
+  auto* const to = host_.host<std::byte>();
+  std::ranges::copy(rows, reinterpret_cast<GpuPassRow*>(to));
+  std::ranges::copy(segments, reinterpret_cast<GpuPassSegment*>(to + RowsBytes(RowsHeld())));
+  max_segment_rows_ = 0;
+  for (const GpuPassSegment& segment : segments) {
+    max_segment_rows_ = std::max<int64_t>(max_segment_rows_, segment.n_rows);
+  }
+  pages_.assign(pages.begin(), pages.end());
 }
 
-GpuPassTokens TokensAt(int64_t first_position, int64_t n_tokens) {
-  CHECK(n_tokens >= 0 && n_tokens <= kMaxPositions);
-  CHECK(first_position >= 0 && first_position <= kMaxPositions - n_tokens);
-  return {nullptr, static_cast<int32_t>(n_tokens), static_cast<int32_t>(first_position)};
+uint64_t GpuPassInputs::SendPages(Stream& stream) {
+  // A table that begins as the one that lies there need not be sent: only what is read counts.
+  const bool there = pages_.size() <= sent_pages_.size() &&
+                     std::equal(pages_.begin(), pages_.end(), sent_pages_.begin());
+  if (there) return 0;
+  std::ranges::copy(pages_, host_pages_.host<int32_t>());
+  const uint64_t n_bytes = pages_.size() * sizeof(int32_t);
+  stream.Copy(device_pages_.as<void>(), host_pages_.device<void>(), n_bytes);
+  sent_pages_ = pages_;
+  return n_bytes;
+}
+
+uint64_t GpuPassInputs::SendRows(Stream& stream) {
+  const int64_t n_segments = n_rows_ <= kMaxKeptRows ? kMaxKeptRows : n_segments_;
+  const uint64_t n_bytes =
+      RowsBytes(RowsHeld()) + static_cast<uint64_t>(n_segments) * sizeof(GpuPassSegment);
+  stream.Copy(device_.as<void>(), host_.device<void>(), n_bytes);
+  return n_bytes;
+}
+
+GpuPass GpuPassInputs::pass() const {
+  const auto* const from = device_.as<std::byte>();
+  return {.rows = reinterpret_cast<const GpuPassRow*>(from),
+          .segments = reinterpret_cast<const GpuPassSegment*>(from + RowsBytes(RowsHeld())),
+          .pages = device_pages_.as<int32_t>(),
+          .n_rows = static_cast<int32_t>(n_rows_),
+          .n_segments = static_cast<int32_t>(n_segments_),
+          .max_segment_rows = static_cast<int32_t>(max_segment_rows_)};
 }
 
 }  // namespace thermocline

@@ -1,36 +1,83 @@
-// What changes from pass to pass, in device memory: a captured graph is replayed with the arguments
-// it was recorded with, so its first node copies a GpuPassInputs from pinned host memory, and every
-// kernel that must know reads it there. Prefill is not captured and says it in arguments.
+// What changes from pass to pass, in device memory: which rows (tokens) a pass has, where in their
+// sequences they stand, and in which pages of the KV cache these lie. A captured graph is replayed
+// with the arguments it was recorded with, so its first node copies the rows from pinned host
+// memory, and every kernel that must know reads them there.
 #pragma once
 
 #include <cstdint>
 #include <span>
+#include <vector>
+
+#include "gpu_kernels/base/device_memory.h"
+#include "gpu_kernels/base/stream.h"
 
 namespace thermocline {
 
-// Tokens of a pass that can be captured: one of decode, or a few to be verified at once.
-inline constexpr int32_t kMaxPassTokens = 16;
+// Rows of a pass that can be captured: a token of each of a few sequences, or a few of one to be
+// verified at once.
+inline constexpr int64_t kMaxKeptRows = 16;
 
-struct GpuPassInputs {
-  int32_t n_tokens;
-  int32_t first_position;       // of the first token; the others follow
-  int32_t ids[kMaxPassTokens];  // those behind n_tokens mean nothing
+struct GpuPassRow {
+  int32_t id;        // the token
+  int32_t position;  // in its sequence
+  int32_t slot;  // where the cache keeps it: its page times kGpuKvPageTokens, and its place there
 };
 
-// For the host's copy. REQUIRES: 1 to kMaxPassTokens ids, the last position fits 31 bits.
-void SetPassInputs(std::span<const int32_t> ids, int64_t first_position, GpuPassInputs* inputs);
-
-// The tokens that a call is for.
-struct GpuPassTokens {
-  const GpuPassInputs* inputs = nullptr;  // in device memory, or null: the arguments say it
-  int32_t n_tokens = 0;                   // how many; with inputs the most that a replay may have
-  int32_t first_position = 0;             // with inputs unused
+// Rows that follow each other, in the pass and in a sequence.
+struct GpuPassSegment {
+  int32_t first_row;
+  int32_t n_rows;
+  int32_t first_position;
+  int32_t first_page;  // index into the page table: where the sequence's pages begin
 };
 
-// Of a captured graph: as many as *inputs says when the graph runs. REQUIRES: at most
-// kMaxPassTokens.
-GpuPassTokens TokensFrom(const GpuPassInputs* inputs, int32_t max_tokens);
-// Of a call that is not captured.
-GpuPassTokens TokensAt(int64_t first_position, int64_t n_tokens);
+// The pass as kernels take it. The pointers are to device memory.
+struct GpuPass {
+  const GpuPassRow* rows = nullptr;          // (n_rows)
+  const GpuPassSegment* segments = nullptr;  // (n_segments), all rows in their order
+  const int32_t* pages = nullptr;            // the page table: the sequences' pages, end to end
+  int32_t n_rows = 0;
+  int32_t n_segments = 0;
+  int32_t max_segment_rows = 0;  // the most rows of a segment
+};
+
+struct GpuPassLimits {
+  int64_t max_rows = 1;
+  int64_t max_pages = 0;  // of the page table
+};
+
+// The pass at hand, on the host and in device memory.
+class GpuPassInputs {
+ public:
+  explicit GpuPassInputs(const GpuPassLimits& limits);
+  static uint64_t DeviceBytes(const GpuPassLimits& limits);
+
+  // Describes the next pass, on the host. REQUIRES: nothing that was enqueued still reads the last
+  // one; at most max_rows rows and max_pages pages; the segments are all rows.
+  void Set(std::span<const GpuPassRow> rows, std::span<const GpuPassSegment> segments,
+           std::span<const int32_t> pages);
+  // Enqueues the copy of the page table, unless it is the one that was sent last. Not for a graph:
+  // whether it copies depends on the pass. Returns the bytes that move.
+  uint64_t SendPages(Stream& stream);
+  // Enqueues the copy of the rows and segments. Captured it serves every pass of as many rows and
+  // segments, up to kMaxKeptRows. Returns the bytes that move.
+  uint64_t SendRows(Stream& stream);
+  // For kernels behind both.
+  GpuPass pass() const;
+
+ private:
+  int64_t RowsHeld() const;
+
+  GpuPassLimits limits_;
+  MappedMemory host_;          // GpuPassRow (RowsHeld()), then GpuPassSegment (the same)
+  DeviceMemory device_;        // the same
+  MappedMemory host_pages_;    // (max_pages) i32
+  DeviceMemory device_pages_;  // the same
+  std::vector<int32_t> sent_pages_;
+  std::vector<int32_t> pages_;
+  int64_t n_rows_ = 0;
+  int64_t n_segments_ = 0;
+  int64_t max_segment_rows_ = 0;
+};
 
 }  // namespace thermocline

@@ -1,7 +1,6 @@
 #include <cmath>
 
 #include "gpu_kernels/base/launch.h"
-#include "gpu_kernels/base/pass_tokens.h"
 #include "gpu_kernels/base/warp_reduce.h"
 #include "gpu_kernels/tokens/attention.h"
 #include "gpu_kernels/tokens/kv_rows.h"
@@ -11,24 +10,26 @@ namespace thermocline {
 namespace {
 
 constexpr int kChunk = kKvChunkTokens;
+constexpr int kChunkPages = kChunk / kGpuKvPageTokens;
 constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / kWarpThreads;
 constexpr int kChunkPerLane = kChunk / kWarpThreads;
 
-// A block's rows are queries of one KV head: row r is head r % group of its heads, of token
-// r / group. kLanes lanes work on one position, 8 elements of a row each, so the block has
-// kThreads / kLanes positions in hand at a time.
+// A block's rows are queries of one KV head and one segment: row r is head r % group of its heads,
+// of the segment's token r / group. kLanes lanes work on one position, 8 elements of a row each, so
+// the block has kThreads / kLanes positions in hand at a time.
 struct Rows {
-  int first;  // of this block
-  int n;      // of the whole pass
+  int first;      // of this block
+  int n;          // of the segment
+  int first_row;  // the segment's in the pass
   int group;
   int kv_head;
   int n_heads;
   __device__ bool Has(int r) const { return first + r < n; }
   __device__ int Token(int r) const { return (first + r) / group; }
-  // In (n_tokens, n_heads).
+  // In (n_rows, n_heads).
   __device__ int64_t Index(int r) const {
-    return int64_t{Token(r)} * n_heads + kv_head * group + (first + r) % group;
+    return int64_t{first_row + Token(r)} * n_heads + kv_head * group + (first + r) % group;
   }
 };
 
@@ -41,10 +42,17 @@ __device__ float SumOfLanes(float value) {
   return value;
 }
 
+// Where the positions of a chunk lie: the first slot of each of its pages.
+struct ChunkSlots {
+  const SharedSpan<int>& firsts;
+  __device__ int Of(int p) const { return firsts[p / kGpuKvPageTokens] + p % kGpuKvPageTokens; }
+};
+
 // scores[r * kChunk + p] = query r . key p; 0 behind the chunk's last position.
 template <int kLanes, int kQueries, typename Keys>
-__device__ void ScoreChunk(const Rows& rows, const Keys& keys, int n_positions, const float* q,
-                           float scale, const SharedSpan<float>& scores) {
+__device__ void ScoreChunk(const Rows& rows, const Keys& keys, const ChunkSlots& slots,
+                           int n_positions, const float* q, float scale,
+                           const SharedSpan<float>& scores) {
   const int lane = static_cast<int>(threadIdx.x) % kLanes;
   const int at = lane * kLaneElems;
   const bool inside = at < keys.head_dim;
@@ -60,7 +68,7 @@ __device__ void ScoreChunk(const Rows& rows, const Keys& keys, int n_positions, 
 #pragma unroll 4
   for (int p = static_cast<int>(threadIdx.x) / kLanes; p < kChunk; p += kAtOnce) {
     Eight key = {};
-    if (inside && p < n_positions) key = keys.Load(p, at);
+    if (inside && p < n_positions) key = keys.Load(slots.Of(p), at);
 #pragma unroll
     for (int r = 0; r < kQueries; ++r) {
       float dot = 0;
@@ -107,9 +115,9 @@ __device__ void WeighChunk(const Rows& rows, int n_seen_by_first, int n_position
 // sums[row, chunk, :] = sum over positions p of weights[row, p] * value p. Each lane's part, then
 // those of the warp, then the warps one after the other.
 template <int kLanes, int kQueries, typename Values>
-__device__ void SumValues(const Rows& rows, const Values& values, int n_positions, int n_chunks,
-                          const SharedSpan<float>& weights, const SharedSpan<float4>& partial,
-                          float* sums) {
+__device__ void SumValues(const Rows& rows, const Values& values, const ChunkSlots& slots,
+                          int n_positions, int n_chunks, const SharedSpan<float>& weights,
+                          const SharedSpan<float4>& partial, float* sums) {
   const int lane = static_cast<int>(threadIdx.x) % kLanes;
   const int at = lane * kLaneElems;
   const bool inside = at < values.head_dim;
@@ -118,7 +126,7 @@ __device__ void SumValues(const Rows& rows, const Values& values, int n_position
 #pragma unroll 4
   for (int p = static_cast<int>(threadIdx.x) / kLanes; p < n_positions; p += kAtOnce) {
     Eight value = {};
-    if (inside) value = values.Load(p, at);
+    if (inside) value = values.Load(slots.Of(p), at);
 #pragma unroll
     for (int r = 0; r < kQueries; ++r) {
       const float weight = weights[r * kChunk + p];
@@ -163,41 +171,49 @@ __device__ void SumValues(const Rows& rows, const Values& values, int n_position
   }
 }
 
-// Grid: chunks, KV heads, tiles of kQueries rows.
+// Grid: chunks, KV heads, and for every segment n_tiles tiles of kQueries rows.
 template <typename CacheRows, int kLanes, int kQueries>
 __global__ void __launch_bounds__(kThreads)
-    attend_chunk_kernel(GpuKvLayer kv, GpuPassTokens tokens, int n_heads, float scale,
+    attend_chunk_kernel(GpuKvLayer kv, GpuPass pass, int n_tiles, int n_heads, float scale,
                         const float* q, float* sums, float2* norms) {
   SHARED_ARRAY(float, scores, kQueries* kChunk);
   SHARED_ARRAY(float4, partial, kQueries * kLanes * 2);
-  const PassRange pass = RangeOf(tokens);
+  SHARED_ARRAY(int, first_slots, kChunkPages);
+  const int z = static_cast<int>(blockIdx.z);
+  const GpuPassSegment segment = pass.segments[z / n_tiles];
   const int group = n_heads / static_cast<int>(kv.n_kv_heads);
   const int kv_head = static_cast<int>(blockIdx.y);
-  const Rows rows{static_cast<int>(blockIdx.z) * kQueries, pass.n_tokens * group, group, kv_head,
-                  n_heads};
+  const Rows rows{
+      z % n_tiles * kQueries, segment.n_rows * group, segment.first_row, group, kv_head, n_heads};
   const int begin = static_cast<int>(blockIdx.x) * kChunk;
-  const int n_positions = min(kChunk, pass.first_position + pass.n_tokens - begin);
+  const int n_positions = min(kChunk, segment.first_position + segment.n_rows - begin);
   if (n_positions <= 0 || !rows.Has(0)) return;
-  const KvRows<CacheRows> chunk = RowsAt<CacheRows>(kv, kv_head, begin);
+  const int page_begin = static_cast<int>(threadIdx.x) * kGpuKvPageTokens;
+  if (page_begin < n_positions) {
+    first_slots[threadIdx.x] = SlotOf(pass, segment, begin + page_begin);
+  }
+  __syncthreads();
+  const ChunkSlots slots{first_slots};
+  const KvRows<CacheRows> chunk = RowsOf<CacheRows>(kv, kv_head);
   const int n_chunks = static_cast<int>(gridDim.x);
-  ScoreChunk<kLanes, kQueries>(rows, chunk.keys, n_positions, q, scale, scores);
+  ScoreChunk<kLanes, kQueries>(rows, chunk.keys, slots, n_positions, q, scale, scores);
   __syncthreads();
-  WeighChunk<kQueries>(rows, pass.first_position + 1 - begin, n_positions, n_chunks, norms, scores);
+  WeighChunk<kQueries>(rows, segment.first_position + 1 - begin, n_positions, n_chunks, norms,
+                       scores);
   __syncthreads();
-  SumValues<kLanes, kQueries>(rows, chunk.values, n_positions, n_chunks, scores, partial, sums);
+  SumValues<kLanes, kQueries>(rows, chunk.values, slots, n_positions, n_chunks, scores, partial,
+                              sums);
 }
 
 // A block per head and token: out = sum over its chunks of e^(m_c - m) sums_c, by the sum of their
 // weights. Each warp finds m and that sum for itself, in the same order.
 __global__ void __launch_bounds__(kThreads)
-    merge_chunks_kernel(GpuPassTokens tokens, int n_chunks_made, int head_dim, const float* sums,
+    merge_chunks_kernel(GpuPass pass, int n_chunks_made, int head_dim, const float* sums,
                         const float2* norms, float* out) {
   DYNAMIC_SHARED(float, weights, 0, n_chunks_made);
-  const PassRange pass = RangeOf(tokens);
   const int token = static_cast<int>(blockIdx.y);
-  if (token >= pass.n_tokens) return;
   const int64_t row = int64_t{token} * gridDim.x + blockIdx.x;
-  const int n_chunks = (pass.first_position + token) / kChunk + 1;
+  const int n_chunks = pass.rows[token].position / kChunk + 1;
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   norms += row * n_chunks_made;
   sums += row * n_chunks_made * head_dim;
@@ -226,30 +242,32 @@ int64_t NumChunks(int64_t max_positions) { return (max_positions + kChunk - 1) /
 struct Call {
   Stream& stream;
   const GpuKvLayer& kv;
-  const GpuPassTokens& tokens;
+  const GpuPass& pass;
   int64_t n_heads;
   int64_t n_chunks;
   const float* q;
   float* sums;
   float2* norms;
+
+  // Of the longest segment.
+  int64_t n_queries() const { return pass.max_segment_rows * (n_heads / kv.n_kv_heads); }
 };
 
 template <typename CacheRows, int kLanes, int kQueries>
 void LaunchChunks(const Call& call) {
-  const int64_t n_rows = call.tokens.n_tokens * (call.n_heads / call.kv.n_kv_heads);
+  const int64_t n_tiles = (call.n_queries() + kQueries - 1) / kQueries;
   const dim3 grid(static_cast<unsigned>(call.n_chunks), static_cast<unsigned>(call.kv.n_kv_heads),
-                  static_cast<unsigned>((n_rows + kQueries - 1) / kQueries));
+                  static_cast<unsigned>(call.pass.n_segments * n_tiles));
   const float scale = 1.0f / std::sqrt(static_cast<float>(call.kv.head_dim));
   Launch(KERNEL(attend_chunk_kernel<CacheRows, kLanes, kQueries>),
-         {.grid = grid, .block = kThreads, .stream = call.stream}, call.kv, call.tokens,
+         {.grid = grid, .block = kThreads, .stream = call.stream}, call.kv, call.pass, n_tiles,
          call.n_heads, scale, call.q, call.sums, call.norms);
 }
 
 template <typename CacheRows, int kLanes>
 void ChooseQueries(const Call& call) {
-  const int64_t n_rows = call.tokens.n_tokens * (call.n_heads / call.kv.n_kv_heads);
-  if (n_rows == 1) return LaunchChunks<CacheRows, kLanes, 1>(call);
-  if (n_rows <= 4) return LaunchChunks<CacheRows, kLanes, 4>(call);
+  if (call.n_queries() == 1) return LaunchChunks<CacheRows, kLanes, 1>(call);
+  if (call.n_queries() <= 4) return LaunchChunks<CacheRows, kLanes, 4>(call);
   return LaunchChunks<CacheRows, kLanes, 8>(call);
 }
 
@@ -262,32 +280,31 @@ void ChooseLanes(const Call& call) {
 
 }  // namespace
 
-uint64_t GpuAttendScratchBytes(int64_t max_tokens, int64_t n_heads, int64_t head_dim,
+uint64_t GpuAttendScratchBytes(int64_t max_rows, int64_t n_heads, int64_t head_dim,
                                int64_t max_positions) {
-  const int64_t n = max_tokens * n_heads * NumChunks(max_positions);
+  const int64_t n = max_rows * n_heads * NumChunks(max_positions);
   return static_cast<uint64_t>(n) *
          (static_cast<uint64_t>(head_dim) * sizeof(float) + sizeof(float2));
 }
 
-void GpuAttendFew(Stream& stream, const GpuKvLayer& kv, const GpuPassTokens& tokens,
-                  int64_t n_heads, int64_t max_positions, const float* q, void* scratch,
-                  float* out) {
-  if (tokens.n_tokens == 0) return;
+void GpuAttendFew(Stream& stream, const GpuKvLayer& kv, const GpuPass& pass, int64_t n_heads,
+                  int64_t max_positions, const float* q, void* scratch, float* out) {
+  if (pass.n_rows == 0) return;
   CHECK(kv.head_dim % kLaneElems == 0 && kv.head_dim <= kMaxGpuHeadDim);
-  CHECK(n_heads % kv.n_kv_heads == 0 && max_positions <= kv.max_positions);
+  CHECK(n_heads % kv.n_kv_heads == 0);
   const int64_t n_chunks = NumChunks(max_positions);
   auto* const sums = static_cast<float*>(scratch);
   auto* const norms =
-      reinterpret_cast<float2*>(sums + tokens.n_tokens * n_heads * n_chunks * kv.head_dim);
-  const Call call{stream, kv, tokens, n_heads, n_chunks, q, sums, norms};
+      reinterpret_cast<float2*>(sums + pass.n_rows * n_heads * n_chunks * kv.head_dim);
+  const Call call{stream, kv, pass, n_heads, n_chunks, q, sums, norms};
   kv.dtype == DType::kF16 ? ChooseLanes<F16Rows>(call) : ChooseLanes<Q8Rows>(call);
-  const dim3 grid(static_cast<unsigned>(n_heads), static_cast<unsigned>(tokens.n_tokens));
+  const dim3 grid(static_cast<unsigned>(n_heads), static_cast<unsigned>(pass.n_rows));
   Launch(KERNEL(merge_chunks_kernel),
          {.grid = grid,
           .block = kThreads,
           .shared_bytes = static_cast<size_t>(n_chunks) * sizeof(float),
           .stream = stream},
-         tokens, n_chunks, kv.head_dim, sums, norms, out);
+         pass, n_chunks, kv.head_dim, sums, norms, out);
 }
 
 }  // namespace thermocline

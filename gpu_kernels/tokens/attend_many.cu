@@ -1,7 +1,6 @@
 #include <cmath>
 
 #include "gpu_kernels/base/launch.h"
-#include "gpu_kernels/base/pass_tokens.h"
 #include "gpu_kernels/base/warp_reduce.h"
 #include "gpu_kernels/tokens/attention.h"
 #include "gpu_kernels/tokens/kv_rows.h"
@@ -24,6 +23,7 @@ constexpr int kColumnThreads = 16;
 template <int kDim>
 struct Tile {
   static constexpr int kPositions = kDim > 128 ? 16 : 32;
+  static_assert(kGpuKvPageTokens % kPositions == 0, "a tile lies in one page");
   static constexpr int kStride = kDim / 4 + 1;  // float4s
   static constexpr int kWeightStride = kRows + 4;
   static constexpr size_t kQueryFloats4 = size_t{kRows} * kStride;
@@ -35,10 +35,12 @@ struct Tile {
   static constexpr size_t kBytes = kFactorsAt + kRows * sizeof(float);
 };
 
-// Which query a row is; rows behind the last one see position 0 alone and are not written.
+// Which query of a segment a row is; rows behind the last one see position 0 alone and are not
+// written.
 struct Queries {
   int first;
   int n;
+  int first_row;  // the segment's in the pass
   int group;
   int kv_head;
   int n_heads;
@@ -49,7 +51,7 @@ struct Queries {
   }
   __device__ int64_t Index(int row) const {
     const int at = first + row;
-    return int64_t{at / group} * n_heads + kv_head * group + at % group;
+    return int64_t{first_row + at / group} * n_heads + kv_head * group + at % group;
   }
 };
 
@@ -71,13 +73,14 @@ __device__ void LoadQueries(const Queries& queries, int head_dim, float scale, c
 
 // Rows behind n_positions are zero.
 template <int kDim, typename Rows>
-__device__ void LoadTile(const Rows& rows, int n_positions, const SharedSpan<float4>& tile) {
+__device__ void LoadTile(const Rows& rows, int first_slot, int n_positions,
+                         const SharedSpan<float4>& tile) {
   const int per_row = static_cast<int>(rows.head_dim) / kLaneElems;
   for (int i = static_cast<int>(threadIdx.x); i < Tile<kDim>::kPositions * per_row; i += kThreads) {
     const int row = i / per_row;
     const int at = i % per_row;
     Eight e = {};
-    if (row < n_positions) e = rows.Load(row, at * kLaneElems);
+    if (row < n_positions) e = rows.Load(first_slot + row, at * kLaneElems);
     const int slot = row * Tile<kDim>::kStride + at * 2;
     tile[slot] = make_float4(e.x[0], e.x[1], e.x[2], e.x[3]);
     tile[slot + 1] = make_float4(e.x[4], e.x[5], e.x[6], e.x[7]);
@@ -219,40 +222,39 @@ __device__ void StoreSums(const Queries& queries, int head_dim, const Sums<kDim>
   }
 }
 
-// Grid: tiles of kRows queries, KV heads.
+// Grid: for every segment n_tiles tiles of kRows queries; KV heads.
 template <typename CacheRows, int kDim>
 __global__ void __launch_bounds__(kThreads)
-    attend_tiles_kernel(GpuKvLayer kv, GpuPassTokens tokens, int n_heads, float scale,
+    attend_tiles_kernel(GpuKvLayer kv, GpuPass pass, int n_tiles, int n_heads, float scale,
                         const float* q, float* out) {
   using T = Tile<kDim>;
   DYNAMIC_SHARED(float4, q_tile, 0, T::kQueryFloats4);
   DYNAMIC_SHARED(float4, kv_tile, T::kKvAt, T::kKvFloats4);
   DYNAMIC_SHARED(float, weights, T::kWeightsAt, T::kWeights);
   DYNAMIC_SHARED(float, factors, T::kFactorsAt, kRows);
-  const PassRange pass = RangeOf(tokens);
+  const int x = static_cast<int>(blockIdx.x);
+  const GpuPassSegment segment = pass.segments[x / n_tiles];
   const int head_dim = static_cast<int>(kv.head_dim);
   const int group = n_heads / static_cast<int>(kv.n_kv_heads);
   const int kv_head = static_cast<int>(blockIdx.y);
-  const Queries queries{static_cast<int>(blockIdx.x) * kRows,
-                        pass.n_tokens * group,
-                        group,
-                        kv_head,
-                        n_heads,
-                        pass.first_position};
+  const Queries queries{
+      x % n_tiles * kRows,   segment.n_rows * group, segment.first_row, group, kv_head, n_heads,
+      segment.first_position};
   if (!queries.Has(0)) return;
   const int last_row = min(kRows, queries.n - queries.first) - 1;
   const int n_positions = queries.LastSeen(last_row) + 1;
   LoadQueries<kDim>(queries, head_dim, scale, q, q_tile);
+  const KvRows<CacheRows> rows = RowsOf<CacheRows>(kv, kv_head);
   Running running;
   Sums<kDim> sums;
   for (int begin = 0; begin < n_positions; begin += T::kPositions) {
-    const KvRows<CacheRows> rows = RowsAt<CacheRows>(kv, kv_head, begin);
-    LoadTile<kDim>(rows.keys, n_positions - begin, kv_tile);
+    const int slot = SlotOf(pass, segment, begin);
+    LoadTile<kDim>(rows.keys, slot, n_positions - begin, kv_tile);
     __syncthreads();
     ScoreTile<kDim>(queries, begin, head_dim, q_tile, kv_tile, weights);
     __syncthreads();
     WeighTile<kDim>(running, weights, factors);
-    LoadTile<kDim>(rows.values, n_positions - begin, kv_tile);
+    LoadTile<kDim>(rows.values, slot, n_positions - begin, kv_tile);
     __syncthreads();
     AddTile<kDim>(head_dim, kv_tile, weights, factors, sums);
     __syncthreads();
@@ -267,19 +269,20 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-void GpuAttendMany(Stream& stream, const GpuKvLayer& kv, const GpuPassTokens& tokens,
-                   int64_t n_heads, const float* q, float* out) {
-  if (tokens.n_tokens == 0) return;
+void GpuAttendMany(Stream& stream, const GpuKvLayer& kv, const GpuPass& pass, int64_t n_heads,
+                   const float* q, float* out) {
+  if (pass.n_rows == 0) return;
   CHECK(kv.head_dim % kLaneElems == 0 && kv.head_dim <= kMaxGpuHeadDim);
   CHECK(n_heads % kv.n_kv_heads == 0);
-  const int64_t n_rows = tokens.n_tokens * (n_heads / kv.n_kv_heads);
-  const dim3 grid(static_cast<unsigned>((n_rows + kRows - 1) / kRows),
+  const int64_t n_queries = pass.max_segment_rows * (n_heads / kv.n_kv_heads);
+  const int64_t n_tiles = (n_queries + kRows - 1) / kRows;
+  const dim3 grid(static_cast<unsigned>(pass.n_segments * n_tiles),
                   static_cast<unsigned>(kv.n_kv_heads));
   const float scale = 1.0f / std::sqrt(static_cast<float>(kv.head_dim));
   const auto launch = [&](const auto& kernel, size_t shared_bytes) {
     Launch(kernel,
            {.grid = grid, .block = kThreads, .shared_bytes = shared_bytes, .stream = stream}, kv,
-           tokens, n_heads, scale, q, out);
+           pass, n_tiles, n_heads, scale, q, out);
   };
   const bool f16 = kv.dtype == DType::kF16;
   if (kv.head_dim <= 64) {

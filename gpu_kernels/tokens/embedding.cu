@@ -1,5 +1,4 @@
 #include "gpu_kernels/base/launch.h"
-#include "gpu_kernels/base/pass_tokens.h"
 #include "gpu_kernels/tokens/embedding.h"
 #include "runtime/core/q6_k_block.h"
 
@@ -55,26 +54,24 @@ __device__ float Decode(const unsigned char* row, int64_t i) {
 // A row of blocks per token.
 template <DType kDType>
 __global__ void __launch_bounds__(kThreads)
-    embed_kernel(const unsigned char* table, int64_t row_stride_bytes, const int32_t* ids,
-                 GpuPassTokens tokens, int64_t width, float* x) {
+    embed_kernel(const unsigned char* table, int64_t row_stride_bytes, GpuPass pass, int64_t width,
+                 float* x) {
   const int64_t token = blockIdx.y;
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (token >= RangeOf(tokens).n_tokens || i >= width) return;
-  const int64_t id = ids != nullptr ? ids[token] : tokens.inputs->ids[token];
+  if (token >= pass.n_rows || i >= width) return;
+  const int64_t id = pass.rows[token].id;
   x[token * width + i] = Decode<kDType>(table + id * row_stride_bytes, i);
 }
 
 }  // namespace
 
-void GpuEmbed(Stream& stream, const GpuTable& table, const int32_t* ids,
-              const GpuPassTokens& tokens, int64_t width, float* x) {
-  if (tokens.n_tokens == 0 || width == 0) return;
+void GpuEmbed(Stream& stream, const GpuTable& table, const GpuPass& pass, int64_t width, float* x) {
+  if (pass.n_rows == 0 || width == 0) return;
   const dim3 grid(static_cast<unsigned>((width + kThreads - 1) / kThreads),
-                  static_cast<unsigned>(tokens.n_tokens));
+                  static_cast<unsigned>(pass.n_rows));
   VisitWeightType(table.dtype, [&](auto type) {
     Launch(KERNEL(embed_kernel<type()>), {.grid = grid, .block = kThreads, .stream = stream},
-           static_cast<const unsigned char*>(table.data), table.row_stride_bytes, ids, tokens,
-           width, x);
+           static_cast<const unsigned char*>(table.data), table.row_stride_bytes, pass, width, x);
   });
 }
 

@@ -17,12 +17,10 @@ struct GpuTable {
   int64_t row_stride_bytes = 0;
 };
 
-// x[t, i] = table[ids[t], i], for every token t of the pass: decoded exactly (a quantised weight is
-// its scale times its quant plus its offset, rounded once). table: width columns, a multiple of 32
-// for quantised types (256 for Q6_K). ids: (n_tokens) in memory the GPU sees, or null: those of
-// tokens.inputs. x: (n_tokens, width) f32. Asynchronous on `stream`; throws Error on launch.
-// REQUIRES: every id is a row.
-void GpuEmbed(Stream& stream, const GpuTable& table, const int32_t* ids,
-              const GpuPassTokens& tokens, int64_t width, float* x);
+// x[t, i] = table[id of row t, i], for every row of the pass: decoded exactly (a quantised weight
+// is its scale times its quant plus its offset, rounded once). table: width columns, a multiple of
+// 32 for quantised types (256 for Q6_K). x: (n_rows, width) f32. Asynchronous on `stream`; throws
+// Error on launch. REQUIRES: every id is a row.
+void GpuEmbed(Stream& stream, const GpuTable& table, const GpuPass& pass, int64_t width, float* x);
 
 }  // namespace thermocline

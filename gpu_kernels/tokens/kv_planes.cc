@@ -1,7 +1,9 @@
 #include "gpu_kernels/tokens/kv_planes.h"
 
+#include <algorithm>
 #include <string>
 
+#include "gpu_kernels/tokens/kv_page_copy.h"
 #include "runtime/core/error.h"
 
 namespace thermocline {
@@ -9,7 +11,7 @@ namespace {
 
 // Elements of keys, or of values, in one layer.
 int64_t LayerElems(const GpuKvCache::Shape& shape) {
-  return shape.n_kv_heads * shape.max_positions * shape.head_dim;
+  return shape.n_kv_heads * shape.n_slots * shape.head_dim;
 }
 
 uint64_t ValueBytes(const GpuKvCache::Shape& shape) {
@@ -61,7 +63,7 @@ GpuKvLayer GpuKvCache::Layer(int64_t layer) const {
   GpuKvLayer result{.dtype = shape_.dtype,
                     .n_kv_heads = shape_.n_kv_heads,
                     .head_dim = shape_.head_dim,
-                    .max_positions = shape_.max_positions,
+                    .n_slots = shape_.n_slots,
                     .k = values_.as<std::byte>() + plane * value_bytes,
                     .v = values_.as<std::byte>() + (plane + 1) * value_bytes};
   if (n_scales != 0) {
@@ -69,6 +71,14 @@ GpuKvLayer GpuKvCache::Layer(int64_t layer) const {
     result.v_scales = scales_.as<uint16_t>() + (plane + 1) * n_scales;
   }
   return result;
+}
+
+void GpuKvCache::CopyPage(Stream& stream, int64_t from, int64_t to) const {
+  CHECK((std::max(from, to) + 1) * kGpuKvPageTokens <= shape_.n_slots && std::min(from, to) >= 0);
+  const int64_t n_planes = 2 * shape_.n_layers * shape_.n_kv_heads;
+  GpuCopyKvPage(stream, values_.as<void>(), ValueBytes(shape_), n_planes, shape_.n_slots, from, to);
+  if (ScaleBytes(shape_) == 0) return;
+  GpuCopyKvPage(stream, scales_.as<void>(), ScaleBytes(shape_), n_planes, shape_.n_slots, from, to);
 }
 
 }  // namespace thermocline

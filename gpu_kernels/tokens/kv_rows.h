@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "gpu_kernels/base/cuda_api.h"
+#include "gpu_kernels/base/pass_inputs.h"
 #include "gpu_kernels/tokens/kv_planes.h"
 
 namespace thermocline {
@@ -54,17 +55,15 @@ struct Q8Rows {
   }
 };
 
-// Keys and values of one head from a position on; row 0 is the position itself. They hold to the
-// end of its chunk of kKvChunkTokens positions.
+// Keys and values of one head, by slot.
 template <typename Rows>
 struct KvRows {
   Rows keys;
   Rows values;
 };
 template <typename Rows>
-__device__ inline KvRows<Rows> RowsAt(const GpuKvLayer& kv, int head, int position) {
-  const int64_t row = head * kv.max_positions + position;
-  const int64_t at = row * kv.head_dim;
+__device__ inline KvRows<Rows> RowsOf(const GpuKvLayer& kv, int head) {
+  const int64_t at = head * kv.n_slots * kv.head_dim;
   if constexpr (std::is_same_v<Rows, F16Rows>) {
     return {{static_cast<const unsigned short*>(kv.k) + at, kv.head_dim},
             {static_cast<const unsigned short*>(kv.v) + at, kv.head_dim}};
@@ -73,6 +72,12 @@ __device__ inline KvRows<Rows> RowsAt(const GpuKvLayer& kv, int head, int positi
     return {{static_cast<const signed char*>(kv.k) + at, kv.k_scales + scale_at, kv.head_dim},
             {static_cast<const signed char*>(kv.v) + at, kv.v_scales + scale_at, kv.head_dim}};
   }
+}
+
+// The slot of a segment's position.
+__device__ inline int SlotOf(const GpuPass& pass, const GpuPassSegment& segment, int position) {
+  const int page = pass.pages[segment.first_page + position / kGpuKvPageTokens];
+  return page * kGpuKvPageTokens + position % kGpuKvPageTokens;
 }
 
 }  // namespace thermocline

@@ -1,5 +1,4 @@
 #include "gpu_kernels/base/launch.h"
-#include "gpu_kernels/base/pass_tokens.h"
 #include "gpu_kernels/base/warp_reduce.h"
 #include "gpu_kernels/tokens/rope_append.h"
 
@@ -62,7 +61,7 @@ __device__ void StoreQ8Block(float value, signed char* quants, __half* scale, in
   if (lane == 0) *scale = finite ? __float2half(d) : __ushort_as_half(0x7e00);
 }
 
-// value(i): element i of the head. row: of the layer's (n_kv_heads, max_positions) rows.
+// value(i): element i of the head. row: of the layer's (n_kv_heads, n_slots) rows.
 template <typename Value>
 __device__ void StoreHead(const Value& value, const GpuKvLayer& kv, void* plane, uint16_t* scales,
                           int64_t row, int lane) {
@@ -81,15 +80,14 @@ __device__ void StoreHead(const Value& value, const GpuKvLayer& kv, void* plane,
 
 // A warp per head: first those of q, then of k, then of v. blockIdx.y is the token.
 __global__ void __launch_bounds__(kWarps* kWarpThreads)
-    rope_append_kernel(GpuRope rope, GpuKvLayer kv, GpuPassTokens tokens, int n_heads, float* q,
+    rope_append_kernel(GpuRope rope, GpuKvLayer kv, GpuPass pass, int n_heads, float* q,
                        const float* k, const float* v) {
-  const PassRange pass = RangeOf(tokens);
   const int64_t token = blockIdx.y;
   const int n_kv_heads = static_cast<int>(kv.n_kv_heads);
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   const int head = static_cast<int>(blockIdx.x * kWarps + threadIdx.x / kWarpThreads);
-  if (token >= pass.n_tokens || head >= n_heads + 2 * n_kv_heads) return;
-  const int64_t position = pass.first_position + token;
+  if (token >= pass.n_rows || head >= n_heads + 2 * n_kv_heads) return;
+  const int64_t position = pass.rows[token].position;
   const int half = static_cast<int>(rope.rot_dim / 2);
   const Angles angles{rope.pairing, half, rope.cos + position * half, rope.sin + position * half};
   if (head < n_heads) {
@@ -99,23 +97,22 @@ __global__ void __launch_bounds__(kWarps* kWarpThreads)
   const bool is_key = head < n_heads + n_kv_heads;
   const int kv_head = is_key ? head - n_heads : head - n_heads - n_kv_heads;
   const float* const from = (is_key ? k : v) + (token * n_kv_heads + kv_head) * kv.head_dim;
-  const int64_t row = kv_head * kv.max_positions + position;
+  const int64_t row = kv_head * kv.n_slots + pass.rows[token].slot;
   const auto value = [&](int i) { return is_key ? angles.Turned(from, i) : from[i]; };
   StoreHead(value, kv, is_key ? kv.k : kv.v, is_key ? kv.k_scales : kv.v_scales, row, lane);
 }
 
 }  // namespace
 
-void GpuRopeAppend(Stream& stream, const GpuRope& rope, const GpuKvLayer& kv,
-                   const GpuPassTokens& tokens, int64_t n_heads, float* q, const float* k,
-                   const float* v) {
-  if (tokens.n_tokens == 0) return;
+void GpuRopeAppend(Stream& stream, const GpuRope& rope, const GpuKvLayer& kv, const GpuPass& pass,
+                   int64_t n_heads, float* q, const float* k, const float* v) {
+  if (pass.n_rows == 0) return;
   const int64_t n_rows = n_heads + 2 * kv.n_kv_heads;
   const dim3 grid(static_cast<unsigned>((n_rows + kWarps - 1) / kWarps),
-                  static_cast<unsigned>(tokens.n_tokens));
+                  static_cast<unsigned>(pass.n_rows));
   Launch(KERNEL(rope_append_kernel),
-         {.grid = grid, .block = kWarps * kWarpThreads, .stream = stream}, rope, kv, tokens,
-         n_heads, q, k, v);
+         {.grid = grid, .block = kWarps * kWarpThreads, .stream = stream}, rope, kv, pass, n_heads,
+         q, k, v);
 }
 
 }  // namespace thermocline

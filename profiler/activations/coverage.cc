@@ -71,13 +71,13 @@ Sums LayerSums(const ProfileStats& stats, const Placement* placement, const LruB
   AddHottest(calibration, heldout, &sums);
   if (placement != nullptr) {
     const LayerPlacement& p = placement->layers[layer];
-    sums.n_vram = p.n_vram;
-    for (int64_t i = 0; i < p.n_vram; ++i) {
+    sums.n_vram = p.n_on[kVram];
+    for (int64_t i = 0; i < p.n_on[kVram]; ++i) {
       const auto id = static_cast<size_t>(p.neuron_order[static_cast<size_t>(i)]);
       sums.heldin_covered += static_cast<double>(calibration.count[id]);
       sums.heldout_covered += static_cast<double>(heldout.count[id]);
     }
-    sums.uniform_covered = sums.heldout_active * static_cast<double>(p.n_vram) / sums.neurons;
+    sums.uniform_covered = sums.heldout_active * static_cast<double>(p.n_on[kVram]) / sums.neurons;
   }
   if (lru != nullptr) {
     sums.lru_hits = static_cast<double>(lru->hits(static_cast<int64_t>(layer)));

@@ -46,8 +46,8 @@ int64_t NearestClusterEnd(double fraction, int64_t d_ff) {
 void SetHot(Placement* placement, const std::vector<int64_t>& n_hot) {
   for (size_t l = 0; l < n_hot.size(); ++l) {
     LayerPlacement& layer = placement->layers[l];
-    layer.n_vram = n_hot[l];
-    layer.n_dram = static_cast<int64_t>(layer.neuron_order.size()) - n_hot[l];
+    layer.n_on[kVram] = n_hot[l];
+    layer.n_on[kDram] = static_cast<int64_t>(layer.neuron_order.size()) - n_hot[l];
   }
 }
 
@@ -95,7 +95,7 @@ SolverProblem MakeProblem(const OpenedModel& model, const ProfileStats& stats,
   };
   problem.slow_fixed_bytes = [&model](int64_t max_cold) {
     const MemoryPlan plan = PlanOfLimits(model, model.config().d_ff - max_cold, max_cold);
-    return plan.slow_scratch_bytes + plan.host_table_bytes;
+    return plan.tiers[1].scratch_bytes + plan.host_table_bytes;
   };
   return problem;
 }
@@ -141,8 +141,8 @@ SolvedPlacement Place(const OpenedModel& model, const ProfileStats& stats, const
   if (result.outcome != SolverOutcome::kSolved) FailBudget(model, budgets, result);
   SetHot(&solved.placement, result.n_hot);
   solved.plan = model.PlanOf(&solved.placement);
-  CHECK(solved.plan.fast_total_bytes() <= budgets.vram_bytes);
-  CHECK(solved.plan.slow_total_bytes() <= budgets.ram_bytes);
+  CHECK(solved.plan.total_bytes(0) <= budgets.vram_bytes);
+  CHECK(solved.plan.total_bytes(1) <= budgets.ram_bytes);
   return solved;
 }
 
@@ -153,9 +153,9 @@ SolvedPlacement PlaceFraction(const OpenedModel& model, const ProfileStats& stat
   const int64_t n_hot = NearestClusterEnd(hot_fraction, model.config().d_ff);
   SetHot(&solved.placement, std::vector<int64_t>(solved.placement.layers.size(), n_hot));
   solved.plan = model.PlanOf(&solved.placement);
-  solved.placement.vram_budget_bytes = solved.plan.fast_total_bytes();
+  solved.placement.vram_budget_bytes = solved.plan.total_bytes(0);
   solved.placement.ram_budget_bytes = ram_bytes;
-  const uint64_t slow_bytes = solved.plan.slow_total_bytes();
+  const uint64_t slow_bytes = solved.plan.total_bytes(1);
   if (slow_bytes > ram_bytes) {
     throw Error({.path = model.gguf().path(),
                  .what = fmt::format("with {:.0f} % of the neurons in vram the rest does not fit",

@@ -124,7 +124,7 @@ class Builder {
   }
 
   StoredLayerPredictor BuildLayer(int64_t layer, std::vector<ChosenPoint>* chosen) {
-    const FfnSlice& slice = engine_.weights().layers[static_cast<size_t>(layer)].hot;
+    const FfnSlice& slice = engine_.weights().layers[static_cast<size_t>(layer)].slices.front();
     CHECK(slice.n_neurons == config_.d_ff);
     const PredictorInput input = PredictorInputOf(options_.look_ahead, layer);
     const bool looks_ahead = input == PredictorInput::kPreviousNormed;

@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "runtime/device/device.h"
+#include "runtime/device/ops.h"
 #include "runtime/threads/team.h"
 
 namespace thermocline {
@@ -29,7 +29,7 @@ class Handover {
   // The fast tier's side, by one lane. predictor_x: null where it is x.
   virtual void SendInput(const float* x, const float* predictor_x, int64_t n_tokens) = 0;
   // By every lane that needs the result. x += y_hot (unless null) and the slow tier's y.
-  virtual void Merge(const Lane& lane, Device& fast, int64_t layer, uint32_t index, float* x,
+  virtual void Merge(const Lane& lane, DeviceOps& fast, int64_t layer, uint32_t index, float* x,
                      const float* y_hot, int64_t n_tokens) = 0;
   // The slow tier's side: by every lane, and by one lane after all have written y.
   virtual void AwaitInput(const Lane& lane, uint32_t index) = 0;
@@ -66,7 +66,7 @@ class HostHandover final : public Handover {
     input_->Advance();
   }
   // The lanes of both tiers are one group here.
-  void Merge(const Lane& lane, Device& fast, int64_t /*layer*/, uint32_t index, float* x,
+  void Merge(const Lane& lane, DeviceOps& fast, int64_t /*layer*/, uint32_t index, float* x,
              const float* y_hot, int64_t n_tokens) override {
     output_->AwaitChange(output_base_ + index);
     lane.Mark(PassPart::kAwait);

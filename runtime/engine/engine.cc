@@ -52,10 +52,10 @@ SparseMode ModeOf(const EngineOptions& options, const ModelConfig& config) {
   return ResolveSparseMode("predicted", config.activation);
 }
 
-void CheckSequences(const EngineOptions& options, const std::string& gpu) {
-  if (options.n_sequences >= 1 && (options.n_sequences == 1 || gpu.empty())) return;
+void CheckSequences(const EngineOptions& options) {
+  if (options.n_sequences >= 1) return;
   throw Error({.what = "the number of sequences at a time",
-               .expected = gpu.empty() ? "1 or more" : "1 where the fast tier is a GPU",
+               .expected = "1 or more",
                .found = std::to_string(options.n_sequences)});
 }
 
@@ -79,7 +79,7 @@ std::optional<Placement> OpenPlacement(const EngineOptions& options, const GgufR
   Placement placement = ReadPlacement(options.placement_path);
   CheckPlacementFits(placement, config, options.model_path, ModelFingerprints(gguf));
   int64_t n_nvme = 0;
-  for (const LayerPlacement& layer : placement.layers) n_nvme += layer.n_nvme;
+  for (const LayerPlacement& layer : placement.layers) n_nvme += layer.n_on[kNvme];
   if (n_nvme > 0) {
     throw Error({.path = options.placement_path,
                  .what = "the placement puts neurons on NVMe, a tier this version does not run",
@@ -105,7 +105,7 @@ OpenedModel::OpenedModel(const EngineOptions& options)
       n_threads_(options.n_threads > 0 ? options.n_threads : DefaultThreadCount()) {
   CheckTensors(gguf_, family_, config_);
   CheckGpuStream(options_, gpu_);
-  CheckSequences(options_, gpu_);
+  CheckSequences(options_);
   if (!gpu_.empty()) RequireEqualHeads(config_, options.model_path, "attention on the GPU");
   if (!gpu_.empty() && !placement_) SplitLayers();
 }
@@ -142,7 +142,7 @@ DownLayout OpenedModel::down_layout() const {
 
 bool OpenedModel::has_cold() const {
   return placement_ && std::ranges::any_of(placement_->layers, [&](const LayerPlacement& layer) {
-           return layer.n_dram > 0;
+           return layer.n_on[kDram] > 0;
          });
 }
 
@@ -150,20 +150,21 @@ FastTierNeeds OpenedModel::NeedsOf(const Placement* placement) const {
   int64_t max_neurons = placement != nullptr ? 0 : config_.d_ff;
   int64_t max_cold = 0;
   for (int64_t l = 0; placement != nullptr && l < config_.n_layers; ++l) {
-    const int64_t hot = placement->layers[static_cast<size_t>(l)].n_vram;
+    const int64_t hot = placement->layers[static_cast<size_t>(l)].n_on[kVram];
     max_neurons = std::max(max_neurons, hot);
     max_cold = std::max(max_cold, config_.d_ff_of(l) - hot);
   }
   const ExecutorOptions executor = executor_options();
   const bool predicts = placement == nullptr && predictor() != nullptr;
-  return {&config_,
-          executor.max_tokens,
-          context_tokens_,
-          max_neurons,
-          predicts,
-          predicts ? predictor()->max_rank() : 0,
-          executor.MayStream() ? max_cold : 0,
-          executor.stream_piece_bytes};
+  return {.config = &config_,
+          .max_tokens = executor.max_tokens,
+          .max_seq_len = context_tokens_,
+          .max_neurons = max_neurons,
+          .predicts = predicts,
+          .max_rank = predicts ? predictor()->max_rank() : 0,
+          .max_streamed_neurons = executor.MayStream() ? max_cold : 0,
+          .stream_piece_bytes = executor.stream_piece_bytes,
+          .max_sequences = options_.n_sequences};
 }
 
 MemoryPlan OpenedModel::PlanOf(const Placement* placement) const {
@@ -183,14 +184,13 @@ MemoryPlan OpenedModel::PlanOf(const Placement* placement) const {
     input.gpu_scratch_bytes = GpuScratchBytes(needs);
     input.gpu_pinned_bytes = GpuPinnedBytes(needs);
   }
-  input.fast_name = FastName();
-  input.slow_name = kSlowName;
+  input.tier_names = TierNames();
   return PlanMemory(input);
 }
 
-std::string OpenedModel::FastName() const {
-  if (!gpu_.empty()) return "vram (" + gpu_ + ")";
-  return placement_ ? kFastName : kOneTierName;
+std::vector<std::string> OpenedModel::TierNames() const {
+  if (!gpu_.empty()) return {"vram (" + gpu_ + ")", kSlowName};
+  return {placement_ ? kFastName : kOneTierName, kSlowName};
 }
 
 Engine::Engine(const EngineOptions& options)
@@ -211,34 +211,37 @@ Engine::Engine(const EngineOptions& options)
   const CpuDeviceLimits limits = MakeCpuDeviceLimits(
       model_.config(), executor_options.max_tokens, model_.context_tokens(), model_.n_threads(),
       predictor == nullptr ? kNoPredictor : predictor->max_rank());
-  const bool two_tiers = model_.placement() != nullptr;
+  const std::vector<std::string> names = model_.TierNames();
   if (model_.gpu().empty()) {
-    fast_ = std::make_unique<CpuDevice>(model_.FastName(), limits);
+    tiers_.push_back(std::make_unique<CpuDevice>(names[kVram], limits));
   } else {
-    fast_ = MakeGpuDevice(model_.FastName(), model_.fast_tier_needs());
+    tiers_.push_back(MakeGpuDevice(names[kVram], model_.fast_tier_needs()));
   }
   // A placement may put every neuron on the fast tier.
-  if (model_.has_cold()) slow_ = std::make_unique<CpuDevice>(kSlowName, limits);
+  if (model_.has_cold()) tiers_.push_back(std::make_unique<CpuDevice>(names[kDram], limits));
+  std::vector<Device*> tiers;
+  for (const auto& tier : tiers_) tiers.push_back(tier.get());
   LoadOptions load;
   load.down_layout = model_.down_layout();
   load.placement = model_.placement();
   load.n_threads = model_.n_threads();
   load.copy_weights = options.copy_weights;
   load.progress = options.progress;
-  loaded_ = LoadWeights(model_.gguf(), model_.family(), model_.config(), load, *fast_, slow_.get());
+  loaded_ = LoadWeights(model_.gguf(), model_.family(), model_.config(), load, tiers);
   if (predictor != nullptr) {
-    loaded_predictor_ = predictor->Load(weights(), *fast_, slow_.get(), two_tiers, team_);
+    loaded_predictor_ = predictor->Load(weights(), tiers, model_.placement() != nullptr, team_);
   }
-  cache_ = fast_->MakeKvCache(model_.config(), options.cache_type, model_.kv_pages());
+  cache_ = tiers_.front()->MakeKvCache(model_.config(), options.cache_type, model_.kv_pages());
   executor_ = std::make_unique<Executor>(model_.config(), loaded_->weights, executor_options, team_,
-                                         *cache_, *fast_, slow_.get(), predictors());
+                                         *cache_, tiers, predictors());
 }
 
 Engine::~Engine() = default;
 
 uint64_t Engine::allocated_bytes() const {
-  return fast_->allocated_bytes() + (slow_ ? slow_->allocated_bytes() : 0) +
-         cache_->allocated_bytes();
+  uint64_t n_bytes = cache_->allocated_bytes();
+  for (const auto& tier : tiers_) n_bytes += tier->allocated_bytes();
+  return n_bytes;
 }
 
 void Engine::CheckRoom(int32_t sequence, size_t n_ids) const {

@@ -93,7 +93,7 @@ class OpenedModel {
   MemoryPlan Plan() const { return PlanOf(placement()); }
   // What it would be with another placement, of which the orders need not be there; null: none.
   MemoryPlan PlanOf(const Placement* placement) const;
-  std::string FastName() const;
+  std::vector<std::string> TierNames() const;  // of those that a placement may use
 
  private:
   FastTierNeeds NeedsOf(const Placement* placement) const;
@@ -134,7 +134,7 @@ class Engine {
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   const ModelWeights& weights() const { return loaded_->weights; }
   // Of each layer, in mode predicted.
-  std::span<const SlicePredictor> predictors() const { return loaded_predictor_.layers; }
+  std::span<const LayerPredictors> predictors() const { return loaded_predictor_.layers; }
   const RequantReport& requant() const { return loaded_->requant; }
   Executor& executor() { return *executor_; }
   int64_t n_past() const { return kv_.length(main_); }  // tokens of the main sequence
@@ -168,7 +168,7 @@ class Engine {
   int32_t main_sequence() const { return main_; }
   // Feeds all inputs in one pass, at the ends of their sequences; returns the logits after the last
   // token of each: (inputs, vocab_size). Valid until the next call. Throws Error when a context or
-  // the cache is full, or the fast tier is a GPU (which takes one sequence).
+  // the cache is full.
   // REQUIRES: no sequence twice, no input empty, at most batch_tokens tokens in all.
   std::span<const float> FeedSequences(std::span<const SequenceInput> inputs);
 
@@ -182,8 +182,7 @@ class Engine {
   OpenedModel model_;
   std::unique_ptr<Tokenizer> tokenizer_;
   ThreadTeam team_;
-  std::unique_ptr<Device> fast_;
-  std::unique_ptr<Device> slow_;
+  std::vector<std::unique_ptr<Device>> tiers_;  // from the fastest on
   std::unique_ptr<LoadedWeights> loaded_;
   LoadedPredictor loaded_predictor_;
   std::unique_ptr<KvCache> cache_;

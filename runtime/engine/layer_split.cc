@@ -23,7 +23,7 @@ Placement LayerSplit(const ModelConfig& config, int64_t n_layers) {
     const int64_t d_ff = config.d_ff_of(l);
     split.neuron_order.resize(static_cast<size_t>(d_ff));
     std::iota(split.neuron_order.begin(), split.neuron_order.end(), 0);
-    (l < n_layers ? split.n_vram : split.n_dram) = d_ff;
+    (l < n_layers ? split.n_on[kVram] : split.n_on[kDram]) = d_ff;
   }
   return placement;
 }
@@ -32,11 +32,11 @@ Placement LayerSplit(const ModelConfig& config, int64_t n_layers) {
 
 // -1 where not even what must lie there does.
 int64_t OpenedModel::LayersThatFit(uint64_t n_bytes) const {
-  if (PlanOf(nullptr).fast_total_bytes() <= n_bytes) return config_.n_layers;
+  if (PlanOf(nullptr).total_bytes(0) <= n_bytes) return config_.n_layers;
   int64_t n_layers = config_.n_layers - 1;
   for (; n_layers >= 0; --n_layers) {
     const Placement split = LayerSplit(config_, n_layers);
-    if (PlanOf(&split).fast_total_bytes() <= n_bytes) break;
+    if (PlanOf(&split).total_bytes(0) <= n_bytes) break;
   }
   return n_layers;
 }
@@ -64,7 +64,7 @@ void OpenedModel::SplitLayers() {
   const std::string hint =
       packed ? "give the placement it was packed for (--placement)"
              : "take a smaller context (-c), --cache-type q8_0 or a model quantised further";
-  const uint64_t needed = PlanOf(nullptr).fast_total_bytes();
+  const uint64_t needed = PlanOf(nullptr).total_bytes(0);
   if (options_.fast_tier == FastTier::kGpu) {
     throw Error({.path = options_.model_path,
                  .what = "the model does not fit the GPU's memory",

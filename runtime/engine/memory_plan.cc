@@ -4,6 +4,7 @@
 
 #include "runtime/core/error.h"
 #include "runtime/device/cpu/cpu_device.h"
+#include "runtime/pass/pass_context.h"
 
 namespace thermocline {
 namespace {
@@ -37,6 +38,11 @@ ModelBytes BytesOf(const GgufReader& gguf, const Family& family, const ModelConf
   return bytes;
 }
 
+int64_t NeuronsOn(const PlanInput& input, int64_t layer, size_t tier) {
+  if (input.placement == nullptr) return tier == 0 ? input.config->d_ff_of(layer) : 0;
+  return input.placement->layers[static_cast<size_t>(layer)].n_on[tier];
+}
+
 }  // namespace
 
 uint64_t NeuronBytes(const GgufReader& gguf, const Family& family, const ModelConfig& config,
@@ -52,9 +58,8 @@ MemoryPlan PlanMemory(const PlanInput& input) {
   const GgufReader& gguf = *input.gguf;
   const ModelConfig& config = *input.config;
   MemoryPlan plan;
-  plan.two_tiers = input.placement != nullptr;
-  plan.fast_name = input.fast_name;
-  plan.slow_name = input.slow_name;
+  plan.placed = input.placement != nullptr;
+  for (const std::string& name : input.tier_names) plan.tiers.push_back({name});
   plan.context_tokens = input.context_tokens;
   plan.batch_tokens = input.executor.max_tokens;
   const ModelBytes bytes = BytesOf(gguf, *input.family, config);
@@ -67,64 +72,58 @@ MemoryPlan PlanMemory(const PlanInput& input) {
   }
   plan.kv_bytes = HostKvCache::Bytes(config, input.cache_type, input.kv_pages);
 
-  int64_t max_hot = 0;
-  int64_t max_cold = 0;
+  std::vector<int64_t> max_neurons(plan.tiers.size());
   for (int64_t l = 0; l < config.n_layers; ++l) {
-    MemoryPlan::Layer layer;
     const FileBytes& own = bytes.layers[static_cast<size_t>(l)];
-    const int64_t n_neurons = config.d_ff_of(l);
-    const uint64_t neuron_bytes = own.OfNeuron(n_neurons);
-    layer.attention_bytes = own.fixed;
-    layer.hot_neurons = input.placement == nullptr
-                            ? n_neurons
-                            : input.placement->layers[static_cast<size_t>(l)].n_vram;
-    layer.cold_neurons = n_neurons - layer.hot_neurons;
-    layer.hot_bytes = neuron_bytes * static_cast<uint64_t>(layer.hot_neurons);
-    layer.cold_bytes = neuron_bytes * static_cast<uint64_t>(layer.cold_neurons);
-    if (input.predictor != nullptr) {
-      const int64_t asked = plan.two_tiers ? layer.cold_neurons : layer.hot_neurons;
-      layer.predictor_bytes = input.predictor->Bytes(l, asked);
+    const uint64_t neuron_bytes = own.OfNeuron(config.d_ff_of(l));
+    MemoryPlan::Layer layer{own.fixed, std::vector<MemoryPlan::Slice>(plan.tiers.size())};
+    for (size_t tier = 0; tier < plan.tiers.size(); ++tier) {
+      MemoryPlan::Slice& slice = layer.slices[tier];
+      slice.n_neurons = NeuronsOn(input, l, tier);
+      slice.bytes = neuron_bytes * static_cast<uint64_t>(slice.n_neurons);
+      max_neurons[tier] = std::max(max_neurons[tier], slice.n_neurons);
+      const bool asked = input.predictor != nullptr && (tier > 0 || !plan.placed);
+      if (asked) slice.predictor_bytes = input.predictor->Bytes(l, slice.n_neurons);
     }
-    max_hot = std::max(max_hot, layer.hot_neurons);
-    max_cold = std::max(max_cold, layer.cold_neurons);
     plan.layers.push_back(layer);
   }
 
-  const StateSize state = Executor::StateBytes(config, input.executor, max_hot, max_cold);
+  const auto buffers = PassContext::BufferBytes(config, input.executor, max_neurons);
   const CpuDeviceLimits limits =
       MakeCpuDeviceLimits(config, input.executor.max_tokens, input.context_tokens, input.n_threads,
                           input.predictor == nullptr ? kNoPredictor : input.predictor->max_rank());
-  plan.fast_scratch_bytes =
-      state.fast_bytes + input.gpu_scratch_bytes.value_or(limits.ScratchBytes(CpuKernels()));
-  if (max_cold > 0) {
-    plan.slow_scratch_bytes =
-        state.slow_bytes + limits.ScratchBytes(CpuKernels()) + input.gpu_pinned_bytes;
+  const uint64_t cpu_scratch = limits.ScratchBytes(CpuKernels());
+  plan.tiers[0].scratch_bytes = buffers[0] + input.gpu_scratch_bytes.value_or(cpu_scratch);
+  for (size_t tier = 1; tier < plan.tiers.size(); ++tier) {
+    if (max_neurons[tier] == 0) continue;
+    plan.tiers[tier].scratch_bytes =
+        buffers[tier] + cpu_scratch + (tier == 1 ? input.gpu_pinned_bytes : 0);
   }
   return plan;
 }
 
-namespace {
-
-uint64_t SumOver(const std::vector<MemoryPlan::Layer>& layers, uint64_t MemoryPlan::Layer::*bytes) {
+uint64_t MemoryPlan::attention_bytes() const {
   uint64_t total = 0;
-  for (const MemoryPlan::Layer& layer : layers) total += layer.*bytes;
+  for (const Layer& layer : layers) total += layer.attention_bytes;
   return total;
 }
 
-}  // namespace
-
-uint64_t MemoryPlan::attention_bytes() const { return SumOver(layers, &Layer::attention_bytes); }
-uint64_t MemoryPlan::hot_bytes() const { return SumOver(layers, &Layer::hot_bytes); }
-uint64_t MemoryPlan::cold_bytes() const { return SumOver(layers, &Layer::cold_bytes); }
-uint64_t MemoryPlan::predictor_bytes() const { return SumOver(layers, &Layer::predictor_bytes); }
-
-uint64_t MemoryPlan::fast_total_bytes() const {
-  return embedding_bytes + attention_bytes() + hot_bytes() + fast_predictor_bytes() + kv_bytes +
-         fast_scratch_bytes;
+uint64_t MemoryPlan::neuron_bytes(size_t tier) const {
+  uint64_t total = 0;
+  for (const Layer& layer : layers) total += layer.slices[tier].bytes;
+  return total;
 }
 
-uint64_t MemoryPlan::slow_total_bytes() const {
-  return cold_bytes() + slow_predictor_bytes() + slow_scratch_bytes + host_table_bytes;
+uint64_t MemoryPlan::predictor_bytes(size_t tier) const {
+  uint64_t total = 0;
+  for (const Layer& layer : layers) total += layer.slices[tier].predictor_bytes;
+  return total;
+}
+
+uint64_t MemoryPlan::total_bytes(size_t tier) const {
+  const uint64_t own = neuron_bytes(tier) + predictor_bytes(tier) + tiers[tier].scratch_bytes;
+  if (tier == 0) return own + embedding_bytes + attention_bytes() + kv_bytes;
+  return own + (tier == 1 ? host_table_bytes : 0);
 }
 
 }  // namespace thermocline

@@ -16,37 +16,35 @@
 namespace thermocline {
 
 struct MemoryPlan {
-  struct Layer {
-    uint64_t attention_bytes = 0;  // with the norms; on the fast tier
-    int64_t hot_neurons = 0;
-    uint64_t hot_bytes = 0;
-    int64_t cold_neurons = 0;
-    uint64_t cold_bytes = 0;
-    uint64_t predictor_bytes = 0;  // beside the neurons it predicts: cold, or with one tier all
+  // A layer's neurons on one tier.
+  struct Slice {
+    int64_t n_neurons = 0;
+    uint64_t bytes = 0;
+    uint64_t predictor_bytes = 0;  // of what names them
   };
-  // Without a placement there is one tier, and everything below counts for it.
-  bool two_tiers = false;
-  std::string fast_name;
-  std::string slow_name;
+  struct Layer {
+    uint64_t attention_bytes = 0;  // with the norms; on the first tier
+    std::vector<Slice> slices;     // by tier
+  };
+  struct Tier {
+    std::string name;
+    uint64_t scratch_bytes = 0;  // run state and the device's own scratch
+  };
+  bool placed = false;      // with a placement; without, the first tier holds all neurons
+  std::vector<Tier> tiers;  // from the fastest on
   int64_t context_tokens = 0;
   int64_t batch_tokens = 0;
   uint64_t embedding_bytes = 0;   // embedding table, output head (once if tied), output norm
   uint64_t host_table_bytes = 0;  // of a GPU's: the embedding table, which the host keeps for it
   std::vector<Layer> layers;
   uint64_t kv_bytes = 0;
-  uint64_t fast_scratch_bytes = 0;  // run state and the device's own scratch
-  uint64_t slow_scratch_bytes = 0;
 
   uint64_t attention_bytes() const;
-  uint64_t hot_bytes() const;
-  uint64_t cold_bytes() const;
-  uint64_t predictor_bytes() const;
-  uint64_t fast_predictor_bytes() const { return two_tiers ? 0 : predictor_bytes(); }
-  uint64_t slow_predictor_bytes() const { return two_tiers ? predictor_bytes() : 0; }
-  uint64_t fast_total_bytes() const;  // all the fast tier holds
-  uint64_t slow_total_bytes() const;
-  // What the fast tier holds before its first neuron: the least budget that works.
-  uint64_t fast_fixed_bytes() const { return fast_total_bytes() - hot_bytes(); }
+  uint64_t neuron_bytes(size_t tier) const;
+  uint64_t predictor_bytes(size_t tier) const;
+  uint64_t total_bytes(size_t tier) const;  // all the tier holds
+  // What the first tier holds before its first neuron: the least budget that works.
+  uint64_t fast_fixed_bytes() const { return total_bytes(0) - neuron_bytes(0); }
 };
 
 struct PlanInput {
@@ -62,8 +60,8 @@ struct PlanInput {
   int n_threads = 1;
   std::optional<uint64_t> gpu_scratch_bytes;  // of the fast tier, where it is a GPU
   uint64_t gpu_pinned_bytes = 0;              // of the host, for it
-  std::string fast_name;
-  std::string slow_name;
+  // Of the tiers that run, from the fastest on; the second is memory of the host.
+  std::vector<std::string> tier_names;
 };
 
 // REQUIRES: CheckTensors takes the file.

@@ -8,14 +8,14 @@ namespace {
 
 double WeightBytes(const TensorView& w) { return static_cast<double>(w.weight_bytes()); }
 
-// Gate, up and down of a layer's neurons on both tiers.
+// Gate, up and down of a layer's neurons on all tiers.
 std::array<double, 3> FfnBytes(const LayerWeights& layer) {
   std::array<double, 3> bytes{};
-  for (const FfnSlice* slice : {&layer.hot, &layer.cold}) {
-    if (slice->n_neurons == 0) continue;
-    bytes[0] += WeightBytes(slice->gate);
-    bytes[1] += WeightBytes(slice->up);
-    bytes[2] += WeightBytes(slice->down);
+  for (const FfnSlice& slice : layer.slices) {
+    if (slice.n_neurons == 0) continue;
+    bytes[0] += WeightBytes(slice.gate);
+    bytes[1] += WeightBytes(slice.up);
+    bytes[2] += WeightBytes(slice.down);
   }
   return bytes;
 }
@@ -25,7 +25,7 @@ std::array<double, 3> FfnBytes(const LayerWeights& layer) {
 TouchedBytes TouchedPerToken(const Engine& engine, const FfnCounts& counts, SparseMode mode) {
   const ModelConfig& config = engine.config();
   const ModelWeights& weights = engine.weights();
-  const std::span<const SlicePredictor> predictors = engine.predictors();
+  const std::span<const LayerPredictors> predictors = engine.predictors();
   TouchedBytes touched;
   const auto add = [&](PassPart part, double bytes) {
     touched.parts[static_cast<size_t>(part)] += bytes;
@@ -51,9 +51,11 @@ TouchedBytes TouchedPerToken(const Engine& engine, const FfnCounts& counts, Spar
       add(PassPart::kUp, up * density);
       add(PassPart::kDown, down * density);
       skipped += gate * (1 - asked) + (up + down) * (1 - density);
-      if (mode == SparseMode::kPredicted && predictors[l].runs) {
-        add(PassPart::kPredict, static_cast<double>(predictors[l].touched_bytes));
-        skipped -= static_cast<double>(predictors[l].touched_bytes);
+      if (mode != SparseMode::kPredicted) continue;
+      for (const SlicePredictor& predictor : predictors[l]) {
+        if (!predictor.runs) continue;
+        add(PassPart::kPredict, static_cast<double>(predictor.touched_bytes));
+        skipped -= static_cast<double>(predictor.touched_bytes);
       }
     } else {
       add(PassPart::kGate, gate + up);

@@ -198,20 +198,23 @@ SlicePredictor ModelPredictor::StoreSigns(int64_t layer, const FfnSlice& slice,
   return predictor;
 }
 
-LoadedPredictor ModelPredictor::Load(const ModelWeights& weights, Device& fast, Device* slow,
-                                     bool two_tiers, ThreadTeam& team) const {
+LoadedPredictor ModelPredictor::Load(const ModelWeights& weights, std::span<Device* const> tiers,
+                                     bool placed, ThreadTeam& team) const {
   LoadedPredictor out;
   for (size_t l = 0; l < weights.layers.size(); ++l) {
-    const LayerWeights& w = weights.layers[l];
-    const FfnSlice& slice = two_tiers ? w.cold : w.hot;
-    Device& device = two_tiers && slow != nullptr ? *slow : fast;
+    const std::vector<FfnSlice>& slices = weights.layers[l].slices;
     const auto layer = static_cast<int64_t>(l);
-    if (slice.n_neurons == 0) {
-      out.layers.emplace_back();
-    } else if (IsSign()) {
-      out.layers.push_back(PackSigns(layer, slice, device, team, &out));
-    } else {
-      out.layers.push_back(LoadLayer(layer, slice, two_tiers ? w.hot.n_neurons : 0, device));
+    LayerPredictors& predictors = out.layers.emplace_back(slices.size());
+    int64_t first = 0;  // neuron of the slice, in the layer's order
+    for (size_t tier = 0; tier < slices.size(); ++tier) {
+      const FfnSlice& slice = slices[tier];
+      const bool asked = slice.n_neurons > 0 && (tier > 0 || !placed);
+      if (asked && IsSign()) {
+        predictors[tier] = PackSigns(layer, slice, *tiers[tier], team, &out);
+      } else if (asked) {
+        predictors[tier] = LoadLayer(layer, slice, first, *tiers[tier]);
+      }
+      first += slice.n_neurons;
     }
   }
   return out;

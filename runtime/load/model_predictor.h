@@ -2,8 +2,8 @@
 // made by `thermocline predictor`, the predictor inside a PowerInfer model, and the sign bits of
 // the model's own gates, which need no file.
 //
-// With a placement, hot neurons are computed without asking and the cold ones are predicted; with
-// one tier all are.
+// With a placement, the neurons of the fastest tier are computed without asking and those of the
+// others are predicted; with one tier all are.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +25,7 @@ inline constexpr std::string_view kSignPredictor = "sign";  // stands for a file
 inline constexpr double kDefaultPredictorRecall = 0.95;
 
 struct LoadedPredictor {
-  std::vector<SlicePredictor> layers;            // of the layer's predicted neurons
+  std::vector<LayerPredictors> layers;           // (n_layers)
   std::vector<std::unique_ptr<SignRows>> signs;  // what they may point to
 };
 
@@ -46,7 +46,8 @@ class ModelPredictor {
   uint64_t Bytes(int64_t layer, int64_t n_neurons) const;
 
   // Puts it beside the neurons it predicts. A CPU device's sign bits are memory of the host's.
-  LoadedPredictor Load(const ModelWeights& weights, Device& fast, Device* slow, bool two_tiers,
+  // placed: with a placement.
+  LoadedPredictor Load(const ModelWeights& weights, std::span<Device* const> tiers, bool placed,
                        ThreadTeam& team) const;
 
  private:

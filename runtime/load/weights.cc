@@ -18,13 +18,13 @@ namespace {
 class Loader {
  public:
   Loader(const GgufReader& gguf, const Family& family, const ModelConfig& config,
-         const LoadOptions& options, Device& fast, Device* slow)
+         const LoadOptions& options, std::span<Device* const> tiers)
       : gguf_(gguf),
         family_(family),
         config_(config),
         options_(options),
-        fast_(fast),
-        slow_(slow),
+        tiers_(tiers),
+        fast_(*tiers.front()),
         packed_(IsPacked(gguf)) {}
 
   std::unique_ptr<LoadedWeights> Load() {
@@ -128,24 +128,28 @@ class Loader {
 
   void LoadFfn(int64_t layer) {
     const FileNeurons file = ReadNeurons(layer);
-    LayerWeights& w = out_->weights.layers[static_cast<size_t>(layer)];
+    std::vector<FfnSlice>& slices = out_->weights.layers[static_cast<size_t>(layer)].slices;
+    slices.resize(tiers_.size());
     if (options_.placement == nullptr) {
-      LoadWholeFfn(layer, file, &w.hot);
+      LoadWholeFfn(layer, file, &slices.front());
       return;
     }
     const LayerPlacement& p = options_.placement->layers[static_cast<size_t>(layer)];
-    const int64_t m = file.n_neurons;
-    const bool cold = p.n_vram < m;
-    CHECK(p.n_nvme == 0 && (slow_ != nullptr || !cold));
-    CHECK(static_cast<int64_t>(p.neuron_order.size()) == m);
+    CHECK(static_cast<int64_t>(p.neuron_order.size()) == file.n_neurons);
     out_->neuron_orders[static_cast<size_t>(layer)] = p.neuron_order;
-    if (packed_) {
-      CheckPackedOrder(layer, p);
-      SlicePacked(layer, file, 0, p.n_vram, fast_, &w.hot);
-      if (cold) SlicePacked(layer, file, p.n_vram, m, *slow_, &w.cold);
-    } else {
-      CopyFfn(layer, file, 0, p.n_vram, fast_, &w.hot);
-      if (cold) CopyFfn(layer, file, p.n_vram, m, *slow_, &w.cold);
+    if (packed_) CheckPackedOrder(layer, p);
+    int64_t end = 0;
+    for (size_t tier = 0; tier < std::min(tiers_.size(), p.n_on.size()); ++tier) {
+      const int64_t begin = end;
+      end += p.n_on[tier];
+      if (packed_) {
+        SlicePacked(layer, file, begin, end, *tiers_[tier], &slices[tier]);
+      } else {
+        CopyFfn(layer, file, begin, end, *tiers_[tier], &slices[tier]);
+      }
+    }
+    CHECK(end == file.n_neurons);
+    if (!packed_) {
       for (const TensorView* copied : {&file.ffn.gate, &file.ffn.up, &file.ffn.down}) {
         gguf_.ReleasePages(*copied);
       }
@@ -322,8 +326,8 @@ class Loader {
   const Family& family_;
   const ModelConfig& config_;
   const LoadOptions& options_;
+  std::span<Device* const> tiers_;
   Device& fast_;
-  Device* slow_;
   bool packed_;
   std::unique_ptr<LoadedWeights> out_;
   AlignedBuffer transposed_;
@@ -336,9 +340,9 @@ class Loader {
 
 std::unique_ptr<LoadedWeights> LoadWeights(const GgufReader& gguf, const Family& family,
                                            const ModelConfig& config, const LoadOptions& options,
-                                           Device& fast, Device* slow) {
+                                           std::span<Device* const> tiers) {
   CheckTensors(gguf, family, config);
-  return Loader(gguf, family, config, options, fast, slow).Load();
+  return Loader(gguf, family, config, options, tiers).Load();
 }
 
 }  // namespace thermocline

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -40,11 +41,12 @@ struct LoadedWeights {
   std::vector<std::vector<int32_t>> neuron_orders;  // what FfnSlice::neuron_ids point into
 };
 
-// Every tensor's presence, shape and type is checked before anything is copied. `gguf`, `fast` and
-// `slow` must outlive the weights; `slow` may be null where no neuron is placed there.
+// Every tensor's presence, shape and type is checked before anything is copied. `gguf` and the
+// tiers must outlive the weights. tiers: from the fastest on; without a placement the first holds
+// all. REQUIRES: the placement puts no neuron on a tier that is not there.
 std::unique_ptr<LoadedWeights> LoadWeights(const GgufReader& gguf, const Family& family,
                                            const ModelConfig& config, const LoadOptions& options,
-                                           Device& fast, Device* slow);
+                                           std::span<Device* const> tiers);
 
 // Checks the presence, shape and type of every tensor the model needs, without reading weights; and
 // that a packed model's order of neurons is one.

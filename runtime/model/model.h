@@ -125,8 +125,8 @@ struct LayerWeights {
   LinearWeights wv;                  // (n_kv_heads * head_dim, d_model)
   LinearWeights wo;                  // (d_model, n_heads * head_dim)
   const float* ffn_norm = nullptr;   // (d_model)
-  FfnSlice hot;                      // on the fast tier
-  FfnSlice cold;                     // on the slow tier
+  // The FFN's neurons by tier, from the fastest on: what a tier does not hold is an empty slice.
+  std::vector<FfnSlice> slices;
 };
 
 struct ModelWeights {
@@ -157,8 +157,6 @@ struct RunState {
   float* att = nullptr;     // (n, n_heads * head_dim) attention's output per head
   float* proj = nullptr;    // (n, d_model) attention's output projection
   float* logits = nullptr;  // (tokens whose logits are wanted, vocab_size)
-  FfnState hot;
-  FfnState cold;
 };
 
 }  // namespace thermocline

@@ -42,7 +42,7 @@ LayerPlacement ReadLayer(const GgufReader& gguf, size_t layer, uint64_t most_neu
   const auto d_ff = static_cast<int64_t>(fits ? stored->n_elements : most_neurons);
   out.neuron_order = ReadVector<int32_t>(gguf, OrderName(layer), DType::kI32, d_ff);
   CheckPermutation(gguf, OrderName(layer), out.neuron_order);
-  const auto counts = ReadVector<int64_t>(gguf, CountsName(layer), DType::kI64, 3);
+  const auto counts = ReadVector<int64_t>(gguf, CountsName(layer), DType::kI64, kPlacementTiers);
   int64_t total = 0;
   for (const int64_t count : counts) {
     const bool possible = count >= 0 && count <= d_ff - total;
@@ -56,9 +56,7 @@ LayerPlacement ReadLayer(const GgufReader& gguf, size_t layer, uint64_t most_neu
                  .expected = fmt::format("three counts with sum {}", d_ff),
                  .found = fmt::format("{}, {}, {}", counts[0], counts[1], counts[2])});
   }
-  out.n_vram = counts[0];
-  out.n_dram = counts[1];
-  out.n_nvme = counts[2];
+  std::ranges::copy(counts, out.n_on.begin());
   return out;
 }
 
@@ -98,14 +96,13 @@ void WritePlacement(const std::string& path, const Placement& placement) {
   for (size_t layer = 0; layer < placement.layers.size(); ++layer) {
     writer.DeclareTensor(OrderName(layer), DType::kI32,
                          {placement.layers[layer].neuron_order.size()});
-    writer.DeclareTensor(CountsName(layer), DType::kI64, {3});
+    writer.DeclareTensor(CountsName(layer), DType::kI64, {kPlacementTiers});
   }
   for (size_t layer = 0; layer < placement.layers.size(); ++layer) {
     const LayerPlacement& p = placement.layers[layer];
-    const std::array<int64_t, 3> counts = {p.n_vram, p.n_dram, p.n_nvme};
     writer.WriteTensor(OrderName(layer), p.neuron_order.data(),
                        p.neuron_order.size() * sizeof(int32_t));
-    writer.WriteTensor(CountsName(layer), counts.data(), sizeof(counts));
+    writer.WriteTensor(CountsName(layer), p.n_on.data(), sizeof(p.n_on));
   }
   writer.Finish();
 }

@@ -1,6 +1,6 @@
 // A neuron placement: for every layer the order of its neurons, hot to cold, and how many of them
-// lie in each tier. The order is a permutation of the layer's channels; the first n_vram of it lie
-// in VRAM, the next n_dram in DRAM, the rest on NVMe.
+// lie in each tier. The order is a permutation of the layer's channels; the first n_on[0] of it lie
+// on the first tier, the next n_on[1] on the second, and so on.
 #pragma once
 
 #include <array>
@@ -15,11 +15,14 @@ namespace thermocline {
 
 inline constexpr int64_t kClusterNeurons = 32;  // residency is decided for clusters of this many
 
+// The tiers that a placement knows, from the fastest on; files say them by these names.
+enum PlacementTier : uint8_t { kVram, kDram, kNvme };
+inline constexpr std::array<const char*, 3> kPlacementTierNames = {"vram", "dram", "nvme"};
+inline constexpr size_t kPlacementTiers = kPlacementTierNames.size();
+
 struct LayerPlacement {
-  std::vector<int32_t> neuron_order;  // (d_ff of the layer)
-  int64_t n_vram = 0;
-  int64_t n_dram = 0;
-  int64_t n_nvme = 0;
+  std::vector<int32_t> neuron_order;            // (d_ff of the layer)
+  std::array<int64_t, kPlacementTiers> n_on{};  // neurons by tier
 };
 
 struct Placement {

@@ -104,8 +104,8 @@ LayerPlacement ReadLayer(const GgufReader& gguf, int64_t layer, int64_t d_ff) {
   }
   LayerPlacement out;
   out.neuron_order = ReadBucket(gguf, layer, on_gpu);
-  out.n_vram = static_cast<int64_t>(out.neuron_order.size());
-  out.n_dram = d_ff - out.n_vram;
+  out.n_on[kVram] = static_cast<int64_t>(out.neuron_order.size());
+  out.n_on[kDram] = d_ff - out.n_on[kVram];
   for (int32_t id = 0; id < d_ff; ++id) {
     if (on_gpu[static_cast<size_t>(id)] == 0) out.neuron_order.push_back(id);
   }

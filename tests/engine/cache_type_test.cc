@@ -115,7 +115,7 @@ TEST(MemoryPlan, EqualsWhatIsAllocated) {
           const MemoryPlan plan = OpenedModel(options).Plan();
           const Engine engine(options);
           EXPECT_EQ(engine.allocated_bytes() + MappedBytes(engine),
-                    plan.fast_total_bytes() + plan.slow_total_bytes());
+                    plan.total_bytes(0) + plan.total_bytes(1));
         }
       }
     }

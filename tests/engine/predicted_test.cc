@@ -73,10 +73,12 @@ TEST_F(PredictedRun, ThePlanCountsThePredictor) {
     const auto engine = Open(options, split);
     const MemoryPlan plan = engine->model().Plan();
     uint64_t touched = 0;
-    for (const SlicePredictor& layer : engine->predictors()) touched += layer.touched_bytes;
-    EXPECT_EQ(plan.predictor_bytes(), touched);
-    EXPECT_EQ(plan.fast_predictor_bytes() > 0, split < 0);
-    EXPECT_EQ(plan.slow_predictor_bytes() > 0, split >= 0);
+    for (const LayerPredictors& layer : engine->predictors()) {
+      for (const SlicePredictor& slice : layer) touched += slice.touched_bytes;
+    }
+    EXPECT_EQ(plan.predictor_bytes(0) + plan.predictor_bytes(1), touched);
+    EXPECT_EQ(plan.predictor_bytes(0) > 0, split < 0);
+    EXPECT_EQ(plan.predictor_bytes(1) > 0, split >= 0);
   }
 }
 

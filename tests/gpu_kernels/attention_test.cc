@@ -5,6 +5,7 @@
 
 #include "gpu_kernels/tokens/rope_append.h"
 #include "tests/gpu_kernels/kv_reference.h"
+#include "tests/gpu_kernels/pass_fixture.h"
 #include "tests/gpu_kernels/random_values.h"
 
 namespace thermocline {
@@ -24,9 +25,9 @@ struct Case {
 // A cache filled with random keys and values, and random queries. Two layers: the other one keeps
 // what fresh memory holds.
 struct Inputs {
-  Inputs(const Case& shape, DType dtype, int64_t max_positions)
+  Inputs(const Case& shape, DType dtype, int64_t n_slots)
       : c(shape),
-        cache({dtype, 2, c.n_kv_heads, c.head_dim, max_positions}),
+        cache({dtype, 2, c.n_kv_heads, c.head_dim, n_slots}),
         kv(cache.Layer(1)),
         q(RandomValues(static_cast<size_t>(c.n_tokens * c.n_heads * c.head_dim), 3)),
         q_device(stream, q),
@@ -36,22 +37,23 @@ struct Inputs {
     const OnDevice<float> v(stream, RandomValues(n, 2));
     const OnDevice<float> none(stream, std::vector<float>(1));
     GpuRopeAppend(stream, {.cos = none.data(), .sin = none.data()}, kv,
-                  TokensAt(0, c.n_positions()), 0, none.data(), k.data(), v.data());
+                  TestPass(stream, 0, c.n_positions()), 0, none.data(), k.data(), v.data());
     keys = ReadKeys(stream, kv);
     values = ReadValues(stream, kv);
   }
-  GpuPassTokens tokens() const { return TokensAt(c.first_position, c.n_tokens); }
 
   std::vector<float> AttendFew() {
-    const int64_t max_positions = kv.max_positions;
+    const int64_t max_positions = kv.n_slots;
     const DeviceMemory scratch(
         GpuAttendScratchBytes(c.n_tokens, c.n_heads, c.head_dim, max_positions), "a test");
-    GpuAttendFew(stream, kv, tokens(), c.n_heads, max_positions, q_device.data(),
-                 scratch.as<void>(), out.data());
+    const TestPass pass(stream, c.first_position, c.n_tokens);
+    GpuAttendFew(stream, kv, pass, c.n_heads, max_positions, q_device.data(), scratch.as<void>(),
+                 out.data());
     return out.Read();
   }
   std::vector<float> AttendMany() {
-    GpuAttendMany(stream, kv, tokens(), c.n_heads, q_device.data(), out.data());
+    const TestPass pass(stream, c.first_position, c.n_tokens);
+    GpuAttendMany(stream, kv, pass, c.n_heads, q_device.data(), out.data());
     return out.Read();
   }
 
@@ -146,8 +148,9 @@ TEST_F(GpuAttendFewTest, TokensTogetherEqualTokensAlone) {
     for (int64_t t = 0; t < together.n_tokens; ++t) {
       const int64_t width = together.n_heads * together.head_dim;
       const DeviceMemory scratch(GpuAttendScratchBytes(1, 4, 64, 258), "a test");
-      GpuAttendFew(in.stream, in.kv, TokensAt(together.first_position + t, 1), 4, 258,
-                   in.q_device.data() + t * width, scratch.as<void>(), in.out.data() + t * width);
+      const TestPass alone(in.stream, together.first_position + t, 1);
+      GpuAttendFew(in.stream, in.kv, alone, 4, 258, in.q_device.data() + t * width,
+                   scratch.as<void>(), in.out.data() + t * width);
     }
     EXPECT_EQ(in.out.Read(), all);
   }
@@ -157,19 +160,100 @@ TEST_F(GpuAttendFewTest, TokensTogetherEqualTokensAlone) {
 TEST_F(GpuAttendFewTest, AReplayedGraphTakesItsPositionFromTheInputs) {
   Inputs in({64, 4, 2, 259, 1}, DType::kF16, 300);
   const DeviceMemory scratch(GpuAttendScratchBytes(1, 4, 64, 300), "a test");
-  const MappedMemory host(sizeof(GpuPassInputs), "a test");
-  const DeviceMemory inputs(sizeof(GpuPassInputs), "a test");
-  in.stream.Synchronize();
+  TestPass pass(in.stream, 299, 1);
   GraphCapture capture(in.stream);
-  in.stream.Copy(inputs.as<void>(), host.host<void>(), sizeof(GpuPassInputs));
-  GpuAttendFew(in.stream, in.kv, TokensFrom(inputs.as<GpuPassInputs>(), 1), 4, 300,
-               in.q_device.data(), scratch.as<void>(), in.out.data());
+  pass.inputs().SendRows(in.stream);
+  GpuAttendFew(in.stream, in.kv, pass, 4, 300, in.q_device.data(), scratch.as<void>(),
+               in.out.data());
   Graph graph = capture.Finish();
   for (const int64_t position : {0, 127, 128, 259}) {
-    SetPassInputs(std::vector<int32_t>{0}, position, host.host<GpuPassInputs>());
+    pass.Set({{position, 1, PagesInOrder(300), {}}});
     graph.Launch(in.stream);
     in.c.first_position = position;
     ExpectAttention(in, in.out.Read());
+  }
+}
+
+// Rows of three sequences in one pass, of other lengths, in pages that lie anywhere and of which
+// two share the first: each row has the bits that it has alone, in a cache where its sequence lies
+// in one stretch.
+class GpuPagedAttention : public GpuTest {
+ protected:
+  static constexpr int64_t kHeadDim = 64, kHeads = 4, kKvHeads = 2, kPages = 12;
+  static constexpr int64_t kMaxPositions = 200;
+
+  struct Sequence {
+    TestSegment segment;
+    std::vector<int32_t> seeds;  // by page: whose keys and values it holds
+  };
+  static std::vector<Sequence> Sequences() {
+    return {{{150, 2, {7, 0, 9, 3, 5}, {}}, {1, 2, 3, 4, 5}},
+            {{40, 1, {7, 11}, {}}, {1, 6}},
+            {{31, 4, {2, 8}, {}}, {7, 8}}};
+  }
+  // Fills the page with values that follow from the seed alone.
+  static void FillPage(Stream& stream, const GpuKvLayer& kv, int32_t page, int32_t seed) {
+    const size_t n = kGpuKvPageTokens * kKvHeads * kHeadDim;
+    const OnDevice<float> k(stream, RandomValues(n, static_cast<uint32_t>(100 + 2 * seed)));
+    const OnDevice<float> v(stream, RandomValues(n, static_cast<uint32_t>(101 + 2 * seed)));
+    const TestPass pass(stream, {{0, kGpuKvPageTokens, {page}, {}}});
+    GpuRopeAppend(stream, {.cos = k.data(), .sin = k.data()}, kv, pass, 0, nullptr, k.data(),
+                  v.data());
+    stream.Synchronize();
+  }
+  static std::vector<float> Attend(Stream& stream, const GpuKvLayer& kv,
+                                   const std::vector<TestSegment>& segments,
+                                   const std::vector<float>& q, bool few) {
+    const OnDevice<float> q_device(stream, q);
+    const OnDevice<float> out(stream, std::vector<float>(q.size(), kNan));
+    const int64_t n_rows = static_cast<int64_t>(q.size()) / (kHeads * kHeadDim);
+    const DeviceMemory scratch(GpuAttendScratchBytes(n_rows, kHeads, kHeadDim, kMaxPositions),
+                               "a test");
+    const TestPass pass(stream, segments);
+    if (few) {
+      GpuAttendFew(stream, kv, pass, kHeads, kMaxPositions, q_device.data(), scratch.as<void>(),
+                   out.data());
+    } else {
+      GpuAttendMany(stream, kv, pass, kHeads, q_device.data(), out.data());
+    }
+    return out.Read();
+  }
+};
+
+TEST_F(GpuPagedAttention, EverySequenceAttendsToItsOwnPages) {
+  for (const DType dtype : {DType::kF16, DType::kQ8_0}) {
+    for (const bool few : {true, false}) {
+      SCOPED_TRACE(std::string(DTypeName(dtype)) + (few ? ", few" : ", many"));
+      InEveryOrder([&] {
+        Stream stream;
+        const GpuKvCache paged({dtype, 1, kKvHeads, kHeadDim, kPages * kGpuKvPageTokens});
+        const GpuKvCache whole({dtype, 1, kKvHeads, kHeadDim, kPages * kGpuKvPageTokens});
+        std::vector<TestSegment> segments;
+        for (const Sequence& sequence : Sequences()) {
+          segments.push_back(sequence.segment);
+          for (size_t p = 0; p < sequence.seeds.size(); ++p) {
+            FillPage(stream, paged.Layer(0), sequence.segment.pages[p], sequence.seeds[p]);
+          }
+        }
+        const size_t width = kHeads * kHeadDim;
+        const std::vector<float> q = RandomValues(7 * width, 3);
+        const std::vector<float> together = Attend(stream, paged.Layer(0), segments, q, few);
+        size_t row = 0;
+        for (const Sequence& sequence : Sequences()) {
+          TestSegment alone = sequence.segment;
+          alone.pages = PagesInOrder(alone.first_position + alone.n_rows);
+          for (size_t p = 0; p < sequence.seeds.size(); ++p) {
+            FillPage(stream, whole.Layer(0), static_cast<int32_t>(p), sequence.seeds[p]);
+          }
+          const auto begin = static_cast<std::ptrdiff_t>(row * width);
+          row += static_cast<size_t>(alone.n_rows);
+          const auto end = static_cast<std::ptrdiff_t>(row * width);
+          const std::vector<float> own(q.begin() + begin, q.begin() + end);
+          EXPECT_EQ(Attend(stream, whole.Layer(0), {alone}, own, few),
+                    std::vector<float>(together.begin() + begin, together.begin() + end));
+        }
+      });
+    }
   }
 }
 

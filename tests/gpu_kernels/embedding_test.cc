@@ -4,7 +4,8 @@
 #include <random>
 
 #include "runtime/core/half.h"
-#include "tests/gpu_kernels/gpu_test.h"
+#include "tests/gpu_kernels/kv_reference.h"
+#include "tests/gpu_kernels/pass_fixture.h"
 #include "tests/support/weight_reference.h"
 
 namespace thermocline {
@@ -45,6 +46,9 @@ struct Table {
 
 class GpuEmbedTest : public GpuTest {
  protected:
+  static TestSegment Segment(const std::vector<int32_t>& ids) {
+    return {0, static_cast<int64_t>(ids.size()), {0}, ids};
+  }
   static void ExpectRows(const Table& table, const std::vector<int32_t>& ids,
                          const std::vector<float>& x) {
     const auto width = static_cast<size_t>(table.width);
@@ -67,10 +71,9 @@ TEST_F(GpuEmbedTest, DecodesEveryTypeExactly) {
       InEveryOrder([&] {
         Stream stream;
         const OnDevice<uint8_t> bytes(stream, table.bytes);
-        const OnDevice<int32_t> ids_device(stream, ids);
         const OnDevice<float> x(stream, std::vector<float>(ids.size() * table.width));
-        GpuEmbed(stream, {dtype, bytes.data(), table.stride}, ids_device.data(),
-                 TokensAt(0, static_cast<int64_t>(ids.size())), table.width, x.data());
+        const TestPass pass(stream, {Segment(ids)});
+        GpuEmbed(stream, {dtype, bytes.data(), table.stride}, pass, table.width, x.data());
         ExpectRows(table, ids, x.Read());
       });
     }
@@ -83,16 +86,13 @@ TEST_F(GpuEmbedTest, AReplayedGraphTakesItsTokensFromTheInputs) {
   Stream stream;
   const OnDevice<uint8_t> bytes(stream, table.bytes);
   const OnDevice<float> x(stream, std::vector<float>(4 * 64, -7.0F));
-  const MappedMemory host(sizeof(GpuPassInputs), "a test");
-  const DeviceMemory inputs(sizeof(GpuPassInputs), "a test");
-  stream.Synchronize();
+  TestPass pass(stream, {Segment({0, 0, 0})});
   GraphCapture capture(stream);
-  stream.Copy(inputs.as<void>(), host.host<void>(), sizeof(GpuPassInputs));
-  GpuEmbed(stream, {DType::kQ8_0, bytes.data(), table.stride}, nullptr,
-           TokensFrom(inputs.as<GpuPassInputs>(), 4), 64, x.data());
+  pass.inputs().SendRows(stream);
+  GpuEmbed(stream, {DType::kQ8_0, bytes.data(), table.stride}, pass, 64, x.data());
   Graph graph = capture.Finish();
-  for (const std::vector<int32_t>& ids : {std::vector<int32_t>{8}, {1, 2, 3}}) {
-    SetPassInputs(ids, 0, host.host<GpuPassInputs>());
+  for (const std::vector<int32_t>& ids : {std::vector<int32_t>{8, 0, 5}, {1, 2, 3}}) {
+    pass.Set({Segment(ids)});
     graph.Launch(stream);
     const std::vector<float> rows = x.Read();
     ExpectRows(table, ids, rows);
@@ -100,12 +100,17 @@ TEST_F(GpuEmbedTest, AReplayedGraphTakesItsTokensFromTheInputs) {
   }
 }
 
-TEST(GpuPassInputsTest, HoldsTheIdsAndThePosition) {
-  GpuPassInputs inputs = {};
-  SetPassInputs(std::vector<int32_t>{4, 5, 6}, 1000, &inputs);
-  EXPECT_EQ(inputs.n_tokens, 3);
-  EXPECT_EQ(inputs.first_position, 1000);
-  EXPECT_EQ(inputs.ids[2], 6);
+TEST_F(GpuEmbedTest, OnlyAnotherPageTableIsSent) {
+  Stream stream;
+  TestPass pass(stream, {{0, 1, {4, 7, 9}, {}}});
+  EXPECT_EQ(pass.inputs().SendPages(stream), 0U) << "it lies there";
+  pass.Set({{32, 1, {4, 7}, {}}});
+  EXPECT_EQ(pass.inputs().SendPages(stream), 0U) << "its beginning lies there";
+  stream.Synchronize();
+  pass.Set({{32, 1, {4, 8}, {}}});
+  EXPECT_EQ(pass.inputs().SendPages(stream), 2 * sizeof(int32_t));
+  stream.Synchronize();
+  EXPECT_EQ(ReadFrom<int32_t>(stream, GpuPass(pass).pages, 2), (std::vector<int32_t>{4, 8}));
 }
 
 }  // namespace

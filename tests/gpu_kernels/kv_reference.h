@@ -21,17 +21,17 @@ std::vector<T> ReadFrom(Stream& stream, const void* from, int64_t n) {
 struct KvImage {
   DType dtype;
   int64_t head_dim;
-  int64_t max_positions;
+  int64_t n_slots;
   std::vector<uint16_t> f16;
   std::vector<int8_t> quants;
   std::vector<uint16_t> scales;
 
-  size_t At(int64_t head, int64_t position) const {
-    return static_cast<size_t>((head * max_positions + position) * head_dim);
+  size_t At(int64_t head, int64_t slot) const {
+    return static_cast<size_t>((head * n_slots + slot) * head_dim);
   }
   // Element i of a row, exactly.
-  double Decode(int64_t head, int64_t position, int64_t i) const {
-    const size_t at = At(head, position) + static_cast<size_t>(i);
+  double Decode(int64_t head, int64_t slot, int64_t i) const {
+    const size_t at = At(head, slot) + static_cast<size_t>(i);
     if (dtype == DType::kF16) return double{F16ToF32(f16[at])};
     return double{F16ToF32(scales[at / kQuantBlock])} * quants[at];
   }
@@ -39,8 +39,8 @@ struct KvImage {
 
 inline KvImage ReadPlane(Stream& stream, const GpuKvLayer& kv, const void* plane,
                          const uint16_t* scales) {
-  const int64_t n = kv.n_kv_heads * kv.max_positions * kv.head_dim;
-  KvImage image{kv.dtype, kv.head_dim, kv.max_positions, {}, {}, {}};
+  const int64_t n = kv.n_kv_heads * kv.n_slots * kv.head_dim;
+  KvImage image{kv.dtype, kv.head_dim, kv.n_slots, {}, {}, {}};
   if (kv.dtype == DType::kF16) {
     image.f16 = ReadFrom<uint16_t>(stream, plane, n);
   } else {

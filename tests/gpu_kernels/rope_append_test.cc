@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "tests/gpu_kernels/kv_reference.h"
+#include "tests/gpu_kernels/pass_fixture.h"
 #include "tests/gpu_kernels/random_values.h"
 #include "tests/support/message_of.h"
 
@@ -69,12 +70,17 @@ void ExpectBlock(const std::vector<float>& values, const int8_t* quants, uint16_
 }
 
 // heads: (n_tokens, n_kv_heads, head_dim) as they must have been stored.
-void ExpectStored(const Case& c, const KvImage& image, const std::vector<float>& heads) {
+void ExpectStored(const Case& c, const KvImage& image, const std::vector<float>& heads,
+                  const std::vector<TestSegment>& segments) {
+  std::vector<int32_t> slots;
+  for (const TestSegment& s : segments) {
+    for (int64_t i = 0; i < s.n_rows; ++i) slots.push_back(s.SlotOf(s.first_position + i));
+  }
   size_t n_stored = 0;
   for (int64_t t = 0; t < c.n_tokens; ++t) {
     for (int64_t head = 0; head < c.n_kv_heads; ++head) {
       const float* row = heads.data() + (t * c.n_kv_heads + head) * c.head_dim;
-      const size_t at = image.At(head, c.first_position + t);
+      const size_t at = image.At(head, slots[static_cast<size_t>(t)]);
       n_stored += static_cast<size_t>(c.head_dim);
       if (image.dtype == DType::kF16) {
         for (int64_t i = 0; i < c.head_dim; ++i) {
@@ -97,7 +103,7 @@ void ExpectStored(const Case& c, const KvImage& image, const std::vector<float>&
 }
 
 void Fill(Stream& stream, const GpuKvLayer& kv) {
-  const auto n = static_cast<uint64_t>(kv.n_kv_heads * kv.max_positions * kv.head_dim);
+  const auto n = static_cast<uint64_t>(kv.n_kv_heads * kv.n_slots * kv.head_dim);
   for (void* plane : {kv.k, kv.v}) stream.Fill(plane, 0x5a, kv.dtype == DType::kF16 ? 2 * n : n);
 }
 
@@ -114,8 +120,8 @@ void Check(const Case& c, DType dtype) {
   const GpuKvLayer kv = cache.Layer(1);
   Fill(stream, kv);
   GpuRopeAppend(stream, {c.pairing, c.rot_dim, cos.data(), sin.data()}, kv,
-                TokensAt(c.first_position, c.n_tokens), c.n_heads, q_device.data(), k_device.data(),
-                v_device.data());
+                TestPass(stream, c.first_position, c.n_tokens), c.n_heads, q_device.data(),
+                k_device.data(), v_device.data());
 
   const std::vector<float> q_turned = q_device.Read();
   for (size_t i = 0; i < n_q; ++i) {
@@ -133,8 +139,10 @@ void Check(const Case& c, DType dtype) {
                        c.first_position + token)
                       .value;
   }
-  ExpectStored(c, ReadKeys(stream, kv), k_turned);
-  ExpectStored(c, ReadValues(stream, kv), v);
+  const std::vector<TestSegment> segments = {
+      {c.first_position, c.n_tokens, PagesInOrder(kMaxPositions), {}}};
+  ExpectStored(c, ReadKeys(stream, kv), k_turned, segments);
+  ExpectStored(c, ReadValues(stream, kv), v, segments);
   EXPECT_EQ(k_device.Read(), k);
 }
 
@@ -157,6 +165,29 @@ TEST_F(GpuRopeAppendTest, TurnsAndStores) {
   InEveryOrder([&] { Check({halves, 80, 80, 3, 3, 2, 2}, DType::kF16); });
 }
 
+// Rows of two sequences at other positions, whose pages lie anywhere: each key and value goes to
+// its own slot, and nothing else is written.
+TEST_F(GpuRopeAppendTest, EverySequenceWritesToItsOwnPages) {
+  constexpr int64_t kHeadDim = 32, kKvHeads = 2, kSlots = 5 * kGpuKvPageTokens;
+  const std::vector<TestSegment> segments = {{30, 4, {3, 1}, {}}, {70, 1, {2, 4, 0}, {}}};
+  const Case c = {RopePairing::kAdjacent, kHeadDim, 0, 1, kKvHeads, 0, 5};
+  for (const DType dtype : {DType::kF16, DType::kQ8_0}) {
+    InEveryOrder([&] {
+      Stream stream;
+      const size_t n = 5 * kKvHeads * kHeadDim;
+      const std::vector<float> k = RandomValues(n, 1), v = RandomValues(n, 2);
+      const OnDevice<float> k_device(stream, k), v_device(stream, v), q(stream, k);
+      const GpuKvCache cache({dtype, 1, kKvHeads, kHeadDim, kSlots});
+      const GpuKvLayer kv = cache.Layer(0);
+      Fill(stream, kv);
+      GpuRopeAppend(stream, {.cos = q.data(), .sin = q.data()}, kv, TestPass(stream, segments), 1,
+                    q.data(), k_device.data(), v_device.data());
+      ExpectStored(c, ReadKeys(stream, kv), k, segments);
+      ExpectStored(c, ReadValues(stream, kv), v, segments);
+    });
+  }
+}
+
 TEST_F(GpuRopeAppendTest, GarbageStaysVisibleInAQuantisedCache) {
   Stream stream;
   std::vector<float> v(96, 0.5F);
@@ -164,7 +195,8 @@ TEST_F(GpuRopeAppendTest, GarbageStaysVisibleInAQuantisedCache) {
   std::fill(v.begin() + 64, v.end(), 1e-35F);      // too small to have a scale
   const OnDevice<float> v_device(stream, v), q(stream, v), k(stream, v);
   const GpuKvCache cache({DType::kQ8_0, 1, 1, 96, 4});
-  GpuRopeAppend(stream, {}, cache.Layer(0), TokensAt(2, 1), 1, q.data(), k.data(), v_device.data());
+  GpuRopeAppend(stream, {}, cache.Layer(0), TestPass(stream, 2, 1), 1, q.data(), k.data(),
+                v_device.data());
   const KvImage image = ReadValues(stream, cache.Layer(0));
   EXPECT_NEAR(image.Decode(0, 2, 31), 0.5, 1e-3);
   for (int64_t i = 32; i < 64; ++i) EXPECT_TRUE(std::isnan(image.Decode(0, 2, i)));
@@ -184,6 +216,39 @@ TEST(GpuKvCacheTest, RefusesWhatItCannotStore) {
               GpuKvCache({DType::kF32, 1, 1, 64, 4});
             }).find("expected F16 or Q8_0"),
             std::string::npos);
+}
+
+TEST_F(GpuRopeAppendTest, APageIsCopiedInAllLayersAndHeads) {
+  constexpr int64_t kLayers = 2, kKvHeads = 3, kHeadDim = 32, kPages = 4;
+  for (const DType dtype : {DType::kF16, DType::kQ8_0}) {
+    Stream stream;
+    const GpuKvCache cache({dtype, kLayers, kKvHeads, kHeadDim, kPages * kGpuKvPageTokens});
+    std::vector<KvImage> before;
+    for (int64_t layer = 0; layer < kLayers; ++layer) {
+      const GpuKvLayer kv = cache.Layer(layer);
+      const size_t n = kPages * kGpuKvPageTokens * kKvHeads * kHeadDim;
+      const auto seed = static_cast<uint32_t>(layer);
+      const OnDevice<float> k(stream, RandomValues(n, 2 * seed + 1));
+      const OnDevice<float> v(stream, RandomValues(n, 2 * seed + 2));
+      GpuRopeAppend(stream, {.cos = k.data(), .sin = k.data()}, kv,
+                    TestPass(stream, 0, kPages * kGpuKvPageTokens), 0, nullptr, k.data(), v.data());
+      before.push_back(ReadKeys(stream, kv));
+      before.push_back(ReadValues(stream, kv));
+    }
+    cache.CopyPage(stream, 3, 1);
+    for (int64_t plane = 0; plane < 2 * kLayers; ++plane) {
+      const GpuKvLayer kv = cache.Layer(plane / 2);
+      const KvImage now = plane % 2 == 0 ? ReadKeys(stream, kv) : ReadValues(stream, kv);
+      for (int64_t head = 0; head < kKvHeads; ++head) {
+        for (int64_t slot = 0; slot < kPages * kGpuKvPageTokens; ++slot) {
+          const int64_t source = slot / kGpuKvPageTokens == 1 ? slot + 2 * kGpuKvPageTokens : slot;
+          ASSERT_EQ(now.Decode(head, slot, 7),
+                    before[static_cast<size_t>(plane)].Decode(head, source, 7))
+              << "plane " << plane << ", head " << head << ", slot " << slot;
+        }
+      }
+    }
+  }
 }
 
 TEST(GpuKvCacheTest, IsAsLargeAsRowsOfBlocks) {

@@ -26,8 +26,9 @@ class GpuDeviceTest : public GpuTier {
     device_ = MakeGpuDevice("gpu",
                             {&config_, kMaxTokens, 64, config_.d_ff, true, predictor_->max_rank()});
     gpu_ = device_->queued();
-    loaded_ = LoadWeights(*gguf_, family, config_, LoadOptions{}, *device_, nullptr);
-    signs_ = predictor_->Load(loaded_->weights, *device_, nullptr, false, team_);
+    Device* const tiers[] = {device_.get()};
+    loaded_ = LoadWeights(*gguf_, family, config_, LoadOptions{}, tiers);
+    signs_ = predictor_->Load(loaded_->weights, tiers, false, team_);
   }
   static bool IsSkipped() { return testing::Test::IsSkipped(); }
 
@@ -50,6 +51,15 @@ class GpuDeviceTest : public GpuTier {
     return RandomValues(static_cast<size_t>(n_tokens * width), seed);
   }
 
+  // A pass of n rows of one sequence, of which nothing is embedded.
+  void BeginPass(int64_t n) {
+    batch_.rows.assign(static_cast<size_t>(n), BatchRow{});
+    for (int64_t i = 0; i < n; ++i) batch_.rows[static_cast<size_t>(i)].position = i;
+    batch_.sequences = {{pages_}};
+    segments_ = batch_.Segments();
+    gpu_->BeginPass(batch_, segments_);
+  }
+
   struct FfnResult {
     std::vector<float> h;
     std::vector<float> y;
@@ -58,17 +68,17 @@ class GpuDeviceTest : public GpuTier {
   // The FFN of the first layer. x: (n_tokens, d_model).
   FfnResult Ffn(const std::vector<float>& x, bool predicted, bool audit = false) {
     const auto n = static_cast<int64_t>(x.size()) / config_.d_model;
-    const FfnSlice& slice = loaded_->weights.layers[0].hot;
+    const FfnSlice& slice = loaded_->weights.layers[0].slices[0];
     const FfnState state{Floats(n * slice.n_neurons), Floats(n * slice.n_neurons),
                          Floats(n * config_.d_model)};
     const float* x_gpu = Uploaded(x);
-    FfnOp pass{.slice = &slice, .layer = 0, .activation = config_.activation};
-    pass.skip_inactive = true;
-    pass.predictor = predicted ? &signs_.layers[0] : nullptr;
-    pass.predictor_x = x_gpu;
-    pass.audit = audit;
-    gpu_->BeginTokens({}, n, 0);
-    device_->Ffn(Lane{}, pass, x_gpu, n, state);
+    FfnOp op{.slice = &slice, .layer = 0, .activation = config_.activation};
+    op.skip_inactive = true;
+    op.predictor = predicted ? &signs_.layers[0][0] : nullptr;
+    op.predictor_x = x_gpu;
+    op.audit = audit;
+    BeginPass(n);
+    device_->Ffn(Lane{}, op, x_gpu, n, state);
     FfnResult result;
     result.h = Read(state.gate, n * slice.n_neurons);
     result.y = Read(state.y, n * config_.d_model);
@@ -90,7 +100,7 @@ class GpuDeviceTest : public GpuTier {
     std::vector<float> scores(counts.size());
     rows.Score(input, 0, config_.d_ff, counts.data(), scores.data());
     std::vector<bool> named;
-    const float threshold = signs_.layers[0].layer.points.front().predictor_threshold;
+    const float threshold = signs_.layers[0][0].layer.points.front().predictor_threshold;
     for (const float score : scores) named.push_back(score > threshold);
     return named;
   }
@@ -103,10 +113,13 @@ class GpuDeviceTest : public GpuTier {
   std::unique_ptr<LoadedWeights> loaded_;
   LoadedPredictor signs_;
   ThreadTeam team_{2};
+  std::vector<int32_t> pages_ = {0, 1};
+  Batch batch_;
+  std::vector<BatchSegment> segments_;
 };
 
 TEST_F(GpuDeviceTest, SignsNameTheNeuronsThatTheCpuNames) {
-  ASSERT_TRUE(signs_.layers[0].runs);
+  ASSERT_TRUE(signs_.layers[0][0].runs);
   const auto m = static_cast<size_t>(config_.d_ff);
   const std::vector<float> x = RandomTokens(5, config_.d_model, 1);
   const FfnResult all = Ffn(x, false);
@@ -168,7 +181,7 @@ TEST_F(GpuDeviceTest, AProductReadsWhatLiesInItsInputNow) {
       return Read(q, n * rows);
     };
     const auto norm = [&] { device_->RmsNorm(Lane{}, x, w.attn_norm, 1e-5F, n, d, normed); };
-    gpu_->BeginTokens({}, n, 0);
+    BeginPass(n);
     norm();
     const auto behind_norm = product(normed);
     EXPECT_EQ(product(normed), behind_norm);  // prepared apart

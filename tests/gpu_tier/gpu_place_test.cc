@@ -31,8 +31,8 @@ TEST_F(GpuPlaceTest, WhatARunPlansFitsTheBudgets) {
     EngineOptions options = Options({.model = Golden("gqa_relu"), .stream = stream});
     const OpenedModel model(options);
     const ProfileStats stats = SomeActivity(model.config());
-    const uint64_t least = PlaceFraction(model, stats, 0, kPlenty).plan.fast_total_bytes();
-    const uint64_t whole = PlaceFraction(model, stats, 1, kPlenty).plan.fast_total_bytes();
+    const uint64_t least = PlaceFraction(model, stats, 0, kPlenty).plan.total_bytes(0);
+    const uint64_t whole = PlaceFraction(model, stats, 1, kPlenty).plan.total_bytes(0);
     const uint64_t most = std::max(least, whole) + (whole - whole / 2);
     int n_solved = 0;
     for (uint64_t part = 0; part <= 12; ++part) {
@@ -51,13 +51,13 @@ TEST_F(GpuPlaceTest, WhatARunPlansFitsTheBudgets) {
       const Engine engine(options);
       const uint64_t used_bytes = free_bytes - QueryDeviceMemory().free_bytes;
       const MemoryPlan plan = engine.model().Plan();
-      EXPECT_LE(plan.fast_total_bytes(), vram);
-      EXPECT_EQ(plan.fast_total_bytes(), solved.plan.fast_total_bytes());
-      EXPECT_EQ(plan.slow_total_bytes(), solved.plan.slow_total_bytes());
+      EXPECT_LE(plan.total_bytes(0), vram);
+      EXPECT_EQ(plan.total_bytes(0), solved.plan.total_bytes(0));
+      EXPECT_EQ(plan.total_bytes(1), solved.plan.total_bytes(1));
       // A card gives memory in larger pieces, and to others.
       if (!QueryGpuSupport().emulated) continue;
-      EXPECT_LE(used_bytes, plan.fast_total_bytes() + kSmallBuffers);
-      EXPECT_GE(used_bytes + kSmallBuffers, plan.fast_total_bytes());
+      EXPECT_LE(used_bytes, plan.total_bytes(0) + kSmallBuffers);
+      EXPECT_GE(used_bytes + kSmallBuffers, plan.total_bytes(0));
     }
     EXPECT_GT(n_solved, 5);
     EXPECT_THROW(Place(model, stats, {least / 2, kPlenty}), Error);

@@ -146,7 +146,7 @@ TEST_F(GpuTierDemo, Q6KMatchesTheCpuAndGrowsByNothing) {
     const auto engine = Open({.model = model, .sparse = sparse, .hot_share = split});
     EXPECT_LE(MaxDifference(Logits(*engine), cpu), kEightLayers) << sparse << " at " << split;
     const MemoryPlan plan = engine->model().Plan();
-    const auto planned = static_cast<double>(plan.fast_total_bytes() + plan.slow_total_bytes());
+    const auto planned = static_cast<double>(plan.total_bytes(0) + plan.total_bytes(1));
     EXPECT_NEAR(static_cast<double>(engine->allocated_bytes()), planned, 0.02 * planned) << split;
   }
 }

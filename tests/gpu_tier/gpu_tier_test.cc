@@ -85,9 +85,9 @@ TEST_F(GpuTier, WhatIsAllocatedIsWhatWasPlanned) {
   for (const double split : {-1.0, 0.5}) {
     const auto engine = Open({.model = Golden("gqa_relu"), .hot_share = split});
     const MemoryPlan plan = engine->model().Plan();
-    EXPECT_THAT(plan.fast_name, testing::HasSubstr("vram ("));
+    EXPECT_THAT(plan.tiers[0].name, testing::HasSubstr("vram ("));
     // Rows are padded to 16 bytes, and sums over a tiny model's buffers to more.
-    const auto planned = static_cast<double>(plan.fast_total_bytes() + plan.slow_total_bytes());
+    const auto planned = static_cast<double>(plan.total_bytes(0) + plan.total_bytes(1));
     EXPECT_NEAR(static_cast<double>(engine->allocated_bytes()), planned, 0.1 * planned) << split;
   }
 }
@@ -104,11 +104,12 @@ TEST_F(GpuTier, AFailingSlowTierLeavesNobodyWaiting) {
   FailingDevice slow("slow", MakeCpuDeviceLimits(config, 8, 64, 2));
   LoadOptions load;
   load.placement = &placement;
-  const auto loaded = LoadWeights(gguf, family, config, load, *gpu, &slow);
+  Device* const tiers[] = {gpu.get(), &slow};
+  const auto loaded = LoadWeights(gguf, family, config, load, tiers);
   const auto cache = gpu->MakeKvCache(config, DType::kF16, KvPagesFor(64));
   Executor executor(config, loaded->weights,
                     ExecutorOptions{.max_tokens = 8, .max_logits = 1, .mode = SparseMode::kExact},
-                    team, *cache, *gpu, &slow);
+                    team, *cache, tiers);
   const std::vector<int32_t> ids = {5, 6, 7};
   const auto pass = [&] {
     const auto logits = executor.Run(executor.OnlySequence(ids, 0));

@@ -24,8 +24,8 @@ class LayerSplit : public GpuTier {
   static int64_t LayersThere(const OpenedModel& model) {
     int64_t n = 0;
     for (const LayerPlacement& layer : model.placement()->layers) {
-      EXPECT_TRUE(layer.n_vram == 0 || layer.n_dram == 0);
-      n += layer.n_vram > 0 ? 1 : 0;
+      EXPECT_TRUE(layer.n_on[kVram] == 0 || layer.n_on[kDram] == 0);
+      n += layer.n_on[kVram] > 0 ? 1 : 0;
     }
     return n;
   }
@@ -118,16 +118,16 @@ TEST_F(LayerSplit, AsManyAsFit) {
     emulation::ChangeSettings(settings);
   };
   constexpr uint64_t kReserve = uint64_t{384} << 20;
-  give(whole.fast_total_bytes() + kReserve);
+  give(whole.total_bytes(0) + kReserve);
   EXPECT_EQ(OpenedModel(options).placement(), nullptr);
   // The stream for cold neurons needs more than this tiny model's layers.
   EngineOptions no_stream = options;
   no_stream.gpu_stream = StreamCold::kOff;
-  give(whole.fast_total_bytes() + kReserve - 1);
+  give(whole.total_bytes(0) + kReserve - 1);
   const OpenedModel split(no_stream);
   ASSERT_NE(split.placement(), nullptr);
   EXPECT_EQ(LayersThere(split), 1);
-  EXPECT_LE(split.Plan().fast_total_bytes() + kReserve, QueryDeviceMemory().free_bytes);
+  EXPECT_LE(split.Plan().total_bytes(0) + kReserve, QueryDeviceMemory().free_bytes);
   EXPECT_THAT(split.gpu_note(), HasSubstr("profile --vram"));
 
   give(kReserve + 1000);

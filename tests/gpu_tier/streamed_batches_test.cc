@@ -103,7 +103,7 @@ TEST_F(StreamedBatches, MemoryIsWhatWasPlanned) {
     const auto on = Open(run);
     const auto planned = [](const Engine& engine) {
       const MemoryPlan plan = engine.model().Plan();
-      return plan.fast_total_bytes() + plan.slow_total_bytes();
+      return plan.total_bytes(0) + plan.total_bytes(1);
     };
     EXPECT_GT(planned(*on), planned(*off));
     EXPECT_EQ(planned(*on) - planned(*off), on->allocated_bytes() - off->allocated_bytes());
@@ -120,7 +120,7 @@ TEST_F(StreamedBatches, AFailureInOneLayerLeavesTheNextPassWhole) {
     engine->Reset();
     engine->executor().weight_stream()->set_row_packer(
         [&](const TensorView& source, int64_t row, std::byte* /*out*/) {
-          if (source.data == layer.cold.up.data && row == 17) throw Error({.what = "no row"});
+          if (source.data == layer.slices[1].up.data && row == 17) throw Error({.what = "no row"});
         });
     EXPECT_THAT([&] { FewLogits(*engine); }, testing::ThrowsMessage<Error>("no row"));
     engine->executor().weight_stream()->set_row_packer(PackGpuRow);

@@ -244,10 +244,11 @@ TEST_F(LayersThatDiffer, PlanIsWhatIsAllocated) {
     for (const GgufTensorInfo& tensor : gguf.tensors()) {
       if (tensor.name.ends_with("norm.weight")) mapped += tensor.n_bytes;
     }
-    EXPECT_EQ(engine.allocated_bytes() + mapped, plan.fast_total_bytes() + plan.slow_total_bytes());
+    EXPECT_EQ(engine.allocated_bytes() + mapped, plan.total_bytes(0) + plan.total_bytes(1));
     for (size_t l = 0; l < kShapes.size(); ++l) {
-      EXPECT_EQ(plan.layers[l].hot_neurons + plan.layers[l].cold_neurons, kShapes[l].d_ff);
-      EXPECT_EQ(plan.layers[l].hot_bytes + plan.layers[l].cold_bytes,
+      EXPECT_EQ(plan.layers[l].slices[0].n_neurons + plan.layers[l].slices[1].n_neurons,
+                kShapes[l].d_ff);
+      EXPECT_EQ(plan.layers[l].slices[0].bytes + plan.layers[l].slices[1].bytes,
                 static_cast<uint64_t>(kShapes[l].d_ff * 3 * kDModel) * sizeof(float));
     }
   }

@@ -137,10 +137,11 @@ TEST_F(TensorTableTest, EveryRowIsLoaded) {
       if (row.vector != nullptr && layer.*row.vector != nullptr) ++n_places;
       if (row.matrix != nullptr && (layer.*row.matrix).w.data != nullptr) ++n_places;
       if (row.bias_of != nullptr && (layer.*row.bias_of).bias != nullptr) ++n_places;
-      if (row.neuron_vector != nullptr && layer.hot.*row.neuron_vector != nullptr) ++n_places;
-      if (row.role == TensorRole::kGate && layer.hot.gate.data != nullptr) ++n_places;
-      if (row.role == TensorRole::kUp && layer.hot.up.data != nullptr) ++n_places;
-      if (row.role == TensorRole::kDown && layer.hot.down.data != nullptr) ++n_places;
+      const FfnSlice& slice = layer.slices.front();
+      if (row.neuron_vector != nullptr && slice.*row.neuron_vector != nullptr) ++n_places;
+      if (row.role == TensorRole::kGate && slice.gate.data != nullptr) ++n_places;
+      if (row.role == TensorRole::kUp && slice.up.data != nullptr) ++n_places;
+      if (row.role == TensorRole::kDown && slice.down.data != nullptr) ++n_places;
       EXPECT_EQ(n_places, 1);
     }
   }
@@ -156,7 +157,7 @@ TEST_F(TensorTableTest, EveryRowIsPlanned) {
     (tensor.layer == kNoLayer ? model_bytes : layer_bytes) += gguf.FindTensor(tensor.name)->n_bytes;
   }
   EXPECT_EQ(plan.embedding_bytes, model_bytes);
-  EXPECT_EQ(plan.attention_bytes() + plan.hot_bytes(), layer_bytes);
+  EXPECT_EQ(plan.attention_bytes() + plan.neuron_bytes(0), layer_bytes);
 }
 
 TEST_F(TensorTableTest, EveryRowIsPacked) {

@@ -31,11 +31,12 @@ class Handing : public testing::TestWithParam<int> {
     placement_ = ShuffledPlacement(gguf_.fingerprint(), config_.n_layers, config_.d_ff, 0.4);
     LoadOptions load;
     load.placement = &placement_;
-    loaded_ = LoadWeights(gguf_, family_, config_, load, fast_, &slow_);
+    Device* const tiers[] = {&fast_, &slow_};
+    loaded_ = LoadWeights(gguf_, family_, config_, load, tiers);
     executor_ = std::make_unique<Executor>(
         config_, loaded_->weights,
         ExecutorOptions{.max_tokens = 8, .max_logits = 1, .mode = SparseMode::kExact}, team_,
-        cache_, fast_, &slow_);
+        cache_, tiers);
   }
 
   std::vector<float> Pass(const std::vector<int32_t>& ids) {

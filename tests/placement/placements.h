@@ -21,8 +21,8 @@ inline Placement ShuffledPlacement(const std::string& fingerprint, int64_t n_lay
     layer.neuron_order.resize(static_cast<size_t>(d_ff));
     std::iota(layer.neuron_order.begin(), layer.neuron_order.end(), 0);
     std::shuffle(layer.neuron_order.begin(), layer.neuron_order.end(), random);
-    layer.n_vram = static_cast<int64_t>(hot_share * static_cast<double>(d_ff));
-    layer.n_dram = d_ff - layer.n_vram;
+    layer.n_on[kVram] = static_cast<int64_t>(hot_share * static_cast<double>(d_ff));
+    layer.n_on[kDram] = d_ff - layer.n_on[kVram];
     placement.layers.push_back(layer);
   }
   return placement;

@@ -99,7 +99,7 @@ TEST_P(PowerInferModelTest, DownIsUsedWhereItLies) {
   const auto engine = Open({Model()});
   const GgufReader& gguf = engine->model().gguf();
   for (int64_t l = 0; l < 2; ++l) {
-    const FfnSlice& slice = engine->weights().layers[static_cast<size_t>(l)].hot;
+    const FfnSlice& slice = engine->weights().layers[static_cast<size_t>(l)].slices[0];
     const auto* down = gguf.FindTensor("blk." + std::to_string(l) + ".ffn_down_t.weight");
     EXPECT_EQ(slice.down_layout, DownLayout::kPerNeuron);
     EXPECT_EQ(slice.down.data, gguf.TensorData(*down));
@@ -120,9 +120,9 @@ TEST_P(PowerInferModelTest, MemoryPlanCountsWhatTheFileHolds) {
       ffn_bytes += tensor.n_bytes;
     }
   }
-  EXPECT_EQ(plan.hot_bytes() + plan.cold_bytes(), ffn_bytes);
-  EXPECT_EQ(plan.layers[0].hot_neurons, 40);
-  EXPECT_EQ(plan.layers[1].hot_neurons, 17);
+  EXPECT_EQ(plan.neuron_bytes(0) + plan.neuron_bytes(1), ffn_bytes);
+  EXPECT_EQ(plan.layers[0].slices[0].n_neurons, 40);
+  EXPECT_EQ(plan.layers[1].slices[0].n_neurons, 17);
 }
 
 TEST_P(PowerInferModelTest, PackedItGivesTheSameBits) {

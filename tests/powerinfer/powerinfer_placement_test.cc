@@ -25,13 +25,13 @@ TEST(PowerInferPlacement, HotNeuronsFirstThenTheOthersAscending) {
   const GgufReader gguf(Gpuidx());
   for (size_t l = 0; l < 2; ++l) {
     const LayerPlacement& layer = placement.layers[l];
-    EXPECT_EQ(layer.n_vram, l == 0 ? 40 : 17);
-    EXPECT_EQ(layer.n_dram, 96 - layer.n_vram);
-    EXPECT_EQ(layer.n_nvme, 0);
+    EXPECT_EQ(layer.n_on[kVram], l == 0 ? 40 : 17);
+    EXPECT_EQ(layer.n_on[kDram], 96 - layer.n_on[kVram]);
+    EXPECT_EQ(layer.n_on[kNvme], 0);
     ASSERT_EQ(layer.neuron_order.size(), 96U);
     const TensorView on_gpu = gguf.RequireMatrix("blk." + std::to_string(l) + ".gpu_idx", 1, 96);
     const auto* flags = reinterpret_cast<const int32_t*>(on_gpu.data);
-    const auto cold = layer.neuron_order.begin() + layer.n_vram;
+    const auto cold = layer.neuron_order.begin() + layer.n_on[kVram];
     for (auto it = layer.neuron_order.begin(); it != layer.neuron_order.end(); ++it) {
       EXPECT_EQ(flags[*it], it < cold ? 1 : 0) << *it;
     }
@@ -44,9 +44,9 @@ TEST(PowerInferPlacement, HotNeuronsFirstThenTheOthersAscending) {
 TEST(PowerInferPlacement, ALayerWithNothingOnTheGpu) {
   const std::string path = PowerInferFile("reglu_no_hot_layer.generated.gpuidx");
   const Placement placement = ReadPlacement(path);
-  EXPECT_EQ(placement.layers[0].n_vram, 40);
-  EXPECT_EQ(placement.layers[1].n_vram, 0);
-  EXPECT_EQ(placement.layers[1].n_dram, 96);
+  EXPECT_EQ(placement.layers[0].n_on[kVram], 40);
+  EXPECT_EQ(placement.layers[1].n_on[kVram], 0);
+  EXPECT_EQ(placement.layers[1].n_on[kDram], 96);
   EngineOptions options;
   options.model_path = PowerInferModel("f16");
   options.placement_path = path;

@@ -27,15 +27,16 @@ struct TinyLayer {
     config.d_model = 2;
     config.d_ff = 3;
     weights.layers.resize(1);
-    FfnSlice& hot = weights.layers[0].hot;
-    hot.n_neurons = 3;
-    hot.down = DenseView(down_rows.data(), DType::kF32, 3, 2);
+    weights.layers[0].slices.resize(1);
+    FfnSlice& slice = weights.layers[0].slices[0];
+    slice.n_neurons = 3;
+    slice.down = DenseView(down_rows.data(), DType::kF32, 3, 2);
   }
 };
 
 TEST(DownNormsTest, AreTheSameInBothLayouts) {
   TinyLayer tiny;
-  FfnSlice& slice = tiny.weights.layers[0].hot;
+  FfnSlice& slice = tiny.weights.layers[0].slices[0];
   EXPECT_THAT(DownNorms(slice.down, slice.down_layout), testing::ElementsAre(5, 0, 10));
   slice.down = DenseView(tiny.down_columns.data(), DType::kF32, 2, 3);
   slice.down_layout = DownLayout::kStock;
@@ -51,11 +52,11 @@ TEST(ActivationCounterTest, CountsByHand) {
   counter.CountInto(&split, &lru);
   const std::vector<float> h = {1, -2, 0.5F,  //
                                 3, 0,  -4};
-  counter.OnFfn(Lane{}, {0, 2, &tiny.weights.layers[0].hot, h.data()});
+  counter.OnFfn(Lane{}, {0, 2, &tiny.weights.layers[0].slices[0], h.data()});
   EXPECT_THAT(split.layers[0].count, testing::ElementsAre(1, 1, 1));  // 1 is not above 1
   EXPECT_THAT(split.layers[0].mass, testing::ElementsAre(20, 0, 45));
   EXPECT_EQ(lru.lookups(0), 3);
-  counter.OnFfn(Lane{}, {0, 1, &tiny.weights.layers[0].hot, h.data() + 3});
+  counter.OnFfn(Lane{}, {0, 1, &tiny.weights.layers[0].slices[0], h.data() + 3});
   EXPECT_THAT(split.layers[0].count, testing::ElementsAre(2, 1, 2));
   EXPECT_EQ(lru.hits(0), 1);  // neuron 2, the last one of the token before
 }
@@ -68,12 +69,12 @@ TEST(ActivationCounterTest, PositionsAreMappedToChannels) {
   const ChannelOrders orders = {ids};
   ActivationCounter by_order(tiny.config, {{0, 10, 5}}, orders, 0);
   by_order.CountInto(&packed, nullptr);
-  by_order.OnFfn(Lane{}, {0, 1, &tiny.weights.layers[0].hot, h.data()});
+  by_order.OnFfn(Lane{}, {0, 1, &tiny.weights.layers[0].slices[0], h.data()});
   // Row 0 of the file is channel 2, whose norm is 5.
   EXPECT_THAT(packed.layers[0].mass, testing::ElementsAre(0, 30, 5));
 
   SplitActivity placed;
-  FfnSlice& slice = tiny.weights.layers[0].hot;
+  FfnSlice& slice = tiny.weights.layers[0].slices[0];
   slice.neuron_ids = ids.data();
   const ChannelOrders no_orders;
   ActivationCounter by_slice(tiny.config, {{0, 10, 5}}, no_orders, 0);

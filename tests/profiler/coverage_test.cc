@@ -21,7 +21,7 @@ ProfileStats SmallStats() {
 
 Placement SmallPlacement(int64_t n_vram) {
   Placement placement;
-  placement.layers = {{{1, 2, 0, 3}, n_vram, 4 - n_vram, 0}};
+  placement.layers = {{{1, 2, 0, 3}, {n_vram, 4 - n_vram, 0}}};
   return placement;
 }
 

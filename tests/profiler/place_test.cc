@@ -37,10 +37,10 @@ TEST(PlaceTest, EverythingFitsALargeBudget) {
   const OpenedModel model = OpenModel(ReluModelPath(), 0, 32);
   const SolvedPlacement solved = Place(model, StatsFor(model), {kPlenty, 0});
   for (const LayerPlacement& layer : solved.placement.layers) {
-    EXPECT_EQ(layer.n_vram, 96);
-    EXPECT_EQ(layer.n_dram, 0);
+    EXPECT_EQ(layer.n_on[kVram], 96);
+    EXPECT_EQ(layer.n_on[kDram], 0);
   }
-  EXPECT_EQ(solved.plan.slow_total_bytes(), 0U);
+  EXPECT_EQ(solved.plan.total_bytes(1), 0U);
   EXPECT_EQ(solved.placement.model_fingerprint, model.gguf().fingerprint());
 }
 
@@ -75,8 +75,8 @@ TEST(PlaceTest, ThePlanOfARunKeepsTheBudgets) {
     const auto batch = static_cast<int64_t>(1 + random() % 64);
     const OpenedModel model = OpenModel(path, context, batch);
     const ProfileStats stats = StatsFor(model, static_cast<uint32_t>(i));
-    const uint64_t whole = Place(model, stats, {kPlenty, 0}).plan.fast_total_bytes();
-    const uint64_t least = PlaceFraction(model, stats, 0, kPlenty).plan.fast_total_bytes();
+    const uint64_t whole = Place(model, stats, {kPlenty, 0}).plan.total_bytes(0);
+    const uint64_t least = PlaceFraction(model, stats, 0, kPlenty).plan.total_bytes(0);
     const uint64_t ram = random() % 2 == 0 ? kPlenty : random() % whole;
     double last_covered = -1;
     for (uint64_t part = 0; part <= 10; ++part) {
@@ -91,8 +91,8 @@ TEST(PlaceTest, ThePlanOfARunKeepsTheBudgets) {
       options.placement_path = dir.file("a.placement.gguf");
       WritePlacement(options.placement_path, solved.placement);
       const MemoryPlan plan = OpenedModel(options).Plan();
-      EXPECT_LE(plan.fast_total_bytes(), budgets.vram_bytes);
-      EXPECT_LE(plan.slow_total_bytes(), budgets.ram_bytes);
+      EXPECT_LE(plan.total_bytes(0), budgets.vram_bytes);
+      EXPECT_LE(plan.total_bytes(1), budgets.ram_bytes);
       const double covered =
           MakeCoverageReport(stats, &solved.placement, nullptr).total.heldin.value();
       EXPECT_GE(covered, last_covered);
@@ -112,7 +112,7 @@ TEST(PlaceTest, BudgetsTooSmallSayWhatItTakes) {
   EXPECT_THAT(vram, HasSubstr("-c 128 now"));
   EXPECT_THAT(vram, HasSubstr("-b 32 now"));
 
-  const uint64_t least_vram = PlaceFraction(model, stats, 0, kPlenty).plan.fast_total_bytes();
+  const uint64_t least_vram = PlaceFraction(model, stats, 0, kPlenty).plan.total_bytes(0);
   EXPECT_EQ(ErrorOf([&] { Place(model, stats, {least_vram, kPlenty}); }), "");
   EXPECT_THAT(ErrorOf([&] {
                 Place(model, stats, {least_vram - 1, kPlenty});
@@ -135,7 +135,7 @@ TEST(PlaceTest, FractionsAreRoundedToClusters) {
   const OpenedModel model = OpenModel(ReluModelPath(), 0, 32);
   const ProfileStats stats = StatsFor(model);
   const auto n_hot = [&](double fraction) {
-    return PlaceFraction(model, stats, fraction, kPlenty).placement.layers[1].n_vram;
+    return PlaceFraction(model, stats, fraction, kPlenty).placement.layers[1].n_on[kVram];
   };
   EXPECT_EQ(n_hot(0), 0);
   EXPECT_EQ(n_hot(0.1), 0);
@@ -146,8 +146,8 @@ TEST(PlaceTest, FractionsAreRoundedToClusters) {
 
   const OpenedModel odd = OpenModel(SiluModelPath(), 0, 32);  // d_ff 48
   const ProfileStats odd_stats = StatsFor(odd);
-  EXPECT_EQ(PlaceFraction(odd, odd_stats, 0.99, kPlenty).placement.layers[0].n_vram, 48);
-  EXPECT_EQ(PlaceFraction(odd, odd_stats, 0.5, kPlenty).placement.layers[0].n_vram, 32);
+  EXPECT_EQ(PlaceFraction(odd, odd_stats, 0.99, kPlenty).placement.layers[0].n_on[kVram], 48);
+  EXPECT_EQ(PlaceFraction(odd, odd_stats, 0.5, kPlenty).placement.layers[0].n_on[kVram], 32);
 }
 
 // A packed model keeps its order, and what is counted on it goes by the channels of its source.
@@ -168,7 +168,7 @@ TEST(PlaceTest, PackedModelsKeepTheirOrder) {
   const ProfileStats other = StatsFor(source, 77);  // would order them in another way
   const SolvedPlacement again = PlaceFraction(packed, other, 0.67, kPlenty);
   EXPECT_EQ(again.placement.layers[1].neuron_order, first.placement.layers[1].neuron_order);
-  EXPECT_EQ(again.placement.layers[1].n_vram, 64);
+  EXPECT_EQ(again.placement.layers[1].n_on[kVram], 64);
   EXPECT_EQ(again.placement.model_fingerprint, source.gguf().fingerprint());
   // And the runtime takes it.
   EngineOptions options = packed.options();

@@ -93,7 +93,7 @@ TEST_F(ProfileVerbsTest, ProfileWithoutABudgetSaysThatItPlacesNothing) {
 TEST_F(ProfileVerbsTest, SharesAndTheDefaultOfRam) {
   const std::string out = Call(ProfileArgs({"--hot", "34%", "--placement", dir_.file("p.gguf")}));
   EXPECT_THAT(out, AllOf(HasSubstr("of the memory available now"), HasSubstr("LRU")));
-  EXPECT_EQ(ReadPlacement(dir_.file("p.gguf")).layers[0].n_vram, 32);
+  EXPECT_EQ(ReadPlacement(dir_.file("p.gguf")).layers[0].n_on[kVram], 32);
 }
 
 TEST_F(ProfileVerbsTest, AModelWithoutZerosGetsANote) {

@@ -191,7 +191,7 @@ TEST(SynthVerb, PlacesBySharesAndWithoutMeasuring) {
                         directory.file("placement.gguf"), "--hot", "25%"});
   ASSERT_EQ(synth.exit_code, 0) << synth.err;
   EXPECT_THAT(synth.out, AllOf(HasSubstr("placement: "), Not(HasSubstr("measured"))));
-  EXPECT_EQ(ReadPlacement(directory.file("placement.gguf")).layers[0].n_vram, 128);
+  EXPECT_EQ(ReadPlacement(directory.file("placement.gguf")).layers[0].n_on[kVram], 128);
 }
 
 TEST(SynthVerb, ActivityFarFromWhatWasAskedIsAnError) {

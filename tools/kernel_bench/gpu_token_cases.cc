@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <random>
 #include <thread>
 
@@ -59,7 +60,9 @@ class AttentionChain final : public GpuChain {
         v_values_(NormalValues(bench.context * bench.kv_dim(), 8)),
         q_values_(NormalValues(bench.q_dim(), 9)),
         q_(UploadToGpu(stream, q_values_)),
-        cache_({bench.dtype, n_layers_, bench.n_kv_heads, bench.head_dim, bench.context}),
+        cache_({bench.dtype, n_layers_, bench.n_kv_heads, bench.head_dim,
+                PagesOf(bench.context) * kGpuKvPageTokens}),
+        inputs_({1, PagesOf(bench.context)}),
         scratch_(GpuAttendScratchBytes(1, bench.n_heads, bench.head_dim, bench.context),
                  "a bench's scratch"),
         out_(static_cast<uint64_t>(n_layers_ * bench.q_dim()) * sizeof(float), "a bench's result") {
@@ -67,9 +70,12 @@ class AttentionChain final : public GpuChain {
     const DeviceMemory v = UploadToGpu(stream, v_values_);
     // No heads of q, nothing turns: keys and values are stored as they are.
     const GpuRope none{.cos = k.as<float>(), .sin = k.as<float>()};
+    GpuPassInputs context({bench.context, PagesOf(bench.context)});
+    SendRows(&context, 0, bench.context);
+    SendRows(&inputs_, bench.context - 1, 1);
     for (int64_t layer = 0; layer < n_layers_; ++layer) {
-      GpuRopeAppend(stream, none, cache_.Layer(layer), TokensAt(0, bench.context), 0,
-                    q_.as<float>(), k.as<float>(), v.as<float>());
+      GpuRopeAppend(stream, none, cache_.Layer(layer), context.pass(), 0, q_.as<float>(),
+                    k.as<float>(), v.as<float>());
     }
     stream.Fill(out_.as<void>(), 0xff, out_.size());
     stream.Synchronize();
@@ -79,9 +85,8 @@ class AttentionChain final : public GpuChain {
   Shape shape() const override { return {n_layers_, LayerBytes(bench_), 0, true}; }
   void Enqueue() override {
     for (int64_t layer = 0; layer < n_layers_; ++layer) {
-      GpuAttendFew(stream_, cache_.Layer(layer), TokensAt(bench_.context - 1, 1), bench_.n_heads,
-                   bench_.context, q_.as<float>(), scratch_.as<void>(),
-                   out_.as<float>() + layer * bench_.q_dim());
+      GpuAttendFew(stream_, cache_.Layer(layer), inputs_.pass(), bench_.n_heads, bench_.context,
+                   q_.as<float>(), scratch_.as<void>(), out_.as<float>() + layer * bench_.q_dim());
     }
   }
   // The first and the last head in double; every layer has the first one's bits.
@@ -93,6 +98,24 @@ class AttentionChain final : public GpuChain {
   }
 
  private:
+  static int64_t PagesOf(int64_t n_positions) {
+    return (n_positions + kGpuKvPageTokens - 1) / kGpuKvPageTokens;
+  }
+  // Rows of a sequence in pages 0, 1, ....
+  void SendRows(GpuPassInputs* inputs, int64_t first_position, int64_t n_rows) {
+    std::vector<GpuPassRow> rows;
+    for (int64_t i = 0; i < n_rows; ++i) {
+      const auto position = static_cast<int32_t>(first_position + i);
+      rows.push_back({0, position, position});
+    }
+    const GpuPassSegment segment{0, static_cast<int32_t>(n_rows),
+                                 static_cast<int32_t>(first_position), 0};
+    std::vector<int32_t> pages(static_cast<size_t>(PagesOf(bench_.context)));
+    std::iota(pages.begin(), pages.end(), 0);
+    inputs->Set(rows, {&segment, 1}, pages);
+    inputs->SendPages(stream_);
+    inputs->SendRows(stream_);
+  }
   static double LayerBytes(const AttentionShape& bench) {
     return 2.0 * static_cast<double>(bench.context * RowBytes(bench.dtype, bench.kv_dim()));
   }
@@ -113,6 +136,7 @@ class AttentionChain final : public GpuChain {
   std::vector<float> q_values_;
   DeviceMemory q_;
   GpuKvCache cache_;
+  GpuPassInputs inputs_;  // the last position
   DeviceMemory scratch_;
   DeviceMemory out_;
 };

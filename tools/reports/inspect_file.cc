@@ -198,7 +198,7 @@ void AddModel(const GgufReader& gguf, Json* out) {
     model["default_mode"] = SparseModeName(opened.mode());
     model["context_tokens"] = plan.context_tokens;
     model["kv_bytes"] = plan.kv_bytes;
-    model["memory_bytes"] = plan.fast_total_bytes();
+    model["memory_bytes"] = plan.total_bytes(0);
     AddPredictor(gguf, opened.config(), &model);
   } catch (const Error& error) {
     model["runs"] = false;
@@ -225,7 +225,8 @@ void AddPlacement(const GgufReader& gguf, Json* out) {
   const Placement placement = ReadPlacement(gguf.path());
   Json layers = Json::array();
   for (const LayerPlacement& layer : placement.layers) {
-    layers.push_back({{"vram", layer.n_vram}, {"dram", layer.n_dram}, {"nvme", layer.n_nvme}});
+    layers.push_back(
+        {{"vram", layer.n_on[kVram]}, {"dram", layer.n_on[kDram]}, {"nvme", layer.n_on[kNvme]}});
   }
   // What PowerInfer's files do not say is null.
   const bool imported = placement.imported;

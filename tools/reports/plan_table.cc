@@ -9,7 +9,7 @@ namespace {
 
 // The total over both tiers by what it is for. Without a placement there is one column.
 std::string TierTable(const MemoryPlan& plan) {
-  const bool two_columns = plan.two_tiers || plan.host_table_bytes > 0;
+  const bool two_columns = plan.placed || plan.host_table_bytes > 0;
   std::string text;
   const auto row = [&](const char* what, uint64_t fast, uint64_t slow) {
     text += fmt::format("{:<24}{:>14}", what, FormatBytes(fast));
@@ -20,31 +20,31 @@ std::string TierTable(const MemoryPlan& plan) {
   text += two_columns ? fmt::format("{:>14}\n", "slow tier") : "\n";
   row("embedding, output head", plan.embedding_bytes, plan.host_table_bytes);
   row("attention, norms", plan.attention_bytes(), 0);
-  row("FFN neurons", plan.hot_bytes(), plan.cold_bytes());
-  if (plan.predictor_bytes() > 0) {
-    row("predictor", plan.fast_predictor_bytes(), plan.slow_predictor_bytes());
+  row("FFN neurons", plan.neuron_bytes(0), plan.neuron_bytes(1));
+  if (plan.predictor_bytes(0) + plan.predictor_bytes(1) > 0) {
+    row("predictor", plan.predictor_bytes(0), plan.predictor_bytes(1));
   }
   row("KV cache", plan.kv_bytes, 0);
-  row("scratch", plan.fast_scratch_bytes, plan.slow_scratch_bytes);
-  row("total", plan.fast_total_bytes(), plan.slow_total_bytes());
+  row("scratch", plan.tiers[0].scratch_bytes, plan.tiers[1].scratch_bytes);
+  row("total", plan.total_bytes(0), plan.total_bytes(1));
   if (two_columns) {
-    text += fmt::format("fast tier: {}; slow tier: {}\n", plan.fast_name, plan.slow_name);
+    text += fmt::format("fast tier: {}; slow tier: {}\n", plan.tiers[0].name, plan.tiers[1].name);
   }
   return text;
 }
 
 std::string LayerTable(const MemoryPlan& plan) {
-  std::string text = fmt::format("{:>5}{:>14}{:>14}{:>14}", "layer", "attention",
-                                 plan.two_tiers ? "hot neurons" : "neurons",
-                                 plan.two_tiers ? "hot bytes" : "FFN bytes");
-  text += plan.two_tiers ? fmt::format("{:>14}{:>14}\n", "cold neurons", "cold bytes") : "\n";
+  std::string text =
+      fmt::format("{:>5}{:>14}{:>14}{:>14}", "layer", "attention",
+                  plan.placed ? "hot neurons" : "neurons", plan.placed ? "hot bytes" : "FFN bytes");
+  text += plan.placed ? fmt::format("{:>14}{:>14}\n", "cold neurons", "cold bytes") : "\n";
   for (size_t l = 0; l < plan.layers.size(); ++l) {
     const MemoryPlan::Layer& layer = plan.layers[l];
     text += fmt::format("{:>5}{:>14}{:>14}{:>14}", l, FormatBytes(layer.attention_bytes),
-                        layer.hot_neurons, FormatBytes(layer.hot_bytes));
-    text += plan.two_tiers
-                ? fmt::format("{:>14}{:>14}\n", layer.cold_neurons, FormatBytes(layer.cold_bytes))
-                : "\n";
+                        layer.slices[0].n_neurons, FormatBytes(layer.slices[0].bytes));
+    text += plan.placed ? fmt::format("{:>14}{:>14}\n", layer.slices[1].n_neurons,
+                                      FormatBytes(layer.slices[1].bytes))
+                        : "\n";
   }
   return text;
 }
@@ -77,33 +77,34 @@ nlohmann::ordered_json MemoryPlanJson(const OpenedModel& model) {
   const MemoryPlan plan = model.Plan();
   Object layers = Object::array();
   for (const MemoryPlan::Layer& layer : plan.layers) {
-    layers.push_back({{"attention_bytes", layer.attention_bytes},
-                      {"hot_neurons", layer.hot_neurons},
-                      {"hot_bytes", layer.hot_bytes},
-                      {"cold_neurons", layer.cold_neurons},
-                      {"cold_bytes", layer.cold_bytes},
-                      {"predictor_bytes", layer.predictor_bytes}});
+    layers.push_back(
+        {{"attention_bytes", layer.attention_bytes},
+         {"hot_neurons", layer.slices[0].n_neurons},
+         {"hot_bytes", layer.slices[0].bytes},
+         {"cold_neurons", layer.slices[1].n_neurons},
+         {"cold_bytes", layer.slices[1].bytes},
+         {"predictor_bytes", layer.slices[0].predictor_bytes + layer.slices[1].predictor_bytes}});
   }
   return {{"model", model.gguf().path()},
           {"mode", SparseModeName(model.mode())},
           {"n_threads", model.n_threads()},
           {"context_tokens", plan.context_tokens},
           {"batch_tokens", plan.batch_tokens},
-          {"two_tiers", plan.two_tiers},
-          {"fast_name", plan.fast_name},
+          {"two_tiers", plan.placed},
+          {"fast_name", plan.tiers[0].name},
           {"slow_name",
-           plan.two_tiers || plan.host_table_bytes > 0 ? Object(plan.slow_name) : Object(nullptr)},
+           plan.placed || plan.host_table_bytes > 0 ? Object(plan.tiers[1].name) : Object(nullptr)},
           {"embedding_bytes", plan.embedding_bytes},
           {"attention_bytes", plan.attention_bytes()},
-          {"hot_bytes", plan.hot_bytes()},
-          {"cold_bytes", plan.cold_bytes()},
+          {"hot_bytes", plan.neuron_bytes(0)},
+          {"cold_bytes", plan.neuron_bytes(1)},
           {"host_table_bytes", plan.host_table_bytes},
-          {"predictor_bytes", plan.predictor_bytes()},
+          {"predictor_bytes", plan.predictor_bytes(0) + plan.predictor_bytes(1)},
           {"kv_bytes", plan.kv_bytes},
-          {"fast_scratch_bytes", plan.fast_scratch_bytes},
-          {"slow_scratch_bytes", plan.slow_scratch_bytes},
-          {"fast_total_bytes", plan.fast_total_bytes()},
-          {"slow_total_bytes", plan.slow_total_bytes()},
+          {"fast_scratch_bytes", plan.tiers[0].scratch_bytes},
+          {"slow_scratch_bytes", plan.tiers[1].scratch_bytes},
+          {"fast_total_bytes", plan.total_bytes(0)},
+          {"slow_total_bytes", plan.total_bytes(1)},
           {"layers", layers}};
 }
 

@@ -92,7 +92,7 @@ std::vector<std::vector<int32_t>> MakePrompts(const BenchArgs& options, const En
 double HotShare(const Engine& engine) {
   double hot = 0;
   for (const LayerWeights& layer : engine.weights().layers) {
-    hot += static_cast<double>(layer.hot.n_neurons);
+    hot += static_cast<double>(layer.slices.front().n_neurons);
   }
   return hot / static_cast<double>(engine.config().n_neurons());
 }

@@ -64,11 +64,13 @@ struct PredictorQuality {
 std::vector<PredictorQuality> LayerQualities(const PerplexityResult& r, const Engine& engine) {
   std::vector<PredictorQuality> layers;
   for (size_t l = 0; l < r.counts.layers.size(); ++l) {
-    const SlicePredictor& predictor = engine.predictors()[l];
-    layers.emplace_back();
-    if (!predictor.runs) continue;
-    const int64_t d_ff = engine.config().layers[l].ffn.d_ff;
-    layers.back() = {r.counts.layers[l], d_ff, predictor.touched_bytes};
+    PredictorQuality& quality = layers.emplace_back();
+    for (const SlicePredictor& predictor : engine.predictors()[l]) {
+      if (!predictor.runs) continue;
+      quality.count = r.counts.layers[l];
+      quality.n_neurons = engine.config().layers[l].ffn.d_ff;
+      quality.predictor_bytes += predictor.touched_bytes;
+    }
   }
   return layers;
 }

@@ -125,8 +125,8 @@ std::string Closing(const ProfileArgs& args, const ProfileStats& stats, double s
            "no placement was made: that takes --vram (here, or later with `thermocline place`)\n";
   }
   return text + fmt::format("placement: {} (vram {}, dram {})\n", args.placement_path,
-                            FormatBytes(solved->plan.fast_total_bytes()),
-                            FormatBytes(solved->plan.slow_total_bytes()));
+                            FormatBytes(solved->plan.total_bytes(0)),
+                            FormatBytes(solved->plan.total_bytes(1)));
 }
 
 void RunProfile(ProfileArgs& args) {
@@ -155,7 +155,7 @@ void RunProfile(ProfileArgs& args) {
   if (placing) {
     solved = SolvePlacement(model, run.stats(), args.common);
     for (const LayerPlacement& layer : solved->placement.layers) {
-      vram_neurons.push_back(layer.n_vram);
+      vram_neurons.push_back(layer.n_on[kVram]);
     }
   }
   run.HoldOut(vram_neurons);

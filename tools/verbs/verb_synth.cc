@@ -169,8 +169,8 @@ void WriteCompanions(SynthArgs& options) {
   const SolvedPlacement solved = SolvePlacement(model, stats, options.placing);
   WritePlacement(options.placement_path, solved.placement);
   WriteOutput(fmt::format("placement: {} (vram {}, dram {})\n", options.placement_path,
-                          FormatBytes(solved.plan.fast_total_bytes()),
-                          FormatBytes(solved.plan.slow_total_bytes())));
+                          FormatBytes(solved.plan.total_bytes(0)),
+                          FormatBytes(solved.plan.total_bytes(1))));
 }
 
 void WriteFactors(const SynthArgs& options) {

@@ -19,6 +19,9 @@ constexpr uint64_t kStagingBytes = 8 << 20;
 constexpr uint64_t kPanelBytes = 32 << 20;
 constexpr int64_t kMinBucket = 512;  // positions
 
+static_assert(kMaxKeptRows == kMaxKeptTokens);
+static_assert(kGpuKvPageTokens == kKvPageTokens);
+
 // Longest input of a product.
 int64_t MaxInput(const ModelConfig& c, const GpuDeviceLimits& limits) {
   return std::max({c.d_model, c.q_dim(), limits.max_neurons});
@@ -54,6 +57,10 @@ uint64_t RopeBytes(const ModelConfig& c, const GpuDeviceLimits& limits) {
   return static_cast<uint64_t>(limits.max_seq_len * (c.rope.rot_dim / 2)) * sizeof(float);
 }
 
+GpuPassLimits PassLimits(const GpuDeviceLimits& limits) {
+  return {limits.max_tokens, limits.max_sequences * KvPagesFor(limits.max_seq_len)};
+}
+
 GpuPredictor::Limits PredictorLimits(const ModelConfig& c, const GpuDeviceLimits& limits) {
   return {limits.max_neurons, kMaxKeptTokens, limits.max_rank, c.d_model};
 }
@@ -61,17 +68,18 @@ GpuPredictor::Limits PredictorLimits(const ModelConfig& c, const GpuDeviceLimits
 }  // namespace
 
 // Keys and values in the form of gpu_kernels/tokens/kv_planes.h.
-class GpuDevice::SequenceCache final : public KvCache {
+class GpuDevice::PagedCache final : public KvCache {
  public:
-  explicit SequenceCache(const GpuKvCache::Shape& shape) : shape_(shape), cache_(shape) {}
+  PagedCache(Stream& stream, const GpuKvCache::Shape& shape)
+      : stream_(stream), shape_(shape), cache_(shape) {}
   DType dtype() const override { return shape_.dtype; }
-  int64_t n_pages() const override { return shape_.max_positions / kKvPageTokens; }
+  int64_t n_pages() const override { return shape_.n_slots / kKvPageTokens; }
   uint64_t allocated_bytes() const override { return GpuKvCache::Bytes(shape_); }
-  // Pages are shared by several sequences, and these the executor refuses on a GPU for now.
-  void CopyPage(const KvPageCopy& /*copy*/) override { CHECK(false); }
+  void CopyPage(const KvPageCopy& copy) override { cache_.CopyPage(stream_, copy.from, copy.to); }
   GpuKvLayer Layer(int64_t layer) const { return cache_.Layer(layer); }
 
  private:
+  Stream& stream_;
   GpuKvCache::Shape shape_;
   GpuKvCache cache_;
 };
@@ -83,16 +91,15 @@ uint64_t GpuDevice::ScratchBytes(const ModelConfig& config, const GpuDeviceLimit
          (limits.predicts ? GpuPredictor::Bytes(PredictorLimits(config, limits)) : 0) +
          GpuBest::Bytes(config.vocab_size) +
          (limits.max_tokens > kMaxKeptTokens ? GpuGemm::kWorkspaceBytes : 0) +
-         static_cast<uint64_t>(config.n_layers) * sizeof(GpuLayerCounts) + sizeof(GpuPassInputs);
+         static_cast<uint64_t>(config.n_layers) * sizeof(GpuLayerCounts) +
+         GpuPassInputs::DeviceBytes(PassLimits(limits));
 }
 
 GpuDevice::GpuDevice(std::string name, const ModelConfig& config, const GpuDeviceLimits& limits)
     : name_(std::move(name)),
       limits_(limits),
       staging_(kStagingBytes, "copies to the GPU"),
-      inputs_(sizeof(GpuPassInputs), "a step's tokens"),
-      device_inputs_(sizeof(GpuPassInputs), "a step's tokens"),
-      ids_(static_cast<uint64_t>(limits.max_tokens) * sizeof(int32_t), "a batch's tokens"),
+      inputs_(PassLimits(limits)),
       host_counts_(static_cast<uint64_t>(config.n_layers) * sizeof(GpuLayerCounts),
                    "counts of neurons"),
       counts_(host_counts_.size(), "counts of neurons"),
@@ -119,8 +126,9 @@ GpuDevice::~GpuDevice() = default;
 
 std::unique_ptr<KvCache> GpuDevice::MakeKvCache(const ModelConfig& config, DType dtype,
                                                 int64_t n_pages) {
-  return std::make_unique<SequenceCache>(GpuKvCache::Shape{
-      dtype, config.n_layers, config.n_kv_heads, config.head_dim, n_pages * kKvPageTokens});
+  return std::make_unique<PagedCache>(
+      stream_, GpuKvCache::Shape{dtype, config.n_layers, config.n_kv_heads, config.head_dim,
+                                 n_pages * kKvPageTokens});
 }
 
 // Attention's grid is made for so many positions: one graph serves while the context grows to
@@ -130,31 +138,56 @@ int64_t GpuDevice::PositionsBucket(int64_t n_positions) const {
   return std::min(static_cast<int64_t>(std::bit_ceil(wanted)), limits_.max_seq_len);
 }
 
-void GpuDevice::BeginTokens(std::span<const int32_t> ids, int64_t n_tokens,
-                            int64_t first_position) {
+void GpuDevice::BeginPass(const Batch& batch, std::span<const BatchSegment> segments) {
   ForgetPrepared();
-  n_tokens_ = n_tokens;
-  first_position_ = first_position;
-  bucket_ = PositionsBucket(first_position + n_tokens);
-  std::copy(ids.begin(), ids.end(), ids_.host<int32_t>());
-  if (n_tokens <= kMaxPassTokens && !ids.empty()) {
-    SetPassInputs(ids, first_position, inputs_.host<GpuPassInputs>());
+  n_tokens_ = batch.n_rows();
+  bucket_ = PositionsBucket(batch.max_length());
+  std::vector<GpuPassRow> rows;
+  for (const BatchRow& row : batch.rows) {
+    const auto page = static_cast<size_t>(row.position / kKvPageTokens);
+    rows.push_back({.id = row.token,
+                    .position = static_cast<int32_t>(row.position),
+                    .slot = static_cast<int32_t>(batch.pages_of(row)[page] * kKvPageTokens +
+                                                 row.position % kKvPageTokens)});
   }
+  // Pages are listed up to the last position that a row of their sequence looks back to.
+  std::vector<int32_t> pages;
+  std::vector<int32_t> first_pages;
+  for (size_t s = 0; s < batch.sequences.size(); ++s) {
+    int64_t n_pages = 0;
+    for (const BatchSegment& segment : segments) {
+      if (static_cast<size_t>(segment.sequence) != s) continue;
+      n_pages = std::max(n_pages, KvPagesFor(segment.first_position + segment.n_rows));
+    }
+    first_pages.push_back(static_cast<int32_t>(pages.size()));
+    const auto used = batch.sequences[s].pages.first(static_cast<size_t>(n_pages));
+    pages.insert(pages.end(), used.begin(), used.end());
+  }
+  std::vector<GpuPassSegment> gpu_segments;
+  for (const BatchSegment& segment : segments) {
+    gpu_segments.push_back({.first_row = static_cast<int32_t>(segment.first_row),
+                            .n_rows = static_cast<int32_t>(segment.n_rows),
+                            .first_position = static_cast<int32_t>(segment.first_position),
+                            .first_page = first_pages[static_cast<size_t>(segment.sequence)]});
+  }
+  inputs_.Set(rows, gpu_segments, pages);
+  CountTraffic(BusLoad::kInputs, inputs_.SendPages(stream_));
+  rows_sent_ = false;
   std::fill(notes_.begin(), notes_.end(), FfnNote{});
 }
 
 void GpuDevice::Run(int64_t key, const std::function<void()>& enqueue) {
-  const std::tuple<int64_t, int64_t, bool> place(key, bucket_, timed_);
-  auto kept = kept_.find(place);
+  const GpuPass pass = inputs_.pass();
+  const Shape shape{key, bucket_, pass.n_segments, pass.max_segment_rows, timed_};
+  auto kept = kept_.find(shape);
   ForgetPrepared();
   if (kept == kept_.end()) {
     const BusTraffic before = std::exchange(traffic_, BusTraffic{});
     GraphCapture capture(stream_);
-    stream_.Copy(device_inputs_.as<void>(), inputs_.device<void>(), sizeof(GpuPassInputs));
-    CountTraffic(BusLoad::kInputs, sizeof(GpuPassInputs));
+    SentPass();
     enqueue();
     const auto marks = timed_ ? marks_->notes() : std::vector<GpuPassMarks::Note>{};
-    kept = kept_.emplace(place, Kept{capture.Finish(), notes_, marks, traffic_}).first;
+    kept = kept_.emplace(shape, Kept{capture.Finish(), notes_, marks, traffic_}).first;
     traffic_ = before;
   }
   notes_ = kept->second.notes;
@@ -162,6 +195,12 @@ void GpuDevice::Run(int64_t key, const std::function<void()>& enqueue) {
   if (timed_) marks_->set_notes(kept->second.marks);
   kept->second.graph.Launch(stream_);
   ForgetPrepared();
+}
+
+GpuPass GpuDevice::SentPass() {
+  if (!rows_sent_) CountTraffic(BusLoad::kInputs, inputs_.SendRows(stream_));
+  rows_sent_ = true;
+  return inputs_.pass();
 }
 
 PassMarker* GpuDevice::TimePasses(bool on) {
@@ -195,22 +234,14 @@ FfnCount GpuDevice::CountOf(int64_t layer) const {
           .missed = note.audited ? counts.audit.missed : 0};
 }
 
-// Few tokens may be captured, and then say their positions in memory.
-GpuPassTokens GpuDevice::Tokens(int64_t n) const {
-  if (!const_cast<Stream&>(stream_).Capturing()) return TokensAt(first_position_, n);
-  return TokensFrom(device_inputs_.as<GpuPassInputs>(), static_cast<int32_t>(n));
-}
-
 void GpuDevice::Embed(const Lane& /*lane*/, const TensorView& table, std::span<const int32_t> ids,
                       float* x) {
   ForgetPrepared();
   const auto n = static_cast<int64_t>(ids.size());
-  const GpuPassTokens tokens = Tokens(n);
+  CHECK(n == n_tokens_);
   const GpuTable rows{table.dtype, table.data, table.row_stride_bytes};
   CountTraffic(BusLoad::kEmbedding, static_cast<uint64_t>(n * RowBytes(table.dtype, table.cols)));
-  if (tokens.inputs == nullptr) CountTraffic(BusLoad::kInputs, ids.size_bytes());
-  GpuEmbed(stream_, rows, tokens.inputs != nullptr ? nullptr : ids_.device<int32_t>(), tokens,
-           table.cols, x);
+  GpuEmbed(stream_, rows, SentPass(), table.cols, x);
 }
 
 void GpuDevice::RmsNorm(const Lane& /*lane*/, const float* x, const float* weight, float eps,
@@ -266,18 +297,18 @@ void GpuDevice::RopeAppend(const Lane& /*lane*/, const RopeOp& rope, const KvCac
                            const AttentionOp& op, float* q, float* k, const float* v) {
   ForgetPrepared();
   const GpuRope angles{rope.pairing, rope.rot_dim, rope_cos_.as<float>(), rope_sin_.as<float>()};
-  GpuRopeAppend(stream_, angles, static_cast<const SequenceCache&>(cache).Layer(op.layer),
-                Tokens(op.n()), op.n_heads, q, k, v);
+  GpuRopeAppend(stream_, angles, static_cast<const PagedCache&>(cache).Layer(op.layer), SentPass(),
+                op.n_heads, q, k, v);
 }
 
 void GpuDevice::Attend(const Lane& /*lane*/, const KvCache& cache, const AttentionOp& op,
                        const float* q, float* out) {
   ForgetPrepared();
-  const GpuKvLayer kv = static_cast<const SequenceCache&>(cache).Layer(op.layer);
-  if (op.n() > kMaxPassTokens) {
-    GpuAttendMany(stream_, kv, Tokens(op.n()), op.n_heads, q, out);
+  const GpuKvLayer kv = static_cast<const PagedCache&>(cache).Layer(op.layer);
+  if (IsBatch(op.n())) {
+    GpuAttendMany(stream_, kv, SentPass(), op.n_heads, q, out);
   } else {
-    GpuAttendFew(stream_, kv, Tokens(op.n()), op.n_heads, bucket_, q, attention_scratch_.as<void>(),
+    GpuAttendFew(stream_, kv, SentPass(), op.n_heads, bucket_, q, attention_scratch_.as<void>(),
                  out);
   }
 }

@@ -5,13 +5,13 @@
 // memory says dtype, rows, cols and the stride of that form.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
-#include <tuple>
 #include <vector>
 
 #include "gpu_kernels/base/device_memory.h"
@@ -32,9 +32,10 @@ namespace thermocline {
 struct GpuDeviceLimits {
   int64_t max_tokens = 1;  // of a pass
   int64_t max_seq_len = 0;
-  int64_t max_neurons = 0;  // of an FFN slice
-  bool predicts = false;    // a predictor names neurons of such slices
-  int64_t max_rank = 0;     // of its matrices; 0: none
+  int64_t max_neurons = 0;    // of an FFN slice
+  int64_t max_sequences = 1;  // of a pass
+  bool predicts = false;      // a predictor names neurons of such slices
+  int64_t max_rank = 0;       // of its matrices; 0: none
 };
 
 class GpuDevice final : public QueuedDevice {
@@ -57,7 +58,7 @@ class GpuDevice final : public QueuedDevice {
   std::unique_ptr<KvCache> MakeKvCache(const ModelConfig& config, DType dtype,
                                        int64_t n_pages) override;
 
-  void BeginTokens(std::span<const int32_t> ids, int64_t n_tokens, int64_t first_position) override;
+  void BeginPass(const Batch& batch, std::span<const BatchSegment> segments) override;
   void Run(int64_t key, const std::function<void()>& enqueue) override;
   void Finish() override;
   FfnCount CountOf(int64_t layer) const override;
@@ -101,7 +102,7 @@ class GpuDevice final : public QueuedDevice {
   void CountTraffic(BusLoad load, uint64_t n_bytes) { traffic_.Add(load, n_bytes); }
 
  private:
-  class SequenceCache;
+  class PagedCache;
   // What a layer's FFN was asked to do, and what is counted while it does it.
   struct FfnNote {
     int64_t n_tokens = 0;
@@ -114,6 +115,15 @@ class GpuDevice final : public QueuedDevice {
   struct Prepared {
     const float* x = nullptr;
     int64_t n_tokens = 0;
+  };
+  // Passes that launch the same kernels on the same grids.
+  struct Shape {
+    int64_t key;
+    int64_t n_positions;
+    int32_t n_segments;
+    int32_t max_segment_rows;
+    bool timed;
+    auto operator<=>(const Shape&) const = default;
   };
   struct Kept {
     Graph graph;
@@ -132,7 +142,8 @@ class GpuDevice final : public QueuedDevice {
   // ForgetPrepared, so that nothing can write to x in between.
   const GpuVectors& PreparedOrPrepare(const float* x, int64_t n, int64_t d);
   void ForgetPrepared() { prepared_ = {}; }
-  GpuPassTokens Tokens(int64_t n) const;
+  // The pass as kernels take it; its rows are sent before the first that asks.
+  GpuPass SentPass();
   GpuLayerCounts* CountsAt(int64_t layer) const { return counts_.as<GpuLayerCounts>() + layer; }
   GpuNeuronList ListPredicted(const FfnOp& op, const GpuVectors& vectors, const float* x, int64_t n,
                               const FfnState& state);
@@ -148,10 +159,9 @@ class GpuDevice final : public QueuedDevice {
   std::vector<DeviceMemory> memory_;  // what Allocate hands out
   std::vector<MappedMemory> tables_;
   uint64_t allocated_bytes_ = 0;
-  MappedMemory staging_;         // for packing weights and copying results
-  MappedMemory inputs_;          // GpuPassInputs
-  DeviceMemory device_inputs_;   // the same
-  MappedMemory ids_;             // (max_tokens) i32, of a batch
+  MappedMemory staging_;  // for packing weights and copying results
+  GpuPassInputs inputs_;
+  bool rows_sent_ = false;       // of the pass at hand
   MappedMemory host_counts_;     // (n_layers) GpuLayerCounts
   DeviceMemory counts_;          // the same
   DeviceMemory vectors_memory_;  // the input of the products at hand
@@ -169,8 +179,7 @@ class GpuDevice final : public QueuedDevice {
   DeviceMemory rope_cos_;                    // (max_seq_len, rot_dim / 2) f32
   DeviceMemory rope_sin_;
   int64_t n_tokens_ = 0;
-  int64_t first_position_ = 0;
-  std::map<std::tuple<int64_t, int64_t, bool>, Kept> kept_;  // by key, positions, timed
+  std::map<Shape, Kept> kept_;
   int64_t bucket_ = 0;  // positions that the passes at hand are made for
   std::vector<FfnNote> notes_;
   BusTraffic traffic_;

@@ -54,8 +54,8 @@ void GpuTierHandover::SendInput(const float* x, const float* predictor_x, int64_
   handover_.Publish(stream, both_.as<float>(), 2 * n_tokens);
 }
 
-void GpuTierHandover::Merge(const Lane& lane, Device& /*fast*/, int64_t layer, uint32_t /*index*/,
-                            float* x, const float* y_hot, int64_t n_tokens) {
+void GpuTierHandover::Merge(const Lane& lane, DeviceOps& /*fast*/, int64_t layer,
+                            uint32_t /*index*/, float* x, const float* y_hot, int64_t n_tokens) {
   handover_.Await(gpu_.stream(), static_cast<int32_t>(layer));
   lane.Mark(PassPart::kAwait);
   gpu_.CountTraffic(BusLoad::kColdY, static_cast<uint64_t>(n_tokens * d_model_) * sizeof(float));
@@ -69,11 +69,11 @@ void GpuTierHandover::AwaitInput(const Lane& lane, uint32_t index) {
     const auto published = [&] { return Reached(handover_.Published(), wanted); };
     const auto check = [&] {
       if (gpu_.HasWork() || published()) return;  // HasWork throws what went wrong
-      throw Error({.what = fmt::format("the GPU ended without hand-over {} of this step", index)});
+      throw Error({.what = fmt::format("the GPU ended without hand-over {} of this pass", index)});
     };
     if (!AwaitGpu(kTimeoutMs, published, check)) {
       throw Error(
-          {.what = fmt::format("hand-over {} of this step did not come from the GPU", index),
+          {.what = fmt::format("hand-over {} of this pass did not come from the GPU", index),
            .expected = fmt::format("within {} s", kTimeoutMs / 1000)});
     }
   }

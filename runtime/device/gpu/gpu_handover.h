@@ -17,7 +17,7 @@ class GpuTierHandover final : public Handover {
   float* y() const override { return handover_.y(); }
   void BeginPass() override;
   void SendInput(const float* x, const float* predictor_x, int64_t n_tokens) override;
-  void Merge(const Lane& lane, Device& fast, int64_t layer, uint32_t index, float* x,
+  void Merge(const Lane& lane, DeviceOps& fast, int64_t layer, uint32_t index, float* x,
              const float* y_hot, int64_t n_tokens) override;
   // Throws Error where nothing comes for a long time.
   void AwaitInput(const Lane& lane, uint32_t index) override;

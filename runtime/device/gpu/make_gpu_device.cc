@@ -8,7 +8,12 @@ namespace thermocline {
 namespace {
 
 GpuDeviceLimits LimitsOf(const FastTierNeeds& needs) {
-  return {needs.max_tokens, needs.max_seq_len, needs.max_neurons, needs.predicts, needs.max_rank};
+  return {.max_tokens = needs.max_tokens,
+          .max_seq_len = needs.max_seq_len,
+          .max_neurons = needs.max_neurons,
+          .max_sequences = needs.max_sequences,
+          .predicts = needs.predicts,
+          .max_rank = needs.max_rank};
 }
 
 WeightStreamBytes StreamBytes(const FastTierNeeds& needs) {

@@ -19,6 +19,7 @@ struct FastTierNeeds {
   // Of a layer on the slow tier, where batches may have their weights streamed to this one.
   int64_t max_streamed_neurons = 0;
   uint64_t stream_piece_bytes = 0;
+  int64_t max_sequences = 1;  // of a pass
 };
 
 // Throws Error when the GPU cannot be used. REQUIRES: QueryGpuSupport() says there is one.

@@ -1,0 +1,90 @@
+#include "runtime/pass/host_runner.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace thermocline {
+
+HostRunner::HostRunner(PassContext& context) : context_(context), ffn_(context) { MakeGroups(); }
+
+// Threads are shared out by the bytes of weights that each group's tiers hold, at least one each.
+void HostRunner::MakeGroups() {
+  const size_t n_tiers = context_.tiers.size();
+  const int n_threads = context_.team.n_threads();
+  const size_t n_groups = std::min(n_tiers, static_cast<size_t>(n_threads));
+  std::vector<double> bytes(n_groups);
+  for (const LayerWeights& layer : context_.weights.layers) {
+    for (size_t tier = 0; tier < n_tiers; ++tier) {
+      bytes[std::min(tier, n_groups - 1)] += static_cast<double>(layer.slices[tier].weight_bytes());
+    }
+  }
+  int first = 0;
+  double rest = 0;
+  for (const double b : bytes) rest += b;
+  for (size_t g = 0; g < n_groups; ++g) {
+    const int n_left = n_threads - first;
+    const auto groups_behind = static_cast<int>(n_groups - g - 1);
+    const double share = bytes[g] / std::max(1.0, rest);
+    const int wanted = static_cast<int>(std::lround(share * n_left));
+    const int n = groups_behind == 0 ? n_left : std::clamp(wanted, 1, n_left - groups_behind);
+    groups_.push_back({first, n, context_.team.MakeGroup(n)});
+    first += n;
+    rest -= bytes[g];
+  }
+}
+
+Lanes HostRunner::LanesOf(int thread) const {
+  PassTimer* const timer = context_.TimerOf(thread);
+  Lanes lanes{.all = {thread, context_.team.n_threads(), context_.all_lanes, timer}, .tiers = {}};
+  for (size_t tier = 0; tier < context_.tiers.size(); ++tier) {
+    const Group& group = groups_[std::min(tier, groups_.size() - 1)];
+    const int rank = thread - group.first;
+    if (rank >= 0 && rank < group.n) lanes.tiers[tier] = Lane{rank, group.n, group.lanes, timer};
+  }
+  return lanes;
+}
+
+void HostRunner::RunLayersOf(const Lanes& lanes, const Pass& pass) {
+  for (int64_t layer = pass.layer_begin; layer < pass.layer_end; ++layer) {
+    RunLayer(context_, lanes, layer, pass, *this);
+    if (!context_.keep_hidden || lanes.all.rank != 0) continue;
+    const int64_t d = context_.config.d_model;
+    std::copy_n(context_.state.x + (pass.n() - 1) * d, d, context_.hidden.begin() + layer * d);
+  }
+}
+
+void HostRunner::RunAll(const Pass& pass) {
+  context_.team.Run([&](int thread) {
+    const Lanes lanes = LanesOf(thread);
+    EmbedRows(context_, lanes.all, pass);
+    RunLayersOf(lanes, pass);
+    if (pass.wanted == LogitsWanted::kNone) return;
+    RunHead(context_, lanes.all, pass);
+    lanes.all.Mark(PassPart::kHead);
+  });
+}
+
+void HostRunner::Embed(const Pass& pass, float* x) {
+  context_.team.Run([&](int thread) { EmbedRows(context_, LanesOf(thread).all, pass); });
+  std::copy_n(context_.state.x, pass.n() * context_.config.d_model, x);
+}
+
+void HostRunner::RunLayers(const Pass& pass, float* x) {
+  const int64_t n = pass.n() * context_.config.d_model;
+  std::copy_n(x, n, context_.state.x);
+  context_.team.Run([&](int thread) { RunLayersOf(LanesOf(thread), pass); });
+  std::copy_n(context_.state.x, n, x);
+}
+
+void HostRunner::Ffn(const Lanes& lanes, int64_t layer, const Pass& pass) {
+  ffn_.Run(lanes, layer, pass);
+  if (context_.observer == nullptr) return;
+  for (size_t tier = 0; tier < context_.tiers.size(); ++tier) {
+    if (!context_.Has(layer, tier)) continue;
+    context_.observer->OnFfn(
+        lanes.all, {layer, pass.n(), &context_.slice(layer, tier), context_.tiers[tier].state.gate,
+                    FfnInput(context_, layer)});
+  }
+}
+
+}  // namespace thermocline

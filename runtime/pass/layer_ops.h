@@ -1,0 +1,33 @@
+// A layer as a flat list of ops, for every model and every way to run.
+#pragma once
+
+#include <cstdint>
+
+#include "runtime/pass/pass.h"
+#include "runtime/pass/pass_context.h"
+
+namespace thermocline {
+
+// How the FFN of a layer is shared out is for those who run the pass.
+class LayerFfn {
+ public:
+  virtual ~LayerFfn() = default;
+  // By every lane: x += the FFN of FfnInput(layer), by all tiers.
+  virtual void Ffn(const Lanes& lanes, int64_t layer, const Pass& pass) = 0;
+};
+
+// What the FFN of a layer reads, and what a tier's predictor does. (n, d_model), on the fast tier.
+inline float* FfnInput(const PassContext& context, int64_t layer) {
+  return context.state.ffn_x[layer % 2];
+}
+const float* PredictorInputOf(const PassContext& context, int64_t layer, size_t tier);
+
+// By every lane.
+void EmbedRows(PassContext& context, const Lane& lane, const Pass& pass);
+void RunLayer(PassContext& context, const Lanes& lanes, int64_t layer, const Pass& pass,
+              LayerFfn& ffn);
+// The rows that want logits lie together in state.logits afterwards: (n_wanted, vocab_size).
+// REQUIRES: some do.
+void RunHead(PassContext& context, const Lane& lane, const Pass& pass);
+
+}  // namespace thermocline

@@ -1,0 +1,136 @@
+#include "runtime/pass/pass_context.h"
+
+#include <algorithm>
+
+#include "runtime/core/error.h"
+
+namespace thermocline {
+namespace {
+
+template <typename T>
+T* AllocateElems(DeviceStore& device, int64_t n, const char* purpose) {
+  return static_cast<T*>(device.Allocate(static_cast<uint64_t>(n) * sizeof(T), purpose));
+}
+
+bool LooksAhead(const ExecutorOptions& options) {
+  return options.predictor_input == PredictorInput::kPreviousNormed;
+}
+
+// Whether predictors read another vector than the FFN does.
+bool ReadsApart(const ExecutorOptions& options) {
+  return options.predictor_input != PredictorInput::kNormed;
+}
+
+}  // namespace
+
+PassContext::PassContext(const ModelConfig& model_config, const ModelWeights& model_weights,
+                         const ExecutorOptions& executor_options, ThreadTeam& thread_team,
+                         KvCache& kv_cache, std::span<Device* const> devices,
+                         std::span<const LayerPredictors> slice_predictors)
+    : config(model_config),
+      weights(model_weights),
+      options(executor_options),
+      team(thread_team),
+      cache(kv_cache),
+      predictors(slice_predictors),
+      all_lanes(team.MakeGroup(team.n_threads())),
+      angles_(config.rope) {
+  CHECK(predictors.empty() || predictors.size() == weights.layers.size());
+  CHECK(!devices.empty() && devices.size() <= kMaxTiers);
+  for (const LayerWeights& layer : weights.layers) CHECK(layer.slices.size() == devices.size());
+  AllocateTiers(devices);
+  AllocateState();
+  counts.resize(weights.layers.size(), std::vector<FfnCount>(tiers.size()));
+}
+
+std::vector<uint64_t> PassContext::BufferBytes(const ModelConfig& config,
+                                               const ExecutorOptions& options,
+                                               std::span<const int64_t> max_neurons) {
+  const int64_t n = options.max_tokens;
+  // x, xn, proj; two more of the FFN's inputs where a predictor looks ahead.
+  const int64_t residual = (LooksAhead(options) ? 5 : 3) * config.d_model;
+  const int64_t attention = 2 * config.q_dim() + 2 * config.kv_dim();
+  std::vector<uint64_t> bytes;
+  for (size_t tier = 0; tier < max_neurons.size(); ++tier) {
+    const int64_t ffn = n * (2 * max_neurons[tier] + config.d_model);  // gate, up, y
+    int64_t floats = ffn + n * (residual + attention) + options.max_logits * config.vocab_size;
+    // Other tiers have x, and what the predictor reads where that is another.
+    if (tier > 0) floats = ffn + (ReadsApart(options) ? 2 : 1) * n * config.d_model;
+    if (tier > 0 && max_neurons[tier] == 0) floats = 0;
+    bytes.push_back(static_cast<uint64_t>(floats) * sizeof(float));
+  }
+  return bytes;
+}
+
+void PassContext::AllocateState() {
+  const int64_t n = options.max_tokens;
+  const auto floats = [&](int64_t elems, const char* purpose) {
+    return AllocateElems<float>(fast(), elems, purpose);
+  };
+  state.x = floats(n * config.d_model, "the residual stream");
+  state.xn = floats(n * config.d_model, "normalised inputs");
+  for (float*& x : state.ffn_x) {
+    x = LooksAhead(options) ? floats(n * config.d_model, "FFN inputs") : state.xn;
+  }
+  state.q = floats(n * config.q_dim(), "queries");
+  state.k = floats(n * config.kv_dim(), "keys");
+  state.v = floats(n * config.kv_dim(), "values");
+  state.att = floats(n * config.q_dim(), "attention outputs");
+  state.proj = floats(n * config.d_model, "attention projections");
+  state.logits = floats(options.max_logits * config.vocab_size, "logits");
+  cos_.resize(static_cast<size_t>(n * angles_.n_frequencies()));
+  sin_.resize(cos_.size());
+}
+
+void PassContext::AllocateTiers(std::span<Device* const> devices) {
+  const int64_t n = options.max_tokens;
+  for (size_t t = 0; t < devices.size(); ++t) {
+    Tier& tier = tiers.emplace_back();
+    tier.device = devices[t];
+    int64_t max_neurons = 0;
+    tier.layers_before.push_back(0);
+    for (const LayerWeights& layer : weights.layers) {
+      const int64_t n_neurons = layer.slices[t].n_neurons;
+      max_neurons = std::max(max_neurons, n_neurons);
+      tier.layers_before.push_back(tier.layers_before.back() + (n_neurons > 0 ? 1 : 0));
+    }
+    if (t > 0 && max_neurons == 0) continue;
+    tier.state.gate = AllocateElems<float>(*tier.device, n * max_neurons, "FFN activations");
+    tier.state.up = AllocateElems<float>(*tier.device, n * max_neurons, "FFN activations");
+    tier.state.y = AllocateElems<float>(*tier.device, n * config.d_model, "FFN outputs");
+    if (t > 0) tier.handover = MakeHandover(tier);
+  }
+}
+
+std::unique_ptr<Handover> PassContext::MakeHandover(Tier& tier) {
+  const int64_t n = options.max_tokens;
+  if (QueuedDevice* const queued = fast().queued()) {
+    auto handover = queued->MakeHandover(n, config.d_model, ReadsApart(options));
+    tier.state.y = handover->y();
+    return handover;
+  }
+  const auto floats = [&](const char* purpose) {
+    return AllocateElems<float>(*tier.device, n * config.d_model, purpose);
+  };
+  float* const x = floats("the slow tier's inputs");
+  float* const predictor_x = ReadsApart(options) ? floats("the predictor's inputs") : nullptr;
+  return std::make_unique<HostHandover>(team, x, predictor_x, tier.state.y, config.d_model);
+}
+
+void PassContext::BeginPass(const Pass& pass) {
+  CHECK(pass.n() > 0 && pass.n() <= options.max_tokens);
+  for (int64_t t = 0; t < pass.n(); ++t) {
+    const BatchRow& row = pass.batch->row(t);
+    CHECK(row.token >= 0 && row.token < config.vocab_size);
+    CHECK(row.position >= 0 &&
+          row.position / kKvPageTokens < static_cast<int64_t>(pass.batch->pages_of(row).size()));
+    const int64_t offset = t * angles_.n_frequencies();
+    angles_.Fill(row.position, cos_.data() + offset, sin_.data() + offset);
+  }
+  for (auto& layer : counts) std::ranges::fill(layer, FfnCount{});
+  for (const Tier& tier : tiers) {
+    if (tier.handover) tier.handover->BeginPass();
+  }
+}
+
+}  // namespace thermocline

@@ -1,0 +1,99 @@
+// What all ways to run a pass work with: the model, the tiers, and the buffers of a pass.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "predictor/predictor.h"
+#include "predictor/sparse_mode.h"
+#include "runtime/device/device.h"
+#include "runtime/device/handover.h"
+#include "runtime/device/stream_choice.h"
+#include "runtime/device/weight_stream.h"
+#include "runtime/model/model.h"
+#include "runtime/model/rope.h"
+#include "runtime/pass/ffn_observer.h"
+#include "runtime/pass/pass.h"
+#include "runtime/timing/pass_profile.h"
+
+namespace thermocline {
+
+struct ExecutorOptions {
+  int64_t max_tokens = 512;  // of a pass
+  int64_t max_logits = 1;    // rows of a pass whose logits may be wanted
+  SparseMode mode = SparseMode::kDense;
+  // What the predictor reads, if there is one.
+  PredictorInput predictor_input = PredictorInput::kNormed;
+  // Whether batches on a queued device have the weights of the other tiers' neurons streamed to it.
+  StreamCold stream_cold = StreamCold::kOff;
+  uint64_t stream_piece_bytes = kStreamPieceBytes;
+
+  bool MayStream() const { return stream_cold != StreamCold::kOff && max_tokens > kMaxKeptTokens; }
+};
+
+// A tier while the model runs. The first is the fast one: it computes everything but the FFNs of
+// the neurons that lie on others.
+struct Tier {
+  Device* device = nullptr;
+  FfnState state;
+  std::unique_ptr<Handover> handover;  // with the first tier; null for that itself
+  // (n_layers + 1) how many layers before have neurons here: what hand-overs are counted by.
+  std::vector<uint32_t> layers_before;
+};
+
+class PassContext {
+ public:
+  // Everything referenced must outlive the context. predictors: (n_layers), or empty where
+  // kPredicted is not asked for.
+  PassContext(const ModelConfig& model_config, const ModelWeights& model_weights,
+              const ExecutorOptions& executor_options, ThreadTeam& thread_team, KvCache& kv_cache,
+              std::span<Device* const> devices, std::span<const LayerPredictors> slice_predictors);
+
+  // Bytes of the buffers by tier, for the memory plan. max_neurons: the most that a layer has on
+  // each tier.
+  static std::vector<uint64_t> BufferBytes(const ModelConfig& config,
+                                           const ExecutorOptions& options,
+                                           std::span<const int64_t> max_neurons);
+
+  // Fills what is said anew for every pass. REQUIRES: what Executor::Run requires of the batch.
+  void BeginPass(const Pass& pass);
+
+  Device& fast() const { return *tiers.front().device; }
+  const FfnSlice& slice(int64_t layer, size_t tier) const {
+    return weights.layers[static_cast<size_t>(layer)].slices[tier];
+  }
+  bool Has(int64_t layer, size_t tier) const { return slice(layer, tier).n_neurons > 0; }
+  PassTimer* TimerOf(int thread) const { return profile ? profile->timer(thread) : nullptr; }
+  RopeOp rope() const {
+    return {config.rope.pairing, config.rope.rot_dim, cos_.data(), sin_.data()};
+  }
+
+  const ModelConfig& config;
+  const ModelWeights& weights;
+  ExecutorOptions options;
+  ThreadTeam& team;
+  KvCache& cache;
+  std::vector<Tier> tiers;
+  std::span<const LayerPredictors> predictors;
+  RunState state;
+  LaneGroup* all_lanes;
+  bool audit = false;
+  FfnObserver* observer = nullptr;
+  PassProfile* profile = nullptr;
+  bool keep_hidden = false;
+  std::vector<float> hidden;                  // (n_layers, d_model), where it is kept
+  std::vector<std::vector<FfnCount>> counts;  // (n_layers) by tier, of the running pass
+
+ private:
+  void AllocateState();
+  void AllocateTiers(std::span<Device* const> devices);
+  std::unique_ptr<Handover> MakeHandover(Tier& tier);
+
+  RopeAngles angles_;
+  std::vector<float> cos_;  // (max_tokens, rot_dim / 2)
+  std::vector<float> sin_;
+};
+
+}  // namespace thermocline

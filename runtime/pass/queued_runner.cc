@@ -1,0 +1,186 @@
+#include "runtime/pass/queued_runner.h"
+
+#include <algorithm>
+
+#include "gpu_kernels/base/trace_range.h"
+#include "runtime/core/error.h"
+
+namespace thermocline {
+namespace {
+
+constexpr int64_t kNotKept = -1;
+
+}  // namespace
+
+// Passes that enqueue the same have the same key. Few rows do; batches take libraries that are not
+// captured, and what is watched is looked at between the layers.
+int64_t QueuedRunner::KeyOf(const Pass& pass) const {
+  const PassContext& c = context_;
+  if (pass.n() > kMaxKeptTokens || c.observer != nullptr || c.keep_hidden) return kNotKept;
+  if (pass.wanted == LogitsWanted::kSome) return kNotKept;
+  const auto variant =
+      static_cast<int64_t>(c.options.mode) * kLogitsChoices + static_cast<int64_t>(pass.wanted);
+  const int64_t shape = (variant * 2 + (c.audit ? 1 : 0)) * (kMaxKeptTokens + 1) + pass.n();
+  return shape * (queued_.max_best() + 1) + pass.n_best;
+}
+
+// No lane of another tier: those run apart from what is enqueued.
+Lanes QueuedRunner::EnqueuingLanes() const {
+  const Lane lane{.timer = marks_};
+  Lanes lanes{.all = lane, .tiers = {}, .all_when_alone = false};
+  lanes.tiers[0] = lane;
+  return lanes;
+}
+
+void QueuedRunner::RunAll(const Pass& pass) {
+  traffic_before_ = queued_.bus_traffic();
+  queued_.BeginPass(*pass.batch, pass.segments);
+  const int64_t key = KeyOf(pass);
+  if (key == kNotKept) {
+    Enqueue(pass);
+  } else {
+    RunKept(pass, key);
+  }
+  Finish();
+  for (size_t l = 0; l < context_.counts.size(); ++l) {
+    const auto layer = static_cast<int64_t>(l);
+    if (context_.Has(layer, 0)) context_.counts[l][0] = queued_.CountOf(layer);
+  }
+}
+
+void QueuedRunner::Enqueue(const Pass& pass) {
+  if (marks_ != nullptr) queued_.BeginTimes();
+  const Lanes lanes = EnqueuingLanes();
+  EmbedRows(context_, lanes.all, pass);
+  RunLayersOneByOne(pass);
+  EnqueueHead(lanes.all, pass);
+}
+
+void QueuedRunner::EnqueueHead(const Lane& lane, const Pass& pass) {
+  if (pass.wanted == LogitsWanted::kNone) return;
+  RunHead(context_, lane, pass);
+  if (pass.wanted == LogitsWanted::kBest) queued_.FindBest(context_.state.logits, pass.n_best);
+  lane.Mark(PassPart::kHead);
+}
+
+void QueuedRunner::RunKept(const Pass& pass, int64_t key) {
+  const Lanes lanes = EnqueuingLanes();
+  queued_.Run(key, [&] {
+    const TraceRange range("capture");
+    if (marks_ != nullptr) queued_.BeginTimes();
+    EmbedRows(context_, lanes.all, pass);
+    for (int64_t layer = pass.layer_begin; layer < pass.layer_end; ++layer) {
+      RunLayer(context_, lanes, layer, pass, *this);
+    }
+    EnqueueHead(lanes.all, pass);
+  });
+  RunSlowTiers(pass, pass.layer_begin, pass.layer_end);
+}
+
+// Layer by layer, so that what is watched can be looked at between them.
+void QueuedRunner::RunLayersOneByOne(const Pass& pass) {
+  const Lanes lanes = EnqueuingLanes();
+  for (int64_t layer = pass.layer_begin; layer < pass.layer_end; ++layer) {
+    RunLayer(context_, lanes, layer, pass, *this);
+    RunSlowTiers(pass, layer, layer + 1);
+    if (context_.observer != nullptr) Observe(layer, pass.n());
+    if (!context_.keep_hidden) continue;
+    Finish();
+    const int64_t d = context_.config.d_model;
+    queued_.Download(context_.hidden.data() + layer * d, context_.state.x + (pass.n() - 1) * d,
+                     static_cast<uint64_t>(d) * sizeof(float));
+  }
+}
+
+void QueuedRunner::Embed(const Pass& pass, float* x) {
+  queued_.BeginPass(*pass.batch, pass.segments);
+  EmbedRows(context_, Lane{}, pass);
+  queued_.Finish();
+  queued_.Download(x, context_.state.x,
+                   static_cast<uint64_t>(pass.n() * context_.config.d_model) * sizeof(float));
+}
+
+void QueuedRunner::RunLayers(const Pass& pass, float* x) {
+  const uint64_t n_bytes =
+      static_cast<uint64_t>(pass.n() * context_.config.d_model) * sizeof(float);
+  queued_.BeginPass(*pass.batch, pass.segments);
+  queued_.Upload(context_.state.x, x, n_bytes);
+  RunLayersOneByOne(pass);
+  Finish();
+  queued_.Download(x, context_.state.x, n_bytes);
+}
+
+void QueuedRunner::Ffn(const Lanes& lanes, int64_t layer, const Pass& pass) {
+  ffn_.Run(lanes, layer, pass);
+}
+
+void QueuedRunner::RunSlowTiers(const Pass& pass, int64_t layer_begin, int64_t layer_end) {
+  if (context_.profile != nullptr) context_.profile->timer(0)->Mark(PassPart::kEnqueue);
+  const size_t n_tiers = context_.tiers.size();
+  const auto has_slow = [&](int64_t layer) {
+    for (size_t tier = 1; tier < n_tiers; ++tier) {
+      if (context_.Has(layer, tier)) return true;
+    }
+    return false;
+  };
+  bool any = false;
+  for (int64_t layer = layer_begin; layer < layer_end; ++layer) any = any || has_slow(layer);
+  if (!any) return;
+  try {
+    context_.team.Run([&](int thread) {
+      const Lane lane{thread, context_.team.n_threads(), context_.all_lanes,
+                      context_.TimerOf(thread)};
+      for (int64_t layer = layer_begin; layer < layer_end; ++layer) {
+        for (size_t tier = 1; tier < n_tiers; ++tier) {
+          if (context_.Has(layer, tier)) ffn_.RunSlowTier(lane, tier, layer, pass);
+        }
+      }
+    });
+  } catch (...) {
+    for (const Tier& tier : context_.tiers) {
+      if (tier.handover) tier.handover->Abandon();
+    }
+    queued_.Finish();
+    throw;
+  }
+}
+
+void QueuedRunner::Fetch(std::vector<float>* to, const float* from, int64_t n) {
+  to->resize(static_cast<size_t>(n));
+  queued_.Download(to->data(), from, to->size() * sizeof(float));
+}
+
+void QueuedRunner::Observe(int64_t layer, int64_t n) {
+  Finish();
+  Fetch(&x_, FfnInput(context_, layer), n * context_.config.d_model);
+  if (context_.Has(layer, 0)) {
+    Fetch(&h_, context_.tiers[0].state.gate, n * context_.slice(layer, 0).n_neurons);
+  }
+  context_.team.Run([&](int thread) {
+    const Lane lane{thread, context_.team.n_threads(), context_.all_lanes};
+    for (size_t tier = 0; tier < context_.tiers.size(); ++tier) {
+      if (!context_.Has(layer, tier)) continue;
+      const float* const h = tier == 0 ? h_.data() : context_.tiers[tier].state.gate;
+      context_.observer->OnFfn(lane, {layer, n, &context_.slice(layer, tier), h, x_.data()});
+    }
+  });
+}
+
+std::span<const float> QueuedRunner::Logits(int64_t n) {
+  Fetch(&logits_, context_.state.logits, n);
+  return logits_;
+}
+
+void QueuedRunner::AddTimes(PassProfile* profile) {
+  profile->AddGpuPass(queued_.PassSpans());
+  profile->AddTraffic(queued_.bus_traffic().Since(traffic_before_));
+}
+
+void QueuedRunner::Finish() {
+  queued_.Finish();
+  for (const Tier& tier : context_.tiers) {
+    if (tier.handover) tier.handover->Check();
+  }
+}
+
+}  // namespace thermocline
