@@ -149,7 +149,7 @@ template <DType kType>
                                               LinePrefetcher& ahead, std::byte* out) {
   constexpr bool kOffsets = gemm_q8_offset_takes(kType);
   constexpr int kBlockLines = (16 * kTypeBlockBytes<kType> + 63) / 64;
-  std::conditional_t<kOffsets, uint32_t, uint16_t> scales[kChunk][16];  // and offsets
+  std::conditional_t<kOffsets, uint32_t, uint16_t> scales[kChunk][16];  // offsets, too
   RowsOf16 rows(w, stride);
   for (int64_t i = 0; i < n_blocks; ++i) {
 #pragma GCC unroll 16

@@ -139,8 +139,8 @@ class Solver {
   const SolverProblem& problem_;
   std::vector<Cluster> order_;
   std::vector<int64_t> limits_;
-  std::vector<uint64_t> fast_fixed_;  // with no layer over limits_[i] hot
-  std::vector<uint64_t> slow_fixed_;  // with every layer at limits_[i] hot or more
+  std::vector<uint64_t> fast_fixed_;  // bytes with no layer over limits_[i] hot
+  std::vector<uint64_t> slow_fixed_;  // bytes with every layer at limits_[i] hot or more
   uint64_t row_bytes_ = 0;            // bytes of one neuron in every layer
   uint64_t all_bytes_ = 0;
   std::optional<Filling> best_;

@@ -15,7 +15,7 @@
 namespace thermocline {
 namespace {
 
-constexpr int kSpins = 4000;  // pauses, about 20-50 us: longer than a step's imbalance, shorter
+constexpr int kSpins = 4000;  // pauses, about 20-50 us: longer than an op's imbalance, shorter
                               // than a scheduler's time slice
 
 // Keeps the calling thread to some CPUs, and puts it back where it was at the end.
