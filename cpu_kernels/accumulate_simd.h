@@ -1,10 +1,11 @@
-// y += sum_i h_i W[i, :] for any vector unit V and weight type W (weights_simd.h). Eight rows of
-// the list at a time: a strip of y is loaded once, takes eight fused multiply-adds per element in
-// the order of the list, and is stored; y (d_model f32) stays in L1. What the rows need next is
-// prefetched, further on in the same rows or in those that follow in the list. For quantised rows
-// h_i * d is one f32 scale per block, computed for some blocks of all eight rows before their
-// weights are looked at. Weights with an offset are decoded first (d q + m, rounded once) and then
-// multiplied by h_i: sums of the offsets apart would depend on how the list falls into groups.
+// Computes y += sum_i h_i W[i, :] for any vector unit V and weight type W (weights_simd.h). It
+// takes eight rows of the list at a time: a strip of y is loaded once, takes eight fused
+// multiply-adds per element in the order of the list, and is stored. y (d_model f32) stays in L1.
+// What the rows need next is prefetched, further on in the same rows or in those that follow in the
+// list. For quantised rows h_i * d is one f32 scale per block, computed for some blocks of all
+// eight rows before their weights are looked at. Weights with an offset are decoded first (d q + m,
+// rounded once) and then multiplied by h_i: sums of the offsets apart would depend on how the list
+// falls into groups.
 #pragma once
 
 #include <immintrin.h>
@@ -17,8 +18,8 @@ namespace thermocline {
 
 inline constexpr int kAccumulateRows = 8;
 
-// How a strip of y takes kRows rows: their weights for it lie at w[r] + offset, their factors are
-// h[r].
+// Says how a strip of y takes kRows rows: their weights for it lie at w[r] + offset, their factors
+// are h[r].
 template <class V, class W>
 struct Strips {
   using Reg = typename V::Reg;
@@ -70,13 +71,13 @@ struct Strips {
     V::store_n(y, sum, n);
   }
 
-  // Several blocks side by side: the additions to one column wait for each other.
+  // Takes several blocks side by side, since the additions to one column wait for each other.
   template <int kRows, int kSideBySide>
   static void add_blocks(const std::byte* const* w, int64_t offset, const float* h, float* y) {
     Reg sums[kSideBySide * W::kRegs];
     for (int v = 0; v < kSideBySide * W::kRegs; ++v) sums[v] = V::load(y + v * V::kLanes);
-      // Unrolled, so that each row has loads of its own: one load that goes from row to row looks
-      // like a stride to the prefetcher, which then fetches rows beyond the last.
+      // The loop is unrolled so that each row has loads of its own: one load that goes from row to
+      // row looks like a stride to the prefetcher, which then fetches rows beyond the last.
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const Reg factor = V::set1(h[r]);
@@ -101,7 +102,7 @@ struct Strips {
   }
 };
 
-// Strip: as Strips<V, W>.
+// Strip is a class like Strips<V, W>.
 template <class W, class Strip, int kRows>
 class RowAccumulator {
  public:
@@ -143,8 +144,8 @@ class RowAccumulator {
     return args_.w + row * args_.row_stride_bytes + column_offset<W>(args_.col_begin);
   }
 
-  // Inlined by force: GCC takes a function that only prefetches for one without effect and drops
-  // the call.
+  // Inlining is forced, since GCC takes a function that only prefetches for one without effect and
+  // drops the call.
   [[gnu::always_inline]] static inline void prefetch(const std::byte* const* from, int64_t strip) {
     const int64_t offset = strip * kStripBytes;
     for (int r = 0; r < kRows; ++r) {
@@ -176,8 +177,8 @@ void accumulate_strips(const AccumulateArgs& args) {
   accumulate_groups<W, Strip, 1>(args, i);
 }
 
-// For types whose groups of 32 columns do not lie at equal distances (Q6_K): four rows at a time,
-// and of those that follow in the list the same part is prefetched.
+// Types whose groups of 32 columns do not lie at equal distances (Q6_K) go four rows at a time, and
+// the same part of the rows that follow in the list is prefetched.
 template <class V, class W, int kRows>
 int64_t accumulate_chunk_rows(const AccumulateArgs& args, int64_t first) {
   const auto row_at = [&args](int64_t i) {

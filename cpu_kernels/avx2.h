@@ -1,4 +1,4 @@
-// What the AVX2 translation units offer. Needs AVX2, FMA and F16C at run time.
+// What the AVX2 translation units offer. They need AVX2, FMA and F16C at run time.
 #pragma once
 
 #include "cpu_kernels/kernel_args.h"
@@ -6,7 +6,7 @@
 
 namespace thermocline::avx2 {
 
-// Everything but vector_form, prepared_bytes, prepare, matvec and the two of sign bits.
+// Fills in everything but vector_form, prepared_bytes, prepare, matvec and the two of sign bits.
 void fill_table(KernelTable* table);
 void matvec_float(DType dtype, const MatvecArgs& args);  // x: kF32
 
@@ -15,7 +15,7 @@ int64_t q8_bytes(int64_t n);
 void prepare_q8(const float* x, int64_t n, void* out);
 void matvec_quantised(DType dtype, const MatvecArgs& args);
 
-// Sign bits (also in the tables of wider units).
+// Work on sign bits (also in the tables of wider units).
 void pack_signs(const float* x, int64_t n, uint64_t* words);
 void count_sign_differences(const uint64_t* w, int64_t n_words, const uint64_t* x, int64_t begin,
                             int64_t end, int32_t* out);

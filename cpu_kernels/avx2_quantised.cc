@@ -36,7 +36,7 @@ struct Block<DType::kQ4_0> {
   }
 };
 
-// Unsigned as they are: 0 to 15.
+// Q4_1's nibbles are unsigned as they are, 0 to 15.
 template <>
 struct Block<DType::kQ4_1> {
   static __m256i load(const std::byte* p) {
@@ -74,8 +74,8 @@ class BlockDot {
   static float total(Reg sum0, Reg sum1) { return Simd::sum(Simd::add(sum0, sum1)); }
 
  private:
-  // |w| <= 128 is the unsigned factor and x with the sign of w the signed one: a pair's sum is at
-  // most 2 * 128 * 127 = 32512, so the 16-bit addition cannot saturate.
+  // |w| <= 128 is the unsigned factor, and x with the sign of w is the signed one. A pair's sum is
+  // at most 2 * 128 * 127 = 32512, so the 16-bit addition cannot saturate.
   template <int kRows>
   void block(const std::byte* const* rows, int64_t b, int sum, Reg (*sums)[2]) const {
     const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x_ + b * kQuantBlock));
@@ -95,7 +95,7 @@ class BlockDot {
     return _mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
   }
 
-  // w . x = d sum(q x) + m sum(x): the sums of x are the same for all rows, and one conversion
+  // w . x is d sum(q x) + m sum(x). The sums of x are the same for all rows, and one conversion
   // gives d and m, side by side in each pair of lanes.
   template <int kRows>
   [[gnu::always_inline]] inline void block_with_offset(const std::byte* const* rows, int64_t b,
@@ -118,8 +118,8 @@ class BlockDot {
   int64_t n_blocks_;
 };
 
-// Two integer scales beside d: the sums of 16-bit pairs are multiplied by them where the others'
-// are multiplied by 1. |w| <= 32, so they are exact: 2 * 2 * 32 * 127 * 128 < 2^21.
+// Q6_K has two integer scales beside d. The sums of 16-bit pairs are multiplied by them where the
+// other types' are multiplied by 1. |w| <= 32, so they are exact: 2 * 2 * 32 * 127 * 128 < 2^21.
 class Q6kDot {
  public:
   using Reg = __m256;
@@ -155,7 +155,7 @@ class Q6kDot {
     const __m128i bytes = _mm_loadl_epi64(
         reinterpret_cast<const __m128i*>(p + q6_k::kScalesAt + kHalf * q6_k::kChunks));
     const __m256i scales = _mm256_broadcastsi128_si256(_mm_cvtepi8_epi16(bytes));
-    // Word 2 j of the eight for a chunk's first 16 weights, 2 j + 1 for its second.
+    // Word 2 j of the eight is for a chunk's first 16 weights, word 2 j + 1 for its second.
     const __m256i first = _mm256_set_m128i(_mm_set1_epi16(0x0302), _mm_set1_epi16(0x0100));
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j) {

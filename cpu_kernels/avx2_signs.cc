@@ -5,9 +5,9 @@
 namespace thermocline::avx2 {
 namespace {
 
-constexpr int64_t kWords = 4;  // of a register
+constexpr int64_t kWords = 4;  // words of a register
 
-// Set bits of each word, looked up by nibble.
+// Counts the set bits of each word, looked up by nibble.
 __m256i count_bits(__m256i x) {
   const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,  //
                                          0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);

@@ -1,5 +1,5 @@
-// What the AVX-512 translation units offer. Needs AVX-512 F, BW, VL, DQ and CD at run time; the
-// parts below, what their names say.
+// What the AVX-512 translation units offer. They need AVX-512 F, BW, VL, DQ and CD at run time;
+// some parts below need the extension that their names say.
 #pragma once
 
 #include "cpu_kernels/gemm.h"
@@ -8,15 +8,15 @@
 
 namespace thermocline::avx512 {
 
-// Everything but vector_form, prepared_bytes, prepare, matvec and the two of sign bits.
+// Fills in everything but vector_form, prepared_bytes, prepare, matvec and the two of sign bits.
 void fill_table(KernelTable* table);
 void matvec_float(DType dtype, const MatvecArgs& args);  // x: kF32
 
-// accumulate_rows of nibbles.
+// accumulate_rows for types of nibbles.
 void accumulate_q4_0(const AccumulateArgs& args);
 void accumulate_q4_1(const AccumulateArgs& args);
 
-// With AVX512_VNNI: VectorForm::kQ8 and the products with it (Q8_0, Q6_K, Q4_1, Q4_0).
+// VectorForm::kQ8 and the products with it (Q8_0, Q6_K, Q4_1, Q4_0). REQUIRES: AVX512_VNNI.
 int64_t vnni_q8_bytes(int64_t n);
 void vnni_prepare_q8(const float* x, int64_t n, void* out);
 void vnni_matvec_quantised(DType dtype, const MatvecArgs& args);
@@ -33,7 +33,7 @@ void gemm_f32_pack_columns(DType dtype, const GemmPackArgs& args);
 void gemm_f32_multiply(const GemmProduct& product);
 int64_t gemm_f32_multiply_registers(int64_t n);
 
-// GEMM in bf16 (GemmForm::kBF16), with AVX512_BF16.
+// GEMM in bf16 (GemmForm::kBF16). REQUIRES: AVX512_BF16.
 int64_t gemm_bf16_tile_tokens();
 int64_t gemm_bf16_input_bytes(int64_t n_tokens, int64_t k);
 int64_t gemm_bf16_panel_bytes(int64_t k);
@@ -43,12 +43,12 @@ void gemm_bf16_pack_columns(DType dtype, const GemmPackArgs& args);
 void gemm_bf16_multiply(const GemmProduct& product);
 int64_t gemm_bf16_multiply_registers(int64_t n);
 
-// GEMM in int8 (GemmForm::kQ8 and kQ8Offset), with AVX512_VNNI. Q6_K has two scales to a block of
-// x, which the panels do not: its weights are multiplied exactly in f32 instead.
+// GEMM in int8 (GemmForm::kQ8 and kQ8Offset). Q6_K has two scales to a block of x, which the panels
+// do not: its weights are multiplied exactly in f32 instead. REQUIRES: AVX512_VNNI.
 constexpr bool gemm_q8_takes(DType weights) {
   return weights == DType::kQ8_0 || weights == DType::kQ4_0;
 }
-// The same with panels that hold offsets (GemmForm::kQ8Offset).
+// Whether panels that hold offsets (GemmForm::kQ8Offset) take these weights.
 constexpr bool gemm_q8_offset_takes(DType weights) { return weights == DType::kQ4_1; }
 int64_t gemm_q8_tile_tokens();
 int64_t gemm_q8_input_bytes(int64_t n_tokens, int64_t k);
@@ -61,7 +61,7 @@ void gemm_q8_multiply(const GemmProduct& product);
 void gemm_q8_offset_multiply(const GemmProduct& product);
 int64_t gemm_q8_multiply_registers(int64_t n);
 
-// GEMM in fixed point of 16 bits (GemmForm::kI16), with AVX512_VNNI.
+// GEMM in fixed point of 16 bits (GemmForm::kI16). REQUIRES: AVX512_VNNI.
 int64_t gemm_i16_tile_tokens();
 int64_t gemm_i16_input_bytes(int64_t n_tokens, int64_t k);
 int64_t gemm_i16_panel_bytes(int64_t k);
@@ -71,12 +71,12 @@ void gemm_i16_pack_columns(DType dtype, const GemmPackArgs& args);
 void gemm_i16_multiply(const GemmProduct& product);
 int64_t gemm_i16_multiply_registers(int64_t n);
 
-// With AVX512_BF16: VectorForm::kBF16 and the products with it (BF16).
+// VectorForm::kBF16 and the products with it (BF16). REQUIRES: AVX512_BF16.
 int64_t bf16_bytes(int64_t n);
 void bf16_prepare(const float* x, int64_t n, void* out);
 void bf16_matvec(const MatvecArgs& args);
 
-// With AVX512_VPOPCNTDQ.
+// REQUIRES: AVX512_VPOPCNTDQ.
 void vpopcnt_count_sign_differences(const uint64_t* w, int64_t n_words, const uint64_t* x,
                                     int64_t begin, int64_t end, int32_t* out);
 

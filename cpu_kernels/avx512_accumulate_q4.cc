@@ -18,7 +18,7 @@ constexpr int64_t kQuadCols = 4 * kQuantBlock;
 struct QuadByLane {
   __m512i nibbles;
   __m512 scales;
-  __m512 offsets;  // of Q4_1
+  __m512 offsets;  // what is added to Q4_1's values
 };
 
 template <DType kType>
@@ -26,7 +26,7 @@ template <DType kType>
   const __m512i head = quad_head(p);
   QuadByLane quad;
   if constexpr (kType == DType::kQ4_0) {
-    // Words 4..35, of which the last four are wanted.
+    // These are words 4..35, of which the last four are wanted.
     const __m512i last = _mm512_loadu_si512(p + 8);
     const __m512i nibbles_at =
         _mm512_set_epi16(63, 62, 26, 25, 17, 16, 8, 7, 61, 60, 24, 23, 15, 14, 6, 5, 31, 30, 22, 21,
@@ -37,7 +37,7 @@ template <DType kType>
     quad.nibbles = _mm512_permutex2var_epi16(head, nibbles_at, last);
     quad.scales = _mm512_cvtph_ps(_mm512_castsi512_si256(scales));
   } else if constexpr (kType == DType::kQ4_1) {
-    // Words 4..19, of which the last four are wanted.
+    // These are words 4..19, of which the last four are wanted.
     const __m512i last = _mm512_loadu_si512(p + 16);
     const __m512i nibbles_at =
         _mm512_setr_epi32(1, 6, 11, 28, 2, 7, 12, 29, 3, 8, 13, 30, 4, 9, 14, 31);
@@ -54,7 +54,8 @@ template <DType kType>
   return quad;
 }
 
-// As Strips<Simd, Weights<Simd, kType>>, for y in the order described above.
+// Does what Strips<Simd, Weights<Simd, kType>> does, for y in nibble order (see the top of the
+// file).
 template <DType kType>
 struct QuadStrips {
   static constexpr int64_t kCols = kQuadCols;
@@ -65,7 +66,7 @@ struct QuadStrips {
     const __m512 values = Simd::nibble_values<kLowest>();
     __m512 sums[8];
     for (int v = 0; v < 8; ++v) sums[v] = _mm512_loadu_ps(y + v * 16);
-      // Unrolled as in Strips.
+      // The loop is unrolled for the reason that Strips gives.
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const QuadByLane quad = load_quad<kType>(w[r] + offset);
@@ -92,9 +93,9 @@ struct QuadStrips {
   }
 };
 
-// Into nibble order and back: vector 2 i + half of a quad, low nibbles or high, holds column 32 b +
-// 16 half + 4 j + i at lane 4 j + b, so the vectors of a half are transposed in groups of four
-// lanes.
+// Brings y into nibble order and back. Vector 2 i + half of a quad, low nibbles or high, holds
+// column 32 b + 16 half + 4 j + i at lane 4 j + b, so the vectors of a half are transposed in
+// groups of four lanes.
 void reorder(float* y, int64_t n) {
   const auto low = [](__m512 a, __m512 b) {
     return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));

@@ -66,7 +66,7 @@ void bf16_prepare(const float* x, int64_t n, void* out) {
     uint16_t* hi = group + i / kGroup * (2 * kGroup) + i % kGroup;
     Simd::store_bf16(hi, value);
     const __m512 rest = _mm512_sub_ps(value, Simd::load_bf16(hi));
-    // Of infinity and NaN there is no rest: hi alone carries them.
+    // Infinity and NaN have no rest: hi alone carries them.
     const __mmask16 finite =
         _mm512_cmp_ps_mask(_mm512_abs_ps(rest), _mm512_set1_ps(__builtin_inff()), _CMP_LT_OQ);
     Simd::store_bf16(hi + kGroup, _mm512_maskz_mov_ps(finite, rest));

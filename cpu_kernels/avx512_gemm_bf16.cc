@@ -1,6 +1,7 @@
-// Batches of tokens times weights in bf16 through vdpbf16ps: BF16 rows, and matrices with a row per
-// neuron whose types have no more than bf16's precision (their blocks lie across the sums, so int8
-// products cannot serve). The instruction takes pairs along k and treats subnormals as zeros.
+// Multiplies batches of tokens by weights in bf16 through vdpbf16ps: BF16 rows, and matrices with a
+// row per neuron whose types have no more than bf16's precision (their blocks lie across the sums,
+// so int8 products cannot serve). The instruction takes pairs along k and treats subnormals as
+// zeros.
 #include "cpu_kernels/avx512.h"
 #include "cpu_kernels/gemm_float_avx512.h"
 #include "runtime/core/error.h"
@@ -18,7 +19,7 @@ struct Bf16Op {
 };
 using Tile = FloatTile<Bf16Op>;
 
-// Each lane's `first` in its lower half, `second` in the upper.
+// Puts each lane's `first` in its lower half and `second` in the upper.
 [[gnu::always_inline]] inline __m512i pair_bf16(__m512 first, __m512 second) {
   const __m512i pairs_at =
       _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,

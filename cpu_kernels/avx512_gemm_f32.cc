@@ -1,5 +1,5 @@
-// Batches of tokens times weights that are multiplied in f32: F32, and every type where the CPU has
-// nothing faster for it or the caller wants it exact.
+// Multiplies batches of tokens by weights in f32: F32, and every type where the CPU has nothing
+// faster for it or the caller wants it exact.
 #include "cpu_kernels/avx512.h"
 #include "cpu_kernels/gemm_float_avx512.h"
 

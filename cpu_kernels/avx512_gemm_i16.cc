@@ -1,5 +1,5 @@
-// Batches of tokens times F16 weights in fixed point of 16 bits through VNNI: as many products
-// an instruction as bf16, as precise as f16.
+// Multiplies batches of tokens by F16 weights in fixed point of 16 bits through VNNI: as many
+// products an instruction as bf16, as precise as f16.
 //
 // A block is 128 values along k with one f32 scale. Weights are scaled to integers of norm 32760 a
 // block, activations to norm 65500 and at most 32767, and rounded (which adds at most 5.7 to a
@@ -37,12 +37,13 @@ struct I16Op {
 using I16Tile = IntegerTile<I16Op>;
 constexpr int kWords = I16Op::kWords;
 
-// Of 16 blocks: their scales and what their values are multiplied with to become integers.
+// The scales of 16 blocks, and what their values are multiplied with to become integers.
 struct Scales {
   __m512 scale;
   __m512 inverse;
 
-  // Of a norm `target` of the integers. Infinities and NaN make the block's sums NaN.
+  // Makes scales that give the integers a norm of `target`. Infinities and NaN make the block's
+  // sums NaN.
   Scales(__m512 squares, float target) {
     const __m512 norm = _mm512_sqrt_ps(squares);
     const __mmask16 finite = _mm512_cmp_ps_mask(norm, _mm512_set1_ps(__builtin_inff()), _CMP_LT_OQ);
@@ -57,13 +58,15 @@ struct Scales {
 // the rows.
 constexpr int kRowAt[16] = {0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15};
 
-// Words of two f16 of 16 rows, at out + 128 i in the order of kRowAt, as f32: of eight rows each.
+// Loads words of two f16 of 16 rows, at out + 128 i in the order of kRowAt, as f32. Each register
+// holds eight rows.
 [[gnu::always_inline]] inline void load_pairs(const std::byte* p, __m512* pairs) {
   pairs[0] = Simd::load_f16(p);
   pairs[1] = Simd::load_f16(p + 32);
 }
 
-// A block of 16 rows, whose words are loaded by load(row, word), as one half of a panel's step.
+// Packs a block of 16 rows, whose words are loaded by load(row, word), as one half of a panel's
+// step.
 template <class Load>
 [[gnu::always_inline]] inline void pack_block(std::byte* out, const Load& load) {
   __m512 squares[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
@@ -82,7 +85,7 @@ template <class Load>
       squares[1] = _mm512_fmadd_ps(pairs[1], pairs[1], squares[1]);
     }
   }
-  // Both lanes of a row: the sum of both.
+  // A row lies in two lanes, so its sum is the sum of both.
   Scales scales[2] = {{_mm512_add_ps(squares[0], Simd::swap_neighbours(squares[0])), kWeightNorm},
                       {_mm512_add_ps(squares[1], Simd::swap_neighbours(squares[1])), kWeightNorm}};
 #pragma GCC unroll 4
@@ -103,7 +106,7 @@ template <class Load>
 
 constexpr int kBlockLines = 16 * kBlock * 2 / 64;  // cache lines of a block of 16 rows
 
-// Rows [0, n) of 16, columns [0, k), as one half of a panel; the others become zeros.
+// Packs rows [0, n) of 16, columns [0, k), as one half of a panel; the other rows become zeros.
 void pack_group(const std::byte* w, int64_t stride, int64_t n, int64_t k, LinePrefetcher& ahead,
                 std::byte* out) {
   for (int64_t col = 0; col < k; col += kBlock, out += I16Tile::kPanelStepBytes) {
@@ -122,8 +125,8 @@ void pack_group(const std::byte* w, int64_t stride, int64_t n, int64_t k, LinePr
   }
 }
 
-// Rows [0, n_rows) of at most a block, 16 columns each at w, as one half of a panel's step: outputs
-// are columns. load(row): f32.
+// Packs rows [0, n_rows) of at most a block, 16 columns each at w, as one half of a panel's step:
+// outputs are columns. load(row) gives f32.
 template <class Load>
 [[gnu::always_inline]] inline void pack_column_block(int64_t n_rows, std::byte* out,
                                                      const Load& load) {
@@ -145,7 +148,7 @@ template <class Load>
   _mm512_store_ps(out + kWords * 128, scales.scale);
 }
 
-// A token's block, zeros beyond the first n; returns its scale.
+// Rounds a token's block, with zeros beyond the first n. Returns its scale.
 [[gnu::always_inline]] inline float round_input(const float* x, int64_t n, __m512i* words) {
   constexpr int kRegisters = kBlock / 16;
   __m512 values[kRegisters];
@@ -158,12 +161,12 @@ template <class Load>
   const uint32_t most = _mm512_reduce_max_epu32(top);
   float largest;
   std::memcpy(&largest, &most, sizeof(largest));
-  const bool finite = largest < __builtin_inff();  // NaN is not
+  const bool finite = largest < __builtin_inff();  // false for NaN, too
   if (!finite || largest < kSmallestQ8Block) {
     for (int v = 0; v < kRegisters / 2; ++v) words[v] = _mm512_setzero_si512();
     return finite ? 0.0F : __builtin_nanf("");
   }
-  // By the largest first: squares of large values would leave f32.
+  // Values are divided by the largest first, since squares of large values would leave f32.
   const float inverse_largest = 1.0F / largest;
   __m512 squares = _mm512_setzero_ps();
   for (const __m512 value : values) {
@@ -258,7 +261,7 @@ void gemm_i16_pack_columns(DType dtype, const GemmPackArgs& args) {
       });
     }
   }
-  // A panel's second half, where no column falls into it.
+  // Fills a panel's second half where no column falls into it.
   const int64_t columns = (args.end - args.begin) % kGemmPanel;
   if (columns == 0 || columns > 16) return;
   std::byte* half = args.panels + (args.end - args.begin) / kGemmPanel * panel_bytes + 64;

@@ -1,4 +1,4 @@
-// Batches of tokens times Q8_0, Q4_0 and Q4_1 rows, in int8 through VNNI.
+// Multiplies batches of tokens by Q8_0, Q4_0 and Q4_1 rows, in int8 through VNNI.
 //
 // Bytes of a panel are unsigned as in avx512_vnni.cc: Q8_0 as w + 128, Q4_0 as 16 * (w + 8) with
 // its scale divided by 16, so one kernel serves both and owes 128 * sum(x), which the integer sums
@@ -39,7 +39,8 @@ template <DType kType>
 using TileOf = std::conditional_t<gemm_q8_offset_takes(kType), Q8OffsetTile, Q8Tile>;
 constexpr int kWords = Q8Op::kWords;
 
-// 16 rows that lie a stride apart, by four addresses: sixteen would not fit the general registers.
+// 16 rows that lie a stride apart, held as four addresses: sixteen would not fit the general
+// registers.
 struct RowsOf16 {
   const std::byte* quarter[4];
   int64_t stride;
@@ -53,8 +54,8 @@ struct RowsOf16 {
   }
 };
 
-// 16 bytes of each row at `offset`, transposed: register c holds word c of every row, in the order
-// of the rows.
+// Loads 16 bytes of each row at `offset`, transposed: register c holds word c of every row, in the
+// order of the rows.
 [[gnu::always_inline]] inline void transpose_words(const RowsOf16& rows, int64_t offset,
                                                    __m512i* words) {
   __m512i lanes[4];
@@ -117,7 +118,7 @@ struct Source<DType::kQ4_0> {
   }
 };
 
-// Unsigned as they are.
+// Q4_1's nibbles are unsigned as they are.
 template <>
 struct Source<DType::kQ4_1> {
   [[gnu::always_inline]] static inline void pack_block(const RowsOf16& rows, std::byte* out) {
@@ -135,20 +136,20 @@ struct Source<DType::kQ4_1> {
 
 constexpr int kChunk = 8;  // blocks whose scales are collected at a time
 
-// The f16 of 16 rows' blocks as f32: scales, or with kOffset what follows them.
+// Reads the f16 of 16 rows' blocks as f32: scales, or with kOffset what follows them.
 template <bool kOffset>
 [[gnu::always_inline]] inline __m512 factors_of(const uint32_t* pairs) {
   const __m512i words = _mm512_loadu_si512(pairs);
   return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(kOffset ? _mm512_srli_epi32(words, 16) : words));
 }
 
-// n_blocks <= kChunk blocks of 16 rows as one half of a panel.
+// Packs n_blocks <= kChunk blocks of 16 rows as one half of a panel.
 template <DType kType>
 [[gnu::always_inline]] inline void pack_chunk(const std::byte* w, int64_t stride, int64_t n_blocks,
                                               LinePrefetcher& ahead, std::byte* out) {
   constexpr bool kOffsets = gemm_q8_offset_takes(kType);
   constexpr int kBlockLines = (16 * kTypeBlockBytes<kType> + 63) / 64;
-  std::conditional_t<kOffsets, uint32_t, uint16_t> scales[kChunk][16];  // and offsets
+  std::conditional_t<kOffsets, uint32_t, uint16_t> scales[kChunk][16];  // offsets, too
   RowsOf16 rows(w, stride);
   for (int64_t i = 0; i < n_blocks; ++i) {
 #pragma GCC unroll 16
@@ -171,7 +172,7 @@ template <DType kType>
   }
 }
 
-// Rows [0, n) of 16 as one half of a panel; the others become zeros.
+// Packs rows [0, n) of 16 as one half of a panel; the other rows become zeros.
 template <DType kType>
 void pack_group(const std::byte* w, int64_t stride, int64_t n, int64_t n_blocks,
                 LinePrefetcher& ahead, std::byte* out) {
@@ -211,7 +212,7 @@ void pack_panels(const GemmPackArgs& args) {
   }
 }
 
-// kOffsets: a block's sum goes where its start would.
+// With kOffsets a block's sum goes where its start would.
 template <bool kOffsets>
 void prepare_tiles(const GemmPrepareArgs& args) {
   const Tiles tiles(args.n_tokens, Q8Tile::kTileTokens);

@@ -1,8 +1,8 @@
-// Products of Q4_1 rows with activations in int8 through VNNI.
+// Multiplies Q4_1 rows by activations in int8 through VNNI.
 //
 // w . x = d sum(q x) + m sum(x), per block. Nibbles q are unsigned as they are: an int32 lane holds
-// eight products, of at most 8 * 15 * 127. The sums of x are known when x is prepared, so 16
-// blocks' offsets cost one multiply-add.
+// eight products, of at most 8 * 15 * 127. The sums of x are known when x is prepared, so the
+// offsets of 16 blocks cost one multiply-add.
 #include "cpu_kernels/avx512.h"
 #include "cpu_kernels/matvec_rows.h"
 #include "cpu_kernels/simd_avx512.h"
@@ -11,14 +11,14 @@
 namespace thermocline::avx512 {
 namespace {
 
-// Four blocks, 80 bytes as 20 words of 32 bits: block b's d and m are word 5 b, its nibbles are the
-// four after it.
+// Four blocks are 80 bytes, 20 words of 32 bits: block b's d and m are word 5 b, its nibbles are
+// the four words after it.
 constexpr int64_t kQuadBytes = 4 * kTypeBlockBytes<DType::kQ4_1>;
 constexpr int64_t kHeadBytes = 64;
 constexpr int64_t kStepQuads = 4;
 constexpr int64_t kStepBlocks = 4 * kStepQuads;
 
-// Rows that share what is loaded of x: two, so that all of it stays in registers.
+// Two rows share what is loaded of x, so that all of it stays in registers.
 template <int kRows>
 constexpr int kSharing = kRows < 2 ? kRows : 2;
 
@@ -39,7 +39,7 @@ struct QuadPart {
   }
 };
 
-// d and m of 16 blocks, d times that of x.
+// d and m of 16 blocks, with d already multiplied by that of x.
 struct Factors {
   __m512 scales;
   __m512 offsets;
@@ -120,7 +120,7 @@ class Q41Dot {
   static float total(Reg sum0, Reg sum1) { return Simd::sum(Simd::add(sum0, sum1)); }
 
  private:
-  // Four blocks of x.
+  // Four blocks of x, as Q4_1 rows read them.
   struct X {
     __m512i first;
     __m512i second;

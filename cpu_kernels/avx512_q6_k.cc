@@ -1,4 +1,4 @@
-// Products of Q6_K rows with activations in int8 through VNNI.
+// Multiplies Q6_K rows by activations in int8 through VNNI.
 //
 // A register takes two chunks, 64 columns: their low nibbles lie side by side, and the high bits of
 // four chunks share 32 bytes. Weights stay unsigned, w + 32, and owe 32 * sum(x): a fourth of the
@@ -25,7 +25,8 @@ struct Pair {
         start(_mm512_srai_epi32(_mm512_load_si512(vector + layout.pair_starts() + p * 64), 2)),
         scales(each_8_times(layout.scales_of(vector) + 2 * p)) {}
 
-  // sum + weights . x. scale_at: where each lane's scale lies among those of the half block.
+  // Returns sum + weights . x. scale_at says where each lane's scale lies among those of the half
+  // block.
   [[gnu::always_inline]] __m512 add(__m512i weights, __m512 half_scales, __m512i scale_at,
                                     __m512 sum) const {
     const __m512i dots = _mm512_dpbusd_epi32(start, weights, x);
@@ -59,8 +60,8 @@ class Q6kDot {
   static float total(Reg sum0, Reg sum1) { return Simd::sum(Simd::add(sum0, sum1)); }
 
  private:
-  // Four chunks of block t: chunks 0 and 1 of the half are the low nibbles of 64 bytes, 2 and 3 the
-  // high ones.
+  // Takes four chunks of block t: chunks 0 and 1 of the half are the low nibbles of 64 bytes, 2 and
+  // 3 the high ones.
   template <int kRows, int kHalf>
   [[gnu::always_inline]] inline void half(const std::byte* const* rows, int64_t t,
                                           Reg (*sums)[2]) const {

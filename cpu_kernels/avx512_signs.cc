@@ -1,4 +1,4 @@
-// Counting sign bits that differ, with an instruction for it (VPOPCNTDQ).
+// Counts sign bits that differ, with an instruction for it (VPOPCNTDQ).
 #include <immintrin.h>
 
 #include "cpu_kernels/avx512.h"
@@ -6,7 +6,7 @@
 namespace thermocline::avx512 {
 namespace {
 
-constexpr int64_t kWords = 8;  // of a register
+constexpr int64_t kWords = 8;  // words of a register
 
 }  // namespace
 

@@ -1,10 +1,10 @@
-// Products of Q8_0 and Q4_0 rows with activations in int8 through VNNI (vpdpbusd: unsigned times
+// Multiplies Q8_0 and Q4_0 rows by activations in int8 through VNNI (vpdpbusd: unsigned times
 // signed bytes, four at a time, added to int32).
 //
-// Weights are made unsigned by an offset: Q8_0 as w + 128; Q4_0 as 16 * nibble, which is 16 * (w +
-// 8), so both owe 128 * sum(x) afterwards. That sum is known when x is prepared: each int32 lane
-// starts from -128 times the sum of its activations, and the offset costs nothing. Largest
-// magnitude in a lane: eight activations, 8 * (255 + 128) * 127 < 2^19.
+// Weights are made unsigned by an offset: Q8_0 as w + 128, Q4_0 as 16 * nibble, which is 16 * (w +
+// 8). Both owe 128 * sum(x) afterwards. That sum is known when x is prepared: each int32 lane
+// starts from -128 times the sum of its activations, and the offset costs nothing. A lane's largest
+// magnitude is eight activations, 8 * (255 + 128) * 127 < 2^19.
 #include <cstring>
 
 #include "cpu_kernels/avx512.h"
@@ -18,12 +18,12 @@
 namespace thermocline::avx512 {
 namespace {
 
-// Rows that share what is loaded of x: two, so that all of it stays in registers.
+// Two rows share what is loaded of x, so that all of it stays in registers.
 template <int kRows>
 constexpr int kSharing = kRows < 2 ? kRows : 2;
 
-// The f16 scales of four registers' worth of blocks, kEach to every kStride bytes. scale_at: where
-// each word lies in the register's first 64 bytes.
+// Gathers the f16 scales of four registers' worth of blocks, kEach to every kStride bytes. scale_at
+// says where each word lies in the register's first 64 bytes.
 template <int kEach, int64_t kStride>
 [[gnu::always_inline]] inline __m512i scales_of_four(const std::byte* w, __m512i scale_at) {
   constexpr __mmask32 kWords = (1U << kEach) - 1;
@@ -36,8 +36,8 @@ template <int kEach, int64_t kStride>
   return scales;
 }
 
-// Q8_0: two blocks, 68 bytes, to a register, and two registers to a step. Two steps at once turn
-// their scales into floats together.
+// Q8_0 puts two blocks, 68 bytes, in a register, and takes two registers a step. Two steps at once
+// turn their scales into floats together.
 class Q8Dot {
  public:
   using Reg = __m512;
@@ -100,13 +100,14 @@ class Q8Dot {
  private:
   const float* scales_of_x(int64_t pair) const { return layout_.scales_of(x_) + pair * 2; }
 
-  // Of the eight blocks of two steps, f16.
+  // Returns the f16 scales of the eight blocks of two steps.
   [[gnu::always_inline]] static __m128i scales_of(const std::byte* w) {
     const __m512i scale_at = _mm512_set1_epi32(17 << 16);
     return _mm512_castsi512_si128(scales_of_four<2, kPairBytes>(w, scale_at));
   }
 
-  // Read where rows are short; where they are long, rather made than kept in L1 beside x.
+  // Starts are read where rows are short; where rows are long they are made instead of being kept
+  // in L1 beside x.
   template <int kRows>
   [[gnu::always_inline]] inline __m512i start_of(__m512i x, int64_t pair) const {
     if constexpr (kRows >= 4) {
@@ -129,7 +130,7 @@ class Q8Dot {
     return _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_dpbusd_epi32(start, offset, x)), scale, sum);
   }
 
-  // kHalf: the pair's second block lies beyond the row and must not be read.
+  // With kHalf the pair's second block lies beyond the row and must not be read.
   template <int kRows, int kSum, bool kHalf>
   [[gnu::always_inline]] inline void add_pair(const std::byte* const* rows, int64_t p,
                                               Reg (*sums)[2]) const {
@@ -161,8 +162,8 @@ class Q8Dot {
   int64_t n_blocks_;
 };
 
-// Q4_0: four blocks, 72 bytes, to a register of 128 nibbles, and two registers to a step; two steps
-// at once as above.
+// Q4_0 puts four blocks, 72 bytes, in a register of 128 nibbles, and takes two registers a step.
+// Two steps at once turn their scales into floats together.
 class Q4Dot {
  public:
   using Reg = __m512;
@@ -218,11 +219,11 @@ class Q4Dot {
     if (4 * i < n_blocks_) add_quad<kRows, 1, true>(rows, i, sums);
   }
 
-  // A weight counts 16 in the integer sums.
+  // A weight counts 16 times in the integer sums.
   static float total(Reg sum0, Reg sum1) { return Simd::sum(Simd::add(sum0, sum1)) * (1.0F / 16); }
 
  private:
-  // Four blocks of x.
+  // Four blocks of x, as Q4_0 rows read them.
   struct X {
     __m512i first;
     __m512i second;
@@ -245,13 +246,13 @@ class Q4Dot {
 
   const float* scales_of_x(int64_t quad) const { return layout_.scales_of(x_) + quad * 4; }
 
-  // Of the 16 blocks of two steps, f16.
+  // Returns the f16 scales of the 16 blocks of two steps.
   [[gnu::always_inline]] static __m256i scales_of(const std::byte* w) {
     const __m512i scale_at = _mm512_set1_epi64(9LL << 16 | 18LL << 32 | 27LL << 48);
     return _mm512_castsi512_si256(scales_of_four<4, kQuadBytes>(w, scale_at));
   }
 
-  // kPart: the row ends before the quad does.
+  // With kPart the row ends before the quad does.
   template <int kRows, int kSum, bool kPart>
   [[gnu::always_inline]] inline void add_quad(const std::byte* const* rows, int64_t i,
                                               Reg (*sums)[2]) const {
@@ -283,7 +284,7 @@ class Q4Dot {
   int64_t n_blocks_;
 };
 
-// -128 times the sums of the activations that share an int32 lane.
+// Returns -128 times the sums of the activations that share an int32 lane.
 __m512i starts_of(__m512i first, __m512i second) {
   const __m512i ones = _mm512_set1_epi8(1);
   const __m512i sums =
@@ -291,7 +292,7 @@ __m512i starts_of(__m512i first, __m512i second) {
   return _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(sums, 7));
 }
 
-// The sums of a quad's blocks, of whose starts each is in four lanes.
+// Returns the sums of a quad's blocks. Each block's starts lie in four lanes.
 __m128 sums_of_four(__m512i starts) {
   const __m512i pairs = _mm512_add_epi32(starts, _mm512_shuffle_epi32(starts, _MM_PERM_CDAB));
   const __m512i fours = _mm512_add_epi32(pairs, _mm512_shuffle_epi32(pairs, _MM_PERM_BADC));

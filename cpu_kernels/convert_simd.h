@@ -28,7 +28,7 @@ struct ToBf16 {
   static void store_n(Out* p, typename V::Reg x, int64_t n) { V::store_bf16_n(p, x, n); }
 };
 
-// Columns [col, col_end) of one row through the store of `To`.
+// Converts columns [col, col_end) of one row through the store of `To`.
 template <class V, class W, class To>
 void convert_row(const std::byte* row, int64_t col, int64_t col_end, typename To::Out* out) {
   if constexpr (W::kBlocks) {
@@ -48,8 +48,8 @@ void convert_row(const std::byte* row, int64_t col, int64_t col_end, typename To
   }
 }
 
-// q = x / scale rounded to nearest even, scale = max|x| / 127; the same bits with every V. A block
-// that holds NaN or infinity gets the scale NaN and q = 0.
+// q = x / scale rounded to nearest even, scale = max|x| / 127. The bits are the same with every V.
+// A block that holds NaN or infinity gets the scale NaN and q = 0.
 template <class V>
 void quantise_activations(const float* x, int8_t* q, float* scale) {
   constexpr int kRegs = kQuantBlock / V::kLanes;
@@ -74,7 +74,7 @@ void quantise_activations(const float* x, int8_t* q, float* scale) {
   }
 }
 
-// A row of Q8_0 blocks.
+// Stores a row of Q8_0 blocks.
 template <class V>
 void quantise_q8_0(const float* x, int64_t n, std::byte* out) {
   for (int64_t i = 0; i < n; i += kQuantBlock, out += kTypeBlockBytes<DType::kQ8_0>) {

@@ -10,8 +10,8 @@
 
 namespace thermocline::avx512 {
 
-// Two groups of 16 outputs times T tokens: 24 sums for 12. Op: kStep (weights in a word) and
-// multiply_add(sum, weights, word of x).
+// Multiplies two groups of 16 outputs by T tokens: 24 sums for T = 12. Op has kStep (weights in a
+// word) and multiply_add(sum, weights, word of x).
 template <class Op>
 struct FloatTile {
   static constexpr int kTileTokens = 12;
@@ -105,7 +105,7 @@ template <int kLines, class Load>
   }
 }
 
-// The 32 columns from `col` of a row, zeros beyond the first `left`.
+// Loads the 32 columns from `col` of a row, with zeros beyond the first `left`.
 template <class W>
 [[gnu::always_inline]] inline void load_columns(const std::byte* row, int64_t col, int64_t left,
                                                 __m512* out) {
@@ -150,8 +150,8 @@ template <class W, int kStep, class Take>
   }
 }
 
-// Activations by squares of 16 words: to_words(x, n) converts the next n <= 16 * kStep of a token,
-// zeros beyond.
+// Lays activations out by squares of 16 words. to_words(x, n) converts the next n <= 16 * kStep of
+// a token, with zeros beyond.
 template <class Tile, class ToWords>
 [[gnu::always_inline]] inline void prepare_words(const GemmPrepareArgs& args,
                                                  const ToWords& to_words) {

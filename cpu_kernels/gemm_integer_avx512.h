@@ -13,9 +13,9 @@
 
 namespace thermocline::avx512 {
 
-// Two groups of 16 outputs times T tokens: T x 2 integer and T x 2 float sums, 24 registers for 6.
-// Op: kTileTokens, kBlock (values along k), kWords of them, kStarts, kOffsets, kUnroll (words
-// between two prefetches), multiply_add(sum, w, x).
+// Multiplies two groups of 16 outputs by T tokens: T x 2 integer and T x 2 float sums, 24 registers
+// for T = 6. Op has kTileTokens, kBlock (values along k), kWords of them, kStarts, kOffsets,
+// kUnroll (words between two prefetches) and multiply_add(sum, w, x).
 template <class Op>
 struct IntegerTile {
   static constexpr int kTileTokens = Op::kTileTokens;

@@ -7,8 +7,8 @@ namespace thermocline {
 
 #if defined(THERMOCLINE_X86)
 const GemmKernels& avx512_gemm();            // f32 alone
-const GemmKernels& avx512_vnni_gemm();       // and int8
-const GemmKernels& avx512_vnni_bf16_gemm();  // and bf16
+const GemmKernels& avx512_vnni_gemm();       // f32 and int8
+const GemmKernels& avx512_vnni_bf16_gemm();  // f32, int8 and bf16
 #endif
 
 }  // namespace thermocline

@@ -8,7 +8,8 @@
 
 namespace thermocline::avx512 {
 
-// Tiles of as equal sizes as can be: a last tile of one or two tokens would run at half the speed.
+// Cuts tokens into tiles of as equal sizes as can be: a last tile of one or two tokens would run at
+// half the speed.
 struct Tiles {
   int64_t n_tokens;
   int64_t n_tiles;
@@ -19,7 +20,7 @@ struct Tiles {
   int64_t size(int64_t tile) const { return begin(tile + 1) - begin(tile); }
 };
 
-// Walks over the cache lines of RowsAhead, one each step.
+// Walks over the cache lines of RowsAhead, one line a step.
 class LinePrefetcher {
  public:
   explicit LinePrefetcher(const RowsAhead& rows)
@@ -75,7 +76,8 @@ struct TileOutput {
   }
 };
 
-// Calls Kernel::run<tokens>(args...) for a number of tokens known only now, 1 <= n <= kMost.
+// Calls Kernel::run<tokens>(args...) for a number of tokens known only at run time, 1 <= n <=
+// kMost.
 template <class Kernel, int kMost, class... Args>
 [[gnu::always_inline]] inline void run_for_tokens(int64_t n, Args&... args) {
   if constexpr (kMost > 0) {
@@ -84,9 +86,9 @@ template <class Kernel, int kMost, class... Args>
   }
 }
 
-// Every tile with every panel: a tile's activations stay in the first cache while the panels,
-// which are in the second, go by. Kernel: kTileTokens, k_step (columns of k a step takes) and
-// input_step_bytes, panel_step_bytes (bytes of a token, of a panel), run.
+// Multiplies every tile with every panel: a tile's activations stay in the first cache while the
+// panels, which are in the second, go by. Kernel has kTileTokens, k_step (columns of k a step
+// takes), input_step_bytes, panel_step_bytes (bytes of a token, of a panel) and run.
 template <class Kernel>
 void multiply_tiles(const GemmProduct& p) {
   const Tiles tiles(p.n_tokens, Kernel::kTileTokens);
@@ -106,9 +108,9 @@ void multiply_tiles(const GemmProduct& p) {
   }
 }
 
-// Twelve chains hide the latency of two instructions a cycle. Op: multiply_add(sum, w, x) on
-// registers of type Sum, kProducts of it. The asm keeps the compiler from taking equal chains for
-// one.
+// Runs twelve chains, which hide the latency of two instructions a cycle. Op: multiply_add(sum, w,
+// x) on registers of type Sum, kProducts of it. The asm keeps the compiler from taking equal chains
+// for one.
 template <class Op>
 int64_t multiply_registers(int64_t n) {
   constexpr int kChains = 12;

@@ -31,7 +31,7 @@ struct AccumulateArgs {
   float* y;
 };
 
-// Of gemm.h: prepare and the two packs ([begin, end) of k, or of the columns).
+// Arguments of gemm.h's prepare and of its two packs ([begin, end) of k, or of the columns).
 struct GemmPrepareArgs {
   const float* x;
   int64_t n_tokens;

@@ -18,7 +18,7 @@
 
 namespace thermocline {
 
-// How a dot-product kernel wants its activation vector. Prepared once per vector and reused by
+// How a dot-product kernel wants its activation vector. A vector is prepared once and reused by
 // every matrix that reads it (q/k/v; gate/up).
 enum class VectorForm : uint8_t {
   kF32,   // as it is
@@ -56,28 +56,31 @@ struct KernelTable {
   // C++: a multiply, then an add), so entries with h == 0 (and finite weights) change no bit and
   // the split of columns across threads changes none either. REQUIRES: col_begin and col_end are
   // multiples of 32 for quantised types (col_end may be n_cols).
-  // For speed: y aligned to 64 bytes and cut there, or threads write to one line; and whole rows go
-  // faster than parts of them (partial sums in a fixed order, where the caller can have them).
+  // It is faster where y is aligned to 64 bytes and cut there, since threads otherwise write to one
+  // line, and where whole rows are taken rather than parts of them (the caller may keep partial
+  // sums in a fixed order).
   void (*accumulate_rows)(DType dtype, const std::byte* w, int64_t row_stride_bytes, const float* h,
                           const int32_t* rows, int64_t n_rows, int64_t col_begin, int64_t col_end,
                           float* y);
 
-  // Products with batches of tokens, or null: then a library's GEMM on dequantised panels serves.
+  // Products with batches of tokens. Null where a library's GEMM on dequantised panels serves
+  // instead.
   const GemmKernels* gemm;
 
   // ---- conversions ----
 
-  // Columns [col_begin, col_end) of one row to f32. Column bounds as in accumulate_rows.
+  // Widens columns [col_begin, col_end) of one row to f32. REQUIRES: column bounds as in
+  // accumulate_rows.
   void (*dequantize_f32)(DType dtype, const std::byte* row, int64_t col_begin, int64_t col_end,
                          float* out);
   void (*f32_to_f16)(const float* x, int64_t n, uint16_t* out);
   void (*f32_to_bf16)(const float* x, int64_t n, uint16_t* out);
-  // A row of Q8_0 for what is stored while running: rounded to nearest even, the same bytes with
-  // every table (QuantizeRow is for files, and rounds halves away from zero).
+  // Quantises a row to Q8_0 for what is stored while running. It rounds to nearest even, to the
+  // same bytes with every table (QuantizeRow is for files, and rounds halves away from zero).
   // REQUIRES: n % 32 == 0. out: RowBytes(kQ8_0, n). A block with NaN or infinity decodes to NaN.
   void (*f32_to_q8_0)(const float* x, int64_t n, std::byte* out);
 
-  // ---- small steps ----
+  // ---- small ops ----
 
   // out[i] = x[i] / sqrt(mean(x^2) + eps) * weight[i]. x, weight, out: (n) f32; out may be x.
   void (*rms_norm)(const float* x, const float* weight, int64_t n, float eps, float* out);
@@ -85,8 +88,9 @@ struct KernelTable {
   // head: (head_dim) f32. cos, sin: (rot_dim / 2) f32.
   void (*rope)(RopePairing pairing, float* head, int64_t rot_dim, const float* cos,
                const float* sin);
-  // x[i] = e^(scale x[i] - m), m = max_i scale x[i]; returns the sum and stores m: a softmax before
-  // its division, so that parts of a long one can be put together. x: (n) f32, n >= 1; scale > 0.
+  // x[i] = e^(scale x[i] - m), m = max_i scale x[i]. Returns the sum and stores m. It is a softmax
+  // before its division, so that parts of a long one can be put together. x: (n) f32, n >= 1; scale
+  // > 0.
   float (*exp_scores)(float* x, int64_t n, float scale, float* m);
   // gate[i] = act(gate[i]) for i in [0, n).
   void (*activate)(Activation activation, float* gate, int64_t n);
@@ -111,15 +115,15 @@ struct KernelTable {
 // this machine lacks.
 const KernelTable& CpuKernels();
 
-// Every table this machine can run, slowest first (scalar is always there). For tests and benches.
+// Every table this machine can run, slowest first (scalar is always there). Tests and benches use
+// it.
 std::span<const KernelTable* const> AvailableCpuKernels();
 
-// Quantises n weights to `dtype` (any computable type). x: (n) f32. out: RowBytes(dtype, n).
-// Plain C++ on every machine, so that files come out the same everywhere. Q8_0, Q4_0 and Q4_1 round
+// Quantises n weights to `dtype` (any computable type). x: (n) f32. out: RowBytes(dtype, n). It is
+// plain C++ on every machine, so that files come out the same everywhere. Q8_0, Q4_0 and Q4_1 round
 // as ggml's reference does: Q8_0 d = max|x| / 127; Q4_0 d = (the value of largest magnitude) / -8;
-// Q4_1 m = min x, d = (max x - min x) / 15.
-// Q6_K minimises the squared error over a few scales per 16 weights; its bytes are not those of
-// ggml.
+// Q4_1 m = min x, d = (max x - min x) / 15. Q6_K minimises the squared error over a few scales per
+// 16 weights; its bytes are not those of ggml.
 void QuantizeRow(DType dtype, const float* x, int64_t n, std::byte* out);
 
 }  // namespace thermocline

@@ -1,7 +1,7 @@
 // The loop that every vectorised matrix-vector kernel shares. Neighbouring rows are read one after
-// the other, in the order of memory; rows that lie apart in groups (a load of x serves them all,
-// and each is a stream of its own to the prefetchers). What each stream needs next is prefetched,
-// be it further on in the same rows or in those that follow in the list.
+// the other, in the order of memory. Rows that lie apart are read in groups: a load of x serves
+// them all, and each is a stream of its own to the prefetchers. What each stream needs next is
+// prefetched, be it further on in the same rows or in those that follow in the list.
 //
 // A kernel is a class with
 //   Reg                          the vector register
@@ -78,7 +78,8 @@ class MatvecLoop {
     for (; i < args_.end; ++i) stretch<1>(at(i), at(i + ahead), i);
   }
 
-  // run_rows: neighbours in the list that are worth reading as a stretch. Each run is counted once.
+  // run_rows: how many neighbours in the list are worth reading as a stretch. Each run is counted
+  // once.
   template <int kRows>
   void run_list(int64_t ahead, int64_t run_rows) const {
     int64_t i = args_.begin;
@@ -110,9 +111,9 @@ class MatvecLoop {
     return n;
   }
 
-  // Neighbouring rows from `first` on, while what lies from `next` on is prefetched in the order of
-  // memory. A long row is a stretch of its own, prefetched a part of itself ahead: the whole of the
-  // next would push x out of L1.
+  // Reads neighbouring rows from `first` on, while what lies from `next` on is prefetched in the
+  // order of memory. A long row is a stretch of its own and is prefetched a part of itself ahead:
+  // the whole of the next would push x out of L1.
   template <int kRows>
   void stretch(const std::byte* first, const std::byte* next, int64_t i) const {
     const std::byte* rows[kRows];
@@ -128,7 +129,7 @@ class MatvecLoop {
     finish<kRows>(rows, sums, args_.out + i);
   }
 
-  // Steps t to end, while what lies from `ahead` on is prefetched at the same pace.
+  // Takes steps t to end, while what lies from `ahead` on is prefetched at the same pace.
   template <int kRows>
   [[gnu::always_inline]] inline void take_until(int64_t end, int64_t& t,
                                                 const std::byte* const* rows,
@@ -155,8 +156,8 @@ class MatvecLoop {
     return p + kBytes;
   }
 
-  // Rows that lie apart. `ahead` holds for the first steps, whose bytes to prefetch lie in rows of
-  // one group, `after` for the rest, whose bytes lie in the group that follows it.
+  // Reads rows that lie apart. `ahead` holds for the first steps, whose bytes to prefetch lie in
+  // rows of one group, `after` for the rest, whose bytes lie in the group that follows it.
   template <int kRows>
   void scattered(int64_t i) const {
     const std::byte* rows[kRows];
@@ -180,8 +181,8 @@ class MatvecLoop {
     finish<kRows>(rows, sums, args_.out + i);
   }
 
-  // Inlined by force: GCC takes a function that only prefetches for one without effect and drops
-  // the call.
+  // Inlining is forced, since GCC takes a function that only prefetches for one without effect and
+  // drops the call.
   template <int kRows>
   [[gnu::always_inline]] static inline void prefetch(const std::byte* const* ahead, int64_t step) {
     const int64_t offset = step * Kernel::kStepBytes;
@@ -196,7 +197,7 @@ class MatvecLoop {
   [[gnu::always_inline]] inline void finish(const std::byte* const* rows,
                                             typename Kernel::Reg (*sums)[2], float* out) const {
     kernel_.template tail<kRows>(rows, sums);
-    // Unrolled early, or the compiler keeps the sums of eight rows in memory.
+    // The loop is unrolled early, or the compiler keeps the sums of eight rows in memory.
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) out[r] = kernel_.total(sums[r][0], sums[r][1]);
   }

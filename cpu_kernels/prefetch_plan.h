@@ -6,22 +6,23 @@
 namespace thermocline {
 
 inline constexpr int kCacheLine = 64;
-// Neighbouring rows are read as stretches of memory, some rows at once, and prefetched in the order
-// of memory from this far behind the stretch at hand, or from as far as the next whole stretch.
-// Measured among 2 to 24 kB, with one to eight rows at once, on rows of 0.6 to 23 kB: this reads as
-// fast as a plain sum of words does; eight rows at once with a stream each, at three quarters of
+// How far behind the stretch at hand neighbouring rows, which are read as stretches of memory some
+// rows at once, are prefetched in the order of memory; at least as far as the next whole stretch. 2
+// to 24 kB were measured, with one to eight rows at once, on rows of 0.6 to 23 kB: this reads as
+// fast as a plain sum of words does. Eight rows at once with a stream each reach three quarters of
 // that.
 inline constexpr int64_t kStreamAheadBytes = 6144;
-// Four rows make a stretch where they leave room in L1 for the next one; else two, since one loads
-// x more often than fast memory allows, even where they push each other out to L2.
+// Four rows make a stretch where they leave room in L1 for the next one. Longer rows go two at a
+// time, since one loads x more often than fast memory allows, even where they push each other out
+// to L2.
 inline constexpr int64_t kFourRowsBytes = 12288;
 inline constexpr int64_t kTwoRowsBytes = 24576;
 // A stretch among the rows of a list costs some time to start, so shorter runs of neighbours are
 // read as rows that lie apart. Measured on runs of 4 to 32 rows of 2.3 to 8 kB: that reads one of
 // 14 kB up to 1.7 times as fast, one of 49 kB a tenth slower.
 inline constexpr int64_t kRunBytes = 32768;
-// Rows that lie apart, eight at once so that many are on their way: how far ahead each is
-// prefetched. 12 kB together, a quarter of L1; measured among 0.5 to 32 kB.
+// How far ahead each row is prefetched where rows lie apart and are read eight at once, so that
+// many are on their way. Together that is 12 kB, a quarter of L1; 0.5 to 32 kB were measured.
 inline constexpr int64_t kScatteredAheadBytes = 1536;
 
 // What is wanted `ahead_bytes` after step t lies in step t + steps of the rows `groups` groups

@@ -12,7 +12,8 @@ namespace thermocline::avx512 {
 
 constexpr int64_t kQuadBytes = 72;
 
-// 16 bytes of nibbles of each block. head: words 0..31; rest: words 32..35, as often as they fit.
+// Returns 16 bytes of nibbles of each block. head: words 0..31; rest: words 32..35, as often as
+// they fit.
 [[gnu::always_inline]] inline __m512i quad_nibbles(__m512i head, __m512i rest) {
   const __m512i nibbles_at =
       _mm512_set_epi16(35, 34, 33, 32, 31, 30, 29, 28, 26, 25, 24, 23, 22, 21, 20, 19, 17, 16, 15,
@@ -26,7 +27,7 @@ constexpr int64_t kQuadBytes = 72;
   return quad_nibbles(head, _mm512_set1_epi64(words));
 }
 
-// Words 0..31.
+// Loads words 0..31.
 [[gnu::always_inline]] inline __m512i quad_head(const std::byte* p) {
   __m512i head = _mm512_loadu_si512(p);
   asm("" : "+v"(head));  // or it is loaded twice, and nearly every load crosses a cache line

@@ -36,7 +36,7 @@ void quantize_q8_0_block(const float* x, std::byte* out) {
 }
 
 void quantize_q4_0_block(const float* x, std::byte* out) {
-  float largest = 0.0F;  // with its sign: it maps to -8, the end of the range that has no partner
+  float largest = 0.0F;  // keeps its sign: it maps to -8, the end of the range that has no partner
   for (int i = 0; i < kQuantBlock; ++i) {
     if (std::fabs(x[i]) > std::fabs(largest)) largest = x[i];
   }
@@ -69,19 +69,19 @@ void quantize_q4_1_block(const float* x, std::byte* out) {
   }
 }
 
-// The nearest integer in [-32, 31], ties to even: adding 1.5 * 2^23 rounds to one.
+// Returns the nearest integer in [-32, 31], ties to even: adding 1.5 * 2^23 rounds to one.
 float six_bits_of(float x, float inverse) {
   return (std::clamp(x * inverse, -32.0F, 31.0F) + 12582912.0F) - 12582912.0F;
 }
 
-// A scale for 16 weights, and a measure of how well it serves: what it takes off their sum of
+// A scale for 16 weights, and a measure of how well it serves: by how much it lowers their sum of
 // squares.
 struct ScaleFit {
   float scale = 0.0F;
   float gain = 0.0F;
 };
 
-// The scale of least squared error for the integers that an inverse gives.
+// Finds the scale of least squared error for the integers that an inverse gives.
 ScaleFit fit_scale(const float* x, float inverse) {
   float products = 0.0F;
   float squares = 0.0F;
@@ -93,7 +93,8 @@ ScaleFit fit_scale(const float* x, float inverse) {
   return {products / squares, products / squares * products};
 }
 
-// The largest magnitude becomes -32 or comes near it on either side: the best of nine scales.
+// Chooses the best of nine scales: the largest magnitude becomes -32 or comes near it on either
+// side.
 float choose_scale(const float* x) {
   float largest = 0.0F;
   for (int i = 0; i < q6_k::kScaled; ++i) {
@@ -101,7 +102,7 @@ float choose_scale(const float* x) {
   }
   const float inverse = 1.0F / largest;
   if (!std::isfinite(inverse)) return 0.0F;  // zeros, or far too small for d
-  float parts[q6_k::kScaled];                // of the largest: no sum can overflow
+  float parts[q6_k::kScaled];  // sums of values divided by the largest, so that none can overflow
   for (int i = 0; i < q6_k::kScaled; ++i) parts[i] = x[i] * inverse;
   ScaleFit best;
   for (int step = -4; step <= 4; ++step) {
@@ -118,8 +119,9 @@ void put_q6_k(int64_t i, unsigned value, std::byte* out) {
   out[q6_k::HighAt(c) + at] |= static_cast<std::byte>((value >> 4U) << q6_k::HighShift(c));
 }
 
-// Each 16 weights choose a scale; the one of largest magnitude becomes -128 times d, the others the
-// nearest multiple of d; then the integers are rounded for the scales as they are stored.
+// Each 16 weights choose a scale. The scale of largest magnitude becomes -128 times d, and the
+// others the nearest multiple of d. Then the integers are rounded for the scales as they are
+// stored.
 void quantize_q6_k_block(const float* x, std::byte* out) {
   constexpr int64_t kGroups = kSuperBlock / q6_k::kScaled;
   float scales[kGroups];
@@ -144,7 +146,7 @@ void quantize_q6_k_block(const float* x, std::byte* out) {
   }
 }
 
-// scale_at: where d lies in a block.
+// scale_at says where d lies in a block.
 template <DType kType>
 void quantize_blocks(void (*quantize)(const float* x, std::byte* out), int64_t scale_at,
                      const float* x, int64_t n, std::byte* out) {

@@ -1,4 +1,4 @@
-// The plain C++ kernels: the same contracts as KernelTable, for any machine.
+// The plain C++ kernels, for any machine. They keep the contracts of KernelTable.
 #pragma once
 
 #include "cpu_kernels/kernels.h"

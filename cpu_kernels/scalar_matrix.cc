@@ -22,7 +22,7 @@ T load(const std::byte* p) {
   return value;
 }
 
-// Weight i of chunk c of a Q6_K block, without its scales.
+// Returns weight i of chunk c of a Q6_K block, without its scales.
 int q6_k_integer(const std::byte* block, int64_t c, int i) {
   const int low = std::to_integer<int>(block[q6_k::LowAt(c) + i]) >> q6_k::LowShift(c) & 15;
   const int high = std::to_integer<int>(block[q6_k::HighAt(c) + i]) >> q6_k::HighShift(c) & 3;
@@ -33,7 +33,8 @@ int q6_k_scale(const std::byte* block, int64_t c, int i) {
   return load<int8_t>(block + q6_k::kScalesAt + 2 * c + i / q6_k::kScaled);
 }
 
-// Columns [col, col + n) of a row, n <= 32; for quantised types col is a multiple of 32, n == 32.
+// Decodes columns [col, col + n) of a row, n <= 32; for quantised types col is a multiple of 32 and
+// n == 32.
 template <DType kType>
 void load_chunk(const std::byte* row, int64_t col, int n, float* out) {
   if constexpr (kType == DType::kF32) {
@@ -105,7 +106,7 @@ float dot_quantised(const std::byte* row, const void* prepared, int64_t n) {
     const std::byte* block = row + b * kTypeBlockBytes<kType>;
     const int8_t* xq = q + b * kQuantBlock;
     int32_t dot = 0;
-    int32_t sum = 0;  // of x, for types with an offset
+    int32_t sum = 0;  // the sum of x, for types with an offset
     if constexpr (kType == DType::kQ8_0) {
       for (int i = 0; i < kQuantBlock; ++i) dot += load<int8_t>(block + 2 + i) * xq[i];
     } else if constexpr (kType == DType::kQ4_0) {

@@ -45,7 +45,7 @@ struct Simd {
   static Reg load_f16_n(const void* p, int64_t n) { return _mm256_cvtph_ps(load_u16_n(p, n)); }
   static Reg load_bf16(const void* p) { return widen_bf16(load_u16(p)); }
   static Reg load_bf16_n(const void* p, int64_t n) { return widen_bf16(load_u16_n(p, n)); }
-  // 8 signed bytes.
+  // Loads 8 signed bytes.
   static Reg load_i8(const void* p) {
     const __m128i bytes = _mm_loadl_epi64(static_cast<const __m128i*>(p));
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));

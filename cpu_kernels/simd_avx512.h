@@ -40,7 +40,7 @@ struct Simd {
   static Reg load_bf16_n(const void* p, int64_t n) {
     return widen_bf16(_mm256_maskz_loadu_epi16(first(n), p));
   }
-  // 16 signed bytes.
+  // Loads 16 signed bytes.
   static Reg load_i8(const void* p) {
     const __m128i bytes = _mm_loadu_si128(static_cast<const __m128i*>(p));
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
@@ -56,9 +56,9 @@ struct Simd {
     const Reg from_0 = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     return _mm512_add_ps(from_0, _mm512_set1_ps(kLowest));
   }
-  // The 32 weights of a block of nibbles, in order, without scale and offset: 16 bytes to values
-  // from kLowest on (-8 for Q4_0, 0 for Q4_1). A nibble picks its value out of a register (vpermps
-  // looks at the low four bits of an index only).
+  // Decodes the 32 weights of a block of nibbles, in order, without scale and offset: 16 bytes to
+  // values from kLowest on (-8 for Q4_0, 0 for Q4_1). A nibble picks its value out of a register
+  // (vpermps looks at the low four bits of an index only).
   template <int kLowest>
   static void load_nibbles(const void* p, Reg* out) {
     const __m512 values = nibble_values<kLowest>();
@@ -67,8 +67,9 @@ struct Simd {
     out[0] = _mm512_permutexvar_ps(wide, values);
     out[1] = _mm512_permutexvar_ps(_mm512_srli_epi32(wide, 4), values);
   }
-  // 32 weights in six bits, less 32, in order: four bits of each of 32 bytes at `low`, shifted down
-  // by low_shift, above them two bits of each of 32 bytes at `high`, shifted down by high_shift.
+  // Decodes 32 weights of six bits, less 32, in order: four bits of each of 32 bytes at `low`,
+  // shifted down by low_shift, and above them two bits of each of 32 bytes at `high`, shifted down
+  // by high_shift.
   static void load_six_bits(const std::byte* low, int low_shift, const std::byte* high,
                             int high_shift, Reg* out) {
     const __m128i low_count = _mm_cvtsi32_si128(low_shift);
@@ -96,7 +97,7 @@ struct Simd {
   static void store_f16_n(uint16_t* p, Reg x, int64_t n) {
     _mm256_mask_storeu_epi16(p, first(n), narrow_f16(x));
   }
-  // Round to nearest even; NaN stays NaN (quiet).
+  // Rounds to nearest even; NaN stays NaN (quiet).
   static __m256i narrow_bf16(Reg x) {
     const __m512i bits = _mm512_castps_si512(x);
     const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
@@ -113,7 +114,7 @@ struct Simd {
   static void store_bf16_n(uint16_t* p, Reg x, int64_t n) {
     _mm256_mask_storeu_epi16(p, first(n), narrow_bf16(x));
   }
-  // 16 integers of magnitude <= 127, rounded to nearest even, as bytes.
+  // Stores 16 integers of magnitude <= 127, rounded to nearest even, as bytes.
   static void store_i8(int8_t* p, Reg x) {
     const __m128i bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
@@ -125,7 +126,7 @@ struct Simd {
   static Reg div(Reg a, Reg b) { return _mm512_div_ps(a, b); }
   static Reg fma(Reg a, Reg b, Reg c) { return _mm512_fmadd_ps(a, b, c); }    // a * b + c
   static Reg fnma(Reg a, Reg b, Reg c) { return _mm512_fnmadd_ps(a, b, c); }  // c - a * b
-  // The second operand when either is NaN.
+  // Returns the second operand when either is NaN.
   static Reg max(Reg a, Reg b) { return _mm512_max_ps(a, b); }
   static Reg min(Reg a, Reg b) { return _mm512_min_ps(a, b); }
   static Reg abs(Reg x) { return _mm512_abs_ps(x); }
@@ -136,7 +137,7 @@ struct Simd {
     const __m512i exponent = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
     return _mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23));
   }
-  // x where test < limit is false (also for NaN), else value.
+  // Returns x where test < limit is false (also for NaN), else value.
   static Reg where_less(Reg test, Reg limit, Reg value, Reg x) {
     return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(test, limit, _CMP_LT_OQ), x, value);
   }
@@ -157,13 +158,13 @@ struct Simd {
     return _mm_cvtss_f32(_mm_max_ss(four, _mm_movehdup_ps(four)));
   }
 
-  // p[0] p[0] p[1] p[1] ...: eight floats, each twice.
+  // Loads p[0] p[0] p[1] p[1] ...: eight floats, each twice.
   static Reg load_twice(const float* p) {
     const __m512i index = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
     return _mm512_permutexvar_ps(index, _mm512_castps256_ps512(_mm256_loadu_ps(p)));
   }
   static Reg swap_neighbours(Reg x) { return _mm512_permute_ps(x, 0xb1); }
-  // a * b - c in even lanes, a * b + c in odd ones.
+  // Returns a * b - c in even lanes, a * b + c in odd ones.
   static Reg fmaddsub(Reg a, Reg b, Reg c) { return _mm512_fmaddsub_ps(a, b, c); }
 
   // Writes the indices base + lane of the lanes that are not zero (NaN is not); room for 16

@@ -44,7 +44,8 @@ KernelTable scalar_table() {
 
 #if defined(THERMOCLINE_X86)
 
-// The entries that depend on which extensions there are, put together from the parts of an ISA.
+// Fills in the entries that depend on which extensions there are, put together from the parts of an
+// ISA.
 template <class Parts>
 struct Composed {
   static VectorForm vector_form(DType weights) {
@@ -124,7 +125,8 @@ KernelTable table_of(std::string_view isa, std::string_view features,
   return table;
 }
 
-// Not among the names that every compiler's __builtin_cpu_supports knows.
+// Asks the processor itself, as F16C is not among the names that every compiler's
+// __builtin_cpu_supports knows.
 bool has_f16c() {
   unsigned eax = 0;
   unsigned ebx = 0;
@@ -157,7 +159,7 @@ void append_x86_tables(std::vector<KernelTable>* tables) {
                                                   &avx512_vnni_bf16_gemm()));
 }
 
-// The last table is the one in use: it gets this extension, which goes with any of them.
+// Gives the last table this extension, which goes with any of them: it is the one in use.
 void add_vpopcnt(std::vector<KernelTable>* tables) {
   KernelTable& last = tables->back();
   if (last.isa != "avx512" || !__builtin_cpu_supports("avx512vpopcntdq")) return;

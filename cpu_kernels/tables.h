@@ -7,7 +7,7 @@
 
 namespace thermocline {
 
-// Slowest first; built once. One ISA may appear twice: without and with its extensions.
+// All tables, slowest first; built once. One ISA may appear twice: without and with its extensions.
 std::span<const KernelTable* const> make_available_tables();
 
 }  // namespace thermocline

@@ -10,15 +10,14 @@
 
 namespace thermocline::avx512 {
 
-// It holds x twice, each part starting at a cache line, blocks beyond n being zeros:
-//   for Q8_0 and Q6_K, per pair of blocks: 64 int8 in order; 16 int32 starts, -128 times the sum of
-//     the four int8 that share an int32 lane; all pairs' int8 first, then all starts;
-//   for Q4_0 and Q4_1, per four blocks: 64 int8, the first halves of the blocks, and 64, the second
-//   halves;
-//     16 starts, of the eight int8 that share a lane; laid out likewise;
-//   and once d of each block, f32, for whole registers of 16; the sum of each block, d times that
-//   of
-//     its int8, for Q4_1, likewise.
+// It holds x twice. Each part starts at a cache line, and blocks beyond n are zeros.
+//   For Q8_0 and Q6_K, per pair of blocks: 64 int8 in order, then 16 int32 starts, each -128 times
+//   the sum of the four int8 that share an int32 lane. All pairs' int8 come first, then all starts.
+//   For Q4_0 and Q4_1, per four blocks: 64 int8, the first halves of the blocks, and 64, the second
+//   halves; then 16 starts, each of the eight int8 that share a lane. They are laid out in the same
+//   way.
+//   Once: d of each block, f32, in whole registers of 16; and for Q4_1, d times the sum of each
+//   block's int8, in the same way.
 struct VnniVector {
   int64_t n_pairs;
   int64_t n_quads;
@@ -40,7 +39,7 @@ struct VnniVector {
   int64_t total() const { return sums() + (n_quads + 3) / 4 * 64; }
 };
 
-// Two floats eight times each, and four floats four times each, from `first` on.
+// Indices that take two floats eight times each, and four floats four times each, from `first` on.
 [[gnu::always_inline]] inline __m512i each_8_times_at(int first) {
   const __m512i from_0 = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
   return _mm512_add_epi32(from_0, _mm512_set1_epi32(first));

@@ -44,7 +44,7 @@ struct Weights<V, DType::kBF16> {
   static typename V::Reg load_n(const std::byte* p, int64_t n) { return V::load_bf16_n(p, n); }
 };
 
-// Blocks of 32: integers(p, out) gives the block's weights without their scale, in order.
+// For blocks of 32, integers(p, out) gives the block's weights without their scale, in order.
 template <class V>
 struct Weights<V, DType::kQ8_0> {
   static constexpr bool kBlocks = true;
@@ -69,7 +69,7 @@ struct Weights<V, DType::kQ4_0> {
   }
 };
 
-// offset(p): what is added to each weight of the block.
+// offset(p) is what is added to each weight of the block.
 template <class V>
 struct Weights<V, DType::kQ4_1> {
   static constexpr bool kBlocks = true;
@@ -88,8 +88,8 @@ concept HasOffset = requires(const std::byte* p) {
   W::offset(p);
 };
 
-// Blocks of 256: integers(p, c, out) gives the 32 weights of chunk c, each times the scale that 16
-// of them share, without the block's: at most 32 * 128, exact in f32.
+// For blocks of 256, integers(p, c, out) gives the 32 weights of chunk c, each times the scale that
+// 16 of them share, without the block's: at most 32 * 128, exact in f32.
 template <class V>
 struct Weights<V, DType::kQ6_K> {
   static constexpr bool kBlocks = true;
@@ -127,8 +127,8 @@ constexpr int64_t column_offset(int64_t col) {
   }
 }
 
-// Columns [col, col + 32) of a row of a quantised type, without the scale that is returned. col: a
-// multiple of 32.
+// Decodes columns [col, col + 32) of a row of a quantised type, without the scale that is returned.
+// col: a multiple of 32.
 template <class W, class Reg>
 Reg load_block(const std::byte* row, int64_t col, Reg* out) {
   const std::byte* p = row + column_offset<W>(col);
@@ -140,7 +140,7 @@ Reg load_block(const std::byte* row, int64_t col, Reg* out) {
   return W::scale(p);
 }
 
-// The same columns as they are.
+// Decodes columns [col, col + 32) as they are, scale included.
 template <class V, class W>
 void load_weights(const std::byte* row, int64_t col, typename V::Reg* out) {
   const typename V::Reg scale = load_block<W>(row, col, out);

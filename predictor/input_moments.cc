@@ -19,7 +19,7 @@ CrossMoments::CrossMoments(int64_t d_model)
       y_sums_(static_cast<size_t>(d_model), 0.0),
       products_(static_cast<size_t>(d_model * d_model), 0.0) {}
 
-// Products of a few hundred tokens in f32, their sums in f64.
+// Adds products of a few hundred tokens in f32, and their sums in f64.
 void CrossMoments::AddRows(const float* x, const float* y, int64_t n, int64_t begin, int64_t end) {
   std::vector<float> part(static_cast<size_t>(kRowsAtOnce * d_));
   for (int64_t first = begin; first < end; first += kRowsAtOnce) {
@@ -56,7 +56,8 @@ std::vector<double> InputMoments::Covariance(double relative_ridge) const {
   const auto d = static_cast<size_t>(d_);
   double trace = 0;
   for (size_t i = 0; i < d; ++i) {
-    // Both halves from one: the f32 products of the two need not be the same to the last bit.
+    // One half is copied to the other: the f32 products of the two need not be the same to the last
+    // bit.
     for (size_t j = 0; j < i; ++j) out[i * d + j] = out[j * d + i];
     trace += std::max(out[i * d + i], 0.0);
   }

@@ -18,7 +18,7 @@ class CrossMoments {
   void CountTokens(int64_t n) { n_tokens_ += n; }
 
   int64_t n_tokens() const { return n_tokens_; }
-  // (d_model, d_model): E[(x - E[x])(y - E[y])']. REQUIRES: tokens.
+  // Returns (d_model, d_model): E[(x - E[x])(y - E[y])']. REQUIRES: tokens.
   std::vector<double> Covariance() const;
 
  private:
@@ -33,15 +33,16 @@ class InputMoments {
  public:
   explicit InputMoments(int64_t d_model) : d_(d_model), moments_(d_model) {}
 
-  // As of CrossMoments.
+  // Adds rows as CrossMoments::AddRows does.
   void AddRows(const float* x, int64_t n, int64_t begin, int64_t end) {
     moments_.AddRows(x, x, n, begin, end);
   }
   void CountTokens(int64_t n) { moments_.CountTokens(n); }
 
   int64_t n_tokens() const { return moments_.n_tokens(); }
-  // (d_model, d_model): E[(x - mean)(x - mean)'] + ridge I, the ridge being `relative_ridge` times
-  // the mean variance: with it the matrix has a Cholesky factor however few the tokens were.
+  // Returns (d_model, d_model): E[(x - mean)(x - mean)'] + ridge I, the ridge being
+  // `relative_ridge` times the mean variance. With it the matrix has a Cholesky factor however few
+  // the tokens were.
   std::vector<double> Covariance(double relative_ridge) const;
 
  private:

@@ -15,8 +15,8 @@ namespace {
 using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using MatrixF = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-// a b, or a' b: the large products, in f32 and through oneDNN, which has wide vectors wherever the
-// CPU does. Rounding in them only tilts the subspace that is searched.
+// Returns a b, or a' b. These are the large products, in f32 and through oneDNN, which has wide
+// vectors wherever the CPU does. Rounding in them only tilts the subspace that is searched.
 MatrixF Product(const Eigen::Ref<const MatrixF>& a, bool transpose_a, const MatrixF& b) {
   MatrixF out(transpose_a ? a.cols() : a.rows(), b.cols());
   const dnnl_status_t status =
@@ -32,7 +32,7 @@ Matrix OrthonormalColumns(const MatrixF& y) {
   return qr.householderQ() * Matrix::Identity(y.rows(), y.cols());
 }
 
-// Orthonormal columns that span nearly what the leading right singular vectors of W S span.
+// Returns orthonormal columns that span nearly what the leading right singular vectors of W S span.
 Matrix RandomisedRange(const Eigen::Ref<const MatrixF>& w, const MatrixF& s, int64_t n_columns,
                        const LowRankOptions& options) {
   std::mt19937_64 random(options.seed);
@@ -66,8 +66,8 @@ LowRank FactorInMetric(const float* w, int64_t rows, int64_t cols, std::span<con
   const Eigen::Map<const MatrixF> weights(w, rows, cols);
   const Matrix s = CholeskyOf(metric, cols).matrixL();
 
-  // With Q's columns spanning the leading right singular vectors, those of W S are Q times those
-  // of the small W S Q, found as eigenvectors of its Gram matrix.
+  // Where Q's columns span the leading right singular vectors, those of W S are Q times those of
+  // the small W S Q, found as eigenvectors of its Gram matrix.
   const int64_t n_columns = std::min(rank + options.n_oversample, std::min(rows, cols));
   const bool exact = cols <= options.exact_max_cols || n_columns == cols;
   const MatrixF s_f32 = exact ? MatrixF() : MatrixF(s.cast<float>());

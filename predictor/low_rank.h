@@ -1,5 +1,5 @@
-// The best approximation of a layer's gate matrix by two factors, where "best" is measured on the
-// inputs that the layer really gets (arXiv:2603.14110).
+// Approximates a layer's gate matrix by two factors as well as can be, where "well" is measured on
+// the inputs that the layer really gets (arXiv:2603.14110).
 #pragma once
 
 #include <cstdint>
@@ -22,17 +22,17 @@ struct LowRank {
   std::vector<float> out_proj;  // (rows, rank)
 };
 
-// The two factors of the matrix M of this rank with the least trace((W - M) C (W - M)'): with S S'
-// = C (Cholesky) that is the truncated SVD of W S, times the inverse of S. A factor's scale is
-// split evenly between the two. w: (rows, cols) f32. metric: C, (cols, cols), symmetric. REQUIRES:
-// 1 <= rank <= min(rows, cols). Throws Error when C is not positive definite.
+// Returns the two factors of the matrix M of this rank with the least trace((W - M) C (W - M)').
+// With S S' = C (Cholesky) that is the truncated SVD of W S, times the inverse of S. A factor's
+// scale is split evenly between the two. w: (rows, cols) f32. metric: C, (cols, cols), symmetric.
+// REQUIRES: 1 <= rank <= min(rows, cols). Throws Error when C is not positive definite.
 LowRank FactorInMetric(const float* w, int64_t rows, int64_t cols, std::span<const double> metric,
                        const LowRankOptions& options);
 
-// The matrix M with the least E |W x - M y|^2 over centred pairs (x, y): what of W x can be told
-// from y. cross: E[x y'], metric: E[y y'], both (cols, cols). Returns (rows, cols); of the products
-// of a rank, FactorInMetric(M, metric) is then the one with the least E |W x - M' y|^2. Throws
-// Error when metric is not positive definite.
+// Returns the matrix M (rows, cols) with the least E |W x - M y|^2 over centred pairs (x, y): what
+// of W x can be told from y. cross: E[x y'], metric: E[y y'], both (cols, cols). Among products of
+// a rank, FactorInMetric(M, metric) is then the one with the least E |W x - M' y|^2. Throws Error
+// when metric is not positive definite.
 std::vector<float> RegressOn(const float* w, int64_t rows, int64_t cols,
                              std::span<const double> cross, std::span<const double> metric);
 

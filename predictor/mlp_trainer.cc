@@ -39,7 +39,7 @@ MlpTrainer::MlpTrainer(int64_t d_model, int64_t d_ff, const LowRank& half,
   weights_.in_proj.resize(Size(rank, d_model));
   weights_.out_proj.resize(Size(d_ff, rank));
   std::mt19937_64 random(options.seed);
-  std::normal_distribution<float> jitter(1.0F, 0.1F);  // so that a pair's halves can part
+  std::normal_distribution<float> jitter(1.0F, 0.1F);  // makes a pair's halves part
   for (int64_t r = 0; r < rank; ++r) {
     const float sign = r % 2 == 0 ? 1.0F : -1.0F;
     const float in_scale = sign * jitter(random);
@@ -122,7 +122,7 @@ void MlpTrainer::AddGradient(int64_t batch, int lane) {
     for (int64_t i = 0; i < d_ff_; ++i) {
       const bool fires = (active[i / 8] >> (i % 8) & 1) != 0;
       const float p = 1.0F / (1.0F + std::exp(-(s[i] + bias_[static_cast<size_t>(i)])));
-      s[i] = scale * (fires ? positive_weight_ * (p - 1) : p);  // the loss's slope
+      s[i] = scale * (fires ? positive_weight_ * (p - 1) : p);  // the slope of the loss
       l.d_bias[static_cast<size_t>(i)] += s[i];
     }
   }

@@ -28,25 +28,27 @@ struct MlpSamples {
 
 class MlpTrainer {
  public:
-  // Starts from half as many linear directions, each as the difference of two ReLUs: the best
-  // product of rank / 2 (FactorInMetric), of which training then makes more. REQUIRES: rank even.
+  // Starts from half as many linear directions, each as the difference of two ReLUs. They are the
+  // best product of rank / 2 (FactorInMetric), which training then makes more of. REQUIRES: rank
+  // even.
   MlpTrainer(int64_t d_model, int64_t d_ff, const LowRank& half, const MlpOptions& options);
 
-  // A share of the tokens fires per (token, neuron) pair: how the two classes are weighed.
+  // Weighs the two classes by the share of (token, neuron) pairs that fire.
   void Begin(const MlpSamples& samples, int n_lanes);
-  // An epoch is n_batches() batches of tokens in a new random order. For each: every lane calls
-  // AddGradient, then one calls Step with the share of the epochs planned that is done (the
-  // learning rate falls with it).
+  // Begins an epoch, which is n_batches() batches of tokens in a new random order. For each batch
+  // every lane calls AddGradient, then one calls Step with the share of the epochs planned that is
+  // done (the learning rate falls with it).
   void Shuffle();
   int64_t n_batches() const;
   void AddGradient(int64_t batch, int lane);
   void Step(double progress);
 
-  // Without the bias: a constant of each neuron, which thresholds take in.
+  // Returns the weights without the bias, which is a constant of each neuron that thresholds take
+  // in.
   const LowRank& weights() const { return weights_; }
 
  private:
-  struct Moments {  // AdamW's
+  struct Moments {  // what AdamW keeps of a matrix
     std::vector<float> mean;
     std::vector<float> square;
   };

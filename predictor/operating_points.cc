@@ -28,16 +28,17 @@ double CostPerSkip(const Step& from, const Step& to) {
   return (to.lost - from.lost) / static_cast<double>(to.n_skipped - from.n_skipped);
 }
 
-// Between two scores, so that rounding on the way to a comparison with 0 changes nothing.
+// Returns a threshold between two scores, so that rounding on the way to a comparison with 0
+// changes nothing.
 float Between(float low, float high) { return low + (high - low) / 2; }
 
-// Below every score seen, by as much as they are spread.
+// Returns a threshold below every score seen, by as much as they are spread.
 float BelowAll(const std::vector<TokenScore>& sorted) {
   const float low = sorted.front().score;
   return low - std::max(sorted.back().score - low, std::abs(low) * 1e-3F + 1e-6F);
 }
 
-// Ends of quantiles; equal scores stay together.
+// Returns the ends of quantiles. Equal scores stay together.
 std::vector<Step> StepsOf(const std::vector<TokenScore>& sorted) {
   const auto n = static_cast<int64_t>(sorted.size());
   std::vector<Step> steps(1);
@@ -119,7 +120,7 @@ std::vector<ChosenPoint> ChoosePoints(const ScoredTokens& tokens, NeuronRaises r
   std::vector<float> thresholds = std::move(raises.lowest);
   int64_t n_skipped = 0;
   int64_t n_missed = 0;
-  size_t next = recalls.size();  // the highest recall is left first
+  size_t next = recalls.size();  // recalls are left from the highest on
   const auto keep = [&] {
     points[--next] = {1 - static_cast<double>(n_missed) / n_active,
                       static_cast<double>(n_skipped) / n_pairs, thresholds};

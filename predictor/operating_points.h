@@ -1,5 +1,5 @@
-// Thresholds from held-out tokens: which scores are low enough to skip a neuron. The greedy
-// cheapest-miss rule of arXiv:2603.14110.
+// Chooses thresholds on held-out tokens: which scores are low enough to skip a neuron. It is the
+// greedy cheapest-miss rule of arXiv:2603.14110.
 #pragma once
 
 #include <cstdint>
@@ -17,19 +17,19 @@ struct ScoredTokens {
   const float* parts = nullptr;   // (n_tokens, d_ff) h_i ||w_down,i||; 0 where not active
 };
 
-// One raise of a neuron's threshold: what more is skipped, what more is lost.
+// One raise of a neuron's threshold: what is skipped in addition, and what is lost by it.
 struct ThresholdRaise {
   double cost_per_skip = 0;  // (h_i ||w_down,i||)^2 per token skipped
   int32_t neuron = 0;
   int32_t n_skipped = 0;
-  int32_t n_missed = 0;           // of them active
+  int32_t n_missed = 0;           // active ones among the tokens skipped
   float predictor_threshold = 0;  // scores up to here are skipped afterwards
 };
 
-// The raises worth making for neurons [begin, end), each neuron's in order and of rising cost: at
-// 256 quantiles of its scores the loss is summed up, and of these sums the lower convex hull is
-// kept, so that a cheap bin behind a dear one counts together with it. Also each neuron's
-// threshold that skips nothing. Different neurons may be done by several threads at once.
+// The raises worth making for neurons [begin, end), each neuron's in order and of rising cost. At
+// 256 quantiles of its scores the loss is summed up, and the lower convex hull of these sums is
+// kept, so that a cheap bin behind a dear one counts together with it. Each neuron's threshold that
+// skips nothing is kept, too. Several threads may do different neurons at once.
 struct NeuronRaises {
   std::vector<ThresholdRaise> raises;
   std::vector<float> lowest;  // (end - begin)
@@ -43,13 +43,14 @@ struct ChosenPoint {
 };
 
 // Makes the cheapest raise again and again, over all neurons of the layer, and keeps the thresholds
-// at the moments when one more raise would take the recall below one of `recalls`. Skipping is
-// thus stopped at shares s * sparsity with an s per recall. Returns one point per entry of
-// `recalls`, in its order. REQUIRES: recalls ascending.
+// at the moments when one more raise would take the recall below one of `recalls`. Skipping is thus
+// stopped at shares s * sparsity with an s per recall. Returns one point per entry of `recalls`, in
+// its order. REQUIRES: recalls ascending.
 std::vector<ChosenPoint> ChoosePoints(const ScoredTokens& tokens, NeuronRaises raises,
                                       std::span<const double> recalls);
 
-// The same with one threshold for all neurons, among the scores that occur.
+// Chooses points as ChoosePoints does, with one threshold for all neurons, among the scores that
+// occur.
 std::vector<ChosenPoint> ChooseSharedPoints(const ScoredTokens& tokens,
                                             std::span<const double> recalls);
 

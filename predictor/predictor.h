@@ -39,7 +39,7 @@ struct LayerPredictor {
 
 class SignRows;
 
-// Packed sign bits in the memory of a device that the host does not reach, in that device's form.
+// Packed sign bits in a queued device's own memory and form.
 struct DeviceSigns {
   const uint32_t* words = nullptr;
   const float* scaled_bias = nullptr;  // (n_neurons) or null
@@ -51,13 +51,13 @@ inline constexpr double kListEfficiency = 0.65;
 
 // A layer's predictor for some of its neurons, as a device runs it.
 struct SlicePredictor {
-  // Rows of out_proj, and biases, are in the order of the slice's neurons. One point, its threshold
-  // taken into the biases.
+  // Rows of out_proj, and biases, are in the order of the slice's neurons. There is one point, and
+  // its threshold is part of the biases.
   LayerPredictor layer;
   const SignRows* signs = nullptr;  // in place of the matrices; then the point's threshold counts
-  DeviceSigns device_signs;         // the same on such a device
+  DeviceSigns device_signs;         // the sign bits where the slice lies on a queued device
   bool runs = false;           // false: the layer's gates are cheaper to compute than to predict
-  uint64_t touched_bytes = 0;  // per token
+  uint64_t touched_bytes = 0;  // bytes that a token reads
 };
 
 // Of a layer's slices, by tier. A tier whose neurons are not asked about has none that runs.

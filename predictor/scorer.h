@@ -1,4 +1,4 @@
-// Scores of a stored predictor for one token, through the kernels that also run the model.
+// Scores a token by a stored predictor, through the kernels that also run the model.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +23,7 @@ class LowRankScorer {
   const LayerPredictor& predictor_;
   AlignedBuffer x_;      // prepared for in_proj
   AlignedBuffer inner_;  // (rank) f32
-  AlignedBuffer z_;      // the same, prepared for out_proj
+  AlignedBuffer z_;      // the inner vector, prepared for out_proj
 };
 
 }  // namespace thermocline

@@ -1,6 +1,6 @@
-// Which neurons fire, guessed from the sign bits of the gate matrix and of its input alone
+// Guesses which neurons fire from the sign bits of the gate matrix and of its input alone
 // (SparseInfer, arXiv:2411.12692): where more products w_ik x_k are positive than negative, their
-// sum probably is. One bit per weight, packed while a model is loaded; no file is needed.
+// sum probably is. It takes one bit per weight, packed while a model is loaded; no file is needed.
 #pragma once
 
 #include <cstdint>
@@ -12,10 +12,10 @@
 
 namespace thermocline {
 
-// SparseInfer's margin: a neuron is skipped where alpha * (positive products) < (negative ones).
-// 1 where nothing was calibrated.
+// SparseInfer's margin: a neuron is skipped where alpha * (positive products) < (negative ones). It
+// is 1 where nothing was calibrated.
 inline constexpr double kDefaultSignAlpha = 1;
-// The same as a threshold of the score (positive minus negative products) of d_model products.
+// Returns alpha as a threshold of the score (positive minus negative products) of d_model products.
 inline double SignThreshold(double alpha, int64_t d_model) {
   return static_cast<double>(d_model) * (1 - alpha) / (1 + alpha);
 }
@@ -27,22 +27,22 @@ inline double SignAlpha(double threshold, int64_t d_model) {
 // A token's input as sign bits.
 struct SignInput {
   std::vector<uint64_t> words;
-  float inverse_mean = 0;  // of |x_k|
+  float inverse_mean = 0;  // 1 / the mean of |x_k|
 };
 
 class SignRows {
  public:
-  // gate: (n_neurons, d_model), any computable type. gate_bias: (n_neurons) or null; in units of a
-  // mean product it is added to the score.
+  // gate: (n_neurons, d_model), any computable type. gate_bias: (n_neurons) or null; it is added to
+  // the score in units of a mean product.
   SignRows(const KernelTable& kernels, const TensorView& gate, const float* gate_bias);
 
-  // Before anything is scored: packs rows [begin, end). Threads may pack different rows at once.
+  // Packs rows [begin, end), before anything is scored. Threads may pack different rows at once.
   void Pack(int64_t begin, int64_t end);
 
-  // x: (d_model).
+  // Packs the signs of x: (d_model).
   void Prepare(const float* x, SignInput* input) const;
-  // scores[i] = positive minus negative products of row i, for i in [begin, end). counts:
-  // (n_neurons) scratch.
+  // scores[i] = positive minus negative products of row i, plus the bias, for i in [begin, end).
+  // counts: (n_neurons) scratch.
   void Score(const SignInput& input, int64_t begin, int64_t end, int32_t* counts,
              float* scores) const;
 

@@ -24,7 +24,7 @@ bool HasTrueZeros(Activation activation);
 // without true zeros.
 SparseMode ResolveSparseMode(std::string_view name, Activation activation);
 std::string_view SparseModeName(SparseMode mode);
-// Whether its result may differ from that of dense by more than rounding.
+// Whether the mode's result may differ from that of dense by more than rounding.
 inline bool IsLossy(SparseMode mode) { return mode == SparseMode::kPredicted; }
 
 }  // namespace thermocline

@@ -25,7 +25,7 @@ namespace {
 constexpr int kFailed = 1;
 constexpr int kUsage = 2;
 constexpr int kInterrupted = 130;
-// As shells show it: 143 for SIGTERM, 129 for SIGHUP.
+// The exit code is as shells show it: 143 for SIGTERM, 129 for SIGHUP.
 constexpr int kTerminatedBase = 128;
 
 // The first Ctrl-C asks the work to stop, which it does at the next safe place and cleans up. A
@@ -70,7 +70,7 @@ int ReportInterrupt() {
   return signal_number == 0 ? kInterrupted : kTerminatedBase + signal_number;
 }
 
-// The verb that was named, for "see ... --help".
+// Returns the verb that was named, for "see ... --help".
 std::string HelpCommand(const CLI::App& app) {
   const auto verbs = app.get_subcommands();
   return "`thermocline " + (verbs.empty() ? "" : verbs.front()->get_name() + " ") + "--help`";
@@ -89,7 +89,7 @@ int ReportParseOutcome(const CLI::App& app, const CLI::ParseError& outcome) {
   return kUsage;
 }
 
-// In the order in which --help lists them.
+// Adds the verbs in the order in which --help lists them.
 void AddVerbs(CLI::App& app) {
   AddRunVerb(app);
   AddProfileVerb(app);
@@ -108,7 +108,7 @@ int Run(CLI::App& app, int argc, char** argv) {
     std::vector<std::string> arguments = NormaliseArguments(argc, argv);
     std::reverse(arguments.begin(), arguments.end());  // the order CLI11 wants
     app.parse(std::move(arguments));
-    WriteOutput("");  // what a verb printed without looking whether it could
+    WriteOutput("");  // fails where a verb printed and could not
     return 0;
   } catch (const CLI::ParseError& outcome) {
     return ReportParseOutcome(app, outcome);

@@ -302,7 +302,7 @@ void BlockRunner::SyncWarp(unsigned mask, Site site) {
   MeetWarp({.what = kSyncWarp, .mask = mask, .site = site, .source = running_->lane()});
 }
 
-// What any of the lanes did or knew, all of them know from now on.
+// Every lane learns what any of the lanes did or knew.
 void BlockRunner::MergeClocks(Thread* first, unsigned mask) {
   uint32_t merged[kWarpSize] = {};
   for (unsigned rest = mask; rest != 0; rest &= rest - 1) {

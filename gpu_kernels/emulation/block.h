@@ -34,7 +34,7 @@ struct KernelLaunch {
   const char* name;
   dim3 grid;
   dim3 block;
-  size_t shared_bytes = 0;  // dynamic
+  size_t shared_bytes = 0;  // of dynamic shared memory
 };
 
 class BlockRunner;
@@ -47,8 +47,9 @@ struct Thread {
   State state = State::kRunnable;
   BlockRunner* block = nullptr;
   Fiber* fiber = nullptr;
-  // Orders accesses to shared memory within a warp: own_clock counts this lane's __syncwarp()s,
-  // seen[l] is the last count of lane l whose accesses happened before anything this lane does now.
+  // These order accesses to shared memory within a warp: own_clock counts this lane's
+  // __syncwarp()s, and seen[l] is the last count of lane l whose accesses happened before anything
+  // this lane does now.
   uint32_t own_clock = 1;
   uint32_t seen[kWarpSize] = {};
 
@@ -66,7 +67,7 @@ struct Exchange {
   uint64_t value[2] = {};
 };
 struct ExchangeResult {
-  uint64_t value[2] = {};  // the source lane's
+  uint64_t value[2] = {};  // what the source lane brought
   unsigned ballot = 0;     // lanes whose predicate was true
 };
 
@@ -77,17 +78,18 @@ class BlockRunner {
   BlockRunner(const BlockRunner&) = delete;
   BlockRunner& operator=(const BlockRunner&) = delete;
 
-  // Runs body(argument) for every thread of every block, blocks in order, threads in the order that
+  // Runs body(argument) for every thread of every block: blocks in order, threads in the order that
   // control.h asks for. Returns "" or the report of what went wrong; then the rest has not run.
   std::string RunGrid(const KernelLaunch& launch, void (*body)(void*), void* argument);
 
-  // The rest is called by the thread that runs, through intrinsics.h and shared memory.
+  // The thread that runs calls the rest, through intrinsics.h and shared memory.
 
   // Waits for all threads of the block; returns how many brought true.
   unsigned Barrier(const char* what, Site site, bool predicate);
   // Waits for the lanes of the mask.
   ExchangeResult MeetWarp(const Exchange& mine);
-  // __syncwarp: MeetWarp, and what the lanes did before happens before what they do after.
+  // __syncwarp: does what MeetWarp does, and what the lanes did before happens before what they do
+  // after.
   void SyncWarp(unsigned mask, Site site);
   // Lets other threads run; reports when the kernel has run for longer than the watchdog allows.
   void Yield(Site site);
@@ -143,7 +145,7 @@ class BlockRunner {
   unsigned n_true_ = 0;
   unsigned barrier_result_ = 0;
   unsigned n_returned_ = 0;
-  std::string report_;  // not empty: the kernel failed, its threads unwind
+  std::string report_;  // not empty where the kernel failed; its threads unwind then
 };
 
 // The block that runs on this host thread. REQUIRES: called from a kernel.

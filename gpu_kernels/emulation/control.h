@@ -13,7 +13,7 @@ enum class ThreadOrder { kMixed, kAscending, kDescending, kShuffled };
 
 struct Settings {
   ThreadOrder order = ThreadOrder::kMixed;
-  uint32_t seed = 0;  // of kShuffled
+  uint32_t seed = 0;  // the seed of kShuffled
   // A kernel that waits in __nanosleep() is given up after this long.
   double watchdog_ms = 60'000;
   // What the emulated device holds.

@@ -59,7 +59,7 @@ void Store(const Operand& to, const Eigen::MatrixXf& values) {
   });
 }
 
-// Whether all of it lies in one allocation that the device sees.
+// Whether the whole operand lies in one allocation that the device sees.
 bool OnDevice(const Operand& operand) {
   const size_t element = operand.type == CUDA_R_32F ? 4 : 2;
   const int64_t n = (operand.cols - 1) * operand.stride + operand.rows;

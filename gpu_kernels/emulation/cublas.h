@@ -1,5 +1,5 @@
-// The part of cuBLAS that the GEMMs of prefill use, over Eigen. Matrices are column-major, as
-// there.
+// The part of cuBLAS that the GEMMs of prefill use, over Eigen. Matrices are column-major, as in
+// cuBLAS.
 #pragma once
 
 #include <cstddef>

@@ -47,7 +47,8 @@ const ErrorText& TextOf(cudaError_t error) {
   return kUnknown;
 }
 
-// As the driver does: an empty list, or one that begins with no device, hides them all.
+// Whether CUDA_VISIBLE_DEVICES hides all devices. The driver's rule holds: an empty list, or one
+// that begins with no device, hides them all.
 bool DevicesAreHidden() {
   const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
   return visible != nullptr && (*visible == '\0' || std::string_view(visible).substr(0, 2) == "-1");
@@ -95,7 +96,7 @@ cudaError_t cudaSetDevice(int device) {
   return Failed(device == 0 ? cudaSuccess : cudaErrorInvalidDevice);
 }
 
-// The least of what we support, so that a kernel that asks for more fails here first.
+// Describes the least device that we support, so that a kernel that asks for more fails here first.
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   if (device != 0) return Failed(cudaErrorInvalidDevice);
   *properties = {};

@@ -1,7 +1,7 @@
 // A fiber: a function with a stack of its own that gives way in its middle and goes on later, on
 // the same host thread. Emulated GPU threads are fibers (Boost.Context). AddressSanitizer is told
-// of every switch; ThreadSanitizer need not be: all fibers of a block are one host thread, and so
-// are they to it.
+// of every switch. ThreadSanitizer need not be: all fibers of a block are one host thread, which is
+// what they are to it.
 #pragma once
 
 #include <boost/context/fiber.hpp>
@@ -12,19 +12,19 @@ namespace thermocline::emulation {
 
 class Fiber {
  public:
-  // Not started: Resume() calls body(argument) on the fiber's stack.
+  // Makes a fiber that is not started. Resume() calls body(argument) on the fiber's stack.
   Fiber();
   ~Fiber();  // REQUIRES: the body has returned, or was never begun
   Fiber(const Fiber&) = delete;
   Fiber& operator=(const Fiber&) = delete;
 
-  // What the next Resume() begins. The body must not let an exception out.
+  // Sets what the next Resume() begins. The body must not let an exception out.
   void SetBody(void (*body)(void*), void* argument);
 
-  // Runs the fiber until it suspends or its body returns. Not from within a fiber.
+  // Runs the fiber until it suspends or its body returns. It is not called from within a fiber.
   void Resume();
 
-  // Back to who resumed; on the fiber itself only.
+  // Goes back to who resumed the fiber. It is called on the fiber itself only.
   void Suspend();
 
  private:
@@ -39,7 +39,7 @@ class Fiber {
   void (*body_)(void*) = nullptr;
   void* argument_ = nullptr;
   bool stop_ = false;
-  // AddressSanitizer's: the stack of who resumed, and the fake stacks of both sides.
+  // AddressSanitizer needs these: the stack of who resumed, and the fake stacks of both sides.
   const void* outer_stack_ = nullptr;
   size_t outer_stack_bytes_ = 0;
   void* inner_fake_stack_ = nullptr;

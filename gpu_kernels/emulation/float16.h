@@ -56,8 +56,8 @@ inline __half2 __hmul2(__half2 a, __half2 b) {
   return __floats2half2_rn(__half2float(a.x) * __half2float(b.x),
                            __half2float(a.y) * __half2float(b.y));
 }
-// The sum is exact in f64; what is rounded twice, to f32 and to f16, differs in the last bit at
-// most.
+// The sum is exact in f64. It is then rounded twice, to f32 and to f16, which differs in the last
+// bit at most.
 inline __half2 __hfma2(__half2 a, __half2 b, __half2 c) {
   const auto fma = [](__half x, __half y, __half z) {
     return static_cast<float>(double{__half2float(x)} * __half2float(y) + __half2float(z));

@@ -11,7 +11,8 @@
 
 #include "gpu_kernels/emulation/vector_types.h"
 
-// Floating point. The C library has functions of some of these names for its own use, hence macros.
+// Floating point. These are macros, as the C library has functions of some of these names for its
+// own use.
 #define __expf(x) ::expf(x)
 #define __logf(x) ::logf(x)
 #define __log2f(x) ::log2f(x)
@@ -69,7 +70,7 @@ inline unsigned __dp4a(unsigned a, unsigned b, unsigned c) {
   for (int i = 0; i < 32; i += 8) c += (a >> i & 0xff) * (b >> i & 0xff);
   return c;
 }
-// Four bytes at once: difference modulo 256.
+// Subtracts four bytes at once, each modulo 256.
 inline unsigned __vsub4(unsigned a, unsigned b) {
   unsigned result = 0;
   for (int i = 0; i < 32; i += 8) result |= (((a >> i) - (b >> i)) & 0xff) << i;
@@ -111,7 +112,7 @@ T AtomicChange(T* at, Change change) {
 }
 }  // namespace thermocline::emulation
 
-// std::type_identity_t: the second argument converts to the type of the first.
+// std::type_identity_t makes the second argument convert to the type of the first.
 template <typename T>
 T atomicAdd(T* at, std::type_identity_t<T> value) {
   return thermocline::emulation::AtomicChange(at,

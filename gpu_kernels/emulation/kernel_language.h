@@ -1,6 +1,5 @@
-// CUDA's words for kernels, as host C++: qualifiers, indices, barriers, exchanges of a warp. There
-// is no
-// __shared__ and no __activemask(): shared memory is declared by the macros of
+// CUDA's words for kernels, as host C++: qualifiers, indices, barriers, exchanges of a warp.
+// __shared__ and __activemask() are left out: shared memory is declared by the macros of
 // gpu_kernels/base/shared_memory.h, and which lanes have converged is nothing to build on.
 #pragma once
 
@@ -58,7 +57,7 @@ namespace thermocline::emulation {
 
 inline unsigned ThisLane() { return CurrentThread().lane(); }
 
-// The value of lane `source`; all lanes of the mask call it.
+// Returns the value of lane `source`. All lanes of the mask call it.
 template <typename T>
 T Shuffle(const char* what, unsigned mask, T value, unsigned source, Site site) {
   static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= 8);
@@ -69,14 +68,14 @@ T Shuffle(const char* what, unsigned mask, T value, unsigned source, Site site) 
   return value;
 }
 
-// The lanes of the mask whose predicate is true.
+// Returns the lanes of the mask whose predicate is true.
 inline unsigned Ballot(const char* what, unsigned mask, bool predicate, Site site) {
   const Exchange mine{
       .what = what, .mask = mask, .site = site, .source = ThisLane(), .predicate = predicate};
   return CurrentBlock().MeetWarp(mine).ballot;
 }
 
-// `to`, unless it lies outside this lane's group of `width` lanes: then the lane itself.
+// Returns `to`, or the lane itself where `to` lies outside this lane's group of `width` lanes.
 inline unsigned WithinGroup(int to, int width) {
   const int lane = static_cast<int>(ThisLane());
   const int base = lane / width * width;

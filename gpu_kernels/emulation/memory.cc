@@ -19,24 +19,24 @@
 namespace thermocline::emulation {
 namespace {
 
-constexpr size_t kAlignment = 256;    // cudaMalloc's
-constexpr size_t kCanaryBytes = 512;  // on either side, and what rounding up leaves behind the end
+constexpr size_t kAlignment = 256;    // what cudaMalloc aligns to
+constexpr size_t kCanaryBytes = 512;  // on either side; rounding up adds to those behind the end
 constexpr std::byte kCanary{0xc5};
 constexpr std::byte kFresh{0xff};
 
 struct Allocation {
   std::byte* data = nullptr;
   size_t n_bytes = 0;
-  size_t back_bytes = 0;  // of the canary behind it
+  size_t back_bytes = 0;  // of the canary behind the data
   bool on_device = false;
-  bool registered = false;  // the user's memory: no canaries
+  bool registered = false;  // the user's memory, which has no canaries
 };
 
 struct Registry {
   std::mutex mutex;
-  std::map<const std::byte*, Allocation> allocations;  // by data
+  std::map<const std::byte*, Allocation> allocations;  // allocations by their data
   size_t device_bytes = 0;
-  int n_users = 0;  // of device memory
+  int n_users = 0;  // how many users device memory has
 };
 
 Registry& TheRegistry() {
@@ -74,7 +74,8 @@ void WriteCanaries(const Allocation& a) {
   std::fill_n(a.data + a.n_bytes, a.back_bytes, kCanary);
 }
 
-// "", or what happened; each damage is reported once. AddressSanitizer guards its canaries itself.
+// Returns "" or what happened; each damage is reported once. AddressSanitizer guards its canaries
+// itself.
 std::string BrokenCanary(const Allocation& a) {
   if (kAddressSanitizer || a.registered) return "";
   const bool front = IsCanary(a.data - kCanaryBytes, kCanaryBytes);
@@ -84,7 +85,7 @@ std::string BrokenCanary(const Allocation& a) {
                      a.on_device ? "an allocation" : "a pinned allocation", a.n_bytes);
 }
 
-// nullptr where there is none.
+// Returns nullptr where the system has no pages left.
 std::byte* NewPages(size_t n_bytes) {
   void* pages =
       mmap(nullptr, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, /*fd=*/-1, 0);
@@ -194,7 +195,7 @@ cudaError_t cudaMalloc(void** pointer, size_t n_bytes) {
 }
 
 cudaError_t cudaFree(void* pointer) {
-  // As on hardware, nothing is freed that enqueued work may still use.
+  // Nothing is freed that enqueued work may still use, as on hardware.
   WaitForAllStreams();
   return Failed(Free(pointer, /*on_device=*/true));
 }

@@ -12,7 +12,7 @@
 
 namespace thermocline::emulation {
 
-// Where memory lies that starts at `at` and has n_bytes.
+// Where n_bytes of memory lie that start at `at`.
 enum class Place {
   kUnknown,  // in no allocation of ours: ordinary host memory
   kDevice,
@@ -21,7 +21,7 @@ enum class Place {
 };
 Place PlaceOf(const void* at, size_t n_bytes);
 
-// Whoever has one may touch the device's memory.
+// Whoever holds one may touch the device's memory.
 class DeviceAccess {
  public:
   DeviceAccess();
@@ -30,7 +30,7 @@ class DeviceAccess {
   DeviceAccess& operator=(const DeviceAccess&) = delete;
 };
 
-// "", or which allocation's neighbourhood was written to.
+// Returns "" or which allocation's neighbourhood was written to.
 std::string FindBrokenCanary();
 
 }  // namespace thermocline::emulation

@@ -23,7 +23,7 @@ enum cudaError_t {
   cudaErrorStreamCaptureUnjoined = 904,
 };
 const char* cudaGetErrorName(cudaError_t error);
-// For cudaErrorLaunchFailure: the emulator's report, until the same thread asks again.
+// Returns the emulator's report for cudaErrorLaunchFailure, until the same thread asks again.
 const char* cudaGetErrorString(cudaError_t error);
 cudaError_t cudaGetLastError();
 cudaError_t cudaPeekAtLastError();

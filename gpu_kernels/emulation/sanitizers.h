@@ -21,7 +21,7 @@ namespace thermocline::emulation {
 
 #ifdef THERMOCLINE_ADDRESS_SANITIZER
 inline constexpr bool kAddressSanitizer = true;
-// Before and after a switch to the stack of n_bytes that ends at low address `stack`.
+// Called before and after a switch to the stack of n_bytes that ends at low address `stack`.
 inline void StartSwitch(void** fake_stack, const void* stack, size_t n_bytes) {
   __sanitizer_start_switch_fiber(fake_stack, stack, n_bytes);
 }

@@ -1,8 +1,7 @@
 // Shared memory of an emulated block, with a record per element of who wrote and read it since the
-// last barrier. Reading what no thread of this block has written is reported, and so are two
-// accesses of different threads, one of them a write, with neither __syncthreads() between them
-// nor, within a warp,
-// __syncwarp(): a missing barrier is found in whatever order the threads happened to run.
+// last barrier. Reading what no thread of this block has written is reported. So are two accesses
+// of different threads, one of them a write, with neither __syncthreads() between them nor, within
+// a warp, __syncwarp(): a missing barrier is found in whatever order the threads happened to run.
 #pragma once
 
 #include <cstddef>
@@ -21,10 +20,10 @@ struct SharedCell {
   uint64_t write_epoch = 0;
   uint64_t read_epoch = 0;
   uint32_t write_clock = 0;
-  uint32_t writer = 0;      // thread
+  uint32_t writer = 0;      // thread that wrote last
   uint32_t read_warp = 0;   // warp of the readers in read_epoch
-  bool many_warps = false;  // there were readers of more than one
-  bool atomic = false;      // the last write was one
+  bool many_warps = false;  // readers of more than one warp were there
+  bool atomic = false;      // the last write was atomic
   uint32_t read_clock[32] = {};
 };
 
@@ -37,23 +36,23 @@ struct SharedRegion {
   size_t n;
   size_t element_bytes;
   std::byte* data = nullptr;
-  size_t offset_bytes = 0;         // of a dynamic array
-  std::vector<std::byte> storage;  // of a static one
-  uint64_t block_epoch = 0;        // of the block that used it last
+  size_t offset_bytes = 0;         // where a dynamic array lies
+  std::vector<std::byte> storage;  // holds a static array
+  uint64_t block_epoch = 0;        // epoch of the block that used it last
   std::vector<SharedCell> cells;   // one per element
 };
 
 class SharedMemory {
  public:
   void BeginGrid();
-  // For every block: nothing is written yet. shared_bytes: the launch's dynamic part.
+  // Begins a block, in which nothing is written yet. shared_bytes: the launch's dynamic part.
   void BeginBlock(size_t shared_bytes);
-  // All threads met: what was done before happened before what comes.
+  // All threads have met: what was done before happened before what comes.
   void NextEpoch() { ++epoch_; }
 
-  // The static array declared where `key` is; its size never changes.
+  // Returns the static array declared where `key` is. Its size never changes.
   SharedRegion& Static(const void* key, const char* name, size_t n, size_t element_bytes);
-  // Elements [offset_bytes, offset_bytes + n * element_bytes) of the dynamic part.
+  // Returns elements [offset_bytes, offset_bytes + n * element_bytes) of the dynamic part.
   SharedRegion& Dynamic(const char* name, size_t offset_bytes, size_t n, size_t element_bytes);
 
   // Records an access by the running thread; reports it when it races or reads what is not there.
@@ -63,11 +62,11 @@ class SharedMemory {
   void CheckOrder(const SharedRegion& region, size_t index, Access access);
 
   uint64_t epoch_ = 1;
-  uint64_t first_epoch_ = 1;  // of this block
-  size_t static_bytes_ = 0;   // declared by this block so far
+  uint64_t first_epoch_ = 1;  // the block's first epoch
+  size_t static_bytes_ = 0;   // bytes that this block has declared so far
   std::vector<std::byte> dynamic_;
   std::unordered_map<const void*, std::unique_ptr<SharedRegion>> static_regions_;
-  std::vector<std::unique_ptr<SharedRegion>> dynamic_regions_;  // of this kernel
+  std::vector<std::unique_ptr<SharedRegion>> dynamic_regions_;  // the kernel's dynamic arrays
 };
 
 }  // namespace thermocline::emulation

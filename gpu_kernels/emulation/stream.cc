@@ -157,7 +157,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t n_bytes, cudaMemc
     return Failed(cudaErrorInvalidValue);
   }
   const cudaError_t error = Enqueue(stream, [=] { std::memmove(to, from, n_bytes); });
-  // Ordinary host memory is copied before the call returns (hardware stages it).
+  // Ordinary host memory is copied before the call returns, as hardware stages it.
   const bool pageable = from_place == Place::kUnknown || to_place == Place::kUnknown;
   if (error != cudaSuccess || !pageable) return error;
   return cudaStreamSynchronize(stream);

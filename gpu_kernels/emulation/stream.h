@@ -14,8 +14,8 @@ namespace thermocline::emulation {
 // that recorded it is launched.
 using Operation = std::function<void()>;
 
-// Enqueues, or records where the stream is being captured. Operations that follow a failed kernel
-// are dropped.
+// Enqueues an operation, or records it where the stream is being captured. Operations that follow a
+// failed kernel are dropped.
 cudaError_t Enqueue(cudaStream_t stream, Operation operation);
 
 // Enqueues a kernel: body() runs once per thread. pointers: its arguments that are pointers; each

@@ -16,7 +16,7 @@
 
 namespace thermocline::emulation {
 
-// One recording of an event; who waits for it keeps it although the event is recorded anew.
+// One recording of an event. Who waits for it keeps it although the event is recorded anew.
 class Moment {
  public:
   void Reach() {
@@ -45,7 +45,8 @@ class Moment {
   std::chrono::steady_clock::time_point time_;
 };
 
-// A capture that goes on, begun by one stream; others join it by waiting for one of its events.
+// A capture that goes on, begun by one stream. Other streams join it by waiting for one of its
+// events.
 struct Capture {
   cudaStream_t origin = nullptr;
   std::vector<Operation> operations;
@@ -55,15 +56,15 @@ struct Capture {
   bool invalid = false;
 };
 
-// Captures are rare and short: one lock for all of them, and for who takes part in which.
+// One lock serves all captures, and who takes part in which: they are rare and short.
 inline std::mutex capture_mutex;
 // The capture that this thread began and that forbids it to call what cannot be captured.
 inline thread_local Capture* capture_of_this_thread = nullptr;
 
-// What a call returns that a stream that is being captured cannot do: it ends the capture.
+// Returns the error of a call that a stream cannot make while it is captured. It ends the capture.
 cudaError_t NotWhileCapturing(cudaStream_t stream);
 
-// What every call returns once a kernel has failed.
+// Returns what every call returns once a kernel has failed.
 cudaError_t StickyError();
 
 }  // namespace thermocline::emulation
@@ -78,7 +79,7 @@ struct CUstream_st {
  public:
   CUstream_st() : worker_([this] { Work(); }) {}
 
-  // What is enqueued is carried out first.
+  // Carries out first what is enqueued.
   ~CUstream_st() {
     {
       const std::lock_guard lock(mutex_);

@@ -17,7 +17,7 @@ __device__ inline float Activate(Activation activation, float x) {
 __device__ inline int64_t NeuronAt(const GpuNeuronList& list, int64_t p) {
   return list.rows == nullptr ? p : list.rows[p];
 }
-// The tokens that want it, as bits.
+// Returns the tokens that want the neuron, as bits.
 __device__ inline unsigned WantedBy(const GpuNeuronList& list, int64_t p) {
   if (list.count == nullptr) return ~0u;
   if (p >= *list.count) return 0;

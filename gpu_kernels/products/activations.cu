@@ -27,7 +27,7 @@ __global__ void __launch_bounds__(kPrepareThreads)
   StoreBlock(out, token, block, value);
 }
 
-// The norm of a row as NormRow makes it, as f32 and in the form of products.
+// Norms a row as NormRow does, and stores it as f32 and in the form of products.
 __device__ void NormAndStore(const GpuNormOp& op, const float* row, float sum_squares,
                              const GpuVectors& out) {
   SHARED_ARRAY(float, partial, kWarpThreads);
@@ -42,7 +42,7 @@ __device__ void NormAndStore(const GpuNormOp& op, const float* row, float sum_sq
   }
 }
 
-// One block per token. A thread reads of x what it wrote itself.
+// One block takes one token. A thread reads of x only what it wrote itself.
 __global__ void __launch_bounds__(kNormThreads)
     rms_norm_prepare_kernel(const float* x, const GpuNormOp op, const GpuVectors out) {
   const float* const row = x + blockIdx.x * out.cols;

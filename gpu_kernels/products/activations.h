@@ -8,8 +8,8 @@
 
 namespace thermocline {
 
-// n tokens' vectors, as f32 for F32, F16 and BF16 weights and as int8 for quantised ones:
-// block b of 32 elements of token t is scales[t, b] * quants[t, 32 b ... 32 b + 31], with scale =
+// The vectors of n tokens, as f32 for F32, F16 and BF16 weights and as int8 for quantised ones.
+// Block b of 32 elements of token t is scales[t, b] * quants[t, 32 b ... 32 b + 31], with scale =
 // max|x| / 127 and quants rounded to nearest even. A block with NaN or infinity has a NaN scale.
 // Behind cols there are zeros up to padded_cols.
 struct GpuVectors {
@@ -24,7 +24,7 @@ struct GpuVectors {
 uint64_t GpuVectorsBytes(int64_t cols, int64_t n_tokens);
 GpuVectors MakeGpuVectors(void* memory, int64_t cols, int64_t n_tokens);
 
-// What happens to x on its way.
+// What is done to x before it is stored.
 enum class PrepareOp : uint8_t { kCopy, kRelu };
 
 // out[t] = x[t], or relu(x[t]) (a predictor's hidden layer). x: (n_tokens, out.cols) f32 on the
@@ -39,12 +39,12 @@ struct GpuNormOp {
   float* normed = nullptr;  // (n_tokens, cols) f32 on the GPU
 };
 
-// op.normed = the norm of x as GpuRmsNorm makes it (gpu_kernels/tokens/rms_norm.h), and out =
-// that, as GpuPrepare makes it: the same bits in one launch. x: (n_tokens, out.cols) f32 on the
-// GPU, not normed. Asynchronous on `stream`; throws Error on launch.
+// op.normed = the norm of x as GpuRmsNorm makes it (gpu_kernels/tokens/rms_norm.h), and out = what
+// GpuPrepare makes of that: the same bits in one launch. x: (n_tokens, out.cols) f32 on the GPU,
+// not normed. Asynchronous on `stream`; throws Error on launch.
 void GpuRmsNormPrepare(Stream& stream, const float* x, const GpuNormOp& op, int64_t n_tokens,
                        const GpuVectors& out);
-// The same after x += y.
+// Adds y to x first (x += y), then does what GpuRmsNormPrepare does.
 void GpuAddRmsNormPrepare(Stream& stream, float* x, const float* y, const GpuNormOp& op,
                           int64_t n_tokens, const GpuVectors& out);
 

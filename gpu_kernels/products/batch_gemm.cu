@@ -14,7 +14,8 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int64_t kMaxBlocks = 1024;
 
-// The exponent of the power of two that an f16 batch is divided by: magnitudes end up below 2^15.
+// Returns the exponent of the power of two that an f16 batch is divided by: magnitudes end up below
+// 2^15.
 __device__ inline int Exponent(unsigned largest_bits) {
   constexpr int kBias = 127;
   constexpr int kMaxExponent = 14;
@@ -70,7 +71,7 @@ void Finish(Stream& stream, float* y, const float* bias, const uint32_t* largest
          largest, n_outputs);
 }
 
-// The same rows in the type that they are multiplied in, and how they lie.
+// Rows in the type that they are multiplied in, and how they lie.
 struct PanelRows {
   GemmType type;
   const void* data;
@@ -97,7 +98,7 @@ void ForPanels(Stream& stream, const GpuMatrix& w, const GpuPanel& panel, const 
   }
 }
 
-// The batch in a type, from column `col` on.
+// Returns the batch in a type, from column `col` on.
 const void* VectorsOf(const GpuBatch& x, GemmType type, int64_t col) {
   if (type == GemmType::kF32) return x.values + col;
   return x.halves + col;

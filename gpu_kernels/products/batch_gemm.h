@@ -12,9 +12,10 @@
 
 namespace thermocline {
 
-// n tokens' vectors: f32, and f16 for weights that are not F32. Where the largest magnitude of all
-// is 2^15 or more, the f16 ones are divided by a power of two that brings it below, so that none
-// overflows; products are multiplied by it again. Behind cols there are zeros up to padded_cols.
+// The vectors of n tokens: f32, and f16 for weights that are not F32. Where the largest magnitude
+// of all is 2^15 or more, the f16 ones are divided by a power of two that brings it below, so that
+// none overflows; products are multiplied by it again. Behind cols there are zeros up to
+// padded_cols.
 struct GpuBatch {
   int64_t cols = 0;
   int64_t padded_cols = 0;      // GpuPaddedCols(cols)

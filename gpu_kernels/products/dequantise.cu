@@ -18,7 +18,7 @@ __device__ inline unsigned F16Pair(float low, float high) {
   return high_bits << 16 | low_bits;
 }
 
-// Element i of a lane's weights, its scale and its offset included.
+// Returns element i of a lane's weights, with its scale and its offset.
 template <DType kType>
 __device__ inline float ScaledValue(const WeightWords<kType>& w, int i) {
   const float scaled = w.Scaled(w.Value(i), ScaleOf(kType, i));

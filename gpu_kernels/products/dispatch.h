@@ -1,4 +1,4 @@
-// From values known when a kernel is launched to its template arguments; for .cu files.
+// Turns values known when a kernel is launched into its template arguments; for .cu files.
 #pragma once
 
 #include <cstdint>
@@ -13,9 +13,9 @@ namespace thermocline {
 // Tokens that share one reading of the weights.
 constexpr int64_t kMaxTokens = 8;
 
-// Blocks that a multiprocessor holds at least, for __launch_bounds__: 80 registers a thread for one
-// token, 128 for more. Left to itself, the compiler saves registers until loads of weights wait for
-// each other, or spills.
+// How many blocks a multiprocessor holds at least, for __launch_bounds__: 80 registers a thread for
+// one token, 128 for more. Left to itself, the compiler saves registers until loads of weights wait
+// for each other, or spills.
 constexpr int MinBlocks(int n_tokens, int block_threads) {
   constexpr int kRegisters = 65536;
   return kRegisters / (n_tokens == 1 ? 80 : 128) / block_threads;

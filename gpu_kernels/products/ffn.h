@@ -26,15 +26,15 @@ struct GpuGateUp {
 };
 
 // h[t, i] for every neuron i, 0 where the list says that token t does not want it. x: n_tokens
-// vectors of d_model. h: (n_tokens, m) f32 on the GPU. The rows of a neuron that is not listed are
-// not read, and an up row only if the gate fires for some token that wants it. Asynchronous on
+// vectors of d_model. h: (n_tokens, m) f32 on the GPU. Rows of a neuron that is not listed are not
+// read, and an up row is read only if the gate fires for some token that wants it. Asynchronous on
 // `stream`; throws Error on launch.
 void GpuFfnGateUp(Stream& stream, const GpuGateUp& weights, GpuSkip skip, const GpuNeuronList& list,
                   const GpuVectors& x, int64_t n_tokens, float* h);
 
 // y[t, c] = sum over i of h[t, i] * down[i, c], down with one row per neuron: (m, d_model). h:
 // (n_tokens, m) f32. With kInactive, rows are read where h is not 0 for some token. y: (n_tokens,
-// d_model) f32. n_active: null, or how many elements of h are not 0, one int32; all on the GPU.
+// d_model) f32. n_active: null, or how many elements of h are not 0, one int32. All lie on the GPU.
 // workspace: GpuFfnDownBytes(down, n_tokens) on the GPU, 16-byte aligned. Sums are f32 in an order
 // that depends on down's shape and type alone, in which zeros change nothing: a token's y is the
 // same bits beside any others, whatever they want.

@@ -14,11 +14,11 @@ namespace {
 constexpr int kWarps = 8;
 constexpr int kThreads = kWarps * kWarpThreads;
 
-// Columns of a strip: 16 bytes of a row for each lane.
+// Columns of a strip. A lane reads 16 bytes of a row.
 __host__ __device__ constexpr int StripCols(DType dtype) {
   return LaneElements(dtype) * kWarpThreads;
 }
-// Tokens at once: a lane has a sum per token and column.
+// Tokens that a launch takes at once, as a lane has a sum per token and column.
 constexpr int DownTokens(DType dtype) {
   constexpr int kMaxSums = 64;
   return std::min(static_cast<int>(kMaxTokens), kMaxSums / LaneElements(dtype));
@@ -40,7 +40,7 @@ struct DownOp {
 
 // Adds the rows whose bits are set in mask, each times its h, to the lane's columns. Lane i brings
 // h[t] of the warp's neuron i, of which first_row is the first. A sum is a chain in the order of
-// the neurons; what blocks have as an offset is the same for all of a lane's columns, summed apart.
+// the neurons. The offset of a block is the same for all of a lane's columns and is summed apart.
 template <DType kType, int kTokens>
 __device__ inline void AddRows(const DownOp& op, unsigned mask, const float (&h)[kTokens],
                                int64_t first_row, int64_t lane_step,
@@ -53,7 +53,7 @@ __device__ inline void AddRows(const DownOp& op, unsigned mask, const float (&h)
     float factors[kBatch][kTokens];
 #pragma unroll
     for (int b = 0; b < kBatch; ++b) {
-      // Behind the last row comes the last row again, times 0.
+      // The last row is loaded again behind the last row, times 0.
       const bool real = mask != 0;
       if (real) source = __ffs(static_cast<int>(mask)) - 1;
       mask &= mask - 1;
@@ -88,8 +88,8 @@ __device__ inline void AddRows(const DownOp& op, unsigned mask, const float (&h)
   }
 }
 
-// Adds the warps' sums in their order and stores them. A piece of kPiece columns of each lane at a
-// time, so that shared memory does not limit how many blocks run.
+// Adds the warps' sums in their order and stores them. It takes a piece of kPiece columns of each
+// lane at a time, so that shared memory does not limit how many blocks run.
 template <DType kType, int kTokens>
 __device__ inline void StorePartial(const DownOp& op, int64_t n_tokens,
                                     const float (&sums)[kTokens][LaneElements(kType)]) {
@@ -136,7 +136,8 @@ __device__ inline void CountActive(const DownOp& op, const float (&h)[kTokens]) 
   if (threadIdx.x == 0) op.counts[blockIdx.y] = n_active;
 }
 
-// blockIdx.x: strip of columns; blockIdx.y: chunk of neurons, of which every warp takes its part.
+// blockIdx.x is the strip of columns, blockIdx.y the chunk of neurons. Every warp takes its part of
+// the chunk.
 template <DType kType, int kTokens>
 __global__ void __launch_bounds__(kThreads, MinBlocks(kTokens, kThreads))
     down_kernel(const DownOp op, int64_t n_tokens) {
@@ -159,7 +160,7 @@ __global__ void __launch_bounds__(kThreads, MinBlocks(kTokens, kThreads))
 
   constexpr int kElements = LaneElements(kType);
   float sums[kTokens][kElements] = {};
-  // Lanes behind the last column read the last one's.
+  // Lanes behind the last column read the last column's weights.
   const int64_t last_step = op.padded_cols / kElements - 1;
   const int64_t lane_step = min(int64_t{blockIdx.x} * kWarpThreads + lane, last_step);
   AddRows<kType, kTokens>(op, mask, h, first_row, lane_step, sums);
@@ -208,7 +209,7 @@ __global__ void __launch_bounds__(kThreads) merge_kernel(const MergeOp op) {
   if (lane == 0) *op.n_active = n_active;
 }
 
-// How down is cut up; a function of its shape and type.
+// How down is cut up, which follows from its shape and type alone.
 struct DownPlan {
   int64_t padded_cols;
   int64_t n_strips;

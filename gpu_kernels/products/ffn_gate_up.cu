@@ -26,7 +26,7 @@ struct GateUpOp {
   int first_token;  // of the list's masks
 };
 
-// A warp per neuron, gate first: whether up is needed is the same for all its lanes.
+// A warp takes a neuron, gate first: whether up is needed is the same for all its lanes.
 template <DType kType, int kTokens>
 __global__ void __launch_bounds__(kThreads, MinBlocks(kTokens, kThreads))
     gate_up_kernel(const GateUpOp op, const GpuNeuronList list, const GpuVectors x,

@@ -46,7 +46,7 @@ void GpuGemm::Multiply(Stream& stream, const GpuGemmProduct& product, Result res
   const float alpha = 1;
   const float beta = result == Result::kAdd ? 1 : 0;
   const cudaDataType data = TypeOf(product.type);
-  // cuBLAS counts by columns: what is (rows, cols) row by row is to it (cols, rows).
+  // cuBLAS counts by columns: what is (rows, cols) row by row is (cols, rows) to it.
   const bool by_output = product.weights == GpuGemmProduct::Weights::kRowPerOutput;
   const auto int_of = [](int64_t n) {
     CHECK(n <= std::numeric_limits<int>::max());

@@ -28,10 +28,11 @@ struct GpuGemmProduct {
   int64_t n_inputs;
 };
 
-// cuBLAS with a workspace of its own, so that its calls can be captured. For one stream at a time.
+// cuBLAS with a workspace of its own, so that its calls can be captured. It serves one stream at a
+// time.
 class GpuGemm {
  public:
-  // What cuBLAS recommends for the largest of the architectures we compile for.
+  // The size that cuBLAS recommends for the largest of the architectures we compile for.
   static constexpr uint64_t kWorkspaceBytes = 32 << 20;
 
   GpuGemm();
@@ -40,9 +41,9 @@ class GpuGemm {
   GpuGemm& operator=(const GpuGemm&) = delete;
 
   enum class Result : uint8_t { kReplace, kAdd };  // what becomes of what y holds
-  // Sums in f32. Asynchronous on `stream`; throws Error.
+  // Multiplies with sums in f32. Asynchronous on `stream`; throws Error.
   void Multiply(Stream& stream, const GpuGemmProduct& product, Result result = Result::kReplace);
-  // y = x W^T, without gaps between rows: w: (n_rows, n_cols), x: (n_tokens, n_cols), y: (n_tokens,
+  // y = x W^T, without gaps between rows. w: (n_rows, n_cols), x: (n_tokens, n_cols), y: (n_tokens,
   // n_rows).
   void MatMul(Stream& stream, float* y, const void* w, const void* x, GemmType type, int n_tokens,
               int n_rows, int n_cols, Result result = Result::kReplace);

@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(kThreads, MinBlocks(kTokens, kThreads))
   const int64_t first_warp = int64_t{blockIdx.x - matrix.first_block} * kWarps + warp;
   const int64_t group = first_warp >> matrix.log_warps;
 
-  // What lies behind the last row is the last row again.
+  // The last row is read again in place of rows behind it.
   const std::byte* rows[kRows];
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
@@ -73,8 +73,8 @@ __global__ void __launch_bounds__(kThreads, MinBlocks(kTokens, kThreads))
   matrix.y[token * matrix.rows + row] = sum;
 }
 
-// Warps per group of rows, as a power of two: short matrices are split along their columns until
-// the GPU is full, as long as every warp has a op of its own.
+// Returns the warps per group of rows, as a power of two: short matrices are split along their
+// columns until the GPU is full, as long as every warp has a step of its own.
 int LogWarpsPerGroup(const GpuMatrix& w) {
   const int64_t groups = CeilDiv(w.rows, kRows);
   const int64_t n_steps = CeilDiv(GpuPaddedCols(w.cols), LaneElements(w.dtype) * kWarpThreads);
@@ -97,7 +97,7 @@ struct MatvecLaunch {
   }
 };
 
-// The matrices of one launch, over all tokens, up to 8 at a time.
+// Multiplies the matrices of one launch by all tokens, up to 8 at a time.
 void LaunchMatvec(Stream& stream, DType dtype, MatvecLaunch launch, const GpuVectors& x,
                   int64_t n_tokens) {
   for (int64_t first = 0; first < n_tokens; first += kMaxTokens) {

@@ -1,4 +1,4 @@
-// Products of weight matrices with one or a few vectors: decode.
+// Products of weight matrices with one or a few vectors, for decode.
 #pragma once
 
 #include <cstdint>

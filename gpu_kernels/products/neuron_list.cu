@@ -16,7 +16,7 @@ struct Scores {
   int64_t n_neurons;
   float predictor_threshold;
 
-  // Bit t: token t wants the neuron.
+  // Whether each token wants the neuron: bit t is token t's.
   __device__ unsigned Wanted(int64_t neuron) const {
     unsigned mask = 0;
     for (int64_t t = 0; t < n_tokens && neuron < n_neurons; ++t) {

@@ -7,9 +7,9 @@ namespace thermocline {
 
 inline constexpr int kNormThreads = 512;
 
-// This thread's elements of a row are threadIdx.x, threadIdx.x + kNormThreads, ....
+// A thread's elements of a row are threadIdx.x, threadIdx.x + kNormThreads, ....
 
-// Their sum of squares.
+// Returns the sum of squares of this thread's elements.
 __device__ inline float SumSquares(const float* row, int64_t width) {
   float sum = 0;
   for (int64_t i = threadIdx.x; i < width; i += kNormThreads) sum = fmaf(row[i], row[i], sum);
@@ -30,7 +30,7 @@ __device__ inline float AddToRow(float* row, const float* y_0, const float* y_1,
 }
 
 // out = row * weight / sqrt(mean of squares + epsilon), from every thread's sum of squares. out may
-// be row. partial: as BlockSum's.
+// be row. partial is scratch as BlockSum wants it.
 __device__ inline void NormRow(float* out, const float* row, const float* weight, float epsilon,
                                int64_t width, float sum_squares, const SharedSpan<float>& partial) {
   const float mean = BlockSum(sum_squares, partial) / static_cast<float>(width);

@@ -8,7 +8,8 @@
 
 namespace thermocline {
 
-// The largest |value| of the warp, in every lane; NaN if there is one. All 32 lanes call it.
+// Returns the largest |value| of the warp, in every lane; NaN if there is one. All 32 lanes call
+// it.
 __device__ inline float WarpMaxMagnitude(float value) {
   // As bits, magnitudes are ordered, and NaN lies above infinity.
   unsigned bits = __float_as_uint(value) & 0x7fffffffu;
@@ -18,8 +19,8 @@ __device__ inline float WarpMaxMagnitude(float value) {
   return __uint_as_float(bits);
 }
 
-// Stores block `block` of token `token`; lane i of the warp brings its element i.
-// All 32 lanes call it.
+// Stores block `block` of token `token`; lane i of the warp brings its element i. All 32 lanes call
+// it.
 __device__ inline void StoreBlock(const GpuVectors& out, int64_t token, int64_t block,
                                   float value) {
   const unsigned lane = threadIdx.x % kWarpThreads;
@@ -27,7 +28,7 @@ __device__ inline void StoreBlock(const GpuVectors& out, int64_t token, int64_t 
   const float largest = WarpMaxMagnitude(value);
   const bool finite = largest <= FLT_MAX;
   float scale = largest / 127.0f;
-  // Below, 1 / scale would overflow.
+  // 1 / scale would overflow below this.
   if (scale < FLT_MIN) scale = 0;
   const float inverse = scale > 0 ? 1.0f / scale : 0.0f;
   out.values[at] = value;

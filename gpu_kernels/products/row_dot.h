@@ -14,7 +14,7 @@
 
 namespace thermocline {
 
-// What a lane holds of a vector in a step (VectorWords): the f32 form.
+// What a lane holds of a vector in a step (VectorWords), in f32.
 template <DType kType>
 struct FloatWords {
   static constexpr int kElements = LaneElements(kType);
@@ -33,7 +33,8 @@ struct FloatWords {
   }
 };
 
-// The int8 form: 16 elements for Q8_0, 32 for Q4_0, Q4_1 and Q6_K.
+// What a lane holds of a vector in a step, in int8: 16 elements for Q8_0, 32 for Q4_0, Q4_1 and
+// Q6_K.
 template <DType kType>
 struct QuantisedWords {
   static constexpr int kElements = LaneElements(kType);
@@ -53,7 +54,7 @@ struct QuantisedWords {
     scale = x.scales[at / kQuantBlock];
   }
 };
-// For weights with an offset also their sum.
+// What a lane holds of a vector in a step where weights have an offset: int8 and the elements' sum.
 template <DType kType>
 struct SummedWords : QuantisedWords<kType> {
   float sum;
@@ -71,7 +72,7 @@ using VectorWords = std::conditional_t<
     kHasOffset<kType>, SummedWords<kType>,
     std::conditional_t<kIsQuantised<kType>, QuantisedWords<kType>, FloatWords<kType>>>;
 
-// sum + the product of a step's weights and elements.
+// Returns sum + the product of a step's weights and elements.
 template <DType kType>
 __device__ inline float AddProduct(float sum, const WeightWords<kType>& w,
                                    const VectorWords<kType>& x) {
@@ -103,7 +104,7 @@ __device__ inline float AddProduct(float sum, const WeightWords<kType>& w,
     for (int i = 0; i < 8; ++i) {
       dots[i / 4] = __dp4a(static_cast<int>(w.Bytes(i)), x.quants[i], dots[i / 4]);
     }
-    // At most 2^7 * 16 * 2^7 * 2^7 each; four times the product of the weights.
+    // Each term is at most 2^7 * 16 * 2^7 * 2^7; the sum is four times the product of the weights.
     const int dot = dots[0] * w.Scale(0) + dots[1] * w.Scale(1);
     return fmaf(static_cast<float>(dot), F16Bits(w.d) * (x.scale * 0.25f), sum);
   } else {
@@ -117,16 +118,15 @@ __device__ inline float AddProduct(float sum, const WeightWords<kType>& w,
 // Loads of weights that a lane issues before it needs the first.
 constexpr int kStepsInFlight = 4;
 
-// sums[r][t] = rows[r] . x[t], summed over `n_warps` warps: this one takes step part, part +
-// n_warps
-// ... of the row, a warp's step being 32 lanes' steps. Tokens from n_tokens on count as the last.
-// rows: may hold one row several times. All 32 lanes call it; every lane gets the sums of its own
-// part.
+// sums[r][t] = rows[r] . x[t], summed over `n_warps` warps. This warp takes steps part, part +
+// n_warps ... of the row; a warp's step is 32 lanes' steps. Tokens from n_tokens on count as the
+// last. rows may hold one row several times. All 32 lanes call it; every lane gets the sums of its
+// own part.
 template <DType kType, int kRows, int kTokens>
 __device__ inline void DotRows(const std::byte* const (&rows)[kRows], const GpuVectors& x,
                                int64_t n_tokens, int part, int n_warps,
                                float (&sums)[kRows][kTokens]) {
-  // What is in flight: 16 bytes for each row and step of a batch, from each lane.
+  // How many steps are in flight at once. Each takes 16 bytes of each row from each lane.
   constexpr int kBatch = kTokens == 1 ? kStepsInFlight / kRows : 1;
   const int n_steps = static_cast<int>(x.padded_cols / LaneElements(kType));
   const int stride = n_warps * kWarpThreads;
@@ -137,7 +137,7 @@ __device__ inline void DotRows(const std::byte* const (&rows)[kRows], const GpuV
     for (int t = 0; t < kTokens; ++t) sums[r][t] = 0;
   }
   for (int first = part * kWarpThreads + lane; first < n_steps; first += kBatch * stride) {
-    // Loads that depend on nothing: what lies behind the end is the last step again, and unused.
+    // These loads depend on nothing. Behind the end the last step is loaded again and not used.
     WeightWords<kType> w[kBatch][kRows];
 #pragma unroll
     for (int b = 0; b < kBatch; ++b) {

@@ -30,7 +30,7 @@ __global__ void __launch_bounds__(kPackThreads)
   if (lane == 0) words[token * n_words + word] = signs;
 }
 
-// A warp per token, in double and in the order in which the CPU adds
+// A warp takes a token, in double and in the order in which the CPU adds
 // (predictor/sign_predictor.cc).
 __global__ void __launch_bounds__(kWarpThreads)
     inverse_mean_kernel(const float* __restrict__ x, int64_t cols,
@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(kWarpThreads)
   if (threadIdx.x == 0) inverse_mean[blockIdx.x] = 1.0f / least;
 }
 
-// A warp per kRows rows, each read once for all tokens of the launch.
+// A warp takes kRows rows, each read once for all tokens of the launch.
 template <int kTokens>
 __global__ void __launch_bounds__(kThreads)
     sign_scores_kernel(const GpuSignRows rows, const GpuSignInput input, int64_t n_tokens,
@@ -60,7 +60,7 @@ __global__ void __launch_bounds__(kThreads)
     uint4 w[kRows];
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-      // What lies behind the last row is the last row again.
+      // The last row is read again in place of rows behind it.
       const int64_t row = min(first_row + r, rows.rows - 1);
       w[r] = *reinterpret_cast<const uint4*>(rows.words + row * n_words + word);
     }
@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(kThreads)
       const int64_t row = first_row + r;
       if (lane != t || t >= n_tokens || row >= rows.rows) continue;
       float score = static_cast<float>(rows.cols - 2 * int64_t{negative});
-      // Rounded after each step, as the CPU does.
+      // Each step is rounded, as the CPU does it.
       if (rows.scaled_bias != nullptr) {
         score = __fadd_rn(score, __fmul_rn(rows.scaled_bias[row], input.inverse_mean[t]));
       }

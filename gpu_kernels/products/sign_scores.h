@@ -1,6 +1,6 @@
-// Which neurons fire, guessed from the sign bits of the gate matrix and of its input alone
-// (SparseInfer, arXiv:2411.12692); the GPU's side of predictor/sign_predictor.h, whose scores these
-// equal bit by bit.
+// Guesses which neurons fire from the sign bits of the gate matrix and of its input alone
+// (SparseInfer, arXiv:2411.12692). It is the GPU's side of predictor/sign_predictor.h, whose scores
+// these equal bit by bit.
 #pragma once
 
 #include <cstdint>
@@ -9,8 +9,8 @@
 
 namespace thermocline {
 
-// Rows of sign bits: bit i % 32 of word i / 32 is that of element i, and the bits behind the last
-// are 0. A row takes a multiple of 16 bytes, so that a lane reads that much at once.
+// Words of a row of sign bits. Bit i % 32 of word i / 32 is that of element i, and the bits behind
+// the last are 0. A row takes a multiple of 16 bytes, so that a lane reads that much at once.
 int64_t GpuSignWords(int64_t cols);
 
 struct GpuSignRows {
@@ -28,8 +28,8 @@ struct GpuSignInput {
 uint64_t GpuSignInputBytes(int64_t cols, int64_t n_tokens);
 GpuSignInput MakeGpuSignInput(void* memory, int64_t cols, int64_t n_tokens);  // 16-byte aligned
 
-// scores[t, i] = positive minus negative products of row i and x[t], and with biases
-// + scaled_bias[i] / mean |x[t]|. x: (n_tokens, rows.cols) f32; input: room for them; scores:
+// scores[t, i] = positive minus negative products of row i and x[t], plus scaled_bias[i] / mean
+// |x[t]| where there are biases. x: (n_tokens, rows.cols) f32; input: room for them; scores:
 // (n_tokens, rows.rows) f32; all on the GPU. Asynchronous on `stream`; throws Error on launch.
 void GpuSignScores(Stream& stream, const GpuSignRows& rows, const float* x, int64_t n_tokens,
                    const GpuSignInput& input, float* scores);

@@ -13,7 +13,7 @@ namespace {
 constexpr int64_t kRowAlignment = 16;
 constexpr int64_t kScaleBytes = 2;
 
-// Parts a row of blocks, each an f16 scale (kScales: and what else is f16) and its weights, into
+// Splits a row of blocks, each an f16 scale (kScales: and what else is f16) and its weights, into
 // weights and scales.
 template <DType kType, int kScales = 1>
 void SplitBlocks(const std::byte* row, int64_t cols, std::byte flip, std::byte* weights) {
@@ -30,7 +30,7 @@ void SplitBlocks(const std::byte* row, int64_t cols, std::byte flip, std::byte* 
   }
 }
 
-// The 32 weights of a chunk of a block, as the file has them, -32 being 0.
+// Returns the 32 weights of a chunk of a block, as the file has them, with -32 as 0.
 std::array<unsigned, kQuantBlock> ChunkOf(const std::byte* block, int64_t chunk) {
   std::array<unsigned, kQuantBlock> quants = {};
   for (int64_t i = 0; i < kQuantBlock; ++i) {
@@ -42,7 +42,7 @@ std::array<unsigned, kQuantBlock> ChunkOf(const std::byte* block, int64_t chunk)
   return quants;
 }
 
-// Parts a row of blocks of Q6_K into its planes.
+// Splits a row of blocks of Q6_K into its planes.
 void SplitSuperBlocks(const std::byte* row, int64_t cols, std::byte* low) {
   constexpr unsigned kFlipSign = 32;
   constexpr int64_t kScalesPerBlock = kSuperBlock / q6_k::kScaled;
@@ -66,7 +66,7 @@ void SplitSuperBlocks(const std::byte* row, int64_t cols, std::byte* low) {
   }
 }
 
-// Packs a row into zeros.
+// Packs a row into memory that holds zeros.
 template <DType kType>
 void PackRow(const std::byte* row, int64_t cols, std::byte* packed) {
   constexpr std::byte kFlipSigns{0x88};

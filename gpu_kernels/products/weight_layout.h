@@ -9,9 +9,8 @@
 //   Q4_0             p / 2 bytes: block after block the file's 16 bytes with bit 3 of each nibble
 //                    flipped, which makes a nibble the two's complement of its value, -8 to 7; then
 //                    p / 32 f16 scales
-//   Q4_1             p / 2 bytes: block after block the file's 16 bytes; then p / 32 pairs of an
-//   f16
-//                    scale and an f16 offset
+//   Q4_1             p / 2 bytes: block after block the file's 16 bytes; then p / 32 pairs of
+//                    an f16 scale and an f16 offset
 //   Q6_K             p / 2 bytes: of each 32 weights, byte i holds the low four bits of weight i
 //                    and above them those of weight 16 + i;
 //                    p / 4 bytes: of each 16 weights, byte i holds the high two bits of weights i,
@@ -20,8 +19,9 @@
 //                    p / 16 signed bytes, scales of 16 weights each;
 //                    p / 256 f16 scales
 //
-// and zeros up to the next multiple of 16 bytes; padding columns are zeros, too. A row holds all of
-// a neuron's weights in one stretch, so rows can be listed, skipped and exchanged one by one.
+// A row ends with zeros up to the next multiple of 16 bytes; padding columns are zeros, too. A row
+// holds all of a neuron's weights in one stretch, so rows can be listed, skipped and exchanged one
+// by one.
 #pragma once
 
 #include <cstddef>
@@ -40,11 +40,12 @@ struct GpuMatrix {
   const std::byte* data = nullptr;
 };
 
-// cols, rounded up to what kernels read of a row.
+// Rounds cols up to what kernels read of a row.
 int64_t GpuPaddedCols(int64_t cols);
-// Bytes from one row to the next. REQUIRES: a computable type; cols a multiple of its block.
+// Returns the bytes from one row to the next. REQUIRES: a computable type; cols a multiple of its
+// block.
 int64_t GpuRowBytes(DType dtype, int64_t cols);
-// The matrix at `data` on the GPU, once rows have been packed and copied there.
+// Describes the matrix at `data` on the GPU, once rows have been packed and copied there.
 GpuMatrix MakeGpuMatrix(const void* data, DType dtype, int64_t rows, int64_t cols);
 
 // Packs rows on the host. rows: n_rows rows in the file's layout, `row_stride_bytes` apart, any

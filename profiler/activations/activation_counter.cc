@@ -13,8 +13,8 @@
 namespace thermocline {
 namespace {
 
-// Neurons whose sums are kept at hand while the tokens of a pass go by; also what lanes' shares are
-// cut at, so that two lanes seldom write to one cache line.
+// How many neurons' sums are kept at hand while the tokens of a pass go by. Lanes' shares are cut
+// at multiples of it, so that two lanes seldom write to one cache line.
 constexpr int64_t kBlockNeurons = 64;
 
 }  // namespace

@@ -13,9 +13,9 @@
 
 namespace thermocline {
 
-// ||w_down,i||_2 of every neuron, in the matrix's order. `down` lies in host memory.
+// Returns ||w_down,i||_2 of every neuron, in the matrix's order. `down` lies in host memory.
 std::vector<double> DownNorms(const TensorView& down, DownLayout layout);
-// The same of the file's matrices, by channel: (n_layers) of (d_ff). Throws Interrupted.
+// Returns the norms of the file's matrices, by channel: (n_layers) of (d_ff). Throws Interrupted.
 std::vector<std::vector<double>> ChannelNorms(const OpenedModel& model,
                                               const ChannelOrders& orders);
 
@@ -25,7 +25,7 @@ class ActivationCounter final : public FfnObserver {
   ActivationCounter(const ModelConfig& config, std::vector<std::vector<double>> norms,
                     const ChannelOrders& orders, double activation_threshold);
 
-  // Counts into *split from now on (sizes it when it is empty); with an `lru` its caches see every
+  // Counts into *split from now on (sizes it when it is empty). With an `lru` its caches see every
   // token, too, which needs each layer to lie on one tier, in file order.
   void CountInto(SplitActivity* split, LruBaseline* lru);
 
@@ -43,7 +43,7 @@ class ActivationCounter final : public FfnObserver {
   const std::vector<std::vector<double>> norms_;
   SplitActivity* split_ = nullptr;
   LruBaseline* lru_ = nullptr;
-  std::vector<int32_t> active_;  // of the token the caches are seeing
+  std::vector<int32_t> active_;  // active neurons of the token that the caches are seeing
 };
 
 // Watches the executor while it lives.

@@ -21,7 +21,7 @@ struct CorpusOptions {
   int64_t context_tokens = 0;  // of a window, with the BOS in front of it where the model wants one
   int64_t max_tokens = 0;      // of the text, without the BOS; 0: all of it
   uint64_t chunk_bytes = uint64_t{4} << 20;
-  ProgressFn progress = {};  // of the first reading
+  ProgressFn progress = {};  // told of the first reading
 };
 
 class Corpus {
@@ -34,10 +34,10 @@ class Corpus {
   int64_t n_tokens() const { return n_tokens_; }    // of the text, without the BOS of each window
   int64_t n_windows() const { return n_windows_; }  // the last one may be shorter
   int64_t window_text_tokens() const { return window_text_tokens_; }
-  // Tokens of the first n windows, with the BOS of each.
+  // Counts the tokens of the first n windows, with the BOS of each.
   int64_t TokensOfWindows(int64_t n) const;
 
-  // The next window, from the first one on. REQUIRES: n_windows() were not yet taken.
+  // Returns the next window, from the first one on. REQUIRES: n_windows() were not yet taken.
   std::vector<int32_t> NextWindow();
 
  private:
@@ -52,8 +52,8 @@ class Corpus {
   int64_t n_tokens_ = 0;
   int64_t n_windows_ = 0;
   int64_t tokens_taken_ = 0;
-  uint64_t next_offset_ = 0;  // of the chunk after the one in ids_
-  std::vector<int32_t> ids_;  // of the chunk being handed out
+  uint64_t next_offset_ = 0;  // where the chunk after the one in ids_ begins
+  std::vector<int32_t> ids_;  // tokens of the chunk being handed out
   size_t next_id_ = 0;
 };
 

@@ -45,7 +45,7 @@ std::optional<double> Ratio(double part, double whole) {
   return part / whole;
 }
 
-// Held-out activations of the neurons hottest in calibration, for each fraction.
+// Adds the held-out activations of the neurons hottest in calibration, for each fraction.
 void AddHottest(const LayerActivity& calibration, const LayerActivity& heldout, Sums* sums) {
   std::vector<size_t> order(calibration.count.size());
   std::iota(order.begin(), order.end(), size_t{0});

@@ -16,24 +16,25 @@ namespace thermocline {
 inline constexpr std::array<double, 3> kHottestFractions = {0.10, 0.26, 0.50};
 
 // Coverage is the share of activations (pairs of a token and a neuron active in it) that fall on
-// neurons in VRAM. Nothing where there were no activations.
+// neurons in VRAM. A value is absent where there were no activations.
 struct LayerCoverage {
   double calibration_sparsity = 0;  // 1 - mean share of active neurons
   double heldout_sparsity = 0;
   // Share of the held-out activations on the neurons that were hottest in calibration, by fraction
   // of the layer (kHottestFractions).
   std::array<std::optional<double>, kHottestFractions.size()> hottest;
-  // With a placement:
+  // What follows is there with a placement only.
   int64_t n_vram = 0;
   std::optional<double> heldin;   // coverage of the calibration text, which the placement knows
-  std::optional<double> heldout;  // of the text it has not seen
+  std::optional<double> heldout;  // coverage of the held-out text, which the placement has not seen
   std::optional<double> uniform;  // expected of as many neurons picked at random in each layer
   std::optional<double> lru;      // hits of caches of the same sizes on the held-out text
 };
 
 struct CoverageReport {
   std::vector<LayerCoverage> layers;
-  // Over all layers: sparsity of all neurons; shares of all activations, at the layers' own sizes.
+  // Over all layers: the sparsity of all neurons, and shares of all activations, at the layers' own
+  // sizes.
   LayerCoverage total;
 };
 

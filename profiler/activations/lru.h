@@ -1,5 +1,6 @@
 // The baseline a static placement is measured against: a cache of the same size in every layer that
-// keeps the neurons used last. It is an idealised one: loads single neurons, and loading is free.
+// keeps the neurons used last. It is an idealised one: it loads single neurons, and loading is
+// free.
 #pragma once
 
 #include <cstdint>
@@ -8,14 +9,14 @@
 
 namespace thermocline {
 
-// Keys 0 to n_keys - 1, at most `capacity` of them, the one used longest ago leaves first. A doubly
-// linked list in two arrays: O(1) per access, no allocation after construction.
+// A set of at most `capacity` of the keys 0 to n_keys - 1; the one used longest ago leaves first.
+// It is a doubly linked list in two arrays: O(1) per access, no allocation after construction.
 class LruSet {
  public:
   LruSet(int64_t n_keys, int64_t capacity);
 
   bool Contains(int32_t key) const { return resident_[static_cast<size_t>(key)] != 0; }
-  // Makes `key` the one used last, taking it in where it is not there.
+  // Makes `key` the one used last, and takes it in where it is not there.
   void Touch(int32_t key);
   int64_t size() const { return size_; }
 
@@ -30,9 +31,9 @@ class LruSet {
   std::vector<uint8_t> resident_;         // (n_keys)
 };
 
-// One such cache per layer, empty at first. For a token, first all its active neurons are looked
-// up, and those found are hits; then they are used one by one, ascending. So a token finds what
-// earlier ones left, and where more neurons are active than the cache holds, the last of them stay.
+// One LruSet per layer, empty at first. For a token, first all its active neurons are looked up,
+// and those found are hits; then they are used one by one, ascending. So a token finds what earlier
+// ones left, and where more neurons are active than the cache holds, the last of them stay.
 class LruBaseline {
  public:
   // sizes: (n_layers) neurons the cache of each layer holds.

@@ -1,4 +1,4 @@
-// The work of `profile`: texts through the model, a counter watching.
+// The work of `profile`: it runs texts through the model while a counter watches.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@ namespace thermocline {
 struct ProfileOptions {
   std::string text_path;
   std::string heldout_path;       // empty: the end of the text is held out
-  double heldout_fraction = 0.2;  // of its windows, rounded, at least one; in (0, 1)
+  double heldout_fraction = 0.2;  // share of the windows, rounded, at least one; in (0, 1)
   int64_t max_tokens = 0;         // of each text; 0: all
   double activation_threshold = 0;
   ProgressFn progress;
@@ -33,7 +33,7 @@ class ProfileTexts {
   int64_t heldout_windows() const { return heldout_windows_; }
   int64_t calibration_tokens() const;
   int64_t heldout_tokens() const;
-  // In this order: the calibration windows, then the held-out ones.
+  // Calibration windows are taken first, then the held-out ones.
   std::vector<int32_t> NextCalibrationWindow() { return text_.NextWindow(); }
   std::vector<int32_t> NextHeldoutWindow();
 

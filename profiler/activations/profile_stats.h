@@ -9,17 +9,18 @@
 
 namespace thermocline {
 
-// Neurons by channel of the model the statistics belong to; of a packed model, of the one it was
-// packed from.
+// Activity by channel of the model the statistics belong to. Channels of a packed model are those
+// of the model it was packed from.
 struct LayerActivity {
   std::vector<int64_t> count;  // (d_ff) tokens in which |h_i| > activation_threshold
   std::vector<double> mass;    // (d_ff) sum over tokens of |h_i| * ||w_down,i||_2
 };
 
-// Every position of every window counts, the BOS in front of it too: the runtime computes them all.
+// Every position of every window counts, also the BOS in front of it: the runtime computes them
+// all.
 struct SplitActivity {
   int64_t n_tokens = 0;
-  std::string corpus_hash;            // of the tokens run: 16 hex digits
+  std::string corpus_hash;            // hash of the tokens run: 16 hex digits
   std::vector<LayerActivity> layers;  // (n_layers)
 };
 

@@ -7,12 +7,12 @@
 
 namespace thermocline {
 
-// MemAvailable of a /proc/meminfo: what new work can have without swapping. nullopt where the file
-// or the line is missing or no number.
+// Returns MemAvailable of a /proc/meminfo: what new work can have without swapping. It is nullopt
+// where the file or the line is missing or no number.
 std::optional<uint64_t> AvailableMemoryBytes(const std::string& meminfo_path = "/proc/meminfo");
 
-// The default of --ram: 90 % of the available memory, less what the fast tier takes of it where no
-// GPU brings memory of its own. Throws Error where the available memory is not known.
+// Returns the default of --ram: 90 % of the available memory, less what the fast tier takes of it
+// where no GPU brings memory of its own. Throws Error where the available memory is not known.
 uint64_t DefaultRamBytes(uint64_t vram_bytes, bool vram_is_ram);
 
 }  // namespace thermocline

@@ -14,7 +14,7 @@
 namespace thermocline {
 namespace {
 
-// As a budget to type: rounded up, so that what is asked for is enough.
+// Writes a budget as one would type it, rounded up, so that what is asked for is enough.
 std::string BudgetText(uint64_t n_bytes) {
   const bool small = n_bytes < (uint64_t{10} << 20);
   const uint64_t unit = uint64_t{1} << (small ? 10 : 20);
@@ -51,8 +51,8 @@ void SetHot(Placement* placement, const std::vector<int64_t>& n_hot) {
   }
 }
 
-// What the tiers hold beside neurons, where a layer has at most so many on each: it grows with
-// both. Without the orders, which a plan does not look at.
+// Plans what the tiers hold beside neurons, where a layer has at most so many on each. It grows
+// with both. The placement has no orders, which a plan does not look at.
 MemoryPlan PlanOfLimits(const OpenedModel& model, int64_t max_hot, int64_t max_cold) {
   const int64_t d_ff = model.config().d_ff;
   Placement placement;

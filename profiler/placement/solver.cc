@@ -27,8 +27,8 @@ struct Cluster {
   }
 };
 
-// Lowest priority first: ties go to the cluster nearer to its layer's start, which keeps shares
-// even.
+// Orders clusters by priority, lowest first. Ties go to the cluster nearer to its layer's start,
+// which keeps shares even.
 struct LessWanted {
   bool operator()(const Cluster& a, const Cluster& b) const {
     const double x = a.benefit_per_byte();
@@ -47,7 +47,7 @@ Cluster ClusterAt(const SolverProblem& problem, size_t layer, int64_t begin) {
           std::accumulate(first, first + (end - begin), int64_t{0})};
 }
 
-// All clusters, best benefit per byte first, but each layer's in the layer's own order.
+// Returns all clusters, best benefit per byte first, but each layer's in the layer's own order.
 std::vector<Cluster> GreedyOrder(const SolverProblem& problem) {
   std::priority_queue<Cluster, std::vector<Cluster>, LessWanted> heads;
   for (size_t l = 0; l < problem.layers.size(); ++l) heads.push(ClusterAt(problem, l, 0));
@@ -61,7 +61,7 @@ std::vector<Cluster> GreedyOrder(const SolverProblem& problem) {
   return order;
 }
 
-// Limits to try: 0, then ends of clusters up to d_ff.
+// Returns the limits to try: 0, then ends of clusters up to d_ff.
 std::vector<int64_t> Limits(int64_t d_ff) {
   const int64_t n_clusters = CeilDiv(d_ff, kClusterNeurons);
   const int64_t n_steps = std::min(n_clusters, kMaxLimits);
@@ -115,7 +115,7 @@ class Solver {
     if (better) best_ = filling;
   }
 
-  // Every layer gets `floor` neurons, then clusters in greedy order up to `cap` while they fit. A
+  // Gives every layer `floor` neurons, then clusters in greedy order up to `cap` while they fit. A
   // layer whose next cluster does not fit is full, since its share is a prefix of its order.
   std::optional<Filling> Fill(int64_t floor, int64_t cap, uint64_t fixed) const {
     const uint64_t floor_bytes = row_bytes_ * static_cast<uint64_t>(floor);
@@ -139,9 +139,9 @@ class Solver {
   const SolverProblem& problem_;
   std::vector<Cluster> order_;
   std::vector<int64_t> limits_;
-  std::vector<uint64_t> fast_fixed_;  // with no layer over limits_[i] hot
-  std::vector<uint64_t> slow_fixed_;  // with every layer at limits_[i] hot or more
-  uint64_t row_bytes_ = 0;            // of one neuron in every layer
+  std::vector<uint64_t> fast_fixed_;  // bytes with no layer over limits_[i] hot
+  std::vector<uint64_t> slow_fixed_;  // bytes with every layer at limits_[i] hot or more
+  uint64_t row_bytes_ = 0;            // bytes of one neuron in every layer
   uint64_t all_bytes_ = 0;
   std::optional<Filling> best_;
   uint64_t least_ram_ = UINT64_MAX;

@@ -1,6 +1,6 @@
-// How many neurons of each layer go to the fast tier: the first solver. It fills the fast tier's
-// budget with the clusters of 32 neurons that bring most activations per byte; what is left must
-// fit the slow tier.
+// Chooses how many neurons of each layer go to the fast tier. This first solver fills the fast
+// tier's budget with the clusters of 32 neurons that bring most activations per byte; what is left
+// must fit the slow tier.
 //
 // What a tier holds besides weights of neurons (attention, KV cache, scratch) depends on the
 // largest share a layer has in it, since the FFN's buffers are sized for that layer. So the filling
@@ -22,14 +22,14 @@
 namespace thermocline {
 
 struct SolverLayer {
-  std::vector<int64_t> benefit;  // (d_ff) of each neuron, in placement order; not negative
+  std::vector<int64_t> benefit;  // (d_ff) benefit of each neuron, in placement order; not negative
   uint64_t neuron_bytes = 1;
 };
 
 struct SolverProblem {
   int64_t d_ff = 0;
   std::vector<SolverLayer> layers;
-  // What a tier holds besides neurons when no layer has more than that many in it; not decreasing.
+  // What a tier holds besides neurons when no layer has more than max_hot in it; not decreasing.
   std::function<uint64_t(int64_t max_hot)> fast_fixed_bytes;
   std::function<uint64_t(int64_t max_cold)> slow_fixed_bytes;
   uint64_t vram_bytes = 0;
@@ -42,7 +42,8 @@ struct SolverResult {
   SolverOutcome outcome = SolverOutcome::kVramTooSmall;
   std::vector<int64_t> n_hot;  // (n_layers) when solved
   int64_t benefit = 0;         // of the hot neurons
-  // kVramTooSmall, kRamTooSmall: the least budget that works (for RAM: beside this VRAM budget).
+  // For kVramTooSmall and kRamTooSmall: the least budget that works (for RAM, beside this VRAM
+  // budget).
   uint64_t least_bytes = 0;
 };
 

@@ -19,15 +19,15 @@
 namespace thermocline {
 namespace {
 
-// Of the covariance, in units of its mean variance.
+// The ridge on the covariance, in units of its mean variance.
 constexpr double kRelativeRidge = 1e-4;
-// Recalls aimed at, closest around what is asked for most; what comes out is measured on other
+// The recalls aimed at, closest around what is asked for most. What comes out is measured on other
 // tokens.
 constexpr double kRecalls[] = {0.80,  0.85, 0.90,  0.92, 0.94,  0.95, 0.955, 0.96,
                                0.965, 0.97, 0.975, 0.98, 0.985, 0.99, 0.995, 0.999};
 
-// mlp: training goes on while it lowers the density that this recall takes on some of the tokens
-// that thresholds are chosen with.
+// Training of an mlp goes on while it lowers the density that this recall takes on some of the
+// tokens that thresholds are chosen with.
 constexpr double kEarlyStopRecall = 0.95;
 constexpr int64_t kEarlyStopTokens = 2048;
 
@@ -36,9 +36,9 @@ struct Calibration {
   Calibration(int64_t d_model, bool looks_ahead) : inputs(d_model) {
     if (looks_ahead) ahead.emplace(d_model);
   }
-  InputMoments inputs;                // of what the predictor reads
-  std::optional<CrossMoments> ahead;  // of the layer's own inputs with those
-  MlpSamples samples;                 // mlp
+  InputMoments inputs;                // moments of what the predictor reads
+  std::optional<CrossMoments> ahead;  // moments of the layer's own inputs with those
+  MlpSamples samples;                 // for mlp
 };
 
 class Builder {
@@ -97,7 +97,8 @@ class Builder {
     return static_cast<uint64_t>(config_.n_layers * n_tokens);
   }
 
-  // Its settings say that it fits; since it is a file, its shape is looked at, too.
+  // Takes over the finished layers. The file's settings say that it fits; since it is a file, its
+  // shape is looked at, too.
   void TakeOver(PredictorFile begun) {
     if (begun.layers.empty()) return;
     const bool fits = begun.kind == file_.kind && begun.rank == file_.rank &&
@@ -111,10 +112,10 @@ class Builder {
                    .hint = "remove this file to start over"});
     }
     file_.layers = std::move(begun.layers);
-    file_.mapping = std::move(begun.mapping);  // where their matrices lie
+    file_.mapping = std::move(begun.mapping);  // keeps the matrices of the layers taken over
   }
 
-  // Where every one of `n` things is independent of the others.
+  // Runs body for each of `n` things that do not depend on each other.
   template <typename Body>
   void InParallel(int64_t n, const Body& body) {
     team_.Run([&](int thread) {
@@ -172,10 +173,11 @@ class Builder {
     return IsMlp() ? Train(layer, calibration.samples, factors, heldout) : factors;
   }
 
-  // Of half the rank for mlp, which starts from it.
+  // Factors the gate. For mlp the rank is halved, as it starts from these factors.
   LowRank FactorGate(int64_t layer, const FfnSlice& slice, const Calibration& calibration) const {
-    // About the mean: what the mean adds to a score is a constant of the neuron, and so part of its
-    // threshold; no rank is spent on it. The same goes for the model's own gate bias.
+    // The covariance is about the mean: what the mean adds to a score is a constant of the neuron,
+    // and so part of its threshold, and no rank is spent on it. The model's own gate bias is part
+    // of the threshold in the same way.
     const std::vector<double> covariance = calibration.inputs.Covariance(kRelativeRidge);
     const auto finite = [](double value) { return std::isfinite(value); };
     if (!std::all_of(covariance.begin(), covariance.end(), finite)) {
@@ -215,7 +217,7 @@ class Builder {
     });
   }
 
-  // From the first n held-out tokens.
+  // Chooses thresholds on the first n held-out tokens.
   std::vector<ChosenPoint> ChooseThresholds(const HeldoutObserver& heldout, LayerScorer& scorer,
                                             int64_t n, std::span<const double> recalls) {
     std::vector<float> scores(static_cast<size_t>(n * config_.d_ff));
@@ -236,8 +238,8 @@ class Builder {
     return ChoosePoints(tokens, std::move(all), recalls);
   }
 
-  // One margin for all neurons, in units of their gate rows' lengths: scores are known up to
-  // rounding, whose size goes with the length, so the chance that a neuron fires depends on its
+  // Chooses one margin for all neurons, in units of their gate rows' lengths. Scores are known up
+  // to rounding, whose size goes with the length, so the chance that a neuron fires depends on its
   // score over that length alone.
   std::vector<ChosenPoint> ChooseMargins(const FfnSlice& slice, const HeldoutObserver& heldout,
                                          LayerScorer& scorer) {

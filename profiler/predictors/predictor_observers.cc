@@ -96,7 +96,7 @@ void LookAheadObserver::OnFfn(const Lane& lane, const FfnObservation& observatio
     moments_->AddRows(observation.x, before, n, begin, end);
   }
   if (inner_ != nullptr) inner_->OnFfn(lane, seen);
-  lane.Sync();  // all have read what is overwritten now
+  lane.Sync();  // all lanes have read what is overwritten now
   const auto [first, last] = lane.Split(n);
   std::copy(observation.x + first * d_model, observation.x + last * d_model,
             before + first * d_model);

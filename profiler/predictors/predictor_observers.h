@@ -17,7 +17,7 @@
 
 namespace thermocline {
 
-// Sums over inputs; with `samples`, also every input and what fired.
+// Sums over inputs. With `samples` it also keeps every input and what fired.
 class CalibrationObserver final : public FfnObserver {
  public:
   CalibrationObserver(InputMoments& moments, MlpSamples* samples)
@@ -31,9 +31,8 @@ class CalibrationObserver final : public FfnObserver {
   MlpSamples* samples_;
 };
 
-// Shows another observer the inputs of the layer before in the place of a layer's own: what a
-// predictor that looks ahead is built and judged on. The first layer, which has none before it,
-// keeps its own.
+// Shows another observer the inputs of the layer before in place of a layer's own: a predictor that
+// looks ahead is built and judged on these. The first layer has none before it and keeps its own.
 class LookAheadObserver final : public FfnObserver {
  public:
   // previous: (n_tokens, d_model), the inputs of the layer before, of all tokens in the order in
@@ -47,14 +46,14 @@ class LookAheadObserver final : public FfnObserver {
   std::vector<float>& previous_;
   FfnObserver* inner_;
   CrossMoments* moments_;
-  int64_t n_tokens_ = 0;  // seen
+  int64_t n_tokens_ = 0;  // tokens seen so far
 };
 
-// Scores tokens, several lanes at once.
+// Scores tokens. Several lanes may do so at once.
 class LayerScorer {
  public:
   virtual ~LayerScorer() = default;
-  // scores: (d_ff), without biases and thresholds. x: (d_model).
+  // Writes scores: (d_ff), without biases and thresholds. x: (d_model).
   virtual void Score(int lane, const float* x, float* scores) = 0;
 };
 std::unique_ptr<LayerScorer> MakeLowRankScorer(const LayerPredictor& predictor, int n_lanes);
@@ -67,9 +66,9 @@ class HeldoutObserver final : public FfnObserver {
   void OnFfn(const Lane& lane, const FfnObservation& observation) override;
 
   int64_t n_tokens() const { return n_tokens_; }
-  // scores: (n_tokens, d_ff), rows [begin, end) of it are written. Several lanes at once.
+  // Writes rows [begin, end) of scores: (n_tokens, d_ff). Several lanes may do so at once.
   void Score(LayerScorer& scorer, int lane, int64_t begin, int64_t end, float* scores) const;
-  // Of the first n tokens.
+  // Returns the first n tokens.
   ScoredTokens Tokens(const float* scores, int64_t n) const {
     return {n, d_ff_, scores, parts_.data()};
   }
@@ -89,7 +88,7 @@ class MeasureObserver final : public FfnObserver {
   MeasureObserver(LayerScorer& scorer, const std::vector<OperatingPoint>& points, int64_t d_ff,
                   int n_lanes);
   void OnFfn(const Lane& lane, const FfnObservation& observation) override;
-  // Writes recall and density into the points it was made with, in their order; returns the true
+  // Writes recall and density into the points it was made with, in their order. Returns the true
   // density.
   double Finish(std::vector<OperatingPoint>* points) const;
 

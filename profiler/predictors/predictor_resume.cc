@@ -10,7 +10,7 @@
 namespace thermocline {
 namespace {
 
-constexpr size_t kMaxShownBytes = 500;  // of settings that a file claims
+constexpr size_t kMaxShownBytes = 500;  // cut from the settings that a file claims
 
 }  // namespace
 

@@ -12,19 +12,20 @@
 
 namespace thermocline {
 
-// (rows, cols) in f32.
+// Returns (rows, cols) in f32.
 std::vector<float> DequantizeRows(const TensorView& w);
-// (rows) Euclidean lengths; above 0.
+// Returns the (rows) Euclidean lengths; above 0.
 std::vector<float> RowNorms(const TensorView& w);
 
-// REQUIRES: dtype kF16 or kQ8_0; for the latter d_model and rank are whole blocks.
+// Stores the factors as `dtype`. REQUIRES: dtype kF16 or kQ8_0; for the latter d_model and rank are
+// whole blocks.
 void StoreFactors(const LowRank& factors, int64_t rank, DType dtype, StoredLayerPredictor* out);
 
-// One operating point per chosen one, recall and density yet unknown. Where the predictor has
-// factors, thresholds are per neuron and stored as biases; else the first one stands for all.
+// Stores one operating point per chosen one, recall and density yet unknown. Where the predictor
+// has factors, thresholds are per neuron and stored as biases; else the first one stands for all.
 void StorePoints(std::span<const ChosenPoint> chosen, bool has_factors, StoredLayerPredictor* out);
 
-// From the order of a packed model's rows to that of its source: row i is channel order[i].
+// Moves rows from the order of a packed model to that of its source: row i is channel order[i].
 void OrderByChannel(std::span<const int32_t> order, StoredLayerPredictor* out);
 
 }  // namespace thermocline

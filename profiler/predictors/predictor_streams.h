@@ -1,5 +1,5 @@
-// The residual streams of a text's tokens on their way through the layers, all tokens through one
-// layer before any goes through the next.
+// The residual streams of a text's tokens on their way through the layers: all tokens go through
+// one layer before any goes through the next.
 #pragma once
 
 #include <cstdint>
@@ -25,8 +25,8 @@ class StreamRunner {
       : engine_(engine), keep_inputs_(keep_inputs), total_(total), progress_(std::move(progress)) {}
 
   void Embed(TokenStream& stream);
-  // observer: null where nobody looks. cross: null, or sums over the inputs of this layer and the
-  // one before; REQUIRES keep_inputs. Throws Interrupted between batches.
+  // Runs one layer. observer: null where nobody looks. cross: null, or sums over the inputs of this
+  // layer and the one before; REQUIRES keep_inputs. Throws Interrupted between batches.
   void RunLayer(TokenStream& stream, int64_t layer, FfnObserver* observer,
                 CrossMoments* cross = nullptr);
 

@@ -14,10 +14,12 @@
 namespace thermocline {
 namespace {
 
-// Fewer leave a covariance of d_model columns, or thresholds of rarely active neurons, to chance.
+// The least tokens per column. Fewer leave a covariance of d_model columns, or thresholds of rarely
+// active neurons, to chance.
 constexpr int64_t kTokensPerColumn = 4;
 constexpr int64_t kMinHeldoutTokens = 1024;
-// Scores of the tokens that thresholds are chosen with lie in memory: 8 bytes per neuron each.
+// The most tokens that thresholds are chosen with, since their scores lie in memory: 8 bytes per
+// neuron each.
 constexpr int64_t kMaxChoosingTokens = 8192;
 
 void CheckLength(const Corpus& corpus, const OpenedModel& model, const PredictorOptions& options) {
@@ -97,7 +99,8 @@ PredictorTexts ReadPredictorTexts(const OpenedModel& model, const Tokenizer& tok
   Corpus corpus(options.text_path, tokenizer, corpus_options);
   CheckLength(corpus, model, options);
 
-  // Held-out windows are the end of the text: what lies between calibration windows resembles them.
+  // Held-out windows are the end of the text, since what lies between calibration windows resembles
+  // them.
   const int64_t n = corpus.n_windows();
   const auto wanted =
       static_cast<int64_t>(std::llround(options.heldout_fraction * static_cast<double>(n)));

@@ -16,12 +16,12 @@ struct MlpTraining {
   int max_epochs = 16;
   int patience = 2;  // epochs without a lower cost after which training stops
   MlpOptions options = {};
-  std::string label = {};  // of the progress
+  std::string label = {};  // shown with the progress
   ProgressFn progress = {};
 };
 
-// `cost` judges weights on held-out tokens, the lower the better. Returns the best weights seen,
-// those at the start included. Throws Interrupted between batches.
+// Trains the predictor. `cost` judges weights on held-out tokens, the lower the better. Returns the
+// best weights seen, those at the start included. Throws Interrupted between batches.
 LowRank TrainMlp(ThreadTeam& team, const MlpSamples& samples, const LowRank& half,
                  const MlpTraining& training, const std::function<double(const LowRank&)>& cost);
 

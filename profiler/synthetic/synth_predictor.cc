@@ -25,7 +25,7 @@ PredictorFile BuildSynthPredictor(const std::string& model_path, const SynthOpti
                                   const SynthPredictorOptions& predictor) {
   CHECK(options.gate_rank > 0);
   Engine engine(MeasuringEngine(model_path, options, predictor.n_threads, predictor.progress));
-  // Others than the activity is checked with.
+  // These are other tokens than the activity is checked with.
   RandomTokens tokens(MixBits(options.seed + 3), options.vocab_size);
   const int64_t n_tokens =
       predictor.n_tokens > 0 ? predictor.n_tokens : TokensToMeasure(engine.config());

@@ -10,15 +10,17 @@
 namespace thermocline {
 
 struct SynthPredictorOptions {
-  DType dtype = DType::kQ8_0;  // of the factors; or kF16
-  int64_t n_tokens = 0;        // to choose margins with, and as many again to measure; 0: as
-                               // many as the model's size allows in about a minute
+  DType dtype = DType::kQ8_0;  // type of the factors; or kF16
+  // Tokens to choose margins with, and as many again to measure. 0: as many as the model's size
+  // allows in about a minute.
+  int64_t n_tokens = 0;
   int n_threads = 0;
   ProgressFn progress = {};
 };
 
-// Of kind svd, with recall and density measured on random tokens. `model_path`: written with these
-// options. REQUIRES: a gate_rank. Throws Error for an activation without true zeros, Interrupted.
+// Builds a predictor of kind svd, with recall and density measured on random tokens. `model_path`:
+// written with these options. REQUIRES: a gate_rank. Throws Error for an activation without true
+// zeros, Interrupted.
 PredictorFile BuildSynthPredictor(const std::string& model_path, const SynthOptions& options,
                                   const SynthPredictorOptions& predictor);
 

@@ -37,7 +37,7 @@ SplitActivity CountRandomTokens(Engine& engine, const SynthOptions& options,
   return split;
 }
 
-// Of n values: 1 for the smallest to n; equal ones share the mean of theirs.
+// Ranks n values: 1 for the smallest to n. Equal ones share the mean of theirs.
 template <typename T>
 std::vector<double> RanksOf(const std::vector<T>& values) {
   std::vector<size_t> order(values.size());
@@ -54,7 +54,7 @@ std::vector<double> RanksOf(const std::vector<T>& values) {
   return ranks;
 }
 
-// 0 where one of them does not vary.
+// Returns 0 where one of them does not vary.
 double RankCorrelation(const std::vector<int64_t>& counts, const std::vector<double>& wanted) {
   const std::vector<double> a = RanksOf(counts);
   const std::vector<double> b = RanksOf(wanted);
@@ -114,8 +114,9 @@ ProfileStats WantedStats(const OpenedModel& model, const SynthOptions& options) 
     for (size_t rank = 0; rank < wanted.size(); ++rank) {
       const auto neuron = static_cast<size_t>(order[rank]);
       layer.count[neuron] = std::llround(wanted[rank] * static_cast<double>(kNominalTokens));
-      // Mean |h|, since up . x is normal by itself; all neurons' down columns are equally long, so
-      // their length is left out. Falls with the rank, which puts equal counts in order.
+      // The mass is the mean |h|, since up . x is normal by itself. All neurons' down columns are
+      // equally long, so their length is left out. It falls with the rank, which puts equal counts
+      // in order.
       const double gate = MomentsOf(options.activation, NormalQuantile(wanted[rank])).mean;
       layer.mass[neuron] =
           gate * std::sqrt(2 / std::numbers::pi) * static_cast<double>(kNominalTokens);

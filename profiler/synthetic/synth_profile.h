@@ -1,4 +1,4 @@
-// Synthetic models, whose activity is known before they run: what was asked of one as a profile,
+// Synthetic models' activity is known before they run. Here is what was asked of one, as a profile,
 // and what it really does.
 #pragma once
 
@@ -15,7 +15,7 @@ namespace thermocline {
 inline constexpr int64_t kNominalTokens = 1000000;
 inline constexpr const char* kSyntheticCorpus = "synthetic";  // in the place of a corpus hash
 
-// The statistics that endless random tokens would give, from which `Place` makes the oracle
+// Returns the statistics that endless random tokens would give, from which `Place` makes the oracle
 // placement: the true order, hot to cold. REQUIRES: `model` was written with these options, which
 // have an activity.
 ProfileStats WantedStats(const OpenedModel& model, const SynthOptions& options);
@@ -37,15 +37,15 @@ struct ActivityCheck {
   std::vector<MeasuredLayer> layers;
   MeasuredLayer mean;  // over layers
   // What rank_correlation would be of neurons that fire exactly as wanted, each by itself, counted
-  // over as many tokens: rarely active neurons are counted too few times to be put in order.
+  // over as many tokens. Rarely active neurons are counted too few times to be put in order.
   double best_rank_correlation = 0;
 
   // The largest relative difference from what was asked, of any layer, in density or activations.
   double Deviation(const ActivityTarget& target) const;
 };
 
-// The same tokens of every model with these options: windows of random ones, each a sequence of its
-// own. Throws Interrupted.
+// Measures what a model does with windows of random tokens, each a sequence of its own. The tokens
+// are the same for every model with these options. Throws Interrupted.
 ActivityCheck MeasureActivity(const std::string& model_path, const SynthOptions& options,
                               const ActivityCheckOptions& check);
 

@@ -12,7 +12,8 @@ namespace thermocline {
 
 inline constexpr int64_t kSynthWindowTokens = 128;
 
-// 128 to 1024 tokens, so that a step of all of them stays near 4e12 multiplications and additions.
+// Returns 128 to 1024 tokens, so that a pass of all of them stays near 4e12 multiplications and
+// additions.
 int64_t TokensToMeasure(const ModelConfig& config);
 
 class RandomTokens {
@@ -25,7 +26,7 @@ class RandomTokens {
   uint64_t n_;
 };
 
-// Dense, with room for one window. n_threads: 0 for one per core.
+// Returns options for a dense engine with room for one window. n_threads: 0 for one per core.
 EngineOptions MeasuringEngine(const std::string& model_path, const SynthOptions& options,
                               int n_threads, const ProgressFn& progress);
 

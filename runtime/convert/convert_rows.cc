@@ -34,7 +34,7 @@ namespace {
                .hint = "choose BF16 or F32"});
 }
 
-// n_cols values as they were and as they are stored.
+// Compares n_cols values as they were with what is stored of them.
 WeightError Compare(const float* from, const float* stored, int64_t n_cols) {
   WeightError error;
   for (int64_t c = 0; c < n_cols; ++c) {

@@ -1,4 +1,5 @@
-// Rows of weights from one type to another, by several threads, with what the rounding cost.
+// Converts rows of weights from one type to another, by several threads, and says what the rounding
+// cost.
 #pragma once
 
 #include <cstddef>
@@ -22,7 +23,7 @@ struct WeightError {
   double relative_rms() const;  // sqrt(squared_error / squared_weights)
 };
 
-// Weights as f32, row by row, whatever they are stored as.
+// Weights as f32, row by row, whatever type they are stored in.
 struct WeightRows {
   std::string path;  // the file and the tensor, for messages
   std::string name;
@@ -31,12 +32,12 @@ struct WeightRows {
   std::function<void(int64_t r, float* row)> read;  // called from several threads
 };
 
-// The rows of a tensor; with an order, row r is the view's row order[r].
+// Returns the rows of a tensor. With an order, row r is the view's row order[r].
 WeightRows RowsOf(const std::string& path, const std::string& name, const TensorView& view,
                   const int32_t* order = nullptr);
 
-// Stores rows [begin, end) as `dtype`; row r at out + (r - begin) * out_stride_bytes. The sums do
-// not depend on the number of threads. Throws Error for a weight that is not finite, or that
+// Stores rows [begin, end) as `dtype`; row r goes to out + (r - begin) * out_stride_bytes. The sums
+// do not depend on the number of threads. Throws Error for a weight that is not finite, or that
 // becomes so. REQUIRES: n_cols is a multiple of the type's block.
 WeightError ConvertRows(const WeightRows& rows, int64_t begin, int64_t end, DType dtype,
                         ThreadTeam& team, std::byte* out, int64_t out_stride_bytes);

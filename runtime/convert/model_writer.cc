@@ -16,14 +16,15 @@ namespace {
 constexpr uint64_t kPieceBytes = 8U << 20;
 constexpr uint64_t kMiB = 1U << 20;
 
-// Rows of the tensor hold whole blocks in runs of this many weights.
+// Returns the number of weights in a run: rows of the tensor hold whole blocks in runs of this
+// many.
 uint64_t RunLength(const GgufTensorInfo& tensor) {
   const bool up_and_down = std::string_view(tensor.name).ends_with(".ffn_up_down.weight");
   return up_and_down ? tensor.cols() / 2 : tensor.cols();
 }
 
-// PowerInfer's magic says that a model computes with ReLU; what is written here has another magic,
-// and a key instead.
+// Writes the activation. PowerInfer's magic says that a model computes with ReLU; what is written
+// here has another magic, and a key instead.
 void TellActivation(const GgufReader& gguf, GgufWriter& writer) {
   if (gguf.container() != GgufContainer::kPowerInfer) return;
   const std::string key = gguf.RequireString("general.architecture") + ".hidden_activation";

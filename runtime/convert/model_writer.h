@@ -15,17 +15,17 @@ namespace thermocline {
 
 struct TypeRule {
   DType dtype = DType::kQ8_0;
-  // Without it the embedding table and the output head stay at Q8_0 when the rest gets four bits
-  // (WeightTypeInfo::for_vocabulary): they decide which word comes out, and their errors are not
-  // averaged away by what follows.
+  // Without `pure` the embedding table and the output head stay at Q8_0 when the rest gets four
+  // bits (WeightTypeInfo::for_vocabulary): they decide which word comes out, and their errors are
+  // not averaged away by what follows.
   bool pure = false;
 };
 
-// The type for a tensor of a model. Matrices of weights follow the rule; vectors (norms, biases)
-// and what is no weight stay as they are. Throws Error for a type that cannot be read.
+// Returns the type for a tensor of a model. Matrices of weights follow the rule; vectors (norms,
+// biases) and what is no weight stay as they are. Throws Error for a type that cannot be read.
 DType ChooseType(const std::string& path, const GgufTensorInfo& tensor, const TypeRule& rule);
-// `wanted`, unless rows of n_cols do not hold whole blocks of it: then WeightTypeInfo's type for
-// such rows (Q8_0 for Q6_K), and if no blocks fit F16 for F32, and what it is for others.
+// Returns `wanted`, unless rows of n_cols do not hold whole blocks of it: then WeightTypeInfo's
+// type for such rows (Q8_0 for Q6_K). Where no blocks fit, F32 becomes F16 and other types stay.
 DType TypeForRows(DType from, uint64_t n_cols, DType wanted);
 
 // One line of the report.
@@ -39,8 +39,8 @@ struct TensorChange {
   double max_abs_error = 0;
 };
 
-// All keys but those of a split set; with a rule, general.file_type and quantization_version as it
-// says.
+// Copies all keys but those of a split set. With a rule, general.file_type and quantization_version
+// are as it says.
 void CopyMetadata(const GgufReader& gguf, const std::optional<TypeRule>& rule, GgufWriter& writer);
 
 // Throws Error when `output` is one of the model's own files.
@@ -49,14 +49,14 @@ void CheckOutputIsNotInput(const GgufReader& gguf, const std::string& output);
 // Writes the tensors of a new model in their order. Each call reports progress and honours Ctrl-C.
 class TensorCopier {
  public:
-  // total_bytes: of all that will be written, for the progress.
+  // total_bytes counts all that will be written, for the progress.
   TensorCopier(GgufWriter& writer, uint64_t total_bytes, int n_threads, std::string label,
                ProgressFn progress);
 
   void Copy(const std::string& name, const std::byte* data, uint64_t n_bytes);
-  // The rows of a view in another order, as they are.
+  // Copies the rows of a view in another order, as they are.
   void CopyRows(const std::string& name, const TensorView& view, const std::vector<int32_t>& order);
-  // All rows as `dtype`, a few MiB at a time.
+  // Converts all rows to `dtype`, a few MiB at a time.
   WeightError Convert(const std::string& name, const WeightRows& rows, DType dtype);
   ThreadTeam& team() { return team_; }
 

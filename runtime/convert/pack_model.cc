@@ -18,8 +18,8 @@
 namespace thermocline {
 namespace {
 
-// The smallest type that holds weights of both without rounding them more; F32 for F16 and BF16, of
-// which neither holds the other. REQUIRES: types of weights.
+// Returns the smallest type that holds weights of both without rounding them more. For F16 and
+// BF16, of which neither holds the other, that is F32. REQUIRES: types of weights.
 DType Wider(DType a, DType b) {
   const int precision_a = GetWeightTypeInfo(a).precision;
   const int precision_b = GetWeightTypeInfo(b).precision;
@@ -82,8 +82,8 @@ class Packer {
     }
   };
 
-  // The file's order is kept. What has a row or an element per neuron moves with the neurons; the
-  // joined up and down stand where up stood.
+  // Plans the tensors in the file's order. What has a row or an element per neuron moves with the
+  // neurons; the joined up and down stand where up stood.
   void PlanItems() {
     std::map<std::string, std::function<void()>> moved;
     ForEachTensor(gguf_, family_.tensors, config_,
@@ -180,7 +180,7 @@ class Packer {
     const FileFfn ffn = ReadFfn(layer);
     const auto d_model = static_cast<uint64_t>(config_.d_model);
     const DType wider = Wider(ffn.up.dtype, ffn.down.dtype);
-    // Rows of a stock down are as long as d_ff: its type may not fit those of d_model.
+    // Rows of a stock down are as long as d_ff, so its type may not fit those of d_model.
     DType dtype = TypeForRows(wider, d_model, wider);
     if (options_.rule) {
       dtype = TypeForRows(dtype, d_model, options_.rule->dtype);
@@ -227,7 +227,8 @@ class Packer {
     copier.Copy(item.name, up_down_.bytes(), item.n_bytes());
   }
 
-  // Rows of a matrix with one per neuron, in the placement's order, into every second half row.
+  // Writes rows of a matrix with one per neuron, in the placement's order, into every second half
+  // row.
   void WriteHalf(int64_t layer, const Item& item, const char* which, const TensorView& rows,
                  std::byte* out, TensorCopier& copier) {
     const std::vector<int32_t>& order = Order(layer);

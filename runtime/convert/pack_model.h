@@ -1,6 +1,5 @@
-// A model laid out for a placement: within each layer neurons hot to cold, and each neuron's up and
-// down weights side by side (DESIGN, section 4), so that a tier is a run of rows that is used where
-// it lies.
+// Lays a model out for a placement: within each layer neurons hot to cold, and each neuron's up and
+// down weights side by side, so that a tier is a run of rows that is used where it lies.
 #pragma once
 
 #include <optional>
@@ -23,7 +22,7 @@ struct PackOptions {
 };
 
 struct PackReport {
-  std::vector<TensorChange> changes;  // of the tensors whose weights were rounded or reordered
+  std::vector<TensorChange> changes;  // tensors whose weights were rounded or reordered
   // Down projections of a quantised source are rounded once more, because their blocks run along
   // another dimension then.
   bool requantised_down = false;
@@ -33,7 +32,8 @@ struct PackReport {
   bool widened = false;
 };
 
-// `output` appears only when it is complete. Memory: the up and down projections of one layer.
+// Packs a model. `output` appears only when it is complete. It holds the up and down projections of
+// one layer in memory.
 PackReport PackModel(const std::string& input, const std::string& output,
                      const PackOptions& options);
 

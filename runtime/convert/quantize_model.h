@@ -1,4 +1,4 @@
-// A model in another type of weights.
+// Writes a model in another type of weights.
 #pragma once
 
 #include <string>
@@ -14,8 +14,8 @@ struct QuantizeOptions {
   ProgressFn progress;
 };
 
-// Reads the GGUF file (or split set) `input`, writes `output` as one file; returns a line per
-// tensor. Memory: a piece of one tensor. `output` appears only when it is complete.
+// Reads the GGUF file (or split set) `input` and writes `output` as one file. Returns a line per
+// tensor. It holds a piece of one tensor in memory. `output` appears only when it is complete.
 std::vector<TensorChange> QuantizeModel(const std::string& input, const std::string& output,
                                         const QuantizeOptions& options);
 

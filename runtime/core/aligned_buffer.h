@@ -1,6 +1,6 @@
-// Zero-filled memory for weights and scratch: 64-byte aligned, whole pages, transparent huge pages
-// asked for when it is large. Throws Error (never std::bad_alloc) and names what the memory was
-// for.
+// Zero-filled memory for weights and scratch. It is 64-byte aligned, in whole pages, and asks for
+// transparent huge pages when it is large. Throws Error (never std::bad_alloc) and names what the
+// memory was for.
 #pragma once
 
 #include <cstddef>

@@ -19,8 +19,8 @@
 namespace thermocline {
 namespace {
 
-// A huge page at a time: where the file system keeps large folios (ext4 from Linux 6.16 on, XFS
-// before) the file then lies in the page cache as a mapping of it can use it (MappedFile).
+// Writes go a huge page at a time: where the file system keeps large folios (ext4 from Linux 6.16
+// on, XFS before) the file then lies in the page cache as a mapping of it can use it (MappedFile).
 constexpr size_t kBufferBytes = 2 << 20;
 
 // Gives the new file the mode and, where that is allowed, the owner of the one it will replace.
@@ -51,7 +51,7 @@ AtomicFile::AtomicFile(const std::string& path) : path_(path) {
 
 AtomicFile::~AtomicFile() {
   if (fd_ < 0) return;
-  // Unlinked while the lock is held, so that nobody takes it for a stale one meanwhile.
+  // The file is unlinked while the lock is held, so that nobody takes it for a stale one meanwhile.
   if (!temporary_path_.empty()) ::unlink(temporary_path_.c_str());
   ::close(fd_);
 }

@@ -5,7 +5,7 @@
 //
 // A symbolic link stays: the file it leads to is replaced, and keeps its mode. What is no regular
 // file (a FIFO, a device, an open file by its name in /dev/fd, such as /dev/stdout) cannot be
-// replaced: the bytes are written through, in order, and opened for that only when there are any.
+// replaced. Its bytes are written through, in order, and it is opened only when there are any.
 #pragma once
 
 #include <cstddef>
@@ -34,16 +34,16 @@ class AtomicFile {
   [[noreturn]] void Fail(const char* what, int error_number) const;
 
   std::string path_;            // as the user named it
-  std::string target_;          // behind the links
-  std::string temporary_path_;  // empty: written through
+  std::string target_;          // path_ with its links followed
+  std::string temporary_path_;  // empty where bytes are written through
   int fd_ = -1;
   bool committed_ = false;
   uint64_t bytes_written_ = 0;
   std::string buffer_;
 };
 
-// Whether what is written to `path` can be read back under that name: not from what is no regular
-// file, since a pipe cannot be read twice and its reader cannot seek.
+// Whether what is written to `path` can be read back under that name. It cannot be where `path` is
+// no regular file, since a pipe cannot be read twice and its reader cannot seek.
 bool CanBeReadBack(const std::string& path);
 
 }  // namespace thermocline

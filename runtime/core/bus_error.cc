@@ -24,7 +24,7 @@ struct Mapping {
 };
 
 std::atomic<Mapping*> g_mappings{nullptr};
-std::mutex g_mutex;  // of those who note and forget
+std::mutex g_mutex;  // taken by those who note and forget
 
 Mapping& FreePlace() {
   for (Mapping* place = g_mappings.load(); place != nullptr; place = place->next) {

@@ -8,8 +8,8 @@
 
 namespace thermocline {
 
-// Handles SIGBUS: within a mapping that was noted, one line on stderr and exit code 1. Elsewhere
-// the signal ends the program as before.
+// Handles SIGBUS. Within a mapping that was noted, it ends the program with one line on stderr and
+// exit code 1. Elsewhere the signal ends the program as before.
 void InstallBusErrorHandler();
 
 // MappedFile calls these when it maps a file and before it unmaps it.

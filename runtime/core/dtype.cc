@@ -10,7 +10,7 @@ namespace {
 
 constexpr DType Other(uint32_t id) { return static_cast<DType>(id); }
 
-// Block sizes of the GGUF container format's types that are not types of weights here.
+// Block sizes of those types of the GGUF container format that are not types of weights here.
 constexpr DTypeInfo kOtherTypes[] = {
     {Other(6), "Q5_0", 32, 22},      {Other(7), "Q5_1", 32, 24},
     {Other(9), "Q8_1", 32, 36},      {Other(10), "Q2_K", 256, 84},

@@ -59,11 +59,11 @@ struct DTypeInfo {
 // All that is said about a type of weights outside the kernels.
 struct WeightTypeInfo {
   DTypeInfo stored;
-  std::string_view about;  // of a weight, for help texts
+  std::string_view about;  // what a weight is stored as, for help texts
   uint32_t file_type;      // general.file_type of a model of this type (llama.cpp's ftype)
   int precision;           // a type rounds weights less than those of lower precision
   DType for_other_rows;    // takes its place where rows hold no whole blocks
-  DType for_vocabulary;    // of the embedding table and the output head in a model of this type
+  DType for_vocabulary;  // type of the embedding table and the output head in a model of this type
 };
 
 inline constexpr WeightTypeInfo kWeightTypes[] = {
@@ -118,15 +118,15 @@ inline constexpr auto kWeightDTypes = [] {
   return types;
 }();
 
-// A type of weights as a type of C++, whose value is the DType: `type()` is a constant.
+// A type of weights as a type of C++. Its value is the DType: `type()` is a constant.
 template <DType kType>
 using WeightType = std::integral_constant<DType, kType>;
 
-// False, for the static_assert at the end of a choice by type.
+// False for every type. It is for the static_assert at the end of a choice by type.
 template <DType kType>
 inline constexpr bool kHandlesType = false;
 
-// The row of a type that is known at compile time.
+// Returns the row of a type that is known at compile time.
 constexpr WeightTypeInfo TraitsOf(DType dtype) {
   for (const WeightTypeInfo& info : kWeightTypes) {
     if (info.stored.dtype == dtype) return info;
@@ -154,19 +154,19 @@ template <size_t kIndex = 0, typename F>
   return f(WeightType<kType>());
 }
 
-// The entry of a GGUF type id, or nullptr for an id nobody knows.
+// Returns the entry of a GGUF type id, or nullptr for an id nobody knows.
 const DTypeInfo* FindDType(uint32_t gguf_type_id);
 const DTypeInfo& GetDTypeInfo(DType dtype);
 std::string_view DTypeName(DType dtype);
-// REQUIRES: a type of weights.
+// Returns the type's row. REQUIRES: a type of weights.
 const WeightTypeInfo& GetWeightTypeInfo(DType dtype);
 
-// "f16", "Q8_0", ... in any case; nullopt for a name that is not a computable type.
+// Reads "f16", "Q8_0", ... in any case. Returns nullopt for a name that is not a computable type.
 std::optional<DType> ParseWeightDType(std::string_view name);
-// "F32, F16, BF16, ...", for messages.
+// Returns "F32, F16, BF16, ...", for messages.
 std::string WeightDTypeNames();
 
-// Bytes of a row of n elements. REQUIRES: n is a multiple of the block.
+// Returns the bytes of a row of n elements. REQUIRES: n is a multiple of the block.
 int64_t RowBytes(DType dtype, int64_t n);
 
 }  // namespace thermocline

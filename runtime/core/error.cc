@@ -9,8 +9,8 @@
 namespace thermocline {
 namespace {
 
-// Bytes of the UTF-8 character at `at`, or 0 where there is none or it is a control character (C1
-// ones too: terminals obey them).
+// Returns the bytes of the UTF-8 character at `at`, or 0 where there is none or it is a control
+// character (C1 ones too: terminals obey them).
 size_t PrintableCharacter(const std::string& text, size_t at) {
   const auto byte = [&](size_t i) -> uint32_t {
     return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U;
@@ -59,7 +59,7 @@ std::string Printable(const std::string& text, size_t max_bytes) {
 }
 
 void CheckFailed(const char* file, int line, const char* condition) {
-  // Not fmt::print, which throws where stderr takes nothing.
+  // fmt::print is not used here, as it throws where stderr takes nothing.
   std::fprintf(stderr, "thermocline: internal error at %s:%d: CHECK(%s) failed\n", file, line,
                condition);
   std::abort();

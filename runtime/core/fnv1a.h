@@ -1,5 +1,6 @@
 // The hash that tells files and texts apart: FNV-1a with 64 bits
-// (http://www.isthe.com/chongo/tech/comp/fnv/). Not against those who mean to deceive.
+// (http://www.isthe.com/chongo/tech/comp/fnv/). It does not protect against those who mean to
+// deceive.
 #pragma once
 
 #include <fmt/format.h>
@@ -17,7 +18,7 @@ class Fnv1a {
     const auto* bytes = static_cast<const unsigned char*>(data);
     for (uint64_t i = 0; i < n_bytes; ++i) hash_ = (hash_ ^ bytes[i]) * 0x100000001b3ULL;
   }
-  // The bytes of a number as this machine stores them (little-endian, as the files are).
+  // Adds the bytes of a number as this machine stores them (little-endian, as the files are).
   template <typename T>
   void AddNumber(T value) {
     static_assert(std::is_arithmetic_v<T>);
@@ -27,7 +28,7 @@ class Fnv1a {
     AddNumber(uint64_t{text.size()});
     Add(text.data(), text.size());
   }
-  // 16 hexadecimal digits.
+  // Returns 16 hexadecimal digits.
   std::string Text() const { return fmt::format("{:016x}", hash_); }
 
  private:

@@ -7,7 +7,7 @@
 namespace thermocline {
 namespace {
 std::atomic<int> g_requests{0};
-std::atomic<int> g_termination{0};  // the signal
+std::atomic<int> g_termination{0};  // the signal that asked; 0: none did
 static_assert(std::atomic<int>::is_always_lock_free, "used from a signal handler");
 }  // namespace
 

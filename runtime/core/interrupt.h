@@ -1,14 +1,15 @@
 // One process-wide request to stop. The command line's signal handler sets it; long work polls it
-// between steps. Kept here so that every layer can honour Ctrl-C without handling signals.
+// between its pieces. It lies here so that every layer can honour Ctrl-C without handling signals.
 #pragma once
 
 namespace thermocline {
 
-// Async-signal-safe. Returns how many requests there have been since the last clear.
+// Asks for a stop. Returns how many requests there have been since the last clear.
+// Async-signal-safe.
 int RequestInterrupt();
-// Async-signal-safe. A request to leave altogether: no clear takes it back. signal_number: not 0.
+// Asks to leave altogether: no clear takes it back. signal_number: not 0. Async-signal-safe.
 void RequestTermination(int signal_number);
-// The signal that asked to leave altogether; 0 where none did.
+// Returns the signal that asked to leave altogether; 0 where none did.
 int TerminationSignal();
 bool InterruptRequested();
 void ClearInterrupt();

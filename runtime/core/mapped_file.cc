@@ -15,7 +15,7 @@
 namespace thermocline {
 
 MappedFile::MappedFile(const std::string& path) : path_(path) {
-  // Not to wait for the writer of a FIFO; regular files do not care.
+  // O_NONBLOCK keeps open() from waiting for the writer of a FIFO; regular files do not care.
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) {
     throw Error({.path = path,
@@ -40,7 +40,7 @@ MappedFile::MappedFile(const std::string& path) : path_(path) {
   data_ = static_cast<const std::byte*>(mapping);
   NoteMapping(data_, size_, path_);
   // Where the file system keeps large folios, what is read from now on comes in pages of 2 MiB, and
-  // one page fault maps all of such a page. Only a wish.
+  // one page fault maps all of such a page. It is only a wish.
   (void)::madvise(mapping, size_, MADV_HUGEPAGE);
 }
 

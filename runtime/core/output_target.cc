@@ -14,8 +14,8 @@ namespace {
 
 constexpr int kMaxLinks = 40;  // as many as Linux follows
 
-// The descriptor that `path` names, in this process's /proc/self/fd; -1 for any other path. Such a
-// link leads to an open file, which may have lost its name or never had one.
+// Returns the descriptor that `path` names, in this process's /proc/self/fd; -1 for any other path.
+// Such a link leads to an open file, which may have lost its name or never had one.
 int DescriptorNamed(const std::string& path) {
   std::error_code failed;
   const auto directory = std::filesystem::canonical(DirectoryOf(path), failed);
@@ -27,7 +27,7 @@ int DescriptorNamed(const std::string& path) {
   return parsed.ec == std::errc() && parsed.ptr == end ? descriptor : -1;
 }
 
-// Where a symbolic link leads; empty for what is none.
+// Returns where a symbolic link leads; empty for what is none.
 std::string LinkTarget(const std::string& path) {
   std::array<char, PATH_MAX> text;
   const ssize_t n = ::readlink(path.c_str(), text.data(), text.size());

@@ -14,13 +14,13 @@ struct OutputTarget {
   };
   Kind kind = Kind::kRegular;
   std::string path;     // with the last name's links followed
-  int descriptor = -1;  // of kDescriptor
+  int descriptor = -1;  // set for kDescriptor
   int error = 0;        // errno where it can be known not to be writable (a directory, a ring)
 };
 
 OutputTarget FindOutputTarget(const std::string& path);
 
-// "." for a bare name.
+// Returns "." for a bare name.
 std::string DirectoryOf(const std::string& path);
 
 }  // namespace thermocline

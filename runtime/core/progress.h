@@ -7,7 +7,8 @@
 
 namespace thermocline {
 
-// done of total units of what `label` says. Called from one thread, often; the receiver thins out.
+// Tells that `done` of `total` units are done of what `label` says. It is called from one thread,
+// often; the receiver thins out.
 using ProgressFn = std::function<void(const std::string& label, uint64_t done, uint64_t total)>;
 
 inline void Report(const ProgressFn& progress, const std::string& label, uint64_t done,

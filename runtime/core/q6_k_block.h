@@ -14,9 +14,9 @@ inline constexpr int64_t kDAt = 208;
 inline constexpr int64_t kChunks = kSuperBlock / kQuantBlock;
 inline constexpr int64_t kScaled = 16;  // weights that share a scale
 
-// Of chunk c (0..7): the first byte of its low nibbles and of its high bits, and how far they are
-// to be shifted down. Its scales are 2 * c and 2 * c + 1. Always inlined: units of one instruction
-// set may not emit a function that others could be linked with.
+// Where chunk c (0..7) lies: the first byte of its low nibbles and of its high bits, and how far
+// they are to be shifted down. Its scales are 2 * c and 2 * c + 1. They are always inlined: units
+// of one instruction set may not emit a function that others could be linked with.
 [[gnu::always_inline]] constexpr int64_t LowAt(int64_t c) { return c / 4 * 64 + c % 2 * 32; }
 [[gnu::always_inline]] constexpr int LowShift(int64_t c) { return static_cast<int>(c % 4 / 2 * 4); }
 [[gnu::always_inline]] constexpr int64_t HighAt(int64_t c) { return kHighAt + c / 4 * 32; }

@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::string_view kUnits = "BKMGT";
 
-// "", "K", "KB", "KiB", ... -> the power of 1024; -1 for anything else.
+// Reads "", "K", "KB", "KiB", ... as the power of 1024; -1 for anything else.
 int PowerOfUnit(std::string_view text) {
   if (text.empty()) return 0;
   std::string unit;

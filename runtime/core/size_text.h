@@ -8,12 +8,12 @@
 
 namespace thermocline {
 
-// Accepts digits with an optional fraction and an optional K, M, G or T (KiB, MiB, ... also
-// accepted). nullopt for anything else, for negative numbers and for what does not fit into 63
-// bits.
+// Reads digits with an optional fraction and an optional K, M, G or T (KiB, MiB, ... also
+// accepted). Returns nullopt for anything else, for negative numbers and for what does not fit into
+// 63 bits.
 std::optional<uint64_t> ParseSize(std::string_view text);
 
-// "512 B", "3.20 MiB", "79.5 GiB".
+// Writes "512 B", "3.20 MiB", "79.5 GiB".
 std::string FormatBytes(uint64_t n_bytes);
 
 }  // namespace thermocline

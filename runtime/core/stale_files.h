@@ -7,16 +7,16 @@
 
 namespace thermocline {
 
-// NAME.XXXXXXXX.tmp, with 8 lower-case hexadecimal digits.
+// Returns NAME.XXXXXXXX.tmp, with 8 lower-case hexadecimal digits.
 std::string TemporaryName(const std::string& name, uint32_t number);
 
-// Takes the lock on a temporary file just created, for as long as `fd` is open. False where the
-// file is gone: another writer had removed it before. Where the file system has no locks the file
-// stays unlocked, and so do stale ones stay.
+// Takes the lock on a temporary file just created, for as long as `fd` is open. Returns false where
+// the file is gone: another writer had removed it before. Where the file system has no locks the
+// file stays unlocked, and stale ones stay.
 bool LockTemporary(int fd);
 
-// Removes what stands beside `name`, is called as a temporary file of it, is a regular file and
-// is locked by nobody. A failure is silent: what stays does no harm.
+// Removes files beside `name` that are called as a temporary file of it, are regular and are locked
+// by nobody. A failure is silent: what stays does no harm.
 void RemoveStaleTemporaries(const std::string& name);
 
 }  // namespace thermocline

@@ -19,10 +19,10 @@ struct TensorView {
 
   bool empty() const { return data == nullptr; }
   const std::byte* row(int64_t r) const { return data + r * row_stride_bytes; }
-  // Bytes of the weights themselves (not of the gaps between strided rows).
+  // Returns the bytes of the weights themselves (not of the gaps between strided rows).
   uint64_t weight_bytes() const { return static_cast<uint64_t>(rows * RowBytes(dtype, cols)); }
 
-  // Rows [begin, end) as a view.
+  // Returns rows [begin, end) as a view.
   TensorView SliceRows(int64_t begin, int64_t end) const {
     return {row(begin), dtype, end - begin, cols, row_stride_bytes};
   }

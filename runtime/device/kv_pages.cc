@@ -21,8 +21,8 @@ int32_t KvPagePool::Take(int32_t last) {
   return page;
 }
 
-// The first page of the longest free stretch, or its middle where a sequence in front of it may
-// want to grow into it.
+// Returns the first page of the longest free stretch, or its middle where a sequence in front of it
+// may want to grow into it.
 int32_t KvPagePool::RoomiestPage() const {
   int64_t best = -1;
   int64_t best_length = 0;
@@ -68,7 +68,7 @@ int32_t KvSequences::Add() {
   return next_id_++;
 }
 
-// What was reserved and not written stays with the original.
+// Shares what the sequence holds. What was reserved and not written stays with the original.
 int32_t KvSequences::Fork(int32_t id) {
   const Sequence& original = At(id);
   Sequence copy;
@@ -114,7 +114,8 @@ void KvSequences::Reserve(int32_t id, int64_t n_tokens, std::vector<KvPageCopy>*
   if (LastPageIsShared(sequence)) {
     int32_t& page = sequence.pages[static_cast<size_t>(sequence.length / kKvPageTokens)];
     const KvPageCopy copy{page, pool_.Take(page)};
-    // Where the sequence ends with the page before, nothing of the shared one is its own.
+    // Nothing of the shared page is the sequence's own where the sequence ends with the page
+    // before.
     if (sequence.length % kKvPageTokens != 0) copies->push_back(copy);
     pool_.Release(page);
     page = copy.to;

@@ -14,13 +14,13 @@
 namespace thermocline {
 
 // Which program's container a file is, by its first four bytes. PowerInfer's is GGUF under a magic
-// of its own; it is read and never written.
+// of its own. It is read and never written.
 enum class GgufContainer : uint8_t {
   kGguf,        // "GGUF"
   kPowerInfer,  // "PWRI"
 };
 
-// Ids as in the file.
+// Ids of types as in the file.
 enum class GgufType : uint32_t {
   kU8 = 0,
   kI8 = 1,
@@ -49,7 +49,7 @@ struct GgufValue {
   using Array = std::variant<std::vector<uint64_t>, std::vector<int64_t>, std::vector<double>,
                              std::vector<std::string>>;
   GgufType type = GgufType::kU32;
-  GgufType element_type = GgufType::kU32;  // of an array
+  GgufType element_type = GgufType::kU32;  // type of an array's elements
   std::variant<uint64_t, int64_t, double, bool, std::string, Array> value = uint64_t{0};
 
   static GgufValue u32(uint32_t v) { return {GgufType::kU32, {}, uint64_t{v}}; }

@@ -1,5 +1,5 @@
-// Reads the bytes of a GGUF header in order and never past their end. Says in its errors which part
-// of the file it was in, which costs nothing until something is wrong.
+// Reads the bytes of a GGUF header in order and never past their end. Its errors say which part of
+// the file it was in, which costs nothing until something is wrong.
 #pragma once
 
 #include <bit>
@@ -28,14 +28,14 @@ class GgufCursor {
   uint64_t remaining() const { return bytes_.size() - position_; }
   const std::string& path() const { return path_; }
 
-  // What is being read, for messages: "the value of key" + 'name'. The views must stay valid until
-  // the next call.
+  // Sets what is being read, for messages: "the value of key" + 'name'. The views must stay valid
+  // until the next call.
   void enter(std::string_view part, std::string_view name = {}) {
     part_ = part;
     name_ = name;
   }
 
-  // The next n_bytes; throws Error when there are fewer.
+  // Returns the next n_bytes. Throws Error when there are fewer.
   std::span<const std::byte> take(uint64_t n_bytes) {
     if (n_bytes > remaining()) FailTruncated(n_bytes);
     const auto taken = bytes_.subspan(position_, n_bytes);
@@ -51,7 +51,8 @@ class GgufCursor {
     return value;
   }
 
-  // A length of 64 bits, then that many bytes; Error when the length is over max_bytes.
+  // Reads a length of 64 bits, then that many bytes. Throws Error when the length is over
+  // max_bytes.
   std::string ReadString(uint64_t max_bytes);
 
   [[noreturn]] void Fail(const std::string& what, std::string expected, std::string found,

@@ -1,7 +1,7 @@
 // The fingerprint: a hash over the architecture, its hyperparameters, and per tensor the name,
-// dims, dtype and three samples of its data; keys and tensors sorted by name, so that their order
-// and the split into files do not count. Names, texts about the model and thermocline.* keys do not
-// count either.
+// dims, dtype and three samples of its data. Keys and tensors are sorted by name, so that their
+// order and the split into files do not count. Names, texts about the model and thermocline.* keys
+// do not count either.
 #include <algorithm>
 #include <cstring>
 #include <type_traits>

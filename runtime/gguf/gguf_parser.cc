@@ -49,7 +49,7 @@ uint32_t ReadVersion(GgufCursor& cursor) {
   return version;
 }
 
-// A count of the header, of things that take at least item_bytes each.
+// Reads a count of the header, of things that take at least item_bytes each.
 uint64_t ReadCount(GgufCursor& cursor, std::string_view what, uint64_t most, uint64_t item_bytes) {
   cursor.enter(what);
   const auto count = cursor.read<uint64_t>();
@@ -94,7 +94,8 @@ uint64_t AlignmentOf(const GgufValues& values, const std::string& path) {
   return alignment;
 }
 
-// PowerInfer writes a layer without neurons on the GPU as a list of length 0.
+// Reads a tensor's dims. PowerInfer writes a layer without neurons on the GPU as a list of length
+// 0.
 void ReadDims(GgufCursor& cursor, bool may_be_empty_list, GgufTensorInfo* tensor) {
   const auto n_dims = cursor.read<uint32_t>();
   if (n_dims < 1 || n_dims > 4) {
@@ -151,7 +152,8 @@ void ReadTensorTable(GgufCursor& cursor, uint64_t n_tensors, GgufContents* conte
   }
 }
 
-// The data section begins at the next multiple of the alignment. Every tensor lies inside it.
+// Checks that every tensor lies inside the data section, which begins at the next multiple of the
+// alignment.
 void CheckInsideFile(GgufCursor& cursor, uint64_t n_file_bytes, GgufContents* contents) {
   uint64_t start = 0;
   const bool fits = CheckedAlignUp(cursor.position(), contents->alignment, &start);

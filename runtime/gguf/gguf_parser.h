@@ -24,17 +24,17 @@ struct GgufContents {
   uint64_t alignment = 32;
   std::vector<std::string> keys;  // in file order
   GgufValues values;
-  // In file order; names not yet checked to be unique. Empty lists of PowerInfer's, tensors of one
-  // dimension that is 0, are left out.
+  // Tensors in file order, with names not yet checked to be unique. Empty lists of PowerInfer's,
+  // tensors of one dimension that is 0, are left out.
   std::vector<GgufTensorInfo> tensors;
   uint64_t data_offset = 0;
 };
 
-// Throws Error naming `path`.
+// Parses a header. Throws Error naming `path`.
 GgufContents ParseGguf(std::span<const std::byte> bytes, const std::string& path);
 
-// The value of a key as a non-negative integer of any width; nullopt when absent, Error when it is
-// something else.
+// Returns the value of a key as a non-negative integer of any width; nullopt when absent. Throws
+// Error when it is something else.
 std::optional<uint64_t> FindU64(const GgufValues& values, std::string_view key,
                                 const std::string& path);
 

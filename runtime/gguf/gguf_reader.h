@@ -32,39 +32,41 @@ class GgufReader {
   GgufContainer container() const { return container_; }
   uint32_t version() const { return version_; }
   uint64_t alignment() const { return alignment_; }
-  uint64_t file_bytes() const;  // of all files of the set
+  uint64_t file_bytes() const;  // bytes of all files of the set
   int n_files() const { return static_cast<int>(files_.size()); }
 
   // ---- metadata; keys in file order in `keys()` ----
   const std::vector<std::string>& keys() const { return keys_; }
   const GgufValue* Find(std::string_view key) const;
-  // Optional keys: nullopt when absent; Error when present with another type or out of range.
+  // Optional keys. They give nullopt when absent, and throw Error when present with another type or
+  // out of range.
   std::optional<std::string> GetString(std::string_view key) const;
   std::optional<uint64_t> GetU64(std::string_view key) const;  // any integer type, not negative
   std::optional<double> GetF64(std::string_view key) const;    // any float or integer type, finite
   std::optional<bool> GetBool(std::string_view key) const;
-  // Optional arrays: nullptr when absent; Error when present with other elements.
+  // Optional arrays. They give nullptr when absent, and throw Error when present with other
+  // elements.
   const std::vector<std::string>* GetStrings(std::string_view key) const;
   const std::vector<int64_t>* GetI64s(std::string_view key) const;  // any signed elements
-  // Required keys: Error when absent.
+  // Required keys. They throw Error when absent.
   std::string RequireString(std::string_view key) const;
   uint64_t RequireU64(std::string_view key, uint64_t min, uint64_t max) const;
 
   // ---- tensors, in file order ----
   const std::vector<GgufTensorInfo>& tensors() const { return tensors_; }
   const GgufTensorInfo* FindTensor(std::string_view name) const;
-  // The tensor's bytes inside the mapping: n_bytes of them.
+  // Returns the tensor's bytes inside the mapping: n_bytes of them.
   const std::byte* TensorData(const GgufTensorInfo& tensor) const;
-  // A matrix with the shape wanted (row-major rows x cols; a vector is one row); Error when the
-  // tensor is absent or has another shape. Any dtype.
+  // Returns a matrix with the shape wanted (row-major rows x cols; a vector is one row), in any
+  // dtype. Throws Error when the tensor is absent or has another shape.
   TensorView RequireMatrix(std::string_view name, int64_t rows, int64_t cols) const;
 
   // Lets go of the memory of a tensor that was copied and will not be read again.
   void ReleasePages(const TensorView& tensor) const;
 
-  // A fast fingerprint of metadata, tensor table and samples of every tensor's data (64-bit, hex),
-  // to bind profiles and placements to the model they were made for. Stable across re-reads;
-  // independent of the path and of how the set is split.
+  // A fast fingerprint of metadata, tensor table and samples of every tensor's data (64-bit, hex).
+  // It binds profiles and placements to the model they were made for. It is stable across re-reads,
+  // and independent of the path and of how the set is split.
   std::string fingerprint() const;
 
  private:

@@ -12,7 +12,7 @@ namespace {
 constexpr uint64_t kMaxFiles = 99'999;  // five digits in the name
 constexpr std::string_view kShape = "-00001-of-00003.gguf";
 
-// NAME-%05d-of-%05d.gguf -> prefix, member (from 0), n_files.
+// Reads NAME-%05d-of-%05d.gguf as prefix, member (from 0), n_files.
 std::optional<GgufSplitSet> ParseName(const std::string& path) {
   if (path.size() < kShape.size()) return std::nullopt;
   const size_t start = path.size() - kShape.size();

@@ -13,7 +13,7 @@ GgufType ReadType(GgufCursor& cursor) {
   return static_cast<GgufType>(id);
 }
 
-// Bytes of an element in the file; of a text the least, its length.
+// Returns the bytes of an element in the file; for a text the least, its length.
 uint64_t ElementBytes(GgufType type) {
   switch (type) {
     case GgufType::kU8:

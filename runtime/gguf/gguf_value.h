@@ -10,10 +10,10 @@
 namespace thermocline {
 
 inline constexpr uint64_t kMaxStringBytes = 16U << 20;
-// Array elements in one file, all arrays together: 512 MiB of numbers when decoded.
+// The most array elements in one file, all arrays together: 512 MiB of numbers when decoded.
 inline constexpr uint64_t kMaxArrayElements = 64U << 20;
 
-// `elements_left` is what remains of kMaxArrayElements; counted down.
+// Reads a value. `elements_left` is what remains of kMaxArrayElements; it is counted down.
 GgufValue ReadGgufValue(GgufCursor& cursor, uint64_t* elements_left);
 
 }  // namespace thermocline

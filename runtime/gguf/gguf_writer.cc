@@ -77,7 +77,7 @@ class HeaderBytes {
     number(held);
   }
   void scalar(GgufType type, uint64_t held) {
-    if (type == GgufType::kBool) {  // an element of an array
+    if (type == GgufType::kBool) {  // the element of an array
       CHECK(held <= 1);
       return number(static_cast<uint8_t>(held));
     }
@@ -159,8 +159,8 @@ void GgufWriter::WriteHeader() {
   if (!tensors_.empty()) pad();
 }
 
-// Zeros up to the next multiple of the alignment. Offsets in the data section are multiples too,
-// and it begins at one, so that position in the file and offset agree.
+// Writes zeros up to the next multiple of the alignment. Offsets in the data section are multiples
+// too, and it begins at one, so that position in the file and offset agree.
 void GgufWriter::pad() {
   const std::string zeros((alignment_ - file_.bytes_written() % alignment_) % alignment_, '\0');
   file_.Write(zeros.data(), zeros.size());

@@ -20,19 +20,19 @@ class GgufWriter {
   // surprise.
   explicit GgufWriter(const std::string& path, uint64_t alignment = 32);
 
-  // Replaces an earlier value of the key. Of general.alignment only the place counts: its value is
+  // Replaces an earlier value of the key. For general.alignment only the place counts: its value is
   // the writer's alignment.
   void Set(const std::string& key, GgufValue value);
   // dims: dims[0] is the row length. REQUIRES: dims valid for dtype; name unique.
   void DeclareTensor(const std::string& name, DType dtype, std::vector<uint64_t> dims);
 
-  // After the last declare_tensor: the bytes of the tensors, in order of declaration, in pieces of
-  // any size. begin_tensor CHECKs the name and that the one before is complete.
+  // After the last DeclareTensor, the bytes of the tensors follow in order of declaration, in
+  // pieces of any size. BeginTensor CHECKs the name and that the one before is complete.
   void BeginTensor(const std::string& name);
   void Write(const void* data, uint64_t n_bytes);
   void WriteTensor(const std::string& name, const void* data, uint64_t n_bytes);
 
-  // CHECKs that every tensor is complete; syncs and renames.
+  // CHECKs that every tensor is complete, then syncs and renames.
   void Finish();
   uint64_t bytes_written() const { return file_.bytes_written(); }
 

@@ -12,7 +12,7 @@
 namespace thermocline {
 
 inline constexpr uint64_t kMaxFileLayers = 4096;
-inline constexpr uint64_t kMaxFileNeurons = 1U << 20;  // of a layer
+inline constexpr uint64_t kMaxFileNeurons = 1U << 20;  // neurons of a layer
 
 // Throws Error unless general.architecture is `type`. `kind`: "placement", for the message.
 void RequireFileType(const GgufReader& gguf, const std::string& type, const std::string& kind,
@@ -22,8 +22,8 @@ void RequireFileType(const GgufReader& gguf, const std::string& type, const std:
 void RequireDType(const GgufReader& gguf, const std::string& name, const TensorView& view,
                   DType wanted);
 
-// The n elements of a tensor; T is what `dtype` stores. Throws Error when it is absent or has
-// another shape or type.
+// Returns the n elements of a tensor; T is what `dtype` stores. Throws Error when it is absent or
+// has another shape or type.
 template <typename T>
 std::vector<T> ReadVector(const GgufReader& gguf, const std::string& name, DType dtype, int64_t n) {
   const TensorView view = gguf.RequireMatrix(name, 1, n);

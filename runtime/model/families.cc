@@ -68,7 +68,7 @@ constexpr TensorRow NeuronBias(Role role, std::string_view name, const float* Ff
           .neuron_vector = member};
 }
 
-// The embedding table, the last norm and the head, which loading treats one by one.
+// Makes the row of the embedding table, the last norm or the head, which loading treats one by one.
 constexpr TensorRow OfModel(Role role, std::string_view name, TensorUse use, Dim rows,
                             bool required = true) {
   return {.role = role,
@@ -125,7 +125,7 @@ constexpr TensorRow kLlamaTensors[] = {
               Dim::kPredictorRank),
 
     OfModel(Role::kOutputNorm, "output_norm.weight", TensorUse::kVector, Dim::kOne),
-    // Absent: the head is the embedding table.
+    // Where this is absent, the head is the embedding table.
     OfModel(Role::kOutput, "output.weight", TensorUse::kMatrix, Dim::kVocab, false),
 };
 

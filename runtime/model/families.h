@@ -1,5 +1,5 @@
 // Model families as data: what a family fixes, and its tensors. A new family of the same block
-// structure is a new row, and where its tensors differ a new table, in families.cc.
+// structure is a new row in families.cc, and a new table where its tensors differ.
 #pragma once
 
 #include <string>
@@ -18,17 +18,18 @@ struct Family {
   TensorTable tensors;
 };
 
-// CHECKs that the architecture is in the table.
+// Returns the family. CHECKs that the architecture is in the table.
 const Family& FamilyNamed(std::string_view architecture);
 
-// Throws Error for an architecture that is not in the table, naming those that are.
+// Returns the family. Throws Error for an architecture that is not in the table, and names those
+// that are.
 const Family& FindFamily(const GgufReader& gguf);
 
 // Reads and checks every dimension. Throws Error with the key, what was expected and what was
 // found.
 ModelConfig ReadModelConfig(const GgufReader& gguf, const Family& family);
 
-// Throw Error for a model whose layers differ in what `who` ("attention on the GPU") takes as
+// Both throw Error for a model whose layers differ in what `who` ("attention on the GPU") takes as
 // equal.
 void RequireEqualHeads(const ModelConfig& config, const std::string& path, const std::string& who);
 void RequireEqualFfns(const ModelConfig& config, const std::string& path, const std::string& who);

@@ -1,7 +1,7 @@
-// Read this first: what a model is here, in three structs. The config (its dimensions, with one
-// LayerConfig per layer), the weights (every tensor with its shape) and the run state (every buffer
-// one pass fills). The executor's layer is a list of ops over these. Which tensor of a file is
-// which weight stands in one table per family (tensor_table.h).
+// Read this first: what a model is here, in three structs. They are the config (its dimensions,
+// with one LayerConfig per layer), the weights (every tensor with its shape) and the run state
+// (every buffer one pass fills). The executor's layer is a list of ops over these. Which tensor of
+// a file is which weight stands in one table per family (tensor_table.h).
 //
 // Words: d_model is the width of the residual stream, d_ff the number of FFN neurons of a layer. A
 // neuron is FFN channel i: row i of gate and up, column i of down. Hot neurons lie on the fast
@@ -68,7 +68,8 @@ struct ModelConfig {
   std::string name;
   int64_t n_layers = 0;
   int64_t d_model = 0;
-  // The most that any layer has: what buffers are sized by. A layer's own stand in `layers`.
+  // The most that any layer has, which buffers are sized by. A layer's own numbers stand in
+  // `layers`.
   int64_t d_ff = 0;
   int64_t n_heads = 0;
   int64_t n_kv_heads = 0;
@@ -76,7 +77,7 @@ struct ModelConfig {
   int64_t vocab_size = 0;
   int64_t max_seq_len = 0;
   float norm_eps = 0;
-  Activation activation = Activation::kSilu;  // of every layer
+  Activation activation = Activation::kSilu;  // the activation of every layer
   RopeConfig rope;
   bool tied_output = false;         // the output head is the embedding table
   std::vector<LayerConfig> layers;  // n_layers
@@ -86,7 +87,7 @@ struct ModelConfig {
   const LayerConfig& layer(int64_t l) const { return layers[static_cast<size_t>(l)]; }
   int64_t d_ff_of(int64_t l) const { return layer(l).ffn.d_ff; }
   int64_t max_group() const;     // the most query heads that share a KV head in any layer
-  int64_t n_neurons() const;     // of all layers
+  int64_t n_neurons() const;     // neurons of all layers together
   bool has_equal_ffns() const;   // every layer has d_ff neurons
   bool has_equal_heads() const;  // every layer has n_heads and n_kv_heads
   void MakeLayersEqual();        // n_layers layers with the numbers above
@@ -136,7 +137,7 @@ struct ModelWeights {
   LinearWeights output;                // (vocab_size, d_model)
 };
 
-// What one tier's FFN needs while it runs. n = tokens of the pass, m = the tier's neurons in the
+// What one tier's FFN needs while it runs. n is the tokens of the pass, m the tier's neurons in the
 // layer.
 struct FfnState {
   float* gate = nullptr;  // (n, m) gate, then act(gate), then h = act(gate) * up
@@ -148,8 +149,8 @@ struct FfnState {
 struct RunState {
   float* x = nullptr;   // (n, d_model) residual stream
   float* xn = nullptr;  // (n, d_model) normalised input of attention
-  // (n, d_model) normalised input of the FFN, of even and of odd layers: the same memory, xn's,
-  // unless a predictor reads that of the layer before.
+  // (n, d_model) The FFN's input, for even and for odd layers. Both point to `xn`, unless a
+  // predictor still needs the previous layer's.
   float* ffn_x[2] = {nullptr, nullptr};
   float* q = nullptr;       // (n, n_heads * head_dim)
   float* k = nullptr;       // (n, n_kv_heads * head_dim)

@@ -21,7 +21,8 @@ constexpr ActivationEntry kActivations[] = {
     {"relu_sqr", Activation::kReluSqr}, {"relu2", Activation::kReluSqr},
 };
 
-// Caps: far above any model known, low enough that no product of two overflows.
+// The most that a dimension may be: far above any model known, low enough that no product of two
+// overflows.
 constexpr uint64_t kMaxDim = 1U << 20;
 constexpr uint64_t kMaxLayers = 4096;
 constexpr uint64_t kMaxHeads = 1U << 16;
@@ -55,7 +56,8 @@ class ConfigReader {
   std::optional<std::string> GetString(std::string_view name) const {
     return gguf_.GetString(Key(name));
   }
-  // One number for all layers, or an array with one per layer; `fallback` where the key is absent.
+  // Reads one number for all layers, or an array with one per layer. `fallback` counts where the
+  // key is absent.
   std::vector<int64_t> PerLayer(std::string_view name, const std::vector<int64_t>& fallback,
                                 uint64_t max) const {
     const GgufValue* value = gguf_.Find(Key(name));
@@ -107,7 +109,7 @@ class ConfigReader {
 // something else than it should, so its keys are refused unless their value asks for nothing.
 struct UnsupportedKey {
   std::string_view key;
-  double neutral;  // beside 0, which asks for nothing everywhere
+  double neutral;  // another value that asks for nothing; 0 does everywhere
   std::string_view supported;
 };
 constexpr UnsupportedKey kUnsupportedKeys[] = {
@@ -188,7 +190,7 @@ void ReadRopeScaling(const ConfigReader& keys, int64_t max_seq_len, RopeConfig* 
   rope->yarn_beta_slow = keys.GetPositive("rope.scaling.yarn_beta_slow", 1);
 }
 
-// llama-3's scaling comes as a tensor of divisors, one per frequency.
+// Reads llama-3's scaling, which comes as a tensor of divisors, one per frequency.
 void ReadRopeDivisors(const GgufReader& gguf, std::string_view name, RopeConfig* rope) {
   if (gguf.FindTensor(name) == nullptr) return;
   const TensorView divisors = gguf.RequireMatrix(name, 1, rope->rot_dim / 2);
@@ -210,7 +212,8 @@ void ReadRopeDivisors(const GgufReader& gguf, std::string_view name, RopeConfig*
   }
 }
 
-// Without a key heads share d_model, which only works where all layers have the same number.
+// Reads the width of a head. Without a key heads share d_model, which only works where all layers
+// have the same number.
 int64_t ReadHeadDim(const ConfigReader& keys, const ModelConfig& c, int64_t least_heads) {
   if (!keys.Has("attention.key_length")) {
     if (least_heads != c.n_heads) {
@@ -240,7 +243,7 @@ RopeConfig ReadRope(const GgufReader& gguf, const ConfigReader& keys, const Fami
                     const ModelConfig& config) {
   RopeConfig rope;
   rope.pairing = family.pairing;
-  // Our own key, for a file whose projections were not permuted to the family's pairing.
+  // This key is our own, for a file whose projections were not permuted to the family's pairing.
   if (const auto pairing = gguf.GetString("thermocline.rope.pairing")) {
     if (*pairing != "adjacent" && *pairing != "halves") {
       throw Error({.path = gguf.path(),
@@ -261,7 +264,7 @@ RopeConfig ReadRope(const GgufReader& gguf, const ConfigReader& keys, const Fami
   return rope;
 }
 
-// Layers with their own numbers, and the largest of them in the config itself.
+// Reads layers with their own numbers, and puts the largest of them in the config itself.
 void ReadLayers(const ConfigReader& keys, ModelConfig* config) {
   ModelConfig& c = *config;
   const std::vector<int64_t> d_ff = keys.PerLayer("feed_forward_length", {}, kMaxDim);

@@ -9,14 +9,15 @@
 namespace thermocline {
 namespace {
 
-// The (fractional) index of the frequency that turns `rotations` times within the original context.
+// Returns the (fractional) index of the frequency that turns `rotations` times within the original
+// context.
 double CorrectionIndex(const RopeConfig& config, double rotations) {
   const auto context = static_cast<double>(config.original_max_seq_len);
   return static_cast<double>(config.rot_dim) *
          std::log(context / (rotations * 2 * std::numbers::pi)) / (2 * std::log(config.freq_base));
 }
 
-// YaRN's ramp: 1 for frequencies that are kept, 0 for those that are divided by the factor.
+// Returns YaRN's ramp: 1 for frequencies that are kept, 0 for those that are divided by the factor.
 double KeptShare(const RopeConfig& config, int64_t i) {
   const double low = std::max(0.0, std::floor(CorrectionIndex(config, config.yarn_beta_fast)));
   const double high = std::min(static_cast<double>(config.rot_dim - 1),

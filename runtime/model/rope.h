@@ -16,7 +16,8 @@ class RopeAngles {
   explicit RopeAngles(const RopeConfig& config);
   int64_t n_frequencies() const { return static_cast<int64_t>(frequencies_.size()); }
 
-  // cos, sin: (n_frequencies) f32, of the angles at `position`, times the attention factor.
+  // Fills in cos, sin: (n_frequencies) f32, of the angles at `position`, times the attention
+  // factor.
   void Fill(int64_t position, float* cos, float* sin) const;
 
  private:

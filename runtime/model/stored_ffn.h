@@ -12,18 +12,18 @@
 
 namespace thermocline {
 
-// For each layer the channel that each neuron of the file is.
+// For each layer, the channel that each neuron of the file is.
 using ChannelOrders = std::vector<std::vector<int32_t>>;
 
-// A packed model's order of a layer's neurons: hot to cold, the channel of each. Throws Error
+// Reads a packed model's order of a layer's neurons: hot to cold, the channel of each. Throws Error
 // unless each channel stands there once.
 std::vector<int32_t> ReadPackedOrder(const GgufReader& gguf, const ModelConfig& config,
                                      int64_t layer);
-// The same of every layer; empty where the file's order is that of its channels.
+// Reads the orders of every layer. It is empty where the file's order is that of its channels.
 ChannelOrders ReadChannelOrders(const GgufReader& gguf, const ModelConfig& config);
 
-// A matrix of weights that the kernels can compute with; Error where it is absent, of another shape
-// or of another type.
+// Returns a matrix of weights that the kernels can compute with. Throws Error where it is absent,
+// of another shape or of another type.
 TensorView RequireWeights(const GgufReader& gguf, const std::string& name, int64_t rows,
                           int64_t cols);
 TensorView RequireWeights(const GgufReader& gguf, const ModelTensor& tensor);
@@ -31,7 +31,7 @@ TensorView RequireWeights(const GgufReader& gguf, const ModelTensor& tensor);
 // The weights of one layer's FFN as the file stores them. Throws Error where one is not there.
 struct FileFfn {
   TensorView gate, up, down;
-  DownLayout layout = DownLayout::kStock;  // of down
+  DownLayout layout = DownLayout::kStock;  // layout of down
 };
 FileFfn ReadFileFfn(const GgufReader& gguf, const Family& family, const ModelConfig& config,
                     int64_t layer);

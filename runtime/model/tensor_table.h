@@ -40,7 +40,7 @@ enum class TensorRole : uint8_t {
   kPredictorOut,
 };
 
-// A dimension by its meaning. Those of a layer come from its LayerConfig.
+// A dimension by its meaning. A layer's dimensions come from its LayerConfig.
 enum class TensorDim : uint8_t {
   kOne,
   kVocab,
@@ -79,12 +79,12 @@ inline constexpr uint8_t kAllForms = 7;
 // A row says what a tensor is; a pointer to a member says where loading puts it.
 struct TensorRow {
   TensorRole role;
-  std::string_view name;  // in a GGUF; "{}" stands for the layer, and every layer has one then
+  std::string_view name;  // name in a GGUF; "{}" stands for the layer, and every layer has one then
   TensorUse use;
   TensorDim rows;
   TensorDim cols;
   TensorTier tier = TensorTier::kFast;
-  bool required = true;  // in a file of one of its forms
+  bool required = true;  // a file of one of its forms must have it
   uint8_t forms = kAllForms;
   const float* LayerWeights::*vector = nullptr;
   LinearWeights LayerWeights::*matrix = nullptr;
@@ -93,12 +93,12 @@ struct TensorRow {
 
   bool in_layer() const { return name.find("{}") != std::string_view::npos; }
   bool in_form(FfnForm form) const { return (forms & static_cast<uint8_t>(form)) != 0; }
-  // Packing moves these with the neurons: a row, or of a vector an element, belongs to each neuron.
+  // Packing moves these with the neurons: a row belongs to each neuron, or in a vector an element.
   bool has_row_per_neuron() const { return rows == TensorDim::kDFf; }
   bool has_element_per_neuron() const { return rows == TensorDim::kOne && cols == TensorDim::kDFf; }
 };
 
-// In the order in which files have them: the model's first, the layers', the model's last.
+// Rows in the order in which files have them: the model's first, the layers', the model's last.
 using TensorTable = std::span<const TensorRow>;
 
 inline constexpr int64_t kNoLayer = -1;
@@ -113,8 +113,8 @@ struct ModelTensor {
   int64_t cols = 0;
 };
 
-// A packed model's own tensors and keys (DESIGN: neurons hot to cold, down transposed, up and down
-// rows side by side), and those of PowerInfer's predictor.
+// A packed model's own tensors and keys (neurons hot to cold, down transposed, up and down rows
+// side by side), and those of PowerInfer's predictor.
 inline constexpr const char* kPackedSourceKey = "thermocline.packed.source_fingerprint";
 inline constexpr std::string_view kPackedUpDown = "blk.{}.ffn_up_down.weight";
 inline constexpr std::string_view kPackedOrder = "blk.{}.neuron_order";
@@ -123,27 +123,27 @@ inline constexpr std::string_view kPowerInferOut = "blk.{}.fc2.weight";
 
 bool IsPacked(const GgufReader& gguf);
 
-// "blk.{}.ffn_up.weight" -> "blk.7.ffn_up.weight".
+// Turns "blk.{}.ffn_up.weight" into "blk.7.ffn_up.weight".
 std::string LayerTensorName(std::string_view pattern, int64_t layer);
 
-// CHECKs that the table has the role.
+// Returns the row of a role. CHECKs that the table has it.
 const TensorRow& RowOf(TensorTable table, TensorRole role);
-// layer: kNoLayer for a tensor of the model.
+// Returns the tensor of a role. layer: kNoLayer for a tensor of the model.
 ModelTensor TensorOf(TensorTable table, TensorRole role, const ModelConfig& config,
                      int64_t layer = kNoLayer);
 
 FfnForm ReadFfnForm(const GgufReader& gguf, TensorTable table, int64_t layer);
 
-// Every tensor that the table names, of all forms, whether a file has it or not.
+// Calls fn for every tensor that the table names, of all forms, whether a file has it or not.
 void ForEachNamed(TensorTable table, const ModelConfig& config,
                   const std::function<void(const ModelTensor&)>& fn);
 
-// The tensors of a file: those it must hold in its form, `info` null where one is missing, and
-// those of the optional ones that it does hold.
+// Calls fn for the tensors of a file: those it must hold in its form, `info` null where one is
+// missing, and those of the optional ones that it does hold.
 using TensorFn = std::function<void(const ModelTensor&, const GgufTensorInfo* info)>;
 void ForEachTensor(const GgufReader& gguf, TensorTable table, const ModelConfig& config,
                    const TensorFn& fn);
-// The same for one layer.
+// Calls fn for the tensors of one layer.
 void ForEachLayerTensor(const GgufReader& gguf, TensorTable table, const ModelConfig& config,
                         int64_t layer, const TensorFn& fn);
 

@@ -34,7 +34,7 @@ void CheckPermutation(const GgufReader& gguf, const std::string& name,
   }
 }
 
-// A layer has as many neurons as its order has entries, most_neurons at the most.
+// Reads a layer. It has as many neurons as its order has entries, most_neurons at the most.
 LayerPlacement ReadLayer(const GgufReader& gguf, size_t layer, uint64_t most_neurons) {
   LayerPlacement out;
   const GgufTensorInfo* stored = gguf.FindTensor(OrderName(layer));
@@ -82,7 +82,7 @@ Placement ReadPlacement(const std::string& path) {
 
 void WritePlacement(const std::string& path, const Placement& placement) {
   CHECK(!placement.layers.empty());
-  size_t d_ff = 0;  // the most of any layer
+  size_t d_ff = 0;  // the most neurons of any layer
   for (const LayerPlacement& layer : placement.layers) {
     d_ff = std::max(d_ff, layer.neuron_order.size());
   }

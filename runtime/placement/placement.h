@@ -27,9 +27,9 @@ struct LayerPlacement {
 
 struct Placement {
   std::string path;               // where it was read from; for messages
-  std::string model_fingerprint;  // of the model it was made for
-  // Read from a file of PowerInfer's, which names no model and one budget only: the fingerprint is
-  // empty, ram_budget_bytes 0.
+  std::string model_fingerprint;  // the model it was made for
+  // Whether it was read from a file of PowerInfer's, which names no model and one budget only: the
+  // fingerprint is empty, ram_budget_bytes 0.
   bool imported = false;
   uint64_t vram_budget_bytes = 0;
   uint64_t ram_budget_bytes = 0;
@@ -46,16 +46,17 @@ inline constexpr const char* kImportedPlacementNote =
     "the placement is PowerInfer's and names no model: only its layers and neurons were compared";
 
 // Throws Error with both values when the placement was made for another model, or a shape differs.
-// `fingerprints`: those the model goes by (its own; a packed model also its source's). Of an
+// `fingerprints`: those the model goes by (its own; a packed model also its source's). For an
 // imported placement only the shape can be checked.
 void CheckPlacementFits(const Placement& placement, const ModelConfig& config,
                         const std::string& model_path,
                         const std::vector<std::string>& fingerprints);
 
-// A model's own fingerprint, and for a packed one that of the file it was packed from.
+// Returns a model's own fingerprint, and for a packed one that of the file it was packed from.
 std::vector<std::string> ModelFingerprints(const GgufReader& gguf);
 
-// The fingerprint that profiles and placements of this model carry: a packed model's source's.
+// Returns the fingerprint that profiles and placements of this model carry: a packed model's
+// source's.
 std::string PlacementFingerprint(const GgufReader& gguf);
 
 }  // namespace thermocline

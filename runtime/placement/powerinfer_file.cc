@@ -31,7 +31,8 @@ constexpr const char* kPlacementHint =
                .hint = kPlacementHint});
 }
 
-// The rows of fc1; the caps of RequireMatrix's callers hold for it, as it is fc2's row length too.
+// Returns the rows of fc1. The caps of RequireMatrix's callers hold for it, as it is fc2's row
+// length too.
 int64_t Rank(const GgufReader& gguf, const ModelConfig& config, int64_t layer) {
   const GgufTensorInfo* in = gguf.FindTensor(LayerTensorName(kPowerInferIn, layer));
   if (in != nullptr && in->rows() <= kMaxFileNeurons) return static_cast<int64_t>(in->rows());
@@ -56,8 +57,8 @@ void CheckNoBias(const GgufReader& gguf, int64_t layer) {
   }
 }
 
-// The ids in the bucket, checked against the layer's 0s and 1s; empty where the file has none,
-// which PowerInfer writes for a layer with no neuron on the GPU.
+// Reads the ids in the bucket, checked against the layer's 0s and 1s. They are empty where the file
+// has none, which PowerInfer writes for a layer with no neuron on the GPU.
 std::vector<int32_t> ReadBucket(const GgufReader& gguf, int64_t layer,
                                 const std::vector<int32_t>& on_gpu) {
   const GgufTensorInfo* tensor = gguf.FindTensor(LayerTensorName(kBucket, layer));
@@ -112,7 +113,7 @@ LayerPlacement ReadLayer(const GgufReader& gguf, int64_t layer, int64_t d_ff) {
   return out;
 }
 
-// The layers that have a gpu_idx; a gap in their numbers shows when they are read in turn.
+// Counts the layers that have a gpu_idx. A gap in their numbers shows when they are read in turn.
 int64_t CountLayers(const GgufReader& gguf) {
   const auto is_layer = [](const GgufTensorInfo& t) { return t.name.ends_with(".gpu_idx"); };
   const auto n_found =

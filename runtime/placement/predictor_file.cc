@@ -73,7 +73,7 @@ TensorView ReadMatrix(const GgufReader& gguf, const std::string& name, int64_t r
   return view;
 }
 
-// (n) f32, all finite.
+// Reads (n) f32, all finite.
 std::vector<float> ReadFloats(const GgufReader& gguf, const std::string& name, int64_t rows,
                               int64_t cols) {
   const TensorView view = gguf.RequireMatrix(name, rows, cols);
@@ -299,7 +299,7 @@ void CheckPredictorFits(const PredictorFile& file, const ModelConfig& config,
 
 size_t ChoosePoint(const LayerPredictor& predictor, double wanted_recall) {
   CHECK(!predictor.points.empty());
-  // Ascending in both, so the first that is good enough is the least dense.
+  // Points ascend in recall and density, so the first that is good enough is the least dense.
   for (size_t p = 0; p < predictor.points.size(); ++p) {
     if (static_cast<double>(predictor.points[p].recall) >= wanted_recall) return p;
   }

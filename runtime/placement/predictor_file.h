@@ -47,23 +47,23 @@ struct PredictorFile {
   int64_t d_model = 0;
   int64_t d_ff = 0;
   int64_t calibration_tokens = 0;
-  bool look_ahead = false;     // LayerPredictor::input of all layers but the first
-  int64_t heldout_tokens = 0;  // those the points were measured on
+  bool look_ahead = false;     // sets LayerPredictor::input of all layers but the first
+  int64_t heldout_tokens = 0;  // tokens the points were measured on
   std::string corpus_hash;
-  std::string unfinished;  // of a build that goes on: its settings
+  std::string unfinished;  // settings of a build that goes on
   std::vector<StoredLayerPredictor> layers;
-  std::shared_ptr<const GgufReader> mapping;  // of a file that was read
+  std::shared_ptr<const GgufReader> mapping;  // the file that this was read from
 
-  // Bytes of a layer's predictor that one token reads, at any operating point.
+  // Returns the bytes of a layer's predictor that one token reads, at any operating point.
   uint64_t LayerBytes() const;
 };
 
 std::string_view PredictorKindName(PredictorKind kind);
 
-// What a layer's predictor reads in a file that looks ahead or does not.
+// Returns what a layer's predictor reads in a file that looks ahead or does not.
 PredictorInput PredictorInputOf(bool look_ahead, int64_t layer);
 
-// REQUIRES: layers that are all of one shape, with points.
+// Writes a file. REQUIRES: layers that are all of one shape, with points.
 void WritePredictor(const std::string& path, const PredictorFile& file);
 
 // Throws Error for a file that is not a predictor, or whose numbers cannot be: shapes that do not
@@ -71,14 +71,13 @@ void WritePredictor(const std::string& path, const PredictorFile& file);
 PredictorFile ReadPredictor(const std::string& path);
 
 // Throws Error with both values when the predictor was made for another model, or a shape differs;
-// also when it is unfinished.
-// `fingerprints`: those the model goes by (ModelFingerprints).
+// also when it is unfinished. `fingerprints`: those the model goes by (ModelFingerprints).
 void CheckPredictorFits(const PredictorFile& file, const ModelConfig& config,
                         const std::string& model_path,
                         const std::vector<std::string>& fingerprints);
 
-// The least dense operating point whose recall is at least the wanted one; where none is, that of
-// the highest recall.
+// Returns the least dense operating point whose recall is at least the wanted one; where none is,
+// that of the highest recall.
 size_t ChoosePoint(const LayerPredictor& predictor, double wanted_recall);
 
 }  // namespace thermocline

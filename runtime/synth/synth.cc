@@ -19,8 +19,8 @@
 namespace thermocline {
 namespace {
 
-constexpr uint64_t kBlockBytes = uint64_t{32} << 20;  // of rows written at a time
-constexpr int64_t kRowsAtOnce = 64;                   // made by one thread
+constexpr uint64_t kBlockBytes = uint64_t{32} << 20;  // bytes of rows written at a time
+constexpr int64_t kRowsAtOnce = 64;                   // rows made at once by one thread
 
 // What is computed with a mathematical library is rounded to this, so that last digits, in which
 // libraries differ, do not reach the file.
@@ -39,7 +39,8 @@ struct WeightScales {
   float ffn_down = 1;
 };
 
-// Of the FFN's h: up . x has variance 1, so it is that of act(gate . x + bias).
+// Returns the mean square of the FFN's h: up . x has variance 1, so it is that of act(gate . x +
+// bias).
 double MeanSquareOfH(const SynthOptions& options, const std::vector<double>& quantiles) {
   if (options.activation == Activation::kSilu) return 0.36;
   double sum = 0;
@@ -56,7 +57,7 @@ WeightScales ScalesOf(const SynthOptions& options, const std::vector<double>& qu
   return scales;
 }
 
-// (d_ff) biases of neurons whose gates have variance 1, hottest first.
+// Returns (d_ff) biases of neurons whose gates have variance 1, hottest first.
 std::vector<double> QuantilesOf(const SynthOptions& options) {
   if (!options.activity) return std::vector<double>(static_cast<size_t>(options.d_ff), 0.0);
   std::vector<double> quantiles = FiringProbabilities(*options.activity, options.d_ff);
@@ -133,7 +134,7 @@ class SynthWriter {
     SetVocabulary();
   }
 
-  // <unk>, <s>, </s>, the 256 bytes, then words that no text has.
+  // Writes <unk>, <s>, </s>, the 256 bytes, then words that no text has.
   void SetVocabulary() {
     std::vector<std::string> tokens = {"<unk>", "<s>", "</s>"};
     std::vector<int64_t> types = {2, 3, 3};
@@ -159,8 +160,8 @@ class SynthWriter {
     return {GgufType::kArray, element, GgufValue::Array(std::move(values))};
   }
 
-  // The tensors that these models have: all that are required, the head, and with an activity the
-  // biases that make neurons fire as they should.
+  // Whether these models have the tensor: they have all that are required, the head, and with an
+  // activity the biases that make neurons fire as they should.
   bool IsWritten(const TensorRow& row) const {
     if (!row.in_form(FfnForm::kStock)) return false;
     if (row.role == TensorRole::kGateBias) return options_.activity.has_value();
@@ -211,7 +212,7 @@ class SynthWriter {
     writer_.Write(values.data(), values.size() * sizeof(float));
   }
 
-  // REQUIRES: the gate's rows were the last to be written.
+  // Returns the gate's biases. REQUIRES: the gate's rows were the last to be written.
   std::vector<float> GateBiases(int64_t layer) const {
     std::vector<float> biases(quantiles_.size());
     const std::vector<int32_t> order = HotToCold(options_.seed, layer, options_.d_ff);
@@ -238,7 +239,7 @@ class SynthWriter {
     }
   }
 
-  // Rows [begin, end) as they are stored.
+  // Makes rows [begin, end) as they are stored.
   void MakeRows(const ModelTensor& tensor, size_t index, int64_t begin, int64_t end,
                 std::byte* stored) {
     const int64_t bytes = RowBytes(options_.dtype, tensor.cols);
@@ -259,7 +260,7 @@ class SynthWriter {
     }
   }
 
-  // Of the row as it is stored, since that is what will be multiplied with.
+  // Keeps the norm of the row as it is stored, since that is what will be multiplied with.
   void KeepNorm(int64_t neuron, const std::byte* stored, std::span<float> row) {
     const auto cols = static_cast<int64_t>(row.size());
     CpuKernels().dequantize_f32(options_.dtype, stored, 0, cols, row.data());
@@ -276,8 +277,8 @@ class SynthWriter {
   const Family& family_;
   const ModelConfig config_;
   std::vector<ModelTensor> tensors_;
-  std::vector<double> gate_norms_;      // (d_ff) of the gate written last
-  std::optional<GateFactors> factors_;  // of the gate being written
+  std::vector<double> gate_norms_;      // (d_ff) norms of the gate written last
+  std::optional<GateFactors> factors_;  // factors of the gate being written
 };
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Models of random weights with the shape asked for: to try what a machine does with a model of
-// some size before a download, and to measure. What such a model writes is noise.
+// Models of random weights with the shape asked for. They show what a machine does with a model of
+// some size before a download, and serve measurements. What such a model writes is noise.
 #pragma once
 
 #include <cstdint>
@@ -26,19 +26,19 @@ struct SynthOptions {
   int64_t max_seq_len = 4096;
   DType dtype = DType::kQ8_0;
   Activation activation = Activation::kSilu;
-  // How many neurons fire, and how unevenly: a gate bias per neuron. None: no biases, so that each
-  // neuron of a ReLU kind fires in half of the tokens. REQUIRES a ReLU kind.
+  // How many neurons fire, and how unevenly, by a gate bias per neuron. Without it there are no
+  // biases, so that each neuron of a ReLU kind fires in half of the tokens. REQUIRES: a ReLU kind.
   std::optional<ActivityTarget> activity;
-  // Above 0: every gate matrix is a product of two factors of this rank, rounded to dtype, so that
-  // a predictor of that rank knows it but for the rounding (GateFactors).
+  // Where it is above 0, every gate matrix is a product of two factors of this rank, rounded to
+  // dtype, so that a predictor of that rank knows it but for the rounding (GateFactors).
   int64_t gate_rank = 0;
   uint64_t seed = 1;
   int n_threads = 1;
   ProgressFn progress;
 };
 
-// Sets the dimensions to those of a known model ("llama-7b", ...); Error listing the names
-// otherwise.
+// Sets the dimensions to those of a known model ("llama-7b", ...). Throws Error listing the names
+// for another word.
 void ApplyShape(std::string_view like, SynthOptions* options);
 std::string ShapeNames();
 

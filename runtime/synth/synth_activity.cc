@@ -14,11 +14,11 @@
 namespace thermocline {
 namespace {
 
-// Steeper laws are steps: everything at the cap or at nothing.
+// The steepest law. Steeper ones are steps: every neuron is at the cap or at nothing.
 constexpr double kMaxExponent = 40;
-// Of the coldest neurons, so that quantiles stay finite.
+// Firing probability of the coldest neurons, so that quantiles stay finite.
 constexpr double kLeastProbability = 1e-12;
-// Of shares that are sums.
+// Rounding of shares that are sums.
 constexpr double kRounding = 1e-9;
 
 double NormalDensity(double x) { return std::exp(-0.5 * x * x) / std::sqrt(2 * std::numbers::pi); }
@@ -35,8 +35,8 @@ class PowerLaw {
     tails_.resize(logs_.size());
   }
 
-  // m neurons at the cap leave c * (the weights after them) = total - m * cap; m is the first for
-  // which the next neuron stays below the cap.
+  // Finds the scale for exponent a. m neurons at the cap leave c * (the weights after them) = total
+  // - m * cap; m is the first for which the next neuron stays below the cap.
   void Solve(double a) {
     double tail = 0;
     for (size_t i = logs_.size(); i-- > 0;) {
@@ -54,7 +54,7 @@ class PowerLaw {
     scale_ = scale();
   }
 
-  // Of the first k neurons, as a share of all activations.
+  // Returns the activations of the first k neurons as a share of all.
   double Share(size_t k) const {
     const size_t capped = std::min(k, n_capped_);
     double sum = kMostProbability * static_cast<double>(capped);
@@ -73,7 +73,7 @@ class PowerLaw {
 
  private:
   double total_;
-  std::vector<double> logs_;  // of rank / d_ff
+  std::vector<double> logs_;  // logarithms of rank / d_ff
   std::vector<double> weights_;
   std::vector<double> tails_;  // sums of the weights from here on
   size_t n_capped_ = 0;
@@ -102,7 +102,7 @@ void CheckRanges(const ActivityTarget& target, int64_t d_ff) {
 }
 
 [[noreturn]] void FailSkew(const ActivityTarget& target, double least, double most) {
-  // Rounded inwards, so that what the message allows works.
+  // Limits are rounded inwards, so that what the message allows works.
   const double first = std::ceil(1000 * (least - kRounding)) / 10;
   const double last = std::min(99.9, std::floor(1000 * (most + kRounding)) / 10);
   throw Error(
@@ -149,8 +149,8 @@ std::vector<double> FiringProbabilities(const ActivityTarget& target, int64_t d_
 double NormalQuantile(double p) {
   CHECK(p > 0 && p < 1);
   if (p > 0.5) return -NormalQuantile(1 - p);
-  // A rational guess, off by less than 4.5e-4 (Abramowitz and Stegun, 26.2.23), then Halley's steps
-  // on Phi(x) = p, which triple the digits each.
+  // A rational guess, off by less than 4.5e-4 (Abramowitz and Stegun, 26.2.23), is followed by
+  // Halley's steps on Phi(x) = p, which triple the digits each.
   const double t = std::sqrt(-2 * std::log(p));
   const double above = 2.515517 + t * (0.802853 + t * 0.010328);
   const double below = 1 + t * (1.432788 + t * (0.189269 + t * 0.001308));
@@ -173,7 +173,7 @@ std::vector<int32_t> HotToCold(uint64_t seed, int64_t layer, int64_t d_ff) {
   return order;
 }
 
-// E[(z + b)^k; z > -b], integrated by parts. Far out the terms cancel, so what is left may fall
+// E[(z + b)^k; z > -b] is integrated by parts. Far out the terms cancel, so what is left may fall
 // below 0.
 ActivationMoments MomentsOf(Activation activation, double bias) {
   CHECK(activation == Activation::kRelu || activation == Activation::kReluSqr);

@@ -22,21 +22,22 @@ struct ActivityTarget {
 inline constexpr double kMostProbability = 0.999;  // a neuron that never rests is no ReLU neuron
 inline constexpr double kMostDensity = 0.99;
 
-// The number of neurons that `hottest` means.
+// Returns the number of neurons that `hottest` means.
 int64_t HottestNeurons(const ActivityTarget& target, int64_t d_ff);
 
-// (d_ff) firing probabilities, hottest first: min(kMostProbability, c * rank^-a), with a and c such
-// that density and skew hold after the cut. Throws Error for a pair that no such law has, with what
-// is possible.
+// Returns (d_ff) firing probabilities, hottest first: min(kMostProbability, c * rank^-a), with a
+// and c such that density and skew hold after the cut. Throws Error for a pair that no such law
+// has, with what is possible.
 std::vector<double> FiringProbabilities(const ActivityTarget& target, int64_t d_ff);
 
-// The x below which a standard normal variable lies with probability p. REQUIRES: 0 < p < 1.
+// Returns the x below which a standard normal variable lies with probability p. REQUIRES: 0 < p <
+// 1.
 double NormalQuantile(double p);
 
-// (d_ff) neurons of a layer, hot to cold: a permutation that the seed chooses.
+// Returns (d_ff) neurons of a layer, hot to cold: a permutation that the seed chooses.
 std::vector<int32_t> HotToCold(uint64_t seed, int64_t layer, int64_t d_ff);
 
-// Of act(z + bias), z standard normal; REQUIRES a ReLU kind.
+// Moments of act(z + bias), z standard normal. REQUIRES: a ReLU kind.
 struct ActivationMoments {
   double mean = 0;
   double mean_square = 0;

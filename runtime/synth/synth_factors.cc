@@ -15,18 +15,19 @@ constexpr float kOutMost = 15;
 static_assert(kInMost * kOutMost * static_cast<float>(kMaxGateRank) < 16777216.0F,
               "sums of products are exact below 2^24");
 
-// NearNormal lies between -2 and 2 and has a variance of 1/3; rounding to integers adds 1/12.
+// Returns the variance of such integers. NearNormal lies between -2 and 2 and has a variance of
+// 1/3; rounding to integers adds 1/12.
 double Variance(float most) {
   const double step = 0.5 * static_cast<double>(most);
   return step * step / 3 + 1.0 / 12;
 }
 
-// (rows, cols) integers from -most to most. `which` of the layer's two factors.
+// Returns (rows, cols) integers from -most to most. `which` names one of the layer's two factors.
 std::vector<float> Integers(const SynthOptions& options, int64_t layer, uint64_t which,
                             int64_t rows, int64_t cols, float most) {
   std::vector<float> out(static_cast<size_t>(rows * cols));
   for (int64_t r = 0; r < rows; ++r) {
-    // Apart from the ids of stored rows, which have no top bit.
+    // The id differs from those of stored rows, which have no top bit.
     const uint64_t id =
         (uint64_t{2} + which) << 62 | static_cast<uint64_t>(layer) << 32 | static_cast<uint64_t>(r);
     uint64_t counter = MixBits(options.seed ^ MixBits(id));

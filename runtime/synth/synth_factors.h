@@ -1,8 +1,9 @@
-// The gate matrix of a synthetic layer as a product of two known factors: a matrix that a low-rank
-// predictor can predict, as those of trained models are nearly and random ones are not.
+// Makes the gate matrix of a synthetic layer as a product of two known factors. A low-rank
+// predictor can predict such a matrix, as it nearly can those of trained models and cannot random
+// ones.
 //
 // The factors are small integers, so every sum of their products is exact in f32, whatever the
-// order: the same model on every machine.
+// order, and the model is the same on every machine.
 #pragma once
 
 #include <cstdint>
@@ -18,11 +19,11 @@ class GateFactors {
  public:
   GateFactors(const SynthOptions& options, int64_t layer);
 
-  // rows: (end - begin, d_model), rows [begin, end) of the gate before they are stored. Weights
-  // have a variance of about 1 / d_model. Threads may make different rows at once.
+  // Makes rows: (end - begin, d_model), rows [begin, end) of the gate before they are stored.
+  // Weights have a variance of about 1 / d_model. Threads may make different rows at once.
   void MakeRows(int64_t begin, int64_t end, float* rows) const;
 
-  // The same as a predictor's: out_proj in_proj is the gate.
+  // Returns the factors as a predictor's: out_proj in_proj is the gate.
   LowRank Scaled() const;
 
  private:

@@ -1,4 +1,5 @@
-// Random bits of synthetic models: a function of a counter, so that any thread can make any part.
+// Random bits of synthetic models. They are a function of a counter, so that any thread can make
+// any part.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +15,8 @@ inline uint64_t MixBits(uint64_t x) {
 
 inline constexpr uint64_t kCounterStep = 0x9e3779b97f4a7c15U;  // odd, bits well spread
 
-// Four 16-bit uniforms of one draw added up, about 0: between -2 and 2, variance 1/3, near enough
-// to normal for weights, and a few nanoseconds each.
+// Adds up four 16-bit uniforms of one draw, about 0. The sum lies between -2 and 2 and has variance
+// 1/3, near enough to normal for weights, and takes a few nanoseconds.
 inline float NearNormal(uint64_t bits) {
   constexpr float kUnit = 1.0F / 65536.0F;
   const auto sum = static_cast<float>((bits & 0xffff) + ((bits >> 16) & 0xffff) +

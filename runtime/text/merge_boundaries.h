@@ -1,4 +1,4 @@
-// Where a text can be cut so that its halves encode to the same tokens as the whole.
+// Finds where a text can be cut so that its halves encode to the same tokens as the whole.
 //
 // BPE joins two neighbouring symbols only when their concatenation is a piece. A join across the
 // place between characters a and b makes a piece that holds "ab" inside. So where no piece of the
@@ -15,9 +15,9 @@ namespace thermocline {
 
 class MergeBoundaries {
  public:
-  // Takes the pieces one by one; those that are not UTF-8 never occur in text and are left out.
+  // Takes the pieces one by one. Those that are not UTF-8 never occur in text and are left out.
   void AddPiece(std::string_view piece);
-  void finish();  // after the last add_piece
+  void finish();  // called after the last AddPiece
 
   // Whether a text may be cut between these two characters.
   bool SafeBetween(uint32_t left, uint32_t right) const;

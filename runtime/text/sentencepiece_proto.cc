@@ -75,7 +75,7 @@ std::string NormalizerSpec(const NormalizerOptions& options) {
 }
 
 void CheckUserDefined(const Vocabulary& vocab, const std::set<std::string>& pieces) {
-  std::vector<std::string_view> prefixes;  // of the piece at hand, shortest first
+  std::vector<std::string_view> prefixes;  // beginnings of the piece at hand, shortest first
   for (const std::string& piece : pieces) {
     if (piece.find('\0') != std::string::npos) {
       throw Error({vocab.path, "user-defined token", "no NUL byte in it",
@@ -107,7 +107,7 @@ std::string MatchablePiece(const Vocabulary& vocab, int32_t id) {
 std::string SentencepieceModelProto(const Vocabulary& vocab, const NormalizerOptions& options) {
   std::set<std::string> user_defined;
   std::vector<bool> shadowed(
-      vocab.tokens.size());  // by a user-defined one, once spaces are escaped
+      vocab.tokens.size());  // replaced by a user-defined one, once spaces are escaped
   for (int32_t id = 0; id < vocab.size(); ++id) {
     if (vocab.types[id] != TokenType::kUserDefined) continue;
     const std::string name = MatchablePiece(vocab, id);

@@ -14,18 +14,18 @@ struct NormalizerOptions {
   bool remove_extra_whitespaces = false;
 };
 
-// A BPE model of the vocabulary with the identity as its normaliser. Piece i is token i. Tokens
-// that no text may turn into (control and unknown ones, empty ones, ones that are not UTF-8) get a
-// name that no text holds; "the string <s>" therefore never becomes BOS. In user-defined pieces a
-// plain space is written as U+2581, which is what text holds when they are looked for (newer
-// converters store a space). Throws Error where the library would abort: user-defined tokens with a
-// NUL byte, or more than 64 of them that are each other's beginnings.
+// Makes a BPE model of the vocabulary with the identity as its normaliser. Piece i is token i.
+// Tokens that no text may turn into (control and unknown ones, empty ones, ones that are not UTF-8)
+// get a name that no text holds; "the string <s>" therefore never becomes BOS. In user-defined
+// pieces a plain space is written as U+2581, which is what text holds when they are looked for
+// (newer converters store a space). Throws Error where the library would abort: user-defined tokens
+// with a NUL byte, or more than 64 of them that are each other's beginnings.
 std::string SentencepieceModelProto(const Vocabulary& vocab, const NormalizerOptions& options);
 
-// The name that text is compared with for token `id`, empty when no text may turn into it.
+// Returns the name that text is compared with for token `id`, empty when no text may turn into it.
 std::string MatchablePiece(const Vocabulary& vocab, int32_t id);
 
-// The text with every ' ' as U+2581 (sentencepiece's sign for a space), and the reverse.
+// Returns the text with every ' ' as U+2581 (sentencepiece's sign for a space), and the reverse.
 std::string EscapeSpaces(const std::string& text);
 std::string UnescapeSpaces(const std::string& piece);
 

@@ -14,7 +14,7 @@ namespace thermocline {
 namespace {
 
 constexpr uint32_t kSpaceSignCodepoint = 0x2581;
-// The library counts in 32 bits and makes of a byte up to three.
+// The longest chunk, as the library counts in 32 bits and makes up to three bytes of one.
 constexpr size_t kMaxChunkBytes = size_t{1} << 28;
 
 void CheckStatus(const sentencepiece::util::Status& status, const Vocabulary& vocab,
@@ -23,7 +23,8 @@ void CheckStatus(const sentencepiece::util::Status& status, const Vocabulary& vo
   throw Error({vocab.path, what, "", ReplaceInvalidUtf8(status.ToString()), ""});
 }
 
-// As the library does it when asked to: no spaces at the ends, one in place of several.
+// Removes extra spaces as the library does it when asked to: none at the ends, one in place of
+// several.
 std::string WithoutExtraSpaces(std::string_view text) {
   std::string out;
   for (const char c : text) {
@@ -113,7 +114,8 @@ void SentencePieceTokenizer::EncodeChunk(std::string_view text, std::vector<int3
   for (const int id : chunk_ids) append(id, ids);
 }
 
-// The library makes one unknown token of a run of unknown characters, wherever we cut it.
+// Appends an id. The library makes one unknown token of a run of unknown characters, wherever we
+// cut it.
 void SentencePieceTokenizer::append(int32_t id, std::vector<int32_t>* ids) const {
   const bool continues_unknown =
       id == vocab_.unknown_id && !ids->empty() && ids->back() == vocab_.unknown_id;

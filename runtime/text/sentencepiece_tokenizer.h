@@ -20,8 +20,8 @@ namespace thermocline {
 
 class SentencePieceTokenizer : public Tokenizer {
  public:
-  // About the fastest: below it the calls cost, above it the library's working set leaves the
-  // caches (2.8 MB of English take 0.7 s so, 3.7 s and 250 MB in one call).
+  // A chunk of about this size is the fastest: below it the calls cost, above it the library's
+  // working set leaves the caches (2.8 MB of English take 0.7 s so, 3.7 s and 250 MB in one call).
   static constexpr size_t kDefaultChunkBytes = 512;
 
   // Throws Error when the library does not accept the vocabulary.
@@ -32,14 +32,14 @@ class SentencePieceTokenizer : public Tokenizer {
   int32_t eos_id() const override { return vocab_.eos_id; }
   bool add_bos() const override { return vocab_.add_bos; }
   bool EndsText(int32_t id) const override;
-  // Between the pieces of a long text it throws Interrupted when the user asked to stop.
+  // Throws Interrupted between the pieces of a long text when the user asked to stop.
   std::vector<int32_t> Encode(std::string_view text) const override;
   std::string TokenBytes(int32_t id) const override;
   bool adds_space_prefix() const override { return vocab_.add_space_prefix; }
 
  private:
-  // Bytes from the start of `text` to a safe place at or after chunk_bytes_, or to its end, or to
-  // what is not UTF-8.
+  // Returns the bytes from the start of `text` to a safe place at or after chunk_bytes_, or to its
+  // end, or to what is not UTF-8.
   size_t ChunkSize(std::string_view text) const;
   void EncodeChunk(std::string_view text, std::vector<int32_t>* ids) const;
   void append(int32_t id, std::vector<int32_t>* ids) const;

@@ -1,5 +1,5 @@
-// Text to token ids and back. Made from a GGUF's `tokenizer.ggml.*` keys; nothing of a tokenizer is
-// read from anywhere else.
+// Turns text into token ids and back. It is made from a GGUF's `tokenizer.ggml.*` keys; nothing of
+// a tokenizer is read from anywhere else.
 #pragma once
 
 #include <cstdint>
@@ -17,25 +17,26 @@ class Tokenizer {
   virtual ~Tokenizer() = default;
 
   virtual int32_t vocab_size() const = 0;
-  // -1 where the vocabulary has none.
+  // Returns -1 where the vocabulary has none.
   virtual int32_t bos_id() const = 0;
   virtual int32_t eos_id() const = 0;
   virtual bool add_bos() const = 0;  // the file's own wish for a prompt's first token
-  // Ids after which a reply is over (eos, and eot where the vocabulary has one).
+  // Whether a reply is over after this id (eos, and eot where the vocabulary has one).
   virtual bool EndsText(int32_t id) const = 0;
 
-  // Encodes plain text: no BOS or EOS added, text that looks like a control token ("<s>") is text.
+  // Encodes plain text. No BOS or EOS is added, and text that looks like a control token ("<s>") is
+  // text.
   virtual std::vector<int32_t> Encode(std::string_view text) const = 0;
-  // The start of a text that is to be continued: BOS first where the file wishes it, and never EOS,
-  // after which nothing follows.
+  // Encodes the start of a text that is to be continued: BOS first where the file wishes it, and
+  // never EOS, after which nothing follows.
   std::vector<int32_t> EncodePrompt(std::string_view text) const;
 
-  // The bytes one token stands for (a byte token: one byte; a control token: none), with the
-  // leading space a word piece carries. Not necessarily whole UTF-8 characters.
+  // Returns the bytes one token stands for (a byte token: one byte; a control token: none), with
+  // the leading space a word piece carries. They need not be whole UTF-8 characters.
   virtual std::string TokenBytes(int32_t id) const = 0;
   // Whether the encoder puts a space in front of a text, so that the decoder drops the first one.
   virtual bool adds_space_prefix() const = 0;
-  // The text of a whole sequence, first space dropped where the encoder added it.
+  // Returns the text of a whole sequence, with the first space dropped where the encoder added it.
   std::string Decode(const std::vector<int32_t>& ids) const;
 };
 

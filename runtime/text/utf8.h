@@ -20,17 +20,17 @@ enum class Utf8Status {
 
 struct Utf8Char {
   Utf8Status status = Utf8Status::kInvalid;
-  uint32_t codepoint = 0;  // of a valid one
-  size_t n_bytes = 0;      // of the character, or of the maximal subpart; at least 1
+  uint32_t codepoint = 0;  // set for a valid character
+  size_t n_bytes = 0;      // length of the character, or of the maximal subpart; at least 1
 };
 
-// The first character of `text`. REQUIRES: text is not empty.
+// Returns the first character of `text`. REQUIRES: text is not empty.
 Utf8Char FirstUtf8Char(std::string_view text);
 
 bool IsValidUtf8(std::string_view text);
 
-// The text with every maximal subpart that is no character (at the end also an incomplete one)
-// replaced by U+FFFD.
+// Returns the text with every maximal subpart that is no character (at the end also an incomplete
+// one) replaced by U+FFFD.
 std::string ReplaceInvalidUtf8(std::string_view text);
 
 }  // namespace thermocline

@@ -16,8 +16,8 @@ namespace thermocline {
 namespace {
 
 constexpr size_t kMaxTokens = size_t{1} << 24;
-// Far beyond any real piece; bounds how deep the library recurses when it takes an unused piece
-// apart.
+// The longest token, far beyond any real piece. It bounds how deep the library recurses when it
+// takes an unused piece apart.
 constexpr size_t kMaxTokenBytes = 4096;
 
 constexpr char kTokensKey[] = "tokenizer.ggml.tokens";
@@ -118,7 +118,8 @@ void ReadTypes(const GgufReader& gguf, Vocabulary* vocab) {
   }
 }
 
-// An id that the file gives, or llama's own where it gives none and the vocabulary is that large.
+// Returns the id that the file gives, or llama's own where it gives none and the vocabulary is that
+// large.
 int32_t ReadId(const GgufReader& gguf, const Vocabulary& vocab, const std::string& name,
                int32_t fallback) {
   const std::string key = fmt::format("tokenizer.ggml.{}_token_id", name);
@@ -131,8 +132,8 @@ int32_t ReadId(const GgufReader& gguf, const Vocabulary& vocab, const std::strin
   return static_cast<int32_t>(*id);
 }
 
-// The library wants one unknown token. Files that type none, or type several, mean the one that
-// unknown_token_id names.
+// Settles the one unknown token that the library wants. Files that type none, or type several, mean
+// the one that unknown_token_id names.
 void SettleUnknown(const GgufReader& gguf, Vocabulary* vocab) {
   const int32_t named = ReadId(gguf, *vocab, "unknown", 0);
   const auto first = std::find(vocab->types.begin(), vocab->types.end(), TokenType::kUnknown);
@@ -149,7 +150,8 @@ void SettleUnknown(const GgufReader& gguf, Vocabulary* vocab) {
   vocab->types[vocab->unknown_id] = TokenType::kUnknown;
 }
 
-// Files that type no token as a byte mean those with a byte's name, when they are complete.
+// Settles the byte tokens. Files that type no token as a byte mean those with a byte's name, when
+// they are complete.
 void SettleBytes(Vocabulary* vocab) {
   vocab->byte_ids.fill(-1);
   const bool typed =

@@ -1,5 +1,5 @@
 // A vocabulary as a GGUF file describes it (`tokenizer.ggml.*`), checked: whatever a tokenizer does
-// with one of these, an id is in range and the arrays are of one length.
+// with it, an id is in range and the arrays are of one length.
 #pragma once
 
 #include <array>
@@ -34,21 +34,21 @@ struct Vocabulary {
   bool add_space_prefix = true;
   bool remove_extra_spaces = false;
 
-  // Ids of <0x00> to <0xFF>. All 256 are there or none is; without them unknown characters become
-  // unknown_id.
+  // Whether there are the ids of <0x00> to <0xFF>. All 256 are there or none is; without them
+  // unknown characters become unknown_id.
   bool has_byte_tokens = false;
   std::array<int32_t, 256> byte_ids{};
 
   int32_t size() const { return static_cast<int32_t>(tokens.size()); }
 };
 
-// The vocabulary of a SentencePiece BPE tokenizer (`tokenizer.ggml.model` is "llama"). Throws Error
-// for one that is missing a part or contradicts itself. Where llama.cpp makes sense of a gap, so
-// does this: without token types they follow from names and ids, an empty token is one that never
-// occurs, and BOS, EOS and unknown are 1, 2 and 0 unless the file says otherwise.
+// Reads the vocabulary of a SentencePiece BPE tokenizer (`tokenizer.ggml.model` is "llama"). Throws
+// Error for one that is missing a part or contradicts itself. Where llama.cpp makes sense of a gap,
+// so does this: without token types they follow from names and ids, an empty token is one that
+// never occurs, and BOS, EOS and unknown are 1, 2 and 0 unless the file says otherwise.
 Vocabulary ReadSentencepieceVocabulary(const GgufReader& gguf);
 
-// The byte a token named "<0x41>" stands for, or -1 for any other name.
+// Returns the byte that a token named "<0x41>" stands for, or -1 for any other name.
 int ByteOfTokenName(const std::string& name);
 
 }  // namespace thermocline

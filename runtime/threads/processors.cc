@@ -20,7 +20,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kCpus = "sys/devices/system/cpu";
-constexpr int kMaxNumber = 1 << 16;  // of a CPU or a node
+constexpr int kMaxNumber = 1 << 16;  // largest number of a CPU or a node
 constexpr size_t kMaskWordBits = 8 * sizeof(unsigned long);
 
 std::string FirstLine(const fs::path& path) {
@@ -30,7 +30,7 @@ std::string FirstLine(const fs::path& path) {
   return line;
 }
 
-// The number at the front of *text, taken off it.
+// Takes the number at the front of *text off it.
 bool TakeNumber(std::string_view* text, int* number) {
   const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), *number);
   if (error != std::errc() || *number < 0 || *number >= kMaxNumber) return false;
@@ -53,8 +53,8 @@ bool NamesCpu(const std::string& controllers) {
   return false;
 }
 
-// Version 2 writes "QUOTA PERIOD" to one file, version 1 the two to two. The quota is "max" or -1
-// where there is none.
+// Reads a group's quota. Version 2 writes "QUOTA PERIOD" to one file, version 1 the two to two. The
+// quota is "max" or -1 where there is none.
 std::optional<double> QuotaOfGroup(const fs::path& directory) {
   std::istringstream text(FirstLine(directory / "cpu.max") + " " +
                           FirstLine(directory / "cpu.cfs_quota_us") + " " +
@@ -115,7 +115,7 @@ bool SetThreadCpus(std::span<const int> cpus) {
 
 std::vector<std::vector<int>> PhysicalCores(std::span<const int> cpus, const std::string& root) {
   std::vector<std::vector<int>> cores;
-  std::map<std::string, size_t> core_of;  // by its list of siblings
+  std::map<std::string, size_t> core_of;  // the core that has a list of siblings
   for (const int cpu : cpus) {
     std::string siblings = FirstLine(fs::path(root) / kCpus / ("cpu" + std::to_string(cpu)) /
                                      "topology/thread_siblings_list");

@@ -15,7 +15,7 @@
 namespace thermocline {
 namespace {
 
-constexpr int kSpins = 4000;  // pauses, about 20-50 us: longer than a step's imbalance, shorter
+constexpr int kSpins = 4000;  // pauses, about 20-50 us: longer than an op's imbalance, shorter
                               // than a scheduler's time slice
 
 // Keeps the calling thread to some CPUs, and puts it back where it was at the end.
@@ -85,7 +85,8 @@ ThreadTeam::ThreadTeam(int n_threads, std::vector<std::vector<int>> cpus)
   sigset_t all;
   sigset_t before;
   sigfillset(&all);
-  // Faults are the faulting thread's own: blocked, they would end the program without a word.
+  // Faults stay unblocked, as they are the faulting thread's own: blocked, they would end the
+  // program without a word.
   for (const int fault : {SIGBUS, SIGSEGV, SIGFPE, SIGILL}) sigdelset(&all, fault);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   try {
@@ -136,7 +137,7 @@ void ThreadTeam::Run(const std::function<void(int)>& body) {
   std::rethrow_exception(error_);
 }
 
-// A thread's life: wait, run, report, until there is nothing to run.
+// The life of a thread: it waits, runs and reports, until there is nothing to run.
 void ThreadTeam::Serve(int thread) {
   if (!cpus_.empty()) SetThreadCpus(cpus_[static_cast<size_t>(thread)]);
   for (uint32_t runs = 0;; ++runs) {

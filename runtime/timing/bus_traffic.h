@@ -1,5 +1,5 @@
 // What crosses the bus between the host and a GPU during passes. A device counts it where it moves
-// it; flags, of four bytes, and reads of a flag that is not yet set are left out.
+// it. Flags, of four bytes, and reads of a flag that is not yet set are left out.
 #pragma once
 
 #include <array>
@@ -13,8 +13,8 @@ enum class BusLoad : uint8_t {
   kEmbedding,  // rows of the table, which lies in host memory
   kColdY,      // the slow tier's part of an FFN
   kColdX,      // what the slow tier reads
-  kWeights,    // of cold neurons, streamed
-  kCounts,     // of neurons
+  kWeights,    // weights of cold neurons, streamed
+  kCounts,     // counts of neurons
   kResults,    // logits or the best of them, and what else is downloaded
 };
 inline constexpr int kBusLoads = 7;
@@ -39,7 +39,7 @@ struct BusTraffic {
     for (size_t i = 0; i < bytes.size(); ++i) bytes[i] += other.bytes[i];
     return *this;
   }
-  // What came since `before`.
+  // Returns what came since `before`.
   BusTraffic Since(const BusTraffic& before) const {
     BusTraffic difference = *this;
     for (size_t i = 0; i < bytes.size(); ++i) difference.bytes[i] -= before.bytes[i];

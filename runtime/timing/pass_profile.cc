@@ -34,7 +34,7 @@ int64_t PassProfile::CountSpans() const {
 }
 
 void PassProfile::BeginPass() {
-  // Once a pass was left out none is kept, so that what is kept has no hole.
+  // Once a pass was left out no later one is stored, so that what is stored has no hole.
   keeping_ = CountSpans() < keep_spans_ && static_cast<int64_t>(kept_passes_.size()) == n_passes_;
   begin_ns_ = HostClockNs();
   for (PassTimer& timer : timers_) timer.StartAt(begin_ns_, keeping_);

@@ -1,5 +1,5 @@
-// Where the time of passes goes: on every thread of the team, and on a fast tier that works behind
-// the host; and what crossed the bus. Behind `bench` and --trace. The executor fills it.
+// Where the time of passes goes, on every thread of the team and on a queued device, and what
+// crossed the bus. The executor fills it; `bench` and --trace read it.
 #pragma once
 
 #include <cstdint>
@@ -14,17 +14,17 @@ namespace thermocline {
 
 class PassProfile {
  public:
-  // keep_spans: for a trace, keep single spans until there are about so many (each takes 24 bytes);
-  // passes that begin later are in the sums alone.
+  // keep_spans: for a trace, keep single spans until there are about so many (each takes 24 bytes).
+  // Passes that begin later are in the sums alone.
   explicit PassProfile(int n_threads, int64_t keep_spans = 0);
 
   // ---- by the executor ----
-  // What follows does not follow upon the passes so far: the time between does not count.
+  // Says that what follows does not follow upon the passes so far: the time between does not count.
   void Resume() { gpu_end_ns_.reset(); }
-  // By the thread that runs the pass, before the others start and after they have ended.
+  // Called by the thread that runs the pass, before the others start and after they have ended.
   void BeginPass();
   void EndPass(int64_t n_tokens);
-  // The spans of the pass on the GPU, ascending.
+  // Adds the spans of the pass on the GPU, ascending.
   void AddGpuPass(std::span<const PassSpan> spans);
   void AddTraffic(const BusTraffic& traffic) { traffic_ += traffic; }
   PassTimer* timer(int thread) { return &timers_[static_cast<size_t>(thread)]; }
@@ -38,14 +38,14 @@ class PassProfile {
     return timers_[static_cast<size_t>(thread)].times();
   }
   const PassTimes& gpu_times() const { return gpu_times_; }
-  // Between the end of a pass on the GPU and the start of the next: its results cross the bus, the
-  // host samples and launches.
+  // Returns the time between the end of a pass on the GPU and the start of the next: its results
+  // cross the bus, the host samples and launches.
   int64_t gpu_between_ns() const { return gpu_between_ns_; }
-  // Of the time from the first pass's start to the last one's end, the share in which the GPU
-  // waited for the slow tier or had no pass to do. 0 to 1.
+  // Returns the share, 0 to 1, of the time from the first pass's start to the last one's end in
+  // which the GPU waited for the slow tier or had no pass to do.
   double gpu_idle_share() const;
-  // Of all threads' time within the passes, the share in which they waited for the GPU's x or for
-  // the end of the pass (not: for each other at a barrier). 0 to 1.
+  // Returns the share, 0 to 1, of all threads' time within the passes in which they waited for the
+  // GPU's x or for the end of the pass (not: for each other at a barrier).
   double cpu_idle_share() const;
   const BusTraffic& traffic() const { return traffic_; }
 
@@ -65,7 +65,7 @@ class PassProfile {
   int64_t CountSpans() const;
 
   int64_t keep_spans_;
-  bool keeping_ = false;  // in the running pass
+  bool keeping_ = false;  // whether the running pass's spans are kept
   int64_t begin_ns_ = 0;
   int64_t n_passes_ = 0;
   int64_t n_tokens_ = 0;
@@ -73,7 +73,7 @@ class PassProfile {
   bool has_gpu_ = false;
   PassTimes gpu_times_{};
   int64_t gpu_between_ns_ = 0;
-  std::optional<int64_t> gpu_end_ns_;  // of the pass before
+  std::optional<int64_t> gpu_end_ns_;  // end of the pass before
   BusTraffic traffic_;
   std::vector<Pass> kept_passes_;
   std::vector<PassSpan> gpu_spans_;

@@ -1,6 +1,6 @@
-// Where the time of a pass goes: a clock, read after each part of a layer. The executor and the
-// devices say which part has just ended; the part is charged with everything since the one before,
-// waiting for other lanes included.
+// Where the time of a pass goes: a clock that is read after each part of a layer. The executor and
+// the devices say which part has just ended. The part is charged with everything since the one
+// before, waiting for other lanes included.
 #pragma once
 
 #include <array>
@@ -22,17 +22,17 @@ enum class PassPart : uint8_t {
   kGate,       // gate projection; where nothing is skipped, up as well
   kUp,         // up projection of the active neurons
   kDown,
-  kMerge,  // of the tiers' parts, into the residual stream
+  kMerge,  // adds the tiers' parts to the residual stream
   kHead,   // last norm and the output head
-  // Of two tiers only:
+  // These are there with two tiers only:
   kSend,     // the FFN's input, to the other tier
   kStream,   // the FFN of neurons whose weights are streamed
   kAwait,    // nothing to do until the other tier's part is there
-  kEnqueue,  // the host tells a device that works behind it what to do
+  kEnqueue,  // the host tells a queued device what to do
   kFinish,   // nothing to do until the pass ends
 };
 inline constexpr int kPassParts = 17;
-inline constexpr int kOneTierParts = 12;  // the first of them
+inline constexpr int kOneTierParts = 12;  // the first so many
 inline constexpr std::array<std::string_view, kPassParts> kPassPartNames = {
     "embedding", "norm, q k v", "rope, append", "attention",    "attention output",
     "norm",      "predictor",   "gate",         "up",           "down",
@@ -41,7 +41,7 @@ inline constexpr std::array<std::string_view, kPassParts> kPassPartNames = {
 constexpr std::string_view PassPartName(PassPart part) {
   return kPassPartNames[static_cast<size_t>(part)];
 }
-// Whoever is in it does nothing.
+// Whether a thread in this part does nothing.
 constexpr bool IsIdle(PassPart part) {
   return part == PassPart::kAwait || part == PassPart::kFinish;
 }
@@ -66,7 +66,7 @@ class PassMarker {
  public:
   virtual ~PassMarker() = default;
   virtual void Mark(PassPart part) = 0;
-  // Of the parts that follow.
+  // Sets the layer of the parts that follow.
   void set_layer(int64_t layer) { layer_ = static_cast<int32_t>(layer); }
 
  protected:
@@ -76,10 +76,10 @@ class PassMarker {
   int32_t layer_ = PassSpan::kNoLayer;
 };
 
-// The clock of one thread. In a cache line of its own.
+// The clock of one thread, in a cache line of its own.
 class alignas(64) PassTimer final : public PassMarker {
  public:
-  // keep: also the single spans.
+  // keep: also keep the single spans.
   void StartAt(int64_t now_ns, bool keep) {
     set_layer(PassSpan::kNoLayer);
     last_ns_ = now_ns;

@@ -1,5 +1,5 @@
-// Packed models: every neuron where the placement puts it, and the same text as the model they were
-// made of.
+// Packed models have every neuron where the placement puts it, and write the same text as the model
+// they were made of.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -23,7 +23,7 @@ PackReport Pack(const std::string& model, const std::string& placement, const st
   return PackModel(model, out, options);
 }
 
-// 40 greedy tokens.
+// Writes 40 greedy tokens.
 std::vector<float> LastLogits(Engine& engine, std::string* text) {
   Generator generator(engine, {.temperature = 0});
   generator.Continue(generator.Encode("The captain"), 40,
@@ -68,7 +68,7 @@ TEST_P(PackTest, WritesTheSameTextWithThePlacementAndWithout) {
   EXPECT_EQ(packed.text, stock.text);
   EXPECT_EQ(packed.logits, stock.logits) << "the same weights in the same order: the same bits";
   // One tier sums in another order, and where activations are rounded to int8 a sum near the middle
-  // of two steps goes to the other one: some hundredths in logits that span 20.
+  // of two steps goes to the other one. That makes some hundredths in logits that span 20.
   const Written alone = Generate(dir_.file("packed"), "");
   ASSERT_EQ(alone.logits.size(), stock.logits.size());
   for (size_t i = 0; i < alone.logits.size(); ++i) {
@@ -134,7 +134,8 @@ TEST(PackLayoutTest, QuantisesFromTheOriginalOnce) {
 
 TEST(PackLayoutTest, JoinsTwoTypesInTheLargerOne) {
   TempDir dir;
-  // `quantize` leaves down at F16 when d_ff is no multiple of 32; here by hand: up Q8_0, down F32.
+  // `quantize` leaves down at F16 when d_ff is no multiple of 32. Here the types are set by hand:
+  // up Q8_0, down F32.
   const GgufReader source(GoldenModel("gqa_relu"));
   GgufWriter writer(dir.file("mixed"));
   CopyMetadata(source, std::nullopt, writer);
@@ -159,7 +160,7 @@ TEST(PackLayoutTest, JoinsTwoTypesInTheLargerOne) {
   EXPECT_TRUE(report.widened);
   const GgufReader packed(dir.file("packed"));
   EXPECT_EQ(packed.FindTensor("blk.0.ffn_up_down.weight")->dtype, DType::kF32);
-  // Rows of Q8_0 take activations in int8, the same rows widened to F32 take them as they are.
+  // Rows of Q8_0 take activations in int8, and the same rows widened to F32 take them as they are.
   const Written joined = Generate(dir.file("packed"), dir.file("placement"));
   const Written mixed = Generate(dir.file("mixed"), dir.file("placement"));
   double squared_difference = 0;

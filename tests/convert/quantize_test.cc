@@ -1,4 +1,5 @@
-// Models in other types: which tensor gets which, what is reported, and that nothing else changes.
+// Models in other types: which tensor gets which type, what is reported, and that nothing else
+// changes.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -104,7 +105,7 @@ TEST(QuantizeRulesTest, KeepsVectorsAndTheEmbeddingOfFourBitModels) {
   }
 }
 
-// A file with one tensor of 3 rows.
+// Writes a file with one tensor of 3 rows.
 void WriteOneTensor(const std::string& path, const std::string& name, uint64_t n_cols,
                     float last_value) {
   std::vector<float> values(3 * n_cols, 0.5F);

@@ -41,7 +41,7 @@ TEST(DType, TheTable) {
   EXPECT_EQ(FindDType(UINT32_MAX), nullptr);
 }
 
-// Values of llama.cpp's llama_ftype, so that other tools read what our files say.
+// The numbers are those of llama.cpp's llama_ftype, so that other tools read what our files say.
 TEST(DType, FileTypes) {
   const std::map<DType, uint32_t> expected = {
       {DType::kF32, 0},  {DType::kF16, 1},   {DType::kQ4_0, 2}, {DType::kQ4_1, 3},

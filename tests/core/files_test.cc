@@ -76,7 +76,7 @@ TEST(AtomicFile, AnExceptionLeavesNothing) {
   EXPECT_EQ(ReadWholeFile(dir.file("old")), "old");
 }
 
-// Who has the old file open keeps it whole; who opens it later gets the new one.
+// Who has the old file open keeps it whole, and who opens it later gets the new one.
 TEST(AtomicFile, ReplacesInOneStep) {
   const TempDir dir;
   WriteWholeFile(dir.file("a"), "old content");
@@ -141,7 +141,7 @@ TEST(AtomicFile, RelativeName) {
   EXPECT_EQ(ReadWholeFile(dir.file("a")), "x");
 }
 
-// A full disk, played by a limit on the size of files.
+// A limit on the size of files plays a full disk.
 TEST(AtomicFile, FullDisk) {
   const TempDir dir;
   rlimit before{};

@@ -9,8 +9,8 @@
 namespace thermocline {
 namespace {
 
-// The value of a format with `fraction_bits` and a least exponent that lies nearest to x (ties to
-// even), in double, where scaling by powers of two is exact.
+// Returns the value of a format with `fraction_bits` and a least exponent that lies nearest to x
+// (ties to even), in double, where scaling by powers of two is exact.
 double Nearest(double x, int fraction_bits, int least_exponent, double largest) {
   if (x == 0 || !std::isfinite(x)) return x;
   const int exponent = std::max(std::ilogb(x), least_exponent);
@@ -19,7 +19,7 @@ double Nearest(double x, int fraction_bits, int least_exponent, double largest) 
   return std::fabs(rounded) > largest ? std::copysign(HUGE_VAL, x) : rounded;
 }
 
-// Every bit pattern class: uniform patterns, and values around the edges of f16.
+// Returns bit patterns of every class: uniform patterns, and values around the edges of f16.
 float SomeFloat(std::mt19937& random, int i) {
   const auto bits = static_cast<uint32_t>(random());
   if (i % 2 == 0) return std::bit_cast<float>(bits);
@@ -57,7 +57,7 @@ TEST(Half, F32ToF16AtTheEdges) {
   EXPECT_EQ(F32ToF16(std::nextafter(65520.0F, 0.0F)), 0x7bff);
   EXPECT_EQ(F32ToF16(65520.0F), 0x7c00);
   EXPECT_EQ(F32ToF16(-1e30F), 0xfc00);
-  EXPECT_EQ(F32ToF16(0x1p-25F), 0x0000);  // a tie, to even
+  EXPECT_EQ(F32ToF16(0x1p-25F), 0x0000);  // a tie, which goes to even
   EXPECT_EQ(F32ToF16(std::nextafter(0x1p-25F, 1.0F)), 0x0001);
   EXPECT_EQ(F32ToF16(0x1.8p-24F), 0x0002);
   EXPECT_EQ(F32ToF16(0x1.ffep-15F), 0x0400);  // rounds up into the normal numbers

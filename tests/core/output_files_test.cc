@@ -100,7 +100,7 @@ TEST(OutputFiles, AFifoGetsTheBytesAndStays) {
   EXPECT_TRUE(CanBeReadBack(dir.file("none")));
 }
 
-// As /dev/stdout, which may be any kind of file: what stood there before stays.
+// /dev/stdout may be any kind of file, like this one: what stood there before stays.
 TEST(OutputFiles, AnOpenFileIsWrittenWhereItStands) {
   const TempDir dir;
   const int fd = ::open(dir.file("a").c_str(), O_WRONLY | O_CREAT, 0600);

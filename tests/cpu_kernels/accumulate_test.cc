@@ -23,7 +23,7 @@ class AccumulateTest : public ::testing::TestWithParam<Param> {
                               static_cast<int64_t>(h.size()), col_begin, col_end, y->data());
   }
 
-  // One rounding of h * d per product, one per addition of the chain.
+  // A product rounds h * d once, and each addition of the chain rounds once.
   void expect_close(const Matrix& w, const std::vector<float>& h, const std::vector<int32_t>& rows,
                     const std::vector<float>& before, const std::vector<float>& after) const {
     for (size_t c = 0; c < after.size(); ++c) {

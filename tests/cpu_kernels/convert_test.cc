@@ -91,7 +91,7 @@ TEST_P(ConvertTest, DequantizesAnyRangeOfColumnsExactly) {
   }
 }
 
-// d = 0.5, m = -1.25; nibbles 0 to 15 and back.
+// The block has d = 0.5, m = -1.25 and nibbles 0 to 15 and back.
 TEST_P(ConvertTest, Q4_1GoldenWeights) {
   std::vector<std::byte> block = {std::byte{0x00}, std::byte{0x38}, std::byte{0x00},
                                   std::byte{0xbd}};
@@ -125,8 +125,8 @@ TEST_P(ConvertTest, Q8RowsRoundToNearest) {
           largest = std::max(largest, std::fabs(static_cast<double>(x[i])));
         }
         const double d = largest / 127;
-        // Half a step of rounding; f16 moves the step by 2^-11 of it, below f16's normal numbers by
-        // up to 2^-25, and 127 steps with it. 1e-5 for the f32 arithmetic.
+        // Rounding is off by half a step. f16 moves the step by 2^-11 of it, below f16's normal
+        // numbers by up to 2^-25, and 127 steps with it. 1e-5 is for the f32 arithmetic.
         const double allowed = 0.50001 * d + 127 * std::max(0x1p-11 * d, 0x1p-25);
         for (size_t i = b; i < b + 32; ++i) ASSERT_NEAR(decoded[i], x[i], allowed) << scale;
       }
@@ -138,7 +138,7 @@ TEST_P(ConvertTest, Q8RowsAreTheSameBytesWithEveryTable) {
   std::mt19937 rng(5);
   for (int trial = 0; trial < 500; ++trial) {
     std::vector<float> x = RandomFloats(&rng, 64, trial % 2 == 0 ? 1.0F : 1e-7F);
-    // Halfway between two steps: the largest is 127 steps of 1/64.
+    // These values lie halfway between two steps: the largest is 127 steps of 1/64.
     if (trial % 5 == 0) {
       x[0] = 127.0F / 64;
       for (size_t i = 1; i < 32; ++i) x[i] = (static_cast<float>(i) - 15.5F) / 64;

@@ -1,5 +1,5 @@
-// Products of batches: every form of every table that has them, against double on the weights and
-// activations that the form stands for.
+// Products of batches: every form of every table that has them is compared with double on the
+// weights and activations that the form stands for.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -19,14 +19,14 @@ constexpr std::byte kSentinelByte{0xa5};
 
 bool TakesInt8(GemmForm form) { return form == GemmForm::kQ8 || form == GemmForm::kQ8Offset; }
 
-// One chain of sums per output; integer products add one term per block.
+// An output is one chain of sums; integer products add one term per block.
 Tolerance GemmTolerance(GemmForm form) {
   if (form == GemmForm::kI16) return {.fixed = 10, .per_term = 1.0 / kGemmBlock};
   return {.fixed = 10, .per_term = TakesInt8(form) ? 1.0 / 32 : 1.0};
 }
 
-// The most that fixed point of 16 bits can be off: each value by half a step of its block, whose
-// norm is 32760 steps (weights) or 65500 of them and no value more than 32767 (activations).
+// Returns the most that fixed point of 16 bits can be off: each value by half a step of its block,
+// whose norm is 32760 steps (weights) or 65500 of them and no value more than 32767 (activations).
 double FixedPointBound(const std::vector<double>& w, const std::vector<double>& x) {
   double bound = 0;
   for (size_t begin = 0; begin < w.size(); begin += kGemmBlock) {
@@ -49,7 +49,7 @@ double FixedPointBound(const std::vector<double>& w, const std::vector<double>& 
   return bound * 1.01;  // half a step, and the rounding of the step itself
 }
 
-// To the nearest bf16, ties to even.
+// Rounds to the nearest bf16, ties to even.
 double RoundToBf16(double value) {
   int exponent = 0;
   const double mantissa = std::frexp(value, &exponent);
@@ -122,7 +122,7 @@ class GemmTest : public ::testing::TestWithParam<Param> {
     if (std::get<3>(GetParam()) == Choice::kF32) return GemmForm::kF32;
     return by_rows() ? gemm().rows_form(dtype()) : gemm().columns_form(dtype());
   }
-  // k along rows: what the type allows. Over rows: any.
+  // Returns depths k: along rows those that the type allows, over rows any.
   std::vector<int64_t> depths() const {
     if (by_rows() && dtype() == DType::kQ6_K) return {256, 512, 1280};
     if (by_rows() && IsQuantised(dtype())) return {32, 64, 96, 288, 1056};
@@ -133,7 +133,7 @@ class GemmTest : public ::testing::TestWithParam<Param> {
     if (!by_rows() && IsQuantised(dtype())) return {32, 64, 96, 160};
     return {1, 2, 15, 16, 17, 31, 32, 33, 45, 64, 79};
   }
-  // As many as asked for, or some more where blocks lie along them.
+  // Returns as many as asked for, or some more where blocks lie along them.
   int64_t Deep(int64_t k) const { return by_rows() ? WholeBlocks(dtype(), k) : k; }
   int64_t Wide(int64_t outputs) const {
     return by_rows() ? outputs : WholeBlocks(dtype(), outputs);
@@ -147,13 +147,13 @@ class GemmTest : public ::testing::TestWithParam<Param> {
                                    : w.decoded(i)[static_cast<size_t>(output)];
     return form() == GemmForm::kBF16 ? RoundToBf16(static_cast<float>(value)) : value;
   }
-  // What roundings of its products are relative to.
+  // Returns what the roundings of a weight's products are relative to.
   double Magnitude(const Matrix& w, int64_t i, int64_t output) const {
     if (!TakesInt8(form())) return std::fabs(Weight(w, i, output));
     return w.magnitudes(output)[static_cast<size_t>(i)];
   }
 
-  // out: (n, outputs of the range), k taken in parts of `part`.
+  // Returns out: (n, outputs of the range), k taken in parts of `part`.
   std::vector<float> Multiply(const Matrix& w, Batch& x, int64_t begin, int64_t end,
                               int64_t part) const {
     const int64_t outputs = end - begin;
@@ -305,7 +305,7 @@ std::vector<const KernelTable*> TablesWithGemm() {
   return tables;
 }
 
-// The largest integer sums that the int8 products can meet.
+// Checks the largest integer sums that the int8 products can meet.
 void ExpectExactSums(const GemmKernels& gemm, DType dtype, int fill) {
   const GemmForm form = gemm.rows_form(dtype);
   const int64_t block_bytes = GetDTypeInfo(dtype).block_bytes;
@@ -341,7 +341,7 @@ TEST(GemmSumsTest, LargestWeightsTimesLargestActivations) {
   }
 }
 
-// A row of F16 times a token, in fixed point of 16 bits.
+// A row of F16 times a token, as fixed point of 16 bits computes it.
 class FixedPoint {
  public:
   FixedPoint(const GemmKernels& gemm, const std::vector<float>& w, const std::vector<float>& x)
@@ -369,7 +369,7 @@ class FixedPoint {
 
   float got = 0;
   double reference = 0;
-  double norms = 0;  // of the row times that of the token
+  double norms = 0;  // norm of the row times norm of the token
 
  private:
   GuardedBytes row_;
@@ -383,7 +383,7 @@ std::vector<const GemmKernels*> FixedPointKernels() {
   return found;
 }
 
-// Sums that come closest to leaving 31 bits: every product of one sign and of one size, in one
+// These sums come closest to leaving 31 bits: every product is of one sign and of one size, in one
 // block or in a part of it, down to a single value.
 TEST(GemmSumsTest, FixedPointNeverWraps) {
   for (const GemmKernels* gemm : FixedPointKernels()) {
@@ -404,8 +404,8 @@ TEST(GemmSumsTest, FixedPointNeverWraps) {
   }
 }
 
-// Of the norms' product, root mean square: with normal values, and with one in a block that is a
-// thousand times as large. Activations rounded to f16 would be off by 2e-4.
+// Errors are root mean squares relative to the norms' product, with normal values, and with one in
+// a block that is a thousand times as large. Activations rounded to f16 would be off by 2e-4.
 TEST(GemmSumsTest, FixedPointIsAsPreciseAsF16) {
   std::mt19937 rng(7);
   std::normal_distribution<float> normal;
@@ -429,13 +429,13 @@ TEST(GemmSumsTest, FixedPointIsAsPreciseAsF16) {
   }
 }
 
-// Activations whose squares leave f32, or are nothing there.
+// The squares of these activations leave f32, or are nothing there.
 TEST(GemmSumsTest, FixedPointOfLargeAndSmallActivations) {
   for (const GemmKernels* gemm : FixedPointKernels()) {
     for (const float size : {1e-25F, 1e-38F, 1e30F}) {
       const std::vector<float> w(128, 0.25F);
       const FixedPoint one(*gemm, w, std::vector<float>(128, size));
-      // Below 2^-100 a block is nothing.
+      // A block below 2^-100 is nothing.
       const double expected = size < 0x1p-100F ? 0.0 : one.reference;
       EXPECT_NEAR(one.got, expected, 1e-3 * one.reference) << size;
     }

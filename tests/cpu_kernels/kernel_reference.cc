@@ -63,7 +63,7 @@ Matrix::Matrix(DType dtype, int64_t n_rows, int64_t n_cols, int64_t padding_byte
     const std::vector<float> values = RandomFloats(rng, n_cols);
     QuantizeRow(dtype, values.data(), n_cols, bytes_.data() + r * stride_);
     if (dtype == DType::kQ8_0) bytes_.data()[r * stride_ + 2 + r % 32] = std::byte{0x80};  // -128
-    // Every pattern of bits, which rows of real weights do not have.
+    // Rows hold every pattern of bits, which rows of real weights do not have.
     for (int64_t i = 0; dtype == DType::kQ6_K && r % 2 == 0 && i < RowBytes(dtype, n_cols); ++i) {
       if (i % 210 < 208) bytes_.data()[r * stride_ + i] = static_cast<std::byte>((*rng)());
     }

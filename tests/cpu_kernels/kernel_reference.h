@@ -13,11 +13,11 @@
 
 namespace thermocline::testing {
 
-// "avx512_vnni", for the names of parametrised tests.
+// Returns "avx512_vnni", for the names of parametrised tests.
 std::string TableName(const KernelTable& table);
 
 Tolerance DotTolerance(DType dtype, VectorForm form);
-// The activations that VectorForm::kQ8 stands for (kF32, kBF16: x itself).
+// Returns the activations that VectorForm::kQ8 stands for (kF32, kBF16: x itself).
 std::vector<double> EffectiveActivations(VectorForm form, const std::vector<float>& x);
 
 // 64-byte aligned bytes of a prepared vector.
@@ -73,10 +73,10 @@ class Matrix {
   std::vector<std::vector<double>> magnitudes_;
 };
 
-// Numbers of columns that a type allows, odd ones where it does.
+// Returns numbers of columns that a type allows, odd ones where it does.
 std::vector<int64_t> ColumnCounts(DType dtype);
 
-// Lists over [0, n): none, all, scattered, runs.
+// Returns lists over [0, n): none, all, scattered, runs.
 std::vector<std::vector<int32_t>> RowLists(int64_t n, std::mt19937* rng);
 
 }  // namespace thermocline::testing

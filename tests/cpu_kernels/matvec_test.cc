@@ -101,7 +101,8 @@ TEST_P(MatvecTest, GathersTheRowsOfAList) {
   }
 }
 
-// Runs of every length up to 40, some with scattered rows between them and some a row apart.
+// Returns runs of every length up to 40, some with scattered rows between them and some a row
+// apart.
 std::vector<int32_t> RunsOfAllLengths(std::mt19937* rng) {
   std::vector<int32_t> lengths(40);
   std::iota(lengths.begin(), lengths.end(), 1);
@@ -120,8 +121,8 @@ std::vector<int32_t> RunsOfAllLengths(std::mt19937* rng) {
   return rows;
 }
 
-// Whether a row is read in a stretch of neighbours, in a group of rows that lie apart or alone must
-// not be seen in its bits. The strides lie on both sides of where more rows are read at once and of
+// A row's bits must not show whether it is read in a stretch of neighbours, in a group of rows that
+// lie apart or alone. The strides lie on both sides of where more rows are read at once and of
 // where runs of up to 40 rows are stretches.
 TEST_P(MatvecTest, BitsDoNotDependOnTheNeighboursInAList) {
   std::mt19937 rng(7);
@@ -193,7 +194,7 @@ TEST_P(MatvecTest, GarbageStaysVisible) {
 class QuantisedMatvecTest : public MatvecTest {};
 class Q6KMatvecTest : public MatvecTest {};
 
-// The largest integer sums that VNNI and the 16-bit pairs of AVX2 can meet.
+// These are the largest integer sums that VNNI and the 16-bit pairs of AVX2 can meet.
 TEST_P(QuantisedMatvecTest, LargestWeightsTimesLargestActivations) {
   const int64_t block_bytes = GetDTypeInfo(dtype()).block_bytes;
   for (const int fill : {0x00, 0x80, 0x7f, 0xff, 0x88}) {
@@ -217,8 +218,8 @@ TEST_P(QuantisedMatvecTest, LargestWeightsTimesLargestActivations) {
   }
 }
 
-// The largest integer sums that Q6_K's scales lead to. Every partial sum is an integer times a
-// power of two that f32 holds exactly.
+// These are the largest integer sums that Q6_K's scales lead to. Every partial sum is an integer
+// times a power of two that f32 holds exactly.
 TEST_P(Q6KMatvecTest, LargestScalesTimesLargestWeightsTimesLargestActivations) {
   for (const int bits : {0x00, 0xff}) {
     for (const int scale : {0x80, 0x7f, 0x01, 0xff}) {

@@ -71,7 +71,7 @@ TEST_P(OpsTest, RopeTurnsBothPairings) {
   }
 }
 
-// What is left of a softmax before its division: e^(scale x - m), and their sum.
+// Checks what is left of a softmax before its division: e^(scale x - m), and their sum.
 void ExpectExpScores(const std::vector<float>& x, float scale, const std::vector<float>& got,
                      float sum, float m) {
   double largest = -INFINITY;
@@ -91,7 +91,7 @@ void ExpectExpScores(const std::vector<float>& x, float scale, const std::vector
     reference_sum += got[i];
     error_of_sum += 0x1p-24 * static_cast<double>(x.size()) * got[i];
   }
-  // Against what was stored, so that only the additions count.
+  // The sum is compared with that of what was stored, so that only the additions count.
   ASSERT_NEAR(sum, reference_sum, error_of_sum);
   ASSERT_GE(sum, 1.0F);  // e^0 is one of the terms
 }

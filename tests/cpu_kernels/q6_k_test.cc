@@ -1,4 +1,4 @@
-// Q6_K against the public gguf package (make_q6_k.py), and its quantiser.
+// Compares Q6_K with the public gguf package (make_q6_k.py), and tests its quantiser.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -35,7 +35,7 @@ TEST_P(Q6KTest, DecodesAsThePublicPackageDoes) {
       GetParam()->dequantize_f32(DType::kQ6_K, blocks.row(r), begin, end, part.data());
       EXPECT_EQ(part, std::vector<float>(expected.begin() + begin, expected.begin() + end));
     }
-    // What the other tests of kernels compare with is right, too.
+    // The reference that the other tests of kernels compare with is right, too.
     const std::vector<double> reference = DecodeRow(DType::kQ6_K, blocks.row(r), 512);
     EXPECT_THAT(out, ::testing::ElementsAreArray(reference));
   }
@@ -54,7 +54,7 @@ std::vector<double> RoundTrip(const std::vector<float>& x) {
   return DecodeRow(DType::kQ6_K, row.data(), n);
 }
 
-// Weights that the format can hold come back as they were: in each 16 one is the largest, -32, and
+// Weights that the format can hold come back as they were. In each 16 one is the largest, -32, and
 // one scale of the block is the largest, -128.
 TEST(Q6KQuantizeTest, WeightsOnTheGridAreKept) {
   std::mt19937 rng(10);
@@ -70,9 +70,9 @@ TEST(Q6KQuantizeTest, WeightsOnTheGridAreKept) {
   }
 }
 
-// A step is about 1/30 of the largest at most. Half of it is lost by rounding, up to three steps at
-// the end of the range (34 of them, cut to 31), and an eighth (32 of 1/256) because the scale is
-// rounded to a multiple of d: less than four.
+// A step is about 1/30 of the largest at most. Rounding loses half of it. At the end of the range
+// up to three steps are lost (34 of them, cut to 31), and an eighth (32 of 1/256) because the scale
+// is rounded to a multiple of d: less than four.
 TEST(Q6KQuantizeTest, NoWeightIsOffByMoreThanItsStepAllows) {
   std::mt19937 rng(11);
   for (const float scale : {1.0F, 1e-2F, 1e4F}) {
@@ -108,7 +108,7 @@ TEST(Q6KQuantizeTest, ZerosExtremesAndGarbage) {
   EXPECT_THAT(RoundTrip(std::vector<float>(512, 0.0F)), ::testing::Each(0.0));
   EXPECT_THAT(RoundTrip(std::vector<float>(256, 1e-45F)), ::testing::Each(0.0));
   EXPECT_THAT(RoundTrip(std::vector<float>(256, 1e-30F)), ::testing::Each(0.0));
-  // d is no f16 any more: that must not come out as ordinary numbers.
+  // d is no f16 any more, which must not come out as ordinary numbers.
   for (const double value : RoundTrip(std::vector<float>(256, 3e38F))) {
     EXPECT_FALSE(std::isfinite(value));
   }

@@ -70,7 +70,7 @@ TEST(QuantizeTest, Q4_0ScaleTakesTheSignOfTheLargestValue) {
   EXPECT_EQ(bytes[2], 0x80);
 }
 
-// From -8 to 7, so m = -8 = f16 0xc800, d = 15 / 15 and a nibble is trunc(x + 8.5).
+// Values go from -8 to 7, so m = -8 = f16 0xc800, d = 15 / 15 and a nibble is trunc(x + 8.5).
 TEST(QuantizeTest, Q4_1GoldenBytes) {
   std::vector<float> x(32, 0.0F);
   x[0] = -8.0F;   // 0
@@ -113,7 +113,7 @@ TEST(QuantizeTest, ZerosAndGarbage) {
   }
 }
 
-// Second writings of ggml's reference, in double where it makes no difference.
+// Writes ggml's reference a second time, in double where it makes no difference.
 Bytes ReferenceQ41(const float* x) {
   float low = x[0];
   float high = x[0];

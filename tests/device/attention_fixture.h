@@ -1,5 +1,5 @@
-// Attention of a CPU device over a cache filled with random keys and values, and the same in double
-// arithmetic.
+// Attention of a CPU device over a cache filled with random keys and values, and its reference in
+// double arithmetic.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -17,8 +17,8 @@
 
 namespace thermocline {
 
-inline constexpr int64_t kMaxSeqLen = 700;  // chunks of 256
-inline constexpr int64_t kLayer = 1;        // of two
+inline constexpr int64_t kMaxSeqLen = 700;  // makes chunks of 256
+inline constexpr int64_t kLayer = 1;        // the second of two
 
 struct Heads {
   int64_t n_heads;
@@ -42,14 +42,14 @@ inline ModelConfig ConfigOf(const Heads& heads) {
 // A cache filled with random keys and values, and queries of the positions from `first` on.
 class Attention {
  public:
-  // pages: where the positions lie, in their order.
+  // pages says where the positions lie, in their order.
   Attention(const Heads& heads, DType dtype, int64_t max_seq_len, std::vector<int32_t> pages)
       : heads_(heads), max_seq_len_(max_seq_len), pages_(std::move(pages)) {
     const auto n_pages = static_cast<int64_t>(pages_.size());
     cache_ = std::make_unique<HostKvCache>(ConfigOf(heads), dtype, n_pages);
     std::mt19937 rng(3);
     const int64_t n = max_seq_len;
-    // Larger than they would be, so that the softmax has peaks and valleys.
+    // Queries are larger than they would be, so that the softmax has peaks and valleys.
     q_ = testing::RandomFloats(&rng, n * heads.n_heads * heads.head_dim, 2.0F);
     k_ = testing::RandomFloats(&rng, n * heads.n_kv_heads * heads.head_dim);
     v_ = testing::RandomFloats(&rng, n * heads.n_kv_heads * heads.head_dim);
@@ -66,7 +66,7 @@ class Attention {
     }
   }
 
-  // (n, n_heads, head_dim) of the tokens at positions first ....
+  // Returns (n, n_heads, head_dim) of the tokens at positions first ....
   std::vector<float> Run(int64_t first, int64_t n, int n_lanes) const {
     CpuDevice device("tested", Limits(n, n_lanes));
     ThreadTeam team(n_lanes);
@@ -103,7 +103,7 @@ class Attention {
   CpuDeviceLimits Limits(int64_t max_tokens, int n_lanes) const {
     return MakeCpuDeviceLimits(ConfigOf(heads_), max_tokens, max_seq_len_, n_lanes);
   }
-  // Rows of positions first ....
+  // A batch of rows at positions first ....
   struct Rows {
     Batch batch;
     std::vector<BatchSegment> segments;
@@ -117,8 +117,8 @@ class Attention {
     Rows(const Rows&) = delete;
   };
 
-  // Against softmax(q k) v in double over what the cache holds and the query as its form stands
-  // for.
+  // Compares with softmax(q k) v in double over what the cache holds and over the query as its form
+  // stands for it.
   void ExpectHead(int64_t position, int64_t head, const std::vector<float>& out) const {
     const DType dtype = cache_->dtype();
     const VectorForm form = CpuKernels().vector_form(dtype);
@@ -180,7 +180,7 @@ inline Attention Contiguous(const Heads& heads, DType dtype, int64_t max_seq_len
   return {heads, dtype, max_seq_len, pages};
 }
 
-// Stretches of `together` pages, the last stretch first.
+// Lays the cache out as stretches of `together` pages, the last stretch first.
 inline Attention Paged(const Heads& heads, DType dtype, int64_t together) {
   std::vector<int32_t> pages(static_cast<size_t>(KvPagesFor(kMaxSeqLen)));
   const auto n = static_cast<int64_t>(pages.size());
@@ -192,9 +192,9 @@ inline Attention Paged(const Heads& heads, DType dtype, int64_t together) {
   return {heads, dtype, kMaxSeqLen, pages};
 }
 
-// Grouped queries, a head per query head, one for all.
+// Query heads share a KV head in groups, have one each, or share a single one.
 inline constexpr Heads kQ8Heads[] = {{6, 2, 64}, {3, 3, 32}, {5, 1, 96}};
-// Of no type with blocks.
+// These heads fit no type with blocks.
 inline constexpr Heads kOddHeads = {4, 2, 20};
 
 }  // namespace thermocline

@@ -1,5 +1,6 @@
-// Attention over long contexts against plain double arithmetic, and what must not change its bits:
-// the number of lanes, how many tokens a pass has, and where the cache keeps its positions.
+// Compares attention over long contexts with plain double arithmetic, and checks what must not
+// change its bits: the number of lanes, how many tokens a pass has, and where the cache keeps its
+// positions.
 #include <gtest/gtest.h>
 
 #include <memory>
@@ -15,8 +16,8 @@ struct Span {
   int64_t first;
   int64_t n;
 };
-// One token, the most that are still taken row by row, and batches; short contexts, long ones, and
-// tokens on both sides of where a chunk ends.
+// These are one token, the most that are still taken row by row, and batches; short contexts, long
+// ones, and tokens on both sides of where a chunk ends.
 constexpr Span kSpans[] = {{0, 1},   {0, 3},   {255, 1}, {256, 1}, {511, 3},
                            {510, 3}, {699, 1}, {0, 9},   {505, 12}};
 
@@ -47,7 +48,7 @@ TEST_P(AttentionTest, BitsDependOnNeitherLanesNorTheTokensOfAPass) {
   }
 }
 
-// Prompts, which attend as panels: tiles of queries that end inside, at and behind a chunk's end.
+// Prompts attend as panels: their tiles of queries end inside, at and behind a chunk's end.
 constexpr Span kBatches[] = {{0, 16},    {0, 64},  {1, 65},   {200, 57},
                              {255, 130}, {0, 513}, {580, 120}};
 

@@ -1,4 +1,4 @@
-// An FFN slice of random weights, run on the CPU device, and the same in double arithmetic.
+// An FFN slice of random weights, run on the CPU device, and its reference in double arithmetic.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -31,7 +31,7 @@ struct FfnCase {
   bool side_by_side = false;  // a neuron's up and down row next to each other
 };
 
-// Rows of random weights, `gap_bytes` apart.
+// Makes rows of random weights, `gap_bytes` apart.
 inline std::vector<std::byte> RandomRows(DType dtype, int64_t n, int64_t cols, int64_t gap_bytes,
                                          std::mt19937* rng) {
   const int64_t stride = RowBytes(dtype, cols) + gap_bytes;
@@ -129,8 +129,8 @@ class Ffn {
   }
   const FfnSlice& slice() const { return slice_; }
 
-  // Of n tokens from the first; neurons that `computed` leaves out count as 0. Returns how many
-  // neurons are active, of those computed.
+  // Checks n tokens from the first. Neurons that `computed` leaves out count as 0. Returns how many
+  // of the computed neurons are active.
   int64_t ExpectMatchesDouble(
       const FfnResult& result, int64_t n,
       const std::function<bool(int64_t token, int64_t neuron)>& computed = {}) const {
@@ -182,7 +182,7 @@ class Ffn {
           DecodeRow(slice_.down.dtype, slice_.down.row(i), case_.d_model);
       for (size_t c = 0; c < down.size(); ++c) {
         reference[c] += act * up.value * down[c];
-        // One rounding per neuron of a part and per part.
+        // There is one rounding per neuron of a part and one per part.
         const double additions = 0x1p-24 * static_cast<double>(case_.n_neurons + kFfnParts);
         allowed[c] += std::fabs(down[c]) * (h_error + additions * std::fabs(act * up.value));
       }

@@ -1,5 +1,5 @@
-// The FFN of few tokens, part by part of the neurons: against double arithmetic, exact against
-// dense, and what must not change its bits.
+// The FFN of few tokens, part by part of the neurons, compared with double arithmetic and exact
+// with dense; and what must not change its bits.
 #include <string>
 
 #include "tests/device/ffn_fixture.h"
@@ -7,8 +7,8 @@
 namespace thermocline {
 namespace {
 
-// One type, mixed ones (that want x in different forms), odd numbers of neurons, fewer neurons than
-// parts, and enough bytes for more than the fewest parts.
+// There are cases of one type, of mixed ones (that want x in different forms), of odd numbers of
+// neurons, of fewer neurons than parts, and of enough bytes for more than the fewest parts.
 const std::vector<FfnCase> kCases = {
     {DType::kF32, DType::kF32, DType::kF32, 100, 96},
     {DType::kQ8_0, DType::kF16, DType::kF32, 333, 128, Activation::kRelu, true},

@@ -1,5 +1,5 @@
-// Page tables under random growth, forks, rollbacks and removals, against a model that keeps every
-// sequence's tokens: what a page holds is what its sequences wrote there, nothing leaks.
+// Page tables under random growth, forks, rollbacks and removals, compared with a model that keeps
+// every sequence's tokens: what a page holds is what its sequences wrote there, and nothing leaks.
 #include "runtime/device/kv_pages.h"
 
 #include <gmock/gmock.h>
@@ -19,7 +19,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-// Reserves, and says what must be copied.
+// Reserves pages for n tokens, and says what must be copied.
 std::vector<KvPageCopy> Append(KvSequences& kv, int32_t id, int64_t n) {
   std::vector<KvPageCopy> copies;
   kv.Reserve(id, n, &copies);

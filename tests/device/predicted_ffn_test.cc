@@ -77,14 +77,15 @@ class PredictedFfn : public ::testing::TestWithParam<FfnCase> {
   Ffn ffn_;
 };
 
-// Where few enough are named that no part of the neurons is computed whole.
+// So few neurons are named that no part of them is computed whole.
 TEST_P(PredictedFfn, ComputesTheNamedNeuronsOnly) {
   for (const bool relu : {false, true}) {
     const RandomPredictor predictor = Predictor(0.1, relu);
     for (const int64_t n : {1, 2, 3, 4, 8, 16}) {
       const FfnResult result = ffn_.Run({.n = n, .predictor = &predictor.get()});
       EXPECT_EQ(result.count.tokens, n);
-      // A part in which most are named is computed whole: the slice of one neuron, at times.
+      // A part in which most neurons are named is computed whole, which happens to the slice of one
+      // neuron at times.
       if (GetParam().n_neurons < 32) continue;
       EXPECT_EQ(result.count.gates, predictor.CountNamed(n));
       EXPECT_EQ(result.n_active, ffn_.ExpectMatchesDouble(result, n, [&](int64_t t, int64_t i) {

@@ -1,4 +1,4 @@
-// Keys and values of 8 bits, next to the same in f16.
+// Compares keys and values of 8 bits with those of f16.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -13,9 +13,9 @@
 namespace thermocline {
 namespace {
 
-// How far 8 bit keys, values and queries may move the result: rounding is off by up to half a step,
-// as good as evenly spread, so a score's error has a standard deviation to be had from the steps;
-// six of them hold for all. e^(2 error) is what that does to a weight.
+// Bounds how far 8 bit keys, values and queries may move the result. Rounding is off by up to half
+// a step, as good as evenly spread, so a score's error has a standard deviation to be had from the
+// steps; six of them hold for all. e^(2 error) is what that does to a weight.
 TEST(Q8Cache, StaysNearTheF16Cache) {
   for (const Heads& heads : kQ8Heads) {
     const Attention f16 = Contiguous(heads, DType::kF16);

@@ -23,7 +23,7 @@ EngineOptions OptionsFor(const std::string& model, DType cache_type) {
   return options;
 }
 
-// Logits after a prompt of 20 tokens and after each of 12 more.
+// Returns the logits after a prompt of 20 tokens and after each of 12 more.
 std::vector<float> LogitsOf(const EngineOptions& options) {
   Engine engine(options);
   std::vector<float> all;
@@ -37,7 +37,7 @@ std::vector<float> LogitsOf(const EngineOptions& options) {
   return all;
 }
 
-// Root of the mean square of a - b over that of b.
+// Returns the root of the mean square of a - b over that of b.
 double RelativeDifference(const std::vector<float>& a, const std::vector<float>& b) {
   double difference = 0;
   double size = 0;
@@ -90,8 +90,8 @@ TEST(CacheType, AModelWithNarrowHeadsCannotHaveAQ8Cache) {
   EXPECT_EQ(MessageOf([&] { Engine{options}; }), message);
 }
 
-// Copied, all matrices lie in the devices' memory, and what was planned is what is taken; only the
-// embedding table and the norms are still read from the file.
+// Where matrices are copied, all of them lie in the devices' memory, and what was planned is what
+// is taken. Only the embedding table and the norms are still read from the file.
 TEST(MemoryPlan, EqualsWhatIsAllocated) {
   const TempDir dir;
   for (const std::string& model : kModels) {

@@ -1,6 +1,6 @@
-// Logits, hidden states and greedy tokens against implementations that are not ours: transformers
-// on tiny seeded models (tests/golden, see its README) and, where the data is there, the classics
-// model.
+// Compares logits, hidden states and greedy tokens with implementations that are not ours:
+// transformers on tiny seeded models (tests/golden, see its README) and, where the data is there,
+// the classics model.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

@@ -1,11 +1,11 @@
 // Skipping inactive neurons must not change what the model writes: 200 prompts of 32 tokens of
 // held-out text, 64 greedy tokens each, exact mode against dense at five splits between the tiers.
-// Both compute the same sums in the same order, for any number of threads, so nothing is granted
-// for near-ties here.
+// Exact and dense compute the same sums in the same order, for any number of threads, so nothing is
+// granted for near-ties here.
 //
 // Another split is another order of summation, as another number of threads is in other runtimes.
 // Where its text first parts from that of the dense run in one tier, the two best tokens must lie
-// closer than the noise of such a reordering, measured on the dense run itself; how often that
+// closer than the noise of such a reordering, measured on the dense run itself. How often that
 // happens is printed.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -88,7 +88,7 @@ class GreedyText : public testing::Test {
     return texts;
   }
 
-  // The largest change of a logit between two engines that are fed the same tokens.
+  // Returns the largest change of a logit between two engines that are fed the same tokens.
   double Noise(Engine& a, Engine& b, const std::vector<Continuation>& texts) {
     double most = 0;
     for (size_t p = 0; p < 10; ++p) {
@@ -114,7 +114,7 @@ class GreedyText : public testing::Test {
   TempDir directory_;
 };
 
-// Where each text first parts from the reference: (prompt, token).
+// Returns where each text first parts from the reference: (prompt, token).
 std::vector<std::pair<size_t, size_t>> Partings(const std::vector<Continuation>& reference,
                                                 const std::vector<Continuation>& texts) {
   std::vector<std::pair<size_t, size_t>> partings;

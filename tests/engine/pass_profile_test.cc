@@ -73,7 +73,8 @@ TEST(PassProfile, TrafficIsSummedByDirection) {
   EXPECT_EQ(then.Sum(true), 12U);
 }
 
-// Two tiers of the host: both sides are accounted for, layer by layer, and no bit changes.
+// With two tiers of the host, what each tier does is accounted for, layer by layer, and no bit
+// changes.
 TEST(PassProfile, ThreadsOfBothTiersAreTimed) {
   EngineOptions options;
   options.model_path = THERMOCLINE_SOURCE_DIR "/tests/golden/gqa_relu.gguf";

@@ -50,7 +50,7 @@ class Predicted : public testing::Test {
     options.n_threads = 2;
     return options;
   }
-  // With a share of every layer hot; below 0 one tier.
+  // Opens an engine with a share of every layer hot; below 0 with one tier.
   static std::unique_ptr<Engine> Open(EngineOptions options, double hot_share) {
     if (hot_share >= 0) options.placement_path = Place(options, hot_share);
     return std::make_unique<Engine>(options);
@@ -67,7 +67,7 @@ class Predicted : public testing::Test {
     ids.resize(n_tokens);
     return ids;
   }
-  // Logits after each token of a text fed one by one.
+  // Returns the logits after each token of a text fed one by one.
   static std::vector<float> Logits(Engine& engine) {
     std::vector<float> all;
     for (const int32_t id : Text(engine, 20)) {

@@ -37,7 +37,8 @@ TEST_F(PredictedQuality, QualityFollowsTheRecall) {
   }
 }
 
-// Recall and density are those that the file tells only where the layer before's input arrives.
+// Recall and density are those that the file tells only where the input of the layer before
+// arrives.
 TEST_F(PredictedQuality, LookingAheadReadsTheLayerBefore) {
   EngineOptions options = Options();
   options.predictor = dir->file("ahead");

@@ -21,7 +21,7 @@ using ::testing::HasSubstr;
 constexpr float kInf = std::numeric_limits<float>::infinity();
 const float kNan = std::nanf("");
 
-// Every filter off: the plain softmax at temperature 1.
+// Turns every filter off, which leaves the plain softmax at temperature 1.
 SamplerOptions Plain() {
   SamplerOptions options;
   options.temperature = 1;
@@ -46,9 +46,9 @@ std::map<int32_t, int> DrawMany(const SamplerOptions& options, const std::vector
   return counts;
 }
 
-// Pearson's chi-square against probabilities that are given for every token that may be drawn. The
-// bound is the 99.99 % quantile, by Wilson and Hilferty's approximation; the seed is fixed, so a
-// pass stays one.
+// Makes Pearson's chi-square test against probabilities that are given for every token that may be
+// drawn. The bound is the 99.99 % quantile, by Wilson and Hilferty's approximation. The seed is
+// fixed, so a test that passes goes on passing.
 void ExpectDistribution(const std::map<int32_t, int>& counts,
                         const std::map<int32_t, double>& probabilities) {
   double n = 0;
@@ -69,7 +69,7 @@ void ExpectDistribution(const std::map<int32_t, int>& counts,
   EXPECT_LT(chi_square, bound);
 }
 
-// Logits whose softmax is exactly these probabilities.
+// Returns logits whose softmax is exactly these probabilities.
 std::vector<float> LogitsOf(const std::vector<double>& probabilities) {
   std::vector<float> logits;
   logits.reserve(probabilities.size());
@@ -159,7 +159,7 @@ TEST(SamplerTest, ATinyTopPKeepsOne) {
 
 TEST(SamplerTest, MinPKeepsWhatIsNearTheBest) {
   SamplerOptions options = Plain();
-  options.min_p = 0.3F;  // of 0.5: 0.15
+  options.min_p = 0.3F;  // cuts at 0.3 of 0.5, which is 0.15
   ExpectDistribution(DrawMany(options, LogitsOf({0.12, 0.5, 0.18, 0.2}), 20000),
                      {{1, 0.5 / 0.88}, {2, 0.18 / 0.88}, {3, 0.2 / 0.88}});
   options.min_p = 1;
@@ -247,8 +247,8 @@ TEST(SamplerTest, SameSeedSameTokens) {
   EXPECT_NE(draw(0), draw(1));
 }
 
-// xoshiro256** seeded by splitmix64(0), computed apart from this project; the top 53 bits of each
-// word pick one of 2^k equal tokens, and those are its top k bits.
+// xoshiro256** is seeded by splitmix64(0), and its words were computed apart from this project. The
+// top 53 bits of each word pick one of 2^k equal tokens, and those are its top k bits.
 TEST(SamplerTest, TheGeneratorIsTheDocumentedOne) {
   const std::vector<float> logits(256, 0.0F);
   Sampler sampler(Plain());
@@ -306,7 +306,7 @@ std::string ErrorOf(void (*change)(SamplerOptions*)) {
   return "no error";
 }
 
-// The best few in some order, of logits with ties, infinities and NaN.
+// The best few logits come in some order, from logits with ties, infinities and NaN.
 TEST(SamplerTest, TheDecidingLogitsGiveTheSameTokensAsAll) {
   std::mt19937 random(3);
   const auto pick = [&](auto... values) {

@@ -40,8 +40,8 @@ std::vector<float> RowOf(std::span<const float> logits, size_t row, size_t width
   return {part.begin(), part.end()};
 }
 
-// Logits of a sequence alone: after its prompt and after each of `tokens`, each fed in a pass as
-// large as the one it is compared with, by copies of itself.
+// Returns the logits of a sequence alone, after its prompt and after each of `tokens`. Each is fed
+// in a pass as large as the one it is compared with, by copies of itself.
 std::vector<std::vector<float>> Alone(Engine& engine, const std::vector<int32_t>& prompt,
                                       const std::vector<int32_t>& tokens) {
   std::vector<std::vector<float>> all;
@@ -64,7 +64,7 @@ double Furthest(const std::vector<float>& a, const std::vector<float>& b) {
 }
 
 // A pass of one row and one of several sum the same products in another order, which can tip the
-// rounding of a key or value to f16 (tests/golden/README.md: that moves logits by up to 5.4e-3).
+// rounding of a key or value to f16. That moves logits by up to 5.4e-3 (tests/golden/README.md).
 constexpr double kOrderOfSums = 5e-3;
 
 TEST(Sequences, EachGetsTheLogitsThatItGetsAlone) {
@@ -96,7 +96,7 @@ TEST(Sequences, EachGetsTheLogitsThatItGetsAlone) {
   }
 }
 
-// The order of the sequences in a pass, and who else is there, change no bit.
+// Neither the order of the sequences in a pass nor who else is there changes a bit.
 TEST(Sequences, BitsDependOnNeitherTheirOrderNorTheOthers) {
   const auto engine = OpenFor(8, "exact");
   const auto width = static_cast<size_t>(engine->config().vocab_size);
@@ -188,8 +188,8 @@ TEST(Sequences, TooMuchIsAnErrorThatLeavesTheOthersAlone) {
               HasSubstr("the KV cache is full"));
 }
 
-// The fork's last page is shared, so that it gets one of its own; then the other finds no page.
-// What the fork holds must have come along.
+// The fork's last page is shared, so that it gets one of its own; then the other sequence finds no
+// page. What the fork holds must have come along.
 TEST(Sequences, AForkKeepsItsTextWhereAnotherFindsNoPage) {
   const auto engine = OpenFor(2);  // six pages
   const auto prompt = PromptOf(1, 20), more = PromptOf(2, 3), wide = PromptOf(3, 70);

@@ -1,5 +1,5 @@
-// libFuzzer harness of the GGUF parser: whatever the bytes, an Error or a file whose every value
-// and tensor can be used.
+// A libFuzzer harness of the GGUF parser: whatever the bytes, there is an Error or a file whose
+// every value and tensor can be used.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -12,7 +12,7 @@ namespace {
 using thermocline::Error;
 using thermocline::GgufReader;
 
-// Optional keys may be of any type: a typed getter gives the value or an Error.
+// Optional keys may be of any type, so a typed getter gives the value or an Error.
 template <typename Get>
 void Call(Get get) {
   try {

@@ -166,7 +166,7 @@ void AddTruncated(Files& files) {
   }
 }
 
-// PowerInfer's magic loosens nothing but this: one dimension, and that 0, is an empty list.
+// PowerInfer's magic allows one thing in addition: a single dimension that is 0 is an empty list.
 void AddPowerInferVariants(Files& files) {
   const size_t n_files = files.size();
   for (size_t i = 0; i < n_files; ++i) {

@@ -8,7 +8,7 @@
 namespace thermocline {
 
 struct BadFile {
-  std::string name;  // of letters, digits and '_'
+  std::string name;  // made of letters, digits and '_'
   std::string bytes;
   std::string message_part;
 };

@@ -67,7 +67,8 @@ TEST(GgufBadFile, TruncatedAnywhere) {
   }
 }
 
-// Any one byte changed: an Error or a file whose tensors can be read to their last byte.
+// Changes any one byte, which gives an Error or a file whose tensors can be read to their last
+// byte.
 void ChangeEachByte(std::string bytes) {
   for (size_t i = 0; i < bytes.size(); ++i) {
     const char before = bytes[i];

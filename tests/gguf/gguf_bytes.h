@@ -45,15 +45,15 @@ inline std::span<const std::byte> AsBytes(const std::string& text) {
   return {reinterpret_cast<const std::byte*>(text.data()), text.size()};
 }
 
-// A correct file with a value of every type and three tensors (f32, q8_0, f16), the last of which
-// ends with the file.
+// Returns a correct file with a value of every type and three tensors (f32, q8_0, f16), the last of
+// which ends with the file.
 std::string SmallValidGguf(uint32_t version = 3);
 
-// The same bytes under PowerInfer's magic. REQUIRES: they begin with a magic.
+// Puts the bytes under PowerInfer's magic. REQUIRES: they begin with a magic.
 std::string AsPowerInfer(std::string bytes);
 
-// Where the parts of SmallValidGguf() end: header, each key, each tensor's entry, padding, each
-// tensor's data.
+// Returns where the parts of SmallValidGguf() end: header, each key, each tensor's entry, padding,
+// each tensor's data.
 std::vector<uint64_t> SmallValidGgufSections();
 
 }  // namespace thermocline

@@ -12,7 +12,7 @@ struct Model {
   std::string tensor = "w";
   std::vector<uint64_t> dims = {64, 64};
   DType dtype = DType::kF32;
-  uint64_t changed_byte = UINT64_MAX;  // of the tensor's data
+  uint64_t changed_byte = UINT64_MAX;  // where the tensor's data is changed
   std::string extra_key = "other.key";
 };
 

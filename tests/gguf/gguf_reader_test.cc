@@ -186,7 +186,8 @@ TEST(GgufReader, PowerInfersContainer) {
   EXPECT_EQ(reader.fingerprint(), GgufReader(AsBytes(plain), "model.gguf").fingerprint());
 }
 
-// A layer with no neuron on the GPU has a list of length 0, where the next tensor begins too.
+// A layer with no neuron on the GPU has a list of length 0, and the next tensor begins at the same
+// place.
 TEST(GgufReader, LeavesOutPowerInfersEmptyLists) {
   const GgufBytes table = GgufBytes()
                               .tensor("blk.0.gpu_idx", {8}, DType::kI32, 0)

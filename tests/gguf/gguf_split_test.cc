@@ -29,7 +29,7 @@ class GgufSplitTest : public testing::Test {
     return dir_.file(fmt::format("model-{:05}-of-{:05}.gguf", number + 1, count));
   }
 
-  // One f32 tensor, four equal values: the number of the part.
+  // Holds one f32 tensor of four equal values, the number of the part.
   static std::string bytes(const Part& part) {
     GgufBytes file;
     file.header(1, part.number == 0 ? 5 : 3);

@@ -1,4 +1,4 @@
-// Steps of the GPU as a device, called one by one: what a norm leaves for the product behind it,
+// Calls ops of the GPU as a device one by one: what a norm leaves for the product behind it,
 // neurons that a predictor names, the best tokens.
 #include "gpu_kernels/base/gpu_support.h"
 #include "runtime/device/gpu/make_gpu_device.h"
@@ -65,7 +65,7 @@ class GpuDeviceTest : public GpuTier {
     std::vector<float> y;
     FfnCount count;
   };
-  // The FFN of the first layer. x: (n_tokens, d_model).
+  // Runs the FFN of the first layer. x: (n_tokens, d_model).
   FfnResult Ffn(const std::vector<float>& x, bool predicted, bool audit = false) {
     const auto n = static_cast<int64_t>(x.size()) / config_.d_model;
     const FfnSlice& slice = loaded_->weights.layers[0].slices[0];
@@ -85,7 +85,7 @@ class GpuDeviceTest : public GpuTier {
     result.count = gpu_->CountOf(0);
     return result;
   }
-  // Neurons that the CPU names for a token.
+  // Returns the neurons that the CPU names for a token.
   std::vector<bool> NamedByTheCpu(const float* x) {
     const Family& family = FindFamily(*gguf_);
     SignRows rows(
@@ -191,7 +191,7 @@ TEST_F(GpuDeviceTest, AProductReadsWhatLiesInItsInputNow) {
     device_->Upload(normed, other.data(), other.size() * sizeof(float));
     EXPECT_EQ(product(normed), of_other);
 
-    // x += y, where both are in use again behind it.
+    // This is x += y, where x and y are in use again behind it.
     float* sum = Uploaded(RandomTokens(n, d, 3));
     const float* y = Uploaded(RandomTokens(n, d, 5));
     device_->AddRmsNorm(Lane{}, sum, y, w.attn_norm, 1e-5F, n, d, normed);

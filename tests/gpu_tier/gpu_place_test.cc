@@ -12,7 +12,7 @@ namespace {
 
 using GpuPlaceTest = GpuTier;
 
-// Every neuron about as active as the next; of one layer, a little more.
+// Makes every neuron about as active as the next, and those of one layer a little more.
 ProfileStats SomeActivity(const ModelConfig& config) {
   ProfileStats stats = NoActivity(config);
   for (size_t l = 0; l < stats.calibration.layers.size(); ++l) {
@@ -54,7 +54,7 @@ TEST_F(GpuPlaceTest, WhatARunPlansFitsTheBudgets) {
       EXPECT_LE(plan.total_bytes(0), vram);
       EXPECT_EQ(plan.total_bytes(0), solved.plan.total_bytes(0));
       EXPECT_EQ(plan.total_bytes(1), solved.plan.total_bytes(1));
-      // A card gives memory in larger pieces, and to others.
+      // A real card gives memory in larger pieces, and gives it to others, too.
       if (!QueryGpuSupport().emulated) continue;
       EXPECT_LE(used_bytes, plan.total_bytes(0) + kSmallBuffers);
       EXPECT_GE(used_bytes + kSmallBuffers, plan.total_bytes(0));

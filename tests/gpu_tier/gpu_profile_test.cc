@@ -16,7 +16,7 @@ namespace {
 
 constexpr int kThreads = 2;
 constexpr int64_t kManySpans = 1'000'000;
-// Of neurons, each an int32: active, listed, wanted, hits, missed.
+// Counts of neurons, each an int32: active, listed, wanted, hits, missed.
 constexpr int64_t kCountsPerLayer = 5;
 
 class GpuProfile : public GpuTier {
@@ -28,7 +28,7 @@ class GpuProfile : public GpuTier {
     std::vector<int32_t> ids(n, 7);
     engine.Feed(ids);
   }
-  // The traffic of one pass of n tokens.
+  // Returns the traffic of one pass of n tokens.
   static BusTraffic TrafficOf(Engine& engine, size_t n) {
     PassProfile profile(kThreads);
     engine.executor().set_profile(&profile);
@@ -39,7 +39,7 @@ class GpuProfile : public GpuTier {
   }
 };
 
-// What a pass marks, in its order, where every layer has a hot and a cold part.
+// Returns what a pass marks, in its order, where every layer has a hot and a cold part.
 std::vector<std::pair<PassPart, int32_t>> ExpectedMarks(int64_t n_layers) {
   std::vector<std::pair<PassPart, int32_t>> marks = {{PassPart::kEmbed, PassSpan::kNoLayer}};
   for (int32_t layer = 0; layer < n_layers; ++layer) {
@@ -53,7 +53,7 @@ std::vector<std::pair<PassPart, int32_t>> ExpectedMarks(int64_t n_layers) {
   return marks;
 }
 
-// A batch, which is not captured, a pass that is captured, and two replays of another.
+// There is a batch, which is not captured, a pass that is captured, and two replays of another.
 TEST_F(GpuProfile, EveryPartOfEveryLayerIsNotedInItsOrder) {
   const auto engine = Open(Half());
   PassProfile profile(kThreads, kManySpans);
@@ -131,7 +131,8 @@ TEST_F(GpuProfile, IdleSharesAreShares) {
   }
 }
 
-// Every byte by hand, of a pass that is captured (1, 5), one that is replayed (1) and a batch.
+// Every byte is counted by hand, of a pass that is captured (1, 5), one that is replayed (1) and a
+// batch.
 TEST_F(GpuProfile, BytesOverTheBusAreThoseOfTheShapes) {
   const auto engine = Open(Half());
   const ModelConfig& config = engine->config();
@@ -177,7 +178,7 @@ TEST_F(GpuProfile, AProfileChangesNoBit) {
   EXPECT_EQ(profile.passes(), n_passes) << "it goes on after its end";
 }
 
-// What `bench` prints of a GPU: parts, shares and bytes belong together.
+// What `bench` prints with a GPU is consistent: parts, shares and bytes belong together.
 TEST_F(GpuProfile, TheReportAddsUp) {
   const auto engine = Open(Half());
   ComparisonOptions comparison;
@@ -231,7 +232,7 @@ TEST_F(GpuProfile, ATraceHasARowForTheGpuAndEveryThread) {
   }
   const auto events = nlohmann::json::parse(ReadWholeFile(path));
   std::map<int, std::string> rows;
-  std::map<std::string, std::set<int>> layers;  // by row
+  std::map<std::string, std::set<int>> layers;  // layers by row of the timeline
   std::map<std::string, size_t> spans;
   for (const auto& event : events) {
     if (event["name"] == "thread_name") rows[event["tid"]] = event["args"]["name"];

@@ -1,5 +1,5 @@
-// Sampling from the best few logits, which the GPU finds, against sampling from all of them: the
-// same tokens for every setting and seed.
+// Compares sampling from the best few logits, which the GPU finds, with sampling from all of them:
+// the tokens are the same for every setting and seed.
 #include <map>
 
 #include "runtime/engine/generate.h"
@@ -18,7 +18,7 @@ class GpuSampling : public GpuTier {
   }
 };
 
-// Every setting, from the same logits.
+// Returns every setting that is tried on the same logits.
 std::vector<SamplerOptions> Settings() {
   std::vector<SamplerOptions> all;
   for (const float temperature : {0.0F, 0.3F, 0.8F, 2.5F}) {
@@ -82,7 +82,7 @@ TEST_F(GpuSampling, TheBestFewGiveTheTokensThatAllGive) {
   EXPECT_GT(n_by_best, 100);
 }
 
-// Generated text, against a loop that samples from all logits.
+// Generated text is compared with a loop that samples from all logits.
 TEST_F(GpuSampling, GeneratedTextIsThatOfSamplingFromAllLogits) {
   constexpr int kTokens = 5;
   const auto engine = OpenDemo();

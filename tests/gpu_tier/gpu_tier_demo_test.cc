@@ -1,5 +1,6 @@
 // The embedded model with a GPU as the fast tier: greedy tokens at every split are those of the
-// CPU's dense run but for near-ties; what profiling counts and what predictors name is the same.
+// CPU's dense run but for near-ties, and what profiling counts and what predictors name is the
+// same.
 #include <iostream>
 
 #include "predictor/predictor.h"
@@ -44,7 +45,7 @@ TEST_F(GpuTierDemo, GreedyTokensAtEverySplitAreThoseOfTheDenseRun) {
   }
 }
 
-// A prompt of several batches, the last of them short.
+// The prompt goes in several batches, the last of them short.
 TEST_F(GpuTierDemo, GreedyTokensBehindStreamedBatchesAreThoseOfTheDenseRun) {
   constexpr size_t kPrompt = 2 * 32 + 23;
   constexpr int64_t kContext = 128;
@@ -69,7 +70,7 @@ TEST_F(GpuTierDemo, GreedyTokensBehindStreamedBatchesAreThoseOfTheDenseRun) {
 }
 
 // Where a predictor's score lies near its threshold, rounding decides whether the neuron is
-// computed: such neurons are few, and each moves the logits further than rounding does.
+// computed. Such neurons are few, and each moves the logits further than rounding does.
 constexpr double kFlippedNeurons = 1;
 
 TEST_F(GpuTierDemo, PredictedNeuronsAreThoseOfTheCpu) {
@@ -103,7 +104,8 @@ TEST_F(GpuTierDemo, PredictedNeuronsAreThoseOfTheCpu) {
   }
 }
 
-// Sign bits need no file and are the same on both; a prompt in one pass, then tokens one by one.
+// Sign bits need no file and are the same on CPU and GPU. A prompt goes in one pass, then tokens
+// one by one.
 TEST_F(GpuTierDemo, SignsPredictWhatTheyPredictOnTheCpu) {
   GpuRun run = Demo();
   run.predictor = "sign";
@@ -129,8 +131,8 @@ TEST_F(GpuTierDemo, SignsPredictWhatTheyPredictOnTheCpu) {
   EXPECT_EQ(counts[1].hits, counts[1].active);
 }
 
-// All matrices, the embedding table and the head in Q6_K; of the embedded model, whose d_model is
-// one block. What is kept is what the file holds, to a row's last 16 bytes.
+// All matrices, the embedding table and the head are in Q6_K. The embedded model's d_model is one
+// block. What lies on the GPU is what the file holds, to a row's last 16 bytes.
 TEST_F(GpuTierDemo, Q6KMatchesTheCpuAndGrowsByNothing) {
   QuantizeOptions quantize;
   quantize.rule = {DType::kQ6_K, false};
@@ -140,7 +142,7 @@ TEST_F(GpuTierDemo, Q6KMatchesTheCpuAndGrowsByNothing) {
   EXPECT_EQ(GgufReader(model).FindTensor("token_embd.weight")->dtype, DType::kQ6_K);
   const auto cpu = Logits({.model = model, .sparse = "dense", .tier = FastTier::kCpu});
   // A batch is in f32 on the CPU and in f16 here, and eight layers of activations of 8 bits follow:
-  // the same model in Q8_0 is off by 0.07.
+  // in Q8_0 the same model is off by 0.07.
   constexpr double kEightLayers = 0.1;
   for (const auto& [sparse, split] : {std::pair{"exact", -1.0}, {"dense", -1.0}, {"exact", 0.5}}) {
     const auto engine = Open({.model = model, .sparse = sparse, .hot_share = split});

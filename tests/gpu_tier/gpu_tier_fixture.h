@@ -57,8 +57,8 @@ class GpuTier : public GpuTest {
   }
   std::unique_ptr<Engine> Open(const GpuRun& run) { return std::make_unique<Engine>(Options(run)); }
 
-  // Logits after a prompt of 19 tokens (a batch), after one of 5 (captured), and after each of some
-  // single tokens.
+  // Returns the logits after a prompt of 19 tokens (a batch), after one of 5 (captured), and after
+  // each of some single tokens.
   static std::vector<float> Logits(Engine& engine, int n_single = 4) {
     std::vector<float> all;
     int32_t next = 5;

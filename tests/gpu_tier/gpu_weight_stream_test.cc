@@ -69,7 +69,7 @@ class TestSlice {
   }
   const FfnSlice& slice() const { return slice_; }
 
-  // y against sums in double of what is multiplied. A product of n terms is off by less than
+  // Compares y with sums in double of what is multiplied. A product of n terms is off by less than
   // (n + 2) 2^-23 times the sum of magnitudes, and h of a type that is not F32 is rounded to 11
   // bits.
   void ExpectOutput(const std::vector<float>& x, const std::vector<float>& before,
@@ -193,7 +193,7 @@ TEST_F(GpuWeightStreamTest, EveryTypeGivesTheProduct) {
   }
 }
 
-// From a piece per neuron to one for all of them, and room for more.
+// Pieces hold from one neuron each to all of them, with room for more.
 TEST_F(GpuWeightStreamTest, AnyPieceSizeAddsAllNeuronsOnce) {
   const std::vector<float> before = RandomValues(values_.size(), 6);
   for (const bool biased : {false, true}) {
@@ -209,7 +209,7 @@ TEST_F(GpuWeightStreamTest, AnyPieceSizeAddsAllNeuronsOnce) {
   }
 }
 
-// More pieces than buffers, slices of several sizes and types one behind the other.
+// There are more pieces than buffers, and slices of several sizes and types one behind the other.
 TEST_F(GpuWeightStreamTest, SlicesFollowEachOtherThroughTheBuffers) {
   const TestSlice first(kF16, 23, false);
   const TestSlice second(kMixed, 40, true);

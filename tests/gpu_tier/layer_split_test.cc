@@ -31,7 +31,7 @@ class LayerSplit : public GpuTier {
   }
 };
 
-// The first rows and columns of an F32 matrix.
+// Keeps the first rows and columns of an F32 matrix.
 void Crop(EditedTensor& tensor, size_t rows, size_t cols) {
   const size_t row_bytes = tensor.dims[0] * sizeof(float);
   std::vector<std::byte> cropped;
@@ -107,7 +107,7 @@ TEST_F(LayerSplit, SoManyAsAskedForAndTheSameLogits) {
 }
 
 #ifdef THERMOCLINE_GPU_EMULATED
-// The plan of the whole model is a byte too much, then that of one layer, then everything.
+// The plan of the whole model is a byte too much, then that of one layer, then everything fits.
 TEST_F(LayerSplit, AsManyAsFit) {
   const SettingsGuard guard;
   const EngineOptions options = GpuOptions();
@@ -136,7 +136,7 @@ TEST_F(LayerSplit, AsManyAsFit) {
 }
 #endif
 
-// Counted on the GPU or on the CPU: a rounding apart.
+// Counting on the GPU and on the CPU gives profiles that lie a rounding apart.
 TEST_F(LayerSplit, ProfilesAreThoseOfTheCpu) {
   ProfileOptions profile;
   profile.text_path = DemoFile("calibration.txt");

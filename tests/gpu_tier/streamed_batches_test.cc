@@ -1,5 +1,5 @@
-// Whole models whose batches go with cold neurons' weights streamed to the GPU, against the way
-// over the CPU, and what decides between the two.
+// Compares whole models whose batches go with cold neurons' weights streamed to the GPU with the
+// way over the CPU, and tests what decides between the two.
 #include <gmock/gmock.h>
 
 #include "runtime/core/error.h"
@@ -10,8 +10,8 @@
 namespace thermocline {
 namespace {
 
-// As in gpu_tier_test.cc: sums in another order and f16 move logits in the third place, a slice
-// that is lost, taken twice or out of place moves them by 1 or more.
+// Sums in another order and f16 move logits in the third place, and a slice that is lost, taken
+// twice or out of place moves them by 1 or more (as in gpu_tier_test.cc).
 constexpr double kTolerance = 1e-2;
 
 class StreamedBatches : public GpuTier {
@@ -19,7 +19,7 @@ class StreamedBatches : public GpuTier {
   static GpuRun Streamed(const char* name, double hot_share) {
     return {.model = Golden(name), .hot_share = hot_share, .stream = StreamCold::kOn};
   }
-  // After a batch of 19 tokens, a prompt of 5 and one token.
+  // Returns the logits after a batch of 19 tokens, a prompt of 5 and one token.
   static std::vector<float> FewLogits(Engine& engine) { return Logits(engine, 1); }
 };
 

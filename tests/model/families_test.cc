@@ -27,7 +27,7 @@ struct Changes {
   std::map<std::string, GgufValue> set = {};
   std::vector<std::string> drop_keys = {};
   std::vector<std::string> drop_tensors = {};
-  std::vector<std::string> add_tensors = {};  // of one element
+  std::vector<std::string> add_tensors = {};  // tensors of one element
   // Called with every tensor's name and bytes.
   std::function<void(const GgufTensorInfo&, std::vector<std::byte>&)> edit = {};
 };
@@ -251,7 +251,8 @@ TEST_F(Families, RefusesMissingAndMisshapenTensors) {
 }
 
 TEST_F(Families, HalvesPairingWithRowsInThatOrderGivesTheSameLogits) {
-  // From adjacent pairs (2i, 2i+1) to halves (i, i + 8): the rows of each head of q and k move.
+  // The pairing changes from adjacent pairs (2i, 2i+1) to halves (i, i + 8), so the rows of each
+  // head of q and k move.
   constexpr size_t kHeadDim = 16;
   const auto regroup = [](const GgufTensorInfo& tensor, std::vector<std::byte>& bytes) {
     if (tensor.name.find("attn_q") == std::string::npos &&

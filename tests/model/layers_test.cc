@@ -28,7 +28,7 @@ constexpr int64_t kHeadDim = 16;
 struct Shape {
   int64_t d_ff, n_heads, n_kv_heads;
 };
-// Groups of 2, 3 and 1 query heads; maxima come from different layers.
+// The groups have 2, 3 and 1 query heads, and the maxima come from different layers.
 constexpr std::array<Shape, 3> kShapes = {{{64, 4, 2}, {160, 3, 1}, {32, 6, 6}}};
 constexpr Shape kLargest = {160, 6, 6};
 
@@ -58,7 +58,7 @@ Matrix Transposed(const Matrix& m) {
   return out;
 }
 
-// Blocks of `block` rows: block i is that of m at source[i], or zeros where that is -1.
+// Returns blocks of `block` rows: block i is that of m at source[i], or zeros where that is -1.
 Matrix Blocks(const Matrix& m, int64_t block, const std::vector<int64_t>& source) {
   Matrix out(block * static_cast<int64_t>(source.size()), m.cols);
   for (size_t i = 0; i < source.size(); ++i) {
@@ -69,7 +69,7 @@ Matrix Blocks(const Matrix& m, int64_t block, const std::vector<int64_t>& source
   return out;
 }
 
-// Of a layer: the named matrices as the file with its own shape has them.
+// Returns a layer's named matrices as the file with its own shape has them.
 std::map<std::string, Matrix> LayerMatrices(std::mt19937* random, const Shape& s) {
   const int64_t q = s.n_heads * kHeadDim;
   const int64_t kv = s.n_kv_heads * kHeadDim;
@@ -84,7 +84,7 @@ std::map<std::string, Matrix> LayerMatrices(std::mt19937* random, const Shape& s
   return m;
 }
 
-// The same layer with the largest shape.
+// Widens the layer to the largest shape.
 std::map<std::string, Matrix> Widened(const std::map<std::string, Matrix>& m, const Shape& s) {
   std::vector<int64_t> heads(kLargest.n_heads, -1);
   std::vector<int64_t> kv_heads(kLargest.n_kv_heads, -1);
@@ -111,7 +111,7 @@ GgufValue PerLayer(int64_t Shape::*member) {
   return GgufValue::array(GgufType::kI32, std::move(values));
 }
 
-// The golden's vocabulary and embeddings around layers of our own.
+// Puts the golden's vocabulary and embeddings around layers of our own.
 void WriteModel(const std::string& path, bool equal) {
   const auto edit = [&](EditedFile& file) {
     const EditedTensor norm = file.tensors.at("output_norm.weight");
@@ -168,8 +168,8 @@ class LayersThatDiffer : public testing::Test {
     return options;
   }
 
-  // After a prompt that is long enough for attention by panels, in one batch, and after tokens one
-  // by one.
+  // Returns logits after a prompt that is long enough for attention by panels, in one batch, and
+  // after tokens one by one.
   static std::vector<float> Logits(EngineOptions options, int64_t batch) {
     options.batch_tokens = batch;
     Engine engine(options);
@@ -232,7 +232,7 @@ TEST_F(LayersThatDiffer, PackedGivesTheSameLogits) {
   EXPECT_EQ(Logits(options, 1), expected);
 }
 
-// With matrices copied, devices hold all but the embedding table and the norms.
+// Where matrices are copied, devices hold all but the embedding table and the norms.
 TEST_F(LayersThatDiffer, PlanIsWhatIsAllocated) {
   for (const std::string& placement : {std::string(), placement_}) {
     EngineOptions options = Options("exact", placement);
@@ -262,7 +262,7 @@ TEST_F(LayersThatDiffer, APlacementOfOtherLayersIsRefused) {
               AllOf(HasSubstr("3 layers of 64 neurons (in layer 0)"), HasSubstr("160")));
 }
 
-// What counts or places neurons has one d_ff for all layers, and says so.
+// What counts or places neurons takes one d_ff for all layers, and says so.
 TEST_F(LayersThatDiffer, ProfilesRefuseThem) {
   const OpenedModel model(Options("exact"));
   EXPECT_THAT(MessageOf([&] { Place(model, NoActivity(model.config()), {}); }),

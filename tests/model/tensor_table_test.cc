@@ -36,7 +36,7 @@ class TensorTableTest : public testing::Test {
         "GGUF");
   }
 
-  // Rising values: a row that moves shows, and divisors of frequencies are positive.
+  // Adds rising values: a row that moves shows, and divisors of frequencies are positive.
   static void AddMissing(const ModelTensor& tensor, EditedFile* file) {
     const bool stored = file->tensors.contains(tensor.name);
     if (stored || !tensor.row->in_form(FfnForm::kStock)) return;
@@ -58,7 +58,7 @@ class TensorTableTest : public testing::Test {
     return options;
   }
 
-  // The tensors that the file has by its table.
+  // Returns the tensors that the file has by its table.
   std::vector<ModelTensor> Tensors(const std::string& path) const {
     const GgufReader gguf(path);
     const Family& family = FindFamily(gguf);

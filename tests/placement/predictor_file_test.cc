@@ -89,7 +89,7 @@ class PredictorFileTest : public testing::Test {
     WritePredictor(path_, file);
     return MessageOf([&] { ReadPredictor(path_); });
   }
-  // What reading says of a file with this header, a density and no other tensors.
+  // Returns what reading says of a file with this header, a density and no other tensors.
   std::string HeaderError(const std::string& key, GgufValue value) {
     GgufWriter writer(path_);
     writer.Set("general.architecture", GgufValue::string("thermocline-predictor"));

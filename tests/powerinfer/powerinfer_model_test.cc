@@ -48,7 +48,7 @@ std::unique_ptr<Engine> Open(const RunSetup& setup) {
   return std::make_unique<Engine>(options);
 }
 
-// Logits after the golden's prompt.
+// Returns the logits after the golden's prompt.
 std::vector<float> Logits(const RunSetup& setup) {
   const auto engine = Open(setup);
   EXPECT_FALSE(engine->requant().requantised);
@@ -67,8 +67,8 @@ double MaxDifference(const std::vector<float>& found, const std::vector<float>& 
 
 class PowerInferModelTest : public testing::TestWithParam<const char*> {
  protected:
-  // What an f16 KV cache costs on this model (tests/golden); with Q4_0 weights also the rounding of
-  // activations to 8 bits.
+  // The tolerance covers what an f16 KV cache costs on this model (tests/golden); with Q4_0 weights
+  // also the rounding of activations to 8 bits.
   double Tolerance() const { return std::string(GetParam()) == "f16" ? 1e-2 : 0.3; }
   std::vector<float> Reference() const { return Expected()[GetParam()]["logits_last"]; }
   std::string Model() const { return PowerInferModel(GetParam()); }
@@ -157,7 +157,8 @@ TEST_P(PowerInferModelTest, QuantizedItStaysWhatItWas) {
 
 INSTANTIATE_TEST_SUITE_P(Types, PowerInferModelTest, testing::Values("f16", "q4_0"));
 
-// The golden's own weights, rounded to F16 only: 8.7e-3 for that and the tolerance of the golden.
+// The golden's own weights are rounded to F16 only, which makes 8.7e-3; the tolerance of the golden
+// is added.
 TEST(PowerInferGolden, F16LogitsAreTheGoldens) {
   const std::vector<float> golden = Expected()["golden_logits_last"];
   for (const char* sparse : {"dense", "exact"}) {
@@ -189,7 +190,7 @@ TEST(PowerInferModelFile, WrongTensorsAreRefused) {
   EXPECT_THAT(message(swap_dims("blk.1.ffn_down_t.weight")),
               AllOf(HasSubstr("blk.1.ffn_down_t.weight"), HasSubstr("96 rows of 64"),
                     HasSubstr("64 rows of 96")));
-  // Without it the stock name is asked for.
+  // The stock name is asked for where it is missing.
   EXPECT_THAT(message([](EditedFile& file) { file.tensors.erase("blk.0.ffn_down_t.weight"); }),
               HasSubstr("blk.0.ffn_down.weight' is missing"));
   EXPECT_THAT(message([](EditedFile& file) { file.tensors.erase("blk.1.fc2.weight"); }),

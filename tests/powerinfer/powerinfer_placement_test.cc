@@ -40,7 +40,7 @@ TEST(PowerInferPlacement, HotNeuronsFirstThenTheOthersAscending) {
   }
 }
 
-// PowerInfer writes a list of length 0 for such a layer.
+// PowerInfer writes a list of length 0 for a layer with nothing on the GPU.
 TEST(PowerInferPlacement, ALayerWithNothingOnTheGpu) {
   const std::string path = PowerInferFile("reglu_no_hot_layer.generated.gpuidx");
   const Placement placement = ReadPlacement(path);
@@ -61,7 +61,7 @@ class BrokenPlacement : public testing::Test {
     WriteEdited(Gpuidx(), dir_.file("p.gpuidx"), edit);
     return MessageOf([&] { ReadPlacement(dir_.file("p.gpuidx")); });
   }
-  // With one list of ints changed.
+  // Writes the file with one list of ints changed.
   std::string WithInts(const std::string& name,
                        const std::function<void(std::vector<int32_t>&)>& edit) {
     return Message([&](EditedFile& file) {
@@ -111,7 +111,7 @@ TEST_F(BrokenPlacement, LayersAndShapes) {
               AllOf(HasSubstr("blk.0.gpu_idx"), HasSubstr("I32"), HasSubstr("found F32")));
 }
 
-// Without PowerInfer's magic it is no placement; with it, a model is none.
+// A file without PowerInfer's magic is no placement, and a model that has the magic is none.
 TEST_F(BrokenPlacement, OtherFiles) {
   WriteEdited(
       Gpuidx(), dir_.file("p"), [](EditedFile&) {}, "GGUF");

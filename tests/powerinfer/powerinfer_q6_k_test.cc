@@ -1,5 +1,5 @@
 // What 4-bit files of PowerInfer's own quantiser hold: matrices in Q4_0, the output head in Q6_K.
-// Made of the embedded model, whose d_model of 256 is one block of Q6_K.
+// The files are made of the embedded model, whose d_model of 256 is one block of Q6_K.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -41,7 +41,7 @@ EditedTensor Encode(DType dtype, const std::vector<float>& values, uint64_t rows
   return tensor;
 }
 
-// The down projection with a row per neuron, under PowerInfer's name.
+// Stores the down projection with a row per neuron, under PowerInfer's name.
 void TransposeDown(EditedFile& file, const std::string& block) {
   const EditedTensor down = file.tensors.at(block + "ffn_down.weight");
   const std::vector<float> values = Decode(down);
@@ -55,8 +55,8 @@ void TransposeDown(EditedFile& file, const std::string& block) {
   file.tensors[block + "ffn_down_t.weight"] = Encode(DType::kQ4_0, transposed, d_ff, d_model);
 }
 
-// The head is the embedding table in Q6_K, stored as `head`: as it is, or widened to what a block
-// decodes to.
+// Writes the embedding table in Q6_K as the head, stored as `head`: as it is, or widened to what a
+// block decodes to.
 void WritePowerInferLike(const std::string& path, DType head) {
   WriteEdited(DemoModel(), path, [head](EditedFile& file) {
     const EditedTensor embedding = file.tensors.at("token_embd.weight");
@@ -103,7 +103,7 @@ std::vector<float> Q6KLogits(const Q6KSetup& setup) {
   return {logits.begin(), logits.end()};
 }
 
-// Root mean square of the difference over that of what is expected.
+// Returns the root mean square of the difference over that of what is expected.
 double Off(const std::vector<float>& found, const std::vector<float>& expected) {
   EXPECT_EQ(found.size(), expected.size());
   double difference = 0;
@@ -116,9 +116,10 @@ double Off(const std::vector<float>& found, const std::vector<float>& expected) 
 }
 
 // Activations in int8 are rounded to 1/127 of the largest of 32, which among normal ones is about
-// twice their size: 2 / 127 / sqrt(12) = 0.5 %, and so are sums over many of them.
+// twice their size: 2 / 127 / sqrt(12) = 0.5 %. Sums over many of them are off by as much.
 constexpr double kActivationError = 0.005;
-// Of a prompt in batches and the same token by token: those of attention and the FFN besides.
+// How far a prompt in batches and the same prompt token by token may differ: attention and the FFN
+// round differently, besides.
 constexpr double kBatchError = 0.01;
 
 TEST(PowerInferQ6KTest, TheHeadIsMultipliedAsItDecodes) {

@@ -23,7 +23,7 @@ MatrixF RandomMatrix(int64_t rows, int64_t cols, uint32_t seed) {
   return out;
 }
 
-// Inputs whose directions differ much in size, as those of a network do.
+// Makes inputs whose directions differ much in size, as those of a network do.
 MatrixF Inputs(int64_t n, int64_t d, uint32_t seed) {
   MatrixF mix = RandomMatrix(d, d, seed);
   for (int64_t i = 0; i < d; ++i) mix.row(i) *= std::exp(-3.0F * static_cast<float>(i) / d);
@@ -43,7 +43,7 @@ class LowRankTest : public testing::Test {
   static constexpr int64_t kRows = 70;
   static constexpr int64_t kCols = 40;
 
-  // The squared error of a product, over all inputs.
+  // Returns the squared error of a product, over all inputs.
   double ErrorOf(const Matrix& product) const {
     return ((w_.cast<double>() - product) * x_.cast<double>().transpose()).squaredNorm();
   }
@@ -51,8 +51,8 @@ class LowRankTest : public testing::Test {
     const LowRank factors = FactorInMetric(w_.data(), kRows, kCols, Flat(metric_), options);
     return ErrorOf(ProductOf(factors, kRows, kCols, options.rank));
   }
-  // By Eckart and Young, the error of the best product of this rank: what the singular values of W
-  // X' behind the first leave.
+  // Returns, by Eckart and Young, the error of the best product of this rank: what the singular
+  // values of W X' behind the first leave.
   double BestError(int64_t rank) const {
     const Eigen::JacobiSVD<Eigen::MatrixXd> svd(
         (w_.cast<double>() * x_.cast<double>().transpose()).eval());
@@ -70,7 +70,7 @@ TEST_F(LowRankTest, IsTheBestProductOnTheInputs) {
                 1e-4 * BestError(rank) + 1e-3)
         << rank;
   }
-  // Which the truncated SVD of W alone is not.
+  // The truncated SVD of W alone is not the best.
   const Eigen::JacobiSVD<Eigen::MatrixXd> svd(w_.cast<double>().eval(),
                                               Eigen::ComputeThinU | Eigen::ComputeThinV);
   const Matrix plain = svd.matrixU().leftCols(5) * svd.singularValues().head(5).asDiagonal() *
@@ -88,7 +88,8 @@ TEST_F(LowRankTest, RandomisedComesClose) {
   }
 }
 
-// A shape at which the randomised SVD runs by itself: against the best product, from the full one.
+// At this shape the randomised SVD runs by itself. It is compared with the best product, from the
+// full one.
 TEST(LowRankLargeTest, RandomisedLosesLessThanAPercent) {
   constexpr int64_t kTall = 1100;
   constexpr int64_t kWide = 600;
@@ -111,7 +112,7 @@ TEST(LowRankLargeTest, RandomisedLosesLessThanAPercent) {
   }
 }
 
-// y tells half of x exactly and of the rest nothing.
+// y tells half of x exactly and nothing of the rest.
 TEST(RegressOnTest, FindsWhatTheOtherInputTells) {
   constexpr int64_t kTokens = 4000;
   constexpr int64_t kD = 6;
@@ -137,7 +138,7 @@ TEST(RegressOnTest, FindsWhatTheOtherInputTells) {
       EXPECT_NEAR(map[static_cast<size_t>(i * kD + c)], expected(i, c), 0.15) << i << " " << c;
     }
   }
-  // Of the known half alone the map is exact.
+  // The map is exact for the known half alone.
   MatrixF known = w;
   known.rightCols(kD / 2).setZero();
   const std::vector<float> exact =
@@ -187,8 +188,8 @@ TEST(InputMomentsTest, MatchesDoubleHoweverTheWorkIsSplit) {
   }
 }
 
-// Three tokens leave 18 of 20 directions without any variance. Of those that have some the factors
-// must know everything.
+// Three tokens leave 18 of 20 directions without any variance. The factors must know everything
+// about those that have some.
 TEST(InputMomentsTest, TheRidgeMakesUpForTooFewTokens) {
   const MatrixF x = Inputs(3, 20, 7);
   InputMoments moments(20);

@@ -18,7 +18,8 @@ struct Made {
   LowRank half;
 };
 
-// Neurons that fire where the size of one of two directions is large: no linear score tells that.
+// Makes neurons that fire where the size of one of two directions is large, which no linear score
+// tells.
 Made MakeSamples() {
   std::mt19937 random(3);
   std::normal_distribution<float> normal;
@@ -50,7 +51,7 @@ float ScoreOf(const LowRank& weights, const float* x, int64_t neuron) {
   return score;
 }
 
-// How often an active token's score lies above an inactive one's: 0.5 by chance, 1 at best.
+// Returns how often an active token's score lies above an inactive one's: 0.5 by chance, 1 at best.
 double Ranking(const LowRank& weights, const MlpSamples& samples, int64_t neuron) {
   int64_t n_above = 0;
   int64_t n_pairs = 0;
@@ -95,7 +96,7 @@ TEST(MlpTrainerTest, LearnsWhatNoLinearScoreTells) {
 TEST(MlpTrainerTest, StartsAsThePlainProduct) {
   const Made made = MakeSamples();
   const LowRank start = TrainFor(0, 1, made);
-  // Up to the jitter that lets the halves of a pair part.
+  // The weights agree up to the jitter that makes the halves of a pair part.
   double difference = 0;
   double size = 0;
   for (int64_t t = 0; t < 50; ++t) {

@@ -11,7 +11,7 @@ namespace {
 
 constexpr double kRecalls[] = {0.5, 0.8, 0.9, 0.95, 0.99};
 
-// Scores that know something of what fires.
+// Scores that know something about which neurons fire.
 struct MadeTokens {
   MadeTokens(int64_t n_tokens, int64_t d_ff, uint32_t seed) : n(n_tokens), m(d_ff) {
     std::mt19937 random(seed);
@@ -98,8 +98,8 @@ TEST(OperatingPointsTest, WorkCanBeSplitByNeurons) {
     EXPECT_EQ(split[p].predictor_thresholds, whole[p].predictor_thresholds);
 }
 
-// Every combination of thresholds of three neurons over nine tokens: none that skips as much loses
-// less.
+// Every combination of thresholds of three neurons over nine tokens is tried: none that skips as
+// much loses less.
 TEST(OperatingPointsTest, NoOtherThresholdsThatSkipAsMuchLoseLess) {
   for (uint32_t seed = 0; seed < 20; ++seed) {
     const MadeTokens made(9, 3, 10 + seed);
@@ -136,7 +136,7 @@ TEST(OperatingPointsTest, ANeuronThatNeverFiredIsSkippedUpToWhatWasSeenOfIt) {
 }
 
 TEST(OperatingPointsTest, OddInputs) {
-  // Nothing active, one token, all scores equal: points exist, thresholds are finite.
+  // With nothing active, one token, or all scores equal, points exist and thresholds are finite.
   MadeTokens quiet(50, 2, 5);
   std::fill(quiet.parts.begin(), quiet.parts.end(), 0.0F);
   MadeTokens equal(50, 2, 6);

@@ -16,7 +16,7 @@ std::vector<float> RandomFloats(size_t n, uint32_t seed) {
   return out;
 }
 
-// Positive minus negative products of row i.
+// Returns positive minus negative products of row i.
 float Score(const std::vector<float>& w, const std::vector<float>& x, size_t i) {
   float score = 0;
   for (size_t k = 0; k < x.size(); ++k) score += w[i * x.size() + k] * x[k] > 0 ? 1.0F : -1.0F;
@@ -58,7 +58,7 @@ TEST(SignPredictorTest, AlphaAndThresholdSayTheSame) {
   for (const double alpha : {0.9, 1.0, 1.02, 1.2}) {
     const double threshold = SignThreshold(alpha, 256);
     EXPECT_NEAR(SignAlpha(threshold, 256), alpha, 1e-12);
-    // SparseInfer's rule: skipped where alpha * positive < negative.
+    // SparseInfer's rule skips where alpha * positive < negative.
     for (double positive = 0; positive <= 256; ++positive) {
       const double negative = 256 - positive;
       if (std::abs(alpha * positive - negative) < 1e-9) continue;

@@ -83,7 +83,7 @@ TEST(ActivationCounterTest, PositionsAreMappedToChannels) {
   EXPECT_THAT(placed.layers[0].mass, testing::ElementsAre(0, 30, 5));
 }
 
-// Counts of a text with a model, on one tier or two, by some threads, in batches of some size.
+// Counts a text with a model, on one tier or two, by some threads, in batches of some size.
 SplitActivity CountText(int n_threads, int64_t batch_tokens, const std::string& placement_path) {
   EngineOptions options;
   options.model_path = ReluModelPath();

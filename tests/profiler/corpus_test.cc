@@ -21,7 +21,7 @@ class CorpusTest : public testing::Test {
     return Corpus(path_, bos ? with_bos_ : without_bos_, options);
   }
 
-  // The bytes of all windows, one string each; '^' stands for BOS.
+  // Returns the bytes of all windows, one string each; '^' stands for BOS.
   static std::vector<std::string> Windows(Corpus corpus) {
     std::vector<std::string> windows;
     for (int64_t w = 0; w < corpus.n_windows(); ++w) {

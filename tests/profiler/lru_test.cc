@@ -40,7 +40,7 @@ TEST(LruSetTest, CapacityOfOneAndOfAll) {
   for (int32_t key = 0; key < 4; ++key) EXPECT_TRUE(all.Contains(key));
 }
 
-// A deque, searched from the front: slow and plain.
+// A deque that is searched from the front: slow and plain.
 class PlainLru {
  public:
   explicit PlainLru(size_t capacity) : capacity_(capacity) {}
@@ -65,7 +65,7 @@ TEST(LruSetTest, AgreesWithAPlainOneOnRandomAccesses) {
     LruSet set(40, capacity);
     PlainLru plain(static_cast<size_t>(capacity));
     for (int i = 0; i < 4000; ++i) {
-      // Skewed, so that there are hits and misses.
+      // Keys are skewed, so that there are hits and misses.
       const auto key = static_cast<int32_t>(std::min(random() % 40, random() % 40));
       ASSERT_EQ(set.Contains(key), plain.Contains(key)) << capacity << " " << i;
       set.Touch(key);

@@ -63,8 +63,8 @@ TEST(PlaceTest, NeuronsAreOrderedByCountThenMassThenChannel) {
   for (int32_t i = 0; i < 96; ++i) EXPECT_EQ(sorted[static_cast<size_t>(i)], i);
 }
 
-// Whatever the budgets: the plan that `run` will make of the file keeps them, and more VRAM never
-// covers less of the calibration text.
+// The plan that `run` will make of the file keeps the budgets, whatever they are, and more VRAM
+// never covers less of the calibration text.
 TEST(PlaceTest, ThePlanOfARunKeepsTheBudgets) {
   std::mt19937 random(21);
   const TempDir dir;
@@ -122,7 +122,7 @@ TEST(PlaceTest, BudgetsTooSmallSayWhatItTakes) {
   EXPECT_THAT(ram, HasSubstr("the --ram budget is too small"));
   EXPECT_THAT(ram, HasSubstr("raise --ram or --vram"));
 
-  // Known before anything was counted.
+  // The plan is known before anything was counted.
   const ProfileStats nothing = NoActivity(model.config());
   EXPECT_THAT(ErrorOf([&] {
                 Place(model, nothing, {least_vram - 1, kPlenty});
@@ -170,7 +170,7 @@ TEST(PlaceTest, PackedModelsKeepTheirOrder) {
   EXPECT_EQ(again.placement.layers[1].neuron_order, first.placement.layers[1].neuron_order);
   EXPECT_EQ(again.placement.layers[1].n_on[kVram], 64);
   EXPECT_EQ(again.placement.model_fingerprint, source.gguf().fingerprint());
-  // And the runtime takes it.
+  // The runtime takes the placement, too.
   EngineOptions options = packed.options();
   options.placement_path = dir.file("again.placement.gguf");
   WritePlacement(options.placement_path, again.placement);

@@ -71,7 +71,8 @@ class LookAheadTest : public testing::Test {
   std::string output_ = dir_.file("m.predictor.gguf");
 };
 
-// What the file says holds for the input that a running model has: that of the layer before.
+// What the file says holds for the input that a running model has, which is that of the layer
+// before.
 TEST_F(LookAheadTest, WhatIsMeasuredHoldsForTheLayerBefore) {
   constexpr int64_t kTokens = 120;
   EngineOptions options;

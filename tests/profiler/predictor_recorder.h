@@ -36,8 +36,8 @@ struct PredictedCounts {
   double density() const { return static_cast<double>(n_predicted) / static_cast<double>(n_pairs); }
 };
 
-// What one operating point predicts of n tokens against what fires. x: (n, d_model), what the
-// predictor reads; h: (n, d_ff).
+// Counts what one operating point predicts of n tokens against what fires. x: (n, d_model), what
+// the predictor reads; h: (n, d_ff).
 inline PredictedCounts CountPredicted(const LayerPredictor& predictor, size_t point, const float* x,
                                       const float* h, int64_t n_tokens) {
   const int64_t d_ff = predictor.out_proj.rows;

@@ -34,7 +34,7 @@ class PredictorResumeTest : public testing::TestWithParam<std::vector<std::strin
     return CallVerb(&AddVerbs, args);
   }
 
-  // The same build as the verb's, stopped (as by Ctrl-C) when its first layer was finished.
+  // Builds as the verb does, and stops (as by Ctrl-C) when the first layer is finished.
   void BuildFirstLayer(const PredictorOptions& options) {
     EngineOptions engine_options;
     engine_options.model_path = ReluModelPath();
@@ -97,7 +97,7 @@ TEST_F(PredictorResume, OtherSettingsAreAnErrorWithBoth) {
         << flags[0];
     EXPECT_EQ(ReadWholeFile(UnfinishedPath(output_)), kept);
   }
-  // Another number of threads goes on.
+  // A build with another number of threads goes on.
   EXPECT_THAT(Call(output_, {"-t", "1"}), HasSubstr("going on"));
 }
 

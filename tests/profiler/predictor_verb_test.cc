@@ -75,7 +75,7 @@ TEST_F(PredictorVerbTest, WritesAFileThatFitsTheModel) {
     EXPECT_EQ(inspection["predictor"]["method"], method);
     EXPECT_THAT(InspectionText(inspection), HasSubstr("recall at density"));
   }
-  EXPECT_EQ(dir_.n_entries(), 2U);  // and the text
+  EXPECT_EQ(dir_.n_entries(), 2U);  // the output and the text
 }
 
 TEST_F(PredictorVerbTest, TheSameAgainAtAnyThreadCountAndBatch) {

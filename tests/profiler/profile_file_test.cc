@@ -20,13 +20,13 @@ class ProfileFileTest : public testing::Test {
  protected:
   ProfileFileTest() : stats_(RandomStats(3, 40, random_)) { stats_.activation_threshold = 0.125; }
 
-  // What reading says of the file these statistics make.
+  // Returns what reading says of the file these statistics make.
   std::string ReadError() {
     WriteProfile(path_, stats_);
     return ErrorOf([&] { ReadProfile(path_); });
   }
 
-  // What reading says of a file with this header and no tensors.
+  // Returns what reading says of a file with this header and no tensors.
   std::string HeaderError(const std::function<void(GgufWriter&)>& change) {
     GgufWriter writer(path_);
     writer.Set("general.architecture", GgufValue::string("thermocline-profile"));

@@ -91,7 +91,7 @@ TEST_F(ProfileRunTest, TheSameTextCountsTheSame) {
 TEST_F(ProfileRunTest, AnotherTextCanBeHeldOut) {
   options_.heldout_path = Text("other", WordText(100, 9));
   const ProfileStats stats = Profile();
-  // The same text twice: the same counts, the same hash.
+  // The same text twice gives the same counts and the same hash.
   options_.heldout_path = options_.text_path;
   const ProfileStats twice = Profile();
   EXPECT_EQ(twice.calibration.corpus_hash, stats.calibration.corpus_hash);
@@ -178,7 +178,7 @@ TEST_F(ProfileRunTest, PackedModelsCountByTheChannelsOfTheirSource) {
   }
 }
 
-// The embedded model on the embedded texts: sparse and skewed, and the skew holds on other text.
+// The embedded model is sparse and skewed on the embedded texts, and the skew holds on other text.
 TEST_F(ProfileRunTest, TheEmbeddedModelIsSparseAndSkewed) {
   const std::string demo = std::string(THERMOCLINE_SOURCE_DIR) + "/tools/demo.d/";
   engine_options_.model_path = demo + "classics-9m-relu-q8_0.gguf";
@@ -190,7 +190,7 @@ TEST_F(ProfileRunTest, TheEmbeddedModelIsSparseAndSkewed) {
   const OpenedModel model(engine_options_);
   const SolvedPlacement solved = PlaceFraction(model, stats, 0.25, uint64_t{1} << 40);
   const CoverageReport report = MakeCoverageReport(stats, &solved.placement, nullptr);
-  // Measured on the f16 model by another implementation.
+  // Another implementation measured this on the f16 model.
   const std::vector<double> density = {0.3416, 0.1599, 0.0527, 0.0393,
                                        0.0907, 0.1092, 0.1227, 0.1448};
   for (size_t l = 0; l < density.size(); ++l) {
@@ -200,7 +200,7 @@ TEST_F(ProfileRunTest, TheEmbeddedModelIsSparseAndSkewed) {
   }
 }
 
-// The share of active neurons that another implementation measured on text that was held out.
+// Another implementation measured this share of active neurons on text that was held out.
 TEST_F(ProfileRunTest, ClassicsModelHasTheGoldenDensity) {
   const std::string data = std::string(THERMOCLINE_SOURCE_DIR) + "/../shared/data/";
   engine_options_.model_path = data + "models/classics-9m-relu-f16.gguf";

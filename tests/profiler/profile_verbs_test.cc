@@ -75,9 +75,9 @@ TEST_F(ProfileVerbsTest, ProfileWithABudgetWritesBothFiles) {
   const Placement placement = ReadPlacement(placement_);
   EXPECT_EQ(stats.model_fingerprint, placement.model_fingerprint);
   EXPECT_EQ(placement.vram_budget_bytes, 1500U * 1024);
-  EXPECT_EQ(dir_.n_entries(), 3U);  // and the text
+  EXPECT_EQ(dir_.n_entries(), 3U);  // two outputs and the text
 
-  // The same placement from the file.
+  // The file gives the same placement.
   const std::string again = Call(PlaceArgs({"--vram", "1500K", "--ram", "1G"}));
   EXPECT_THAT(again, AllOf(HasSubstr("slow tier"), HasSubstr("uniform"), Not(HasSubstr("LRU:"))));
   EXPECT_EQ(ReadWholeFile(dir_.file("other.placement.gguf")), ReadWholeFile(placement_));

@@ -14,16 +14,17 @@
 
 namespace thermocline {
 
-// 2 layers, d_ff 96, relu, context 128, F32, a vocabulary that spells any text in bytes.
+// The model has 2 layers, d_ff 96, relu, context 128, F32, and a vocabulary that spells any text in
+// bytes.
 inline std::string ReluModelPath() {
   return std::string(THERMOCLINE_SOURCE_DIR) + "/tests/golden/gqa_relu.gguf";
 }
-// The same with silu, d_ff 48 (no multiple of a cluster).
+// A model like ReluModelPath's with silu and d_ff 48 (no multiple of a cluster).
 inline std::string SiluModelPath() {
   return std::string(THERMOCLINE_SOURCE_DIR) + "/tests/golden/wide_heads.gguf";
 }
 
-// Words in no order: "the sea and rain singing ...".
+// Returns words in no order: "the sea and rain singing ...".
 inline std::string WordText(size_t n_words, uint32_t seed = 1) {
   constexpr const char* kWords[] = {"the", "and", "sea", "rain", "singing", "stone", "a", "wind"};
   std::mt19937 random(seed);
@@ -35,7 +36,7 @@ inline std::string WordText(size_t n_words, uint32_t seed = 1) {
   return text;
 }
 
-// One token per byte: id 3 + byte; BOS is 1.
+// Makes one token per byte: id 3 + byte; BOS is 1.
 class ByteTokenizer : public Tokenizer {
  public:
   explicit ByteTokenizer(bool add_bos) : add_bos_(add_bos) {}
@@ -84,7 +85,7 @@ inline ProfileStats RandomStats(size_t n_layers, size_t d_ff, std::mt19937& rand
   return stats;
 }
 
-// The message of the Error that `work` throws; empty when it throws none.
+// Returns the message of the Error that `work` throws; empty when it throws none.
 template <typename Work>
 std::string ErrorOf(const Work& work) {
   try {

@@ -21,7 +21,7 @@ struct Shape {
 
 uint64_t UpTo(std::mt19937& random, uint64_t most) { return random() % (most + 1); }
 
-// Benefits that fall along each layer, tiers whose own needs grow with the largest share.
+// Makes benefits that fall along each layer, and tiers whose own needs grow with the largest share.
 SolverProblem RandomProblem(const Shape& shape, std::mt19937& random) {
   SolverProblem problem;
   problem.d_ff = shape.d_ff;
@@ -77,7 +77,7 @@ Use UseOf(const SolverProblem& problem, const std::vector<int64_t>& n_hot) {
   return use;
 }
 
-// The most benefit any choice of prefixes has that keeps both budgets.
+// Returns the most benefit of any choice of prefixes that keeps the two budgets.
 std::optional<int64_t> BestByTryingAll(const SolverProblem& problem) {
   std::optional<int64_t> best;
   std::vector<int64_t> n_hot(problem.layers.size(), 0);
@@ -210,7 +210,7 @@ TEST(SolverTest, NeuronsThatWereNeverActiveFillWhatIsLeft) {
 }
 
 TEST(SolverTest, AnOrderThatIsNotByBenefitIsKept) {
-  // A packed model's: the second cluster is the better one, and still comes second.
+  // The order is a packed model's: the second cluster is the better one, and still comes second.
   SolverProblem problem;
   problem.d_ff = 64;
   std::vector<int64_t> benefit(64, 1);

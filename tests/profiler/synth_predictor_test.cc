@@ -29,7 +29,7 @@ SynthOptions SmallModel(DType dtype) {
   return options;
 }
 
-// What the model itself does with tokens of a sequence: x and h of layer after layer.
+// Records what the model itself does with tokens of a sequence: x and h of layer after layer.
 FfnRecorder Record(const std::string& model_path, int64_t n_tokens) {
   EngineOptions options;
   options.model_path = model_path;

@@ -50,8 +50,8 @@ TEST_P(MeasureActivityTest, LiesWithinTenPercentAndInTheRightOrder) {
   EXPECT_NEAR(check.mean.density, 0.1, 0.005);
   EXPECT_NEAR(check.mean.activations, 0.8, 0.02);
   EXPECT_GT(check.best_rank_correlation, 0.9);
-  // Neurons have the frequencies wanted of each of them: the layers before do not turn all tokens
-  // into one direction.
+  // Neurons have the frequencies wanted of each of them, so the layers before do not turn all
+  // tokens into one direction.
   for (const MeasuredLayer& layer : check.layers) {
     EXPECT_GT(layer.rank_correlation, check.best_rank_correlation - 0.05);
   }

@@ -11,8 +11,8 @@
 
 namespace thermocline {
 
-// Standard output of `thermocline ARGS`, with the verbs that `add_verbs` adds. What it throws goes
-// through.
+// Returns the standard output of `thermocline ARGS`, with the verbs that `add_verbs` adds.
+// Exceptions go through.
 inline std::string CallVerb(void (*add_verbs)(CLI::App& app), std::vector<std::string> args) {
   CLI::App app("test", "thermocline");
   add_verbs(app);
@@ -27,7 +27,7 @@ inline std::string CallVerb(void (*add_verbs)(CLI::App& app), std::vector<std::s
   return testing::internal::GetCapturedStdout();
 }
 
-// The message of the usage error, "" where there is none.
+// Returns the message of the usage error, "" where there is none.
 inline std::string VerbUsageError(void (*add_verbs)(CLI::App& app),
                                   const std::vector<std::string>& args) {
   try {

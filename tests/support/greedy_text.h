@@ -18,13 +18,13 @@
 namespace thermocline {
 
 struct GreedyComparison {
-  std::vector<int32_t> ids;  // the reference's
-  int64_t near_ties = 0;     // tokens at which the other took another one
+  std::vector<int32_t> ids;  // ids that the reference takes
+  int64_t near_ties = 0;     // tokens at which the other engine took another one
   double noise = 0;          // the largest change of a logit
 };
 
-// Feeds both the prompt in one go and then the reference's tokens one by one. max_noise: what a
-// logit may change by.
+// Feeds the prompt to each engine in one go, and then the reference's tokens one by one. max_noise:
+// what a logit may change by.
 inline GreedyComparison CompareGreedy(Engine& reference, Engine& other,
                                       std::span<const int32_t> prompt, int n_tokens,
                                       double max_noise) {

@@ -7,7 +7,7 @@
 
 namespace thermocline {
 
-// The message of the Error that call() throws, or "" when it throws none.
+// Returns the message of the Error that call() throws, or "" when it throws none.
 template <typename Call>
 std::string MessageOf(Call call) {
   try {

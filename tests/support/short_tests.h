@@ -1,5 +1,5 @@
-// What runs many times over does less in each: whole models with every instruction set in turn, and
-// the trees with sanitizers (docs/testing.md says what is left out there).
+// Tests that run many times over do less in each run: whole models with every instruction set in
+// turn, and the trees with sanitizers (docs/testing.md says what is left out there).
 #pragma once
 
 #include <cstdlib>

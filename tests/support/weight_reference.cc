@@ -13,7 +13,8 @@ uint16_t ReadU16(const std::byte* p) {
   return value;
 }
 
-// Weight i of a row of Q6_K, as the format's description has it: the row's bits one after another.
+// Returns weight i of a row of Q6_K as the format's description has it: the row's bits one after
+// another.
 double DecodeQ6K(const std::byte* row, int64_t i) {
   const auto byte = [block = row + i / 256 * 210](int64_t at) {
     return std::to_integer<int>(block[at]);

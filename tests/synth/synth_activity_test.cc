@@ -129,7 +129,7 @@ TEST(HotToCold, IsAPermutationOfItsOwnForEveryLayerAndSeed) {
   EXPECT_EQ(order, HotToCold(1, 0, 500));
   EXPECT_NE(order, HotToCold(1, 1, 500));
   EXPECT_NE(order, HotToCold(2, 0, 500));
-  // Hot neurons lie anywhere: the mean of a hundred of 0 to 499 is 250 +- 13.
+  // Hot neurons lie anywhere: the mean of a hundred of the numbers 0 to 499 is 250 +- 13.
   const double mean = std::accumulate(order.begin(), order.begin() + 100, 0.0) / 100;
   EXPECT_NEAR(mean, 250, 60);
 }

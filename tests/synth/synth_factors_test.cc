@@ -57,7 +57,7 @@ TEST(SynthFactors, TheGatesOfTheFileAreTheirProducts) {
         squares += product * product;
       }
     }
-    // As random gates of full rank: a variance of 1 / d_model.
+    // Weights have a variance of 1 / d_model, as random gates of full rank have.
     EXPECT_NEAR(squares / 160, 1, 0.1);
   }
 }

@@ -24,7 +24,7 @@ int32_t IdOf(const Vocabulary& vocab, const std::string& name) {
   return found == vocab.tokens.end() ? -1 : static_cast<int32_t>(found - vocab.tokens.begin());
 }
 
-// What the library gives for the whole text in one call, with its own normaliser at work.
+// Returns what the library gives for the whole text in one call, with its own normaliser at work.
 std::vector<int32_t> EncodeInOneCall(const Vocabulary& vocab, const std::string& text) {
   sentencepiece::SentencePieceProcessor processor;
   const auto status = processor.LoadFromSerializedProto(
@@ -119,7 +119,8 @@ TEST(SentencePieceTokenizerTest, BytesThatAreNotUtf8SurviveARoundTrip) {
   std::mt19937 random(3);
   for (int round = 0; round < 2000; ++round) {
     std::string text(random() % 40, '\0');
-    // Bytes of every kind, then mostly those of the vocabulary, so that some of the text merges.
+    // Texts have bytes of every kind, then mostly those of the vocabulary, so that some of the text
+    // merges.
     for (char& c : text)
       c = random() % 3 == 0 ? static_cast<char>(random()) : "hello world"[random() % 11];
     // U+2581 itself is the one character that decodes to another (a space).
@@ -128,8 +129,8 @@ TEST(SentencePieceTokenizerTest, BytesThatAreNotUtf8SurviveARoundTrip) {
   }
 }
 
-// A vocabulary of random merges over few characters, so that texts merge deeply and pieces span
-// words.
+// Makes a vocabulary of random merges over few characters, so that texts merge deeply and pieces
+// span words.
 Vocabulary RandomVocabulary(std::mt19937* random) {
   Vocabulary vocab = BaseVocabulary();
   for (const char* piece : {"a", "b", "c", "▁", "é", "漢"}) {
@@ -170,7 +171,7 @@ TEST(SentencePieceTokenizerTest, CuttingATextChangesNoId) {
   }
 }
 
-// Pieces of arbitrary bytes and every type: refused with an Error, or they encode whatever comes
+// Pieces of arbitrary bytes and every type are refused with an Error, or they encode whatever comes
 // without loss.
 TEST(SentencePieceTokenizerTest, ArbitraryPiecesAreRefusedOrEncodeWithoutLoss) {
   std::mt19937 random(5);

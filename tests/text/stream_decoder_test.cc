@@ -86,7 +86,7 @@ TEST(StreamDecoderTest, RandomTokenStreamsGiveTheWholeDecodeMadeValid) {
         ids.push_back(kFirstByteId + 0x80 + static_cast<int32_t>(below(0x80)));
       } else {
         const auto bytes = ByteTokens(characters[below(std::size(characters))]);
-        // Often whole, sometimes broken off.
+        // The piece is often whole and sometimes broken off.
         const size_t n_kept = below(3) == 0 ? below(bytes.size() + 1) : bytes.size();
         ids.insert(ids.end(), bytes.begin(), bytes.begin() + static_cast<ptrdiff_t>(n_kept));
       }

@@ -15,7 +15,7 @@ namespace thermocline {
 
 using Keys = std::map<std::string, GgufValue>;
 
-// <unk> 0, <s> 1, </s> 2, the 256 bytes from kFirstByteId, then nothing.
+// The vocabulary has <unk> 0, <s> 1, </s> 2, the 256 bytes from kFirstByteId, then nothing.
 inline constexpr int32_t kFirstByteId = 3;
 inline constexpr int32_t kFirstPieceId = kFirstByteId + 256;
 Vocabulary BaseVocabulary();
@@ -24,14 +24,14 @@ Vocabulary BaseVocabulary();
 int32_t AddToken(Vocabulary* vocab, const std::string& name, float score,
                  TokenType type = TokenType::kNormal);
 
-// BaseVocabulary() with the pieces that "hello world" and a few multi-byte characters need.
+// Returns BaseVocabulary() with the pieces that "hello world" and a few multi-byte characters need.
 Vocabulary HelloVocabulary();
 
 GgufValue StringArray(std::vector<std::string> values);
 GgufValue FloatArray(std::vector<double> values);
 GgufValue IntArray(std::vector<int64_t> values);
 
-// The keys of a file with this vocabulary.
+// Returns the keys of a file with this vocabulary.
 Keys KeysOf(const Vocabulary& vocab);
 
 // Writes the keys into a GGUF file, reads them back and makes the tokenizer.

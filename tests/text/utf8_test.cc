@@ -54,7 +54,7 @@ TEST(Utf8Test, RefusesSurrogatesOverlongFormsAndLargeNumbers) {
   }
 }
 
-// The examples of the Unicode standard, chapter 3.9, tables 3-8 to 3-11.
+// These are the examples of the Unicode standard, chapter 3.9, tables 3-8 to 3-11.
 TEST(Utf8Test, ReplacesMaximalSubpartsAsTheStandardRecommends) {
   const std::string r(kReplacementCharacter);
   EXPECT_EQ(ReplaceInvalidUtf8("\xC0\xAF\xE0\x80\xBF\xF0\x81\x82\x41"),

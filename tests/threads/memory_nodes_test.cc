@@ -16,7 +16,7 @@ namespace {
 
 constexpr unsigned long kMaxNodes = 1024;  // what the kernel can be built for
 
-// The policy of the page at `memory`, or -1 where the system does not say.
+// Returns the policy of the page at `memory`, or -1 where the system does not say.
 int PolicyAt(void* memory) {
   std::vector<unsigned long> mask(kMaxNodes / (8 * sizeof(unsigned long)));
   int mode = -1;

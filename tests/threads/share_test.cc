@@ -1,4 +1,4 @@
-// Lane::Share: who runs which chunk of an operation is open, that every element is run once is not.
+// Lane::Share: who runs which chunk of an operation is open, but every element is run once.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

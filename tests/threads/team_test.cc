@@ -128,7 +128,7 @@ TEST(ThreadTeam, ATeamThatNeverRanCanBeDestroyed) {
   }
 }
 
-// Each of a team's threads keeps to its CPUs, the caller while it is inside.
+// Each of a team's threads keeps to its CPUs; the caller does so while it is inside.
 TEST(ThreadTeam, PinnedThreadsKeepToTheirCpus) {
   const std::vector<int> before = ThreadCpus();
   ASSERT_FALSE(before.empty());
@@ -163,7 +163,8 @@ double ProcessCpuSeconds() {
   return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
 }
 
-// Time of the processor, not of the clock on the wall, so that a busy machine changes nothing.
+// The time is the processor's, not that of the clock on the wall, so that a busy machine changes
+// nothing.
 TEST(ThreadTeam, AnIdleTeamCostsNoProcessorTime) {
   ThreadTeam fresh(4);
   ThreadTeam used(4);

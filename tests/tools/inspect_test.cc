@@ -110,7 +110,7 @@ TEST(InspectTest, ListsWhatItCannotRunAndSaysWhy) {
   EXPECT_EQ(text.out.find('\x1b'), std::string::npos) << "control characters reach the terminal";
 }
 
-// The model's first tensor in one file, the others in a second.
+// Writes the model's first tensor in one file, the others in a second.
 void WriteSplitSet(const std::string& model, const TempDir& dir) {
   const GgufReader source(model);
   for (int part = 0; part < 2; ++part) {

@@ -1,4 +1,4 @@
-// Ctrl-C in the middle of writing a model: exit code 130, and the directory as it was.
+// Ctrl-C in the middle of writing a model gives exit code 130, and leaves the directory as it was.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -31,7 +31,7 @@ class InterruptFilesTest : public testing::Test {
   }
 
   // Sends the signal when the temporary file is there, which it is before the work begins. A
-  // machine that was busy elsewhere may see the work done before: then once more.
+  // machine that was busy elsewhere may see the work done before; then it is tried once more.
   void InterruptWhileWriting(const std::vector<std::string>& arguments, int signal_number) {
     const bool terminate = signal_number == SIGTERM;
     for (int attempt = 0; attempt < 5; ++attempt) {

@@ -112,7 +112,7 @@ nlohmann::json RooflineRun(const std::string& cache_type) {
   return nlohmann::json::parse(result.out);
 }
 
-// Nothing here looks at how long anything took, beyond that it is a time.
+// No check looks at how long anything took, beyond that it is a time.
 void ExpectSaneRoofline(const nlohmann::json& roofline, std::vector<std::string> names) {
   double bytes = 0;
   double ms = 0;
@@ -162,14 +162,14 @@ TEST(BenchVerb, RooflineHoldsEveryPartOnce) {
     ExpectSaneRoofline(predicted, all);
     EXPECT_EQ(PartBytes(predicted, "predictor"), 8 * 1024 * 256 / 8);
     EXPECT_LT(PartBytes(predicted, "gate"), PartBytes(exact, "gate"));
-    // All weights of the comparison, and the cache beside them.
+    // The bytes are all weights of the comparison, and the cache beside them.
     EXPECT_NEAR(dense["token"]["bytes_per_token"].get<double>() - PartBytes(dense, "attention"),
                 json["modes"][0]["touched_bytes_per_token"].get<double>(), 1);
     EXPECT_EQ(PartBytes(dense, "gate") + PartBytes(dense, "down"), 3 * PartBytes(exact, "gate"));
     EXPECT_LT(PartBytes(exact, "up"), 0.5 * PartBytes(exact, "gate"));
     EXPECT_EQ(PartBytes(exact, "up"), PartBytes(exact, "down"));
   }
-  // 34 bytes per 32 elements instead of 64.
+  // A block of q8_0 takes 34 bytes per 32 elements instead of 64.
   EXPECT_NEAR(PartBytes(q8["rooflines"][0], "attention"),
               PartBytes(f16["rooflines"][0], "attention") * 34 / 64, 1e-6);
 }

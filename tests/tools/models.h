@@ -26,7 +26,7 @@ inline void WriteShuffledPlacement(const std::string& model_path, const std::str
   WritePlacement(path, ShuffledPlacement(gguf.fingerprint(), config.n_layers, config.d_ff, 0.4));
 }
 
-// About 70 MB of random weights: long enough at work to be interrupted.
+// Writes about 70 MB of random weights: long enough at work to be interrupted.
 inline void WriteLargeModel(const std::string& path) {
   SynthOptions options;
   options.n_layers = 2;

@@ -27,7 +27,7 @@ void AddAllVerbs(CLI::App& app) {
   }
 }
 
-// The message of a parse that must fail as wrong usage. arguments: as typed.
+// Returns the message of a parse that must fail as wrong usage. arguments: as typed.
 std::string UsageError(CLI::App& app, std::vector<std::string> arguments) {
   std::reverse(arguments.begin(), arguments.end());
   try {

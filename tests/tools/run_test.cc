@@ -38,7 +38,7 @@ TEST(RunTest, ContinuesLikeTheReference) {
 }
 
 TEST(RunTest, DenseAndExactWriteTheSameText) {
-  // With a placement both read the same stored weights.
+  // With a placement, exact and dense read the same stored weights.
   TempDir dir;
   WriteShuffledPlacement(DemoModel(), dir.file("placement"));
   const Strings base = {"run", "-m",          DemoModel(), "--placement", dir.file("placement"),
@@ -67,7 +67,7 @@ TEST(RunTest, ATraceHoldsEveryPassAndChangesNothing) {
   EXPECT_THAT(plain.err, Not(HasSubstr("trace")));
   const auto events = nlohmann::json::parse(ReadWholeFile(dir.file("t.json")));
   int n_passes = 0;
-  int n_layers = 0;  // attention of thread 0 in a layer
+  int n_layers = 0;  // attention spans of thread 0 in a layer
   for (const auto& event : events) {
     n_passes += event["name"] == "token" || event["name"] == "prompt" ? 1 : 0;
     n_layers += event["name"] == "attention" && event["tid"] == 3 ? 1 : 0;
@@ -186,12 +186,12 @@ class InterruptTest : public testing::Test {
     shared_dir = nullptr;
   }
   static std::string model() { return shared_dir->file("large.gguf"); }
-  // A session that goes on replying until it is stopped.
+  // Starts a session that goes on replying until it is stopped.
   static Strings Session() {
     return {"run", "-m", model(), "-i", "-c", "16384", "-n", "-1", "-s", "1"};
   }
-  // Types a line and waits for the reply. The model's words are w260, w261, ...: what is awaited is
-  // one of them, and not the line editor that draws the line anew, to which Ctrl-C would be a key.
+  // Types a line and waits for the reply. The model's words are w260, w261, ...: one of them is
+  // awaited, and not the line editor that draws the line anew, to which Ctrl-C would be a key.
   static void BeginReply(ToolProcess& session) {
     ASSERT_TRUE(session.AwaitOutput("> "));
     session.Type("Hello\n");

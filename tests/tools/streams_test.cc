@@ -25,7 +25,7 @@ using testing::HasSubstr;
 using testing::Not;
 using testing::StartsWith;
 
-// Runs `prefix` THERMOCLINE `rest` in a shell; the exit code.
+// Runs `prefix` THERMOCLINE `rest` in a shell. Returns the exit code.
 int Shell(const std::string& rest, const std::string& prefix = "") {
   const std::string command = prefix + "'" + THERMOCLINE_BINARY + "' " + rest;
   const int status = std::system(command.c_str());
@@ -74,7 +74,7 @@ TEST_F(StreamsTest, OutputGoesThroughWhatIsNoRegularFile) {
   ASSERT_EQ(Shell(quantize + To("plain") + "F16 >/dev/null 2>&1"), 0);
   EXPECT_EQ(Shell(quantize + "/dev/null F16 >/dev/null 2>&1"), 0);
   EXPECT_TRUE(std::filesystem::is_character_file("/dev/null"));
-  // Of a pipe, of a file and by a link; the table follows the model.
+  // The output is a pipe, a file and a link; the table follows the model.
   EXPECT_EQ(Shell(quantize + "/dev/stdout F16 2>/dev/null | cat >" + To("piped")), 0);
   EXPECT_THAT(TextOf("piped"), StartsWith(TextOf("plain")));
   EXPECT_EQ(Shell(quantize + "/dev/stdout F16 2>/dev/null >" + To("filed")), 0);

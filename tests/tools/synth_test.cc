@@ -77,7 +77,7 @@ TEST(SynthVerb, RefusesDimensionsThatDoNotGoTogether) {
   EXPECT_EQ(directory.n_entries(), 0U);
 }
 
-// `synth` of a small model, with more flags.
+// Runs `synth` of a small model, with more flags.
 ToolResult Synth(const TempDir& directory, const std::vector<std::string>& flags) {
   std::vector<std::string> arguments = {"synth",
                                         "--n-layers",
@@ -111,14 +111,14 @@ TEST(SynthVerb, MeasuresTheActivityAndWritesWhatGoesWithIt) {
                                HasSubstr("activations on hottest 20 %       75.00 %"),
                                HasSubstr("rank correlation"), HasSubstr("1024 random tokens")));
 
-  // The fingerprint is the model's, the order the true one.
+  // The fingerprint is the model's, and the order is the true one.
   const GgufReader model(directory.file("model.gguf"));
   const ProfileStats stats = ReadProfile(directory.file("profile.gguf"));
   EXPECT_EQ(stats.model_fingerprint, model.fingerprint());
   EXPECT_EQ(stats.calibration.corpus_hash, "synthetic");
   const Placement placement = ReadPlacement(directory.file("placement.gguf"));
   ASSERT_EQ(placement.layers.size(), 2U);
-  // Neurons at the cap are equally hot, in any order.
+  // Neurons at the cap are equally hot and stand in any order.
   const std::vector<double> wanted = FiringProbabilities({0.08, 0.2, 0.75}, 512);
   const std::vector<int32_t> hot_to_cold = HotToCold(1, 1, 512);
   std::vector<double> by_neuron(512);

@@ -52,7 +52,7 @@ ToolProcess::~ToolProcess() {
   if (terminal_ >= 0) ::close(terminal_);
 }
 
-// Files and not pipes: nobody has to read while the process writes.
+// Output goes to files and not to pipes: nobody has to read while the process writes.
 void ToolProcess::StartOnFiles(std::vector<char*> argv, const std::string& standard_input) {
   WriteWholeFile(dir_.file("in"), standard_input);
   pid_ = ::fork();

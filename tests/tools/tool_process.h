@@ -27,11 +27,11 @@ class ToolProcess {
   ToolProcess& operator=(const ToolProcess&) = delete;
 
   void Signal(int signal_number) const;
-  // Types on the terminal.
+  // Types text on the terminal.
   void Type(const std::string& text) const;
   bool running();
-  // Whether stdout held `text` within a minute; with a terminal, whether it was shown after the
-  // text that was waited for last.
+  // Returns whether stdout held `text` within a minute; with a terminal, whether it was shown after
+  // the text that was waited for last.
   bool AwaitOutput(const std::string& text);
   // Waits for the end. With a terminal all output is in `out`.
   ToolResult Wait();
@@ -40,7 +40,8 @@ class ToolProcess {
   void StartOnFiles(std::vector<char*> argv, const std::string& standard_input);
   void StartOnTerminal(std::vector<char*> argv);
   // Takes what the terminal shows next, waiting some milliseconds for it; false when there is
-  // nothing. One piece at a time: a process that never pauses must not keep the test reading.
+  // nothing. It takes one piece at a time: a process that never pauses must not keep the test
+  // reading.
   bool ReadTerminal();
 
   TempDir dir_;

@@ -55,8 +55,8 @@ class UsageTest : public testing::TestWithParam<Case> {
     delete shared_dir;
     shared_dir = nullptr;
   }
-  // Packed models whose second layer's neuron_order names a channel that is not there, or one
-  // twice.
+  // Writes packed models whose second layer's neuron_order names a channel that is not there, or
+  // one twice.
   static void WriteBadPackedModels() {
     const std::string placement = shared_dir->file("gqa.placement.gguf");
     PackOptions options;

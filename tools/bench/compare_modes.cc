@@ -49,8 +49,8 @@ class Comparison {
     baseline_logits_.resize(static_cast<size_t>(options.decode_tokens) * vocab_);
   }
 
-  // The baseline's logits are kept; another mode's are compared with them while both were fed the
-  // same. `follow`: it is fed the tokens of `against`.
+  // Runs one prompt. The baseline's logits are stored, and another mode's are compared with them
+  // while the two were fed the same tokens. `follow`: the mode is fed the tokens of `against`.
   PromptRun Run(const std::vector<int32_t>& prompt, bool baseline, const PromptRun* against,
                 bool follow, ModeRuns* runs) {
     PromptRun run;
@@ -82,7 +82,8 @@ class Comparison {
     return run;
   }
 
-  // What ran before (a bandwidth measurement, another mode) must not cost the first mode its cache.
+  // Runs a prompt once, so that what ran before (a bandwidth measurement, another mode) does not
+  // cost the first mode its cache.
   void WarmUp(const std::vector<int32_t>& prompt) {
     engine_.Reset();
     engine_.Feed(prompt);
@@ -95,7 +96,7 @@ class Comparison {
     runs->identical += static_cast<int64_t>(agreed);
     if (b != run.ids.end()) runs->margins.push_back(baseline.margins[agreed]);
   }
-  // Of a run that followed the baseline.
+  // Counts tokens of a run that followed the baseline.
   static void CountEqual(const PromptRun& baseline, const PromptRun& run, ModeRuns* runs) {
     runs->compared += static_cast<int64_t>(baseline.ids.size());
     for (size_t i = 0; i < run.ids.size(); ++i) {

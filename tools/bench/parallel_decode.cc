@@ -11,11 +11,11 @@ namespace {
 using Prompts = std::vector<std::vector<int32_t>>;
 
 struct DecodeRun {
-  std::vector<BestToken> tokens;  // of the first sequence
-  double tokens_per_s = 0;        // of all
+  std::vector<BestToken> tokens;  // tokens of the first sequence
+  double tokens_per_s = 0;        // of all sequences together
 };
 
-// The sequences' prompts one after the other, then a pass per token.
+// Feeds the sequences' prompts one after the other, then makes a pass per token.
 DecodeRun DecodeTogether(Engine& engine, int64_t n_sequences, const Prompts& prompts, size_t first,
                          int64_t decode_tokens) {
   const auto width = static_cast<size_t>(engine.config().vocab_size);

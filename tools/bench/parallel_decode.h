@@ -15,18 +15,18 @@ struct ParallelResult {
   SparseMode mode = SparseMode::kDense;
   int64_t n_sequences = 0;
   Spread one_tokens_per_s;  // decode of one sequence alone
-  Spread all_tokens_per_s;  // of all together
-  Spread times_one;         // the second over the first, round by round
+  Spread all_tokens_per_s;  // decode of all together
+  Spread times_one;         // all_tokens_per_s over one_tokens_per_s, round by round
   // Each round's first sequence is decoded alone and among the others, and must write the same. A
-  // pass of several rows rounds differently, so the text may part where two tokens nearly tie: the
-  // lead that the best token had there alone.
+  // pass of several rows rounds differently, so the text may part where two tokens nearly tie.
+  // first_difference_margins has the lead that the best token had there alone.
   int64_t tokens_compared = 0;
   int64_t tokens_identical = 0;
   std::vector<float> first_difference_margins;
 };
 
-// A round per prompt: N prompts from it on, round about. Greedy.
-// REQUIRES: the engine was opened for n_sequences at least; prompts that fit its context.
+// Makes a round per prompt, with N prompts from it on, round about. Decoding is greedy. REQUIRES:
+// the engine was opened for n_sequences at least; prompts that fit its context.
 ParallelResult MeasureParallel(Engine& engine, SparseMode mode, int64_t n_sequences,
                                const std::vector<std::vector<int32_t>>& prompts,
                                int64_t decode_tokens);

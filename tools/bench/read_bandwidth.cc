@@ -22,7 +22,7 @@ constexpr int kPasses = 5;
 
 using Clock = std::chrono::steady_clock;
 
-// CPUs that the process may use, as it was started.
+// Returns the CPUs that the process may use, as it was started.
 const cpu_set_t& AllowedCpus() {
   static const cpu_set_t allowed = [] {
     cpu_set_t set;
@@ -33,7 +33,7 @@ const cpu_set_t& AllowedCpus() {
   return allowed;
 }
 
-// The n-th allowed CPU, or all of them when there are not so many.
+// Returns the n-th allowed CPU, or all of them when there are not so many.
 cpu_set_t NthAllowedCpu(int n) {
   for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
     if (!CPU_ISSET(cpu, &AllowedCpus()) || n-- > 0) continue;
@@ -45,7 +45,7 @@ cpu_set_t NthAllowedCpu(int n) {
   return AllowedCpus();
 }
 
-// Teams are kept, so that none is started while something is timed.
+// Teams stay alive, so that none is started while something is timed.
 struct TimedTeam {
   explicit TimedTeam(int n_threads) : team(n_threads), group(team.MakeGroup(n_threads)) {}
   ThreadTeam team;
@@ -79,7 +79,7 @@ double TimeOnTeam(int n_threads, const std::function<void(int thread, int n_thre
   Clock::time_point end;
   timed.team.Run([&](int thread) {
     const Lane lane{thread, n_threads, timed.group};
-    lane.Sync();  // all are awake
+    lane.Sync();  // all threads are awake now
     if (thread == 0) start = Clock::now();
     work(thread, n_threads);
     lane.Sync();

@@ -1,4 +1,4 @@
-// How fast this machine reads memory: the roof under which decoding runs.
+// Measures how fast this machine reads memory: the roof under which decoding runs.
 #pragma once
 
 #include <cstddef>
@@ -21,16 +21,17 @@ class PinnedTeam {
 };
 
 // Runs work(thread, n_threads) on a team of n_threads once, all starting together, and returns the
-// seconds from the start to the end of the slowest. From one thread at a time.
+// seconds from the start to the end of the slowest. It is called from one thread at a time.
 double TimeOnTeam(int n_threads, const std::function<void(int thread, int n_threads)>& work);
 
-// Bytes per second of one plain streaming read of n_bytes (a multiple of 64) at `memory`.
+// Returns the bytes per second of one plain streaming read of n_bytes (a multiple of 64) at
+// `memory`.
 double TimeStreamingRead(int n_threads, const std::byte* memory, uint64_t n_bytes);
 
-// What n_threads together read in bytes per second: the median of several passes over n_bytes of
-// memory (192 MiB and more make sense), timed in segments of 48 MiB, more than a last-level cache
-// keeps of the pass before. The median and not the best: what runs beside it on the machine takes
-// its share from what is measured against this, too.
+// Returns what n_threads together read in bytes per second: the median of several passes over
+// n_bytes of memory (192 MiB and more make sense), timed in segments of 48 MiB, more than a
+// last-level cache keeps of the pass before. It is the median and not the best, since what runs
+// beside it on the machine takes its share from what is measured against this, too.
 double MeasureReadBandwidth(int n_threads, uint64_t n_bytes);
 
 }  // namespace thermocline

@@ -24,7 +24,7 @@ constexpr uint64_t kCacheBytes = 768ULL << 20;
 constexpr int64_t kHeadDim = 128;
 constexpr int64_t kKvHeads = 8;
 constexpr int64_t kChunk = 256;
-constexpr int64_t kChunkStride = kHeadDim + 16;  // and the chunk's m and sum
+constexpr int64_t kChunkStride = kHeadDim + 16;  // a head's sums, and the chunk's m and sum
 constexpr int kIterations = 40;
 
 struct AttentionCase {
@@ -49,7 +49,7 @@ const BenchWeights& CacheOf(DType dtype) {
   return *cache;
 }
 
-// One layer after the other, each with keys and values of every KV head.
+// Runs one layer after the other, each with keys and values of every KV head.
 class AttentionRun {
  public:
   AttentionRun(const AttentionCase& bench, const BenchWeights& cache)
@@ -76,7 +76,7 @@ class AttentionRun {
     return static_cast<double>(2 * kKvHeads * bench_.context * cache_.stride_bytes());
   }
 
-  // The first head of the layer that was computed last.
+  // Checks the first head of the layer that was computed last.
   void Verify() {
     const double scale = 1 / std::sqrt(static_cast<double>(kHeadDim));
     std::vector<double> weights;

@@ -14,7 +14,7 @@ inline constexpr int64_t kDistinctRows = 7;  // row r is the same as row r - kDi
 
 class BenchWeights {
  public:
-  // About n_bytes of rows of n_cols weights.
+  // Makes about n_bytes of rows of n_cols weights.
   BenchWeights(DType dtype, int64_t n_cols, uint64_t n_bytes);
 
   DType dtype() const { return dtype_; }
@@ -24,9 +24,9 @@ class BenchWeights {
   uint64_t n_bytes() const { return buffer_.size(); }
   const std::byte* data() const { return static_cast<const std::byte*>(buffer_.data()); }
   const std::vector<float>& x() const { return x_; }         // (n_cols)
-  const void* prepared() const { return prepared_.data(); }  // x for matvec
+  const void* prepared() const { return prepared_.data(); }  // x as matvec wants it
 
-  // Row r, decoded.
+  // Returns row r, decoded.
   const std::vector<float>& distinct(int64_t r) const {
     return distinct_[static_cast<size_t>(r % kDistinctRows)];
   }
@@ -50,8 +50,8 @@ class BenchWeights {
   std::vector<std::vector<float>> distinct_;  // the rows that repeat, decoded
 };
 
-// Verified weights of this shape. One set at a time: they fill much of a small machine's memory, so
-// what an earlier call returned is gone.
+// Returns verified weights of this shape. There is one set at a time: they fill much of a small
+// machine's memory, so what an earlier call returned is gone.
 const BenchWeights& SharedBenchWeights(DType dtype, int64_t n_cols, uint64_t n_bytes);
 
 }  // namespace thermocline

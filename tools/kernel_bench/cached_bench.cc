@@ -1,4 +1,5 @@
-// matvec and accumulate_rows over rows that stay in L2, by one thread: what instructions allow.
+// Times matvec and accumulate_rows over rows that stay in L2, by one thread, which shows what
+// instructions allow.
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 

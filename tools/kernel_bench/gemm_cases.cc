@@ -1,5 +1,5 @@
-// Batches of tokens: a product by panels (what prefill runs) and the row kernels once per token, in
-// turn on weights that no cache holds. The counters are
+// Multiplies batches of tokens by a product by panels (what prefill runs) and by the row kernels
+// once per token, in turn on weights that no cache holds. The counters are
 //   gemm_Gops, rows_Gops  operations (two to a multiply-add) per second, of the median segment
 //   gemm_GBs              bytes of weights per second that went through the panels
 //   roof_Gops             what the multiply-add instruction alone reaches on as many threads, here
@@ -71,8 +71,8 @@ class GemmBench {
   double macs() const { return macs_; }
   double bytes() const { return static_cast<double>(rows_ * view_.row_stride_bytes); }
 
-  // Seconds of the rows from `first` by panels; the activations, which many matrices share, are
-  // prepared before.
+  // Returns the seconds that the rows from `first` take by panels. The activations, which many
+  // matrices share, are prepared before.
   double TimePanels(int64_t first) {
     const GemmInput input = PrepareInput();
     const TensorView segment = view_.SliceRows(first, first + rows_);
@@ -88,7 +88,8 @@ class GemmBench {
     });
   }
 
-  // The same by the row kernels, rows in groups that every token reads while they are in cache.
+  // Returns the seconds that the rows from `first` take by the row kernels, in groups that every
+  // token reads while they are in cache.
   double TimeRows(int64_t first) {
     const VectorForm form = kernels_.vector_form(bench_.dtype);
     for (int64_t t = 0; t < bench_.n_tokens; ++t) {
@@ -110,7 +111,7 @@ class GemmBench {
     });
   }
 
-  // Operations per second of the instruction on all threads.
+  // Returns the operations per second of the instruction on all threads.
   double TimeRoof() const {
     if (kernels_.gemm == nullptr) return 0;
     const GemmForm form = kernels_.gemm->rows_form(bench_.dtype);
@@ -122,8 +123,9 @@ class GemmBench {
     return 2.0 * static_cast<double>(macs) * bench_.n_threads / seconds;
   }
 
-  // Empty when the last product of the rows from 0 is right. Activations in int8 are off by about
-  // 1 % of their size, independently (see BenchWeights); the derived tolerances are in the tests.
+  // Returns "" when the last product of the rows from 0 is right. Activations in int8 are off by
+  // about 1 % of their size, independently (see BenchWeights); the derived tolerances are in the
+  // tests.
   std::string Verify() {
     std::vector<float> row(kCols);
     for (int64_t r = 0; r < std::min(kVerifiedRows, rows_); ++r) {
@@ -170,12 +172,12 @@ class GemmBench {
   const KernelTable& kernels_;
   TensorView view_;
   std::vector<float> x_;
-  int64_t rows_ = 0;  // of a segment
+  int64_t rows_ = 0;  // rows of a segment
   double macs_ = 0;
   AlignedBuffer out_;
   AlignedBuffer input_;
   std::vector<std::unique_ptr<PanelGemm>> panels_;
-  std::vector<AlignedBuffer> vectors_;  // each thread's own
+  std::vector<AlignedBuffer> vectors_;  // a vector for each thread
 };
 
 double Median(std::vector<double> values) {

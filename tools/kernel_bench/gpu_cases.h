@@ -1,4 +1,5 @@
-// GPU kernels timed against the device's own read bandwidth. Registered where there is a GPU:
+// Times GPU kernels against the device's own read bandwidth. The cases are registered where there
+// is a GPU:
 //
 //   gpu/read, gpu/copy                                    plain reads; copies inside the device
 //   gpu/matvec/TYPE/rows:N/cols:N                         decode: one token
@@ -10,8 +11,8 @@
 //
 // A case is a chain of equal operations on weights of their own, at least 2 GB together where there
 // is room, so that no cache serves them. The chain is computed once and compared with a reference
-// in double; then it is timed by events around a graph (cuBLAS: around the calls). Times are those
-// of one operation of the chain, counters as in kernel_bench.cc, the roof being gpu/read.
+// in double. Then it is timed by events around a graph (cuBLAS: around the calls). Times are those
+// of one operation of the chain. Counters are as in kernel_bench.cc, the roof being gpu/read.
 //
 // On the emulated device each case runs once at a small shape and is compared; nothing is timed,
 // and the label says so.
@@ -20,7 +21,7 @@
 namespace thermocline {
 
 void RegisterGpuCases();
-// Gives back what the cases share on the GPU, once they have run: not left to the end of the
+// Gives back what the cases share on the GPU, once they have run. It is not left to the end of the
 // program, when there may be no driver any more.
 void ReleaseGpuCases();
 

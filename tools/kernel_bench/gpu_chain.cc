@@ -19,12 +19,12 @@ namespace {
 
 constexpr uint64_t kFullBytes = 2ULL << 30;
 constexpr uint64_t kEmulatedBytes = 64 << 10;
-constexpr int64_t kMaxLinks = 512;  // of a graph
+constexpr int64_t kMaxLinks = 512;  // links of a graph
 constexpr int kIterations = 15;
 constexpr int kWarmUps = 2;
 constexpr double kMsPerSecond = 1e3;
 
-// Seconds between two events around what work() enqueues.
+// Returns the seconds between two events around what work() enqueues.
 template <typename Work>
 double SecondsOf(Stream& stream, const Work& work) {
   Event begin(Event::Timing::kOn);
@@ -36,7 +36,8 @@ double SecondsOf(Stream& stream, const Work& work) {
   return ElapsedMs(begin, end) / kMsPerSecond;
 }
 
-// A stretch of device memory that is read plainly. Its own, so that chains do not warm it.
+// A stretch of device memory that is read plainly. It is not the chains' memory, so that they do
+// not warm it.
 class Roof {
  public:
   explicit Roof(Stream& stream)
@@ -60,7 +61,7 @@ class Roof {
   DeviceMemory sum_;
 };
 
-// What all cases share, from the first that runs on.
+// What all cases share. It lives from the first that runs on.
 struct Bench {
   Stream stream;
   std::optional<Roof> roof;
@@ -121,7 +122,7 @@ class ReadChain final : public GpuChain {
   Roof roof_;
 };
 
-// Its bytes are read and written.
+// The bytes of a copy are read and written.
 class CopyChain final : public GpuChain {
  public:
   CopyChain(const std::string& name, Stream& stream)

@@ -14,13 +14,13 @@
 
 namespace thermocline {
 
-// Equal operations on data of their own.
+// A chain of equal operations (links) on data of their own.
 class GpuChain {
  public:
   struct Shape {
     int64_t n_links = 1;
-    double link_bytes = 0;  // that a link must read; 0: its time is what matters
-    double link_flops = 0;  // 0: not reported
+    double link_bytes = 0;  // bytes that a link must read; 0: its time is what matters
+    double link_flops = 0;  // operations of a link; 0: not reported
     bool captured = true;   // as a graph
   };
   GpuChain(std::string name, Stream& stream) : name_(std::move(name)), stream_(stream) {}
@@ -29,7 +29,7 @@ class GpuChain {
   GpuChain& operator=(const GpuChain&) = delete;
 
   virtual Shape shape() const = 0;
-  // All links, in order; may be repeated. Asynchronous.
+  // Enqueues all links, in order. It may be repeated. Asynchronous.
   virtual void Enqueue() = 0;
   // Compares what one Enqueue() left; ends the program where it is wrong (ExpectNear).
   virtual void Verify() = 0;
@@ -40,7 +40,7 @@ class GpuChain {
  protected:
   struct Reference {
     double value;
-    double allowed;  // how far off
+    double allowed;  // how far off it may be
   };
   void ExpectNear(double found, const Reference& reference) const;
 
@@ -50,10 +50,11 @@ class GpuChain {
 
 // Whether cases are only verified, at small shapes.
 bool GpuIsEmulated();
-// Bytes of weights that a chain should have: 2 GB, or what half of the free memory holds.
+// Returns the bytes of weights that a chain should have: 2 GB, or what half of the free memory
+// holds.
 uint64_t GpuChainBytes();
 
-// make: called when the case runs. Memory that it does not get skips the case.
+// Adds a case. make is called when the case runs. Memory that it does not get skips the case.
 void AddGpuCase(const std::string& name,
                 std::function<std::unique_ptr<GpuChain>(const std::string&, Stream&)> make);
 
@@ -78,7 +79,7 @@ class GpuMatrices {
   GpuMatrices(Stream& stream, DType dtype, int64_t rows, int64_t cols, int64_t multiple = 1);
   int64_t size() const { return n_; }  // a multiple of `multiple`
   GpuMatrix at(int64_t i) const;
-  // Row r of every matrix, decoded; rows repeat after kDistinctRows.
+  // Returns row r of every matrix, decoded. Rows repeat after kDistinctRows.
   const std::vector<float>& row(int64_t r) const { return host_.distinct(r); }
   const std::vector<float>& x() const { return host_.x(); }  // (cols) random values
 
@@ -95,15 +96,15 @@ class GpuMatrices {
 // How exactly a product sees its input.
 struct InputRounding {
   bool to_int8 = false;  // per 32 elements, as gpu_kernels/products/activations.h says
-  double of_value = 0;   // 2^-11 for f16
+  double of_value = 0;   // relative rounding of a value: 2^-11 for f16
 };
-InputRounding DecodeRounding(DType weights);  // as GpuMatvec and GpuFfnGateUp take x
+InputRounding DecodeRounding(DType weights);  // how GpuMatvec and GpuFfnGateUp take x
 
 struct DotReference {
   double value = 0;
   double allowed = 0;
 };
-// w . x, both of n elements, by a kernel that sums in f32.
+// Returns w . x, both of n elements, by a kernel that sums in f32.
 DotReference ReferenceDot(const float* w, const float* x, int64_t n, const InputRounding& rounding);
 
 void RegisterGpuReads();

@@ -1,4 +1,4 @@
-// A layer's FFN on the GPU, one token: gate and up, and down, of neurons of which a share fires;
+// A layer's FFN on the GPU for one token: gate and up, and down, of neurons of which a share fires;
 // and the list that a predictor's scores make.
 #include <fmt/format.h>
 
@@ -18,10 +18,10 @@ struct FfnCase {
   DType dtype;
   int64_t n_neurons;  // the hot ones
   int64_t d_model;
-  int percent;  // that fire
+  int percent;  // share of the neurons that fires
 };
 
-// Which neurons fire; the first always does.
+// Says which neurons fire; the first always does.
 std::vector<bool> Firing(const FfnCase& bench) {
   std::mt19937 rng(4);
   std::bernoulli_distribution fires(bench.percent / 100.0);
@@ -37,7 +37,8 @@ double CountOf(const std::vector<bool>& firing) {
   return static_cast<double>(std::count(firing.begin(), firing.end(), true));
 }
 
-// Biases, not inputs, decide who fires: a link reads every gate row, and up rows where one fires.
+// Biases, not inputs, decide who fires. A link reads every gate row, and the up rows of the neurons
+// that fire.
 class GateUpChain final : public GpuChain {
  public:
   GateUpChain(const std::string& name, Stream& stream, const FfnCase& bench)
@@ -85,7 +86,7 @@ class GateUpChain final : public GpuChain {
 
  private:
   int64_t n_links() const { return weights_.size() / 2; }
-  // Larger than any product of these rows with x.
+  // The bias is larger than any product of these rows with x.
   static constexpr float kBias = 4096;
   std::vector<float> Biases() {
     for (int64_t r = 0; r < kDistinctRows; ++r) {
@@ -108,7 +109,7 @@ class GateUpChain final : public GpuChain {
   DeviceMemory h_;
 };
 
-// Rows are read where h is not 0.
+// Reads the rows whose h is not 0.
 class DownChain final : public GpuChain {
  public:
   DownChain(const std::string& name, Stream& stream, const FfnCase& bench)

@@ -60,7 +60,7 @@ class MatvecChain final : public GpuChain {
   DeviceMemory y_;
 };
 
-// A batch's product, its panels turned into f16 by the way.
+// Multiplies by a batch. Its panels are turned into f16 by the way.
 class GemmChain final : public GpuChain {
  public:
   GemmChain(const std::string& name, Stream& stream, DType dtype, int64_t rows, int64_t cols,
@@ -93,7 +93,7 @@ class GemmChain final : public GpuChain {
                    {panel_.as<void>(), panel_.size()}, y_.as<float>());
     }
   }
-  // What the last link left, of the first and the last token.
+  // Checks what the last link left of the first and the last token.
   void Verify() override {
     const std::vector<float> y = DownloadFromGpu<float>(stream_, y_);
     for (const int64_t token : {int64_t{0}, n_tokens_ - 1}) {
@@ -109,7 +109,7 @@ class GemmChain final : public GpuChain {
   }
 
  private:
-  static constexpr uint64_t kPanelBytes = 32 << 20;  // as the device has
+  static constexpr uint64_t kPanelBytes = 32 << 20;  // what the device takes
   // f16 rounds by 2^-11; tensor cores chop what they add.
   static constexpr double kHalf = 0x1p-10;
   DType dtype_;

@@ -25,7 +25,7 @@ std::vector<float> NormalValues(int64_t n, unsigned seed) {
   return values;
 }
 
-// What a cache of the type keeps of values: rows of whole blocks.
+// Rounds values to what a cache of the type stores of them: rows of whole blocks.
 void RoundAsStored(DType dtype, std::vector<float>& values) {
   const KernelTable& kernels = CpuKernels();
   const auto n = static_cast<int64_t>(values.size());
@@ -68,7 +68,7 @@ class AttentionChain final : public GpuChain {
         out_(static_cast<uint64_t>(n_layers_ * bench.q_dim()) * sizeof(float), "a bench's result") {
     const DeviceMemory k = UploadToGpu(stream, k_values_);
     const DeviceMemory v = UploadToGpu(stream, v_values_);
-    // No heads of q, nothing turns: keys and values are stored as they are.
+    // There are no heads of q, and nothing turns: keys and values are stored as they are.
     const GpuRope none{.cos = k.as<float>(), .sin = k.as<float>()};
     GpuPassInputs context({bench.context, PagesOf(bench.context)});
     SendRows(&context, 0, bench.context);
@@ -89,7 +89,7 @@ class AttentionChain final : public GpuChain {
                    q_.as<float>(), scratch_.as<void>(), out_.as<float>() + layer * bench_.q_dim());
     }
   }
-  // The first and the last head in double; every layer has the first one's bits.
+  // Checks the first and the last head in double. Every layer has the first one's bits.
   void Verify() override {
     const std::vector<float> out = DownloadFromGpu<float>(stream_, out_);
     const auto q_dim = static_cast<size_t>(bench_.q_dim());
@@ -161,7 +161,8 @@ void AttentionChain::VerifyHead(int64_t head, const std::vector<float>& out) con
     largest = std::max(largest, score);
     most = std::max(most, magnitude);
   }
-  // Of a weight, above and below the line: its score's sum, the difference to the largest, e^x.
+  // These roundings are of a weight, above and below the line: its score's sum, the difference to
+  // the largest, e^x.
   const double units = 2 * ((static_cast<double>(bench_.head_dim) + 7) * most + 2) +
                        static_cast<double>(bench_.context) + 8;
   double sum = 0;

@@ -32,7 +32,7 @@ constexpr int64_t kSegmentBytes = 48LL << 20;
 constexpr double kDensity = 0.1;
 constexpr int kMaxThreads = 2;
 
-// Every row, or about one row in ten as runs of `run` neighbours.
+// Returns every row, or about one row in ten as runs of `run` neighbours.
 std::vector<int32_t> ListRows(int64_t n_rows, int64_t run) {
   std::vector<int32_t> rows;
   std::mt19937 rng(2);
@@ -51,7 +51,7 @@ struct Case {
   int n_threads;
 };
 
-// The part of [0, n) that a thread takes, cut at multiples of `unit`.
+// Returns the part of [0, n) that a thread takes, cut at multiples of `unit`.
 std::pair<int64_t, int64_t> ShareOf(int64_t n, int64_t unit, int thread, int n_threads) {
   const int64_t units = n / unit;
   return {units * thread / n_threads * unit, units * (thread + 1) / n_threads * unit};
@@ -81,13 +81,13 @@ void RunCase(benchmark::State& state, const Case& bench) {
   if (bench.run > 0) list = ListRows(weights.n_rows(), bench.run);
   const int32_t* rows = bench.run > 0 ? list.data() : nullptr;
   const int64_t total = bench.run > 0 ? static_cast<int64_t>(list.size()) : weights.n_rows();
-  // A sparse segment also spans 48 MiB of the matrix, or neighbouring passes would find it in
+  // A sparse segment spans 48 MiB of the matrix, too, or neighbouring passes would find it in
   // cache.
   const double touched = static_cast<double>(kSegmentBytes) * (bench.run > 0 ? kDensity : 1.0);
   const int64_t segment = std::min(total, static_cast<int64_t>(touched) / weights.stride_bytes());
   const auto segment_bytes = static_cast<double>(segment * weights.stride_bytes());
   const std::vector<float> h(static_cast<size_t>(segment), 0.5F);
-  // Aligned, or two threads with half the columns each would write one cache line.
+  // y is aligned, or two threads with half the columns each would write one cache line.
   AlignedBuffer y(static_cast<uint64_t>(std::max(weights.n_rows(), kCols)) * sizeof(float),
                   "a result of the bench");
   const PinnedTeam pinned(bench.n_threads);
@@ -131,7 +131,7 @@ void RegisterCases() {
 
 int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
-  // The whole matrix of the sweeps, instead of the part that is looked at first.
+  // --all runs the whole matrix of the sweeps, instead of the part that is looked at first.
   const bool all = argc == 2 && std::string(argv[1]) == "--all";
   if (all) --argc;
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;

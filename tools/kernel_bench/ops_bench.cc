@@ -1,5 +1,5 @@
-// The small ops of a layer on data that lies in L1 or L2, by one thread: bytes read and written
-// per second. Each is compared with the plain C++ table first.
+// Times the small ops of a layer on data that lies in L1 or L2, by one thread, in bytes read and
+// written per second. Each is compared with the plain C++ table first.
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 
@@ -23,7 +23,7 @@ namespace {
 constexpr int kIterations = 100;
 constexpr int kCallsPerSample = 16;  // between two refills: some ops change their own input
 
-// Vectors of a op. x is filled anew before every sample; half of its values are zero.
+// Vectors of an op. x is filled anew before every sample; half of its values are zero.
 struct StepVectors {
   explicit StepVectors(int64_t size)
       : n(size), x(Bytes(), "x"), y(Bytes(), "y"), out(Bytes() + 4096, "out") {

@@ -1,5 +1,5 @@
-// matvec and accumulate_rows over rows that are a share of a matrix, in runs of neighbours. One
-// iteration takes fresh random rows out of a part of the matrix that no cache holds any more.
+// Times matvec and accumulate_rows over rows that are a share of a matrix, in runs of neighbours.
+// One iteration takes fresh random rows out of a part of the matrix that no cache holds any more.
 #include "tools/kernel_bench/sweeps.h"
 
 #include <benchmark/benchmark.h>
@@ -22,7 +22,8 @@ namespace thermocline {
 namespace {
 
 constexpr uint64_t kWeightBytes = 768ULL << 20;
-// Rows touched per iteration: enough to time, and of a part of the matrix larger than caches.
+// Bytes of the rows touched per iteration: enough to time, and of a part of the matrix larger than
+// caches.
 constexpr int64_t kSpanBytes = 48LL << 20;
 constexpr int64_t kLeastTouchedBytes = 4LL << 20;
 constexpr int kIterations = 25;
@@ -76,7 +77,7 @@ class RowDraw {
   std::vector<int32_t> rows_;
 };
 
-// The kernel at work: threads share the list out, and accumulate into sums of their own, as the
+// Runs the kernel. Threads share the list out, and accumulate into sums of their own, as the
 // runtime does.
 class RowRun {
  public:
@@ -105,7 +106,7 @@ class RowRun {
     });
   }
 
-  // Checks what Seconds(rows) computed, once after the start.
+  // Checks once, after the start, what Seconds(rows) computed.
   void Verify(const std::vector<int32_t>& rows) {
     bench_.accumulate ? VerifySums(rows) : VerifyRows(rows);
   }
@@ -172,8 +173,8 @@ void RunRows(benchmark::State& state, const RowCase& bench) {
   ReportRates(std::move(rates), &state);
 }
 
-// What one looks at first: all densities and runs on rows of 4096 with all threads, row sizes at
-// 10 %, and threads at 10 and at 100 %.
+// Whether one looks at the case first: all densities and runs on rows of 4096 with all threads, row
+// sizes at 10 %, and threads at 10 and at 100 %.
 bool IsUsual(const RowCase& bench, int max_threads) {
   if (bench.cols == 4096 && bench.n_threads == max_threads) return true;
   if (bench.n_threads == max_threads) {

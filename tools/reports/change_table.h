@@ -1,4 +1,4 @@
-// What became of each tensor, as a table: for `quantize` and `pack`.
+// Shows what became of each tensor as a table, for `quantize` and `pack`.
 #pragma once
 
 #include <string>
@@ -11,7 +11,7 @@ namespace thermocline {
 
 std::string ChangeTable(const std::vector<TensorChange>& changes);
 
-// A type of weights by its name; a usage error for another word. `verb` is for the message.
+// Reads a type of weights by its name. Another word is a usage error. `verb` is for the message.
 DType ParseTypeArgument(const std::string& verb, const std::string& name);
 
 }  // namespace thermocline

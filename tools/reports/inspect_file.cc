@@ -31,7 +31,7 @@ std::string KindOf(const GgufReader& gguf) {
   return gguf.Find("tokenizer.ggml.model") != nullptr ? "vocabulary" : "metadata";
 }
 
-// 32-bit floats with the digits that make them, not those of the double they are held in.
+// Writes a 32-bit float with the digits that make it, not with those of the double it is held in.
 Json ElementJson(GgufType type, double value) {
   if (type != GgufType::kF32 || !std::isfinite(value)) return value;
   return std::stod(fmt::format("{}", static_cast<float>(value)));
@@ -74,7 +74,7 @@ Json MetadataJson(const GgufReader& gguf) {
   return metadata;
 }
 
-// The members of a split set by the one that was named: NAME-00002-of-00003.gguf.
+// Returns the members of a split set by the one that was named: NAME-00002-of-00003.gguf.
 Json FilesJson(const GgufReader& gguf) {
   Json files = Json::array();
   const size_t tail = std::string_view("00001-of-00001.gguf").size();
@@ -86,8 +86,8 @@ Json FilesJson(const GgufReader& gguf) {
   return files;
 }
 
-// Of a model's tensors by name: what each is for, and which tier holds it. Empty where the file is
-// no model that can be read.
+// Returns a model's tensors by name: what each is for, and which tier holds it. It is empty where
+// the file is no model that can be read.
 std::map<std::string, const TensorRow*> RowsByName(const GgufReader& gguf) try {
   std::map<std::string, const TensorRow*> rows;
   const Family& family = FindFamily(gguf);
@@ -163,8 +163,8 @@ Json ConfigJson(const ModelConfig& c) {
   return config;
 }
 
-// The predictor inside a PowerInfer model. One that cannot be computed with keeps no model from
-// running.
+// Adds the predictor inside a PowerInfer model. One that cannot be computed with keeps no model
+// from running.
 void AddPredictor(const GgufReader& gguf, const ModelConfig& config, Json* model) try {
   if (!HasPowerInferPredictor(gguf)) return;
   (*model)["predictor"] = "PowerInfer's, in this file";
@@ -183,7 +183,7 @@ void AddPredictor(const GgufReader& gguf, const ModelConfig& config, Json* model
   (*model)["predictor"] = std::string("in this file, not usable: ") + error.what();
 }
 
-// The config as the runtime reads it, whether it can run the model, and what that takes.
+// Adds the config as the runtime reads it, whether it can run the model, and what that takes.
 void AddModel(const GgufReader& gguf, Json* out) {
   Json& model = (*out)["model"];
   try {

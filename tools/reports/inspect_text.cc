@@ -1,4 +1,5 @@
-// The inspection as text. Everything printed came from a file, so control characters are escaped.
+// Prints the inspection as text. Everything printed came from a file, so control characters are
+// escaped.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -24,7 +25,7 @@ std::string CountText(uint64_t n) {
   return std::to_string(n);
 }
 
-// A scalar, or the start of an array.
+// Returns a scalar, or the start of an array.
 std::string ValueText(const Json& value) {
   if (value.is_string()) return Printable(value.get<std::string>(), kMaxValueBytes);
   if (!value.is_object()) return Printable(value.dump(), kMaxValueBytes);
@@ -38,7 +39,7 @@ std::string ValueText(const Json& value) {
   return Printable(text, kMaxValueBytes);
 }
 
-// Lines "  name    value", the values in one column.
+// Returns lines "  name    value", with the values in one column.
 std::string Pairs(const Json& object) {
   size_t width = 0;
   for (const auto& item : object.items()) {
@@ -106,7 +107,7 @@ std::string PlacementText(const Json& placement) {
   return text;
 }
 
-// The operating points of a layer in one line: recall at density.
+// Returns the operating points of a layer in one line: recall at density.
 std::string PredictorText(const Json& predictor) {
   std::string text = fmt::format(
       "\n{}predictor ({}, rank {}{}) for the model with fingerprint {}\n"

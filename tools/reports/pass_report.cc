@@ -19,7 +19,7 @@ double PerTokenMs(const PassProfile& profile, int64_t ns) {
          static_cast<double>(std::max<int64_t>(1, profile.tokens()));
 }
 
-// The mean over the threads.
+// Returns the mean over the threads.
 PassTimes ThreadTimes(const PassProfile& profile) {
   PassTimes mean{};
   for (int thread = 0; thread < profile.n_threads(); ++thread) {
@@ -100,7 +100,7 @@ void DecodeProfiled(Engine& engine, const std::vector<int32_t>& prompt, int64_t 
   for (int64_t i = 0; i < n_tokens; ++i) {
     ThrowIfInterrupted();
     const int32_t next = FindBest(logits).id;
-    // From here on: choosing the first token belongs to the prompt.
+    // The profile begins here, as choosing the first token belongs to the prompt.
     if (i == 0) engine.executor().set_profile(profile);
     logits = engine.Feed({&next, 1});
   }

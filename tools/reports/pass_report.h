@@ -1,6 +1,6 @@
 // Where a decoded token's time goes on the GPU and on the CPU threads beside it, how long each of
 // them has nothing to do, and what crosses the bus: the measurement behind `bench` with a GPU. It
-// takes a pass of its own, since stamps on the GPU's stream take time that the speeds must not
+// decodes in a run of its own, since stamps on the GPU's stream take time that the speeds must not
 // hold.
 #pragma once
 
@@ -16,20 +16,20 @@ namespace thermocline {
 
 struct PassReport {
   SparseMode mode = SparseMode::kDense;
-  std::string gpu;      // its name; empty: none
-  PassProfile profile;  // of decoded tokens
+  std::string gpu;      // the GPU's name; empty: none
+  PassProfile profile;  // profile of decoded tokens
 };
 
 // Feeds the prompt, then decodes greedily with the profile on.
 void DecodeProfiled(Engine& engine, const std::vector<int32_t>& prompt, int64_t n_tokens,
                     PassProfile* profile);
 
-// Decodes after the first few prompts. keep_spans: as PassProfile's.
+// Decodes after the first few prompts. keep_spans: what PassProfile takes.
 PassReport MeasurePasses(Engine& engine, SparseMode mode,
                          const std::vector<std::vector<int32_t>>& prompts,
                          const ComparisonOptions& options, int64_t keep_spans);
 
-// REQUIRES: measured with a GPU.
+// Returns the report as a table, or as JSON. REQUIRES: measured with a GPU.
 std::string PassTable(const PassReport& report);
 nlohmann::ordered_json PassJson(const PassReport& report);
 

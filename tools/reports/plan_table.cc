@@ -7,7 +7,7 @@
 namespace thermocline {
 namespace {
 
-// The total over both tiers by what it is for. Without a placement there is one column.
+// Returns the total over the two tiers by what it is for. Without a placement there is one column.
 std::string TierTable(const MemoryPlan& plan) {
   const bool two_columns = plan.placed || plan.host_table_bytes > 0;
   std::string text;

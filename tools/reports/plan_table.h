@@ -8,7 +8,7 @@
 
 namespace thermocline {
 
-// The last part of a path, for reports.
+// Returns the last part of a path, for reports.
 std::string BaseName(const std::string& path);
 
 std::string MemoryPlanTable(const OpenedModel& model);

@@ -8,8 +8,8 @@
 
 namespace thermocline {
 
-// One line per layer and one of means: recall, predicted and true density, bytes per token, at the
-// operating point that a wanted recall chooses.
+// Returns one line per layer and one of means: recall, predicted and true density, bytes per token,
+// at the operating point that a wanted recall chooses.
 std::string PredictorTable(const PredictorFile& file, double wanted_recall);
 
 // Means over the layers (recall weighted by how much is active), and sums of bytes.
@@ -21,7 +21,7 @@ struct PredictorTotals {
 };
 PredictorTotals TotalsAt(const PredictorFile& file, double wanted_recall);
 
-// The flag that chooses the type of a predictor's factors.
+// Adds the flag that chooses the type of a predictor's factors.
 CLI::Option* AddFactorTypeOption(CLI::App& verb, const std::string& flag, DType* dtype);
 
 }  // namespace thermocline

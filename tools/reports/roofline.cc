@@ -12,7 +12,7 @@ namespace {
 
 constexpr uint64_t kBandwidthBytes = uint64_t{192} << 20;  // read per measurement
 
-// Keys and values read per token at this context.
+// Returns the bytes of keys and values read per token at this context.
 double CacheBytes(const Engine& engine, double context_tokens) {
   const ModelConfig& config = engine.config();
   const int64_t row_bytes = RowBytes(engine.model().options().cache_type, config.head_dim);

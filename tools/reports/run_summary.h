@@ -16,7 +16,7 @@ struct RunSummary {
 
 std::string RunSummaryText(Engine& engine, const RunSummary& summary);
 
-// Instruction set, fingerprint, tiers: for -v.
+// Returns instruction set, fingerprint and tiers, for -v.
 std::string EngineDescription(const Engine& engine);
 
 }  // namespace thermocline

@@ -8,9 +8,9 @@
 
 namespace thermocline {
 
-// One line without a line break; empty where there was nothing to choose.
+// Returns one line without a line break; empty where there was nothing to choose.
 std::string StreamUseText(const StreamUse& use);
-// Null where there was nothing to choose.
+// Returns null where there was nothing to choose.
 nlohmann::ordered_json StreamUseJson(const StreamUse& use);
 
 }  // namespace thermocline

@@ -8,11 +8,11 @@
 
 namespace thermocline {
 
-// The activity asked for beside the one measured.
+// Returns the activity asked for beside the one measured.
 std::string ActivityTable(const ActivityTarget& target, const ActivityCheck& check);
 
-// Recall and density of the gates' own factors, means over the layers. path: where they were
-// written.
+// Returns recall and density of the gates' own factors, as means over the layers. path: where they
+// were written.
 std::string PredictorReport(const std::string& path, const PredictorFile& file);
 
 }  // namespace thermocline

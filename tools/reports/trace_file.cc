@@ -21,7 +21,8 @@ std::string Metadata(const std::string& what, int process, int row, const std::s
       .dump();
 }
 
-// Times are in microseconds. name, arguments: ours, without anything to escape.
+// Writes a complete event. Times are in microseconds. name, arguments: ours, without anything to
+// escape.
 std::string Complete(std::string_view name, int process, int row, int64_t begin_ns, int64_t end_ns,
                      const std::string& arguments) {
   return fmt::format(
@@ -30,7 +31,8 @@ std::string Complete(std::string_view name, int process, int row, int64_t begin_
       row, arguments);
 }
 
-// The first thing that happened: clocks of the GPU and the host agree to some microseconds only.
+// Returns when the first thing happened: clocks of the GPU and the host agree to some microseconds
+// only.
 int64_t FirstNs(const std::vector<TraceFile::Part>& parts) {
   int64_t first_ns = std::numeric_limits<int64_t>::max();
   for (const TraceFile::Part& part : parts) {

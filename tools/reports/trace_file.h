@@ -1,6 +1,6 @@
-// The passes of a run as a timeline: --trace. The array form of Chrome's trace events, which
-// chrome://tracing and Perfetto open: a row of whole passes, a row for the GPU's stream if there is
-// one, and a row per CPU thread, waits included.
+// Writes the passes of a run as a timeline (--trace). It is the array form of Chrome's trace
+// events, which chrome://tracing and Perfetto open: a row of whole passes, a row for the GPU's
+// stream if there is one, and a row per CPU thread, waits included.
 #pragma once
 
 #include <string>
@@ -13,7 +13,7 @@ namespace thermocline {
 
 class TraceFile {
  public:
-  // Spans to keep for one file, all profiles together: some 50 MB of text.
+  // The most spans that one file keeps, all profiles together: some 50 MB of text.
   static constexpr int64_t kMaxSpans = 400'000;
 
   // Throws Error when the file cannot be written; nothing is there until Write.
@@ -23,7 +23,7 @@ class TraceFile {
     std::string name;
     const PassProfile* profile;
   };
-  // Once. Returns a line about what was written, and what was left out.
+  // Writes the file, once. Returns a line about what was written, and what was left out.
   std::string Write(const std::vector<Part>& parts);
 
  private:

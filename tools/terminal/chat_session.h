@@ -14,11 +14,11 @@ class ChatSession {
  public:
   using Print = std::function<void(std::string_view)>;
 
-  // `text`: the model's words; `notes`: everything else.
+  // `text` prints the model's words, `notes` everything else.
   ChatSession(Generator& generator, int64_t max_tokens, Print text, Print notes);
 
-  // Lets the model go on from `prompt`, then takes lines until the user leaves. Returns whether by
-  // Ctrl-C.
+  // Lets the model go on from `prompt`, then takes lines until the user leaves. Returns whether
+  // that was by Ctrl-C.
   bool Run(const std::string& prompt, LineReader& lines);
   const Generation& totals() const { return totals_; }
 

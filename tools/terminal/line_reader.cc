@@ -19,7 +19,7 @@ class PlainLines : public LineReader {
  public:
   ~PlainLines() override { ::free(buffer_); }
 
-  // POSIX getline: the C++ one goes on reading when a signal comes.
+  // Reads by POSIX getline, as the C++ one goes on reading when a signal comes.
   LineStatus Read(std::string* line) override {
     const ssize_t n = ::getline(&buffer_, &capacity_, stdin);
     if (InterruptRequested()) return LineStatus::kInterrupted;
@@ -34,8 +34,8 @@ class PlainLines : public LineReader {
   size_t capacity_ = 0;
 };
 
-// libedit takes wide characters of the locale; without a UTF-8 one typed text would be cut to
-// ASCII.
+// Chooses a UTF-8 locale: libedit takes wide characters of the locale, and without one typed text
+// would be cut to ASCII.
 void UseUtf8Locale() {
   std::setlocale(LC_CTYPE, "");
   if (MB_CUR_MAX == 1) std::setlocale(LC_CTYPE, "C.UTF-8");

@@ -11,12 +11,13 @@ enum class LineStatus { kLine, kEnd, kInterrupted };
 class LineReader {
  public:
   virtual ~LineReader() = default;
-  // The next line without its end. kEnd: Ctrl-D or the end of the input; kInterrupted: Ctrl-C.
+  // Reads the next line without its end. kEnd: Ctrl-D or the end of the input; kInterrupted:
+  // Ctrl-C.
   virtual LineStatus Read(std::string* line) = 0;
 };
 
-// For standard input; `prompt` is shown on a terminal only (on stderr, as all that is not the
-// model's text).
+// Reads from standard input. `prompt` is shown on a terminal only (on stderr, as all that is not
+// the model's text).
 std::unique_ptr<LineReader> MakeLineReader(const std::string& prompt);
 
 }  // namespace thermocline

@@ -24,7 +24,7 @@ std::string DurationText(double seconds) {
   return fmt::format("{}:{:02}", s / 60, s % 60);
 }
 
-// "37/80  12.1/s  0:04 left", or "80/80  0:07" at the end.
+// Returns "37/80  12.1/s  0:04 left", or "80/80  0:07" at the end.
 std::string StateText(uint64_t done, uint64_t total, double seconds) {
   std::string text = fmt::format("{}/{}", done, total);
   if (done >= total) return text + "  " + DurationText(seconds);
@@ -88,7 +88,7 @@ void ProgressBar::DrawBar(uint64_t done, uint64_t total, double seconds) {
   const std::string bar = std::string(filled, '#') + std::string(kBarCells - filled, '.');
   std::string line = fmt::format("{} [{}] {:3.0f} %  {}", label_, bar, std::floor(100 * share),
                                  StateText(done, total, seconds));
-  // A line that wraps could not be overwritten.
+  // The line is cut, since a line that wraps could not be overwritten.
   line.resize(std::min(line.size(), static_cast<size_t>(std::max(options_.columns - 1, 1))));
   options_.write("\r\x1b[K" + line);
   on_line_ = true;

@@ -40,16 +40,17 @@ class ProgressBar {
   Clock::time_point drawn_;
   uint64_t done_ = 0;
   int tenths_ = 0;        // plain lines printed so far
-  bool shown_ = false;    // of this piece of work
+  bool shown_ = false;    // whether anything of this piece of work was shown
   bool on_line_ = false;  // the bar stands on the terminal's current line
 };
 
-// The process's own progress bar on stderr.
+// Returns the process's own progress bar on stderr.
 ProgressFn StderrProgress();
-// Takes it off the terminal; call it before printing to stderr or stdout while work may be running.
+// Takes the process's bar off the terminal. Call it before printing to stderr or stdout while work
+// may be running.
 void ClearStderrProgress();
-// Takes it off and prints to stderr. Where stderr is closed or full the text is lost, which is no
-// reason to fail.
+// Takes the process's bar off and prints to stderr. Where stderr is closed or full the text is
+// lost, which is no reason to fail.
 void PrintNote(std::string_view text);
 
 }  // namespace thermocline

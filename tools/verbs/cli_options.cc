@@ -23,7 +23,7 @@ constexpr const char* kExitCodes =
     "Exit codes: 0 done, 1 failed (one line on stderr says why), 2 wrong usage, 130 interrupted, "
     "143 terminated.";
 
-// "0.1" or "10%" -> 0.1; nullopt for anything else, and outside 0 to 1.
+// Reads "0.1" or "10%" as 0.1. Returns nullopt for anything else, and outside 0 to 1.
 std::optional<double> ParseFraction(const std::string& text) {
   double value = 0;
   const char* end = text.data() + text.size();
@@ -35,8 +35,8 @@ std::optional<double> ParseFraction(const std::string& text) {
   return valid ? std::optional<double>(value) : std::nullopt;
 }
 
-// More threads than processors are obeyed, and not silently: they wait for each other at every
-// step.
+// Warns of more threads than processors. They are obeyed, and not silently: they wait for each
+// other at every op.
 void WarnOfCrowding(int n_threads) {
   const auto n_processors = static_cast<int>(ThreadCpus().size());
   if (n_processors == 0 || n_threads <= n_processors) return;

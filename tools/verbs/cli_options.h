@@ -12,9 +12,10 @@
 
 namespace thermocline {
 
-// Largest number of tokens that an option takes.
+// The largest number of tokens that an option takes.
 inline constexpr int64_t kMaxTokensFlag = int64_t{1} << 26;
-// Longest text that is read whole; and longest prompt, which has room for any context there is.
+// The longest text that is read whole; and the longest prompt, which has room for any context there
+// is.
 inline constexpr uint64_t kMaxTextBytes = uint64_t{1} << 30;
 inline constexpr uint64_t kMaxPromptBytes = uint64_t{16} << 20;
 
@@ -24,39 +25,41 @@ inline constexpr uint64_t kMaxPromptBytes = uint64_t{16} << 20;
 CLI::App* AddVerb(CLI::App& app, const std::string& name, const std::string& summary,
                   const std::string& details);
 
-// An option that takes a size ("8G", "512M", "1.5G"; a plain number is bytes) into *n_bytes.
+// Adds an option that takes a size ("8G", "512M", "1.5G"; a plain number is bytes) into *n_bytes.
 // Anything else is a usage error. `n_bytes` must outlive the parsing.
 CLI::Option* AddSizeOption(CLI::App& verb, const std::string& flags, uint64_t* n_bytes,
                            const std::string& help);
 
-// An option that takes a share ("0.1" or "10%", from 0 to 1) into *share, in the same way.
+// Adds an option that takes a share ("0.1" or "10%", from 0 to 1) into *share, which must outlive
+// the parsing.
 CLI::Option* AddShareOption(CLI::App& verb, const std::string& flags, double* share,
                             const std::string& help);
 
-// -m and --placement. `options` must outlive the parsing; so in all that follow.
+// Adds -m and --placement. `options` must outlive the parsing; so in all that follow.
 void AddModelOptions(CLI::App& verb, EngineOptions* options);
-// --sparse, -t, --pin, -c, -b, -ngl, --fast-tier: how the engine runs.
+// Adds --sparse, -t, --pin, -c, -b, -ngl, --fast-tier: how the engine runs.
 void AddEngineOptions(CLI::App& verb, EngineOptions* options);
-// -t alone, for verbs that only count or convert. 0: one per physical core.
+// Adds -t alone, for verbs that only count or convert. 0: one per physical core.
 CLI::Option* AddThreadsOption(CLI::App& verb, int* n_threads);
-// --pin alone, for verbs that run the engine in a way of their own.
+// Adds --pin alone, for verbs that run the engine in a way of their own.
 void AddPinOption(CLI::App& verb, EngineOptions* options);
 
-// --trace.
+// Adds --trace.
 void AddTraceOption(CLI::App& verb, std::optional<std::string>* path);
 
-// What the user typed, made ready for CLI11, which takes only single letters behind one dash: the
+// Makes what the user typed ready for CLI11, which takes only single letters behind one dash: the
 // llama.cpp spelling -ngl becomes --gpu-layers.
 std::vector<std::string> NormaliseArguments(int argc, char** argv);
 
-// A usage error (exit code 2).
+// Throws a usage error (exit code 2).
 [[noreturn]] void FailUsage(const std::string& verb, const std::string& message);
 
-// The text of a file, or of standard input for "-". Throws Error when it cannot be read or is
-// longer than max_bytes (a device need not end), Interrupted when a signal asks to stop.
+// Returns the text of a file, or of standard input for "-". Throws Error when it cannot be read or
+// is longer than max_bytes (a device need not end), Interrupted when a signal asks to stop.
 std::string ReadTextFile(const std::string& path, uint64_t max_bytes = kMaxTextBytes);
 
-// Standard output; throws Error when it takes no more (disk full, closed pipe). Flushes.
+// Writes to standard output and flushes. Throws Error when it takes no more (disk full, closed
+// pipe).
 void WriteOutput(std::string_view text);
 
 }  // namespace thermocline

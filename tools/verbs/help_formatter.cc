@@ -9,7 +9,8 @@ namespace {
 
 constexpr size_t kColumns = 100;
 
-// "  names      description", the description on a line of its own when the names are long.
+// Returns "  names      description", with the description on a line of its own when the names are
+// long.
 std::string Entry(const std::string& names, const std::string& description, size_t name_columns) {
   std::string line = "  " + names;
   if (line.size() + 2 > name_columns) {

@@ -18,7 +18,7 @@ class HelpFormatter : public CLI::Formatter {
   static constexpr size_t kNameColumns = 32;
 };
 
-// `text` in lines of at most `columns`, cut at spaces; every line but the first starts with
+// Returns `text` in lines of at most `columns`, cut at spaces; every line but the first starts with
 // `indent` spaces.
 std::string WrapText(const std::string& text, size_t columns, size_t indent);
 

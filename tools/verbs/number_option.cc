@@ -27,7 +27,7 @@ std::optional<T> ParseNumber(const std::string& text, const Bounds<T>& bounds) {
   return value;
 }
 
-// "a whole number from 0 to 1024", "a number above 0 and below 1", "a number from 0 up".
+// Says "a whole number from 0 to 1024", "a number above 0 and below 1", "a number from 0 up".
 template <typename T>
 std::string Allowed(const Bounds<T>& bounds) {
   if constexpr (!std::floating_point<T>) {

@@ -1,6 +1,5 @@
-// Options that take a number, all of them: what was typed must be one number, whole where the
-// option counts, finite and within bounds. Anything else is a usage error that shows it beside what
-// is allowed.
+// Options that take a number. What was typed must be one number, whole where the option counts,
+// finite and within bounds. Anything else is a usage error that shows it beside what is allowed.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -28,7 +27,7 @@ CLI::Option* AddNumberFunction(CLI::App& verb, const std::string& flags,
                                std::function<void(T)> take, Bounds<std::type_identity_t<T>> bounds,
                                const std::string& help);
 
-// Into *value, which must outlive the parsing.
+// Adds an option that goes into *value, which must outlive the parsing.
 template <typename T>
 CLI::Option* AddNumberOption(CLI::App& verb, const std::string& flags, T* value,
                              Bounds<std::type_identity_t<T>> bounds, const std::string& help) {

@@ -1,4 +1,4 @@
-// Where output may go: not onto a file that is read, not where nothing can be written.
+// Checks where output may go: not onto a file that is read, not where nothing can be written.
 #pragma once
 
 #include <string>
@@ -8,8 +8,8 @@
 
 namespace thermocline {
 
-// The files that an engine with these options reads: the model (every file of a split one), the
-// placement, the predictor.
+// Returns the files that an engine with these options reads: the model (every file of a split one),
+// the placement, the predictor.
 std::vector<std::string> InputFiles(const EngineOptions& options);
 
 // Throws Error when `path` is one of `inputs`, by this or another name. Empty inputs do not count,
@@ -17,9 +17,10 @@ std::vector<std::string> InputFiles(const EngineOptions& options);
 // from it.
 void CheckNotRead(const std::string& path, const std::vector<std::string>& inputs);
 
-// Throws Error also when `path` cannot be written.
+// Does what CheckNotRead does, and throws Error when `path` cannot be written.
 void CheckOutputPath(const std::string& path, const std::vector<std::string>& inputs);
-// Throws Error also when `path` could not be read back, for verbs that do.
+// Does what CheckOutputPath does, and throws Error when `path` could not be read back, for verbs
+// that do.
 void CheckRereadOutputPath(const std::string& path, const std::vector<std::string>& inputs);
 
 }  // namespace thermocline

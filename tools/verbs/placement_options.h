@@ -25,9 +25,9 @@ struct PlacementArgs {
   bool wants_placement() const { return vram->count() + hot->count() > 0; }
 };
 
-// -m, -t and those of AddBudgetOptions. `args` must outlive the parsing.
+// Adds -m, -t and those of AddBudgetOptions. `args` must outlive the parsing.
 void AddPlacementOptions(CLI::App& verb, PlacementArgs* args);
-// --vram, --ram, --hot, and -c, -b of the runs to place for.
+// Adds --vram, --ram, --hot, and -c, -b of the runs to place for.
 void AddBudgetOptions(CLI::App& verb, PlacementArgs* args);
 
 // Fills in the default of --ram. Returns a line that says what budgets are used.
@@ -37,8 +37,8 @@ void CheckPlacementArgs(const OpenedModel& model, const PlacementArgs& args);
 SolvedPlacement SolvePlacement(const OpenedModel& model, const ProfileStats& stats,
                                const PlacementArgs& args);
 
-// One row per layer and the totals, then what the columns mean; without the columns of a placement
-// or of the LRU where there is none.
+// Returns one row per layer and the totals, then what the columns mean. It leaves out the columns
+// of a placement or of the LRU where there is none.
 std::string CoverageTable(const CoverageReport& report, bool placed, bool lru);
 
 }  // namespace thermocline

@@ -64,7 +64,7 @@ struct Report {
   std::string predictor;
   int n_threads = 0;
   bool two_tiers = false;
-  double hot_share = 0;            // of the FFN neurons
+  double hot_share = 0;            // share of the FFN neurons
   std::vector<double> bandwidths;  // bytes/s, one per prompt; empty: not measured
   double requant_error = -1;
   std::vector<ModeResult> modes;
@@ -72,7 +72,7 @@ struct Report {
   std::string gpu_note;
   StreamUse stream;
   std::vector<PassReport> steps;         // with a GPU
-  std::vector<ParallelResult> parallel;  // of several sequences
+  std::vector<ParallelResult> parallel;  // reports of several sequences
 };
 
 std::vector<std::vector<int32_t>> MakePrompts(const BenchArgs& options, const Engine& engine) {
@@ -103,7 +103,8 @@ std::string SpreadText(const Spread& spread) {
                      spread.p90, digits);
 }
 
-// Bytes read per second in decode over the bandwidth measured just before, prompt by prompt.
+// Returns the bytes read per second in decode over the bandwidth measured just before, prompt by
+// prompt.
 Spread BandwidthShare(const Report& report, const ModeResult& mode) {
   std::vector<double> shares;
   for (size_t p = 0; p < report.bandwidths.size(); ++p) {
@@ -117,7 +118,7 @@ std::string TokensText(const ModeResult& mode) {
   return fmt::format("{}/{}", mode.tokens_identical, mode.tokens_compared);
 }
 
-// A column per mode, as above it.
+// Returns a column per mode, like the tables above it.
 std::string ParallelTable(const std::vector<ParallelResult>& results) {
   std::string text =
       fmt::format("\n{} sequences in one pass, in turn with one\n", results.front().n_sequences);
@@ -308,8 +309,8 @@ void PrintCsv(const Report& report) {
   WriteOutput(text);
 }
 
-// The pass of every mode that is looked at step by step: where there is a GPU, for the report;
-// where a trace is wanted, for that.
+// Measures where the time goes in every mode, in runs of their own: where there is a GPU, for the
+// report; where a trace is wanted, for that.
 void MeasurePassesOf(const std::vector<SparseMode>& modes,
                      const std::vector<std::vector<int32_t>>& prompts, const BenchArgs& options,
                      Engine& engine, TraceFile* trace, Report* report) {

@@ -38,7 +38,8 @@ struct PerplexityArgs {
   bool json = false;
 };
 
-// Dense unless something else is asked for; and batches in which the mode is what runs.
+// Settles the mode, dense unless something else is asked for, and a batch size with which the mode
+// is what runs.
 void SettleMode(PerplexityArgs* options) {
   EngineOptions& engine = options->engine;
   if (options->sparse->count() == 0)
@@ -54,7 +55,7 @@ void SettleMode(PerplexityArgs* options) {
   }
 }
 
-// Of one layer, or of all that are predicted.
+// What a predictor does, of one layer or of all that are predicted.
 struct PredictorQuality {
   FfnCount count;
   int64_t n_neurons = 0;
@@ -85,7 +86,7 @@ PredictorQuality Total(const std::vector<PredictorQuality>& layers) {
   return total;
 }
 
-// Shares of all neurons asked about.
+// Shares of all neurons that were asked about.
 struct Densities {
   double predicted;
   double active;

@@ -78,8 +78,8 @@ std::string Introduction(const PredictorArgs& args, const OpenedModel& model,
                             texts.choosing.n_tokens, texts.measuring.n_tokens);
 }
 
-// What is printed of the thresholds' own tokens: how much is predicted there at the recall wanted.
-// The settings of mlp are picked by it, since the measured figures must not be.
+// How much is predicted, on the thresholds' own tokens, at the recall wanted. It is printed, and
+// the settings of mlp are picked by it, since the measured figures must not be.
 struct ChosenDensity {
   double sum = 0;
   int64_t n_layers = 0;
@@ -105,7 +105,7 @@ std::string Result(const PredictorArgs& args, const PredictorFile& file,
   return text + fmt::format("predictor: {} ({:.1f} s)\n", args.output_path, seconds);
 }
 
-// Builds and writes the file, on from where an interrupted build stopped.
+// Builds and writes the file, and goes on from where an interrupted build stopped.
 void Build(PredictorArgs& args, const OpenedModel& model, const PredictorTexts& texts) {
   const std::string unfinished_path = UnfinishedPath(args.output_path);
   PredictorFile begun =

@@ -55,7 +55,7 @@ bool EndsWith(const std::string& text, const std::string& end) {
   return text.size() > end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
-// model.profile.gguf -> model.placement.gguf
+// Turns model.profile.gguf into model.placement.gguf.
 std::string DefaultPlacementPath(const std::string& output_path) {
   for (const char* ending : {".profile.gguf", ".gguf"}) {
     if (!EndsWith(output_path, ending)) continue;
@@ -102,7 +102,7 @@ std::string Introduction(const ProfileArgs& args, const OpenedModel& model,
   return text;
 }
 
-// What to do about a model whose neurons are nearly all active.
+// Says what to do about a model whose neurons are nearly all active.
 std::string SparsityNote(const CoverageReport& report, double activation_threshold) {
   const double sparsity = report.total.heldout_sparsity;
   if (sparsity >= kHardlySparse) return "";

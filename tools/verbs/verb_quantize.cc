@@ -14,7 +14,7 @@
 namespace thermocline {
 namespace {
 
-// A line for each type: its name and what it keeps of a weight.
+// Returns a line for each type: its name and what it keeps of a weight.
 std::string TypeLines() {
   std::string lines;
   for (const WeightTypeInfo& info : kWeightTypes) {

@@ -73,7 +73,7 @@ void CheckUsage(const RunArgs& args) {
   }
 }
 
-// The prompt, or nothing for a session that starts without one.
+// Returns the prompt, or nothing for a session that starts without one.
 std::string ReadPrompt(const RunArgs& args) {
   if (!args.prompt && !args.prompt_path) return "";
   std::string text = args.prompt ? *args.prompt : ReadTextFile(*args.prompt_path, kMaxPromptBytes);
@@ -101,7 +101,7 @@ void CheckFits(const RunArgs& args, size_t n_tokens, int64_t context_tokens) {
                .hint = "shorten the prompt or raise -c"});
 }
 
-// One prompt, one continuation.
+// Runs one prompt and its continuation.
 Generation RunOnce(const RunArgs& args, const std::string& prompt, const std::vector<int32_t>& ids,
                    Generator& generator) {
   if (::isatty(STDOUT_FILENO) == 1) WriteOutput(prompt);

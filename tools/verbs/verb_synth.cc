@@ -69,7 +69,7 @@ Activation ParseActivation(const std::string& name) {
   return name == "relu_sqr" ? Activation::kReluSqr : Activation::kSilu;
 }
 
-// "26:80" -> 0.26 and 0.80.
+// Reads "26:80" as 0.26 and 0.80.
 std::optional<ActivityTarget> ParseSkew(const std::string& text) {
   ActivityTarget target;
   const size_t colon = text.find(':');

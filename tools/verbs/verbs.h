@@ -1,7 +1,6 @@
 // The verbs of the command line. Each adds itself as a subcommand of `app`; CLI11 calls it back
 // when the user names it. A verb returns when it is done and throws otherwise: Error (exit 1),
-// CLI::ParseError (2), Interrupted (130, or
-// 128 and the number of the signal that terminates it).
+// CLI::ParseError (2), Interrupted (130, or 128 and the number of the signal that terminates it).
 #pragma once
 
 namespace CLI {

@@ -1,10 +1,10 @@
-// Attention on the CPU. A query's positions are cut into chunks of a fixed length. Of each chunk
-// its scores are e^(s - m) with the chunk's own m, with their sum and the sum of the values so
-// weighted; at the end the chunks are put together in their order. The cut depends on the context
-// size alone, so the result is the same whether one lane went through all chunks or several shared
-// them.
+// Attention on the CPU. A query's positions are cut into chunks of a fixed length. Each chunk's
+// scores become e^(s - m) with the chunk's own m, and are kept as their sum and the sum of the
+// values so weighted; at the end the chunks are put together in their order. The cut depends on the
+// context size alone, so the result is the same whether one lane went through all chunks or several
+// shared them.
 //
-// Bytes per token and layer at n positions: 2 n n_kv_heads rows of head_dim, each read once, also
+// At n positions a token reads, per layer, 2 n n_kv_heads rows of head_dim. Each is read once, also
 // where several query heads share a KV head.
 #include <algorithm>
 #include <cmath>
@@ -24,7 +24,7 @@ struct CpuDevice::HeadQuery {
   int64_t head_dim;
   const void* q;  // prepared for the cache's type
   float scale;
-  float* scores;  // (kv_chunk) of the lane
+  float* scores;  // the lane's (kv_chunk) scratch
 };
 
 void CpuDevice::RopeAppend(const Lane& lane, const RopeOp& rope, const KvCache& kv_cache,
@@ -70,7 +70,7 @@ struct CpuDevice::HeadRows {
   std::span<const BatchSegment> segments;
   bool all;
   int64_t n = 0;
-  int64_t max_length = 0;  // positions that one of them sees at most
+  int64_t max_length = 0;  // positions that a row sees at most
 
   HeadRows(const AttentionOp& op, bool panels)
       : batch(*op.batch),
@@ -82,7 +82,7 @@ struct CpuDevice::HeadRows {
       max_length = std::max(max_length, segment.first_position + segment.n_rows);
     }
   }
-  // The i-th of them, as a row of the batch.
+  // Returns the i-th of these rows as a row of the batch.
   int64_t At(int64_t i) const {
     if (all) return i;
     for (const BatchSegment& segment : segments) {
@@ -95,9 +95,9 @@ struct CpuDevice::HeadRows {
   }
 };
 
-// Long segments attend as panels. Few rows over a long context: lanes share out heads and chunks,
-// and meet before the chunks are put together. Otherwise there are heads enough, and a lane does
-// all chunks of one.
+// Long segments attend as panels. With few other rows over a long context, lanes share out heads
+// and chunks, and meet before the chunks are put together. Otherwise there are heads enough, and a
+// lane does all chunks of one.
 void CpuDevice::Attend(const Lane& lane, const KvCache& kv_cache, const AttentionOp& op,
                        const float* q, float* out) {
   const auto& cache = static_cast<const HostKvCache&>(kv_cache);
@@ -115,8 +115,8 @@ void CpuDevice::Attend(const Lane& lane, const KvCache& kv_cache, const Attentio
   lane.Sync();
 }
 
-// Items are tiles of a KV head's queries, heads outermost, so that a lane's tiles read the same
-// positions.
+// Lanes share out tiles of a KV head's queries, heads outermost, so that a lane's tiles read the
+// same positions.
 void CpuDevice::AttendPanels(const Lane& lane, const HostKvCache& cache, const AttentionOp& op,
                              const float* q, float* out) {
   const int64_t tile = PanelAttention::TileTokens(op.n_heads / op.n_kv_heads);
@@ -152,8 +152,8 @@ const void* CpuDevice::PrepareHead(const Lane& lane, DType cache_type, const flo
   return out;
 }
 
-// Items are KV heads of rows, heads outermost, so that a lane's rows of one sequence read the same
-// positions.
+// Lanes share out KV heads of rows, heads outermost, so that a lane's rows of one sequence read the
+// same positions.
 void CpuDevice::AttendHeads(const Lane& lane, const HostKvCache& cache, const AttentionOp& op,
                             const HeadRows& rows, const float* q, float* out) {
   const int64_t d = op.head_dim;
@@ -190,11 +190,11 @@ void CpuDevice::AttendChunks(const Lane& lane, const HostKvCache& cache, const A
   const int64_t group = op.n_heads / op.n_kv_heads;
   const float scale = 1.0F / std::sqrt(static_cast<float>(d));
   const int64_t stride = d + kChunkExtra;
-  // Chunk c of query head `head` of the r-th of the rows.
+  // Returns chunk c of query head `head` of the r-th of the rows.
   const auto chunk_at = [&](int64_t r, int64_t head, int64_t c) {
     return chunks_.as<float>() + ((r * op.n_heads + head) * n_chunks + c) * stride;
   };
-  // Chunks innermost: a lane's items lie next to each other in memory.
+  // Chunks are innermost, so that a lane's items lie next to each other in memory.
   const int64_t n_items = op.n_kv_heads * n_chunks;
   lane.Share(n_items, 1, 1, [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; ++item) {
@@ -226,7 +226,7 @@ void CpuDevice::AttendChunks(const Lane& lane, const HostKvCache& cache, const A
   }
 }
 
-// chunk: (head_dim) sum of e^(s - m) v, then m, then the sum of e^(s - m).
+// Fills in a chunk: (head_dim) sum of e^(s - m) v, then m, then the sum of e^(s - m).
 void CpuDevice::AttendChunk(const HeadQuery& query, int64_t begin, int64_t end,
                             float* chunk) const {
   const DType dtype = query.cache.dtype();
@@ -249,7 +249,7 @@ void CpuDevice::AttendChunk(const HeadQuery& query, int64_t begin, int64_t end,
   });
 }
 
-// chunks: n_chunks as AttendChunk leaves them. Their m and sums are used up.
+// Puts n_chunks chunks together, as AttendChunk leaves them. Their m and sums are used up.
 void CpuDevice::MergeChunks(float* chunks, int64_t n_chunks, int64_t d, float* out) const {
   const int64_t stride = d + kChunkExtra;
   float m = chunks[d];

@@ -15,12 +15,13 @@ constexpr uint64_t kAllocationUnit = 4096;
 constexpr uint64_t kBlockBytes = 64 << 20;  // mapped; memory is taken where it is touched
 constexpr int kPreparedSlots = 2;           // matrices that want one x in two forms
 constexpr int64_t kRowUnit = 8;             // rows a lane's share of a matrix is cut at
-// Weights a lane takes at a time. What several tokens pass over stays in L2; for one token longer,
-// some ten microseconds' worth, which is what a lane that was held up costs the others.
+// Bytes of weights that a lane takes at a time. What several tokens pass over stays in L2. For one
+// token it is longer, some ten microseconds' worth, which is what a lane that was held up costs the
+// others.
 constexpr int64_t kChunkBytes = 128 << 10;
 constexpr int64_t kStreamBytes = 256 << 10;
 
-// Of one vector in any form. Prepared vectors are whole cache lines each.
+// Returns the bytes of one vector in any form. Prepared vectors are whole cache lines each.
 uint64_t VectorBytes(const KernelTable& kernels, int64_t d) {
   int64_t most = 0;
   for (const VectorForm form : kForms) {
@@ -32,7 +33,8 @@ uint64_t PreparedBytes(const KernelTable& kernels, const CpuDeviceLimits& limits
   return VectorBytes(kernels, limits.max_d_in) *
          static_cast<uint64_t>(limits.MaxRowTokens() * kPreparedSlots);
 }
-// Between a predictor's matrices: prepared, of one lane; and as it is, of all.
+// Returns the bytes of the vectors between a predictor's matrices: those that one lane prepares,
+// and below, those of all lanes as they are.
 uint64_t LaneInnerBytes(const KernelTable& kernels, const CpuDeviceLimits& limits) {
   if (limits.max_rank == 0) return 0;
   return VectorBytes(kernels, limits.max_rank) * static_cast<uint64_t>(limits.MaxRowTokens());
@@ -44,7 +46,7 @@ uint64_t InnerBytes(const CpuDeviceLimits& limits) {
 int64_t MaxChunks(const CpuDeviceLimits& limits) {
   return CeilDiv(limits.max_seq_len, limits.KvChunk());
 }
-// What one query head leaves of all its chunks.
+// Returns the bytes that one query head leaves of all its chunks.
 uint64_t HeadChunksBytes(const CpuDeviceLimits& limits) {
   return static_cast<uint64_t>(MaxChunks(limits) * (limits.head_dim + kChunkExtra)) * sizeof(float);
 }
@@ -108,7 +110,7 @@ CpuDeviceLimits MakeCpuDeviceLimits(const ModelConfig& config, int64_t max_token
 }
 
 // 256 positions of a head of 128 in f16 are 64 kB, which stay in L2 between the query heads that
-// share them; longer chunks where there would be more than 64.
+// share them. Chunks are longer where there would be more than 64.
 int64_t CpuDeviceLimits::KvChunk() const {
   return std::max<int64_t>(256, AlignUp(CeilDiv(max_seq_len, 64), 64));
 }
@@ -143,8 +145,8 @@ CpuDevice::CpuDevice(std::string name, const CpuDeviceLimits& limits)
   allocated_bytes_ = limits.ScratchBytes(kernels_);
 }
 
-// Out of large blocks: each block is whole huge pages, and one per matrix would leave half a huge
-// page unused behind every matrix.
+// Hands out memory from large blocks: each block is whole huge pages, and one per matrix would
+// leave half a huge page unused behind every matrix.
 void* CpuDevice::Allocate(uint64_t n_bytes, const std::string& purpose) {
   const uint64_t wanted = (n_bytes + kAllocationUnit - 1) / kAllocationUnit * kAllocationUnit;
   CHECK(wanted >= n_bytes);
@@ -227,7 +229,7 @@ void CpuDevice::Linear(const Lane& lane, std::span<const LinearOp> ops, const fl
   lane.Sync();
 }
 
-// All matrices that want x in the same form are one list of rows to be shared out.
+// Shares out the rows of all matrices that want x in the same form as one list.
 void CpuDevice::LinearRows(const Lane& lane, std::span<const LinearOp> ops, const float* x,
                            int64_t n) {
   const int64_t d_in = ops.front().weights->w.cols;
@@ -261,7 +263,7 @@ void CpuDevice::LinearRows(const Lane& lane, std::span<const LinearOp> ops, cons
   }
 }
 
-// Rows [begin, end) for all tokens, while they are in cache.
+// Multiplies rows [begin, end) by all tokens, while they are in cache.
 void CpuDevice::MultiplyRows(const LinearOp& op, const std::byte* prepared, int64_t stride,
                              int64_t n, int64_t begin, int64_t end) const {
   const TensorView& w = op.weights->w;

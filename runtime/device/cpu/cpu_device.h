@@ -15,51 +15,52 @@
 
 namespace thermocline {
 
-// Where the kernels pack panels themselves. Rows are read once per token, panels once per batch,
-// and that decides: on two threads, panels of 2, 3, 4 and 8 tokens take 1.04, 0.9, 0.8 and 0.5 of
-// the time that the row kernels would take on rows kept in cache (Q8_0 and Q4_0; F16 1.2, 1.05, 1.0
-// and 0.7), and the row kernels do not find a whole matrix there (kernel_bench, cases gemm/...).
+// From how many tokens on the kernels pack panels themselves. Rows are read once per token, panels
+// once per batch, and that decides: on two threads, panels of 2, 3, 4 and 8 tokens take 1.04, 0.9,
+// 0.8 and 0.5 of the time that the row kernels would take on rows kept in cache (Q8_0 and Q4_0; F16
+// 1.2, 1.05, 1.0 and 0.7), and the row kernels do not find a whole matrix there (kernel_bench,
+// cases gemm/...).
 inline constexpr int64_t kPackedGemmMinTokens = 2;
 
-// Predicted neurons are computed row by row in batches of up to this many tokens: their lists
-// overlap little, and larger batches touch nearly every neuron.
+// Predicted neurons are computed row by row in batches of up to this many tokens, as their lists
+// overlap little. Larger batches touch nearly every neuron.
 inline constexpr int64_t kListMaxTokens = 16;
 
-// Neurons of a layer whose down rows are summed together. What is summed apart depends on the
-// model alone and parts are added in their order, so the result is the same for any number of
-// lanes, and whichever lane took a part.
+// The most parts that a slice's neurons are cut into. The down rows of a part are summed together,
+// and parts are added in their order. The cut depends on the model alone, so the result is the same
+// for any number of lanes, and whichever lane took a part.
 inline constexpr int64_t kFfnParts = 16;
 
-// Beside the head_dim sums of a chunk of positions: its largest score and the sum of its weights,
-// and what fills the cache line.
+// Floats beside the head_dim sums of a chunk of positions: its largest score, the sum of its
+// weights, and what fills the cache line.
 inline constexpr int64_t kChunkExtra = 16;
 
-// Steps of at least this many tokens attend as panels, smaller ones query head by query head: few
-// queries do not repay packing keys and values.
+// Segments of at least this many tokens attend as panels, smaller ones query head by query head:
+// few queries do not repay packing keys and values.
 inline constexpr int64_t kPanelAttentionTokens = 16;
 
 struct CpuDeviceLimits {
-  int n_lanes = 1;         // of the largest group that will run passes
-  int64_t max_tokens = 1;  // of a pass
+  int n_lanes = 1;         // lanes of the largest group that will run passes
+  int64_t max_tokens = 1;  // tokens of a pass
   int64_t d_model = 0;
   int64_t max_d_in = 0;     // longest input of a matrix (d_model, d_ff, n_heads * head_dim)
-  int64_t max_neurons = 0;  // of an FFN slice
+  int64_t max_neurons = 0;  // neurons of an FFN slice
   int64_t max_seq_len = 0;
   int64_t n_heads = 0;
   int64_t n_kv_heads = 0;
   int64_t head_dim = 0;
   bool predicts = false;  // passes may have a predictor
-  int64_t max_rank = 0;   // of their matrices
+  int64_t max_rank = 0;   // of the predictor's matrices
 
   int64_t KvChunk() const;       // positions whose attention is computed together
-  int64_t MaxRowTokens() const;  // of a pass that goes over its weights row by row
+  int64_t MaxRowTokens() const;  // tokens of a pass that goes over its weights row by row
   uint64_t ScratchBytes(const KernelTable& kernels) const;
   // Whether passes are long enough to attend as panels, and the kernels for them are there.
   bool WantsPanelAttention(const KernelTable& kernels) const;
 };
 
-// What a model's passes need at most. max_rank: of the predictor's matrices, 0 for one without, or
-// kNoPredictor.
+// Returns what a model's passes need at most. max_rank: of the predictor's matrices, 0 for one
+// without, or kNoPredictor.
 inline constexpr int64_t kNoPredictor = -1;
 CpuDeviceLimits MakeCpuDeviceLimits(const ModelConfig& config, int64_t max_tokens,
                                     int64_t max_seq_len, int n_lanes,
@@ -97,10 +98,10 @@ class CpuDevice final : public Device {
   struct LaneScratch {
     AlignedBuffer prepared;  // up to MaxRowTokens activation vectors
     AlignedBuffer scores;    // (kv_chunk) f32
-    AlignedBuffer chunks;    // (chunks of a context, head_dim + kChunkExtra) f32: of one query head
+    AlignedBuffer chunks;    // (chunks of a context, head_dim + kChunkExtra) f32 of one query head
     AlignedBuffer head;      // one query head, prepared
     AlignedBuffer rows;      // (max_neurons + 16) i32: active neurons of the part at hand
-    AlignedBuffer h;         // (max_neurons) f32: their h
+    AlignedBuffer h;         // (max_neurons) f32: h of the active neurons
     AlignedBuffer inner;     // up to MaxRowTokens vectors between a predictor's matrices, prepared
     std::vector<SignInput> signs;  // (MaxRowTokens)
     std::unique_ptr<PanelGemm> gemm;
@@ -109,8 +110,8 @@ class CpuDevice final : public Device {
 
   // ---- cpu_device.cc ----
   LaneScratch& scratch(const Lane& lane) { return *lanes_[static_cast<size_t>(lane.rank)]; }
-  // x: (n, d), each token prepared on its own; token t at t * PreparedStride(form, d) of what is
-  // returned.
+  // Prepares x: (n, d), each token on its own. Token t lies at t * PreparedStride(form, d) of what
+  // is returned.
   const std::byte* Prepare(const Lane& lane, VectorForm form, const float* x, int64_t n, int64_t d,
                            int slot = 0);
   int64_t PreparedStride(VectorForm form, int64_t d) const;
@@ -132,10 +133,11 @@ class CpuDevice final : public Device {
   void MergeChunks(float* chunks, int64_t n_chunks, int64_t d, float* out) const;
 
   // ---- cpu_ffn.cc ----
-  // Up to kGemmMinTokens - 1 tokens with down in the file's layout: nothing can be skipped.
+  // Runs up to kGemmMinTokens - 1 tokens with down in the file's layout, where nothing can be
+  // skipped.
   void FfnStockRows(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                     const FfnState& state);
-  // The same with down per neuron: part by part of the neurons.
+  // Runs tokens with down per neuron, part by part of the neurons.
   FfnCount FfnNeurons(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                       const FfnState& state);
   struct FfnPart;  // cpu_ffn.h
@@ -150,10 +152,10 @@ class CpuDevice final : public Device {
   void UpRows(const FfnPart& part, int64_t token, int64_t begin, int64_t end) const;
 
   // ---- cpu_predict.cc ----
-  // What is the same for all neurons of a pass's predictor. Collective.
+  // Computes what is the same for all neurons of a pass's predictor. Collective.
   void PredictInner(const Lane& lane, const FfnOp& op, int64_t n);
-  // Of neurons [begin, end), writes those predicted to part.rows, ascending; returns how many.
-  // scores: scratch, indexed by neuron.
+  // Writes those of neurons [begin, end) that are predicted to part.rows, ascending; returns how
+  // many. scores: scratch, indexed by neuron.
   int64_t PredictRows(const FfnPart& part, int64_t token, int64_t begin, int64_t end,
                       float* scores) const;
   FfnCount RunPredictedPart(const FfnPart& part, int64_t token, int64_t begin, int64_t end) const;
@@ -169,14 +171,15 @@ class CpuDevice final : public Device {
   void FfnPanels(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                  const FfnState& state);
   void DownPanels(const Lane& lane, const FfnSlice& slice, int64_t n, const FfnState& state);
-  // Activations for panels, in the one buffer for them: what was made before is gone. Collective.
+  // Makes activations for panels, in the one buffer for them: what was made before is gone.
+  // Collective.
   GemmInput MakeGemmInput(const Lane& lane, GemmForm form, const float* x, int64_t n, int64_t d);
 
   const KernelTable& kernels_;
   std::string name_;
   std::vector<std::unique_ptr<LaneScratch>> lanes_;
-  AlignedBuffer gemm_input_;  // max_tokens activations of max_d_in, for panels
-  AlignedBuffer partial_;     // (kFfnParts, MaxRowTokens, d_model) f32: of the FFN's output
+  AlignedBuffer gemm_input_;           // max_tokens activations of max_d_in, for panels
+  AlignedBuffer partial_;              // (kFfnParts, MaxRowTokens, d_model) f32: the parts' outputs
   std::vector<FfnCount> part_counts_;  // (kFfnParts)
   AlignedBuffer inner_;  // (MaxRowTokens, max_rank) f32: between a predictor's matrices
   int64_t max_row_tokens_ = 0;
@@ -184,7 +187,7 @@ class CpuDevice final : public Device {
   AlignedBuffer chunks_;
   int64_t kv_chunk_ = 0;
   std::vector<AlignedBuffer> blocks_;  // what Allocate hands out
-  uint64_t block_used_ = 0;            // of the last block
+  uint64_t block_used_ = 0;            // bytes used of the last block
   uint64_t allocated_bytes_ = 0;
 };
 

@@ -1,8 +1,8 @@
 // The FFN on the CPU: h_i = act(gate_i . x) * (up_i . x), y = sum_i h_i down_i over the slice's
 // neurons.
 //
-// Bytes per token, rows of b bytes, m neurons of which a are active: dense 3 m b; exact m b + 2 a
-// b.
+// With rows of b bytes and m neurons of which a are active, a token reads 3 m b bytes dense and m b
+// + 2 a b exact.
 #include "runtime/device/cpu/cpu_ffn.h"
 
 #include <algorithm>
@@ -15,11 +15,11 @@ namespace {
 constexpr int64_t kNeuronUnit = 32;       // a cluster: what a lane's share of the neurons is cut at
 constexpr uint64_t kPartBytes = 1 << 20;  // of weights, dense, that make a part worth its own sum
 constexpr int64_t kMinParts = 8;
-// Gate weights, and as many of up, taken at a time: what several tokens pass over stays in L2; for
-// one token longer, since a stream costs some time to start.
+// Bytes of gate weights, and as many of up, taken at a time. What several tokens pass over stays in
+// L2; for one token it is longer, since a stream costs some time to start.
 constexpr int64_t kFfnChunkBytes = 128 << 10;
 constexpr int64_t kFfnStreamBytes = 512 << 10;
-// The same where a predictor leaves out most of them.
+// Bytes taken at a time where a predictor leaves out most of the neurons.
 constexpr int64_t kFfnListBytes = 512 << 10;
 
 int64_t NumParts(const FfnSlice& slice) {
@@ -32,7 +32,8 @@ int64_t NumParts(const FfnSlice& slice) {
 
 FfnCount CpuDevice::Ffn(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                         const FfnState& state) {
-  // Few tokens go over neurons row by row, dense as well as exact, so that both give the same bits.
+  // Few tokens go over neurons row by row, dense as well as exact, so that dense and exact give the
+  // same bits.
   const bool per_neuron = op.slice->down_layout == DownLayout::kPerNeuron;
   const bool predicted = op.predictor != nullptr && n <= kListMaxTokens;
   if (n >= (per_neuron ? kGemmMinTokens : MinGemmTokens()) && !predicted) {
@@ -66,7 +67,7 @@ void CpuDevice::UpRows(const FfnPart& part, int64_t token, int64_t begin, int64_
   kernels_.multiply(part.state.gate + token * slice.n_neurons + begin, up + begin, end - begin);
 }
 
-// Prepares the tokens for gate and up; both in one go where they want the same form.
+// Prepares the tokens for gate and up, in one go where the two want the same form.
 CpuDevice::FfnPart CpuDevice::MakePart(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                                        const FfnState& state) {
   const FfnSlice& slice = *op.slice;
@@ -112,7 +113,7 @@ void CpuDevice::FfnStockRows(const Lane& lane, const FfnOp& op, const float* x, 
   lane.Sync(PassPart::kDown);
 }
 
-// Gate, up and down of a part of the neurons in one go, by one lane; the lanes meet once, and the
+// One lane runs gate, up and down of a part of the neurons in one go. The lanes meet once, and the
 // parts' outputs are added. Nothing of width d_ff is waited for.
 FfnCount CpuDevice::FfnNeurons(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                                const FfnState& state) {
@@ -145,7 +146,7 @@ FfnCount CpuDevice::FfnNeurons(const Lane& lane, const FfnOp& op, const float* x
   return count;
 }
 
-// Several tokens go over some neurons while their weights are in cache.
+// Takes several tokens over some neurons while their weights are in cache.
 FfnCount CpuDevice::RunPart(const FfnPart& part, int64_t begin, int64_t end) const {
   const FfnSlice& slice = *part.op.slice;
   std::fill_n(part.partial, part.n_tokens * slice.gate.cols, 0.0F);
@@ -183,7 +184,7 @@ void CpuDevice::RunDensePart(const FfnPart& part, int64_t token, int64_t begin, 
   if (part.timer != nullptr) part.timer->Mark(PassPart::kDown);
 }
 
-// Gates are computed for all; up and down rows are read for the neurons that fire.
+// Computes all gates, and reads up and down rows of the neurons that fire.
 int64_t CpuDevice::RunExactPart(const FfnPart& part, int64_t token, int64_t begin,
                                 int64_t end) const {
   const float* gate = part.state.gate + token * part.op.slice->n_neurons;
@@ -196,7 +197,7 @@ int64_t CpuDevice::RunExactPart(const FfnPart& part, int64_t token, int64_t begi
   return n_active;
 }
 
-// Up and down rows of part.rows, whose gates are in part.h. up: (n_active) scratch.
+// Computes up and down rows of part.rows, whose gates are in part.h. up: (n_active) scratch.
 void CpuDevice::RunActive(const FfnPart& part, int64_t token, int64_t n_active, float* up) const {
   const TensorView& w = part.op.slice->up;
   const TensorView& down = part.op.slice->down;

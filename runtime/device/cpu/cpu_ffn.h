@@ -1,4 +1,4 @@
-// What the CPU's FFN hands from the pass to its parts: between cpu_ffn.cc and cpu_predict.cc.
+// What the CPU's FFN hands from the pass to its parts; cpu_ffn.cc and cpu_predict.cc share it.
 #pragma once
 
 #include "runtime/device/cpu/cpu_device.h"
@@ -14,11 +14,11 @@ struct CpuDevice::FfnPart {
   int64_t gate_x_stride;
   const std::byte* up_x;
   int64_t up_x_stride;
-  int32_t* rows;           // of the lane
-  float* h;                // of the lane
-  const std::byte* inner;  // of the lane
-  const SignInput* signs;  // of the lane
-  float* partial;          // (n_tokens, d_model) of the part
+  int32_t* rows;           // scratch of the lane
+  float* h;                // scratch of the lane
+  const std::byte* inner;  // inner vectors of the lane
+  const SignInput* signs;  // signs of the lane
+  float* partial;          // (n_tokens, d_model) output of the part
   PassMarker* timer;
 };
 

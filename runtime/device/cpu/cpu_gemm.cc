@@ -1,5 +1,5 @@
-// Batches of tokens on the CPU: matrix products by panels of weights (panel_gemm.h), the panels
-// shared out over the lanes.
+// Runs batches of tokens on the CPU as matrix products by panels of weights (panel_gemm.h), which
+// the lanes share out.
 #include <algorithm>
 
 #include "runtime/core/checked_math.h"
@@ -22,7 +22,7 @@ GemmInput CpuDevice::MakeGemmInput(const Lane& lane, GemmForm form, const float*
   return input;
 }
 
-// Matrices whose weights want the same form of activations are shared out as one list of panels.
+// Shares out matrices whose weights want the same form of activations as one list of panels.
 void CpuDevice::LinearPanels(const Lane& lane, std::span<const LinearOp> ops, const float* x,
                              int64_t n) {
   const int64_t d_in = ops.front().weights->w.cols;
@@ -37,7 +37,7 @@ void CpuDevice::LinearPanels(const Lane& lane, std::span<const LinearOp> ops, co
       if (wanted(op)) n_panels += CeilDiv(op.weights->w.rows, kPanelRows);
     }
     if (n_panels == 0) continue;
-    if (!first_form) lane.Sync();  // nobody reads the other form's activations any more
+    if (!first_form) lane.Sync();  // no lane reads the other form's activations any more
     first_form = false;
     const GemmInput input = MakeGemmInput(lane, form, x, n, d_in);
     lane.Share(n_panels, 1, kPanelGrain, [&](int64_t begin, int64_t end) {
@@ -66,8 +66,8 @@ void CpuDevice::MultiplyPanel(PanelGemm& gemm, const LinearOp& op, int64_t panel
   }
 }
 
-// Gate and up panel by panel, so that h is made while both are in cache; the gate first for all
-// panels where the two want different activations.
+// Runs gate and up panel by panel, so that h is made while both are in cache. Where the two want
+// different activations, the gate goes first for all panels.
 void CpuDevice::FfnPanels(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                           const FfnState& state) {
   const FfnSlice& slice = *op.slice;

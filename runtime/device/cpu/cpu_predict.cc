@@ -1,8 +1,8 @@
 // The FFN on the CPU where a predictor names the neurons (Deja Vu, arXiv:2310.17157; PowerInfer,
-// arXiv:2312.12456): their gates are computed, and up and down of those that fire.
+// arXiv:2312.12456). The gates of these neurons are computed, and up and down of those that fire.
 //
-// Bytes per token, rows of b bytes, m neurons of which p are predicted and a of those active:
-// predictor + p b + 2 a b.
+// With rows of b bytes and m neurons of which p are predicted and a of those active, a token reads
+// the predictor's bytes and p b + 2 a b.
 #include "runtime/core/checked_math.h"
 #include "runtime/device/cpu/cpu_ffn.h"
 
@@ -104,7 +104,7 @@ FfnCount CpuDevice::RunPredictedPart(const FfnPart& part, int64_t token, int64_t
   return count;
 }
 
-// All neurons of [begin, end) that fire.
+// Counts all neurons of [begin, end) that fire.
 int64_t CpuDevice::CountActive(const FfnPart& part, int64_t token, int64_t begin,
                                int64_t end) const {
   const float* gate = part.state.gate + token * part.op.slice->n_neurons;

@@ -10,7 +10,7 @@
 namespace thermocline {
 namespace {
 
-// What a compiled primitive of oneDNN is kept under.
+// Returns the key that a compiled primitive of oneDNN is stored under.
 auto KeyOf(const F32Product& p) {
   return std::make_tuple(p.accumulate, p.m, p.k, p.n, p.lda, p.ldb_k, p.ldb_n, p.ldc);
 }

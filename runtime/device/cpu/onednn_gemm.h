@@ -7,7 +7,7 @@
 
 namespace thermocline {
 
-// c: (m, n) = a: (m, k) b: (k, n), by their strides; added to c where `accumulate`.
+// c: (m, n) = a: (m, k) b: (k, n), by their strides. It is added to c where `accumulate` is set.
 struct F32Product {
   bool accumulate;
   int64_t m, k, n;

@@ -12,12 +12,13 @@ namespace {
 
 uint64_t FloatBytes(int64_t n) { return static_cast<uint64_t>(n) * sizeof(float); }
 
-// Keys in f16 are not rounded any further: scores go through an exponential.
+// Returns the form for keys. Keys in f16 are not rounded any further, as scores go through an
+// exponential.
 GemmForm KeyForm(const GemmKernels& gemm, DType cache) {
   return cache == DType::kF16 ? GemmForm::kF32 : gemm.rows_form(cache);
 }
 
-// Of the wider of the cache's two types.
+// Returns the bytes of rows in the wider of the cache's two types.
 uint64_t RowsBytes(int64_t head_dim, int64_t kv_chunk) {
   return static_cast<uint64_t>(RowBytes(DType::kF16, head_dim) * kv_chunk);
 }
@@ -26,7 +27,7 @@ int64_t PanelsBytes(const GemmKernels& gemm, GemmForm form, int64_t n_outputs, i
   return CeilDiv(n_outputs, kGemmPanel) * gemm.panel_bytes(form, k);
 }
 
-// Of a query: the largest score and the sum of weights, of all chunks so far and of the last one.
+// A query's largest score and sum of weights, of all chunks so far and of the last one.
 struct Totals {
   float m;
   float sum;
@@ -67,7 +68,7 @@ struct PanelAttention::Tile {
   int64_t n_queries;   // query i is head i % group of token i / group
   GemmForm key_form;
 
-  // Positions of [begin, end) that query i sees.
+  // Returns how many positions of [begin, end) query i sees.
   int64_t Seen(int64_t i, int64_t begin, int64_t end) const {
     return std::clamp<int64_t>(first_n_kv + i / group - begin, 0, end - begin);
   }
@@ -147,8 +148,8 @@ const std::byte* PanelAttention::Rows(const Tile& tile, bool values, int64_t beg
   return rows_.bytes();
 }
 
-// Weights of the chunk: e^(s - m) with each query's own m. Positions that a query does not see
-// weigh nothing.
+// Computes the weights of the chunk: e^(s - m) with each query's own m. Positions that a query does
+// not see weigh nothing.
 void PanelAttention::Scores(const Tile& tile, int64_t begin, int64_t end) {
   const GemmKernels& gemm = *kernels_.gemm;
   const int64_t d = tile.op.head_dim;

@@ -8,15 +8,15 @@
 namespace thermocline {
 namespace {
 
-// Packed weights stay in the second cache, beside the activations that go by. With few tokens
-// packing takes longer than multiplying: it goes fastest into the first cache, and asks for the
-// weights ahead itself (measured: kernel_bench's gemm cases).
+// Bytes of weights packed at a time. They stay in the second cache, beside the activations that go
+// by. With few tokens packing takes longer than multiplying: it goes fastest into the first cache,
+// and asks for the weights ahead itself (measured: kernel_bench's gemm cases).
 constexpr int64_t kPackedBytes = 320 << 10;
 constexpr int64_t kFewPackedBytes = 20 << 10;
 constexpr int64_t kFewTokens = 16;
 constexpr int64_t kLibraryNeurons = 512;  // rows of a down matrix that oneDNN sums at a time
 
-// The k of one panel: equal parts, each of which fits.
+// Returns the k of one panel: equal parts, each of which fits.
 int64_t PartOfK(const GemmKernels& gemm, GemmForm form, int64_t packed_bytes, int64_t n_outputs,
                 int64_t k) {
   const int64_t block_bytes = CeilDiv(n_outputs, kGemmPanel) * gemm.panel_bytes(form, kGemmBlock);
@@ -24,7 +24,8 @@ int64_t PartOfK(const GemmKernels& gemm, GemmForm form, int64_t packed_bytes, in
   return AlignUp(CeilDiv(k, CeilDiv(k, most)), kGemmBlock);
 }
 
-// Bytes of a row up to the block that holds column `n`: a panel may begin and end inside a block.
+// Returns the bytes of a row up to the block that holds column `n`: a panel may begin and end
+// inside a block.
 int64_t BlocksBytes(DType dtype, int64_t n) {
   const DTypeInfo& info = GetDTypeInfo(dtype);
   return n / info.block_elems * info.block_bytes;
@@ -94,7 +95,8 @@ void PanelGemm::PackAndMultiply(const TensorView& w, const GemmInput& x, float* 
       PartOfK(*kernels_.gemm, x.form, few ? kFewPackedBytes : kPackedBytes, kGemmPanel, k);
   for (int64_t begin = 0; begin < k; begin += part) {
     const int64_t end = std::min(begin + part, k);
-    // As much of the next panel as this is of the panel: whole rows, which memory gives fastest.
+    // As much of the next panel is asked for as this part is of the panel: whole rows, which memory
+    // gives fastest.
     RowsAhead next = ahead;
     next.data += ahead_rows * begin / k * ahead.row_stride_bytes;
     next.n_rows = ahead_rows * end / k - ahead_rows * begin / k;

@@ -1,7 +1,7 @@
-// Prefill's matrix products, one panel of weights at a time: a panel is packed (or dequantised)
+// Prefill's matrix products, one panel of weights at a time. A panel is packed (or dequantised)
 // into scratch that fits a core's cache and multiplied by all tokens, on the lane's own thread. The
-// results do not depend on the number of lanes, nor, where kernels of ours do it, on the batch;
-// elsewhere oneDNN does it.
+// results do not depend on the number of lanes, nor on the batch where kernels of ours do it.
+// Elsewhere oneDNN does it.
 #pragma once
 
 #include <cstdint>
@@ -29,10 +29,11 @@ class PanelGemm {
  public:
   PanelGemm(const KernelTable& kernels, int64_t max_d_in);
 
-  // Of one lane's panels; of the activations that all lanes share.
+  // Bytes of one lane's panels, and of the activations that all lanes share.
   static uint64_t PanelBytes(const KernelTable& kernels, int64_t max_d_in);
   static uint64_t InputBytes(const KernelTable& kernels, int64_t max_tokens, int64_t max_d_in);
-  // Which activations products along the rows of these weights read, and sums over their rows.
+  // Which activations are read by products along the rows of these weights, and by sums over their
+  // rows.
   static GemmForm RowsForm(const KernelTable& kernels, DType weights);
   static GemmForm ColumnsForm(const KernelTable& kernels, DType weights);
 
@@ -46,7 +47,7 @@ class PanelGemm {
                        float* out, int64_t ldo);
 
  private:
-  // A panel of the kernels, part by part of k. w: its rows.
+  // Packs and multiplies a panel of the kernels, part by part of k. w: its rows.
   void PackAndMultiply(const TensorView& w, const GemmInput& x, float* out, int64_t ldo,
                        const RowsAhead& ahead);
 
@@ -55,7 +56,7 @@ class PanelGemm {
   std::unique_ptr<OneDnnGemm> library_;  // where kernels_.gemm is null
 };
 
-// The panel of `w` that begins at a row; nothing where the matrix has ended.
+// Returns the panel of `w` that begins at a row; nothing where the matrix has ended.
 RowsAhead PanelAhead(const TensorView& w, int64_t row_begin);
 
 }  // namespace thermocline
