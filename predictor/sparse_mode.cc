@@ -15,15 +15,17 @@ SparseMode ResolveSparseMode(std::string_view name, Activation activation) {
   if (name == "auto") return zeros ? SparseMode::kExact : SparseMode::kDense;
   if (name == "dense") return SparseMode::kDense;
   if (name != "exact" && name != "predicted") {
-    throw Error({.what = "--sparse",
+    throw Error({.what = std::string(SettingName(Setting::kSparseMode)),
                  .expected = "auto, dense, exact or predicted",
-                 .found = std::string(name)});
+                 .found = std::string(name),
+                 .settings = {{Setting::kSparseMode}}});
   }
   if (!zeros) {
-    throw Error({.what = fmt::format("--sparse {} needs an activation with true zeros", name),
+    throw Error({.what = fmt::format("the mode {} needs an activation with true zeros", name),
                  .expected = "relu, reglu or relu_sqr",
                  .found = "a model with silu",
-                 .hint = "use --sparse dense"});
+                 .hint = "use the mode dense",
+                 .settings = {{Setting::kSparseMode, "dense"}}});
   }
   return name == "exact" ? SparseMode::kExact : SparseMode::kPredicted;
 }

@@ -14,6 +14,7 @@
 #include "runtime/core/bus_error.h"
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
+#include "tools/reports/messages.h"
 #include "tools/terminal/progress_bar.h"
 #include "tools/verbs/cli_options.h"
 #include "tools/verbs/help_formatter.h"
@@ -70,10 +71,16 @@ int ReportInterrupt() {
   return signal_number == 0 ? kInterrupted : kTerminatedBase + signal_number;
 }
 
-// Returns the verb that was named, for "see ... --help".
-std::string HelpCommand(const CLI::App& app) {
+// Returns the verb that was named, or "".
+std::string NamedVerb(const CLI::App& app) {
   const auto verbs = app.get_subcommands();
-  return "`thermocline " + (verbs.empty() ? "" : verbs.front()->get_name() + " ") + "--help`";
+  return verbs.empty() ? "" : verbs.front()->get_name();
+}
+
+// Returns what to type for help, for "see ...".
+std::string HelpCommand(const CLI::App& app) {
+  const std::string verb = NamedVerb(app);
+  return "`thermocline " + verb + (verb.empty() ? "" : " ") + "--help`";
 }
 
 int ReportParseOutcome(const CLI::App& app, const CLI::ParseError& outcome) {
@@ -120,7 +127,7 @@ int Run(CLI::App& app, int argc, char** argv) {
         "`thermocline run --dry-run` shows what a model needs");
     return kFailed;
   } catch (const Error& error) {
-    PrintError(error.what());
+    PrintError(ErrorText(error, NamedVerb(app)));
     return kFailed;
   } catch (const std::exception& error) {
     PrintError(std::string("unexpected error: ") + error.what());

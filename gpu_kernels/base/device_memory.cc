@@ -21,12 +21,12 @@ DeviceMemory::DeviceMemory(uint64_t n_bytes, const std::string& purpose) {
   if (error == cudaErrorMemoryAllocation) {
     cudaGetLastError();
     const DeviceMemoryUse use = QueryDeviceMemory();
-    throw Error(
-        {.what = "no GPU memory for " + purpose,
-         .expected = FormatBytes(n_bytes),
-         .found = fmt::format("{} free of {}", FormatBytes(use.free_bytes),
-                              FormatBytes(use.total_bytes)),
-         .hint = "place fewer neurons on the GPU, shorten the context, or free its memory"});
+    throw Error({.what = "no GPU memory for " + purpose,
+                 .expected = FormatBytes(n_bytes),
+                 .found = fmt::format("{} free of {}", FormatBytes(use.free_bytes),
+                                      FormatBytes(use.total_bytes)),
+                 .hint = "place fewer neurons on the GPU, shorten the context, or free its memory",
+                 .settings = {{Setting::kGpuLayers}, {Setting::kContextSize}}});
   }
   CUDA_CHECK_FOR(error, "allocating " + purpose);
   n_bytes_ = n_bytes;

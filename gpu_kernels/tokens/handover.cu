@@ -131,7 +131,8 @@ void GpuHandover::ThrowIfLost() const {
                .expected = "hand-over " + std::to_string(flags()->lost_number) + " within " +
                            std::to_string(timeout_ms_) + " ms",
                .found = std::to_string(flags()->last_answer),
-               .hint = "is the machine suspended, swapping or short of cores? use fewer threads"});
+               .hint = "is the machine suspended, swapping or short of cores? use fewer threads",
+               .settings = {{Setting::kThreads}}});
 }
 
 }  // namespace thermocline

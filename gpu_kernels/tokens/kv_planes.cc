@@ -30,7 +30,8 @@ void Validate(const GpuKvCache::Shape& shape) {
     throw Error({.what = "the KV cache on the GPU cannot be stored like this",
                  .expected = "F16 or Q8_0",
                  .found = std::string(DTypeName(shape.dtype)),
-                 .hint = "use --cache-type f16"});
+                 .hint = "store keys and values in f16",
+                 .settings = {{Setting::kCacheType, "f16"}}});
   }
   const int64_t unit = shape.dtype == DType::kF16 ? 8 : kQuantBlock;
   if (shape.head_dim % unit != 0 || shape.head_dim <= 0 || shape.head_dim > kMaxGpuHeadDim) {
@@ -40,7 +41,8 @@ void Validate(const GpuKvCache::Shape& shape) {
          .expected = "a head_dim that is a multiple of " + std::to_string(unit) + ", at most " +
                      std::to_string(kMaxGpuHeadDim),
          .found = std::to_string(shape.head_dim),
-         .hint = "run the model without a GPU, or use --cache-type f16"});
+         .hint = "run the model without a GPU, or store keys and values in f16",
+         .settings = {{Setting::kFastTier, "cpu"}, {Setting::kCacheType, "f16"}}});
   }
 }
 

@@ -23,8 +23,9 @@ Corpus::Corpus(const std::string& path, const Tokenizer& tokenizer, const Corpus
       window_text_tokens_(options.context_tokens - (has_bos_ ? 1 : 0)) {
   if (window_text_tokens_ < 1) {
     throw Error({.what = "a window holds no text",
-                 .expected = "a context (-c) of 2 tokens or more",
-                 .found = std::to_string(options.context_tokens)});
+                 .expected = "a context of 2 tokens or more",
+                 .found = std::to_string(options.context_tokens),
+                 .settings = {{Setting::kContextSize}}});
   }
   const auto is_done = [&] { return options.max_tokens > 0 && n_tokens_ >= options.max_tokens; };
   while (!is_done() && LoadChunk()) {

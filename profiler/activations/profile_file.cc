@@ -124,7 +124,7 @@ void WriteProfile(const std::string& path, const ProfileStats& stats) {
 
 ProfileStats ReadProfile(const std::string& path) {
   const GgufReader gguf(path);
-  RequireFileType(gguf, kFileType, "profile", "make one with `thermocline profile`");
+  RequireFileType(gguf, kFileType, "profile", {Job::kProfile});
   ProfileStats stats;
   stats.path = path;
   stats.model_fingerprint = gguf.RequireString("thermocline.model_fingerprint");

@@ -47,13 +47,13 @@ ProfileTexts::ProfileTexts(const OpenedModel& model, const Tokenizer& tokenizer,
   CHECK(options.heldout_fraction > 0 && options.heldout_fraction < 1);
   const int64_t n = text_.n_windows();
   if (n < 2) {
-    throw Error(
-        {.path = options.text_path,
-         .what = "the text is too short to hold a part of it out",
-         .expected = fmt::format("more than {} tokens, a window of the context",
-                                 text_.window_text_tokens()),
-         .found = std::to_string(text_.n_tokens()),
-         .hint = "give a longer text, a smaller context (-c), or another text with --heldout"});
+    throw Error({.path = options.text_path,
+                 .what = "the text is too short to hold a part of it out",
+                 .expected = fmt::format("more than {} tokens, a window of the context",
+                                         text_.window_text_tokens()),
+                 .found = std::to_string(text_.n_tokens()),
+                 .hint = "give a longer text, a smaller context, or another text to hold out",
+                 .settings = {{Setting::kContextSize}, {Setting::kHeldoutText}}});
   }
   const auto wanted =
       static_cast<int64_t>(std::llround(options.heldout_fraction * static_cast<double>(n)));

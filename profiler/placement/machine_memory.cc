@@ -26,7 +26,8 @@ uint64_t DefaultRamBytes(uint64_t vram_bytes, bool vram_is_ram) {
   if (!available) {
     throw Error({.path = "/proc/meminfo",
                  .what = "this machine's free memory is not known",
-                 .hint = "say with --ram how much may be used"});
+                 .hint = "say how much may be used",
+                 .settings = {{Setting::kRamBudget}}});
   }
   const uint64_t usable = *available / 10 * 9;
   const uint64_t taken = vram_is_ram ? vram_bytes : 0;

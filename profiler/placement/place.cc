@@ -104,21 +104,25 @@ SolverProblem MakeProblem(const OpenedModel& model, const ProfileStats& stats,
                              const SolverResult& result) {
   const bool vram = result.outcome == SolverOutcome::kVramTooSmall;
   const uint64_t given = vram ? budgets.vram_bytes : budgets.ram_bytes;
-  const std::string flag = vram ? "--vram" : "--ram";
+  const std::string memory = vram ? "VRAM" : "RAM";
   std::string holds = "embeddings, attention, KV cache and scratch lie there whatever is placed";
   if (!vram) {
-    holds = fmt::format("the neurons that --vram {} leaves over lie there, and scratch",
+    holds = fmt::format("the neurons that {} of VRAM leave over lie there, and scratch",
                         FormatBytes(budgets.vram_bytes));
   }
+  std::vector<SettingUse> settings = {{Setting::kVramBudget}};
+  if (!vram) settings.insert(settings.begin(), {Setting::kRamBudget});
+  settings.insert(settings.end(), {{Setting::kContextSize}, {Setting::kBatchSize}});
   throw Error({.path = model.gguf().path(),
-               .what = fmt::format("the {} budget is too small ({})", flag, holds),
+               .what = fmt::format("the {} budget is too small ({})", memory, holds),
                .expected = fmt::format("{} or more ({})", BudgetText(result.least_bytes),
                                        FormatBytes(result.least_bytes)),
                .found = FormatBytes(given),
-               .hint = fmt::format("raise {}{}, or take a smaller context (-c {} now) or batch "
-                                   "(-b {} now), or a model quantised further",
-                                   flag, vram ? "" : " or --vram", model.context_tokens(),
-                                   model.executor_options().max_tokens)});
+               .hint = fmt::format("raise {}, or take a smaller context ({} tokens now) or batch "
+                                   "({} now), or a model quantised further",
+                                   vram ? "it" : "it or the VRAM budget", model.context_tokens(),
+                                   model.executor_options().max_tokens),
+               .settings = std::move(settings)});
 }
 
 }  // namespace
@@ -160,10 +164,11 @@ SolvedPlacement PlaceFraction(const OpenedModel& model, const ProfileStats& stat
     throw Error({.path = model.gguf().path(),
                  .what = fmt::format("with {:.0f} % of the neurons in vram the rest does not fit",
                                      100 * hot_fraction),
-                 .expected = fmt::format("--ram {} or more ({})", BudgetText(slow_bytes),
+                 .expected = fmt::format("a RAM budget of {} or more ({})", BudgetText(slow_bytes),
                                          FormatBytes(slow_bytes)),
                  .found = FormatBytes(ram_bytes),
-                 .hint = "raise --ram or --hot"});
+                 .hint = "raise the RAM budget or the share of hot neurons",
+                 .settings = {{Setting::kRamBudget}, {Setting::kHotShare}}});
   }
   return solved;
 }

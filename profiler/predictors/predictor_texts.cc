@@ -67,25 +67,28 @@ void CheckPredictorOptions(const OpenedModel& model, const PredictorOptions& opt
   }
   if (options.kind == PredictorKind::kSign) {
     if (!options.look_ahead) return;
-    throw Error({.what = "--look-ahead needs a predictor with factors",
+    throw Error({.what = "looking ahead needs a predictor with factors",
                  .expected = "svd or mlp",
-                 .found = "sign, which compares a layer's gate with that layer's own input"});
+                 .found = "sign, which compares a layer's gate with that layer's own input",
+                 .settings = {{Setting::kLookAhead}}});
   }
   const int64_t rank = RankOf(config, options);
   const int64_t most = std::min(config.d_model, config.d_ff);
   if (rank < 1 || rank % kRankUnit != 0 || rank > most) {
     throw Error({.path = model.gguf().path(),
-                 .what = "the predictor's rank (--rank)",
+                 .what = std::string(SettingName(Setting::kPredictorRank)),
                  .expected = fmt::format("a multiple of {}, at most {}", kRankUnit,
                                          most / kRankUnit * kRankUnit),
-                 .found = std::to_string(rank)});
+                 .found = std::to_string(rank),
+                 .settings = {{Setting::kPredictorRank}}});
   }
   if (options.dtype == DType::kQ8_0 && config.d_model % kQuantBlock != 0) {
     throw Error({.path = model.gguf().path(),
                  .what = "Q8_0 stores rows of whole blocks",
                  .expected = fmt::format("a d_model that is a multiple of {}", kQuantBlock),
                  .found = std::to_string(config.d_model),
-                 .hint = "use --type F16"});
+                 .hint = "store the factors in F16",
+                 .settings = {{Setting::kPredictorType, "F16"}}});
   }
 }
 

@@ -31,7 +31,8 @@ namespace {
   const float weight = bad == stored.end() ? 0 : row[static_cast<size_t>(bad - stored.begin())];
   throw Error({.path = rows.path,
                .what = fmt::format("{}: {} does not fit into {}", where, weight, DTypeName(dtype)),
-               .hint = "choose BF16 or F32"});
+               .hint = "choose BF16 or F32",
+               .settings = {{Setting::kWeightType}}});
 }
 
 // Compares n_cols values as they were with what is stored of them.

@@ -73,7 +73,8 @@ void CheckOutputIsNotInput(const GgufReader& gguf, const std::string& output) {
   if (!std::filesystem::equivalent(gguf.path(), output, ignored)) return;
   throw Error({.path = output,
                .what = "the output is the input",
-               .hint = "choose another name for the output"});
+               .hint = "choose another name for the output",
+               .settings = {{Setting::kOutput}}});
 }
 
 TensorCopier::TensorCopier(GgufWriter& writer, uint64_t total_bytes, int n_threads,

@@ -23,7 +23,8 @@ AlignedBuffer::AlignedBuffer(uint64_t n_bytes, const std::string& purpose) : n_b
   if (memory == MAP_FAILED) {
     throw Error({.what = "out of memory for " + purpose,
                  .expected = FormatBytes(n_bytes),
-                 .hint = "use a smaller context, a smaller model or more neurons on another tier"});
+                 .hint = "use a smaller context, a smaller model or more neurons on another tier",
+                 .settings = {{Setting::kContextSize}}});
   }
   if (unit == kHugePage) (void)::madvise(memory, wanted, MADV_HUGEPAGE);
   data_ = memory;

@@ -1,10 +1,13 @@
-// How things go wrong. A user's mistake (a file, a flag, memory, a device) throws one `Error` whose
-// message is one line and says which file, what was expected, what was found and what to do about
-// it. A broken invariant of ours is not a user's mistake: CHECK aborts.
+// How things go wrong. A user's mistake (a file, a setting, memory, a device) throws one `Error`
+// whose message is one line and says which file, what was expected, what was found and what to do
+// about it. A broken invariant of ours is not a user's mistake: CHECK aborts.
 #pragma once
 
 #include <stdexcept>
 #include <string>
+#include <vector>
+
+#include "runtime/core/setting.h"
 
 namespace thermocline {
 
@@ -14,9 +17,13 @@ struct ErrorInfo {
   std::string expected = {};  // empty when there is nothing to compare
   std::string found = {};
   std::string hint = {};  // what the user can do
+  // What the text is about, in the order in which it speaks of it. The text itself names no flag
+  // and no command.
+  std::vector<SettingUse> settings = {};
+  std::vector<Job> jobs = {};
 };
 
-// message(): "PATH: WHAT: expected E, found F; HINT", always one line, control characters escaped.
+// what(): "PATH: WHAT: expected E, found F; HINT", always one line, control characters escaped.
 class Error : public std::runtime_error {
  public:
   explicit Error(const ErrorInfo& info);
@@ -24,6 +31,14 @@ class Error : public std::runtime_error {
 
  private:
   ErrorInfo info_;
+};
+
+// What a user should know and what is no error.
+struct Note {
+  std::string text = {};
+  // As in ErrorInfo.
+  std::vector<SettingUse> settings = {};
+  std::vector<Job> jobs = {};
 };
 
 // Thrown by long work when the user asked to stop (Ctrl-C, SIGTERM): see runtime/core/interrupt.h.

@@ -14,7 +14,8 @@ int64_t HeadRowBytes(const ModelConfig& config, DType dtype) {
                  .expected = "a head_dim that is a multiple of " +
                              std::to_string(GetDTypeInfo(dtype).block_elems),
                  .found = std::to_string(config.head_dim),
-                 .hint = "use --cache-type f16"});
+                 .hint = "store keys and values in f16",
+                 .settings = {{Setting::kCacheType, "f16"}}});
   }
   return RowBytes(dtype, config.head_dim);
 }

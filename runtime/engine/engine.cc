@@ -24,7 +24,8 @@ std::string ChooseGpu(FastTier wanted) {
   const GpuSupport gpu = QueryGpuSupport();
   if (wanted == FastTier::kGpu && !gpu.available) {
     throw Error({.what = "a GPU was asked for and cannot be used: " + gpu.reason,
-                 .hint = "leave the GPU options out to run on the CPU"});
+                 .hint = "ask for none, to run on the CPU",
+                 .settings = {{Setting::kFastTier}, {Setting::kGpuLayers}}});
   }
   return gpu.available && (wanted == FastTier::kGpu || !gpu.emulated) ? gpu.device : "";
 }
@@ -34,9 +35,10 @@ int64_t ContextTokens(const EngineOptions& options, const ModelConfig& config) {
   if (options.context_tokens < 1 || options.context_tokens > config.max_seq_len) {
     throw Error(
         {.path = options.model_path,
-         .what = "context size (-c)",
+         .what = std::string(SettingName(Setting::kContextSize)),
          .expected = fmt::format("1 to {}, the context the model was made for", config.max_seq_len),
-         .found = std::to_string(options.context_tokens)});
+         .found = std::to_string(options.context_tokens),
+         .settings = {{Setting::kContextSize}}});
   }
   return options.context_tokens;
 }
@@ -45,26 +47,29 @@ SparseMode ModeOf(const EngineOptions& options, const ModelConfig& config) {
   if (options.predictor.empty()) return ResolveSparseMode(options.sparse, config.activation);
   if (options.sparse != "auto" && options.sparse != "predicted") {
     throw Error({.what = "a predictor is used in mode predicted only",
-                 .expected = "--sparse predicted",
-                 .found = "--sparse " + options.sparse,
-                 .hint = "leave --sparse or --predictor out"});
+                 .expected = "predicted",
+                 .found = options.sparse,
+                 .hint = "name no mode, or no predictor",
+                 .settings = {{Setting::kSparseMode}, {Setting::kPredictor}}});
   }
   return ResolveSparseMode("predicted", config.activation);
 }
 
 void CheckSequences(const EngineOptions& options) {
   if (options.n_sequences >= 1) return;
-  throw Error({.what = "the number of sequences at a time",
+  throw Error({.what = std::string(SettingName(Setting::kSequences)),
                .expected = "1 or more",
-               .found = std::to_string(options.n_sequences)});
+               .found = std::to_string(options.n_sequences),
+               .settings = {{Setting::kSequences}}});
 }
 
 // Streaming was asked for: it must not be left out silently.
 void CheckGpuStream(const EngineOptions& options, const std::string& gpu) {
   if (options.gpu_stream != StreamCold::kOn || !gpu.empty()) return;
   throw Error({.what = "weights are to be streamed to a GPU, and the fast tier is none",
-               .expected = "a GPU (--fast-tier gpu)",
-               .hint = "leave --gpu-stream out"});
+               .expected = "a GPU",
+               .hint = "make the GPU the fast tier, or ask for no streaming",
+               .settings = {{Setting::kFastTier, "gpu"}, {Setting::kGpuStream}}});
 }
 
 std::optional<ModelPredictor> OpenPredictor(const EngineOptions& options, SparseMode mode,
@@ -85,7 +90,9 @@ std::optional<Placement> OpenPlacement(const EngineOptions& options, const GgufR
                  .what = "the placement puts neurons on NVMe, a tier this version does not run",
                  .expected = "every neuron in vram or dram",
                  .found = fmt::format("{} neurons on nvme", n_nvme),
-                 .hint = "place again with a larger --ram or --vram"});
+                 .hint = "place again with a larger budget of RAM or VRAM",
+                 .settings = {{Setting::kRamBudget}, {Setting::kVramBudget}},
+                 .jobs = {Job::kPlace}});
   }
   return placement;
 }
@@ -250,8 +257,9 @@ void Engine::CheckRoom(int32_t sequence, size_t n_ids) const {
   throw Error({.what = "the context is full",
                .expected = fmt::format("at most {} tokens", context_tokens()),
                .found = std::to_string(needed),
-               .hint = "shorten the text or raise -c (the model allows " +
-                       std::to_string(config().max_seq_len) + ")"});
+               .hint = fmt::format("shorten the text or raise the context size, to at most {}",
+                                   config().max_seq_len),
+               .settings = {{Setting::kContextSize}}});
 }
 
 Batch Engine::MakeBatch(std::span<const SequenceInput> inputs, LogitsWanted wanted) {

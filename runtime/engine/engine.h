@@ -86,8 +86,9 @@ class OpenedModel {
   DownLayout down_layout() const;
   // The GPU's name, or empty where the fast tier is a CPU device.
   const std::string& gpu() const { return gpu_; }
-  // For the user, where the GPU holds less than it was hoped to: how much, and what to do. Or "".
-  const std::string& gpu_note() const { return gpu_note_; }
+  // For the user, where the GPU holds less than it was hoped to: how much, and what to do. Or an
+  // empty text.
+  const Note& gpu_note() const { return gpu_note_; }
   bool has_cold() const;  // a placement that leaves neurons on the slow tier
   FastTierNeeds fast_tier_needs() const { return NeedsOf(placement()); }
   MemoryPlan Plan() const { return PlanOf(placement()); }
@@ -107,7 +108,7 @@ class OpenedModel {
   const Family& family_;
   ModelConfig config_;
   std::string gpu_;
-  std::string gpu_note_;
+  Note gpu_note_;
   std::optional<Placement> placement_;
   SparseMode mode_;
   std::optional<ModelPredictor> predictor_;

@@ -163,7 +163,8 @@ PerplexityResult EvaluatePerplexity(Engine& engine, std::span<const int32_t> ids
     throw Error({.what = "window size",
                  .expected = fmt::format("1 to {} tokens (the context)", room),
                  .found = std::to_string(window),
-                 .hint = "raise -c, or score fewer tokens per window"});
+                 .hint = "raise the context size, or score fewer tokens per window",
+                 .settings = {{Setting::kContextSize}}});
   }
   if (ids.size() < 2) {
     throw Error({.what = "the text is too short",

@@ -62,8 +62,9 @@ void Generator::CheckRoom(const std::vector<int32_t>& ids) const {
                                   : "the text does not fit into what is left of the context",
                .expected = fmt::format("at most {} tokens", room_tokens()),
                .found = std::to_string(ids.size()),
-               .hint = fmt::format("shorten it or raise -c (this model allows {})",
-                                   engine_.config().max_seq_len)});
+               .hint = fmt::format("shorten it or raise the context size, to at most {}",
+                                   engine_.config().max_seq_len),
+               .settings = {{Setting::kContextSize}}});
 }
 
 Generation Generator::Continue(const std::vector<int32_t>& ids, int64_t max_tokens,

@@ -51,31 +51,38 @@ void OpenedModel::SplitLayers() {
   const bool packed = IsPacked(gguf_);
   if (n_layers >= 0 && !packed && options_.may_split_layers) {
     placement_ = LayerSplit(config_, n_layers);
-    gpu_note_ =
+    gpu_note_.text =
         fmt::format("the neurons of {} of {} layers lie on the GPU", n_layers, config_.n_layers);
     if (!asked) {
-      gpu_note_ += fmt::format(
-          ": its memory ({} free) holds no more; `thermocline profile --vram` makes a placement, "
-          "with the hot neurons of every layer there",
+      gpu_note_.text += fmt::format(
+          ": its memory ({} free) holds no more; a placement puts the hot neurons of every layer "
+          "there",
           FormatBytes(free_bytes));
+      gpu_note_.settings = {{Setting::kVramBudget}};
+      gpu_note_.jobs = {Job::kProfile};
     }
     return;
   }
   const std::string hint =
-      packed ? "give the placement it was packed for (--placement)"
-             : "take a smaller context (-c), --cache-type q8_0 or a model quantised further";
+      packed ? "give the placement it was packed for"
+             : "take a smaller context, a KV cache of q8_0 or a model quantised further";
+  std::vector<SettingUse> settings = {{Setting::kContextSize}, {Setting::kCacheType, "q8_0"}};
+  if (packed) settings = {{Setting::kPlacement}};
   const uint64_t needed = PlanOf(nullptr).total_bytes(0);
   if (options_.fast_tier == FastTier::kGpu) {
+    settings.push_back({Setting::kFastTier, "cpu"});
     throw Error({.path = options_.model_path,
                  .what = "the model does not fit the GPU's memory",
                  .expected = fmt::format("{} free for all of it, and {} of reserve",
                                          FormatBytes(needed), FormatBytes(kReserveBytes)),
                  .found = FormatBytes(free_bytes),
-                 .hint = hint + ", or --fast-tier cpu"});
+                 .hint = hint + ", or run on the CPU",
+                 .settings = std::move(settings)});
   }
   gpu_.clear();
-  gpu_note_ = fmt::format("the GPU is not used: {} free, the model takes {}; {}",
-                          FormatBytes(free_bytes), FormatBytes(needed), hint);
+  gpu_note_ = {.text = fmt::format("the GPU is not used: {} free, the model takes {}; {}",
+                                   FormatBytes(free_bytes), FormatBytes(needed), hint),
+               .settings = std::move(settings)};
 }
 
 }  // namespace thermocline

@@ -33,22 +33,28 @@ uint64_t Xoshiro256(uint64_t state[4]) {
 }
 
 template <typename T>
-void Require(bool holds, const char* flag, const char* expected, T found) {
-  if (!holds) throw Error({"", flag, expected, fmt::format("{}", found), ""});
+void Require(bool holds, Setting setting, const char* expected, T found) {
+  if (holds) return;
+  throw Error({.what = std::string(SettingName(setting)),
+               .expected = expected,
+               .found = fmt::format("{}", found),
+               .settings = {{setting}}});
 }
 
 }  // namespace
 
 void Validate(const SamplerOptions& options) {
   // Written so that NaN fails each of them.
-  Require(options.temperature >= 0 && std::isfinite(options.temperature), "--temp",
+  Require(options.temperature >= 0 && std::isfinite(options.temperature), Setting::kTemperature,
           "a number of at least 0", options.temperature);
-  Require(options.top_k >= 0, "--top-k", "a whole number of at least 0", options.top_k);
-  Require(options.top_p > 0 && options.top_p <= 1, "--top-p", "a number in (0, 1]", options.top_p);
-  Require(options.min_p >= 0 && options.min_p <= 1, "--min-p", "a number in [0, 1]", options.min_p);
-  Require(options.repeat_penalty > 0 && std::isfinite(options.repeat_penalty), "--repeat-penalty",
-          "a number above 0", options.repeat_penalty);
-  Require(options.repeat_last_n >= -1, "--repeat-last-n", "a whole number of at least -1",
+  Require(options.top_k >= 0, Setting::kTopK, "a whole number of at least 0", options.top_k);
+  Require(options.top_p > 0 && options.top_p <= 1, Setting::kTopP, "a number in (0, 1]",
+          options.top_p);
+  Require(options.min_p >= 0 && options.min_p <= 1, Setting::kMinP, "a number in [0, 1]",
+          options.min_p);
+  Require(options.repeat_penalty > 0 && std::isfinite(options.repeat_penalty),
+          Setting::kRepeatPenalty, "a number above 0", options.repeat_penalty);
+  Require(options.repeat_last_n >= -1, Setting::kRepeatLastN, "a whole number of at least -1",
           options.repeat_last_n);
 }
 

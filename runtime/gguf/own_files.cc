@@ -1,18 +1,21 @@
 #include "runtime/gguf/own_files.h"
 
+#include <utility>
+
 #include "runtime/core/error.h"
 
 namespace thermocline {
 
 void RequireFileType(const GgufReader& gguf, const std::string& type, const std::string& kind,
-                     const std::string& hint) {
+                     std::vector<Job> makers) {
   const std::string found = gguf.RequireString("general.architecture");
   if (found == type) return;
   throw Error({.path = gguf.path(),
                .what = "not a " + kind + " file",
                .expected = "general.architecture " + type,
                .found = Printable(found),
-               .hint = hint});
+               .hint = "make one for the model",
+               .jobs = std::move(makers)});
 }
 
 void RequireDType(const GgufReader& gguf, const std::string& name, const TensorView& view,

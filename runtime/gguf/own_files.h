@@ -14,9 +14,10 @@ namespace thermocline {
 inline constexpr uint64_t kMaxFileLayers = 4096;
 inline constexpr uint64_t kMaxFileNeurons = 1U << 20;  // neurons of a layer
 
-// Throws Error unless general.architecture is `type`. `kind`: "placement", for the message.
+// Throws Error unless general.architecture is `type`. For the message, `kind`: "placement"; and
+// `makers`: the jobs that make such a file.
 void RequireFileType(const GgufReader& gguf, const std::string& type, const std::string& kind,
-                     const std::string& hint);
+                     std::vector<Job> makers);
 
 // Throws Error unless `view`, the tensor `name`, has the type wanted.
 void RequireDType(const GgufReader& gguf, const std::string& name, const TensorView& view,

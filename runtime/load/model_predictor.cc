@@ -93,10 +93,10 @@ void ModelPredictor::OpenFile(const std::string& path, double recall) {
 void ModelPredictor::OpenOwn() {
   if (!HasPowerInferPredictor(gguf_)) {
     throw Error({.path = gguf_.path(),
-                 .what = "--sparse predicted needs a predictor, and the model brings none",
-                 .hint =
-                     "build one with `thermocline predictor` and give it with --predictor FILE, "
-                     "or try --predictor sign"});
+                 .what = "the mode predicted needs a predictor, and the model brings none",
+                 .hint = "build one and give its file, or try the signs of the gates",
+                 .settings = {{Setting::kPredictor}, {Setting::kPredictor, "sign"}},
+                 .jobs = {Job::kPredictor}});
   }
   kind_ = PredictorKind::kMlp;
   source_ = gguf_.path();

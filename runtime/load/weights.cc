@@ -279,7 +279,8 @@ class Loader {
            .expected = fmt::format("d_model a multiple of {} for {}",
                                    GetDTypeInfo(down.dtype).block_elems, DTypeName(down.dtype)),
            .found = std::to_string(config_.d_model),
-           .hint = "use --sparse dense without a placement, or an F16 model"});
+           .hint = "use the mode dense without a placement, or an F16 model",
+           .settings = {{Setting::kSparseMode, "dense"}}});
     }
     return RowBytes(down.dtype, config_.d_model);
   }

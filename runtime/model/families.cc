@@ -155,7 +155,8 @@ const Family& FindFamily(const GgufReader& gguf) {
                .what = "model family not supported",
                .expected = known,
                .found = Printable(architecture),
-               .hint = "`thermocline inspect` shows what the file holds"});
+               .hint = "look at what the file holds",
+               .jobs = {Job::kInspect}});
 }
 
 }  // namespace thermocline

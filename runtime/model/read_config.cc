@@ -336,7 +336,8 @@ void RequireEqualHeads(const ModelConfig& config, const std::string& path, const
                                        config.n_kv_heads),
                .found = "key " + config.architecture +
                         ".attention.head_count or head_count_kv with one number per layer",
-               .hint = "run the model on the CPU (--fast-tier cpu)"});
+               .hint = "run the model on the CPU",
+               .settings = {{Setting::kFastTier, "cpu"}}});
 }
 
 void RequireEqualFfns(const ModelConfig& config, const std::string& path, const std::string& who) {
@@ -345,7 +346,8 @@ void RequireEqualFfns(const ModelConfig& config, const std::string& path, const 
                .what = who + " does not take layers with different numbers of neurons",
                .expected = fmt::format("{} neurons in every layer", config.d_ff),
                .found = "key " + config.architecture + ".feed_forward_length with one per layer",
-               .hint = "`thermocline run` takes the model as it is"});
+               .hint = "the model as it is can be run",
+               .jobs = {Job::kRun}});
 }
 
 std::string_view ActivationName(Activation activation) {

@@ -16,7 +16,8 @@ TensorView RequireWeights(const GgufReader& gguf, const std::string& name, int64
                  .what = "tensor " + name + " has a type that cannot be computed with",
                  .expected = WeightDTypeNames(),
                  .found = std::string(DTypeName(view.dtype)),
-                 .hint = "`thermocline quantize` from the F16 model makes one that works"});
+                 .hint = "quantise the F16 model to one of them",
+                 .jobs = {Job::kQuantize}});
   }
   return view;
 }

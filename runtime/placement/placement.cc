@@ -65,8 +65,7 @@ LayerPlacement ReadLayer(const GgufReader& gguf, size_t layer, uint64_t most_neu
 Placement ReadPlacement(const std::string& path) {
   const GgufReader gguf(path);
   if (IsPowerInferPlacement(gguf)) return ReadPowerInferPlacement(gguf);
-  RequireFileType(gguf, kPlacementFileType, "placement",
-                  "make one with `thermocline profile` or `thermocline place`");
+  RequireFileType(gguf, kPlacementFileType, "placement", {Job::kProfile, Job::kPlace});
   Placement placement;
   placement.path = path;
   placement.model_fingerprint = gguf.RequireString("thermocline.model_fingerprint");

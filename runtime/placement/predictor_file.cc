@@ -235,7 +235,7 @@ void WritePredictor(const std::string& path, const PredictorFile& file) {
 PredictorFile ReadPredictor(const std::string& path) {
   auto mapping = std::make_shared<const GgufReader>(path);
   const GgufReader& gguf = *mapping;
-  RequireFileType(gguf, kPredictorFileType, "predictor", "make one with `thermocline predictor`");
+  RequireFileType(gguf, kPredictorFileType, "predictor", {Job::kPredictor});
   PredictorFile file;
   file.path = path;
   file.model_fingerprint = gguf.RequireString("thermocline.model_fingerprint");
@@ -275,7 +275,8 @@ void CheckPredictorFits(const PredictorFile& file, const ModelConfig& config,
                  .what = "the predictor was made for another model",
                  .expected = fmt::format("fingerprint {} ({})", fingerprints.front(), model_path),
                  .found = Printable(own),
-                 .hint = "build one for this model with `thermocline predictor`"});
+                 .hint = "build one for this model",
+                 .jobs = {Job::kPredictor}});
   }
   const auto n_layers = static_cast<int64_t>(file.layers.size());
   if (!file.unfinished.empty()) {
@@ -283,7 +284,8 @@ void CheckPredictorFits(const PredictorFile& file, const ModelConfig& config,
                  .what = "the predictor is not finished",
                  .expected = fmt::format("{} layers", config.n_layers),
                  .found = std::to_string(n_layers),
-                 .hint = "give the `thermocline predictor` command again that was interrupted"});
+                 .hint = "build it again with the same settings, which goes on where it stopped",
+                 .jobs = {Job::kPredictor}});
   }
   RequireEqualFfns(config, file.path, "a predictor from a file");
   if (n_layers == config.n_layers && file.d_ff == config.d_ff && file.d_model == config.d_model) {

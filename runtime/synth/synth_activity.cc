@@ -83,21 +83,23 @@ class PowerLaw {
 void CheckRanges(const ActivityTarget& target, int64_t d_ff) {
   // Written so that a value that is no number fails, too.
   if (!(target.density > 0 && target.density <= kMostDensity)) {
-    throw Error({.what = "--density",
+    throw Error({.what = std::string(SettingName(Setting::kDensity)),
                  .expected = fmt::format("above 0, at most {}", kMostDensity),
                  .found = fmt::format("{}", target.density),
-                 .hint = "models made sparse have 0.02 to 0.3"});
+                 .hint = "models made sparse have 0.02 to 0.3",
+                 .settings = {{Setting::kDensity}}});
   }
   const bool shares =
       target.hottest > 0 && target.hottest < 1 && target.activations > 0 && target.activations < 1;
   const int64_t k = shares ? HottestNeurons(target, d_ff) : 0;
   if (k < 1 || k >= d_ff) {
-    throw Error({.what = "--skew",
+    throw Error({.what = std::string(SettingName(Setting::kSkew)),
                  .expected = fmt::format("two shares in percent between 0 and 100, the first of at "
                                          "least one of {} neurons and not all",
                                          d_ff),
                  .found = fmt::format("{:g}:{:g}", 100 * target.hottest, 100 * target.activations),
-                 .hint = "26:80 means that the hottest 26 % take 80 % of the activations"});
+                 .hint = "26:80 means that the hottest 26 % take 80 % of the activations",
+                 .settings = {{Setting::kSkew}}});
   }
 }
 
@@ -106,13 +108,14 @@ void CheckRanges(const ActivityTarget& target, int64_t d_ff) {
   const double first = std::ceil(1000 * (least - kRounding)) / 10;
   const double last = std::min(99.9, std::floor(1000 * (most + kRounding)) / 10);
   throw Error(
-      {.what = fmt::format("--skew {0:g}:{1:g} is not possible at --density {2:g} (no "
+      {.what = fmt::format("the skew {0:g}:{1:g} is not possible at density {2:g} (no "
                            "neuron fires in more than {3:g} % of the tokens)",
                            100 * target.hottest, 100 * target.activations, target.density,
                            100 * kMostProbability),
        .expected = fmt::format("{0:g}:{1:g} to {0:g}:{2:g}", 100 * target.hottest, first, last),
        .found = fmt::format("{:g}:{:g}", 100 * target.hottest, 100 * target.activations),
-       .hint = "change --skew, or take another --density"});
+       .hint = "change the skew, or take another density",
+       .settings = {{Setting::kSkew}, {Setting::kDensity}}});
 }
 
 }  // namespace

@@ -56,40 +56,45 @@ void ApplyShape(std::string_view like, SynthOptions* options) {
     options->max_seq_len = shape.max_seq_len;
     return;
   }
-  throw Error({.what = "--like", .expected = ShapeNames(), .found = Printable(std::string(like))});
+  throw Error({.what = std::string(SettingName(Setting::kShape)),
+               .expected = ShapeNames(),
+               .found = Printable(std::string(like)),
+               .settings = {{Setting::kShape}}});
 }
 
 void CheckSynthOptions(const SynthOptions& o) {
-  const auto require = [](bool holds, const char* what, const std::string& expected,
-                          int64_t found) {
-    if (!holds) {
-      throw Error({.what = what, .expected = expected, .found = std::to_string(found)});
-    }
+  const auto require = [](bool holds, Setting setting, const std::string& expected, int64_t found) {
+    if (holds) return;
+    throw Error({.what = std::string(SettingName(setting)),
+                 .expected = expected,
+                 .found = std::to_string(found),
+                 .settings = {{setting}}});
   };
   constexpr int64_t kMaxDim = 1 << 20;
-  require(o.n_layers >= 1 && o.n_layers <= 4096, "--n-layers", "1 to 4096", o.n_layers);
+  require(o.n_layers >= 1 && o.n_layers <= 4096, Setting::kLayers, "1 to 4096", o.n_layers);
   // Rows are whole blocks of the type.
   const int64_t unit = std::max<int64_t>(32, GetDTypeInfo(o.dtype).block_elems);
   const std::string multiple = fmt::format("a multiple of {}", unit);
-  require(o.d_model >= 32 && o.d_model % unit == 0 && o.d_model <= kMaxDim, "--d-model", multiple,
-          o.d_model);
-  require(o.d_ff >= 32 && o.d_ff % unit == 0 && o.d_ff <= kMaxDim, "--d-ff", multiple, o.d_ff);
-  require(o.n_heads >= 1 && o.d_model % (2 * o.n_heads) == 0, "--n-heads",
+  require(o.d_model >= 32 && o.d_model % unit == 0 && o.d_model <= kMaxDim, Setting::kDModel,
+          multiple, o.d_model);
+  require(o.d_ff >= 32 && o.d_ff % unit == 0 && o.d_ff <= kMaxDim, Setting::kDFf, multiple, o.d_ff);
+  require(o.n_heads >= 1 && o.d_model % (2 * o.n_heads) == 0, Setting::kHeads,
           fmt::format("a divisor of d_model {} with even heads", o.d_model), o.n_heads);
-  require(o.n_kv_heads >= 1 && o.n_heads % o.n_kv_heads == 0, "--n-kv-heads",
+  require(o.n_kv_heads >= 1 && o.n_heads % o.n_kv_heads == 0, Setting::kKvHeads,
           fmt::format("a divisor of {} heads", o.n_heads), o.n_kv_heads);
-  require(o.vocab_size >= 260 && o.vocab_size <= (1 << 24), "--vocab-size", "260 to 16777216",
+  require(o.vocab_size >= 260 && o.vocab_size <= (1 << 24), Setting::kVocabSize, "260 to 16777216",
           o.vocab_size);
-  require(o.max_seq_len >= 1 && o.max_seq_len <= (1 << 26), "--max-seq-len", "1 to 67108864",
+  require(o.max_seq_len >= 1 && o.max_seq_len <= (1 << 26), Setting::kMaxSeqLen, "1 to 67108864",
           o.max_seq_len);
   const int64_t most_rank = std::min({o.d_model, o.d_ff, kMaxGateRank});
-  require(o.gate_rank >= 0 && o.gate_rank % 32 == 0 && o.gate_rank <= most_rank, "--gate-rank",
+  require(o.gate_rank >= 0 && o.gate_rank % 32 == 0 && o.gate_rank <= most_rank, Setting::kGateRank,
           fmt::format("a multiple of 32, at most {}", most_rank), o.gate_rank);
   if (o.activity && o.activation == Activation::kSilu) {
-    throw Error({.what = "--density",
+    throw Error({.what = std::string(SettingName(Setting::kDensity)),
                  .expected = "an activation that has true zeros (relu, reglu, relu_sqr)",
                  .found = std::string(ActivationName(o.activation)),
-                 .hint = "add --activation relu"});
+                 .hint = "take the activation relu",
+                 .settings = {{Setting::kDensity}, {Setting::kActivation, "relu"}}});
   }
 }
 

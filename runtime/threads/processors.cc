@@ -142,7 +142,8 @@ std::vector<std::vector<int>> CoresToPin(Pinning pinning, int n_threads, std::sp
                  .expected = "at most one for each of the " + std::to_string(cores.size()) +
                              " physical cores that may be used",
                  .found = std::to_string(n_threads),
-                 .hint = "ask for fewer with -t, or leave --pin out"});
+                 .hint = "ask for fewer threads, or do not pin them",
+                 .settings = {{Setting::kThreads}, {Setting::kPinning}}});
   }
   cores.resize(n);
   return cores;

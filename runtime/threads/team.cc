@@ -97,7 +97,8 @@ ThreadTeam::ThreadTeam(int n_threads, std::vector<std::vector<int>> cpus)
     throw Error({.what = "threads cannot be started",
                  .expected = std::to_string(n_threads) + " threads",
                  .found = std::to_string(threads_.size() + 1) + " (" + error.what() + ")",
-                 .hint = "ask for fewer with -t"});
+                 .hint = "ask for fewer threads",
+                 .settings = {{Setting::kThreads}}});
   }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }

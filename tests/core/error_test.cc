@@ -18,6 +18,9 @@ TEST(Error, Messages) {
   EXPECT_EQ(Message({.path = "p", .what = "w", .expected = "e", .found = "f", .hint = "h"}),
             "p: w: expected e, found f; h");
   EXPECT_EQ(Error({.what = "w", .hint = "h"}).info().hint, "h");
+  // Settings and jobs are for who prints the message.
+  EXPECT_EQ(Message({.what = "w", .settings = {{Setting::kThreads, "2"}}, .jobs = {Job::kProfile}}),
+            "w");
 }
 
 TEST(Error, IsOneLineWithoutControlCharacters) {

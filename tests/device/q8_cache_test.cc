@@ -61,7 +61,7 @@ TEST(Q8Cache, AHeadThatIsNoMultipleOfABlockIsAnError) {
   EXPECT_THAT(message, ::testing::HasSubstr("the KV cache cannot be stored as Q8_0"));
   EXPECT_THAT(message, ::testing::HasSubstr("multiple of 32"));
   EXPECT_THAT(message, ::testing::HasSubstr("20"));
-  EXPECT_THAT(message, ::testing::HasSubstr("--cache-type f16"));
+  EXPECT_THAT(message, ::testing::HasSubstr("store keys and values in f16"));
 }
 
 }  // namespace

@@ -86,7 +86,7 @@ TEST(CacheType, AModelWithNarrowHeadsCannotHaveAQ8Cache) {
   const EngineOptions options = OptionsFor("tests/golden/mha_silu_tied.gguf", DType::kQ8_0);
   const std::string message = MessageOf([&] { OpenedModel(options).Plan(); });
   EXPECT_THAT(message, testing::HasSubstr("the KV cache cannot be stored as Q8_0"));
-  EXPECT_THAT(message, testing::HasSubstr("--cache-type f16"));
+  EXPECT_THAT(message, testing::HasSubstr("store keys and values in f16"));
   EXPECT_EQ(MessageOf([&] { Engine{options}; }), message);
 }
 

@@ -368,26 +368,26 @@ TEST(SamplerTest, AllLogitsDecideWhereNothingBoundsThem) {
   EXPECT_EQ(Sampler(Greedy()).n_deciding(), 1);
 }
 
-TEST(SamplerTest, OptionErrorsNameTheFlag) {
+TEST(SamplerTest, OptionErrorsNameTheSetting) {
   using O = SamplerOptions;
   EXPECT_EQ(ErrorOf([](O* o) { o->top_p = 1.5F; }),
-            "--top-p: expected a number in (0, 1], found 1.5");
-  EXPECT_THAT(ErrorOf([](O* o) { o->top_p = 0; }), HasSubstr("--top-p"));
-  EXPECT_THAT(ErrorOf([](O* o) { o->top_p = kNan; }), HasSubstr("--top-p"));
+            "top-p: expected a number in (0, 1], found 1.5");
+  EXPECT_THAT(ErrorOf([](O* o) { o->top_p = 0; }), HasSubstr("top-p"));
+  EXPECT_THAT(ErrorOf([](O* o) { o->top_p = kNan; }), HasSubstr("top-p"));
   EXPECT_EQ(ErrorOf([](O* o) { o->temperature = -1; }),
-            "--temp: expected a number of at least 0, found -1");
-  EXPECT_THAT(ErrorOf([](O* o) { o->temperature = kNan; }), HasSubstr("--temp"));
-  EXPECT_THAT(ErrorOf([](O* o) { o->temperature = kInf; }), HasSubstr("--temp"));
+            "the temperature: expected a number of at least 0, found -1");
+  EXPECT_THAT(ErrorOf([](O* o) { o->temperature = kNan; }), HasSubstr("the temperature"));
+  EXPECT_THAT(ErrorOf([](O* o) { o->temperature = kInf; }), HasSubstr("the temperature"));
   EXPECT_EQ(ErrorOf([](O* o) { o->top_k = -3; }),
-            "--top-k: expected a whole number of at least 0, found -3");
+            "top-k: expected a whole number of at least 0, found -3");
   EXPECT_EQ(ErrorOf([](O* o) { o->min_p = 1.25F; }),
-            "--min-p: expected a number in [0, 1], found 1.25");
-  EXPECT_THAT(ErrorOf([](O* o) { o->min_p = -0.1F; }), HasSubstr("--min-p"));
+            "min-p: expected a number in [0, 1], found 1.25");
+  EXPECT_THAT(ErrorOf([](O* o) { o->min_p = -0.1F; }), HasSubstr("min-p"));
   EXPECT_EQ(ErrorOf([](O* o) { o->repeat_penalty = 0; }),
-            "--repeat-penalty: expected a number above 0, found 0");
-  EXPECT_THAT(ErrorOf([](O* o) { o->repeat_penalty = kInf; }), HasSubstr("--repeat-penalty"));
+            "the repeat penalty: expected a number above 0, found 0");
+  EXPECT_THAT(ErrorOf([](O* o) { o->repeat_penalty = kInf; }), HasSubstr("the repeat penalty"));
   EXPECT_EQ(ErrorOf([](O* o) { o->repeat_last_n = -2; }),
-            "--repeat-last-n: expected a whole number of at least -1, found -2");
+            "the number of recent tokens: expected a whole number of at least -1, found -2");
   EXPECT_EQ(ErrorOf([](O*) {}), "no error");
 }
 

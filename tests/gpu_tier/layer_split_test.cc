@@ -78,9 +78,10 @@ TEST_F(LayerSplit, LayersWithDifferentNumbersOfHeadsAreRefused) {
     Crop(file.tensors["blk.1.attn_output.weight"], 64, 32);
   };
   WriteEdited(Golden("gqa_relu"), options.model_path, edit, "GGUF");
-  EXPECT_THAT(MessageOf([&] { OpenedModel{options}; }),
-              testing::AllOf(HasSubstr("different numbers of heads"),
-                             HasSubstr("4 heads and 2 KV heads"), HasSubstr("--fast-tier cpu")));
+  EXPECT_THAT(
+      MessageOf([&] { OpenedModel{options}; }),
+      testing::AllOf(HasSubstr("different numbers of heads"), HasSubstr("4 heads and 2 KV heads"),
+                     HasSubstr("run the model on the CPU")));
   options.fast_tier = FastTier::kCpu;
   EXPECT_EQ(MessageOf([&] { OpenedModel{options}; }), "");
 }
@@ -97,10 +98,10 @@ TEST_F(LayerSplit, SoManyAsAskedForAndTheSameLogits) {
     if (n_layers == 1) {
       ASSERT_NE(model.placement(), nullptr);
       EXPECT_EQ(LayersThere(model), 1);
-      EXPECT_THAT(model.gpu_note(), HasSubstr("1 of 2 layers"));
+      EXPECT_THAT(model.gpu_note().text, HasSubstr("1 of 2 layers"));
     } else {
       EXPECT_EQ(model.placement(), nullptr);
-      EXPECT_EQ(model.gpu_note(), "");
+      EXPECT_EQ(model.gpu_note().text, "");
     }
     EXPECT_LT(MaxDifference(Logits(engine), expected), 1e-2) << n_layers;
   }
@@ -128,7 +129,8 @@ TEST_F(LayerSplit, AsManyAsFit) {
   ASSERT_NE(split.placement(), nullptr);
   EXPECT_EQ(LayersThere(split), 1);
   EXPECT_LE(split.Plan().total_bytes(0) + kReserve, QueryDeviceMemory().free_bytes);
-  EXPECT_THAT(split.gpu_note(), HasSubstr("profile --vram"));
+  EXPECT_THAT(split.gpu_note().text, HasSubstr("a placement puts the hot neurons"));
+  EXPECT_THAT(split.gpu_note().jobs, testing::ElementsAre(Job::kProfile));
 
   give(kReserve + 1000);
   EXPECT_THAT([&] { OpenedModel opened(no_stream); },

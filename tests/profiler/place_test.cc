@@ -107,27 +107,27 @@ TEST(PlaceTest, BudgetsTooSmallSayWhatItTakes) {
   const ProfileStats stats = StatsFor(model);
   const std::string vram = ErrorOf([&] { Place(model, stats, {1000, kPlenty}); });
   EXPECT_THAT(vram, HasSubstr("gqa_relu.gguf"));
-  EXPECT_THAT(vram, HasSubstr("the --vram budget is too small"));
+  EXPECT_THAT(vram, HasSubstr("the VRAM budget is too small"));
   EXPECT_THAT(vram, HasSubstr("found 1000 B"));
-  EXPECT_THAT(vram, HasSubstr("-c 128 now"));
-  EXPECT_THAT(vram, HasSubstr("-b 32 now"));
+  EXPECT_THAT(vram, HasSubstr("context (128 tokens now)"));
+  EXPECT_THAT(vram, HasSubstr("batch (32 now)"));
 
   const uint64_t least_vram = PlaceFraction(model, stats, 0, kPlenty).plan.total_bytes(0);
   EXPECT_EQ(ErrorOf([&] { Place(model, stats, {least_vram, kPlenty}); }), "");
   EXPECT_THAT(ErrorOf([&] {
                 Place(model, stats, {least_vram - 1, kPlenty});
               }),
-              HasSubstr("--vram"));
+              HasSubstr("the VRAM budget"));
   const std::string ram = ErrorOf([&] { Place(model, stats, {least_vram, 1000}); });
-  EXPECT_THAT(ram, HasSubstr("the --ram budget is too small"));
-  EXPECT_THAT(ram, HasSubstr("raise --ram or --vram"));
+  EXPECT_THAT(ram, HasSubstr("the RAM budget is too small"));
+  EXPECT_THAT(ram, HasSubstr("raise it or the VRAM budget"));
 
   // The plan is known before anything was counted.
   const ProfileStats nothing = NoActivity(model.config());
   EXPECT_THAT(ErrorOf([&] {
                 Place(model, nothing, {least_vram - 1, kPlenty});
               }),
-              HasSubstr("--vram"));
+              HasSubstr("the VRAM budget"));
   EXPECT_EQ(ErrorOf([&] { Place(model, nothing, {least_vram, kPlenty}); }), "");
 }
 
@@ -142,7 +142,8 @@ TEST(PlaceTest, FractionsAreRoundedToClusters) {
   EXPECT_EQ(n_hot(0.34), 32);
   EXPECT_EQ(n_hot(0.6), 64);
   EXPECT_EQ(n_hot(1), 96);
-  EXPECT_THAT(ErrorOf([&] { PlaceFraction(model, stats, 0.34, 1000); }), HasSubstr("--ram"));
+  EXPECT_THAT(ErrorOf([&] { PlaceFraction(model, stats, 0.34, 1000); }),
+              HasSubstr("a RAM budget of "));
 
   const OpenedModel odd = OpenModel(SiluModelPath(), 0, 32);  // d_ff 48
   const ProfileStats odd_stats = StatsFor(odd);

@@ -132,7 +132,7 @@ TEST_F(ProfileRunTest, TextsTooShortAreErrors) {
   const std::string message = TextsError();
   EXPECT_THAT(message, HasSubstr("too short"));
   EXPECT_THAT(message, HasSubstr("expected more than 31 tokens"));
-  EXPECT_THAT(message, HasSubstr("--heldout"));
+  EXPECT_THAT(message, HasSubstr("another text to hold out"));
   options_.heldout_path = options_.text_path;
   EXPECT_EQ(TextsError(), "");
   options_.heldout_path = Text("empty", "");

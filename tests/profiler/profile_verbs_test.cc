@@ -134,7 +134,7 @@ TEST_F(ProfileVerbsTest, WrongFiles) {
       dir_.path() + "/../" + std::filesystem::path(dir_.path()).filename().string() + "/text";
   EXPECT_THAT(CallError(args), HasSubstr("this file is read"));
   EXPECT_THAT(CallError(ProfileArgs({"--hot", "1", "--placement", profile_})), HasSubstr(profile_));
-  EXPECT_THAT(CallError(ProfileArgs({"--vram", "1K"})), HasSubstr("--vram budget is too small"));
+  EXPECT_THAT(CallError(ProfileArgs({"--vram", "1K"})), HasSubstr("the VRAM budget is too small"));
   EXPECT_FALSE(std::filesystem::exists(profile_));
   EXPECT_EQ(ReadWholeFile(text_), WordText(1500));
 }

@@ -68,7 +68,7 @@ TEST(FiringLaw, ImpossiblePairsAreErrorsThatSayWhatIsPossible) {
   const auto message = [](double density, double hottest, double activations) {
     return MessageOf([&] { FiringProbabilities({density, hottest, activations}, 1000); });
   };
-  EXPECT_THAT(message(0.9, 0.1, 0.9), HasSubstr("--skew 10:90 is not possible at --density 0.9"));
+  EXPECT_THAT(message(0.9, 0.1, 0.9), HasSubstr("the skew 10:90 is not possible at density 0.9"));
   EXPECT_THAT(message(0.9, 0.1, 0.9), HasSubstr("expected 10:10 to 10:11.1, found 10:90"));
   EXPECT_EQ(message(0.9, 0.1, 0.1), "");
   EXPECT_EQ(message(0.9, 0.1, 0.111), "");
@@ -77,11 +77,11 @@ TEST(FiringLaw, ImpossiblePairsAreErrorsThatSayWhatIsPossible) {
   EXPECT_EQ(message(0.1, 0.26, 0.999), "");
   const double nan = std::numeric_limits<double>::quiet_NaN();
   for (const double density : {0.0, -1.0, 0.995, 7.0, nan}) {
-    EXPECT_THAT(message(density, 0.26, 0.8), HasSubstr("--density: expected above 0"));
+    EXPECT_THAT(message(density, 0.26, 0.8), HasSubstr("the density: expected above 0"));
   }
   for (const double share : {0.0, -1.0, 1.0, nan}) {
-    EXPECT_THAT(message(0.1, share, 0.8), HasSubstr("--skew: expected two shares"));
-    EXPECT_THAT(message(0.1, 0.26, share), HasSubstr("--skew: expected two shares"));
+    EXPECT_THAT(message(0.1, share, 0.8), HasSubstr("the skew: expected two shares"));
+    EXPECT_THAT(message(0.1, 0.26, share), HasSubstr("the skew: expected two shares"));
   }
   EXPECT_THAT(message(0.1, 0.0001, 0.8), HasSubstr("at least one of 1000 neurons"));
 }
@@ -197,7 +197,7 @@ TEST(SynthModel, WithoutActivityHasNoBiasesAndSiluTakesNone) {
   options = SmallModel();
   options.activation = Activation::kSilu;
   EXPECT_THAT(MessageOf([&] { WriteSynthModel(directory.file("silu.gguf"), options); }),
-              HasSubstr("--density: expected an activation that has true zeros"));
+              HasSubstr("the density: expected an activation that has true zeros"));
   options = SmallModel();
   options.activity = ActivityTarget{0.9, 0.1, 0.9};
   EXPECT_THAT(MessageOf([&] { WriteSynthModel(directory.file("silu.gguf"), options); }),

@@ -109,7 +109,7 @@ TEST(SynthFactors, RanksThatDoNotFitAreErrors) {
     SynthOptions options = FactoredModel();
     options.gate_rank = rank;
     EXPECT_THAT(MessageOf([&] { CheckSynthOptions(options); }),
-                AllOf(HasSubstr("--gate-rank: expected a multiple of 32, at most 96"),
+                AllOf(HasSubstr("the rank of the gates: expected a multiple of 32, at most 96"),
                       HasSubstr(std::to_string(rank))));
   }
   SynthOptions options = FactoredModel();

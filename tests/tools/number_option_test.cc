@@ -10,22 +10,14 @@
 #include <string>
 #include <vector>
 
+#include "tests/tools/all_verbs.h"
 #include "tests/tools/tool_process.h"
-#include "tools/verbs/verbs.h"
 
 namespace thermocline {
 namespace {
 
 using testing::AllOf;
 using testing::HasSubstr;
-
-void AddAllVerbs(CLI::App& app) {
-  for (const auto add :
-       {AddRunVerb, AddProfileVerb, AddPlaceVerb, AddPredictorVerb, AddBenchVerb, AddPerplexityVerb,
-        AddInspectVerb, AddQuantizeVerb, AddPackVerb, AddSynthVerb}) {
-    add(app);
-  }
-}
 
 // Returns the message of a parse that must fail as wrong usage. arguments: as typed.
 std::string UsageError(CLI::App& app, std::vector<std::string> arguments) {

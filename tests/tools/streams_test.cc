@@ -21,6 +21,7 @@
 namespace thermocline {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
 using testing::StartsWith;
@@ -149,7 +150,8 @@ TEST_F(StreamsTest, MoreThreadsThanCoresCannotBePinned) {
       RunTool({"run", "-m", GoldenModel("gqa_relu"), "-p", "a", "--pin", "on", "-t", "1024"});
   EXPECT_EQ(result.exit_code, 1);
   EXPECT_THAT(result.err,
-              HasSubstr("threads cannot be pinned: expected at most one for each of the "));
+              AllOf(HasSubstr("threads cannot be pinned: expected at most one for each of the "),
+                    HasSubstr("ask for fewer threads, or do not pin them (-t, --pin)\n")));
 }
 
 }  // namespace

@@ -179,7 +179,9 @@ TEST(SynthVerb, RefusesPredictorsThatCannotBe) {
   for (const std::string rank : {"48", "160"}) {  // of a d_model of 128
     const ToolResult result = Synth(directory, {"--gate-rank", rank});
     EXPECT_EQ(result.exit_code, 1) << rank;
-    EXPECT_THAT(result.err, HasSubstr("--gate-rank: expected a multiple of 32, at most 128"));
+    EXPECT_EQ(result.err,
+              "thermocline: the rank of the gates: expected a multiple of 32, at most 128, found " +
+                  rank + " (--gate-rank)\n");
   }
   EXPECT_EQ(directory.n_entries(), 0U);
 }
@@ -213,7 +215,8 @@ TEST(SynthVerb, ABudgetThatIsTooSmallLeavesModelAndProfile) {
                         directory.file("profile.gguf"), "--placement",
                         directory.file("placement.gguf"), "--vram", "1M", "--ram", "64M"});
   EXPECT_EQ(synth.exit_code, 1);
-  EXPECT_THAT(synth.err, HasSubstr("the --vram budget is too small"));
+  EXPECT_THAT(synth.err, AllOf(HasSubstr("the VRAM budget is too small"),
+                               HasSubstr("or a model quantised further (--vram, -c, -b)\n")));
   EXPECT_EQ(directory.n_entries(), 2U);
 }
 
@@ -232,12 +235,12 @@ TEST(SynthVerb, RefusesFlagsThatDoNotGoTogether) {
       {{"--activation", "relu", "--profile", out}, 2, "--profile requires --density"},
       {{"--activation", "relu", "--density", "1.5"}, 2, "'1.5' is not a share"},
       {{"--activation", "relu", "--density", "nan"}, 2, "'nan' is not a share"},
-      {{"--activation", "relu", "--density", "0"}, 1, "--density: expected above 0"},
+      {{"--activation", "relu", "--density", "0"}, 1, "the density: expected above 0"},
       {{"--activation", "relu", "--density", "0.1", "--skew", "80"}, 2, "'80' is no skew"},
       {{"--activation", "relu", "--density", "0.1", "--skew", "26:100"}, 2, "'26:100' is no skew"},
       {{"--activation", "relu", "--density", "0.1", "--skew", "-5:80"}, 2, "'-5:80' is no skew"},
       {{"--activation", "relu", "--density", "0.1", "--skew", "26:80:1"}, 2, "'26:80:1' is no"},
-      {{"--activation", "relu", "--density", "0.9", "--skew", "10:90"}, 1, "is not possible"},
+      {{"--activation", "relu", "--density", "0.9", "--skew", "10:90"}, 1, "(--skew, --density)"},
       {{"--activation", "relu", "--density", "0.1", "--placement", out}, 2, "give --vram SIZE"},
       {{"--activation", "relu", "--density", "0.1", "--vram", "1G"}, 2, "give --placement FILE"},
       {{"--activation", "relu", "--density", "0.1", "--ram", "1G"}, 2, "give --placement FILE"},

@@ -116,7 +116,9 @@ std::vector<Case> UsageCases() {
       {"predicted_alone",
        {"run", "-m", kUsageModel, "-p", "a", "--sparse", "predicted"},
        1,
-       "--sparse predicted needs a predictor"},
+       "the mode predicted needs a predictor, and the model brings none; build one and give its "
+       "file, or try the signs of the gates (`thermocline predictor`, --predictor, --predictor "
+       "sign)\n"},
       {"predictor_of_nothing",
        {"run", "-m", kUsageModel, "-p", "a", "--predictor", "{}/text.gguf"},
        1,
@@ -124,7 +126,8 @@ std::vector<Case> UsageCases() {
       {"predictor_of_exact",
        {"bench", "-m", kUsageModel, "--predictor", "sign", "--sparse", "exact"},
        1,
-       "a predictor is used in mode predicted only"},
+       "a predictor is used in mode predicted only: expected predicted, found exact; name no mode, "
+       "or no predictor (--sparse, --predictor)\n"},
       {"bad_recall",
        {"run", "-m", kUsageModel, "-p", "a", "--predictor", "sign", "--predictor-recall", "2"},
        2,
@@ -171,7 +174,8 @@ std::vector<Case> FileCases() {
       {"model_as_placement",
        {"run", "-m", kUsageModel, "--placement", kUsageModel, "-p", "a"},
        1,
-       "not a placement file"},
+       "gqa_relu.gguf: not a placement file: expected general.architecture thermocline-placement, "
+       "found llama; make one for the model (`thermocline profile`, `thermocline place`)\n"},
       {"placement_of_another_model",
        {"run", "-m", kUsageModel, "--placement", "{}/mha.placement.gguf", "-p", "a"},
        1,
@@ -287,11 +291,13 @@ std::vector<Case> RunCases() {
       {"gpu_tier",
        {"run", "-m", kUsageModel, "-p", "a", "--fast-tier", "gpu"},
        1,
-       "a GPU was asked for"},
+       "; ask for none, to run on the CPU (--fast-tier, -ngl)\n"},
       {"gpu_stream_without_gpu",
        {"run", "-m", kUsageModel, "-p", "a", "--fast-tier", "cpu", "--gpu-stream", "on"},
        1,
-       "weights are to be streamed to a GPU, and the fast tier is none"},
+       "weights are to be streamed to a GPU, and the fast tier is none: expected a GPU; make the "
+       "GPU "
+       "the fast tier, or ask for no streaming (--fast-tier gpu, --gpu-stream)\n"},
       {"empty_prompt", {"run", "-m", kUsageModel, "-p", ""}, 1, "the prompt is empty"},
       {"empty_prompt_file",
        {"run", "-m", kUsageModel, "-f", "{}/empty.txt"},
@@ -310,11 +316,17 @@ std::vector<Case> RunCases() {
        {"run", "-m", kUsageModel, "-f", "{}/long.txt", "-c", "64"},
        1,
        "long.txt: the prompt is longer than the context: expected at most 64 tokens, found 100"},
-      {"context_too_large", {"run", "-m", kUsageModel, "-p", "a", "-c", "4096"}, 1, "1 to 128"},
+      {"context_too_large",
+       {"run", "-m", kUsageModel, "-p", "a", "-c", "4096"},
+       1,
+       "the context size: expected 1 to 128, the context the model was made for, found 4096 "
+       "(-c)\n"},
       {"exact_without_zeros",
        {"run", "-m", GoldenModel("mha_silu_tied"), "-p", "a", "--sparse", "exact"},
        1,
-       "true zeros"},
+       "the mode exact needs an activation with true zeros: expected relu, reglu or relu_sqr, "
+       "found "
+       "a model with silu; use the mode dense (--sparse dense)\n"},
   };
 }
 

@@ -13,6 +13,7 @@
 #include "runtime/placement/powerinfer_file.h"
 #include "runtime/placement/predictor_file.h"
 #include "runtime/text/tokenizer.h"
+#include "tools/reports/messages.h"
 
 namespace thermocline {
 namespace {
@@ -180,7 +181,7 @@ void AddPredictor(const GgufReader& gguf, const ModelConfig& config, Json* model
   (*model)["predictor_threshold"] =
       ElementJson(GgufType::kF32, layers[0].points[0].predictor_threshold);
 } catch (const Error& error) {
-  (*model)["predictor"] = std::string("in this file, not usable: ") + error.what();
+  (*model)["predictor"] = "in this file, not usable: " + ErrorText(error);
 }
 
 // Adds the config as the runtime reads it, whether it can run the model, and what that takes.
@@ -202,7 +203,7 @@ void AddModel(const GgufReader& gguf, Json* out) {
     AddPredictor(gguf, opened.config(), &model);
   } catch (const Error& error) {
     model["runs"] = false;
-    model["reason"] = error.what();
+    model["reason"] = ErrorText(error);
   }
 }
 
@@ -217,7 +218,7 @@ void AddVocabulary(const GgufReader& gguf, Json* out) {
                   {"eos_id", tokenizer->eos_id()},
                   {"add_bos", tokenizer->add_bos()}};
   } catch (const Error& error) {
-    vocabulary = {{"supported", false}, {"reason", error.what()}};
+    vocabulary = {{"supported", false}, {"reason", ErrorText(error)}};
   }
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "runtime/core/size_text.h"
+#include "tools/reports/messages.h"
 
 namespace thermocline {
 namespace {
@@ -65,7 +66,8 @@ std::string MemoryPlanTable(const OpenedModel& model) {
   if (model.predictor() != nullptr) {
     text += fmt::format("predictor: {}\n\n", model.predictor()->Description());
   }
-  if (!model.gpu_note().empty()) text += model.gpu_note() + "\n\n";
+  const std::string gpu_note = NoteText(model.gpu_note());
+  if (!gpu_note.empty()) text += gpu_note + "\n\n";
   if (model.placement() != nullptr && model.placement()->imported) {
     text += fmt::format("{}\n\n", kImportedPlacementNote);
   }

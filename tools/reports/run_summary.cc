@@ -5,6 +5,7 @@
 #include "runtime/core/interrupt.h"
 #include "runtime/core/size_text.h"
 #include "runtime/engine/touched_bytes.h"
+#include "tools/reports/messages.h"
 #include "tools/reports/stream_report.h"
 
 namespace thermocline {
@@ -67,7 +68,7 @@ std::string RunSummaryText(Engine& engine, const RunSummary& summary) {
   text += ModeText(engine, g.decode_passes);
   const std::string stream = StreamUseText(engine.executor().stream_use());
   if (!stream.empty()) text += "stream   " + stream + "\n";
-  const std::string& gpu_note = engine.model().gpu_note();
+  const std::string gpu_note = NoteText(engine.model().gpu_note());
   if (!gpu_note.empty()) text += "note     " + gpu_note + "\n";
   if (summary.tell_stop) text += "ended    " + StopText(engine, g.stop) + "\n";
   const Placement* placement = engine.model().placement();

@@ -12,6 +12,7 @@
 #include "tools/bench/compare_modes.h"
 #include "tools/bench/parallel_decode.h"
 #include "tools/bench/read_bandwidth.h"
+#include "tools/reports/messages.h"
 #include "tools/reports/pass_report.h"
 #include "tools/reports/roofline.h"
 #include "tools/reports/stream_report.h"
@@ -387,7 +388,7 @@ void Run(BenchArgs& options) {
   for (size_t m = 0; options.roofline && m < modes.size(); ++m) {
     report.rooflines.push_back(MeasureRoofline(engine, modes[m], prompts, options.comparison));
   }
-  report.gpu_note = engine.model().gpu_note();
+  report.gpu_note = NoteText(engine.model().gpu_note(), "bench");
   report.stream = engine.executor().stream_use();
   MeasurePassesOf(modes, prompts, options, engine, trace ? &*trace : nullptr, &report);
   for (size_t m = 0; options.engine.n_sequences > 1 && m < modes.size(); ++m) {

@@ -9,6 +9,7 @@
 #include "runtime/core/error.h"
 #include "runtime/core/size_text.h"
 #include "runtime/engine/generate.h"
+#include "tools/reports/messages.h"
 #include "tools/reports/plan_table.h"
 #include "tools/reports/run_summary.h"
 #include "tools/reports/trace_file.h"
@@ -69,7 +70,7 @@ void CheckUsage(const RunArgs& args) {
   try {
     Validate(args.sampling);
   } catch (const Error& error) {
-    FailUsage("run", error.what());
+    FailUsage("run", ErrorText(error, "run"));
   }
 }
 

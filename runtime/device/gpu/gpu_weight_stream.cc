@@ -133,7 +133,8 @@ void GpuWeightStream::AwaitStaging(Buffer& buffer) const {
     return;
   throw Error({.what = "weights that are streamed to the GPU did not arrive there",
                .expected = fmt::format("within {} ms", limits_.timeout_ms),
-               .hint = "--gpu-stream off leaves them to the CPU"});
+               .hint = "leave them to the CPU",
+               .settings = {{Setting::kGpuStream, "off"}}});
 }
 
 void GpuWeightStream::Pack(ThreadTeam& team, const FfnSlice& slice, const Piece& piece,

@@ -1,0 +1,18 @@
+// Every verb of the program, for tests that look at all of them.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include "tools/verbs/verbs.h"
+
+namespace thermocline {
+
+inline void AddAllVerbs(CLI::App& app) {
+  for (const auto add :
+       {AddRunVerb, AddProfileVerb, AddPlaceVerb, AddPredictorVerb, AddBenchVerb, AddPerplexityVerb,
+        AddInspectVerb, AddQuantizeVerb, AddPackVerb, AddSynthVerb}) {
+    add(app);
+  }
+}
+
+}  // namespace thermocline
