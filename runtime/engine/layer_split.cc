@@ -6,7 +6,7 @@
 
 #include "runtime/core/error.h"
 #include "runtime/core/size_text.h"
-#include "runtime/engine/engine.h"
+#include "runtime/engine/opened_model.h"
 #include "runtime/model/stored_ffn.h"
 
 namespace thermocline {

@@ -126,15 +126,13 @@ void RunModel(const RunArgs& args) {
     trace.emplace(*args.trace_path);
   }
   const auto started = std::chrono::steady_clock::now();
-  EngineOptions options = args.engine;
+  auto model = std::make_unique<OpenedModel>(args.engine);
   std::vector<int32_t> prompt_ids;
-  if (!args.interactive) {
-    options.before_load = [&](const OpenedModel& model, const Tokenizer& tokenizer) {
-      prompt_ids = tokenizer.EncodePrompt(prompt);
-      CheckFits(args, prompt_ids.size(), model.context_tokens());
-    };
+  if (!args.interactive) {  // said before gigabytes are read
+    prompt_ids = model->tokenizer().EncodePrompt(prompt);
+    CheckFits(args, prompt_ids.size(), model->context_tokens());
   }
-  Engine engine(options);
+  Engine engine(std::move(model));
   RunSummary summary;
   summary.load_ms =
       std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started).count();

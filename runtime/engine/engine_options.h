@@ -1,0 +1,77 @@
+// What a run of the engine is to be, in parts: each part of the runtime takes the one that concerns
+// it.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "runtime/core/dtype.h"
+#include "runtime/core/progress.h"
+#include "runtime/device/stream_choice.h"
+#include "runtime/device/weight_stream.h"
+#include "runtime/load/model_predictor.h"
+#include "runtime/threads/processors.h"
+
+namespace thermocline {
+
+enum class FastTier : uint8_t {
+  kAuto,  // a GPU where there is a real one; else a second CPU device stands in for it
+  kCpu,
+  kGpu,  // an error where there is none
+};
+
+// Which files are read.
+struct FileOptions {
+  std::string model_path;
+  std::string placement_path;  // empty: everything in one tier
+  std::string predictor;       // a file, or kSignPredictor; empty: the model's own, if any
+};
+
+// Which neurons are computed.
+struct SparseOptions {
+  std::string sparse = "auto";  // auto with a predictor is predicted
+  double predictor_recall = kDefaultPredictorRecall;
+};
+
+// What lies on which tier, and how it gets there.
+struct TierOptions {
+  FastTier fast_tier = FastTier::kAuto;
+  // Without a placement, of how many layers the neurons lie on the GPU, from the first on; nullopt:
+  // of as many as its memory holds. Attention and KV cache of all layers always lie there.
+  std::optional<int64_t> gpu_layers = {};
+  // Where not all fit: split them, or leave the GPU out (what watches neurons wants layers whole).
+  bool may_split_layers = true;
+  // Store down per neuron also where nothing could be skipped (where something could, it always is,
+  // so that dense and sparse read the same weights).
+  bool always_per_neuron = false;
+  // Weights that need no rearranging are read from the mapped file; copied, they lie in huge pages,
+  // which decodes faster, loads slower and takes memory beside the page cache.
+  bool copy_weights = false;
+  // Whether batches have the weights of cold neurons streamed to the fast tier, where that is a
+  // GPU.
+  StreamCold gpu_stream = StreamCold::kAuto;
+  uint64_t stream_piece_bytes = kStreamPieceBytes;
+};
+
+struct ThreadOptions {
+  int n_threads = 0;  // 0: one per physical core
+  Pinning pinning = Pinning::kAuto;
+};
+
+// How much is fed, and what is kept of it.
+struct ContextOptions {
+  int64_t context_tokens = 0;      // 0: the model's own, at most kDefaultContext
+  int64_t n_sequences = 1;         // at most at a time, each with a context of its own
+  int64_t batch_tokens = 512;      // of a pass
+  DType cache_type = DType::kF16;  // of keys and values: kF16 or kQ8_0
+  bool all_logits = false;         // EvaluateAll will be called
+};
+
+struct EngineOptions : FileOptions, SparseOptions, TierOptions, ThreadOptions, ContextOptions {
+  ProgressFn progress;
+};
+
+inline constexpr int64_t kDefaultContext = 4096;
+
+}  // namespace thermocline

@@ -1,0 +1,216 @@
+#include "runtime/engine/opened_model.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "gpu_kernels/base/gpu_support.h"
+#include "runtime/core/error.h"
+#include "runtime/core/interrupt.h"
+#include "runtime/device/cpu/cpu_device.h"
+#include "runtime/model/stored_ffn.h"
+
+namespace thermocline {
+namespace {
+
+constexpr const char* kOneTierName = "dram";
+constexpr const char* kFastName = "vram (a second CPU device stands in)";
+constexpr const char* kSlowName = "dram";
+
+// The GPU that is to be the fast tier, or "" for none. One that was asked for must not be silently
+// replaced; the emulation of one is for tests and must be asked for.
+std::string ChooseGpu(FastTier wanted) {
+  if (wanted == FastTier::kCpu) return "";
+  const GpuSupport gpu = QueryGpuSupport();
+  if (wanted == FastTier::kGpu && !gpu.available) {
+    throw Error({.what = "a GPU was asked for and cannot be used: " + gpu.reason,
+                 .hint = "ask for none, to run on the CPU",
+                 .settings = {{Setting::kFastTier}, {Setting::kGpuLayers}}});
+  }
+  return gpu.available && (wanted == FastTier::kGpu || !gpu.emulated) ? gpu.device : "";
+}
+
+int64_t ContextTokens(const EngineOptions& options, const ModelConfig& config) {
+  if (options.context_tokens == 0) return std::min(config.max_seq_len, kDefaultContext);
+  if (options.context_tokens < 1 || options.context_tokens > config.max_seq_len) {
+    throw Error(
+        {.path = options.model_path,
+         .what = std::string(SettingName(Setting::kContextSize)),
+         .expected = fmt::format("1 to {}, the context the model was made for", config.max_seq_len),
+         .found = std::to_string(options.context_tokens),
+         .settings = {{Setting::kContextSize}}});
+  }
+  return options.context_tokens;
+}
+
+SparseMode ModeOf(const EngineOptions& options, const ModelConfig& config) {
+  if (options.predictor.empty()) return ResolveSparseMode(options.sparse, config.activation);
+  if (options.sparse != "auto" && options.sparse != "predicted") {
+    throw Error({.what = "a predictor is used in mode predicted only",
+                 .expected = "predicted",
+                 .found = options.sparse,
+                 .hint = "name no mode, or no predictor",
+                 .settings = {{Setting::kSparseMode}, {Setting::kPredictor}}});
+  }
+  return ResolveSparseMode("predicted", config.activation);
+}
+
+void CheckSequences(const ContextOptions& options) {
+  if (options.n_sequences >= 1) return;
+  throw Error({.what = std::string(SettingName(Setting::kSequences)),
+               .expected = "1 or more",
+               .found = std::to_string(options.n_sequences),
+               .settings = {{Setting::kSequences}}});
+}
+
+// Streaming was asked for: it must not be left out silently.
+void CheckGpuStream(const TierOptions& options, const std::string& gpu) {
+  if (options.gpu_stream != StreamCold::kOn || !gpu.empty()) return;
+  throw Error({.what = "weights are to be streamed to a GPU, and the fast tier is none",
+               .expected = "a GPU",
+               .hint = "make the GPU the fast tier, or ask for no streaming",
+               .settings = {{Setting::kFastTier, "gpu"}, {Setting::kGpuStream}}});
+}
+
+std::optional<ModelPredictor> OpenPredictor(const EngineOptions& options, SparseMode mode,
+                                            const GgufReader& gguf, const ModelConfig& config) {
+  if (mode != SparseMode::kPredicted) return std::nullopt;
+  return ModelPredictor(options.predictor, options.predictor_recall, gguf, config);
+}
+
+std::optional<Placement> OpenPlacement(const EngineOptions& options, const GgufReader& gguf,
+                                       const ModelConfig& config) {
+  if (options.placement_path.empty()) return std::nullopt;
+  Placement placement = ReadPlacement(options.placement_path);
+  CheckPlacementFits(placement, config, options.model_path, ModelFingerprints(gguf));
+  int64_t n_nvme = 0;
+  for (const LayerPlacement& layer : placement.layers) n_nvme += layer.n_on[kNvme];
+  if (n_nvme > 0) {
+    throw Error({.path = options.placement_path,
+                 .what = "the placement puts neurons on NVMe, a tier this version does not run",
+                 .expected = "every neuron in vram or dram",
+                 .found = fmt::format("{} neurons on nvme", n_nvme),
+                 .hint = "place again with a larger budget of RAM or VRAM",
+                 .settings = {{Setting::kRamBudget}, {Setting::kVramBudget}},
+                 .jobs = {Job::kPlace}});
+  }
+  return placement;
+}
+
+}  // namespace
+
+OpenedModel::OpenedModel(const EngineOptions& options)
+    : options_(options),
+      gguf_(options.model_path),
+      family_(FindFamily(gguf_)),
+      config_(ReadModelConfig(gguf_, family_)),
+      gpu_(ChooseGpu(options.fast_tier)),
+      placement_(OpenPlacement(options, gguf_, config_)),
+      mode_(ModeOf(options, config_)),
+      predictor_(OpenPredictor(options, mode_, gguf_, config_)),
+      context_tokens_(ContextTokens(options, config_)),
+      n_threads_(options.n_threads > 0 ? options.n_threads : DefaultThreadCount()) {
+  CheckTensors(gguf_, family_, config_);
+  CheckGpuStream(options_, gpu_);
+  CheckSequences(options_);
+  if (!gpu_.empty()) RequireEqualHeads(config_, options.model_path, "attention on the GPU");
+  if (!gpu_.empty() && !placement_) SplitLayers();
+}
+
+ExecutorOptions OpenedModel::executor_options() const {
+  const int64_t all_tokens = context_tokens_ * options_.n_sequences;
+  // A pass has room for a token of every sequence.
+  const int64_t batch =
+      std::max(std::clamp<int64_t>(options_.batch_tokens, 1, all_tokens), options_.n_sequences);
+  return {.max_tokens = batch,
+          .max_logits = options_.all_logits ? batch : options_.n_sequences,
+          .mode = mode_,
+          .predictor_input = predictor_ ? predictor_->input() : PredictorInput::kNormed,
+          .stream_cold = gpu_.empty() ? StreamCold::kOff : options_.gpu_stream,
+          .stream_piece_bytes = options_.stream_piece_bytes};
+}
+
+// Whether each layer's down projection can be stored with a row per neuron.
+bool OpenedModel::DownFitsPerNeuron() const {
+  for (int64_t l = 0; l < config_.n_layers; ++l) {
+    const TensorView down = ReadFileFfn(gguf_, family_, config_, l).down;
+    if (config_.d_model % GetDTypeInfo(down.dtype).block_elems != 0) return false;
+  }
+  return true;
+}
+
+// Dense and exact read the same rows, so that they write the same text: what could skip is stored
+// per neuron in every mode.
+DownLayout OpenedModel::down_layout() const {
+  const bool per_neuron = mode_ != SparseMode::kDense || placement_ || options_.always_per_neuron ||
+                          (HasTrueZeros(config_.activation) && DownFitsPerNeuron());
+  return per_neuron ? DownLayout::kPerNeuron : DownLayout::kStock;
+}
+
+bool OpenedModel::has_cold() const {
+  return placement_ && std::ranges::any_of(placement_->layers, [&](const LayerPlacement& layer) {
+           return layer.n_on[kDram] > 0;
+         });
+}
+
+FastTierNeeds OpenedModel::NeedsOf(const Placement* placement) const {
+  int64_t max_neurons = placement != nullptr ? 0 : config_.d_ff;
+  int64_t max_cold = 0;
+  for (int64_t l = 0; placement != nullptr && l < config_.n_layers; ++l) {
+    const int64_t hot = placement->layers[static_cast<size_t>(l)].n_on[kVram];
+    max_neurons = std::max(max_neurons, hot);
+    max_cold = std::max(max_cold, config_.d_ff_of(l) - hot);
+  }
+  const ExecutorOptions executor = executor_options();
+  const bool predicts = placement == nullptr && predictor() != nullptr;
+  return {.config = &config_,
+          .max_tokens = executor.max_tokens,
+          .max_seq_len = context_tokens_,
+          .max_neurons = max_neurons,
+          .predicts = predicts,
+          .max_rank = predicts ? predictor()->max_rank() : 0,
+          .max_streamed_neurons = executor.MayStream() ? max_cold : 0,
+          .stream_piece_bytes = executor.stream_piece_bytes,
+          .max_sequences = options_.n_sequences};
+}
+
+MemoryPlan OpenedModel::PlanOf(const Placement* placement) const {
+  PlanInput input;
+  input.gguf = &gguf_;
+  input.family = &family_;
+  input.config = &config_;
+  input.placement = placement;
+  input.predictor = predictor();
+  input.executor = executor_options();
+  input.context_tokens = context_tokens_;
+  input.kv_pages = kv_pages();
+  input.cache_type = options_.cache_type;
+  input.n_threads = n_threads_;
+  if (!gpu_.empty()) {
+    const FastTierNeeds needs = NeedsOf(placement);
+    input.gpu_scratch_bytes = GpuScratchBytes(needs);
+    input.gpu_pinned_bytes = GpuPinnedBytes(needs);
+  }
+  input.tier_names = TierNames();
+  return PlanMemory(input);
+}
+
+std::vector<std::string> OpenedModel::TierNames() const {
+  if (!gpu_.empty()) return {"vram (" + gpu_ + ")", kSlowName};
+  return {placement_ ? kFastName : kOneTierName, kSlowName};
+}
+
+const Tokenizer& OpenedModel::tokenizer() {
+  if (tokenizer_ != nullptr) return *tokenizer_;
+  auto made = MakeTokenizer(gguf_);
+  if (made->vocab_size() != config_.vocab_size) {
+    throw Error({.path = options_.model_path,
+                 .what = "the vocabulary and the embedding table do not go together",
+                 .expected = fmt::format("{} tokens, one per row", config_.vocab_size),
+                 .found = fmt::format("{}", made->vocab_size())});
+  }
+  tokenizer_ = std::move(made);
+  return *tokenizer_;
+}
+
+}  // namespace thermocline

@@ -1,0 +1,75 @@
+// A model, and what goes with it, before anything is loaded.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "runtime/device/gpu/make_gpu_device.h"
+#include "runtime/engine/engine_options.h"
+#include "runtime/engine/memory_plan.h"
+#include "runtime/load/model_predictor.h"
+#include "runtime/load/weights.h"
+#include "runtime/model/families.h"
+#include "runtime/pass/pass_context.h"
+#include "runtime/placement/placement.h"
+#include "runtime/text/tokenizer.h"
+
+namespace thermocline {
+
+// Opened and checked, nothing loaded: enough for --dry-run and `place`.
+class OpenedModel {
+ public:
+  explicit OpenedModel(const EngineOptions& options);
+
+  const EngineOptions& options() const { return options_; }
+  const GgufReader& gguf() const { return gguf_; }
+  const Family& family() const { return family_; }
+  const ModelConfig& config() const { return config_; }
+  const Placement* placement() const { return placement_ ? &*placement_ : nullptr; }
+  const ModelPredictor* predictor() const { return predictor_ ? &*predictor_ : nullptr; }
+  // Made when it is first asked for. Throws Error where it does not go with the embedding table.
+  const Tokenizer& tokenizer();
+  SparseMode mode() const { return mode_; }
+  int64_t context_tokens() const { return context_tokens_; }
+  // Of the KV cache: a context for each sequence.
+  int64_t kv_pages() const { return options_.n_sequences * KvPagesFor(context_tokens_); }
+  int n_threads() const { return n_threads_; }
+  ExecutorOptions executor_options() const;
+  DownLayout down_layout() const;
+  // The GPU's name, or empty where the fast tier is a CPU device.
+  const std::string& gpu() const { return gpu_; }
+  // For the user, where the GPU holds less than it was hoped to: how much, and what to do. Or an
+  // empty text.
+  const Note& gpu_note() const { return gpu_note_; }
+  bool has_cold() const;  // a placement that leaves neurons on the slow tier
+  FastTierNeeds fast_tier_needs() const { return NeedsOf(placement()); }
+  MemoryPlan Plan() const { return PlanOf(placement()); }
+  // What it would be with another placement, of which the orders need not be there; null: none.
+  MemoryPlan PlanOf(const Placement* placement) const;
+  std::vector<std::string> TierNames() const;  // of those that a placement may use
+
+ private:
+  FastTierNeeds NeedsOf(const Placement* placement) const;
+  bool DownFitsPerNeuron() const;
+  // ---- layer_split.cc ----
+  void SplitLayers();
+  int64_t LayersThatFit(uint64_t n_bytes) const;
+
+  EngineOptions options_;
+  GgufReader gguf_;
+  const Family& family_;
+  ModelConfig config_;
+  std::string gpu_;
+  Note gpu_note_;
+  std::optional<Placement> placement_;
+  SparseMode mode_;
+  std::optional<ModelPredictor> predictor_;
+  int64_t context_tokens_;
+  int n_threads_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+};
+
+}  // namespace thermocline
