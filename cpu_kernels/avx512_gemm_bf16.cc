@@ -78,8 +78,10 @@ void gemm_bf16_pack_columns(DType dtype, const GemmPackArgs& args) {
   VisitWeightType(dtype, [&](auto type) {
     if constexpr (type() == DType::kBF16 || kIsQuantised<type()>) {
       pack_columns<Weights<Simd, type()>>(args);
+    } else if constexpr (type() == DType::kF32 || type() == DType::kF16) {
+      CheckFailed(__FILE__, __LINE__, "type of bf16's precision");  // columns_form takes another
     } else {
-      CheckFailed(__FILE__, __LINE__, "type of bf16's precision");
+      static_assert(kHandlesType<type()>, "say whether columns of the type are packed as bf16");
     }
   });
 }

@@ -264,8 +264,10 @@ void gemm_q8_pack_rows(DType dtype, const GemmPackArgs& args) {
   VisitWeightType(dtype, [&](auto type) {
     if constexpr (gemm_q8_takes(type()) || gemm_q8_offset_takes(type())) {
       pack_panels<type()>(args);
+    } else if constexpr (!kIsQuantised<type()> || type() == DType::kQ6_K) {
+      CheckFailed(__FILE__, __LINE__, "a type that is packed in int8");  // rows_form takes another
     } else {
-      CheckFailed(__FILE__, __LINE__, "a type that is packed in int8");
+      static_assert(kHandlesType<type()>, "say whether panels of the type are packed in int8");
     }
   });
 }

@@ -52,8 +52,10 @@ struct Entries {
         return kVnni ? GemmForm::kI16 : GemmForm::kF32;
       } else if constexpr (type() == DType::kBF16) {
         return kBf16 ? GemmForm::kBF16 : GemmForm::kF32;
-      } else {
+      } else if constexpr (type() == DType::kF32 || type() == DType::kQ6_K) {
         return GemmForm::kF32;
+      } else {
+        static_assert(kHandlesType<type()>, "say in what form panels of the type are multiplied");
       }
     });
   }

@@ -90,6 +90,7 @@ TEST_F(GpuTierDemo, PredictedNeuronsAreThoseOfTheCpu) {
   }
   run.predictor = dir_.file("svd");
   for (const double split : {-1.0, 0.3}) {
+    if (ShortTests() && split < 0) continue;
     run.hot_share = split;
     run.tier = FastTier::kCpu;
     const auto cpu = Open(run);
@@ -144,12 +145,13 @@ TEST_F(GpuTierDemo, Q6KMatchesTheCpuAndGrowsByNothing) {
   // A batch is in f32 on the CPU and in f16 here, and eight layers of activations of 8 bits follow:
   // in Q8_0 the same model is off by 0.07.
   constexpr double kEightLayers = 0.1;
-  for (const auto& [sparse, split] : {std::pair{"exact", -1.0}, {"dense", -1.0}, {"exact", 0.5}}) {
+  for (const auto& [sparse, split] : {std::pair{"exact", 0.5}, {"dense", -1.0}, {"exact", -1.0}}) {
     const auto engine = Open({.model = model, .sparse = sparse, .hot_share = split});
     EXPECT_LE(MaxDifference(Logits(*engine), cpu), kEightLayers) << sparse << " at " << split;
     const MemoryPlan plan = engine->model().Plan();
     const auto planned = static_cast<double>(plan.total_bytes(0) + plan.total_bytes(1));
     EXPECT_NEAR(static_cast<double>(engine->allocated_bytes()), planned, 0.02 * planned) << split;
+    if (ShortTests()) break;
   }
 }
 

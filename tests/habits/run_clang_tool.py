@@ -4,7 +4,9 @@
     run_clang_tool.py format ROOT
     run_clang_tool.py tidy ROOT BUILD_DIR [FOLDER...]
 
-BUILD_DIR holds compile_commands.json; with FOLDERs only files in them are looked at. Files that nvcc compiles are left out:
+BUILD_DIR holds compile_commands.json; with FOLDERs only files in them are looked at. Without THERMOCLINE_TIDY_ALL in the
+environment clang-tidy looks at sources that the last commits touched, or whose headers they touched, and at a tenth of
+the others, another one with every commit. Files that nvcc compiles are left out:
 the build in which the host compiler does has them. Where the build compiles a target's sources together
 (THERMOCLINE_UNITY), so does clang-tidy, which takes a third of the time: most of it goes into headers.
 
@@ -102,6 +104,38 @@ def tidy_one(tool, root, stamp_dir, entry, known, config):
     return name, result.returncode == 0, time.monotonic() - start, result.stdout + errors
 
 
+RECENT_COMMITS = 30
+PARTS = 10
+
+
+def git(root, *arguments):
+    result = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
+    return result.stdout if result.returncode == 0 else None
+
+
+def select(root, sources, known):
+    """Those of the sources that a run looks at: all, or what changed lately and a part of the rest."""
+    if "THERMOCLINE_TIDY_ALL" in os.environ:
+        return set(sources)
+    log = git(root, "log", f"-{RECENT_COMMITS}", "--name-only", "--format=")
+    changed = git(root, "diff", "--name-only", "HEAD")
+    count = git(root, "rev-list", "--count", "HEAD")
+    if log is None or changed is None or count is None:  # not a clone
+        return set(sources)
+    recent = set(log.split()) | set(changed.split())
+    part = int(count) % PARTS
+
+    def is_recent(name):
+        # A header goes with the source beside it; others that include it are looked at in their turn.
+        stem = os.path.splitext(name)[0]
+        return name in recent or stem + ".h" in recent
+
+    def turn(name):
+        return int(hashlib.sha256(name.encode()).hexdigest(), 16) % PARTS
+
+    return {name for name in sources if is_recent(name) or turn(name) == part}
+
+
 def is_for_nvcc(entry):
     command = entry.get("command") or shlex.join(entry["arguments"])
     return any(os.path.basename(word) == "nvcc" for word in shlex.split(command)[:2])
@@ -116,6 +150,25 @@ def write_build_config(root, build_dir):
         file.write(text)
 
 
+def reduce_units(root, stamp_dir, entries, sources, selected):
+    """Entries and their sources without those that were not selected; a unity source becomes a smaller one."""
+    kept_entries, kept_sources = {}, {}
+    for name, entry in entries.items():
+        chosen = [source for source in sources[name] if source in selected]
+        if not chosen:
+            continue
+        if len(chosen) < len(sources[name]):
+            unit = os.path.join(stamp_dir, "unit_" + name.replace("/", "_"))
+            with open(unit, "w", encoding="utf-8") as file:
+                file.writelines(f'#include "{os.path.join(root, source)}"\n' for source in chosen)
+            command = entry.get("command") or shlex.join(entry["arguments"])
+            words = [unit if word == entry["file"] else word for word in shlex.split(command)]
+            entry = {"directory": entry["directory"], "command": shlex.join(words), "file": unit}
+            name = os.path.relpath(unit, root)
+        kept_entries[name], kept_sources[name] = entry, chosen
+    return kept_entries, kept_sources
+
+
 def check_tidy(root, build_dir, folders):
     tool = find_tool("clang-tidy")
     known = set(cpp_files(root))
@@ -128,6 +181,9 @@ def check_tidy(root, build_dir, folders):
     write_build_config(root, build_dir)
     stamp_dir = os.path.join(build_dir, "clang_tidy")
     os.makedirs(stamp_dir, exist_ok=True)
+    all_sources = {source for name in entries for source in sources[name]}
+    selected = select(root, all_sources, known)
+    entries, sources = reduce_units(root, stamp_dir, entries, sources, selected)
     for entry in entries.values():
         command = entry.get("command") or shlex.join(entry["arguments"])
         words = [word for word in shlex.split(command) if word not in DROPPED_OPTIONS]
@@ -153,7 +209,8 @@ def check_tidy(root, build_dir, folders):
                 print(finding.strip().removeprefix("/"))
     checked = [result for result in results if result[1] is not None]
     n_files = len({source for name in entries for source in sources[name]})
-    print(f"{n_files} files in {len(results)} translation units, {len(checked)} of them changed since they last passed")
+    print(f"{n_files} files of {len(all_sources)} in {len(results)} translation units, {len(checked)} of them changed "
+          "since they last passed")
     for name, _, seconds, _ in sorted(checked, key=lambda result: -result[2])[:5]:
         print(f"  {seconds:5.1f} s {name}")
     return any(result[1] is False for result in results)

@@ -5,13 +5,13 @@
 // memory says dtype, rows, cols and the stride of that form.
 #pragma once
 
-#include <compare>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "gpu_kernels/base/device_memory.h"
@@ -123,7 +123,12 @@ class GpuDevice final : public QueuedDevice {
     int32_t n_segments;
     int32_t max_segment_rows;
     bool timed;
-    auto operator<=>(const Shape&) const = default;
+    bool operator<(const Shape& other) const {
+      const auto all = [](const Shape& s) {
+        return std::tuple(s.key, s.n_positions, s.n_segments, s.max_segment_rows, s.timed);
+      };
+      return all(*this) < all(other);
+    }
   };
   struct Kept {
     Graph graph;
