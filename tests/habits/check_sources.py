@@ -2,7 +2,8 @@
 """Checks what neither the compiler nor clang-tidy sees.
 
 Files stay under MAX_LINES lines; no note of unfinished work, no silenced warning, no disabled test; no path that
-exists on one machine only; UTF-8 without carriage returns, trailing blanks or a missing last newline.
+exists on one machine only; no flag or command of the command line in a string of the library (a message names the
+setting in words, see runtime/core/setting.h); UTF-8 without carriage returns, trailing blanks or a missing last newline.
 Usage: check_sources.py ROOT, or check_sources.py --self-test; exit code 1 and one line per problem.
 """
 
@@ -23,6 +24,13 @@ FORBIDDEN = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X|NO" r"LINT\w*)\b|\bDIS" r
 # Folders of one person or one machine.
 PERSONAL_PATH = re.compile(r"""(?:^|[\s"'`=(:<])(/(?:home|Users|root|mnt|media|srv|work|workspace)/[\w.~-]+"""
                            r"""|[A-Z]:\\\\?\w+)""")
+
+# The folders that other programs may use, and the literals in C++: a comment, a raw string, a string, a character.
+LIBRARY = ("runtime/", "cpu_kernels/", "gpu_kernels/", "predictor/", "profiler/")
+TOKEN = re.compile(r'''//[^\n]*|/\*.*?\*/|R"([^()\\\s]*)\((?P<raw>.*?)\)\1"|"(?P<text>(?:[^"\\\n]|\\.)*)"'''
+                   r"""|'(?:[^'\\\n]|\\[^\n][^'\n]*)'""", re.DOTALL)
+# --flag, -f (but of the shell's `ulimit`), `thermocline VERB`.
+FLAG = re.compile(r"(?<![\w.-])--[a-z][\w-]*|(?<![\w.-])(?<!ulimit )-[a-z](?![\w-])|\bthermocline [a-z]+`")
 
 
 def is_text_of_ours(root, name):
@@ -56,6 +64,16 @@ def check_text(name, text):
             yield number, "tab"
 
 
+def check_messages(name, text):
+    if not name.startswith(LIBRARY) or not name.endswith((".h", ".cc", ".cu", ".cuh")):
+        return
+    for token in TOKEN.finditer(text):
+        flag = FLAG.search(token["raw"] or token["text"] or "")
+        if flag:
+            number = text.count("\n", 0, token.start()) + 1
+            yield number, f"{flag.group(0).strip('`')}: say it in words, and name the setting (runtime/core/setting.h)"
+
+
 def check(root):
     problems = []
     for name in list_files(root):
@@ -68,12 +86,16 @@ def check(root):
         except UnicodeDecodeError as error:
             problems.append(f"{name}:1: not UTF-8: {error.reason} at byte {error.start}")
             continue
-        problems += [f"{name}:{line}: {what}" for line, what in check_text(name, text)]
+        problems += [f"{name}:{line}: {what}" for line, what in [*check_text(name, text), *check_messages(name, text)]]
     return problems
 
 
 def self_test():
-    good = "// one\nconst char* a = \"/proc/self/maps\";\nint x = 3;  // 1/2/3\n"
+    good = {
+        "good.cc": ("// one\nconst char* a = \"/proc/self/maps\";\nint x = 3;  // 1/2/3\n", ""),
+        "tools/good.cc": ('hint("raise it (-c), or use --cache-type f16");\n', ""),
+        "runtime/good.cc": ('// of --cache-type\nf("a - b, top-k, (ulimit -l), x.-c, \\"--\\"");  // -c\nint n = 1\'000;\n', ""),
+    }
     bad = {
         "a.cc": ("int x;\n" * (MAX_LINES + 1), "at most"),
         "b.cc": ("// TO" "DO: later\n", "finish it"),
@@ -85,11 +107,17 @@ def self_test():
         "i.cc": ("int x; \n", "blanks at the end"),
         "j.cc": ("int x;", "no newline"),
         "k.cc": ("\tint x;\n", "tab"),
+        "runtime/m.cc": ('Error("use --cache-type f16");\n', "say it in words"),
+        "profiler/n.cc": ('/* it\'s */ const char* flag = "--vram";\n', "say it in words"),
+        "predictor/o.h": ('inline char c = \'"\', *a = "lower it (-c 5 now)";\n', "say it in words"),
+        "gpu_kernels/p.cu": ('auto a = R"(raise\n-c)";\n', "say it in words"),
+        "cpu_kernels/q.cc": ('hint("make one with `thermocline profile`");\n', "say it in words"),
         "script": ("#!/bin/sh\n# FIX" "ME\n", "finish it"),
     }
     failures = []
     with tempfile.TemporaryDirectory() as root:
-        for name, (text, _) in {**bad, "good.cc": (good, "")}.items():
+        for name, (text, _) in {**bad, **good}.items():
+            os.makedirs(os.path.dirname(os.path.join(root, name)), exist_ok=True)
             with open(os.path.join(root, name), "w", encoding="utf-8", newline="") as file:
                 file.write(text)
         with open(os.path.join(root, "l.cc"), "wb") as file:
@@ -99,8 +127,8 @@ def self_test():
         found = [problem for problem in problems if problem.startswith(name + ":")]
         if len(found) != 1 or expected not in found[0]:
             failures.append(f"{name}: expected one line with {expected!r}, found {found}")
-    failures += [problem for problem in problems if problem.startswith("good.cc")]
-    print(f"self-test: {len(bad) + 2} files, {len(failures)} failures")
+    failures += [problem for problem in problems if problem.startswith(tuple(good))]
+    print(f"self-test: {len(bad) + len(good) + 1} files, {len(failures)} failures")
     return failures
 
 
