@@ -9,9 +9,12 @@
 
 #include "cpu_kernels/kernels.h"
 #include "runtime/core/error.h"
+#include "runtime/threads/parallel_for.h"
 
 namespace thermocline {
 namespace {
+
+constexpr int64_t kRowsAtOnce = 16;  // converted by one thread
 
 // Says which weight of a row is to blame when its stored form is not finite. In a quantised block
 // one bad weight spoils its neighbours, so those of the source are looked at first.
@@ -70,12 +73,11 @@ WeightRows RowsOf(const std::string& path, const std::string& name, const Tensor
 }
 
 WeightError ConvertRows(const WeightRows& rows, int64_t begin, int64_t end, DType dtype,
-                        ThreadTeam& team, std::byte* out, int64_t out_stride_bytes) {
+                        int n_threads, std::byte* out, int64_t out_stride_bytes) {
   std::vector<WeightError> errors(static_cast<size_t>(end - begin));
-  team.Run([&](int thread) {
+  ParallelFor(end - begin, kRowsAtOnce, n_threads, [&](int, int64_t first, int64_t last) {
     std::vector<float> row(static_cast<size_t>(rows.n_cols));
     std::vector<float> stored(row.size());
-    const auto [first, last] = Lane{thread, team.n_threads(), nullptr}.Split(end - begin);
     for (int64_t i = first; i < last; ++i) {
       std::byte* target = out + i * out_stride_bytes;
       rows.read(begin + i, row.data());

@@ -9,7 +9,6 @@
 
 #include "runtime/core/dtype.h"
 #include "runtime/core/tensor_view.h"
-#include "runtime/threads/team.h"
 
 namespace thermocline {
 
@@ -40,6 +39,6 @@ WeightRows RowsOf(const std::string& path, const std::string& name, const Tensor
 // do not depend on the number of threads. Throws Error for a weight that is not finite, or that
 // becomes so. REQUIRES: n_cols is a multiple of the type's block.
 WeightError ConvertRows(const WeightRows& rows, int64_t begin, int64_t end, DType dtype,
-                        ThreadTeam& team, std::byte* out, int64_t out_stride_bytes);
+                        int n_threads, std::byte* out, int64_t out_stride_bytes);
 
 }  // namespace thermocline

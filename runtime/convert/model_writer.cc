@@ -83,7 +83,7 @@ TensorCopier::TensorCopier(GgufWriter& writer, uint64_t total_bytes, int n_threa
       total_bytes_(total_bytes),
       label_(std::move(label)),
       progress_(std::move(progress)),
-      team_(n_threads) {}
+      n_threads_(n_threads) {}
 
 void TensorCopier::Write(const void* data, uint64_t n_bytes) {
   ThrowIfInterrupted();
@@ -115,7 +115,7 @@ WeightError TensorCopier::Convert(const std::string& name, const WeightRows& row
   WeightError total;
   for (int64_t begin = 0; begin < rows.n_rows; begin += piece_rows) {
     const int64_t end = std::min(begin + piece_rows, rows.n_rows);
-    total += ConvertRows(rows, begin, end, dtype, team_, piece.data(), stride);
+    total += ConvertRows(rows, begin, end, dtype, n_threads_, piece.data(), stride);
     Write(piece.data(), static_cast<uint64_t>((end - begin) * stride));
   }
   return total;

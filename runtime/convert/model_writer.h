@@ -58,7 +58,7 @@ class TensorCopier {
   void CopyRows(const std::string& name, const TensorView& view, const std::vector<int32_t>& order);
   // Converts all rows to `dtype`, a few MiB at a time.
   WeightError Convert(const std::string& name, const WeightRows& rows, DType dtype);
-  ThreadTeam& team() { return team_; }
+  int n_threads() const { return n_threads_; }
 
  private:
   void Write(const void* data, uint64_t n_bytes);
@@ -68,7 +68,7 @@ class TensorCopier {
   uint64_t done_bytes_ = 0;
   std::string label_;
   ProgressFn progress_;
-  ThreadTeam team_;
+  int n_threads_;
 };
 
 }  // namespace thermocline

@@ -242,7 +242,7 @@ class Packer {
     }
     Tell(item.name + which, rows, item.dtype,
          ConvertRows(RowsOf(gguf_.path(), item.name, rows, order.data()), 0, rows.rows, item.dtype,
-                     copier.team(), out, 2 * half));
+                     copier.n_threads(), out, 2 * half));
   }
 
   void TellDown(const Item& item, const TensorView& down, const RequantReport& rounded) {

@@ -45,7 +45,8 @@ Engine::Engine(std::unique_ptr<OpenedModel> model)
   load.progress = options.progress;
   loaded_ = LoadWeights(model_->gguf(), model_->family(), model_->config(), load, tiers);
   if (predictor != nullptr) {
-    loaded_predictor_ = predictor->Load(weights(), tiers, model_->placement() != nullptr, team_);
+    loaded_predictor_ =
+        predictor->Load(weights(), tiers, model_->placement() != nullptr, model_->n_threads());
   }
   cache_ = tiers_.front()->MakeKvCache(model_->config(), options.cache_type, model_->kv_pages());
   executor_ = std::make_unique<Executor>(model_->config(), loaded_->weights, executor_options,

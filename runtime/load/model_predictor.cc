@@ -13,6 +13,7 @@
 #include "runtime/model/stored_ffn.h"
 #include "runtime/placement/placement.h"
 #include "runtime/placement/powerinfer_file.h"
+#include "runtime/threads/parallel_for.h"
 
 namespace thermocline {
 namespace {
@@ -34,11 +35,9 @@ bool IsWorthIt(const SlicePredictor& predictor, const FfnSlice& slice) {
          gate_bytes;
 }
 
-void Pack(SignRows& rows, ThreadTeam& team) {
-  team.Run([&](int thread) {
-    const auto [begin, end] = Lane{thread, team.n_threads()}.Split(rows.n_neurons());
-    rows.Pack(begin, end);
-  });
+void Pack(SignRows& rows, int n_threads) {
+  ParallelFor(rows.n_neurons(), kQuantBlock, n_threads,
+              [&](int, int64_t begin, int64_t end) { rows.Pack(begin, end); });
 }
 
 }  // namespace
@@ -167,7 +166,7 @@ SlicePredictor ModelPredictor::LoadLayer(int64_t layer, const FfnSlice& slice, i
 }
 
 SlicePredictor ModelPredictor::PackSigns(int64_t layer, const FfnSlice& slice, Device& device,
-                                         ThreadTeam& team, LoadedPredictor* out) const {
+                                         int n_threads, LoadedPredictor* out) const {
   const Layer& source = layers_[static_cast<size_t>(layer)];
   SlicePredictor predictor;
   predictor.layer.points = {source.stored.points[source.point]};
@@ -175,10 +174,10 @@ SlicePredictor ModelPredictor::PackSigns(int64_t layer, const FfnSlice& slice, D
   predictor.runs = IsWorthIt(predictor, slice);
   if (!predictor.runs) return predictor;
   if (device.queued() != nullptr) {
-    return StoreSigns(layer, slice, std::move(predictor), *device.queued(), team);
+    return StoreSigns(layer, slice, std::move(predictor), *device.queued(), n_threads);
   }
   out->signs.push_back(std::make_unique<SignRows>(CpuKernels(), slice.gate, slice.gate_bias));
-  Pack(*out->signs.back(), team);
+  Pack(*out->signs.back(), n_threads);
   predictor.signs = out->signs.back().get();
   return predictor;
 }
@@ -186,20 +185,20 @@ SlicePredictor ModelPredictor::PackSigns(int64_t layer, const FfnSlice& slice, D
 // Packed from the file's rows, which such a device has in a form of its own.
 SlicePredictor ModelPredictor::StoreSigns(int64_t layer, const FfnSlice& slice,
                                           SlicePredictor predictor, QueuedDevice& device,
-                                          ThreadTeam& team) const {
+                                          int n_threads) const {
   CHECK(slice.n_neurons == config_.d_ff_of(layer));  // with one tier, in the file's order
   const ModelTensor gate = TensorOf(FindFamily(gguf_).tensors, TensorRole::kGate, config_, layer);
   std::vector<float> bias(slice.gate_bias == nullptr ? 0 : static_cast<size_t>(slice.n_neurons));
   if (!bias.empty()) device.Download(bias.data(), slice.gate_bias, bias.size() * sizeof(float));
   SignRows rows(CpuKernels(), gguf_.RequireMatrix(gate.name, gate.rows, gate.cols),
                 bias.empty() ? nullptr : bias.data());
-  Pack(rows, team);
+  Pack(rows, n_threads);
   predictor.device_signs = device.StoreSigns(rows);
   return predictor;
 }
 
 LoadedPredictor ModelPredictor::Load(const ModelWeights& weights, std::span<Device* const> tiers,
-                                     bool placed, ThreadTeam& team) const {
+                                     bool placed, int n_threads) const {
   LoadedPredictor out;
   for (size_t l = 0; l < weights.layers.size(); ++l) {
     const std::vector<FfnSlice>& slices = weights.layers[l].slices;
@@ -210,7 +209,7 @@ LoadedPredictor ModelPredictor::Load(const ModelWeights& weights, std::span<Devi
       const FfnSlice& slice = slices[tier];
       const bool asked = slice.n_neurons > 0 && (tier > 0 || !placed);
       if (asked && IsSign()) {
-        predictors[tier] = PackSigns(layer, slice, *tiers[tier], team, &out);
+        predictors[tier] = PackSigns(layer, slice, *tiers[tier], n_threads, &out);
       } else if (asked) {
         predictors[tier] = LoadLayer(layer, slice, first, *tiers[tier]);
       }

@@ -48,7 +48,7 @@ class ModelPredictor {
   // Puts it beside the neurons it predicts. A CPU device's sign bits are memory of the host's.
   // placed: with a placement.
   LoadedPredictor Load(const ModelWeights& weights, std::span<Device* const> tiers, bool placed,
-                       ThreadTeam& team) const;
+                       int n_threads) const;
 
  private:
   struct Layer {
@@ -62,10 +62,10 @@ class ModelPredictor {
   std::vector<int32_t> StoredRows(int64_t layer, const FfnSlice& slice, int64_t first) const;
   SlicePredictor LoadLayer(int64_t layer, const FfnSlice& slice, int64_t first,
                            Device& device) const;
-  SlicePredictor PackSigns(int64_t layer, const FfnSlice& slice, Device& device, ThreadTeam& team,
+  SlicePredictor PackSigns(int64_t layer, const FfnSlice& slice, Device& device, int n_threads,
                            LoadedPredictor* out) const;
   SlicePredictor StoreSigns(int64_t layer, const FfnSlice& slice, SlicePredictor predictor,
-                            QueuedDevice& device, ThreadTeam& team) const;
+                            QueuedDevice& device, int n_threads) const;
 
   const GgufReader& gguf_;
   const ModelConfig& config_;

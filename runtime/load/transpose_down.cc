@@ -3,12 +3,11 @@
 // as one row.
 #include <algorithm>
 #include <cmath>
-#include <mutex>
 
 #include "cpu_kernels/kernels.h"
 #include "runtime/core/checked_math.h"
 #include "runtime/load/weights.h"
-#include "runtime/threads/team.h"
+#include "runtime/threads/parallel_for.h"
 
 namespace thermocline {
 namespace {
@@ -41,8 +40,16 @@ class Transposer {
 
   int64_t n_tiles() const { return CeilDiv(down_.cols, kQuantBlock); }
 
-  // tile: (32, d_model) scratch; check: (d_model) scratch.
-  SquaredSums RunTile(int64_t tile_index, std::vector<float>& tile, std::vector<float>& check) {
+  // What one thread needs.
+  struct Scratch {
+    std::vector<float> tile;   // (32, d_model)
+    std::vector<float> check;  // (d_model)
+  };
+
+  SquaredSums RunTile(int64_t tile_index, Scratch& scratch) {
+    auto& [tile, check] = scratch;
+    tile.resize(static_cast<size_t>(kQuantBlock * down_.rows));
+    check.resize(static_cast<size_t>(down_.rows));
     const KernelTable& kernels = CpuKernels();
     const int64_t first = tile_index * kQuantBlock;
     const int64_t last = std::min<int64_t>(first + kQuantBlock, down_.cols);
@@ -85,15 +92,9 @@ RequantReport TransposeDown(const TensorView& down, const std::vector<int32_t>& 
                             std::byte* out, int64_t out_stride_bytes, int n_threads) {
   Transposer transposer(down, order, stored, out, out_stride_bytes);
   std::vector<SquaredSums> sums(static_cast<size_t>(transposer.n_tiles()));
-  ThreadTeam team(n_threads);
-  team.Run([&](int thread) {
-    std::vector<float> tile(static_cast<size_t>(kQuantBlock * down.rows));
-    std::vector<float> check(static_cast<size_t>(down.rows));
-    const Lane lane{thread, n_threads, nullptr};
-    const auto [begin, end] = lane.Split(transposer.n_tiles());
-    for (int64_t t = begin; t < end; ++t) {
-      sums[static_cast<size_t>(t)] = transposer.RunTile(t, tile, check);
-    }
+  std::vector<Transposer::Scratch> scratch(static_cast<size_t>(n_threads));
+  ParallelFor(transposer.n_tiles(), 1, n_threads, [&](int thread, int64_t t, int64_t) {
+    sums[static_cast<size_t>(t)] = transposer.RunTile(t, scratch[static_cast<size_t>(thread)]);
   });
   SquaredSums total;
   for (const SquaredSums& s : sums) {

@@ -14,7 +14,7 @@
 #include "runtime/model/families.h"
 #include "runtime/synth/synth_factors.h"
 #include "runtime/synth/synth_random.h"
-#include "runtime/threads/team.h"
+#include "runtime/threads/parallel_for.h"
 
 namespace thermocline {
 namespace {
@@ -95,7 +95,6 @@ class SynthWriter {
         quantiles_(QuantilesOf(options)),
         scales_(ScalesOf(options, quantiles_)),
         writer_(path, 64),
-        team_(options.n_threads),
         family_(FamilyNamed("llama")),
         config_(ConfigOf(options)),
         gate_norms_(quantiles_.size()) {}
@@ -231,26 +230,24 @@ class SynthWriter {
       ThrowIfInterrupted();
       const int64_t n = std::min(block, tensor.rows - first);
       out.resize(static_cast<size_t>(n * bytes));
-      team_.Run([&](int thread) {
-        const auto [begin, end] = Lane{thread, team_.n_threads(), nullptr}.Split(n);
+      ParallelFor(n, kRowsAtOnce, options_.n_threads, [&](int, int64_t begin, int64_t end) {
         MakeRows(tensor, index, first + begin, first + end, out.data() + begin * bytes);
       });
       writer_.Write(out.data(), out.size());
     }
   }
 
-  // Makes rows [begin, end) as they are stored.
+  // Makes rows [begin, end) as they are stored, at most kRowsAtOnce.
   void MakeRows(const ModelTensor& tensor, size_t index, int64_t begin, int64_t end,
                 std::byte* stored) {
     const int64_t bytes = RowBytes(options_.dtype, tensor.cols);
     const float scale = ScaleOf(tensor.row->role) / std::sqrt(static_cast<float>(tensor.cols));
-    std::vector<float> rows(static_cast<size_t>(kRowsAtOnce * tensor.cols));
+    const auto cols = static_cast<size_t>(tensor.cols);
+    std::vector<float> rows(factors_ ? static_cast<size_t>(end - begin) * cols : cols);
+    if (factors_) factors_->MakeRows(begin, end, rows.data());
     for (int64_t r = begin; r < end; ++r) {
-      const int64_t at = (r - begin) % kRowsAtOnce;
-      const std::span<float> row(rows.data() + at * tensor.cols, static_cast<size_t>(tensor.cols));
-      if (factors_ && at == 0) {
-        factors_->MakeRows(r, std::min(r + kRowsAtOnce, end), rows.data());
-      } else if (!factors_) {
+      const std::span<float> row(rows.data() + (factors_ ? (r - begin) * tensor.cols : 0), cols);
+      if (!factors_) {
         const auto id = (static_cast<uint64_t>(index) << 32) + static_cast<uint64_t>(r);
         FillRow(MixBits(options_.seed ^ MixBits(id)), scale, row);
       }
@@ -273,7 +270,6 @@ class SynthWriter {
   const std::vector<double> quantiles_;  // (d_ff) see QuantilesOf
   const WeightScales scales_;
   GgufWriter writer_;
-  ThreadTeam team_;
   const Family& family_;
   const ModelConfig config_;
   std::vector<ModelTensor> tensors_;

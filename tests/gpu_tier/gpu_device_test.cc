@@ -28,7 +28,7 @@ class GpuDeviceTest : public GpuTier {
     gpu_ = device_->queued();
     Device* const tiers[] = {device_.get()};
     loaded_ = LoadWeights(*gguf_, family, config_, LoadOptions{}, tiers);
-    signs_ = predictor_->Load(loaded_->weights, tiers, false, team_);
+    signs_ = predictor_->Load(loaded_->weights, tiers, false, 2);
   }
   static bool IsSkipped() { return testing::Test::IsSkipped(); }
 
@@ -112,7 +112,6 @@ class GpuDeviceTest : public GpuTier {
   QueuedDevice* gpu_ = nullptr;
   std::unique_ptr<LoadedWeights> loaded_;
   LoadedPredictor signs_;
-  ThreadTeam team_{2};
   std::vector<int32_t> pages_ = {0, 1};
   Batch batch_;
   std::vector<BatchSegment> segments_;

@@ -47,7 +47,7 @@ class ThreeTierModel {
     if (mode == SparseMode::kPredicted) {
       predictor_ =
           std::make_unique<ModelPredictor>(std::string(kSignPredictor), 0.95, gguf_, config_);
-      predictors_ = predictor_->Load(loaded_->weights, tiers, /*placed=*/true, team_);
+      predictors_ = predictor_->Load(loaded_->weights, tiers, /*placed=*/true, n_threads);
     }
     cache_ = tiers.front()->MakeKvCache(config_, DType::kF16, KvPagesFor(kContext));
     executor_ = std::make_unique<Executor>(
