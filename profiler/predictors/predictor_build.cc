@@ -12,9 +12,11 @@
 #include "profiler/predictors/predictor_store.h"
 #include "profiler/predictors/predictor_streams.h"
 #include "profiler/predictors/predictor_train.h"
+#include "runtime/core/checked_math.h"
 #include "runtime/core/error.h"
 #include "runtime/model/families.h"
 #include "runtime/placement/placement.h"
+#include "runtime/threads/parallel_for.h"
 
 namespace thermocline {
 namespace {
@@ -30,6 +32,8 @@ constexpr double kRecalls[] = {0.80,  0.85, 0.90,  0.92, 0.94,  0.95, 0.955, 0.9
 // tokens that thresholds are chosen with.
 constexpr double kEarlyStopRecall = 0.95;
 constexpr int64_t kEarlyStopTokens = 2048;
+
+constexpr int64_t kChunk = 16;  // neurons or tokens that one thread takes at a time
 
 // What the calibration tokens tell of a layer.
 struct Calibration {
@@ -48,7 +52,7 @@ class Builder {
       : engine_(engine),
         config_(engine.config()),
         options_(options),
-        team_(engine.model().n_threads()),
+        n_threads_(engine.model().n_threads()),
         calibration_{&texts.calibration},
         choosing_{&texts.choosing},
         measuring_{&texts.measuring},
@@ -115,15 +119,6 @@ class Builder {
     file_.mapping = std::move(begun.mapping);  // keeps the matrices of the layers taken over
   }
 
-  // Runs body for each of `n` things that do not depend on each other.
-  template <typename Body>
-  void InParallel(int64_t n, const Body& body) {
-    team_.Run([&](int thread) {
-      const auto [begin, end] = Lane{thread, team_.n_threads()}.Split(n, 16);
-      body(thread, begin, end);
-    });
-  }
-
   StoredLayerPredictor BuildLayer(int64_t layer, std::vector<ChosenPoint>* chosen) {
     const FfnSlice& slice = engine_.weights().layers[static_cast<size_t>(layer)].slices.front();
     CHECK(slice.n_neurons == config_.d_ff);
@@ -146,18 +141,18 @@ class Builder {
     std::unique_ptr<LayerScorer> scorer;
     if (HasMatrices()) {
       StoreFactors(FactorsOf(layer, slice, calibration, heldout), file_.rank, options_.dtype, &out);
-      scorer = MakeLowRankScorer(out.predictor, team_.n_threads());
+      scorer = MakeLowRankScorer(out.predictor, n_threads_);
     } else {
       rows.emplace(CpuKernels(), slice.gate, slice.gate_bias);
-      InParallel(config_.d_ff,
-                 [&](int /*thread*/, int64_t begin, int64_t end) { rows->Pack(begin, end); });
-      scorer = MakeSignScorer(*rows, team_.n_threads());
+      ParallelFor(config_.d_ff, kChunk, n_threads_,
+                  [&](int, int64_t begin, int64_t end) { rows->Pack(begin, end); });
+      scorer = MakeSignScorer(*rows, n_threads_);
     }
     *chosen = options_.known_factors
                   ? ChooseMargins(slice, heldout, *scorer)
                   : ChooseThresholds(heldout, *scorer, heldout.n_tokens(), kRecalls);
     StorePoints(*chosen, HasMatrices(), &out);
-    MeasureObserver measure(*scorer, out.predictor.points, config_.d_ff, team_.n_threads());
+    MeasureObserver measure(*scorer, out.predictor.points, config_.d_ff, n_threads_);
     streams_.RunLayer(measuring_, layer, &measure);
     out.true_density = static_cast<float>(measure.Finish(&out.predictor.points));
     if (HasMatrices() && !orders_.empty()) {
@@ -207,11 +202,11 @@ class Builder {
         .label = fmt::format("training layer {} of {} (batches)", layer + 1, config_.n_layers),
         .progress = options_.progress};
     const int64_t n_tokens = std::min(kEarlyStopTokens, heldout.n_tokens());
-    return TrainMlp(team_, samples, half, training, [&](const LowRank& weights) {
+    return TrainMlp(n_threads_, samples, half, training, [&](const LowRank& weights) {
       StoredLayerPredictor stored;
       stored.predictor.relu = true;
       StoreFactors(weights, file_.rank, options_.dtype, &stored);
-      const auto scorer = MakeLowRankScorer(stored.predictor, team_.n_threads());
+      const auto scorer = MakeLowRankScorer(stored.predictor, n_threads_);
       const double recall[] = {kEarlyStopRecall};
       return 1 - ChooseThresholds(heldout, *scorer, n_tokens, recall)[0].skipped;
     });
@@ -221,14 +216,14 @@ class Builder {
   std::vector<ChosenPoint> ChooseThresholds(const HeldoutObserver& heldout, LayerScorer& scorer,
                                             int64_t n, std::span<const double> recalls) {
     std::vector<float> scores(static_cast<size_t>(n * config_.d_ff));
-    InParallel(n, [&](int thread, int64_t begin, int64_t end) {
+    ParallelFor(n, kChunk, n_threads_, [&](int thread, int64_t begin, int64_t end) {
       heldout.Score(scorer, thread, begin, end, scores.data());
     });
     const ScoredTokens tokens = heldout.Tokens(scores.data(), n);
     if (!HasMatrices()) return ChooseSharedPoints(tokens, recalls);
-    std::vector<NeuronRaises> parts(static_cast<size_t>(team_.n_threads()));
-    InParallel(config_.d_ff, [&](int thread, int64_t begin, int64_t end) {
-      parts[static_cast<size_t>(thread)] = FindRaises(tokens, begin, end);
+    std::vector<NeuronRaises> parts(static_cast<size_t>(CeilDiv(config_.d_ff, kChunk)));
+    ParallelFor(config_.d_ff, kChunk, n_threads_, [&](int, int64_t begin, int64_t end) {
+      parts[static_cast<size_t>(begin / kChunk)] = FindRaises(tokens, begin, end);
     });
     NeuronRaises all;
     for (const NeuronRaises& part : parts) {
@@ -248,12 +243,14 @@ class Builder {
     const std::vector<float> none(d_ff, 0.0F);
     const float* biases = slice.gate_bias == nullptr ? none.data() : slice.gate_bias;
     std::vector<float> scores(static_cast<size_t>(heldout.n_tokens()) * d_ff);
-    InParallel(heldout.n_tokens(), [&](int thread, int64_t begin, int64_t end) {
-      heldout.Score(scorer, thread, begin, end, scores.data());
-      for (size_t i = static_cast<size_t>(begin) * d_ff; i < static_cast<size_t>(end) * d_ff; ++i) {
-        scores[i] = (scores[i] + biases[i % d_ff]) / lengths[i % d_ff];
-      }
-    });
+    ParallelFor(heldout.n_tokens(), kChunk, n_threads_,
+                [&](int thread, int64_t begin, int64_t end) {
+                  heldout.Score(scorer, thread, begin, end, scores.data());
+                  for (size_t i = static_cast<size_t>(begin) * d_ff;
+                       i < static_cast<size_t>(end) * d_ff; ++i) {
+                    scores[i] = (scores[i] + biases[i % d_ff]) / lengths[i % d_ff];
+                  }
+                });
     std::vector<ChosenPoint> points =
         ChooseSharedPoints(heldout.Tokens(scores.data(), heldout.n_tokens()), kRecalls);
     for (ChosenPoint& point : points) {
@@ -268,7 +265,7 @@ class Builder {
   Engine& engine_;
   const ModelConfig& config_;
   const PredictorOptions& options_;
-  ThreadTeam team_;
+  int n_threads_;
   TokenStream calibration_;
   TokenStream choosing_;
   TokenStream measuring_;

@@ -1,13 +1,14 @@
 #include "profiler/predictors/predictor_train.h"
 
 #include "runtime/core/interrupt.h"
+#include "runtime/threads/parallel_for.h"
 
 namespace thermocline {
 
-LowRank TrainMlp(ThreadTeam& team, const MlpSamples& samples, const LowRank& half,
+LowRank TrainMlp(int n_threads, const MlpSamples& samples, const LowRank& half,
                  const MlpTraining& training, const std::function<double(const LowRank&)>& cost) {
   MlpTrainer trainer(training.d_model, training.d_ff, half, training.options);
-  trainer.Begin(samples, team.n_threads());
+  trainer.Begin(samples, n_threads);
   LowRank best = trainer.weights();
   double best_cost = cost(best);
   int n_worse = 0;
@@ -15,7 +16,9 @@ LowRank TrainMlp(ThreadTeam& team, const MlpSamples& samples, const LowRank& hal
     trainer.Shuffle();
     for (int64_t batch = 0; batch < trainer.n_batches(); ++batch) {
       ThrowIfInterrupted();
-      team.Run([&](int thread) { trainer.AddGradient(batch, thread); });
+      ParallelFor(n_threads, 1, n_threads, [&](int, int64_t lane, int64_t) {
+        trainer.AddGradient(batch, static_cast<int>(lane));
+      });
       const double done =
           epoch + static_cast<double>(batch) / static_cast<double>(trainer.n_batches());
       trainer.Step(done / training.max_epochs);

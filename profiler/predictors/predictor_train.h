@@ -6,7 +6,6 @@
 
 #include "predictor/mlp_trainer.h"
 #include "runtime/core/progress.h"
-#include "runtime/threads/team.h"
 
 namespace thermocline {
 
@@ -21,8 +20,9 @@ struct MlpTraining {
 };
 
 // Trains the predictor. `cost` judges weights on held-out tokens, the lower the better. Returns the
-// best weights seen, those at the start included. Throws Interrupted between batches.
-LowRank TrainMlp(ThreadTeam& team, const MlpSamples& samples, const LowRank& half,
+// best weights seen, those at the start included. Throws Interrupted between batches. The sums of
+// gradients, and so the last bits of the weights, depend on n_threads.
+LowRank TrainMlp(int n_threads, const MlpSamples& samples, const LowRank& half,
                  const MlpTraining& training, const std::function<double(const LowRank&)>& cost);
 
 }  // namespace thermocline
