@@ -6,17 +6,66 @@
 //
 // At n positions a token reads, per layer, 2 n n_kv_heads rows of head_dim. Each is read once, also
 // where several query heads share a KV head.
+#include "runtime/device/cpu/cpu_attention.h"
+
 #include <algorithm>
 #include <cmath>
 
 #include "runtime/core/checked_math.h"
 #include "runtime/core/error.h"
-#include "runtime/device/cpu/cpu_device.h"
 
 namespace thermocline {
 
+namespace {
+
+int64_t MaxChunks(const CpuDeviceLimits& limits) {
+  return CeilDiv(limits.max_seq_len, limits.KvChunk());
+}
+// Returns the bytes that one query head leaves of all its chunks.
+uint64_t HeadChunksBytes(const CpuDeviceLimits& limits) {
+  return static_cast<uint64_t>(MaxChunks(limits) * (limits.head_dim + kChunkExtra)) * sizeof(float);
+}
+uint64_t SharedChunksBytes(const CpuDeviceLimits& limits) {
+  return HeadChunksBytes(limits) * static_cast<uint64_t>(limits.n_heads * (kGemmMinTokens - 1));
+}
+uint64_t ScoresBytes(const CpuDeviceLimits& limits) {
+  return static_cast<uint64_t>(limits.KvChunk()) * sizeof(float);
+}
+uint64_t HeadBytes(const KernelTable& kernels, const CpuDeviceLimits& limits) {
+  return static_cast<uint64_t>(
+      kernels.prepared_bytes(VectorForm::kQ8, AlignUp(limits.head_dim, kQuantBlock)));
+}
+uint64_t PanelBytes(const KernelTable& kernels, const CpuDeviceLimits& limits) {
+  if (!limits.WantsPanelAttention(kernels)) return 0;
+  return PanelAttention::Bytes(kernels, limits.head_dim, limits.n_heads / limits.n_kv_heads,
+                               limits.KvChunk());
+}
+
+}  // namespace
+
+CpuAttention::CpuAttention(const KernelTable& kernels, const CpuDeviceLimits& limits)
+    : kernels_(kernels),
+      chunks_(SharedChunksBytes(limits), "attention outputs"),
+      kv_chunk_(limits.KvChunk()) {
+  for (int i = 0; i < limits.n_lanes; ++i) {
+    LaneScratch& lane = lanes_.emplace_back();
+    lane.scores = AlignedBuffer(ScoresBytes(limits), "attention scores");
+    lane.chunks = AlignedBuffer(HeadChunksBytes(limits), "attention outputs");
+    lane.head = AlignedBuffer(HeadBytes(kernels, limits), "a query head");
+    if (!limits.WantsPanelAttention(kernels)) continue;
+    lane.panels = std::make_unique<PanelAttention>(
+        kernels, limits.head_dim, limits.n_heads / limits.n_kv_heads, limits.KvChunk());
+  }
+}
+
+uint64_t CpuAttention::Bytes(const KernelTable& kernels, const CpuDeviceLimits& limits) {
+  const uint64_t per_lane = ScoresBytes(limits) + HeadChunksBytes(limits) +
+                            HeadBytes(kernels, limits) + PanelBytes(kernels, limits);
+  return per_lane * static_cast<uint64_t>(limits.n_lanes) + SharedChunksBytes(limits);
+}
+
 // One query head's view of the cache, and where a lane works.
-struct CpuDevice::HeadQuery {
+struct CpuAttention::HeadQuery {
   const HostKvCache& cache;
   std::span<const int32_t> pages;
   int64_t layer;
@@ -27,9 +76,8 @@ struct CpuDevice::HeadQuery {
   float* scores;  // the lane's (kv_chunk) scratch
 };
 
-void CpuDevice::RopeAppend(const Lane& lane, const RopeOp& rope, const KvCache& kv_cache,
-                           const AttentionOp& op, float* q, float* k, const float* v) {
-  const auto& cache = static_cast<const HostKvCache&>(kv_cache);
+void CpuAttention::RopeAppend(const Lane& lane, const RopeOp& rope, const HostKvCache& cache,
+                              const AttentionOp& op, float* q, float* k, const float* v) {
   const int64_t n_frequencies = rope.rot_dim / 2;
   const int64_t d = op.head_dim;
   const auto turn = [&](float* head, int64_t token) {
@@ -65,7 +113,7 @@ bool IsPanelSegment(const BatchSegment& segment) { return segment.n_rows >= kPan
 }  // namespace
 
 // The rows of a batch that attend query head by query head: all, or those of its short segments.
-struct CpuDevice::HeadRows {
+struct CpuAttention::HeadRows {
   const Batch& batch;
   std::span<const BatchSegment> segments;
   bool all;
@@ -98,9 +146,8 @@ struct CpuDevice::HeadRows {
 // Long segments attend as panels. With few other rows over a long context, lanes share out heads
 // and chunks, and meet before the chunks are put together. Otherwise there are heads enough, and a
 // lane does all chunks of one.
-void CpuDevice::Attend(const Lane& lane, const KvCache& kv_cache, const AttentionOp& op,
-                       const float* q, float* out) {
-  const auto& cache = static_cast<const HostKvCache&>(kv_cache);
+void CpuAttention::Attend(const Lane& lane, const HostKvCache& cache, const AttentionOp& op,
+                          const float* q, float* out) {
   const HeadRows rows(op, kernels_.gemm != nullptr);
   if (rows.n < op.n()) {
     AttendPanels(lane, cache, op, q, out);
@@ -117,14 +164,14 @@ void CpuDevice::Attend(const Lane& lane, const KvCache& kv_cache, const Attentio
 
 // Lanes share out tiles of a KV head's queries, heads outermost, so that a lane's tiles read the
 // same positions.
-void CpuDevice::AttendPanels(const Lane& lane, const HostKvCache& cache, const AttentionOp& op,
-                             const float* q, float* out) {
+void CpuAttention::AttendPanels(const Lane& lane, const HostKvCache& cache, const AttentionOp& op,
+                                const float* q, float* out) {
   const int64_t tile = PanelAttention::TileTokens(op.n_heads / op.n_kv_heads);
   int64_t n_tiles = 0;
   for (const BatchSegment& segment : op.segments) {
     if (IsPanelSegment(segment)) n_tiles += CeilDiv(segment.n_rows, tile);
   }
-  PanelAttention& attention = *scratch(lane).attention;
+  PanelAttention& attention = *scratch(lane).panels;
   const auto run = [&](int64_t kv_head, int64_t index) {
     for (const BatchSegment& segment : op.segments) {
       if (!IsPanelSegment(segment)) continue;
@@ -144,7 +191,8 @@ void CpuDevice::AttendPanels(const Lane& lane, const HostKvCache& cache, const A
   });
 }
 
-const void* CpuDevice::PrepareHead(const Lane& lane, DType cache_type, const float* q, int64_t d) {
+const void* CpuAttention::PrepareHead(const Lane& lane, DType cache_type, const float* q,
+                                      int64_t d) {
   const VectorForm form = kernels_.vector_form(cache_type);
   if (form == VectorForm::kF32) return q;
   std::byte* out = scratch(lane).head.bytes();
@@ -154,8 +202,8 @@ const void* CpuDevice::PrepareHead(const Lane& lane, DType cache_type, const flo
 
 // Lanes share out KV heads of rows, heads outermost, so that a lane's rows of one sequence read the
 // same positions.
-void CpuDevice::AttendHeads(const Lane& lane, const HostKvCache& cache, const AttentionOp& op,
-                            const HeadRows& rows, const float* q, float* out) {
+void CpuAttention::AttendHeads(const Lane& lane, const HostKvCache& cache, const AttentionOp& op,
+                               const HeadRows& rows, const float* q, float* out) {
   const int64_t d = op.head_dim;
   const int64_t group = op.n_heads / op.n_kv_heads;
   const float scale = 1.0F / std::sqrt(static_cast<float>(d));
@@ -183,8 +231,8 @@ void CpuDevice::AttendHeads(const Lane& lane, const HostKvCache& cache, const At
   });
 }
 
-void CpuDevice::AttendChunks(const Lane& lane, const HostKvCache& cache, const AttentionOp& op,
-                             const HeadRows& rows, const float* q, float* out) {
+void CpuAttention::AttendChunks(const Lane& lane, const HostKvCache& cache, const AttentionOp& op,
+                                const HeadRows& rows, const float* q, float* out) {
   const int64_t d = op.head_dim;
   const int64_t n_chunks = CeilDiv(rows.max_length, kv_chunk_);
   const int64_t group = op.n_heads / op.n_kv_heads;
@@ -227,8 +275,8 @@ void CpuDevice::AttendChunks(const Lane& lane, const HostKvCache& cache, const A
 }
 
 // Fills in a chunk: (head_dim) sum of e^(s - m) v, then m, then the sum of e^(s - m).
-void CpuDevice::AttendChunk(const HeadQuery& query, int64_t begin, int64_t end,
-                            float* chunk) const {
+void CpuAttention::AttendChunk(const HeadQuery& query, int64_t begin, int64_t end,
+                               float* chunk) const {
   const DType dtype = query.cache.dtype();
   const int64_t d = query.head_dim;
   const int64_t row_bytes = RowBytes(dtype, d);
@@ -250,7 +298,7 @@ void CpuDevice::AttendChunk(const HeadQuery& query, int64_t begin, int64_t end,
 }
 
 // Puts n_chunks chunks together, as AttendChunk leaves them. Their m and sums are used up.
-void CpuDevice::MergeChunks(float* chunks, int64_t n_chunks, int64_t d, float* out) const {
+void CpuAttention::MergeChunks(float* chunks, int64_t n_chunks, int64_t d, float* out) const {
   const int64_t stride = d + kChunkExtra;
   float m = chunks[d];
   for (int64_t c = 1; c < n_chunks; ++c) m = std::max(m, chunks[c * stride + d]);

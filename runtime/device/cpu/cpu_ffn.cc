@@ -28,27 +28,70 @@ int64_t NumParts(const FfnSlice& slice) {
   return std::min(units, std::clamp(by_bytes, kMinParts, kFfnParts));
 }
 
+// Returns the bytes of the vectors between a predictor's matrices: those that one lane prepares,
+// and below, those of all lanes as they are.
+uint64_t LaneInnerBytes(const KernelTable& kernels, const CpuDeviceLimits& limits) {
+  if (limits.max_rank == 0) return 0;
+  return PreparedVectorBytes(kernels, limits.max_rank) *
+         static_cast<uint64_t>(limits.MaxRowTokens());
+}
+uint64_t InnerBytes(const CpuDeviceLimits& limits) {
+  return static_cast<uint64_t>(limits.MaxRowTokens() * limits.max_rank) * sizeof(float);
+}
+
+uint64_t RowsBytes(int64_t max_neurons) {
+  return static_cast<uint64_t>(max_neurons + 16) * sizeof(int32_t);
+}
+uint64_t HBytes(int64_t max_neurons) { return static_cast<uint64_t>(max_neurons) * sizeof(float); }
+uint64_t PartialBytes(const CpuDeviceLimits& limits) {
+  return static_cast<uint64_t>(kFfnParts * limits.MaxRowTokens() * limits.d_model) * sizeof(float);
+}
+
 }  // namespace
 
-FfnCount CpuDevice::Ffn(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
-                        const FfnState& state) {
+CpuFfn::CpuFfn(const KernelTable& kernels, const CpuDeviceLimits& limits, CpuRows& rows,
+               CpuGemm& gemm)
+    : kernels_(kernels),
+      rows_(rows),
+      gemm_(gemm),
+      partial_(PartialBytes(limits), "FFN outputs"),
+      part_counts_(kFfnParts),
+      inner_(InnerBytes(limits), "the predictor") {
+  for (int i = 0; i < limits.n_lanes; ++i) {
+    LaneScratch& lane = lanes_.emplace_back();
+    lane.rows = AlignedBuffer(RowsBytes(limits.max_neurons), "neuron lists");
+    lane.h = AlignedBuffer(HBytes(limits.max_neurons), "FFN activations");
+    lane.inner = AlignedBuffer(LaneInnerBytes(kernels, limits), "the predictor");
+    if (limits.predicts) lane.signs.resize(static_cast<size_t>(limits.MaxRowTokens()));
+  }
+}
+
+uint64_t CpuFfn::Bytes(const KernelTable& kernels, const CpuDeviceLimits& limits) {
+  const uint64_t per_lane =
+      LaneInnerBytes(kernels, limits) + RowsBytes(limits.max_neurons) + HBytes(limits.max_neurons);
+  return per_lane * static_cast<uint64_t>(limits.n_lanes) + PartialBytes(limits) +
+         InnerBytes(limits);
+}
+
+FfnCount CpuFfn::Run(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
+                     const FfnState& state) {
   // Few tokens go over neurons row by row, dense as well as exact, so that dense and exact give the
   // same bits.
   const bool per_neuron = op.slice->down_layout == DownLayout::kPerNeuron;
   const bool predicted = op.predictor != nullptr && n <= kListMaxTokens;
-  if (n >= (per_neuron ? kGemmMinTokens : MinGemmTokens()) && !predicted) {
-    FfnPanels(lane, op, x, n, state);
+  if (n >= (per_neuron ? kGemmMinTokens : MinPanelTokens(kernels_)) && !predicted) {
+    gemm_.Ffn(lane, op, x, n, state);
     const int64_t all = n * op.slice->n_neurons;
     return {.tokens = 0, .gates = all, .active = all};
   }
-  if (per_neuron) return FfnNeurons(lane, op, x, n, state);
+  if (per_neuron) return Neurons(lane, op, x, n, state);
   CHECK(!op.skip_inactive && op.predictor == nullptr);
-  FfnStockRows(lane, op, x, n, state);
+  StockRows(lane, op, x, n, state);
   const int64_t all = n * op.slice->n_neurons;
   return {.tokens = n, .gates = all, .active = all};
 }
 
-void CpuDevice::GateRows(const FfnPart& part, int64_t token, int64_t begin, int64_t end) const {
+void CpuFfn::GateRows(const Part& part, int64_t token, int64_t begin, int64_t end) const {
   const FfnSlice& slice = *part.op.slice;
   const TensorView& w = slice.gate;
   float* gate = part.state.gate + token * slice.n_neurons;
@@ -58,7 +101,7 @@ void CpuDevice::GateRows(const FfnPart& part, int64_t token, int64_t begin, int6
   kernels_.activate(part.op.activation, gate + begin, end - begin);
 }
 
-void CpuDevice::UpRows(const FfnPart& part, int64_t token, int64_t begin, int64_t end) const {
+void CpuFfn::UpRows(const Part& part, int64_t token, int64_t begin, int64_t end) const {
   const FfnSlice& slice = *part.op.slice;
   const TensorView& w = slice.up;
   float* up = part.state.up + token * slice.n_neurons;
@@ -68,36 +111,36 @@ void CpuDevice::UpRows(const FfnPart& part, int64_t token, int64_t begin, int64_
 }
 
 // Prepares the tokens for gate and up, in one go where the two want the same form.
-CpuDevice::FfnPart CpuDevice::MakePart(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
-                                       const FfnState& state) {
+CpuFfn::Part CpuFfn::MakePart(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
+                              const FfnState& state) {
   const FfnSlice& slice = *op.slice;
   const int64_t d = slice.gate.cols;
   const VectorForm gate_form = kernels_.vector_form(slice.gate.dtype);
   const VectorForm up_form = kernels_.vector_form(slice.up.dtype);
   LaneScratch& mine = scratch(lane);
-  FfnPart part{op,
-               state,
-               n,
-               nullptr,
-               PreparedStride(gate_form, d),
-               nullptr,
-               PreparedStride(up_form, d),
-               mine.rows.as<int32_t>(),
-               mine.h.as<float>(),
-               mine.inner.bytes(),
-               mine.signs.data(),
-               nullptr,
-               lane.timer};
-  part.gate_x = Prepare(lane, gate_form, x, n, d);
-  part.up_x = up_form == gate_form ? part.gate_x : Prepare(lane, up_form, x, n, d, 1);
+  Part part{op,
+            state,
+            n,
+            nullptr,
+            rows_.PreparedStride(gate_form, d),
+            nullptr,
+            rows_.PreparedStride(up_form, d),
+            mine.rows.as<int32_t>(),
+            mine.h.as<float>(),
+            mine.inner.bytes(),
+            mine.signs.data(),
+            nullptr,
+            lane.timer};
+  part.gate_x = rows_.Prepare(lane, gate_form, x, n, d);
+  part.up_x = up_form == gate_form ? part.gate_x : rows_.Prepare(lane, up_form, x, n, d, 1);
   return part;
 }
 
-void CpuDevice::FfnStockRows(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
-                             const FfnState& state) {
+void CpuFfn::StockRows(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
+                          const FfnState& state) {
   const FfnSlice& slice = *op.slice;
   const int64_t m = slice.n_neurons;
-  const FfnPart part = MakePart(lane, op, x, n, state);
+  const Part part = MakePart(lane, op, x, n, state);
   const int64_t chunk_bytes = n == 1 ? kFfnStreamBytes : kFfnChunkBytes;
   const int64_t grain = AlignUp(CeilDiv(chunk_bytes, slice.gate.row_stride_bytes), kNeuronUnit);
   lane.Share(m, kNeuronUnit, grain, [&](int64_t begin, int64_t end) {
@@ -109,24 +152,24 @@ void CpuDevice::FfnStockRows(const Lane& lane, const FfnOp& op, const float* x, 
   lane.Sync(PassPart::kGate);
   const LinearWeights down{slice.down, nullptr};
   const LinearOp ops[] = {{&down, state.y}};
-  LinearRows(lane, ops, state.gate, n);
+  rows_.Linear(lane, ops, state.gate, n);
   lane.Sync(PassPart::kDown);
 }
 
 // One lane runs gate, up and down of a part of the neurons in one go. The lanes meet once, and the
 // parts' outputs are added. Nothing of width d_ff is waited for.
-FfnCount CpuDevice::FfnNeurons(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
-                               const FfnState& state) {
+FfnCount CpuFfn::Neurons(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
+                            const FfnState& state) {
   const FfnSlice& slice = *op.slice;
   const int64_t m = slice.n_neurons;
   const int64_t d_model = slice.gate.cols;
   const int64_t units = CeilDiv(m, kNeuronUnit);
   const int64_t n_parts = NumParts(slice);
   if (op.predictor != nullptr) PredictInner(lane, op, n);
-  const FfnPart common = MakePart(lane, op, x, n, state);
+  const Part common = MakePart(lane, op, x, n, state);
   lane.Share(n_parts, 1, 1, [&](int64_t first, int64_t last) {
     for (int64_t p = first; p < last; ++p) {
-      FfnPart part = common;
+      Part part = common;
       part.partial = partial_.as<float>() + p * n * d_model;
       const int64_t begin = units * p / n_parts * kNeuronUnit;
       const int64_t end = std::min(units * (p + 1) / n_parts * kNeuronUnit, m);
@@ -147,7 +190,7 @@ FfnCount CpuDevice::FfnNeurons(const Lane& lane, const FfnOp& op, const float* x
 }
 
 // Takes several tokens over some neurons while their weights are in cache.
-FfnCount CpuDevice::RunPart(const FfnPart& part, int64_t begin, int64_t end) const {
+FfnCount CpuFfn::RunPart(const Part& part, int64_t begin, int64_t end) const {
   const FfnSlice& slice = *part.op.slice;
   std::fill_n(part.partial, part.n_tokens * slice.gate.cols, 0.0F);
   const int64_t bytes = part.op.predictor != nullptr ? kFfnListBytes : kFfnChunkBytes;
@@ -163,7 +206,7 @@ FfnCount CpuDevice::RunPart(const FfnPart& part, int64_t begin, int64_t end) con
   return count;
 }
 
-FfnCount CpuDevice::RunSpan(const FfnPart& part, int64_t token, int64_t begin, int64_t end) const {
+FfnCount CpuFfn::RunSpan(const Part& part, int64_t token, int64_t begin, int64_t end) const {
   if (part.op.predictor != nullptr) return RunPredictedPart(part, token, begin, end);
   if (part.op.skip_inactive) {
     return {.gates = end - begin, .active = RunExactPart(part, token, begin, end)};
@@ -172,7 +215,7 @@ FfnCount CpuDevice::RunSpan(const FfnPart& part, int64_t token, int64_t begin, i
   return {.gates = end - begin, .active = end - begin};
 }
 
-void CpuDevice::RunDensePart(const FfnPart& part, int64_t token, int64_t begin, int64_t end) const {
+void CpuFfn::RunDensePart(const Part& part, int64_t token, int64_t begin, int64_t end) const {
   const FfnSlice& slice = *part.op.slice;
   const TensorView& down = slice.down;
   GateRows(part, token, begin, end);
@@ -185,8 +228,7 @@ void CpuDevice::RunDensePart(const FfnPart& part, int64_t token, int64_t begin, 
 }
 
 // Computes all gates, and reads up and down rows of the neurons that fire.
-int64_t CpuDevice::RunExactPart(const FfnPart& part, int64_t token, int64_t begin,
-                                int64_t end) const {
+int64_t CpuFfn::RunExactPart(const Part& part, int64_t token, int64_t begin, int64_t end) const {
   const float* gate = part.state.gate + token * part.op.slice->n_neurons;
   GateRows(part, token, begin, end);
   const int64_t n_active =
@@ -198,7 +240,7 @@ int64_t CpuDevice::RunExactPart(const FfnPart& part, int64_t token, int64_t begi
 }
 
 // Computes up and down rows of part.rows, whose gates are in part.h. up: (n_active) scratch.
-void CpuDevice::RunActive(const FfnPart& part, int64_t token, int64_t n_active, float* up) const {
+void CpuFfn::RunActive(const Part& part, int64_t token, int64_t n_active, float* up) const {
   const TensorView& w = part.op.slice->up;
   const TensorView& down = part.op.slice->down;
   kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols, part.up_x + token * part.up_x_stride,

@@ -1,32 +1,43 @@
-// Runs batches of tokens on the CPU as matrix products by panels of weights (panel_gemm.h), which
-// the lanes share out.
+#include "runtime/device/cpu/cpu_gemm.h"
+
 #include <algorithm>
 
 #include "runtime/core/checked_math.h"
 #include "runtime/core/error.h"
-#include "runtime/device/cpu/cpu_device.h"
 
 namespace thermocline {
 namespace {
 constexpr int64_t kPanelGrain = 4;  // panels that a lane takes at a time
 }  // namespace
 
-GemmInput CpuDevice::MakeGemmInput(const Lane& lane, GemmForm form, const float* x, int64_t n,
-                                   int64_t d) {
+CpuGemm::CpuGemm(const KernelTable& kernels, const CpuDeviceLimits& limits)
+    : kernels_(kernels),
+      input_(PanelGemm::InputBytes(kernels, limits.max_tokens, limits.max_d_in), "prefill inputs") {
+  for (int i = 0; i < limits.n_lanes; ++i) {
+    lanes_.push_back(std::make_unique<PanelGemm>(kernels, limits.max_d_in));
+  }
+}
+
+uint64_t CpuGemm::Bytes(const KernelTable& kernels, const CpuDeviceLimits& limits) {
+  return PanelGemm::PanelBytes(kernels, limits.max_d_in) * static_cast<uint64_t>(limits.n_lanes) +
+         PanelGemm::InputBytes(kernels, limits.max_tokens, limits.max_d_in);
+}
+
+GemmInput CpuGemm::MakeInput(const Lane& lane, GemmForm form, const float* x, int64_t n,
+                             int64_t d) {
   GemmInput input = {form, reinterpret_cast<const std::byte*>(x), n, d};
   if (kernels_.gemm == nullptr) return input;
-  input.data = gemm_input_.bytes();
+  input.data = input_.bytes();
   const auto [begin, end] = lane.Split(gemm_tile_count(n, kernels_.gemm->tile_tokens(form)));
-  kernels_.gemm->prepare(form, x, n, d, begin, end, gemm_input_.bytes());
+  kernels_.gemm->prepare(form, x, n, d, begin, end, input_.bytes());
   lane.Sync();
   return input;
 }
 
 // Shares out matrices whose weights want the same form of activations as one list of panels.
-void CpuDevice::LinearPanels(const Lane& lane, std::span<const LinearOp> ops, const float* x,
-                             int64_t n) {
+void CpuGemm::Linear(const Lane& lane, std::span<const LinearOp> ops, const float* x, int64_t n) {
   const int64_t d_in = ops.front().weights->w.cols;
-  PanelGemm& gemm = *scratch(lane).gemm;
+  PanelGemm& gemm = this->gemm(lane);
   bool first_form = true;
   for (const GemmForm form : kGemmForms) {
     const auto wanted = [&](const LinearOp& op) {
@@ -39,7 +50,7 @@ void CpuDevice::LinearPanels(const Lane& lane, std::span<const LinearOp> ops, co
     if (n_panels == 0) continue;
     if (!first_form) lane.Sync();  // no lane reads the other form's activations any more
     first_form = false;
-    const GemmInput input = MakeGemmInput(lane, form, x, n, d_in);
+    const GemmInput input = MakeInput(lane, form, x, n, d_in);
     lane.Share(n_panels, 1, kPanelGrain, [&](int64_t begin, int64_t end) {
       for (const LinearOp& op : ops) {
         if (!wanted(op)) continue;
@@ -54,8 +65,8 @@ void CpuDevice::LinearPanels(const Lane& lane, std::span<const LinearOp> ops, co
   }
 }
 
-void CpuDevice::MultiplyPanel(PanelGemm& gemm, const LinearOp& op, int64_t panel,
-                              const GemmInput& input) const {
+void CpuGemm::MultiplyPanel(PanelGemm& gemm, const LinearOp& op, int64_t panel,
+                            const GemmInput& input) const {
   const TensorView& w = op.weights->w;
   const int64_t first = panel * kPanelRows;
   const int64_t last = std::min(first + kPanelRows, w.rows);
@@ -68,15 +79,15 @@ void CpuDevice::MultiplyPanel(PanelGemm& gemm, const LinearOp& op, int64_t panel
 
 // Runs gate and up panel by panel, so that h is made while both are in cache. Where the two want
 // different activations, the gate goes first for all panels.
-void CpuDevice::FfnPanels(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
-                          const FfnState& state) {
+void CpuGemm::Ffn(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
+                  const FfnState& state) {
   const FfnSlice& slice = *op.slice;
   const int64_t m = slice.n_neurons;
-  PanelGemm& gemm = *scratch(lane).gemm;
+  PanelGemm& gemm = this->gemm(lane);
   const GemmForm gate_form = PanelGemm::RowsForm(kernels_, slice.gate.dtype);
   const GemmForm up_form = PanelGemm::RowsForm(kernels_, slice.up.dtype);
   const int64_t n_panels = CeilDiv(m, kPanelRows);
-  GemmInput input = MakeGemmInput(lane, gate_form, x, n, slice.gate.cols);
+  GemmInput input = MakeInput(lane, gate_form, x, n, slice.gate.cols);
   const auto gate_panel = [&](int64_t p) {
     const int64_t first = p * kPanelRows;
     gemm.MultiplyRows(slice.gate, first, std::min(first + kPanelRows, m), input, state.gate, m,
@@ -87,7 +98,7 @@ void CpuDevice::FfnPanels(const Lane& lane, const FfnOp& op, const float* x, int
       for (int64_t p = begin; p < end; ++p) gate_panel(p);
     });
     lane.Sync();
-    input = MakeGemmInput(lane, up_form, x, n, slice.up.cols);
+    input = MakeInput(lane, up_form, x, n, slice.up.cols);
   }
   lane.Share(n_panels, 1, kPanelGrain, [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p) {
@@ -107,14 +118,14 @@ void CpuDevice::FfnPanels(const Lane& lane, const FfnOp& op, const float* x, int
   DownPanels(lane, slice, n, state);
 }
 
-void CpuDevice::DownPanels(const Lane& lane, const FfnSlice& slice, int64_t n,
-                           const FfnState& state) {
+void CpuGemm::DownPanels(const Lane& lane, const FfnSlice& slice, int64_t n,
+                         const FfnState& state) {
   const TensorView& down = slice.down;
-  PanelGemm& gemm = *scratch(lane).gemm;
+  PanelGemm& gemm = this->gemm(lane);
   const bool stock = slice.down_layout == DownLayout::kStock;
   const GemmForm form = stock ? PanelGemm::RowsForm(kernels_, down.dtype)
                               : PanelGemm::ColumnsForm(kernels_, down.dtype);
-  const GemmInput h = MakeGemmInput(lane, form, state.gate, n, slice.n_neurons);
+  const GemmInput h = MakeInput(lane, form, state.gate, n, slice.n_neurons);
   if (stock) {
     lane.Share(CeilDiv(down.rows, kPanelRows), 1, kPanelGrain, [&](int64_t begin, int64_t end) {
       for (int64_t p = begin; p < end; ++p) {

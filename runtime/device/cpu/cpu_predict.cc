@@ -13,7 +13,7 @@ constexpr int64_t kInnerUnit = 8;  // rows of a predictor's first matrix that a 
 
 }  // namespace
 
-void CpuDevice::PredictInner(const Lane& lane, const FfnOp& op, int64_t n) {
+void CpuFfn::PredictInner(const Lane& lane, const FfnOp& op, int64_t n) {
   LaneScratch& mine = scratch(lane);
   const SlicePredictor& predictor = *op.predictor;
   const int64_t d_model = op.slice->gate.cols;
@@ -27,13 +27,14 @@ void CpuDevice::PredictInner(const Lane& lane, const FfnOp& op, int64_t n) {
   const int64_t rank = w.rows;
   auto* inner = inner_.as<float>();
   const VectorForm form = kernels_.vector_form(w.dtype);
-  const std::byte* x = Prepare(lane, form, op.predictor_x, n, d_model);
+  const std::byte* x = rows_.Prepare(lane, form, op.predictor_x, n, d_model);
   lane.Share(rank, kInnerUnit, AlignUp(CeilDiv(rank, 2 * lane.size), kInnerUnit),
              [&](int64_t begin, int64_t end) {
                for (int64_t t = 0; t < n; ++t) {
                  float* out = inner + t * rank;
                  kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols,
-                                 x + t * PreparedStride(form, d_model), nullptr, begin, end, out);
+                                 x + t * rows_.PreparedStride(form, d_model), nullptr, begin, end,
+                                 out);
                  if (predictor.layer.relu) {
                    kernels_.activate(Activation::kRelu, out + begin, end - begin);
                  }
@@ -48,8 +49,8 @@ void CpuDevice::PredictInner(const Lane& lane, const FfnOp& op, int64_t n) {
   lane.Mark(PassPart::kPredict);
 }
 
-int64_t CpuDevice::PredictRows(const FfnPart& part, int64_t token, int64_t begin, int64_t end,
-                               float* scores) const {
+int64_t CpuFfn::PredictRows(const Part& part, int64_t token, int64_t begin, int64_t end,
+                            float* scores) const {
   const SlicePredictor& predictor = *part.op.predictor;
   const OperatingPoint& point = predictor.layer.points.front();
   if (predictor.signs != nullptr) {
@@ -68,8 +69,8 @@ int64_t CpuDevice::PredictRows(const FfnPart& part, int64_t token, int64_t begin
                                   part.rows);
 }
 
-FfnCount CpuDevice::RunPredictedPart(const FfnPart& part, int64_t token, int64_t begin,
-                                     int64_t end) const {
+FfnCount CpuFfn::RunPredictedPart(const Part& part, int64_t token, int64_t begin,
+                                  int64_t end) const {
   const FfnSlice& slice = *part.op.slice;
   float* up = part.state.up + token * slice.n_neurons;
   FfnCount count;
@@ -105,8 +106,7 @@ FfnCount CpuDevice::RunPredictedPart(const FfnPart& part, int64_t token, int64_t
 }
 
 // Counts all neurons of [begin, end) that fire.
-int64_t CpuDevice::CountActive(const FfnPart& part, int64_t token, int64_t begin,
-                               int64_t end) const {
+int64_t CpuFfn::CountActive(const Part& part, int64_t token, int64_t begin, int64_t end) const {
   const float* gate = part.state.gate + token * part.op.slice->n_neurons;
   GateRows(part, token, begin, end);
   return kernels_.compact_nonzero(gate + begin, end - begin, static_cast<int32_t>(begin),

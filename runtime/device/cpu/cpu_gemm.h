@@ -1,0 +1,41 @@
+// Batches of tokens on the CPU: matrix products by panels of weights (panel_gemm.h), which the
+// lanes share out.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "cpu_kernels/kernels.h"
+#include "runtime/core/aligned_buffer.h"
+#include "runtime/device/cpu/cpu_limits.h"
+#include "runtime/device/cpu/panel_gemm.h"
+
+namespace thermocline {
+
+class CpuGemm {
+ public:
+  CpuGemm(const KernelTable& kernels, const CpuDeviceLimits& limits);
+  static uint64_t Bytes(const KernelTable& kernels, const CpuDeviceLimits& limits);
+
+  // out_i = x W_i^T + bias_i. Collective, but for the meeting at the end.
+  void Linear(const Lane& lane, std::span<const LinearOp> ops, const float* x, int64_t n);
+  // As DeviceOps has it, dense. Collective.
+  void Ffn(const Lane& lane, const FfnOp& op, const float* x, int64_t n, const FfnState& state);
+
+ private:
+  PanelGemm& gemm(const Lane& lane) { return *lanes_[static_cast<size_t>(lane.rank)]; }
+  void MultiplyPanel(PanelGemm& gemm, const LinearOp& op, int64_t panel,
+                     const GemmInput& input) const;
+  void DownPanels(const Lane& lane, const FfnSlice& slice, int64_t n, const FfnState& state);
+  // Makes activations for panels, in the one buffer for them: what was made before is gone.
+  // Collective.
+  GemmInput MakeInput(const Lane& lane, GemmForm form, const float* x, int64_t n, int64_t d);
+
+  const KernelTable& kernels_;
+  std::vector<std::unique_ptr<PanelGemm>> lanes_;
+  AlignedBuffer input_;  // max_tokens activations of max_d_in
+};
+
+}  // namespace thermocline

@@ -1,0 +1,67 @@
+// How large a CPU device's passes may be, and from where on they are computed otherwise.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu_kernels/kernels.h"
+#include "runtime/device/ops.h"
+#include "runtime/model/model.h"
+
+namespace thermocline {
+
+// From how many tokens on the kernels pack panels themselves. Rows are read once per token, panels
+// once per batch, and that decides: on two threads, panels of 2, 3, 4 and 8 tokens take 1.04, 0.9,
+// 0.8 and 0.5 of the time that the row kernels would take on rows kept in cache (Q8_0 and Q4_0; F16
+// 1.2, 1.05, 1.0 and 0.7), and the row kernels do not find a whole matrix there (kernel_bench,
+// cases gemm/...).
+inline constexpr int64_t kPackedGemmMinTokens = 2;
+
+// Predicted neurons are computed row by row in batches of up to this many tokens, as their lists
+// overlap little. Larger batches touch nearly every neuron.
+inline constexpr int64_t kListMaxTokens = 16;
+
+// The most parts that a slice's neurons are cut into. The down rows of a part are summed together,
+// and parts are added in their order. The cut depends on the model alone, so the result is the same
+// for any number of lanes, and whichever lane took a part.
+inline constexpr int64_t kFfnParts = 16;
+
+// Floats beside the head_dim sums of a chunk of positions: its largest score, the sum of its
+// weights, and what fills the cache line.
+inline constexpr int64_t kChunkExtra = 16;
+
+// Segments of at least this many tokens attend as panels, smaller ones query head by query head:
+// few queries do not repay packing keys and values.
+inline constexpr int64_t kPanelAttentionTokens = 16;
+
+struct CpuDeviceLimits {
+  int n_lanes = 1;         // lanes of the largest group that will run passes
+  int64_t max_tokens = 1;  // tokens of a pass
+  int64_t d_model = 0;
+  int64_t max_d_in = 0;     // longest input of a matrix (d_model, d_ff, n_heads * head_dim)
+  int64_t max_neurons = 0;  // neurons of an FFN slice
+  int64_t max_seq_len = 0;
+  int64_t n_heads = 0;
+  int64_t n_kv_heads = 0;
+  int64_t head_dim = 0;
+  bool predicts = false;  // passes may have a predictor
+  int64_t max_rank = 0;   // of the predictor's matrices
+
+  int64_t KvChunk() const;       // positions whose attention is computed together
+  int64_t MaxRowTokens() const;  // tokens of a pass that goes over its weights row by row
+  // Memory of a device beside what it allocates for others.
+  uint64_t ScratchBytes(const KernelTable& kernels) const;
+  // Whether passes are long enough to attend as panels, and the kernels for them are there.
+  bool WantsPanelAttention(const KernelTable& kernels) const;
+};
+
+// Returns what a model's passes need at most. max_rank: of the predictor's matrices, 0 for one
+// without, or kNoPredictor.
+inline constexpr int64_t kNoPredictor = -1;
+CpuDeviceLimits MakeCpuDeviceLimits(const ModelConfig& config, int64_t max_tokens,
+                                    int64_t max_seq_len, int n_lanes,
+                                    int64_t max_rank = kNoPredictor);
+
+// Batches of at least this many tokens are multiplied as panels.
+int64_t MinPanelTokens(const KernelTable& kernels);
+
+}  // namespace thermocline
