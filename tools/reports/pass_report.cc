@@ -117,17 +117,17 @@ PassReport MeasurePasses(Engine& engine, SparseMode mode,
   PassProfile warm_up(engine.model().n_threads());  // graphs with stamps are captured in it
   DecodeProfiled(engine, prompts.front(), 1, &warm_up);
   for (size_t p = 0; p < n_prompts; ++p) {
-    Report(options.progress, "decoding step by step", p, n_prompts);
+    Report(options.progress, "decoding part by part", p, n_prompts);
     DecodeProfiled(engine, prompts[p], options.decode_tokens, &report.profile);
   }
-  Report(options.progress, "decoding step by step", n_prompts, n_prompts);
+  Report(options.progress, "decoding part by part", n_prompts, n_prompts);
   return report;
 }
 
 std::string PassTable(const PassReport& report) {
   const PassProfile& profile = report.profile;
   const bool emulated = QueryGpuSupport().emulated;
-  return fmt::format("\n{}, step by step, mean of {} tokens; GPU: {}\n{}",
+  return fmt::format("\n{}, part by part, mean of {} tokens; GPU: {}\n{}",
                      SparseModeName(report.mode), profile.tokens(), report.gpu,
                      emulated ? "(times of an emulation say nothing about a GPU)\n" : "") +
          RowsText("GPU", GpuRows(profile), profile.gpu_idle_share()) +

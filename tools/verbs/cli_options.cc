@@ -164,7 +164,7 @@ void AddEngineOptions(CLI::App& verb, EngineOptions* options) {
                               kDefaultContext));
   AddNumberOption(verb, "-b,--batch,--batch-size", &options->batch_tokens,
                   {.least = 1, .most = kMaxTokensFlag},
-                  fmt::format("Prompt tokens per step (default {})", options->batch_tokens));
+                  fmt::format("Prompt tokens per pass (default {})", options->batch_tokens));
   const auto choose_cache = [options](const std::string& name) {
     options->cache_type = name == "f16" ? DType::kF16 : DType::kQ8_0;
   };

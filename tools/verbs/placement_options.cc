@@ -69,7 +69,7 @@ void AddBudgetOptions(CLI::App& verb, PlacementArgs* args) {
   AddNumberOption(
       verb, "-b,--batch,--batch-size", &args->engine.batch_tokens,
       {.least = 1, .most = kMaxTokensFlag},
-      fmt::format("Prompt tokens per step of those runs (default {})", args->engine.batch_tokens));
+      fmt::format("Prompt tokens per pass of those runs (default {})", args->engine.batch_tokens));
 }
 
 std::string SettleBudgets(PlacementArgs* args) {

@@ -222,7 +222,7 @@ void AddPredictorVerb(CLI::App& app) {
                               kDefaultWindow));
   AddNumberOption(*verb, "-b,--batch,--batch-size", &args->engine.batch_tokens,
                   {.least = 1, .most = kMaxTokensFlag},
-                  fmt::format("Tokens per step (default {})", args->engine.batch_tokens));
+                  fmt::format("Tokens per pass (default {})", args->engine.batch_tokens));
   verb->add_option("-o,--output", args->output_path, "Predictor file to write (.predictor.gguf)")
       ->required()
       ->type_name("FILE");
