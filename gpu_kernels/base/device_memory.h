@@ -11,7 +11,7 @@ struct DeviceMemoryUse {
   uint64_t free_bytes = 0;
   uint64_t total_bytes = 0;
 };
-// Of the current device, other processes included.
+// Memory of the current device, with what other processes use.
 DeviceMemoryUse QueryDeviceMemory();
 
 // Memory of the GPU, aligned to 256 bytes. Freeing it waits for the GPU.

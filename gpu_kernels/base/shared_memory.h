@@ -4,7 +4,7 @@
 //   DYNAMIC_SHARED(float, scores, 0, n_positions); // from byte 0 of the launch's shared_bytes
 //   partial[i] = x;  float y = partial[i];  atomicAdd(&partial[i], x);
 //
-// Both are a SharedSpan<T>, which device functions take by value. On hardware it is a pointer;
+// Each declares a SharedSpan<T>, which device functions take by value. On hardware it is a pointer;
 // emulated, each access is checked: bounds, reads of what nobody has written, accesses that no
 // barrier orders (gpu_kernels/emulation/ shared_memory.h). An element is read and written whole:
 // `float4 v = s[i]`, not `s[i].x`; keep it in a variable of a named type, for `auto v = s[i]` is a

@@ -17,7 +17,7 @@ __device__ inline T WarpSum(T value) {
   return value;
 }
 
-// The same for the maximum.
+// Returns the maximum over the warp, in each lane.
 __device__ inline float WarpMax(float value) {
   for (int distance = kWarpThreads / 2; distance > 0; distance /= 2) {
     value = fmaxf(value, __shfl_xor_sync(kFullWarpMask, value, distance));

@@ -249,7 +249,7 @@ struct Call {
   float* sums;
   float2* norms;
 
-  // Of the longest segment.
+  // Returns the queries that the longest segment has for a KV head.
   int64_t n_queries() const { return pass.max_segment_rows * (n_heads / kv.n_kv_heads); }
 };
 

@@ -124,7 +124,7 @@ __device__ void ScoreTile(const Queries& queries, int begin, int head_dim,
   }
 }
 
-// Of the row that kRowLanes lanes share: the running maximum and this lane's part of the sum.
+// Holds the running maximum of a row that kRowLanes lanes share, and this lane's part of its sum.
 struct Running {
   float m = -INFINITY;
   float sum = 0;

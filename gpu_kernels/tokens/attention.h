@@ -1,9 +1,9 @@
 // Causal attention over the KV cache, with several query heads to a KV head (arXiv:2305.13245).
 //
-// Both forms: q, out: (n_rows, n_heads, head_dim) f32, 16-byte aligned; head h reads KV head
-// h / (n_heads / n_kv_heads). A row sees positions 0 to its own of its sequence, which must have
-// been appended; scores are scaled by 1 / sqrt(head_dim). Products and sums are f32. Asynchronous
-// on `stream`; throws Error on launch. REQUIRES: n_kv_heads divides n_heads.
+// There are two forms. In each, q, out: (n_rows, n_heads, head_dim) f32, 16-byte aligned; head h
+// reads KV head h / (n_heads / n_kv_heads). A row sees positions 0 to its own of its sequence,
+// which must have been appended; scores are scaled by 1 / sqrt(head_dim). Products and sums are
+// f32. Asynchronous on `stream`; throws Error on launch. REQUIRES: n_kv_heads divides n_heads.
 #pragma once
 
 #include <cstdint>

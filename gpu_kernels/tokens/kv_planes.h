@@ -45,7 +45,7 @@ class GpuKvCache {
   // is neither f16 nor q8_0, or when head_dim is over kMaxGpuHeadDim or no multiple of 8 (f16) or
   // 32 (q8_0).
   explicit GpuKvCache(const Shape& shape);
-  // As many as the CPU's cache of that shape.
+  // Returns the cache's bytes: as many as the CPU's cache of that shape has.
   static uint64_t Bytes(const Shape& shape);
 
   GpuKvLayer Layer(int64_t layer) const;

@@ -61,7 +61,7 @@ struct FfnCount {
   int64_t hits = 0;    // audit: active neurons that were predicted
   int64_t missed = 0;  // audit: and those that were not
 
-  // Of the active neurons, the share that was predicted. REQUIRES: audit.
+  // Returns the share of the active neurons that was predicted. REQUIRES: audit.
   double Recall() const {
     const int64_t all = hits + missed;
     return all == 0 ? 1 : static_cast<double>(hits) / static_cast<double>(all);

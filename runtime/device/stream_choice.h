@@ -19,7 +19,7 @@ struct StreamRates {
   double cpu_token_bytes_per_s = 0;  // the CPU's FFN, all threads
 
   bool measured() const { return cpu_token_bytes_per_s > 0; }
-  // Of one byte of weights. Streamed, the copy and the product run at the same time.
+  // Return what one byte of weights takes. Streamed, the copy and the product run at the same time.
   double StreamedSeconds(int64_t n_tokens) const {
     return std::max(1 / bus_bytes_per_s, static_cast<double>(n_tokens) / gpu_token_bytes_per_s);
   }

@@ -26,7 +26,7 @@ struct WeightStreamLimits {
   int64_t max_tokens = 0;  // of a batch
   int64_t d_model = 0;
   int64_t max_neurons = 0;  // of a slice
-  // Of the staging buffers, at most; one neuron always fits.
+  // Bytes of a staging buffer at most; one neuron always fits.
   uint64_t piece_bytes = kStreamPieceBytes;
   // What a piece waits for the ones before it, at most.
   uint32_t timeout_ms = 60'000;
@@ -54,7 +54,7 @@ class WeightStream {
   virtual void Ffn(ThreadTeam& team, const FfnOp& op, const float* x, int64_t n, float* y,
                    Into into) = 0;
 
-  // As many of a slice's neurons as are enough to measure rates on.
+  // Returns how many of a slice's neurons are enough to measure rates on.
   virtual int64_t ProbeNeurons(const FfnSlice& slice) const = 0;
   // Measures on pass.slice how fast weights get to the device and how fast they are multiplied
   // there by n tokens, each the second time. x and y as above; y is overwritten. Returns with

@@ -37,7 +37,7 @@ class Engine {
   const ModelConfig& config() const { return model_->config(); }
   const Tokenizer& tokenizer() const { return tokenizer_; }
   const ModelWeights& weights() const { return loaded_->weights; }
-  // Of each layer, in mode predicted.
+  // The predictors of each layer, in mode predicted.
   std::span<const LayerPredictors> predictors() const { return loaded_predictor_.layers; }
   const RequantReport& requant() const { return loaded_->requant; }
   Executor& executor() { return *executor_; }
@@ -55,9 +55,9 @@ class Engine {
   // the last token, the only ones that are computed: (vocab_size). Valid until the next call.
   // Throws Error when the context is full, Interrupted between batches on Ctrl-C.
   std::span<const float> Feed(std::span<const int32_t> ids, const FeedProgress& progress = {});
-  // The same, but only the k best logits come from the device that has them, best first (of equal
-  // ones the lower id); fewer where fewer are finite. REQUIRES: 1 <= k <= max_best(), which is 0
-  // where they lie in host memory anyway.
+  // Feeds as Feed does, but only the k best logits come from the device that has them, best first
+  // (of equal ones the lower id); fewer where fewer are finite. REQUIRES: 1 <= k <= max_best(),
+  // which is 0 where they lie in host memory anyway.
   std::span<const TokenLogit> FeedBest(std::span<const int32_t> ids, int64_t k,
                                        const FeedProgress& progress = {});
   int64_t max_best() const { return executor_->max_best(); }

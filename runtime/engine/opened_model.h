@@ -34,7 +34,7 @@ class OpenedModel {
   const Tokenizer& tokenizer();
   SparseMode mode() const { return mode_; }
   int64_t context_tokens() const { return context_tokens_; }
-  // Of the KV cache: a context for each sequence.
+  // Pages of the KV cache: a context for each sequence.
   int64_t kv_pages() const { return options_.n_sequences * KvPagesFor(context_tokens_); }
   int n_threads() const { return n_threads_; }
   ExecutorOptions executor_options() const;

@@ -41,8 +41,8 @@ class Sampler {
   // How many of the best logits (greater first, of equal ones the lower id) decide what Sample
   // returns, now and ever; 0 where all are needed.
   int64_t n_deciding() const;
-  // The same token as Sample(logits). best: the n_deciding() best finite logits, in any order, or
-  // all finite ones where there are fewer.
+  // Chooses the token that Sample(logits) would. best: the n_deciding() best finite logits, in any
+  // order, or all finite ones where there are fewer.
   int32_t SampleBest(std::span<const TokenLogit> best);
 
  private:

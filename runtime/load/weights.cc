@@ -254,7 +254,7 @@ class Loader {
     }
   }
 
-  // The same for a device with a form of its own.
+  // Copies them to a device with a form of its own.
   void StoreFfn(int64_t layer, const FileNeurons& file, int64_t begin, int64_t end, Device& device,
                 FfnSlice* slice) {
     const auto& order = out_->neuron_orders[static_cast<size_t>(layer)];

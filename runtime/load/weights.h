@@ -56,7 +56,7 @@ void CheckTensors(const GgufReader& gguf, const Family& family, const ModelConfi
 // down: (d_model, d_ff). Row of neuron order[i] goes to out + i * out_stride_bytes.
 RequantReport TransposeDown(const TensorView& down, const std::vector<int32_t>& order, DType stored,
                             std::byte* out, int64_t out_stride_bytes, int n_threads);
-// The same in the file's own type.
+// Stores them in the file's own type.
 inline RequantReport TransposeDown(const TensorView& down, const std::vector<int32_t>& order,
                                    std::byte* out, int64_t out_stride_bytes, int n_threads) {
   return TransposeDown(down, order, down.dtype, out, out_stride_bytes, n_threads);

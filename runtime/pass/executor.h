@@ -33,7 +33,7 @@ class Executor {
 
   // Most tokens that RunBest can be asked for; 0 where the logits lie in host memory anyway.
   int64_t max_best() const { return runner_->max_best(); }
-  // The same for a batch whose last row alone wants logits, but only the k best of them come to the
+  // Runs a batch whose last row alone wants logits, of which only the k best come to the
   // host, best first (of equal ones the lower id); fewer where fewer are finite.
   // REQUIRES: 1 <= k <= max_best().
   std::span<const TokenLogit> RunBest(const Batch& batch, int64_t k);

@@ -51,8 +51,8 @@ bool StreamedRunner::Chooses(int64_t n) {
   return streams;
 }
 
-// Both on the same neurons and each for the second time, so that neither pays for pages that come
-// from a disk.
+// Measures both on the same neurons and each for the second time, so that neither pays for pages
+// that come from a disk.
 void StreamedRunner::Measure(int64_t n) {
   const PassContext& c = context();
   for (int64_t layer = 0; layer < c.config.n_layers; ++layer) {

@@ -26,7 +26,7 @@ class TierFfn {
  private:
   FfnOp MakeOp(int64_t layer, size_t tier) const;
   void RunTier(const Lane& lane, size_t tier, const FfnOp& op, const float* x, int64_t n);
-  // The how-manieth hand-over of the pass with this tier.
+  // Returns how many hand-overs with this tier the pass had before the layer.
   uint32_t IndexOf(size_t tier, int64_t layer, const Pass& pass) const;
 
   PassContext& context_;

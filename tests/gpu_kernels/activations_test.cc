@@ -28,7 +28,7 @@ class Vectors {
 
   const GpuVectors& gpu() const { return gpu_; }
   std::vector<float> values() const { return Read(gpu_.values, n_); }
-  // As what they stand for.
+  // Compares the numbers that they stand for.
   std::vector<double> quantised() const {
     const std::vector<int8_t> quants = Read(gpu_.quants, n_);
     const std::vector<float> scales = Read(gpu_.scales, n_ / 32);

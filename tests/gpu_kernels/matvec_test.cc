@@ -101,7 +101,7 @@ TEST_F(GpuMatvecTest, ATokensBitsAreTheSameInEveryBatch) {
 TEST_F(GpuMatvecTest, SeveralMatricesShareX) {
   InEveryOrder([] {
     Stream stream;
-    // As q, k and v; more than one launch takes; types mixed; one without rows.
+    // Matrices like q, k and v; more than one launch takes; types mixed; one without rows.
     std::vector<TestMatrix> matrices;
     for (const int64_t rows : {64, 16, 16, 3, 0, 41}) {
       matrices.emplace_back(DType::kQ4_0, rows, 256, static_cast<uint32_t>(rows));

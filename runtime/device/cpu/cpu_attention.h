@@ -18,7 +18,7 @@ class CpuAttention {
   CpuAttention(const KernelTable& kernels, const CpuDeviceLimits& limits);
   static uint64_t Bytes(const KernelTable& kernels, const CpuDeviceLimits& limits);
 
-  // As DeviceOps has them.
+  // Are what DeviceOps says of them.
   void RopeAppend(const Lane& lane, const RopeOp& rope, const HostKvCache& cache,
                   const AttentionOp& op, float* q, float* k, const float* v);
   void Attend(const Lane& lane, const HostKvCache& cache, const AttentionOp& op, const float* q,

@@ -19,7 +19,7 @@ class CpuFfn {
   CpuFfn(const KernelTable& kernels, const CpuDeviceLimits& limits, CpuRows& rows, CpuGemm& gemm);
   static uint64_t Bytes(const KernelTable& kernels, const CpuDeviceLimits& limits);
 
-  // As DeviceOps has it.
+  // Is what DeviceOps says of Ffn.
   FfnCount Run(const Lane& lane, const FfnOp& op, const float* x, int64_t n, const FfnState& state);
 
  private:
@@ -51,10 +51,10 @@ class CpuFfn {
   // Runs up to kGemmMinTokens - 1 tokens with down in the file's layout, where nothing can be
   // skipped.
   void StockRows(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
-                    const FfnState& state);
+                 const FfnState& state);
   // Runs tokens with down per neuron, part by part of the neurons.
   FfnCount Neurons(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
-                      const FfnState& state);
+                   const FfnState& state);
   Part MakePart(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                 const FfnState& state);
   FfnCount RunPart(const Part& part, int64_t begin, int64_t end) const;

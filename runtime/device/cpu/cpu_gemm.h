@@ -21,7 +21,7 @@ class CpuGemm {
 
   // out_i = x W_i^T + bias_i. Collective, but for the meeting at the end.
   void Linear(const Lane& lane, std::span<const LinearOp> ops, const float* x, int64_t n);
-  // As DeviceOps has it, dense. Collective.
+  // Is what DeviceOps says of Ffn, dense. Collective.
   void Ffn(const Lane& lane, const FfnOp& op, const float* x, int64_t n, const FfnState& state);
 
  private:

@@ -95,7 +95,7 @@ void PanelGemm::PackAndMultiply(const TensorView& w, const GemmInput& x, float* 
       PartOfK(*kernels_.gemm, x.form, few ? kFewPackedBytes : kPackedBytes, kGemmPanel, k);
   for (int64_t begin = 0; begin < k; begin += part) {
     const int64_t end = std::min(begin + part, k);
-    // As much of the next panel is asked for as this part is of the panel: whole rows, which memory
+    // Asks for as much of the next panel as this part is of the panel: whole rows, which memory
     // gives fastest.
     RowsAhead next = ahead;
     next.data += ahead_rows * begin / k * ahead.row_stride_bytes;

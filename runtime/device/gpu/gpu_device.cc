@@ -225,7 +225,8 @@ FfnCount GpuDevice::CountOf(int64_t layer) const {
   if (note.n_tokens == 0) return {};
   const GpuLayerCounts& counts = host_counts_.host<GpuLayerCounts>()[layer];
   const int64_t all = note.n_tokens * note.n_neurons;
-  // As on the CPU: where a predictor names the neurons, or in passes of very few tokens.
+  // Neurons count one by one where they do on the CPU: where a predictor names them, or in passes
+  // of very few tokens.
   const bool by_rows = note.listed || note.n_tokens < kGemmMinTokens;
   return {.tokens = by_rows ? note.n_tokens : 0,
           .gates = note.listed ? counts.wanted : all,

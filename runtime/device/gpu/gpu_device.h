@@ -143,7 +143,7 @@ class GpuDevice final : public QueuedDevice {
   void BatchFfn(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                 const FfnState& state);
   const GpuVectors& Prepare(const float* x, int64_t n, int64_t d);
-  // The same, where x is not what the pass before prepared already. Every pass calls this or
+  // Prepares x unless the op before has prepared it already. Every op calls this or
   // ForgetPrepared, so that nothing can write to x in between.
   const GpuVectors& PreparedOrPrepare(const float* x, int64_t n, int64_t d);
   void ForgetPrepared() { prepared_ = {}; }

@@ -32,7 +32,7 @@ int64_t MaxPieceNeurons(const WeightStreamLimits& limits) {
   return std::min(kMaxPieceNeurons, limits.max_neurons);
 }
 
-// Of gate, up and down rows and a bias in the widest type.
+// Returns the bytes of a neuron: gate, up and down rows and a bias, in the widest type.
 uint64_t WidestNeurons(const WeightStreamLimits& limits, int64_t n) {
   const auto row = static_cast<uint64_t>(GpuRowBytes(DType::kF32, limits.d_model));
   const auto count = static_cast<uint64_t>(n);
@@ -106,7 +106,8 @@ GpuWeightStream::Piece GpuWeightStream::MakePiece(const FfnSlice& slice, int64_t
   return piece;
 }
 
-// As many as a buffer holds, evened out over the slice's pieces.
+// Returns how many neurons go into a piece: as many as a buffer holds, evened out over the slice's
+// pieces.
 int64_t GpuWeightStream::PieceNeurons(const FfnSlice& slice) const {
   const uint64_t room = buffers_.front().data.size();
   int64_t fit = 1;

@@ -16,7 +16,7 @@ struct FastTierNeeds {
   int64_t max_neurons = 0;  // of a layer on this tier
   bool predicts = false;    // a predictor names neurons of this tier
   int64_t max_rank = 0;     // of its matrices; 0: none
-  // Of a layer on the slow tier, where batches may have their weights streamed to this one.
+  // Neurons of a layer on the slow tier, where batches may have their weights streamed to this one.
   int64_t max_streamed_neurons = 0;
   uint64_t stream_piece_bytes = 0;
   int64_t max_sequences = 1;  // of a pass
