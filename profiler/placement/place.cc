@@ -57,8 +57,8 @@ MemoryPlan PlanOfLimits(const OpenedModel& model, int64_t max_hot, int64_t max_c
   const int64_t d_ff = model.config().d_ff;
   Placement placement;
   placement.layers.assign(static_cast<size_t>(model.config().n_layers),
-                          {{}, d_ff - max_cold, max_cold, 0});
-  placement.layers.front() = {{}, max_hot, d_ff - max_hot, 0};
+                          {{}, {d_ff - max_cold, max_cold}});
+  placement.layers.front() = {{}, {max_hot, d_ff - max_hot}};
   return model.PlanOf(&placement);
 }
 

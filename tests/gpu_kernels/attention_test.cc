@@ -37,7 +37,7 @@ struct Inputs {
     const OnDevice<float> v(stream, RandomValues(n, 2));
     const OnDevice<float> none(stream, std::vector<float>(1));
     GpuRopeAppend(stream, {.cos = none.data(), .sin = none.data()}, kv,
-                  TestPass(stream, 0, c.n_positions()), 0, none.data(), k.data(), v.data());
+                  TestPass(stream, 0, c.n_positions()).get(), 0, none.data(), k.data(), v.data());
     keys = ReadKeys(stream, kv);
     values = ReadValues(stream, kv);
   }
@@ -47,13 +47,13 @@ struct Inputs {
     const DeviceMemory scratch(
         GpuAttendScratchBytes(c.n_tokens, c.n_heads, c.head_dim, max_positions), "a test");
     const TestPass pass(stream, c.first_position, c.n_tokens);
-    GpuAttendFew(stream, kv, pass, c.n_heads, max_positions, q_device.data(), scratch.as<void>(),
-                 out.data());
+    GpuAttendFew(stream, kv, pass.get(), c.n_heads, max_positions, q_device.data(),
+                 scratch.as<void>(), out.data());
     return out.Read();
   }
   std::vector<float> AttendMany() {
     const TestPass pass(stream, c.first_position, c.n_tokens);
-    GpuAttendMany(stream, kv, pass, c.n_heads, q_device.data(), out.data());
+    GpuAttendMany(stream, kv, pass.get(), c.n_heads, q_device.data(), out.data());
     return out.Read();
   }
 
@@ -149,7 +149,7 @@ TEST_F(GpuAttendFewTest, TokensTogetherEqualTokensAlone) {
       const int64_t width = together.n_heads * together.head_dim;
       const DeviceMemory scratch(GpuAttendScratchBytes(1, 4, 64, 258), "a test");
       const TestPass alone(in.stream, together.first_position + t, 1);
-      GpuAttendFew(in.stream, in.kv, alone, 4, 258, in.q_device.data() + t * width,
+      GpuAttendFew(in.stream, in.kv, alone.get(), 4, 258, in.q_device.data() + t * width,
                    scratch.as<void>(), in.out.data() + t * width);
     }
     EXPECT_EQ(in.out.Read(), all);
@@ -163,7 +163,7 @@ TEST_F(GpuAttendFewTest, AReplayedGraphTakesItsPositionFromTheInputs) {
   TestPass pass(in.stream, 299, 1);
   GraphCapture capture(in.stream);
   pass.inputs().SendRows(in.stream);
-  GpuAttendFew(in.stream, in.kv, pass, 4, 300, in.q_device.data(), scratch.as<void>(),
+  GpuAttendFew(in.stream, in.kv, pass.get(), 4, 300, in.q_device.data(), scratch.as<void>(),
                in.out.data());
   Graph graph = capture.Finish();
   for (const int64_t position : {0, 127, 128, 259}) {
@@ -197,7 +197,7 @@ class GpuPagedAttention : public GpuTest {
     const OnDevice<float> k(stream, RandomValues(n, static_cast<uint32_t>(100 + 2 * seed)));
     const OnDevice<float> v(stream, RandomValues(n, static_cast<uint32_t>(101 + 2 * seed)));
     const TestPass pass(stream, {{0, kGpuKvPageTokens, {page}, {}}});
-    GpuRopeAppend(stream, {.cos = k.data(), .sin = k.data()}, kv, pass, 0, nullptr, k.data(),
+    GpuRopeAppend(stream, {.cos = k.data(), .sin = k.data()}, kv, pass.get(), 0, nullptr, k.data(),
                   v.data());
     stream.Synchronize();
   }
@@ -211,10 +211,10 @@ class GpuPagedAttention : public GpuTest {
                                "a test");
     const TestPass pass(stream, segments);
     if (few) {
-      GpuAttendFew(stream, kv, pass, kHeads, kMaxPositions, q_device.data(), scratch.as<void>(),
-                   out.data());
+      GpuAttendFew(stream, kv, pass.get(), kHeads, kMaxPositions, q_device.data(),
+                   scratch.as<void>(), out.data());
     } else {
-      GpuAttendMany(stream, kv, pass, kHeads, q_device.data(), out.data());
+      GpuAttendMany(stream, kv, pass.get(), kHeads, q_device.data(), out.data());
     }
     return out.Read();
   }

@@ -73,7 +73,7 @@ TEST_F(GpuEmbedTest, DecodesEveryTypeExactly) {
         const OnDevice<uint8_t> bytes(stream, table.bytes);
         const OnDevice<float> x(stream, std::vector<float>(ids.size() * table.width));
         const TestPass pass(stream, {Segment(ids)});
-        GpuEmbed(stream, {dtype, bytes.data(), table.stride}, pass, table.width, x.data());
+        GpuEmbed(stream, {dtype, bytes.data(), table.stride}, pass.get(), table.width, x.data());
         ExpectRows(table, ids, x.Read());
       });
     }
@@ -89,7 +89,7 @@ TEST_F(GpuEmbedTest, AReplayedGraphTakesItsTokensFromTheInputs) {
   TestPass pass(stream, {Segment({0, 0, 0})});
   GraphCapture capture(stream);
   pass.inputs().SendRows(stream);
-  GpuEmbed(stream, {DType::kQ8_0, bytes.data(), table.stride}, pass, 64, x.data());
+  GpuEmbed(stream, {DType::kQ8_0, bytes.data(), table.stride}, pass.get(), 64, x.data());
   Graph graph = capture.Finish();
   for (const std::vector<int32_t>& ids : {std::vector<int32_t>{8, 0, 5}, {1, 2, 3}}) {
     pass.Set({Segment(ids)});
@@ -110,7 +110,7 @@ TEST_F(GpuEmbedTest, OnlyAnotherPageTableIsSent) {
   pass.Set({{32, 1, {4, 8}, {}}});
   EXPECT_EQ(pass.inputs().SendPages(stream), 2 * sizeof(int32_t));
   stream.Synchronize();
-  EXPECT_EQ(ReadFrom<int32_t>(stream, GpuPass(pass).pages, 2), (std::vector<int32_t>{4, 8}));
+  EXPECT_EQ(ReadFrom<int32_t>(stream, pass.get().pages, 2), (std::vector<int32_t>{4, 8}));
 }
 
 }  // namespace

@@ -68,7 +68,7 @@ class TestPass {
     inputs_.Set(rows, gpu_segments, pages);
   }
   GpuPassInputs& inputs() { return inputs_; }
-  operator GpuPass() const { return inputs_.pass(); }
+  GpuPass get() const { return inputs_.pass(); }
 
  private:
   Stream& stream_;

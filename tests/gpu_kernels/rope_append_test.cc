@@ -120,7 +120,7 @@ void Check(const Case& c, DType dtype) {
   const GpuKvLayer kv = cache.Layer(1);
   Fill(stream, kv);
   GpuRopeAppend(stream, {c.pairing, c.rot_dim, cos.data(), sin.data()}, kv,
-                TestPass(stream, c.first_position, c.n_tokens), c.n_heads, q_device.data(),
+                TestPass(stream, c.first_position, c.n_tokens).get(), c.n_heads, q_device.data(),
                 k_device.data(), v_device.data());
 
   const std::vector<float> q_turned = q_device.Read();
@@ -180,8 +180,9 @@ TEST_F(GpuRopeAppendTest, EverySequenceWritesToItsOwnPages) {
       const GpuKvCache cache({dtype, 1, kKvHeads, kHeadDim, kSlots});
       const GpuKvLayer kv = cache.Layer(0);
       Fill(stream, kv);
-      GpuRopeAppend(stream, {.cos = q.data(), .sin = q.data()}, kv, TestPass(stream, segments), 1,
-                    q.data(), k_device.data(), v_device.data());
+      GpuRopeAppend(stream, {.cos = q.data(), .sin = q.data()}, kv,
+                    TestPass(stream, segments).get(), 1, q.data(), k_device.data(),
+                    v_device.data());
       ExpectStored(c, ReadKeys(stream, kv), k, segments);
       ExpectStored(c, ReadValues(stream, kv), v, segments);
     });
@@ -195,7 +196,7 @@ TEST_F(GpuRopeAppendTest, GarbageStaysVisibleInAQuantisedCache) {
   std::fill(v.begin() + 64, v.end(), 1e-35F);      // too small to have a scale
   const OnDevice<float> v_device(stream, v), q(stream, v), k(stream, v);
   const GpuKvCache cache({DType::kQ8_0, 1, 1, 96, 4});
-  GpuRopeAppend(stream, {}, cache.Layer(0), TestPass(stream, 2, 1), 1, q.data(), k.data(),
+  GpuRopeAppend(stream, {}, cache.Layer(0), TestPass(stream, 2, 1).get(), 1, q.data(), k.data(),
                 v_device.data());
   const KvImage image = ReadValues(stream, cache.Layer(0));
   EXPECT_NEAR(image.Decode(0, 2, 31), 0.5, 1e-3);
@@ -231,7 +232,8 @@ TEST_F(GpuRopeAppendTest, APageIsCopiedInAllLayersAndHeads) {
       const OnDevice<float> k(stream, RandomValues(n, 2 * seed + 1));
       const OnDevice<float> v(stream, RandomValues(n, 2 * seed + 2));
       GpuRopeAppend(stream, {.cos = k.data(), .sin = k.data()}, kv,
-                    TestPass(stream, 0, kPages * kGpuKvPageTokens), 0, nullptr, k.data(), v.data());
+                    TestPass(stream, 0, kPages * kGpuKvPageTokens).get(), 0, nullptr, k.data(),
+                    v.data());
       before.push_back(ReadKeys(stream, kv));
       before.push_back(ReadValues(stream, kv));
     }

@@ -58,7 +58,7 @@ class ThreeTierModel {
   static CpuDeviceLimits Limits(const std::string& path, int n_threads) {
     const GgufReader gguf(path);
     return MakeCpuDeviceLimits(ReadModelConfig(gguf, FindFamily(gguf)), kMaxTokens, kContext,
-                               n_threads, /*predictor_rank=*/0);
+                               n_threads, /*max_rank=*/0);
   }
 
   // Logits after a prompt of 19 tokens, one of 5, and four single ones.

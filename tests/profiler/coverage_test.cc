@@ -47,7 +47,7 @@ TEST(CoverageTest, TotalsWeighLayersByTheirActivations) {
   stats.calibration.layers.push_back({{10, 10, 10, 10}, {1, 1, 1, 1}});
   stats.heldout.layers.push_back({{5, 5, 5, 5}, {1, 1, 1, 1}});
   Placement placement = SmallPlacement(2);
-  placement.layers.push_back({{0, 1, 2, 3}, 1, 3, 0});
+  placement.layers.push_back({{0, 1, 2, 3}, {1, 3}});
   LruBaseline lru(4, {2, 1});
   lru.OnToken(0, std::vector<int32_t>{1, 2});
   lru.OnToken(0, std::vector<int32_t>{1});
