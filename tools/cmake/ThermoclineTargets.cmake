@@ -86,14 +86,19 @@ if("thread" IN_LIST THERMOCLINE_SANITIZE)
   set(THERMOCLINE_TEST_LAUNCHER "${CMAKE_CURRENT_LIST_DIR}/run_without_aslr.sh")
 endif()
 
-# thermocline_test(NAME SOURCES ... LINKS ... [LABELS ...] [TIMEOUT seconds] [PROCESSORS n] [SEPARATE] [LEAN filter]): one GoogleTest
+# thermocline_test(NAME SOURCES ... LINKS ... [LABELS ...] [TIMEOUT seconds] [PROCESSORS n] [SEPARATE] [LEAN filter]
+# [LEAN_THREADS filter]): one GoogleTest
 # binary, one CTest test. Labels: `slow` keeps it out of the sanitizer trees and of tools/test without --all; `models` adds
 # a test per instruction set, isa.ISA.NAME, labelled `isa`; see docs/testing.md. PROCESSORS says how many
 # cores it keeps busy, so that CTest does not run another one beside it; SEPARATE, that its sources are never compiled
-# together; LEAN, which of its tests a lean sanitizer tree runs (a filter of GoogleTest's). Threads start in tc_threads and in the emulated
+# together; LEAN, which of its tests a lean sanitizer tree runs (a filter of GoogleTest's), LEAN_THREADS, which
+# of them ThreadSanitizer's. Threads start in tc_threads and in the emulated
 # GPU: a test that links neither, nor what stands on them, has nothing for ThreadSanitizer and is left out there.
 function(thermocline_test name)
-  cmake_parse_arguments(ARG "SEPARATE" "TIMEOUT;PROCESSORS;LEAN" "SOURCES;LINKS;LABELS;ENVIRONMENT" ${ARGN})
+  cmake_parse_arguments(ARG "SEPARATE" "TIMEOUT;PROCESSORS;LEAN;LEAN_THREADS" "SOURCES;LINKS;LABELS;ENVIRONMENT" ${ARGN})
+  if(ARG_LEAN_THREADS AND "thread" IN_LIST THERMOCLINE_SANITIZE)
+    set(ARG_LEAN ${ARG_LEAN_THREADS})
+  endif()
   if(ARG_LEAN AND THERMOCLINE_LEAN_TESTS)
     list(APPEND ARG_ENVIRONMENT "GTEST_FILTER=${ARG_LEAN}")
   endif()
