@@ -137,7 +137,7 @@ CpuFfn::Part CpuFfn::MakePart(const Lane& lane, const FfnOp& op, const float* x,
 }
 
 void CpuFfn::StockRows(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
-                          const FfnState& state) {
+                       const FfnState& state) {
   const FfnSlice& slice = *op.slice;
   const int64_t m = slice.n_neurons;
   const Part part = MakePart(lane, op, x, n, state);
@@ -159,7 +159,7 @@ void CpuFfn::StockRows(const Lane& lane, const FfnOp& op, const float* x, int64_
 // One lane runs gate, up and down of a part of the neurons in one go. The lanes meet once, and the
 // parts' outputs are added. Nothing of width d_ff is waited for.
 FfnCount CpuFfn::Neurons(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
-                            const FfnState& state) {
+                         const FfnState& state) {
   const FfnSlice& slice = *op.slice;
   const int64_t m = slice.n_neurons;
   const int64_t d_model = slice.gate.cols;
