@@ -151,16 +151,16 @@ void GpuDevice::BeginPass(const Batch& batch, std::span<const BatchSegment> segm
                                                  row.position % kKvPageTokens)});
   }
   // Pages are listed up to the last position that a row of their sequence looks back to.
+  std::vector<int64_t> n_pages(batch.sequences.size());
+  for (const BatchSegment& segment : segments) {
+    int64_t& n = n_pages[static_cast<size_t>(segment.sequence)];
+    n = std::max(n, KvPagesFor(segment.first_position + segment.n_rows));
+  }
   std::vector<int32_t> pages;
   std::vector<int32_t> first_pages;
   for (size_t s = 0; s < batch.sequences.size(); ++s) {
-    int64_t n_pages = 0;
-    for (const BatchSegment& segment : segments) {
-      if (static_cast<size_t>(segment.sequence) != s) continue;
-      n_pages = std::max(n_pages, KvPagesFor(segment.first_position + segment.n_rows));
-    }
     first_pages.push_back(static_cast<int32_t>(pages.size()));
-    const auto used = batch.sequences[s].pages.first(static_cast<size_t>(n_pages));
+    const auto used = batch.sequences[s].pages.first(static_cast<size_t>(n_pages[s]));
     pages.insert(pages.end(), used.begin(), used.end());
   }
   std::vector<GpuPassSegment> gpu_segments;
