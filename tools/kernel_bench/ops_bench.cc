@@ -24,8 +24,8 @@ constexpr int kIterations = 100;
 constexpr int kCallsPerSample = 16;  // between two refills: some ops change their own input
 
 // Vectors of an op. x is filled anew before every sample; half of its values are zero.
-struct StepVectors {
-  explicit StepVectors(int64_t size)
+struct OpVectors {
+  explicit OpVectors(int64_t size)
       : n(size), x(Bytes(), "x"), y(Bytes(), "y"), out(Bytes() + 4096, "out") {
     Fill();
   }
@@ -52,12 +52,12 @@ struct Op {
   const char* name;
   double bytes_per_element;  // read and written
   Output output;             // what is compared; nothing for what other benches check
-  std::function<void(const KernelTable&, StepVectors&)> run;
+  std::function<void(const KernelTable&, OpVectors&)> run;
 };
 
 std::vector<Op> Ops() {
   using K = const KernelTable&;
-  using V = StepVectors&;
+  using V = OpVectors&;
   const auto prepare = [](DType dtype) {
     return
         [dtype](K k, V v) { k.prepare(k.vector_form(dtype), v.x.as<float>(), v.n, v.out.data()); };
@@ -109,8 +109,8 @@ std::vector<Op> Ops() {
 
 void Verify(const Op& op, int64_t n) {
   if (op.output == Output::kNothing) return;
-  StepVectors fast(n);
-  StepVectors plain(n);
+  OpVectors fast(n);
+  OpVectors plain(n);
   op.run(CpuKernels(), fast);
   op.run(*AvailableCpuKernels().front(), plain);
   if (op.output == Output::kOutBytes) {
@@ -137,7 +137,7 @@ void Verify(const Op& op, int64_t n) {
 void RunOp(benchmark::State& state, const Op& op, int64_t n) {
   using Clock = std::chrono::steady_clock;
   Verify(op, n);
-  StepVectors vectors(n);
+  OpVectors vectors(n);
   const PinnedTeam pinned(1);
   std::vector<double> rates;
   for (auto _ : state) {
