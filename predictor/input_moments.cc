@@ -1,10 +1,9 @@
 #include "predictor/input_moments.h"
 
-#include <dnnl.h>
-
 #include <algorithm>
 
 #include "runtime/core/error.h"
+#include "runtime/threads/sgemm.h"
 
 namespace thermocline {
 namespace {
@@ -24,9 +23,7 @@ void CrossMoments::AddRows(const float* x, const float* y, int64_t n, int64_t be
   std::vector<float> part(static_cast<size_t>(kRowsAtOnce * d_));
   for (int64_t first = begin; first < end; first += kRowsAtOnce) {
     const int64_t rows = std::min(kRowsAtOnce, end - first);
-    const dnnl_status_t status =
-        dnnl_sgemm('T', 'N', rows, d_, n, 1.0F, x + first, d_, y, d_, 0.0F, part.data(), d_);
-    CHECK(status == dnnl_success);
+    Sgemm(true, false, rows, d_, n, x + first, d_, y, d_, part.data(), d_);
     double* sums = products_.data() + first * d_;
     for (int64_t i = 0; i < rows * d_; ++i) sums[i] += part[static_cast<size_t>(i)];
   }

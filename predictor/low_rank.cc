@@ -1,13 +1,12 @@
 #include "predictor/low_rank.h"
 
-#include <dnnl.h>
-
 #include <Eigen/Dense>
 #include <algorithm>
 #include <cmath>
 #include <random>
 
 #include "runtime/core/error.h"
+#include "runtime/threads/sgemm.h"
 
 namespace thermocline {
 namespace {
@@ -19,10 +18,8 @@ using MatrixF = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowM
 // vectors wherever the CPU does. Rounding in them only tilts the subspace that is searched.
 MatrixF Product(const Eigen::Ref<const MatrixF>& a, bool transpose_a, const MatrixF& b) {
   MatrixF out(transpose_a ? a.cols() : a.rows(), b.cols());
-  const dnnl_status_t status =
-      dnnl_sgemm(transpose_a ? 'T' : 'N', 'N', out.rows(), out.cols(), b.rows(), 1.0F, a.data(),
-                 a.outerStride(), b.data(), b.outerStride(), 0.0F, out.data(), out.outerStride());
-  CHECK(status == dnnl_success);
+  Sgemm(transpose_a, false, out.rows(), out.cols(), b.rows(), a.data(), a.outerStride(), b.data(),
+        b.outerStride(), out.data(), out.outerStride());
   return out;
 }
 

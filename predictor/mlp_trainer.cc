@@ -1,7 +1,5 @@
 #include "predictor/mlp_trainer.h"
 
-#include <dnnl.h>
-
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -9,6 +7,7 @@
 #include <random>
 
 #include "runtime/core/error.h"
+#include "runtime/threads/sgemm.h"
 
 namespace thermocline {
 namespace {
@@ -21,10 +20,7 @@ constexpr float kMaxPositiveWeight = 50;
 // c = op(a) op(b), row-major: (m, k) x (k, n).
 void Multiply(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const float* a,
               const float* b, float* c) {
-  const dnnl_status_t status =
-      dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', m, n, k, 1.0F, a,
-                 transpose_a ? m : k, b, transpose_b ? k : n, 0.0F, c, n);
-  CHECK(status == dnnl_success);
+  Sgemm(transpose_a, transpose_b, m, n, k, a, transpose_a ? m : k, b, transpose_b ? k : n, c, n);
 }
 
 size_t Size(int64_t a, int64_t b) { return static_cast<size_t>(a * b); }

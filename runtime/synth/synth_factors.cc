@@ -1,11 +1,10 @@
 #include "runtime/synth/synth_factors.h"
 
-#include <dnnl.h>
-
 #include <cmath>
 
 #include "runtime/core/error.h"
 #include "runtime/synth/synth_random.h"
+#include "runtime/threads/sgemm.h"
 
 namespace thermocline {
 namespace {
@@ -60,10 +59,8 @@ GateFactors::GateFactors(const SynthOptions& options, int64_t layer)
 }
 
 void GateFactors::MakeRows(int64_t begin, int64_t end, float* rows) const {
-  const dnnl_status_t status =
-      dnnl_sgemm('N', 'N', end - begin, d_model_, rank_, 1.0F, out_.data() + begin * rank_, rank_,
-                 in_.data(), d_model_, 0.0F, rows, d_model_);
-  CHECK(status == dnnl_success);
+  Sgemm(false, false, end - begin, d_model_, rank_, out_.data() + begin * rank_, rank_, in_.data(),
+        d_model_, rows, d_model_);
   const float scale = in_scale_ * out_scale_;
   for (int64_t i = 0; i < (end - begin) * d_model_; ++i) rows[i] *= scale;
 }

@@ -12,6 +12,7 @@
 
 #include "runtime/core/checked_math.h"
 #include "runtime/core/error.h"
+#include "runtime/core/held_signals.h"
 
 // ThreadSanitizer does not see how libgomp's threads wait for each other, since libgomp is not
 // built with it, and would report every loop as a race. Under it the threads are the standard
@@ -56,6 +57,7 @@ void ForChunks(int64_t n_chunks, int n_threads, const Run& run) {
   std::atomic<int64_t> next{0};
   const auto work = [&](int thread) {
     omp_set_num_threads(1);
+    if (thread > 0) HoldSignals();
     for (int64_t c = next++; c < n_chunks; c = next++) run(thread, c);
   };
   std::vector<std::jthread> others;
@@ -67,6 +69,7 @@ void ForChunks(int64_t n_chunks, int n_threads, const Run& run) {
     // For oneDNN, which sees for itself that it is called inside a region, but not in one of a
     // single thread. It holds until the region's end.
     omp_set_num_threads(1);
+    if (omp_get_thread_num() > 0) HoldSignals();
 #pragma omp for schedule(dynamic)
     for (int64_t c = 0; c < n_chunks; ++c) run(omp_get_thread_num(), c);
   }

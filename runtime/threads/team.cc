@@ -1,15 +1,14 @@
 #include "runtime/threads/team.h"
 
 #include <omp.h>
-#include <pthread.h>
 
-#include <csignal>
 #include <optional>
 #include <span>
 #include <string>
 #include <system_error>
 
 #include "runtime/core/error.h"
+#include "runtime/core/held_signals.h"
 #include "runtime/threads/processors.h"
 
 namespace thermocline {
@@ -81,18 +80,12 @@ ThreadTeam::ThreadTeam(int n_threads, std::vector<std::vector<int>> cpus)
     : n_threads_(n_threads), cpus_(std::move(cpus)) {
   CHECK(n_threads >= 1);
   CHECK(cpus_.empty() || cpus_.size() == static_cast<size_t>(n_threads));
-  // Signals (Ctrl-C) are for the thread that the program reads and writes on.
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  // Faults stay unblocked, as they are the faulting thread's own: blocked, they would end the
-  // program without a word.
-  for (const int fault : {SIGBUS, SIGSEGV, SIGFPE, SIGILL}) sigdelset(&all, fault);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
+  // The threads inherit it: signals (Ctrl-C) are for the thread that the program reads and writes
+  // on.
+  const HeldSignals held;
   try {
     for (int i = 1; i < n_threads; ++i) threads_.emplace_back([this, i] { Serve(i); });
   } catch (const std::system_error& error) {
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
     Stop();
     throw Error({.what = "threads cannot be started",
                  .expected = std::to_string(n_threads) + " threads",
@@ -100,7 +93,6 @@ ThreadTeam::ThreadTeam(int n_threads, std::vector<std::vector<int>> cpus)
                  .hint = "ask for fewer threads",
                  .settings = {{Setting::kThreads}}});
   }
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 ThreadTeam::~ThreadTeam() { Stop(); }

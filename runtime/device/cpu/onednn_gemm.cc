@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "runtime/core/aligned_buffer.h"
+#include "runtime/core/held_signals.h"
 
 namespace thermocline {
 namespace {
@@ -53,6 +54,7 @@ OneDnnGemm::OneDnnGemm() : impl_(std::make_unique<Impl>()) {}
 OneDnnGemm::~OneDnnGemm() = default;
 
 void OneDnnGemm::Run(const F32Product& product, const float* a, const float* b, float* c) {
+  const HeldSignals held;
   const Impl::Compiled& entry = impl_->Get(product);
   if (entry.scratch.get_size() > impl_->scratch.size()) {
     impl_->scratch = AlignedBuffer(entry.scratch.get_size(), "prefill scratch");
