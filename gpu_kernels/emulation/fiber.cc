@@ -13,6 +13,11 @@ constexpr size_t kStackBytes = kAddressSanitizer ? 256 << 10 : 64 << 10;
 
 }  // namespace
 
+void FiberStacks::deallocate(boost::context::stack_context& stack) {
+  Unpoison(static_cast<char*>(stack.sp) - stack.size, stack.size);
+  boost::context::protected_fixedsize_stack::deallocate(stack);
+}
+
 Fiber::Fiber() : allocator_(kStackBytes), stack_(allocator_.allocate()) {
   inside_ = boost::context::fiber(
       std::allocator_arg, boost::context::preallocated(stack_.sp, stack_.size, stack_), allocator_,

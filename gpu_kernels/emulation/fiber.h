@@ -10,6 +10,14 @@
 
 namespace thermocline::emulation {
 
+// Stacks with a guard page. AddressSanitizer's marks of what lay on a stack stay with its addresses,
+// so they are cleared before others get these.
+class FiberStacks : public boost::context::protected_fixedsize_stack {
+ public:
+  using boost::context::protected_fixedsize_stack::protected_fixedsize_stack;
+  void deallocate(boost::context::stack_context& stack);
+};
+
 class Fiber {
  public:
   // Makes a fiber that is not started. Resume() calls body(argument) on the fiber's stack.
@@ -32,7 +40,7 @@ class Fiber {
   void EnterFiber();
   void LeaveFiber(bool for_good);
 
-  boost::context::protected_fixedsize_stack allocator_;
+  FiberStacks allocator_;
   boost::context::stack_context stack_;
   boost::context::fiber inside_;   // the suspended fiber, seen from outside
   boost::context::fiber outside_;  // who resumed it, seen from inside

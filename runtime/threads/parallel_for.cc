@@ -14,17 +14,6 @@
 #include "runtime/core/error.h"
 #include "runtime/core/held_signals.h"
 
-// ThreadSanitizer does not see how libgomp's threads wait for each other, since libgomp is not
-// built with it, and would report every loop as a race. Under it the threads are the standard
-// library's.
-#if defined(__SANITIZE_THREAD__)
-#define THERMOCLINE_LOOPS_WITHOUT_OPENMP
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define THERMOCLINE_LOOPS_WITHOUT_OPENMP
-#endif
-#endif
-
 namespace thermocline {
 namespace {
 
@@ -50,18 +39,21 @@ class FirstError {
   std::exception_ptr error_;
 };
 
-// Runs run(thread, chunk) for every chunk.
+// Runs run(thread, chunk) for every chunk. Trees with a sanitizer do without OpenMP (CMakeLists.txt
+// says why).
 template <typename Run>
 void ForChunks(int64_t n_chunks, int n_threads, const Run& run) {
 #ifdef THERMOCLINE_LOOPS_WITHOUT_OPENMP
   std::atomic<int64_t> next{0};
   const auto work = [&](int thread) {
     omp_set_num_threads(1);
-    if (thread > 0) HoldSignals();
     for (int64_t c = next++; c < n_chunks; c = next++) run(thread, c);
   };
   std::vector<std::jthread> others;
-  for (int i = 1; i < n_threads; ++i) others.emplace_back(work, i);
+  {
+    const HeldSignals held;  // inherited
+    for (int i = 1; i < n_threads; ++i) others.emplace_back(work, i);
+  }
   work(0);
 #else
 #pragma omp parallel num_threads(n_threads)

@@ -53,6 +53,7 @@ TEST(Sgemm, SignalsWaitUntilItIsDone) {
     std::vector<float> c(kN * kN);
     Sgemm(false, false, kN, kN, kK, a.data(), kK, b.data(), kN, c.data(), kN);
   };
+  ParallelFor(4, 1, 2, multiply);  // starts the workers
   const StackSignals signals;
   for (int round = 0; round < 20000 && signals.came() < 200; ++round) {
     multiply(0, 0, 1);
