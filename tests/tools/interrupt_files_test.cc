@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "tests/support/short_tests.h"
 #include "tests/tools/models.h"
 #include "tests/tools/tool_process.h"
 
@@ -119,7 +120,7 @@ TEST(InterruptPredictorTest, TheNextOneGoesOnToTheSameFile) {
                                     "--rank",
                                     "32",
                                     "--max-tokens",
-                                    "9000",
+                                    ShortTests() ? "4500" : "9000",
                                     "-t",
                                     "2",
                                     "-o",

@@ -86,15 +86,14 @@ if("thread" IN_LIST THERMOCLINE_SANITIZE)
 endif()
 
 # thermocline_test(NAME SOURCES ... LINKS ... [LABELS ...] [TIMEOUT seconds] [PROCESSORS n] [SEPARATE] [LEAN filter]
-# [LEAN_THREADS filter]): one GoogleTest
-# binary, one CTest test. Labels: `slow` keeps it out of the sanitizer trees and of tools/test without --all; `models` adds
-# a test per instruction set, isa.ISA.NAME, labelled `isa`; see docs/testing.md. PROCESSORS says how many
-# cores it keeps busy, so that CTest does not run another one beside it; SEPARATE, that its sources are never compiled
-# together; LEAN, which of its tests a lean sanitizer tree runs (a filter of GoogleTest's), LEAN_THREADS, which
-# of them ThreadSanitizer's. Threads start in tc_threads and in the emulated
-# GPU: a test that links neither, nor what stands on them, has nothing for ThreadSanitizer and is left out there.
+# [LEAN_THREADS filter] [ISAS filter]): one GoogleTest binary, one CTest test. Labels: `slow` keeps it out of the sanitizer trees and of tools/test without --all; `models` adds
+# a test per instruction set, isa.ISA.NAME, labelled `isa`; see docs/testing.md. PROCESSORS says how many cores it keeps busy,
+# so that CTest does not run another one beside it; SEPARATE, that its sources are never compiled together; LEAN, which of its
+# tests a lean sanitizer tree runs (a filter of GoogleTest's), LEAN_THREADS, which of them ThreadSanitizer's; ISAS, which
+# of them run with each instruction set forced. Threads start in tc_threads and in the emulated GPU: a test that links neither,
+# nor what stands on them, has nothing for ThreadSanitizer and is left out there.
 function(thermocline_test name)
-  cmake_parse_arguments(ARG "SEPARATE" "TIMEOUT;PROCESSORS;LEAN;LEAN_THREADS" "SOURCES;LINKS;LABELS;ENVIRONMENT" ${ARGN})
+  cmake_parse_arguments(ARG "SEPARATE" "TIMEOUT;PROCESSORS;LEAN;LEAN_THREADS;ISAS" "SOURCES;LINKS;LABELS;ENVIRONMENT" ${ARGN})
   if(ARG_LEAN_THREADS AND "thread" IN_LIST THERMOCLINE_SANITIZE)
     set(ARG_LEAN ${ARG_LEAN_THREADS})
   endif()
@@ -118,16 +117,26 @@ function(thermocline_test name)
   thermocline_add_test(${name} COMMAND ${name} LABELS ${ARG_LABELS} TIMEOUT ${ARG_TIMEOUT}
     PROCESSORS ${ARG_PROCESSORS} ENVIRONMENT ${ARG_ENVIRONMENT})
   if("models" IN_LIST ARG_LABELS AND NOT THERMOCLINE_SANITIZE AND NOT THERMOCLINE_TREE)
+    if(ARG_ISAS)
+      list(APPEND ARG_ENVIRONMENT "GTEST_FILTER=${ARG_ISAS}")
+    endif()
     thermocline_isa_tests(${name} LABELS ${ARG_LABELS} TIMEOUT ${ARG_TIMEOUT} PROCESSORS ${ARG_PROCESSORS}
       ENVIRONMENT ${ARG_ENVIRONMENT})
   endif()
 endfunction()
 
-# The same test with each instruction set forced in turn.
+# The instruction set that the kernels choose by themselves on this machine.
+execute_process(COMMAND ${PROJECT_SOURCE_DIR}/tools/instruction_sets --best OUTPUT_VARIABLE THERMOCLINE_BEST_ISA
+  OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+
+# The same test with each instruction set forced in turn, but for the one that it takes unforced.
 function(thermocline_isa_tests name)
   cmake_parse_arguments(ARG "" "TIMEOUT;PROCESSORS" "LABELS;ENVIRONMENT" ${ARGN})
   list(REMOVE_ITEM ARG_LABELS slow)
   foreach(isa scalar avx2 avx512)
+    if(isa STREQUAL THERMOCLINE_BEST_ISA)
+      continue()
+    endif()
     thermocline_add_test(isa.${isa}.${name} LABELS isa ${ARG_LABELS} TIMEOUT ${ARG_TIMEOUT} PROCESSORS ${ARG_PROCESSORS}
       ENVIRONMENT ${ARG_ENVIRONMENT} THERMOCLINE_SHORT_TESTS=1
       COMMAND ${PROJECT_SOURCE_DIR}/tests/support/run_with_isa.sh ${isa} $<TARGET_FILE:${name}>)
