@@ -15,6 +15,36 @@ int64_t q8_bytes(int64_t n);
 void prepare_q8(const float* x, int64_t n, void* out);
 void matvec_quantised(DType dtype, const MatvecArgs& args);
 
+// GEMM in f32 (GemmForm::kF32). Tiles are as large in every form.
+int64_t gemm_tile_tokens();
+int64_t gemm_f32_input_bytes(int64_t n_tokens, int64_t k);
+int64_t gemm_f32_panel_bytes(int64_t k);
+void gemm_f32_prepare(const GemmPrepareArgs& args);
+void gemm_f32_pack_rows(DType dtype, const GemmPackArgs& args);
+void gemm_f32_pack_columns(DType dtype, const GemmPackArgs& args);
+void gemm_f32_multiply(const GemmProduct& product);
+int64_t gemm_f32_multiply_registers(int64_t n);
+
+// GEMM in int8: Q8_0 (GemmForm::kQ8), Q4_0 and Q4_1 (GemmForm::kQ8Offset).
+int64_t gemm_q8_input_bytes(int64_t n_tokens, int64_t k);
+void gemm_q8_prepare(const GemmPrepareArgs& args);
+void gemm_q8_offset_prepare(const GemmPrepareArgs& args);
+int64_t gemm_q8_panel_bytes(int64_t k);
+int64_t gemm_q8_offset_panel_bytes(int64_t k);
+void gemm_q8_pack_rows(DType dtype, const GemmPackArgs& args);
+void gemm_q8_multiply(const GemmProduct& product);
+void gemm_q8_offset_multiply(const GemmProduct& product);
+int64_t gemm_q8_multiply_registers(int64_t n);
+
+// The same products of the same activations. REQUIRES: AVX-VNNI.
+void vnni_matvec_quantised(DType dtype, const MatvecArgs& args);
+int64_t gemm_vnni_panel_bytes(int64_t k);
+int64_t gemm_vnni_offset_panel_bytes(int64_t k);
+void gemm_vnni_pack_rows(DType dtype, const GemmPackArgs& args);
+void gemm_vnni_multiply(const GemmProduct& product);
+void gemm_vnni_offset_multiply(const GemmProduct& product);
+int64_t gemm_vnni_multiply_registers(int64_t n);
+
 // Work on sign bits (also in the tables of wider units).
 void pack_signs(const float* x, int64_t n, uint64_t* words);
 void count_sign_differences(const uint64_t* w, int64_t n_words, const uint64_t* x, int64_t begin,

@@ -14,6 +14,9 @@ namespace thermocline::avx512 {
 // word) and multiply_add(sum, weights, word of x).
 template <class Op>
 struct FloatTile {
+  using V = Simd;
+  using Output = TileOutput;
+  static constexpr int64_t kOutputs = kGemmPanel;
   static constexpr int kTileTokens = 12;
   static constexpr int64_t kStep = Op::kStep;
   static constexpr int64_t kInputStepBytes = 4;

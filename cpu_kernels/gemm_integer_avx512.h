@@ -18,6 +18,9 @@ namespace thermocline::avx512 {
 // kUnroll (words between two prefetches) and multiply_add(sum, w, x).
 template <class Op>
 struct IntegerTile {
+  using V = Simd;
+  using Output = TileOutput;
+  static constexpr int64_t kOutputs = kGemmPanel;
   static constexpr int kTileTokens = Op::kTileTokens;
   static constexpr int64_t kStep = Op::kBlock;
   static constexpr int64_t kInputStepBytes =

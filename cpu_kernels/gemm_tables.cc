@@ -1,6 +1,7 @@
 #include "cpu_kernels/gemm_tables.h"
 
 #if defined(THERMOCLINE_X86)
+#include "cpu_kernels/avx2.h"
 #include "cpu_kernels/avx512.h"
 #include "cpu_kernels/kernel_args.h"
 
@@ -20,7 +21,7 @@ struct FormKernels {
 };
 
 // Int8 products have their blocks along k: nothing sums them over rows.
-constexpr FormKernels kForms[] = {
+constexpr FormKernels kAvx512Forms[] = {
     {avx512::gemm_f32_tile_tokens, avx512::gemm_f32_input_bytes, avx512::gemm_f32_panel_bytes,
      avx512::gemm_f32_prepare, avx512::gemm_f32_pack_rows, avx512::gemm_f32_pack_columns,
      avx512::gemm_f32_multiply, avx512::gemm_f32_multiply_registers},
@@ -38,10 +39,55 @@ constexpr FormKernels kForms[] = {
      avx512::gemm_q8_offset_multiply, avx512::gemm_q8_multiply_registers},
 };
 
-const FormKernels& kernels_of(GemmForm form) { return kForms[static_cast<size_t>(form)]; }
+constexpr FormKernels kAvx2F32 = {avx2::gemm_tile_tokens,     avx2::gemm_f32_input_bytes,
+                                  avx2::gemm_f32_panel_bytes, avx2::gemm_f32_prepare,
+                                  avx2::gemm_f32_pack_rows,   avx2::gemm_f32_pack_columns,
+                                  avx2::gemm_f32_multiply,    avx2::gemm_f32_multiply_registers};
+constexpr FormKernels kNone = {};  // a form that the table never chooses
+
+constexpr FormKernels kAvx2Forms[] = {
+    kAvx2F32,
+    kNone,
+    {avx2::gemm_tile_tokens, avx2::gemm_q8_input_bytes, avx2::gemm_q8_panel_bytes,
+     avx2::gemm_q8_prepare, avx2::gemm_q8_pack_rows, nullptr, avx2::gemm_q8_multiply,
+     avx2::gemm_q8_multiply_registers},
+    kNone,
+    {avx2::gemm_tile_tokens, avx2::gemm_q8_input_bytes, avx2::gemm_q8_offset_panel_bytes,
+     avx2::gemm_q8_offset_prepare, avx2::gemm_q8_pack_rows, nullptr, avx2::gemm_q8_offset_multiply,
+     avx2::gemm_q8_multiply_registers},
+};
+constexpr FormKernels kAvx2VnniForms[] = {
+    kAvx2F32,
+    kNone,
+    {avx2::gemm_tile_tokens, avx2::gemm_q8_input_bytes, avx2::gemm_vnni_panel_bytes,
+     avx2::gemm_q8_prepare, avx2::gemm_vnni_pack_rows, nullptr, avx2::gemm_vnni_multiply,
+     avx2::gemm_vnni_multiply_registers},
+    kNone,
+    {avx2::gemm_tile_tokens, avx2::gemm_q8_input_bytes, avx2::gemm_vnni_offset_panel_bytes,
+     avx2::gemm_q8_offset_prepare, avx2::gemm_vnni_pack_rows, nullptr,
+     avx2::gemm_vnni_offset_multiply, avx2::gemm_vnni_multiply_registers},
+};
+
+// AVX2 takes Q4_0 as nibbles with offsets, like Q4_1: a block's sum then fits 16 bits.
+struct Avx2Choice {
+  static GemmForm rows_form(DType weights) {
+    return VisitWeightType(weights, [](auto type) {
+      if constexpr (type() == DType::kQ8_0) {
+        return GemmForm::kQ8;
+      } else if constexpr (type() == DType::kQ4_0 || type() == DType::kQ4_1) {
+        return GemmForm::kQ8Offset;
+      } else if constexpr (!kIsQuantised<type()> || type() == DType::kQ6_K) {
+        return GemmForm::kF32;
+      } else {
+        static_assert(kHandlesType<type()>, "say in what form panels of the type are multiplied");
+      }
+    });
+  }
+  static GemmForm columns_form(DType /*weights*/) { return GemmForm::kF32; }
+};
 
 template <bool kVnni, bool kBf16>
-struct Entries {
+struct Avx512Choice {
   static GemmForm rows_form(DType weights) {
     return VisitWeightType(weights, [](auto type) {
       if constexpr (avx512::gemm_q8_takes(type())) {
@@ -65,9 +111,15 @@ struct Entries {
     const bool precise = weights == DType::kF32 || weights == DType::kF16;
     return kBf16 && !precise ? GemmForm::kBF16 : GemmForm::kF32;
   }
+};
+
+template <class Choice, const auto& kForms>
+struct Entries : Choice {
+  static const FormKernels& kernels_of(GemmForm form) { return kForms[static_cast<size_t>(form)]; }
   static int64_t tile_tokens(GemmForm form) { return kernels_of(form).tile_tokens(); }
   static int64_t input_bytes(GemmForm form, int64_t n_tokens, int64_t k) {
-    return (kernels_of(form).input_bytes(n_tokens, k) + 63) / 64 * 64;
+    const FormKernels& kernels = kernels_of(form);
+    return kernels.input_bytes == nullptr ? 0 : (kernels.input_bytes(n_tokens, k) + 63) / 64 * 64;
   }
   static void prepare(GemmForm form, const float* x, int64_t n_tokens, int64_t k,
                       int64_t tile_begin, int64_t tile_end, std::byte* out) {
@@ -97,9 +149,17 @@ constexpr GemmKernels kKernels = {
 
 }  // namespace
 
-const GemmKernels& avx512_gemm() { return kKernels<Entries<false, false>>; }
-const GemmKernels& avx512_vnni_gemm() { return kKernels<Entries<true, false>>; }
-const GemmKernels& avx512_vnni_bf16_gemm() { return kKernels<Entries<true, true>>; }
+const GemmKernels& avx2_gemm() { return kKernels<Entries<Avx2Choice, kAvx2Forms>>; }
+const GemmKernels& avx2_vnni_gemm() { return kKernels<Entries<Avx2Choice, kAvx2VnniForms>>; }
+const GemmKernels& avx512_gemm() {
+  return kKernels<Entries<Avx512Choice<false, false>, kAvx512Forms>>;
+}
+const GemmKernels& avx512_vnni_gemm() {
+  return kKernels<Entries<Avx512Choice<true, false>, kAvx512Forms>>;
+}
+const GemmKernels& avx512_vnni_bf16_gemm() {
+  return kKernels<Entries<Avx512Choice<true, true>, kAvx512Forms>>;
+}
 
 }  // namespace thermocline
 #endif

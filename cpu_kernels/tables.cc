@@ -95,6 +95,10 @@ struct Avx2Parts {
   static constexpr auto kMatvecFloat = avx2::matvec_float;
 };
 
+struct Avx2VnniParts : Avx2Parts {
+  static constexpr auto kMatvecQuantised = avx2::vnni_matvec_quantised;
+};
+
 // Without VNNI, products of bytes gain nothing from wider registers that would be worth a third
 // version of them: the AVX2 one serves.
 struct Avx512Parts : Avx2Parts {
@@ -140,6 +144,16 @@ bool has_avx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 }
 
+// AVX-VNNI, 256 bits wide, which processors without AVX-512 may have.
+bool has_avx_vnni() {
+  constexpr unsigned kAvxVnni = 1U << 4;
+  unsigned eax = 0;
+  unsigned ebx = 0;
+  unsigned ecx = 0;
+  unsigned edx = 0;
+  return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & kAvxVnni) != 0;
+}
+
 bool has_avx512() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
@@ -148,7 +162,11 @@ bool has_avx512() {
 
 void append_x86_tables(std::vector<KernelTable>* tables) {
   if (!has_avx2()) return;
-  tables->push_back(table_of<Avx2Parts>("avx2", "avx2 fma f16c", avx2::fill_table, nullptr));
+  tables->push_back(table_of<Avx2Parts>("avx2", "avx2 fma f16c", avx2::fill_table, &avx2_gemm()));
+  if (has_avx_vnni()) {
+    tables->push_back(
+        table_of<Avx2VnniParts>("avx2", "avx2 fma f16c vnni", avx2::fill_table, &avx2_vnni_gemm()));
+  }
   if (!has_avx512()) return;
   tables->push_back(table_of<Avx512Parts>("avx512", "avx512", avx512::fill_table, &avx512_gemm()));
   if (!__builtin_cpu_supports("avx512vnni")) return;

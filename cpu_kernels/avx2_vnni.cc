@@ -1,0 +1,61 @@
+// Products of Q8_0, Q4_0 and Q4_1 rows with one token and with batches through AVX-VNNI, which sums
+// four products of bytes in 32 bits. Q8_0's bytes are unsigned as w + 128, which owes 128 * sum(x).
+#include "cpu_kernels/avx2.h"
+#include "cpu_kernels/block_dot_avx2.h"
+#include "cpu_kernels/gemm_integer_avx2.h"
+
+namespace thermocline::avx2 {
+namespace {
+
+struct VnniFours {
+  static constexpr bool kWholeBytes = true;
+  [[gnu::always_inline]] static inline __m256i fours(__m256i unsigned_bytes, __m256i signed_bytes) {
+    return _mm256_dpbusd_avx_epi32(_mm256_setzero_si256(), unsigned_bytes, signed_bytes);
+  }
+};
+
+struct VnniOp {
+  using Sum = __m256i;
+  static constexpr int kProducts = 32;
+  static constexpr int kPlanes = 1;
+  static constexpr bool kOffsets = false;
+  [[gnu::always_inline]] static inline __m256i multiply_add(__m256i sum, __m256i w, __m256i x) {
+    return _mm256_dpbusd_avx_epi32(sum, w, x);
+  }
+  [[gnu::always_inline]] static inline __m256i total(__m256i dots, __m256i /*unused*/) {
+    return dots;
+  }
+};
+struct VnniOffsetOp : VnniOp {
+  static constexpr bool kOffsets = true;
+};
+
+}  // namespace
+
+// Q6_K's sums of pairs have scales, which sums of four would need to be parted for.
+void vnni_matvec_quantised(DType dtype, const MatvecArgs& args) {
+  VisitWeightType(dtype, [&](auto type) {
+    if constexpr (!kIsQuantised<type()>) {
+      CheckFailed(__FILE__, __LINE__, "quantised dtype");
+    } else if constexpr (type() == DType::kQ6_K) {
+      matvec_quantised(type(), args);
+    } else {
+      matvec_rows<BlockDot<type(), VnniFours>>(args);
+    }
+  });
+}
+
+int64_t gemm_vnni_panel_bytes(int64_t k) { return panel_bytes_of<VnniOp>(k); }
+int64_t gemm_vnni_offset_panel_bytes(int64_t k) { return panel_bytes_of<VnniOffsetOp>(k); }
+void gemm_vnni_pack_rows(DType dtype, const GemmPackArgs& args) {
+  pack_rows_of<VnniOp, VnniOffsetOp>(dtype, args);
+}
+void gemm_vnni_multiply(const GemmProduct& product) {
+  multiply_tiles<IntegerTile<VnniOp>>(product);
+}
+void gemm_vnni_offset_multiply(const GemmProduct& product) {
+  multiply_tiles<IntegerTile<VnniOffsetOp>>(product);
+}
+int64_t gemm_vnni_multiply_registers(int64_t n) { return multiply_registers<VnniOp>(n); }
+
+}  // namespace thermocline::avx2

@@ -1,0 +1,132 @@
+// Products of Q8_0, Q4_1 and Q4_0 rows with activations in int8, with and without AVX-VNNI.
+// Included by units of AVX2 only.
+#pragma once
+
+#include <cstring>
+
+#include "cpu_kernels/kernel_args.h"
+#include "cpu_kernels/matvec_rows.h"
+#include "cpu_kernels/simd_avx2.h"
+
+namespace thermocline::avx2 {
+
+// A prepared vector: n int8, padded to a multiple of 64 bytes, then one f32 scale per block.
+[[gnu::always_inline]] inline int64_t scales_offset(int64_t n) { return (n + 63) / 64 * 64; }
+
+template <DType kType>
+struct Block {
+  static_assert(kHandlesType<kType>, "say how a block is read for products in int8");
+};
+
+template <>
+struct Block<DType::kQ8_0> {
+  static __m256i load(const std::byte* p) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 2));
+  }
+};
+
+// Nibbles as they are stored, 0 to 15, at kOffset of the block.
+template <int kOffset>
+struct NibbleBlock {
+  static __m256i load(const std::byte* p) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + kOffset));
+    const __m256i both = _mm256_set_m128i(_mm_srli_epi16(bytes, 4), bytes);
+    return _mm256_and_si256(both, _mm256_set1_epi8(15));
+  }
+};
+template <>
+struct Block<DType::kQ4_0> : NibbleBlock<2> {};
+template <>
+struct Block<DType::kQ4_1> : NibbleBlock<4> {};
+
+// How four products of an unsigned and a signed byte are summed in 32 bits. A pair's sum must fit
+// 16 bits with Maddubs.
+struct Maddubs {
+  static constexpr bool kWholeBytes = false;
+  [[gnu::always_inline]] static inline __m256i fours(__m256i unsigned_bytes, __m256i signed_bytes) {
+    const __m256i pairs = _mm256_maddubs_epi16(unsigned_bytes, signed_bytes);
+    return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+  }
+};
+
+template <DType kType, class Products>
+class BlockDot {
+ public:
+  using Reg = __m256;
+  static constexpr int kRowGroup = Simd::kRowGroup;
+  static constexpr int kStepBlocks = 4;
+  static constexpr int kStepBytes = kStepBlocks * kTypeBlockBytes<kType>;
+
+  explicit BlockDot(const MatvecArgs& args)
+      : x_(static_cast<const std::byte*>(args.x)),
+        scales_(reinterpret_cast<const float*>(x_ + scales_offset(args.n_cols))),
+        n_blocks_(args.n_cols / kQuantBlock) {}
+
+  int64_t full_steps() const { return n_blocks_ / kStepBlocks; }
+
+  template <int kRows>
+  void step(const std::byte* const* rows, int64_t t, Reg (*sums)[2]) const {
+    for (int b = 0; b < kStepBlocks; ++b) block<kRows>(rows, t * kStepBlocks + b, b % 2, sums);
+  }
+
+  template <int kRows>
+  void tail(const std::byte* const* rows, Reg (*sums)[2]) const {
+    for (int64_t b = full_steps() * kStepBlocks; b < n_blocks_; ++b) block<kRows>(rows, b, 0, sums);
+  }
+
+  static float total(Reg sum0, Reg sum1) { return Simd::sum(Simd::add(sum0, sum1)); }
+
+ private:
+  // Fours of w . x, in 32 bits. Nibbles are unsigned factors from 0 to 15 that stand for -8 to 7,
+  // and so can whole bytes be (0 to 255): what that adds, `excess`, is the same for all rows. Where
+  // whole bytes would not fit, |w| <= 128 is the unsigned factor, and x with the sign of w is the
+  // signed one: a pair's sum is at most 2 * 128 * 127 = 32512.
+  [[gnu::always_inline]] static inline __m256i fours(__m256i w, __m256i x, __m256i excess) {
+    if constexpr (kType == DType::kQ4_0) {
+      return _mm256_sub_epi32(Products::fours(w, x), excess);
+    } else if constexpr (Products::kWholeBytes) {
+      const __m256i bytes = _mm256_xor_si256(w, _mm256_set1_epi8(-128));
+      return _mm256_sub_epi32(Products::fours(bytes, x), excess);
+    } else {
+      return Products::fours(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+    }
+  }
+
+  template <int kRows>
+  void block(const std::byte* const* rows, int64_t b, int sum, Reg (*sums)[2]) const {
+    const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x_ + b * kQuantBlock));
+    if constexpr (kType == DType::kQ4_1) return block_with_offset<kRows>(rows, b, x, sum, sums);
+    constexpr int kExcessBits = kType == DType::kQ4_0 ? 3 : 7;
+    const __m256i excess = _mm256_slli_epi32(Products::fours(_mm256_set1_epi8(1), x), kExcessBits);
+    for (int r = 0; r < kRows; ++r) {
+      const std::byte* p = rows[r] + b * kTypeBlockBytes<kType>;
+      const Reg scale = Simd::mul(Simd::broadcast_f16(p), Simd::set1(scales_[b]));
+      const __m256i dots = fours(Block<kType>::load(p), x, excess);
+      sums[r][sum] = Simd::fma(_mm256_cvtepi32_ps(dots), scale, sums[r][sum]);
+    }
+  }
+
+  // w . x is d sum(q x) + m sum(x). The sums of x are the same for all rows, and one conversion
+  // gives d and m, side by side in each pair of lanes.
+  template <int kRows>
+  [[gnu::always_inline]] inline void block_with_offset(const std::byte* const* rows, int64_t b,
+                                                       __m256i x, int sum, Reg (*sums)[2]) const {
+    const Reg x_scale = Simd::set1(scales_[b]);
+    const Reg x_sums = _mm256_cvtepi32_ps(Products::fours(_mm256_set1_epi8(1), x));
+    for (int r = 0; r < kRows; ++r) {
+      const std::byte* p = rows[r] + b * kTypeBlockBytes<kType>;
+      int32_t both;
+      std::memcpy(&both, p, sizeof(both));
+      const Reg factors = Simd::mul(_mm256_cvtph_ps(_mm_set1_epi32(both)), x_scale);
+      const Reg dots = _mm256_cvtepi32_ps(Products::fours(Block<kType>::load(p), x));
+      sums[r][sum] = Simd::fma(dots, _mm256_moveldup_ps(factors), sums[r][sum]);
+      sums[r][sum] = Simd::fma(x_sums, _mm256_movehdup_ps(factors), sums[r][sum]);
+    }
+  }
+
+  const std::byte* x_;
+  const float* scales_;
+  int64_t n_blocks_;
+};
+
+}  // namespace thermocline::avx2

@@ -1,0 +1,297 @@
+// The GEMM in int8 for AVX2, with and without VNNI.
+//
+// A block of k (32) holds 8 words of four bytes, unsigned in a panel and signed in a tile. A run
+// takes kOutputs outputs, 8 to a register. Its part of a panel holds, per block, 8 words of two
+// registers each, then an f32 scale for each output, and with kOffsets an f32 offset for each. The
+// two registers are two groups of 8 outputs, or with two planes the high and the low half-bytes of
+// one group. A tile of T tokens holds, per block, 8 words of each token (words outside, tokens
+// inside), T int32 that the sums start from (with kOffsets instead T f32 sums of the block, which
+// the offsets are multiplied by), and T f32 scales.
+#pragma once
+
+#include <cstring>
+#include <type_traits>
+
+#include "cpu_kernels/convert_simd.h"
+#include "cpu_kernels/gemm_tiles_avx2.h"
+#include "cpu_kernels/kernel_args.h"
+#include "runtime/core/error.h"
+
+namespace thermocline::avx2 {
+
+constexpr int kBlockWords = kQuantBlock / 4;
+constexpr int64_t kPanelWordBytes = 64;  // two registers
+
+// Multiplies by T tokens. 2 T sums are in registers, 12 for T = 6, so the sums over blocks are in
+// memory. Op: kPlanes, kOffsets, multiply_add(sum, w, x), and total(first, second), the sum in
+// int32 of one group: of one plane's register, or of both planes'.
+template <class Op>
+struct IntegerTile {
+  using V = Simd;
+  using Output = TileOutput;
+  static constexpr int kTileTokens = avx2::kTileTokens;
+  static constexpr int kGroups = 2 / Op::kPlanes;
+  static constexpr int64_t kOutputs = 8 * kGroups;
+  static constexpr int64_t kStep = kQuantBlock;
+  static constexpr int64_t kInputStepBytes = (kBlockWords + 2) * 4;
+  static constexpr int64_t kPanelStepBytes =
+      kBlockWords * kPanelWordBytes + kGroups * 32 * (1 + Op::kOffsets);
+
+  template <int kTokens>
+  static void run(const std::byte* panel, const std::byte* x, int64_t n_blocks,
+                  const TileOutput& out, LinePrefetcher& ahead) {
+    alignas(32) float memory[kTokens * kGroups * 8];
+    float* sums = memory;
+    asm volatile("" : "+r"(sums)::"memory");  // or the compiler would take registers for them
+#pragma GCC unroll 16
+    for (int i = 0; i < kTokens * kGroups; ++i) {
+      _mm256_store_ps(sums + i * 8, out.first(i / kGroups, i % kGroups));
+    }
+    LinePrefetcher lines = ahead;
+    for (int64_t b = 0; b < n_blocks; ++b) {
+      const auto* words = reinterpret_cast<const int32_t*>(x);
+      __m256i dots[kTokens][2] = {};
+      lines.step();
+#pragma GCC unroll 8
+      for (int j = 0; j < kBlockWords; ++j) {
+        const auto* at = reinterpret_cast<const __m256i*>(panel + j * kPanelWordBytes);
+        const __m256i w0 = _mm256_load_si256(at);
+        const __m256i w1 = _mm256_load_si256(at + 1);
+#pragma GCC unroll 16
+        for (int t = 0; t < kTokens; ++t) {
+          const __m256i word = _mm256_set1_epi32(words[j * kTokens + t]);
+          dots[t][0] = Op::multiply_add(dots[t][0], w0, word);
+          dots[t][1] = Op::multiply_add(dots[t][1], w1, word);
+        }
+      }
+      const auto* factors = reinterpret_cast<const float*>(panel + kBlockWords * kPanelWordBytes);
+      const int32_t* starts = words + kBlockWords * kTokens;
+      const auto* scales = reinterpret_cast<const float*>(starts + kTokens);
+#pragma GCC unroll 16
+      for (int t = 0; t < kTokens; ++t) {
+#pragma GCC unroll 2
+        for (int g = 0; g < kGroups; ++g) {
+          __m256i dot = Op::total(dots[t][g], dots[t][1]);
+          if constexpr (!Op::kOffsets) dot = _mm256_add_epi32(dot, _mm256_set1_epi32(starts[t]));
+          const __m256 scaled =
+              _mm256_mul_ps(_mm256_cvtepi32_ps(dot), _mm256_load_ps(factors + g * 8));
+          float* at = sums + (t * kGroups + g) * 8;
+          __m256 sum = _mm256_fmadd_ps(scaled, _mm256_broadcast_ss(scales + t), _mm256_load_ps(at));
+          if constexpr (Op::kOffsets) {
+            const float* x_sums = scales - kTokens;
+            sum = _mm256_fmadd_ps(_mm256_load_ps(factors + (kGroups + g) * 8),
+                                  _mm256_broadcast_ss(x_sums + t), sum);
+          }
+          _mm256_store_ps(at, sum);
+        }
+      }
+      panel += kPanelStepBytes;
+      x += kInputStepBytes * kTokens;
+    }
+    ahead = lines;
+#pragma GCC unroll 16
+    for (int i = 0; i < kTokens * kGroups; ++i) {
+      out.store(i / kGroups, i % kGroups, _mm256_load_ps(sums + i * 8));
+    }
+  }
+};
+
+// Loads 16 bytes of each of 8 rows at `offset`, transposed: register c holds word c of every row,
+// in the order of the rows.
+[[gnu::always_inline]] inline void transpose_words(const std::byte* first, int64_t stride,
+                                                   int64_t offset, __m256i* words) {
+  __m256i lanes[4];
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    const auto part = [&](int row) {
+      return _mm_loadu_si128(reinterpret_cast<const __m128i*>(first + row * stride + offset));
+    };
+    lanes[j] = _mm256_set_m128i(part(j + 4), part(j));
+  }
+  const __m256i low01 = _mm256_unpacklo_epi32(lanes[0], lanes[1]);
+  const __m256i high01 = _mm256_unpackhi_epi32(lanes[0], lanes[1]);
+  const __m256i low23 = _mm256_unpacklo_epi32(lanes[2], lanes[3]);
+  const __m256i high23 = _mm256_unpackhi_epi32(lanes[2], lanes[3]);
+  words[0] = _mm256_unpacklo_epi64(low01, low23);
+  words[1] = _mm256_unpackhi_epi64(low01, low23);
+  words[2] = _mm256_unpacklo_epi64(high01, high23);
+  words[3] = _mm256_unpackhi_epi64(high01, high23);
+}
+
+[[gnu::always_inline]] inline void store_word(std::byte* out, int word, __m256i w) {
+  _mm256_store_si256(reinterpret_cast<__m256i*>(out + word * kPanelWordBytes), w);
+}
+[[gnu::always_inline]] inline __m256i low_nibbles(__m256i bytes) {
+  return _mm256_and_si256(bytes, _mm256_set1_epi8(15));
+}
+[[gnu::always_inline]] inline __m256i high_nibbles(__m256i bytes) {
+  return low_nibbles(_mm256_srli_epi16(bytes, 4));
+}
+
+// How a block of 8 rows is packed. Q4_0 is a nibble times its scale minus 8 times that: an offset.
+template <DType kType>
+struct PackedBlock {
+  static_assert(kHandlesType<kType>, "say how a panel in int8 is packed");
+};
+
+template <>
+struct PackedBlock<DType::kQ8_0> {
+  template <int kPlanes>
+  [[gnu::always_inline]] static inline void pack(const std::byte* rows, int64_t stride,
+                                                 std::byte* out) {
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) {
+      __m256i words[4];
+      transpose_words(rows, stride, 2 + half * 16, words);
+#pragma GCC unroll 4
+      for (int c = 0; c < 4; ++c) {
+        const __m256i bytes = _mm256_xor_si256(words[c], _mm256_set1_epi8(-128));
+        store_word(out, half * 4 + c, kPlanes == 2 ? high_nibbles(bytes) : bytes);
+        if constexpr (kPlanes == 2) store_word(out + 32, half * 4 + c, low_nibbles(bytes));
+      }
+    }
+  }
+};
+
+template <int kOffset>
+struct PackedNibbles {
+  template <int kPlanes>
+  [[gnu::always_inline]] static inline void pack(const std::byte* rows, int64_t stride,
+                                                 std::byte* out) {
+    static_assert(kPlanes == 1);
+    __m256i words[4];
+    transpose_words(rows, stride, kOffset, words);
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; ++c) {
+      store_word(out, c, low_nibbles(words[c]));
+      store_word(out, 4 + c, high_nibbles(words[c]));
+    }
+  }
+};
+template <>
+struct PackedBlock<DType::kQ4_0> : PackedNibbles<2> {
+  [[gnu::always_inline]] static inline __m256 offsets(__m256 scales, const uint16_t* /*second*/) {
+    return _mm256_mul_ps(scales, _mm256_set1_ps(-8));
+  }
+};
+template <>
+struct PackedBlock<DType::kQ4_1> : PackedNibbles<4> {
+  [[gnu::always_inline]] static inline __m256 offsets(__m256 /*scales*/, const uint16_t* second) {
+    return Simd::load_f16(second);
+  }
+};
+
+// Packs one block of 8 rows as group `group` of a run's part.
+template <class Op, DType kType>
+[[gnu::always_inline]] inline void pack_block(const std::byte* rows, int64_t stride, int group,
+                                              std::byte* out) {
+  using Tile = IntegerTile<Op>;
+  PackedBlock<kType>::template pack<Op::kPlanes>(rows, stride, out + group * 32);
+  uint16_t pairs[2][8];
+#pragma GCC unroll 8
+  for (int r = 0; r < 8; ++r) {
+    std::memcpy(&pairs[0][r], rows + r * stride, 2);
+    std::memcpy(&pairs[1][r], rows + r * stride + 2, 2);
+  }
+  auto* factors = reinterpret_cast<float*>(out + kBlockWords * kPanelWordBytes);
+  const __m256 scales = Simd::load_f16(pairs[0]);
+  _mm256_store_ps(factors + group * 8, scales);
+  if constexpr (Op::kOffsets) {
+    _mm256_store_ps(factors + (Tile::kGroups + group) * 8,
+                    PackedBlock<kType>::offsets(scales, pairs[1]));
+  }
+}
+
+// Packs rows [0, n) of 8; the other rows become zeros.
+template <class Op, DType kType>
+void pack_group(const std::byte* w, int64_t stride, int64_t n, int64_t n_blocks, int group,
+                LinePrefetcher& ahead, std::byte* out) {
+  constexpr int64_t kBytes = kTypeBlockBytes<kType>;
+  constexpr int kLines = static_cast<int>((8 * kBytes + 63) / 64);
+  for (int64_t b = 0; b < n_blocks; ++b, out += IntegerTile<Op>::kPanelStepBytes) {
+    for (int line = 0; line < kLines; ++line) ahead.step();
+    const std::byte* from = w + b * kBytes;
+    if (n == 8) {
+      pack_block<Op, kType>(from, stride, group, out);
+      continue;
+    }
+    std::byte rows[8 * kBytes] = {};
+    for (int64_t r = 0; r < n; ++r) std::memcpy(rows + r * kBytes, from + r * stride, kBytes);
+    pack_block<Op, kType>(rows, kBytes, group, out);
+  }
+}
+
+template <class Op, DType kType>
+void pack_panels(const GemmPackArgs& args) {
+  using Tile = IntegerTile<Op>;
+  const int64_t n_blocks = (args.end - args.begin) / kQuantBlock;
+  const std::byte* w = args.w + args.begin / kQuantBlock * kTypeBlockBytes<kType>;
+  std::byte* out = args.panels;
+  LinePrefetcher ahead(args.ahead);
+  for (int64_t r = 0; r < args.n_rows; r += Tile::kOutputs) {
+    for (int group = 0; group < Tile::kGroups; ++group) {
+      const int64_t left = args.n_rows - r - group * 8;
+      const int64_t n = left < 0 ? 0 : left < 8 ? left : 8;
+      const std::byte* rows = n > 0 ? w + (r + group * 8) * args.row_stride_bytes : w;
+      pack_group<Op, kType>(rows, args.row_stride_bytes, n, n_blocks, group, ahead, out);
+    }
+    out += n_blocks * Tile::kPanelStepBytes;
+  }
+}
+
+template <class Op>
+void prepare_tiles(const GemmPrepareArgs& args) {
+  using Tile = IntegerTile<Op>;
+  const Tiles tiles(args.n_tokens, kTileTokens);
+  const int64_t n_blocks = args.k / kQuantBlock;
+  for (int64_t tile = args.tile_begin; tile < args.tile_end; ++tile) {
+    const int64_t begin = tiles.begin(tile);
+    const int64_t size = tiles.size(tile);
+    std::byte* out = args.out + begin * n_blocks * Tile::kInputStepBytes;
+    for (int64_t b = 0; b < n_blocks; ++b, out += size * Tile::kInputStepBytes) {
+      for (int64_t t = 0; t < size; ++t) {
+        alignas(32) int8_t q[kQuantBlock];
+        float scale = 0.0F;
+        quantise_activations<Simd>(args.x + (begin + t) * args.k + b * kQuantBlock, q, &scale);
+        const __m256i pairs = _mm256_maddubs_epi16(
+            _mm256_set1_epi8(1), _mm256_load_si256(reinterpret_cast<const __m256i*>(q)));
+        alignas(32) int32_t quads[8];
+        _mm256_store_si256(reinterpret_cast<__m256i*>(quads),
+                           _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+        int32_t sum = 0;
+        for (const int32_t quad : quads) sum += quad;
+        const int32_t start = -128 * sum;
+        const float scaled_sum = scale * static_cast<float>(sum);
+        auto* words = out + t * 4;
+        for (int i = 0; i < kBlockWords; ++i) std::memcpy(words + i * size * 4, q + i * 4, 4);
+        const void* fact = Op::kOffsets ? static_cast<const void*>(&scaled_sum) : &start;
+        std::memcpy(words + kBlockWords * size * 4, fact, 4);
+        std::memcpy(words + (kBlockWords + 1) * size * 4, &scale, 4);
+      }
+    }
+  }
+}
+
+template <class Op>
+int64_t panel_bytes_of(int64_t k) {
+  return k / kQuantBlock * IntegerTile<Op>::kPanelStepBytes *
+         (kGemmPanel / IntegerTile<Op>::kOutputs);
+}
+
+// Packs rows of the types that Op takes.
+template <class Op, class OffsetOp>
+void pack_rows_of(DType dtype, const GemmPackArgs& args) {
+  VisitWeightType(dtype, [&](auto type) {
+    if constexpr (type() == DType::kQ8_0) {
+      pack_panels<Op, type()>(args);
+    } else if constexpr (type() == DType::kQ4_0 || type() == DType::kQ4_1) {
+      pack_panels<OffsetOp, type()>(args);
+    } else if constexpr (!kIsQuantised<type()> || type() == DType::kQ6_K) {
+      CheckFailed(__FILE__, __LINE__, "a type that is packed in int8");  // rows_form takes another
+    } else {
+      static_assert(kHandlesType<type()>, "say whether panels of the type are packed in int8");
+    }
+  });
+}
+
+}  // namespace thermocline::avx2
