@@ -15,8 +15,8 @@ int64_t q8_bytes(int64_t n);
 void prepare_q8(const float* x, int64_t n, void* out);
 void matvec_quantised(DType dtype, const MatvecArgs& args);
 
-// GEMM in f32 (GemmForm::kF32). Tiles are as large in every form.
-int64_t gemm_tile_tokens();
+// GEMM in f32 (GemmForm::kF32).
+int64_t gemm_f32_tile_tokens();
 int64_t gemm_f32_input_bytes(int64_t n_tokens, int64_t k);
 int64_t gemm_f32_panel_bytes(int64_t k);
 void gemm_f32_prepare(const GemmPrepareArgs& args);
@@ -26,6 +26,7 @@ void gemm_f32_multiply(const GemmProduct& product);
 int64_t gemm_f32_multiply_registers(int64_t n);
 
 // GEMM in int8: Q8_0 (GemmForm::kQ8), Q4_0 and Q4_1 (GemmForm::kQ8Offset).
+int64_t gemm_q8_tile_tokens();
 int64_t gemm_q8_input_bytes(int64_t n_tokens, int64_t k);
 void gemm_q8_prepare(const GemmPrepareArgs& args);
 void gemm_q8_offset_prepare(const GemmPrepareArgs& args);

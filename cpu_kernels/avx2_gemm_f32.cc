@@ -12,7 +12,7 @@ namespace {
 struct F32Tile {
   using V = Simd;
   using Output = TileOutput;
-  static constexpr int kTileTokens = avx2::kTileTokens;
+  static constexpr int kTileTokens = 6;
   static constexpr int64_t kOutputs = 16;
   static constexpr int64_t kStep = 1;
   static constexpr int64_t kInputStepBytes = 4;
@@ -136,14 +136,14 @@ void pack_columns(const GemmPackArgs& args) {
 
 }  // namespace
 
-int64_t gemm_tile_tokens() { return kTileTokens; }
+int64_t gemm_f32_tile_tokens() { return F32Tile::kTileTokens; }
 int64_t gemm_f32_input_bytes(int64_t n_tokens, int64_t k) { return n_tokens * k * 4; }
 int64_t gemm_f32_panel_bytes(int64_t k) {
   return k * F32Tile::kPanelStepBytes * (kGemmPanel / F32Tile::kOutputs);
 }
 
 void gemm_f32_prepare(const GemmPrepareArgs& args) {
-  const Tiles tiles(args.n_tokens, kTileTokens);
+  const Tiles tiles(args.n_tokens, F32Tile::kTileTokens);
   for (int64_t tile = args.tile_begin; tile < args.tile_end; ++tile) {
     const int64_t begin = tiles.begin(tile);
     const int64_t size = tiles.size(tile);

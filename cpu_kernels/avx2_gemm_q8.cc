@@ -15,6 +15,7 @@ struct NibbleOp {
   static constexpr int kProducts = 32;
   static constexpr int kPlanes = 1;
   static constexpr bool kOffsets = true;
+  static constexpr int kUnroll = 1;
   [[gnu::always_inline]] static inline __m256i multiply_add(__m256i sum, __m256i w, __m256i x) {
     return _mm256_add_epi16(sum, _mm256_maddubs_epi16(w, x));
   }
@@ -33,6 +34,7 @@ struct TwoNibblesOp : NibbleOp {
 
 }  // namespace
 
+int64_t gemm_q8_tile_tokens() { return IntegerTile<NibbleOp>::kTileTokens; }
 int64_t gemm_q8_input_bytes(int64_t n_tokens, int64_t k) {
   return n_tokens * (k / kQuantBlock) * IntegerTile<NibbleOp>::kInputStepBytes;
 }

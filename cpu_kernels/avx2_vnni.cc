@@ -19,6 +19,7 @@ struct VnniOp {
   static constexpr int kProducts = 32;
   static constexpr int kPlanes = 1;
   static constexpr bool kOffsets = false;
+  static constexpr int kUnroll = 8;
   [[gnu::always_inline]] static inline __m256i multiply_add(__m256i sum, __m256i w, __m256i x) {
     return _mm256_dpbusd_avx_epi32(sum, w, x);
   }

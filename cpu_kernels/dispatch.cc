@@ -30,7 +30,8 @@ const KernelTable& choose_table() {
   if (forced == nullptr || *forced == '\0') return *tables.back();
   const KernelTable* found = nullptr;
   for (const KernelTable* table : tables) {
-    if (table->isa == forced) found = table;  // the last one: with all extensions
+    // By a set's name the last one: with all extensions.
+    if (table->isa == forced || table->features == forced) found = table;
   }
   if (found != nullptr) return *found;
   const std::string_view name(forced);

@@ -22,14 +22,15 @@ namespace thermocline::avx2 {
 constexpr int kBlockWords = kQuantBlock / 4;
 constexpr int64_t kPanelWordBytes = 64;  // two registers
 
-// Multiplies by T tokens. 2 T sums are in registers, 12 for T = 6, so the sums over blocks are in
-// memory. Op: kPlanes, kOffsets, multiply_add(sum, w, x), and total(first, second), the sum in
-// int32 of one group: of one plane's register, or of both planes'.
+// Multiplies by T tokens. 2 T sums of a block are in registers, 8 for T = 4; with more of them the
+// compiler runs out of registers. The sums over blocks are in memory. Op: kPlanes, kOffsets,
+// kUnroll (words at a time), multiply_add(sum, w, x), and total(first, second), the sum in int32 of
+// one group: of one plane's register, or of both planes'.
 template <class Op>
 struct IntegerTile {
   using V = Simd;
   using Output = TileOutput;
-  static constexpr int kTileTokens = avx2::kTileTokens;
+  static constexpr int kTileTokens = 4;
   static constexpr int kGroups = 2 / Op::kPlanes;
   static constexpr int64_t kOutputs = 8 * kGroups;
   static constexpr int64_t kStep = kQuantBlock;
@@ -52,16 +53,19 @@ struct IntegerTile {
       const auto* words = reinterpret_cast<const int32_t*>(x);
       __m256i dots[kTokens][2] = {};
       lines.step();
+#pragma GCC unroll 1
+      for (int i = 0; i < kBlockWords; i += Op::kUnroll) {
 #pragma GCC unroll 8
-      for (int j = 0; j < kBlockWords; ++j) {
-        const auto* at = reinterpret_cast<const __m256i*>(panel + j * kPanelWordBytes);
-        const __m256i w0 = _mm256_load_si256(at);
-        const __m256i w1 = _mm256_load_si256(at + 1);
+        for (int j = i; j < i + Op::kUnroll; ++j) {
+          const auto* at = reinterpret_cast<const __m256i*>(panel + j * kPanelWordBytes);
+          const __m256i w0 = _mm256_load_si256(at);
+          const __m256i w1 = _mm256_load_si256(at + 1);
 #pragma GCC unroll 16
-        for (int t = 0; t < kTokens; ++t) {
-          const __m256i word = _mm256_set1_epi32(words[j * kTokens + t]);
-          dots[t][0] = Op::multiply_add(dots[t][0], w0, word);
-          dots[t][1] = Op::multiply_add(dots[t][1], w1, word);
+          for (int t = 0; t < kTokens; ++t) {
+            const __m256i word = _mm256_set1_epi32(words[j * kTokens + t]);
+            dots[t][0] = Op::multiply_add(dots[t][0], w0, word);
+            dots[t][1] = Op::multiply_add(dots[t][1], w1, word);
+          }
         }
       }
       const auto* factors = reinterpret_cast<const float*>(panel + kBlockWords * kPanelWordBytes);
@@ -242,7 +246,7 @@ void pack_panels(const GemmPackArgs& args) {
 template <class Op>
 void prepare_tiles(const GemmPrepareArgs& args) {
   using Tile = IntegerTile<Op>;
-  const Tiles tiles(args.n_tokens, kTileTokens);
+  const Tiles tiles(args.n_tokens, Tile::kTileTokens);
   const int64_t n_blocks = args.k / kQuantBlock;
   for (int64_t tile = args.tile_begin; tile < args.tile_end; ++tile) {
     const int64_t begin = tiles.begin(tile);

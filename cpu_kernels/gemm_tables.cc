@@ -39,7 +39,7 @@ constexpr FormKernels kAvx512Forms[] = {
      avx512::gemm_q8_offset_multiply, avx512::gemm_q8_multiply_registers},
 };
 
-constexpr FormKernels kAvx2F32 = {avx2::gemm_tile_tokens,     avx2::gemm_f32_input_bytes,
+constexpr FormKernels kAvx2F32 = {avx2::gemm_f32_tile_tokens, avx2::gemm_f32_input_bytes,
                                   avx2::gemm_f32_panel_bytes, avx2::gemm_f32_prepare,
                                   avx2::gemm_f32_pack_rows,   avx2::gemm_f32_pack_columns,
                                   avx2::gemm_f32_multiply,    avx2::gemm_f32_multiply_registers};
@@ -48,22 +48,22 @@ constexpr FormKernels kNone = {};  // a form that the table never chooses
 constexpr FormKernels kAvx2Forms[] = {
     kAvx2F32,
     kNone,
-    {avx2::gemm_tile_tokens, avx2::gemm_q8_input_bytes, avx2::gemm_q8_panel_bytes,
+    {avx2::gemm_q8_tile_tokens, avx2::gemm_q8_input_bytes, avx2::gemm_q8_panel_bytes,
      avx2::gemm_q8_prepare, avx2::gemm_q8_pack_rows, nullptr, avx2::gemm_q8_multiply,
      avx2::gemm_q8_multiply_registers},
     kNone,
-    {avx2::gemm_tile_tokens, avx2::gemm_q8_input_bytes, avx2::gemm_q8_offset_panel_bytes,
+    {avx2::gemm_q8_tile_tokens, avx2::gemm_q8_input_bytes, avx2::gemm_q8_offset_panel_bytes,
      avx2::gemm_q8_offset_prepare, avx2::gemm_q8_pack_rows, nullptr, avx2::gemm_q8_offset_multiply,
      avx2::gemm_q8_multiply_registers},
 };
 constexpr FormKernels kAvx2VnniForms[] = {
     kAvx2F32,
     kNone,
-    {avx2::gemm_tile_tokens, avx2::gemm_q8_input_bytes, avx2::gemm_vnni_panel_bytes,
+    {avx2::gemm_q8_tile_tokens, avx2::gemm_q8_input_bytes, avx2::gemm_vnni_panel_bytes,
      avx2::gemm_q8_prepare, avx2::gemm_vnni_pack_rows, nullptr, avx2::gemm_vnni_multiply,
      avx2::gemm_vnni_multiply_registers},
     kNone,
-    {avx2::gemm_tile_tokens, avx2::gemm_q8_input_bytes, avx2::gemm_vnni_offset_panel_bytes,
+    {avx2::gemm_q8_tile_tokens, avx2::gemm_q8_input_bytes, avx2::gemm_vnni_offset_panel_bytes,
      avx2::gemm_q8_offset_prepare, avx2::gemm_vnni_pack_rows, nullptr,
      avx2::gemm_vnni_offset_multiply, avx2::gemm_vnni_multiply_registers},
 };

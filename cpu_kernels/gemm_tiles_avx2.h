@@ -12,8 +12,6 @@ namespace thermocline::avx2 {
 using Tiles = GemmTiles<Simd>;
 using LinePrefetcher = GemmLinePrefetcher<Simd>;
 
-constexpr int kTileTokens = 6;
-
 // Where a tile's sums go: tokens' rows of n_columns, or more.
 struct TileOutput {
   float* out;
