@@ -90,6 +90,14 @@ TEST_F(DispatchTest, EveryInstructionSetOfTheProcessorIsOffered) {
   }
 }
 
+TEST_F(DispatchTest, ATableIsForcedByItsFeatures) {
+  for (const KernelTable* table : AvailableCpuKernels()) {
+    const std::string features(table->features);
+    EXPECT_EXIT(ChooseAndExit(features.c_str()), ::testing::ExitedWithCode(0),
+                "chosen: " + features + "$");
+  }
+}
+
 TEST_F(DispatchTest, UnknownNameIsAnErrorThatListsWhatIsThere) {
   EXPECT_EXIT(ChooseAndExit("sse9"), ::testing::ExitedWithCode(1),
               "error: THERMOCLINE_FORCE_ISA names an unknown.*one of scalar.*sse9");
