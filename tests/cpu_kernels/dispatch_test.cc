@@ -92,6 +92,7 @@ TEST_F(DispatchTest, EveryInstructionSetOfTheProcessorIsOffered) {
 
 TEST_F(DispatchTest, ATableIsForcedByItsFeatures) {
   for (const KernelTable* table : AvailableCpuKernels()) {
+    if (table->features == table->isa) continue;  // an instruction set's name: see above
     const std::string features(table->features);
     EXPECT_EXIT(ChooseAndExit(features.c_str()), ::testing::ExitedWithCode(0),
                 "chosen: " + features + "$");
