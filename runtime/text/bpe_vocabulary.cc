@@ -90,7 +90,7 @@ PretokenizerInfo ReadPretokenizer(const GgufReader& gguf) {
 
 bool IsTextToken(const Vocabulary& vocab, int32_t id) {
   const TokenType type = vocab.types[id];
-  return type == TokenType::kNormal || type == TokenType::kUserDefined || type == TokenType::kByte;
+  return type == TokenType::kNormal || type == TokenType::kByte;
 }
 
 BpeVocabulary ReadBpeVocabulary(const GgufReader& gguf) {

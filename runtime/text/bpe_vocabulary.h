@@ -19,7 +19,9 @@ struct BpeVocabulary {
   PretokenizerInfo pretokenizer;
 };
 
-// Whether a text may be encoded to this token: not to control, unknown and unused ones.
+// Whether the bytes of a text may be joined to this token: not to control, unknown and unused ones,
+// and not to user-defined ones, which are cut out of a text before and whose names are no
+// spellings.
 bool IsTextToken(const Vocabulary& vocab, int32_t id);
 
 // Reads the vocabulary. Throws Error for one that is missing a part or contradicts itself, without

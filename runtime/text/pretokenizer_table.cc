@@ -90,8 +90,11 @@ Steps Youtu() {
 
 Steps TinyAya() {
   Steps steps = Gpt4o();
-  // \b: not the digits of "1234abc".
-  steps.insert(steps.begin(), {R"((?<!\d)\d++\b)", /*by_threes=*/true});
+  // Not the digits of "1234abc": no word ends behind them.
+  constexpr char kNumber[] =
+      R"((?<!\d)\d++(?![\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}\x{24B6}-\x{24E9}\x{1F130}-\x{1F149})"
+      R"(\x{1F150}-\x{1F169}\x{1F170}-\x{1F189}]))";
+  steps.insert(steps.begin(), {kNumber, /*by_threes=*/true});
   return steps;
 }
 
