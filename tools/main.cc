@@ -105,6 +105,7 @@ void AddVerbs(CLI::App& app) {
   AddBenchVerb(app);
   AddPerplexityVerb(app);
   AddInspectVerb(app);
+  AddTokenizeVerb(app);
   AddQuantizeVerb(app);
   AddPackVerb(app);
   AddSynthVerb(app);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <exception>
+#include <optional>
 #include <utility>
 
 #include "runtime/core/error.h"
@@ -37,7 +38,9 @@ std::string WithoutExtraSpaces(std::string_view text) {
 }  // namespace
 
 SentencePieceTokenizer::SentencePieceTokenizer(Vocabulary vocab, size_t chunk_bytes)
-    : vocab_(std::move(vocab)), chunk_bytes_(chunk_bytes) {
+    : vocab_(std::move(vocab)),
+      special_(vocab_, {TokenType::kControl, TokenType::kUnknown}),
+      chunk_bytes_(chunk_bytes) {
   // The space in front of a text and the removal of extra ones are done in Encode(), which hands
   // the library one part of a text at a time.
   const std::string proto = SentencepieceModelProto(vocab_, NormalizerOptions{});
@@ -55,17 +58,24 @@ SentencePieceTokenizer::SentencePieceTokenizer(Vocabulary vocab, size_t chunk_by
   boundaries_.finish();
 }
 
-bool SentencePieceTokenizer::EndsText(int32_t id) const {
-  return id >= 0 && (id == vocab_.eos_id || id == vocab_.eot_id);
+std::vector<int32_t> SentencePieceTokenizer::EncodeText(std::string_view text,
+                                                        bool parse_special) const {
+  std::vector<int32_t> ids;
+  while (const auto match = parse_special ? special_.FindFirst(text) : std::nullopt) {
+    if (match->begin > 0) EncodePlain(text.substr(0, match->begin), &ids);
+    ids.push_back(match->id);
+    text.remove_prefix(match->begin + match->n_bytes);
+  }
+  EncodePlain(text, &ids);
+  return ids;
 }
 
-std::vector<int32_t> SentencePieceTokenizer::Encode(std::string_view text) const {
+void SentencePieceTokenizer::EncodePlain(std::string_view text, std::vector<int32_t>* ids) const {
   std::string cleaned;
   if (vocab_.remove_extra_spaces) {
     cleaned = WithoutExtraSpaces(text);
     text = cleaned;
   }
-  std::vector<int32_t> ids;
   bool at_start = true;
   while (!text.empty()) {
     if (!at_start) ThrowIfInterrupted();
@@ -73,20 +83,19 @@ std::vector<int32_t> SentencePieceTokenizer::Encode(std::string_view text) const
     if (at_start && vocab_.add_space_prefix) {
       std::string with_space(1, ' ');
       with_space += text.substr(0, n_bytes);
-      EncodeChunk(with_space, &ids);
+      EncodeChunk(with_space, ids);
     } else if (n_bytes > 0) {
-      EncodeChunk(text.substr(0, n_bytes), &ids);
+      EncodeChunk(text.substr(0, n_bytes), ids);
     }
     at_start = false;
     text.remove_prefix(n_bytes);
     while (!text.empty() && FirstUtf8Char(text).status != Utf8Status::kValid) {
       append(vocab_.has_byte_tokens ? vocab_.byte_ids[static_cast<uint8_t>(text[0])]
                                     : vocab_.unknown_id,
-             &ids);
+             ids);
       text.remove_prefix(1);
     }
   }
-  return ids;
 }
 
 size_t SentencePieceTokenizer::ChunkSize(std::string_view text) const {
@@ -133,6 +142,11 @@ std::string SentencePieceTokenizer::TokenBytes(int32_t id) const {
     default:
       return UnescapeSpaces(vocab_.tokens[id]);
   }
+}
+
+std::string SentencePieceTokenizer::TokenName(int32_t id) const {
+  const std::string bytes = TokenBytes(id);
+  return bytes.empty() ? vocab_.tokens[id] : bytes;
 }
 
 }  // namespace thermocline

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "runtime/text/merge_boundaries.h"
+#include "runtime/text/special_tokens.h"
 #include "runtime/text/tokenizer.h"
 #include "runtime/text/vocabulary.h"
 
@@ -31,13 +32,18 @@ class SentencePieceTokenizer : public Tokenizer {
   int32_t bos_id() const override { return vocab_.bos_id; }
   int32_t eos_id() const override { return vocab_.eos_id; }
   bool add_bos() const override { return vocab_.add_bos; }
-  bool EndsText(int32_t id) const override;
-  // Throws Interrupted between the pieces of a long text when the user asked to stop.
-  std::vector<int32_t> Encode(std::string_view text) const override;
+  bool EndsText(int32_t id) const override { return vocab_.EndsText(id); }
   std::string TokenBytes(int32_t id) const override;
+  std::string TokenName(int32_t id) const override;
   bool adds_space_prefix() const override { return vocab_.add_space_prefix; }
 
+ protected:
+  // Throws Interrupted between the pieces of a long text when the user asked to stop. What stands
+  // between two special tokens is encoded as a text of its own, with a space in front of it.
+  std::vector<int32_t> EncodeText(std::string_view text, bool parse_special) const override;
+
  private:
+  void EncodePlain(std::string_view text, std::vector<int32_t>* ids) const;
   // Returns the bytes from the start of `text` to a safe place at or after chunk_bytes_, or to its
   // end, or to what is not UTF-8.
   size_t ChunkSize(std::string_view text) const;
@@ -45,6 +51,7 @@ class SentencePieceTokenizer : public Tokenizer {
   void append(int32_t id, std::vector<int32_t>* ids) const;
 
   Vocabulary vocab_;
+  SpecialTokens special_;
   size_t chunk_bytes_;
   MergeBoundaries boundaries_;
   sentencepiece::SentencePieceProcessor processor_;

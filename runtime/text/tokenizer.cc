@@ -4,13 +4,14 @@
 
 #include "runtime/core/error.h"
 #include "runtime/gguf/gguf_reader.h"
+#include "runtime/text/bpe_tokenizer.h"
 #include "runtime/text/sentencepiece_tokenizer.h"
 #include "runtime/text/utf8.h"
 
 namespace thermocline {
 
-std::vector<int32_t> Tokenizer::EncodePrompt(std::string_view text) const {
-  std::vector<int32_t> ids = Encode(text);
+std::vector<int32_t> Tokenizer::EncodePrompt(std::string_view text, bool parse_special) const {
+  std::vector<int32_t> ids = Encode(text, parse_special);
   if (add_bos() && bos_id() >= 0) ids.insert(ids.begin(), bos_id());
   return ids;
 }
@@ -28,12 +29,13 @@ std::unique_ptr<Tokenizer> MakeTokenizer(const GgufReader& gguf) {
     throw Error({gguf.path(), "the file has no vocabulary (key tokenizer.ggml.model)", "", "",
                  "use a model file that holds its tokenizer"});
   }
-  if (*model != "llama") {
-    throw Error({gguf.path(), "kind of tokenizer (tokenizer.ggml.model)",
-                 "one that is supported: llama (SentencePiece BPE)",
-                 fmt::format("\"{}\"", Printable(ReplaceInvalidUtf8(*model), 40)), ""});
+  if (*model == "llama") {
+    return std::make_unique<SentencePieceTokenizer>(ReadSentencepieceVocabulary(gguf));
   }
-  return std::make_unique<SentencePieceTokenizer>(ReadSentencepieceVocabulary(gguf));
+  if (*model == "gpt2") return std::make_unique<BpeTokenizer>(ReadBpeVocabulary(gguf));
+  throw Error({gguf.path(), "kind of tokenizer (tokenizer.ggml.model)",
+               "one that is supported: llama (SentencePiece BPE) or gpt2 (byte-level BPE)",
+               fmt::format("\"{}\"", Printable(ReplaceInvalidUtf8(*model), 40)), ""});
 }
 
 }  // namespace thermocline

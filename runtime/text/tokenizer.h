@@ -21,23 +21,31 @@ class Tokenizer {
   virtual int32_t bos_id() const = 0;
   virtual int32_t eos_id() const = 0;
   virtual bool add_bos() const = 0;  // the file's own wish for a prompt's first token
-  // Whether a reply is over after this id (eos, and eot where the vocabulary has one).
+  // Whether a reply is over after this id (EOS, and what else the vocabulary ends a turn with).
   virtual bool EndsText(int32_t id) const = 0;
 
-  // Encodes plain text. No BOS or EOS is added, and text that looks like a control token ("<s>") is
-  // text.
-  virtual std::vector<int32_t> Encode(std::string_view text) const = 0;
+  // Encodes a text. No BOS or EOS is added. Text that looks like a control token ("<s>") is text,
+  // unless parse_special is set: then it becomes that token. That is for text of a program's own, a
+  // chat template around what users wrote, and never for what they wrote.
+  std::vector<int32_t> Encode(std::string_view text, bool parse_special = false) const {
+    return EncodeText(text, parse_special);
+  }
   // Encodes the start of a text that is to be continued: BOS first where the file wishes it, and
   // never EOS, after which nothing follows.
-  std::vector<int32_t> EncodePrompt(std::string_view text) const;
+  std::vector<int32_t> EncodePrompt(std::string_view text, bool parse_special = false) const;
 
   // Returns the bytes one token stands for (a byte token: one byte; a control token: none), with
   // the leading space a word piece carries. They need not be whole UTF-8 characters.
   virtual std::string TokenBytes(int32_t id) const = 0;
+  // Returns what to show for a token: its bytes, or the name of a token that stands for no text.
+  virtual std::string TokenName(int32_t id) const { return TokenBytes(id); }
   // Whether the encoder puts a space in front of a text, so that the decoder drops the first one.
   virtual bool adds_space_prefix() const = 0;
   // Returns the text of a whole sequence, with the first space dropped where the encoder added it.
   std::string Decode(const std::vector<int32_t>& ids) const;
+
+ protected:
+  virtual std::vector<int32_t> EncodeText(std::string_view text, bool parse_special) const = 0;
 };
 
 // Throws Error when the file has no vocabulary, one of a kind not supported (the message lists

@@ -23,22 +23,26 @@ enum class TokenType : uint8_t {  // numbers as in the file
 struct Vocabulary {
   std::string path;  // the file, for messages
   std::vector<std::string> tokens;
-  std::vector<float> scores;  // finite; a higher one is merged first
+  std::vector<float> scores;  // finite; a higher one is merged first; none in a byte-level one
   std::vector<TokenType> types;
 
-  int32_t unknown_id = 0;  // the one token of type kUnknown
+  int32_t unknown_id = 0;  // the one token of type kUnknown; -1 in a byte-level one without
   int32_t bos_id = -1;     // -1: none
   int32_t eos_id = -1;
   int32_t eot_id = -1;
+  int32_t eom_id = -1;
+  std::vector<int32_t> named_ends;  // control tokens whose names say that a reply ends
   bool add_bos = true;
   bool add_space_prefix = true;
   bool remove_extra_spaces = false;
 
   // Whether there are the ids of <0x00> to <0xFF>. All 256 are there or none is; without them
-  // unknown characters become unknown_id.
+  // unknown characters become unknown_id. (A byte-level vocabulary: see bpe_vocabulary.h.)
   bool has_byte_tokens = false;
   std::array<int32_t, 256> byte_ids{};
 
+  // Whether a reply is over after this id: EOS, EOT, EOM, or one of `named_ends`.
+  bool EndsText(int32_t id) const;
   int32_t size() const { return static_cast<int32_t>(tokens.size()); }
 };
 

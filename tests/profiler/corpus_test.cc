@@ -74,9 +74,11 @@ TEST_F(CorpusTest, CutsALineWithoutEndBetweenCharacters) {
   class Checker : public ByteTokenizer {
    public:
     Checker() : ByteTokenizer(false) {}
-    std::vector<int32_t> Encode(std::string_view text) const override {
+
+   protected:
+    std::vector<int32_t> EncodeText(std::string_view text, bool parse_special) const override {
       EXPECT_NE(static_cast<unsigned char>(text.front()) & 0xC0U, 0x80U);
-      return ByteTokenizer::Encode(text);
+      return ByteTokenizer::EncodeText(text, parse_special);
     }
   };
   std::string text;

@@ -45,15 +45,17 @@ class ByteTokenizer : public Tokenizer {
   int32_t eos_id() const override { return 2; }
   bool add_bos() const override { return add_bos_; }
   bool EndsText(int32_t id) const override { return id == 2; }
-  std::vector<int32_t> Encode(std::string_view text) const override {
-    std::vector<int32_t> ids;
-    for (const char c : text) ids.push_back(3 + static_cast<unsigned char>(c));
-    return ids;
-  }
   std::string TokenBytes(int32_t id) const override {
     return id < 3 ? "" : std::string(1, static_cast<char>(id - 3));
   }
   bool adds_space_prefix() const override { return false; }
+
+ protected:
+  std::vector<int32_t> EncodeText(std::string_view text, bool) const override {
+    std::vector<int32_t> ids;
+    for (const char c : text) ids.push_back(3 + static_cast<unsigned char>(c));
+    return ids;
+  }
 
  private:
   bool add_bos_;

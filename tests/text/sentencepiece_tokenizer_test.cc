@@ -69,6 +69,17 @@ TEST(SentencePieceTokenizerTest, TextThatLooksLikeAControlTokenIsText) {
   }
 }
 
+TEST(SentencePieceTokenizerTest, ControlTokensAreParsedWhereThatIsAskedFor) {
+  const Vocabulary vocab = HelloVocabulary();
+  const int32_t hello = IdOf(vocab, "▁hello");
+  const SentencePieceTokenizer tokenizer(vocab);
+  EXPECT_THAT(tokenizer.Encode("<s>hello</s>hello</s>", true), ElementsAre(1, hello, 2, hello, 2));
+  EXPECT_THAT(tokenizer.EncodePrompt("</s>", true), ElementsAre(1, 2));
+  EXPECT_THAT(tokenizer.Encode("", true), IsEmpty());
+  EXPECT_EQ(tokenizer.TokenName(2), "</s>");
+  EXPECT_EQ(tokenizer.TokenName(hello), " hello");
+}
+
 TEST(SentencePieceTokenizerTest, TokenBytes) {
   Vocabulary vocab = HelloVocabulary();
   const int32_t user = AddToken(&vocab, "▁▁▁x", 0, TokenType::kUserDefined);

@@ -4,6 +4,7 @@
 
 #include "runtime/gguf/gguf_reader.h"
 #include "runtime/gguf/gguf_writer.h"
+#include "runtime/text/byte_level.h"
 #include "tests/support/temp_dir.h"
 
 namespace thermocline {
@@ -61,6 +62,36 @@ Keys KeysOf(const Vocabulary& vocab) {
   keys["tokenizer.ggml.scores"] = FloatArray({vocab.scores.begin(), vocab.scores.end()});
   keys["tokenizer.ggml.token_type"] = IntArray(std::move(types));
   return keys;
+}
+
+Keys BpeKeys(const std::vector<std::string>& merges) {
+  std::vector<std::string> tokens;
+  for (int byte = 0; byte < 256; ++byte) {
+    tokens.emplace_back(ByteLevelChar(static_cast<uint8_t>(byte)));
+  }
+  for (std::string joined : merges) {
+    joined.erase(joined.find(' '), 1);
+    tokens.push_back(joined);
+  }
+  Keys keys;
+  keys["tokenizer.ggml.model"] = GgufValue::string("gpt2");
+  keys["tokenizer.ggml.pre"] = GgufValue::string("qwen2");
+  keys["tokenizer.ggml.token_type"] = IntArray(std::vector<int64_t>(tokens.size(), 1));
+  keys["tokenizer.ggml.tokens"] = StringArray(std::move(tokens));
+  keys["tokenizer.ggml.merges"] = StringArray(merges);
+  AddToken(&keys, "<|end|>", TokenType::kControl);
+  return keys;
+}
+
+int32_t AddToken(Keys* keys, const std::string& name, TokenType type) {
+  const auto array = [keys](const char* key) -> GgufValue::Array& {
+    return std::get<GgufValue::Array>(keys->at(key).value);
+  };
+  auto& tokens = std::get<std::vector<std::string>>(array("tokenizer.ggml.tokens"));
+  tokens.push_back(name);
+  std::get<std::vector<int64_t>>(array("tokenizer.ggml.token_type"))
+      .push_back(static_cast<int64_t>(type));
+  return static_cast<int32_t>(tokens.size()) - 1;
 }
 
 std::unique_ptr<Tokenizer> TokenizerFromKeys(const Keys& keys) {

@@ -27,6 +27,16 @@ int32_t AddToken(Vocabulary* vocab, const std::string& name, float score,
 // Returns BaseVocabulary() with the pieces that "hello world" and a few multi-byte characters need.
 Vocabulary HelloVocabulary();
 
+// Returns the keys of a byte-level BPE file: the token of byte b has the id b, then come the
+// results of the merges ("h e", with spellings as in a file), then <|end|>, a control token. Its
+// pre-tokenizer is qwen2.
+Keys BpeKeys(const std::vector<std::string>& merges);
+// Returns the id of the result of merge i of BpeKeys(); of its control token where i is one more
+// than the last.
+inline int32_t MergedId(size_t i) { return 256 + static_cast<int32_t>(i); }
+// Adds a token to the keys and returns its id.
+int32_t AddToken(Keys* keys, const std::string& name, TokenType type);
+
 GgufValue StringArray(std::vector<std::string> values);
 GgufValue FloatArray(std::vector<double> values);
 GgufValue IntArray(std::vector<int64_t> values);

@@ -91,9 +91,9 @@ TEST(VocabularyTest, OneUnknownTokenIsSettledOn) {
 
 TEST(VocabularyTest, RefusesOtherTokenizersAndSaysWhatIsSupported) {
   Keys keys = KeysOf(HelloVocabulary());
-  keys["tokenizer.ggml.model"] = GgufValue::string("gpt2");
-  EXPECT_THAT(ErrorOf(keys), HasSubstr("expected one that is supported: llama (SentencePiece BPE), "
-                                       "found \"gpt2\""));
+  keys["tokenizer.ggml.model"] = GgufValue::string("bert");
+  EXPECT_THAT(ErrorOf(keys), HasSubstr("expected one that is supported: llama (SentencePiece BPE) "
+                                       "or gpt2 (byte-level BPE), found \"bert\""));
   keys.erase("tokenizer.ggml.model");
   EXPECT_THAT(ErrorOf(keys), HasSubstr("the file has no vocabulary"));
 }

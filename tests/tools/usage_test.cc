@@ -106,6 +106,8 @@ std::vector<Case> UsageCases() {
       {"no_model", {"run", "-p", "a"}, 2, "--model is required"},
       {"no_prompt", {"run", "-m", kUsageModel}, 2, "-p TEXT, -f FILE or -i"},
       {"two_prompts", {"run", "-m", kUsageModel, "-p", "a", "-f", "b"}, 2, "--file"},
+      {"tokenize_two_texts", {"tokenize", "-m", kUsageModel, "-p", "a", "-f", "b"}, 2, "--file"},
+      {"tokenize_no_model", {"tokenize", "-p", "a"}, 2, "--model is required"},
       {"bad_context", {"run", "-m", kUsageModel, "-p", "a", "-c", "many"}, 2, "--context"},
       {"bad_temperature", {"run", "-m", kUsageModel, "-p", "a", "--temp", "-1"}, 2, "--temp"},
       {"bad_top_p", {"run", "-m", kUsageModel, "-p", "a", "--top-p", "1.5"}, 2, "--top-p"},
@@ -298,6 +300,14 @@ std::vector<Case> RunCases() {
        "weights are to be streamed to a GPU, and the fast tier is none: expected a GPU; make the "
        "GPU "
        "the fast tier, or ask for no streaming (--fast-tier gpu, --gpu-stream)\n"},
+      {"tokenize_no_vocabulary",
+       {"tokenize", "-m", "{}/gqa.placement.gguf", "-p", "a"},
+       1,
+       "the file has no vocabulary"},
+      {"tokenize_missing_file",
+       {"tokenize", "-m", kUsageModel, "-f", "{}/none.txt"},
+       1,
+       "none.txt: cannot read"},
       {"empty_prompt", {"run", "-m", kUsageModel, "-p", ""}, 1, "the prompt is empty"},
       {"empty_prompt_file",
        {"run", "-m", kUsageModel, "-f", "{}/empty.txt"},
@@ -354,13 +364,13 @@ TEST_P(HelpTest, IsCompleteAndFitsATerminal) {
 
 INSTANTIATE_TEST_SUITE_P(Verbs, HelpTest,
                          testing::Values("run", "profile", "predictor", "place", "pack", "quantize",
-                                         "bench", "perplexity", "inspect", "synth"));
+                                         "bench", "perplexity", "inspect", "synth", "tokenize"));
 
 TEST(ProgramTest, ListsItsVerbsAndItsVersion) {
   const ToolResult help = RunTool({"--help"});
   EXPECT_EQ(help.exit_code, 0);
-  for (const char* verb :
-       {"run", "profile", "predictor", "place", "pack", "quantize", "bench", "inspect"}) {
+  for (const char* verb : {"run", "profile", "predictor", "place", "pack", "quantize", "bench",
+                           "inspect", "tokenize"}) {
     EXPECT_THAT(help.out, HasSubstr(std::string("\n  ") + verb + " "));
   }
   const ToolResult version = RunTool({"--version"});

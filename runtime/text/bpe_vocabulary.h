@@ -1,0 +1,33 @@
+// The vocabulary of a byte-level BPE tokenizer (`tokenizer.ggml.model` is "gpt2"), checked as that
+// of vocabulary.h is.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "runtime/text/merge_table.h"
+#include "runtime/text/pretokenizer_table.h"
+#include "runtime/text/vocabulary.h"
+
+namespace thermocline {
+
+class GgufReader;
+
+struct BpeVocabulary {
+  Vocabulary vocab;              // byte_ids: the tokens of single bytes; -1 where there is none
+  std::vector<BpeMerge> merges;  // lowest rank first
+  PretokenizerInfo pretokenizer;
+};
+
+// Whether the bytes of a text may be joined to this token: not to control, unknown and unused ones,
+// and not to user-defined ones, which are cut out of a text before and whose names are no
+// spellings.
+bool IsTextToken(const Vocabulary& vocab, int32_t id);
+
+// Reads the vocabulary. Throws Error for one that is missing a part or contradicts itself, without
+// the token of any byte, or cut by a pre-tokenizer that is not known. A merge whose parts or whose
+// result are no tokens of text is left out, as public engines never use it. BOS, EOS and unknown
+// are what the file says, else there is none.
+BpeVocabulary ReadBpeVocabulary(const GgufReader& gguf);
+
+}  // namespace thermocline
