@@ -112,7 +112,8 @@ struct KernelTable {
 };
 
 // The table in use. THERMOCLINE_FORCE_ISA names an ISA, or one table by its features ("avx2 fma
-// f16c" is AVX2 without VNNI). Throws Error when it names what is unknown or what this machine lacks.
+// f16c" is AVX2 without VNNI). Throws Error when it names what is unknown or what this machine
+// lacks.
 const KernelTable& CpuKernels();
 
 // Every table this machine can run, slowest first (scalar is always there). Tests and benches use

@@ -10,8 +10,8 @@
 
 namespace thermocline::emulation {
 
-// Stacks with a guard page. AddressSanitizer's marks of what lay on a stack stay with its addresses,
-// so they are cleared before others get these.
+// Stacks with a guard page. AddressSanitizer's marks of what lay on a stack stay with its
+// addresses, so they are cleared before others get these.
 class FiberStacks : public boost::context::protected_fixedsize_stack {
  public:
   using boost::context::protected_fixedsize_stack::protected_fixedsize_stack;

@@ -247,7 +247,7 @@ TEST_F(Families, RefusesMissingAndMisshapenTensors) {
   refused({.drop_tensors = {"output_norm.weight"}}, "output_norm.weight");
   refused({.set = {{"llama.feed_forward_length", GgufValue::u32(64)}}}, "ffn_gate");
   refused({.set = {{"llama.block_count", GgufValue::u32(3)}}}, "blk.2.");
-  refused({.set = {{"tokenizer.ggml.model", GgufValue::string("gpt2")}}}, "gpt2");
+  refused({.set = {{"tokenizer.ggml.model", GgufValue::string("rwkv")}}}, "rwkv");
 }
 
 TEST_F(Families, HalvesPairingWithRowsInThatOrderGivesTheSameLogits) {
