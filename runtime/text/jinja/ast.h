@@ -90,13 +90,9 @@ enum class StatementKind : uint8_t {
   kContinue,
 };
 
+struct Branch;
 struct Statement;
 using Body = std::vector<Statement>;
-
-struct Branch {
-  ExpressionPtr condition = {};  // null for `else`
-  Body body = {};
-};
 
 struct Parameter {
   std::string name = {};
@@ -114,9 +110,14 @@ struct Statement {
   std::vector<Parameter> parameters = {};
   bool takes_varargs = false;  // whether a macro's body speaks of `varargs`
   bool takes_kwargs = false;
-  std::vector<Branch> branches = {};
+  std::vector<Branch> branches;
   Body body = {};
   Body else_body = {};
+};
+
+struct Branch {
+  ExpressionPtr condition = {};  // null for `else`
+  Body body = {};
 };
 
 }  // namespace thermocline::jinja

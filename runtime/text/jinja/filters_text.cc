@@ -206,6 +206,7 @@ Function FindFilter(const std::string& name) {
 
 Value ApplyFilter(Runtime& runtime, const std::string& name, const Value& input,
                   const Arguments& arguments) {
+  const DepthGuard guard(runtime.budget());  // `map` may apply `map`
   const Function filter = FindFilter(name);
   if (filter == nullptr) Fail(fmt::format("there is no filter '{}'", name));
   return filter(runtime, input, arguments);

@@ -62,6 +62,13 @@ TEST(HostileTemplates, RecursionEnds) {
               HasSubstr("levels deep"));
 }
 
+TEST(HostileTemplates, FiltersThatApplyFiltersEnd) {
+  EXPECT_THAT(RenderingError("{% set ns = namespace(l=[1]) %}{% for i in range(5000) %}"
+                             "{% set ns.l = [ns.l] %}{% endfor %}"
+                             "{{ ns.l | map(*(['map'] * 4990)) | list | length }}"),
+              HasSubstr("levels deep"));
+}
+
 TEST(HostileTemplates, DeepNestingIsRefused) {
   constexpr int kDeep = 5000;
   const std::vector<std::string> templates = {
