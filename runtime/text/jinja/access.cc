@@ -82,7 +82,7 @@ SliceRange ResolveSlice(const Value& start, const Value& stop, const Value& step
 
 Value SliceString(Runtime& runtime, const std::string& text, const Value& start, const Value& stop,
                   const Value& step) {
-  runtime.budget().SpendBytes(text.size());
+  runtime.budget().SpendCharacters(text.size());
   const std::vector<size_t> offsets = CharacterOffsets(text);
   const SliceRange range =
       ResolveSlice(start, stop, step, static_cast<int64_t>(offsets.size()) - 1);
@@ -95,7 +95,7 @@ Value SliceString(Runtime& runtime, const std::string& text, const Value& start,
 }
 
 Value StringItem(Runtime& runtime, const std::string& text, int64_t index) {
-  runtime.budget().SpendBytes(text.size());
+  runtime.budget().SpendCharacters(text.size());
   const std::vector<size_t> offsets = CharacterOffsets(text);
   const int64_t at = ResolveIndex(index, static_cast<int64_t>(offsets.size()) - 1);
   if (at < 0) return Value::Undefined("a character beyond the string's end");
@@ -130,11 +130,12 @@ std::vector<Value> Iterate(Runtime& runtime, const Value& value) {
   }
 }
 
-int64_t Length(const Value& value) {
+int64_t Length(Runtime& runtime, const Value& value) {
   switch (value.kind()) {
     case Kind::kUndefined:
       return 0;
     case Kind::kString:
+      runtime.budget().SpendCharacters(value.as_string().size());
       return static_cast<int64_t>(CountCharacters(value.as_string()));
     case Kind::kList:
       return static_cast<int64_t>(value.as_list().items.size());

@@ -16,8 +16,8 @@ struct Limits {
   int max_parse_depth = 200;
   // How deep evaluation nests, macros that call macros included.
   int max_depth = 1000;
-  // A step is an expression or a statement that is evaluated, an item that is visited, or 64 bytes
-  // of text that are made or compared.
+  // A step is an expression or a statement that is evaluated, an item that is visited, 64 bytes of
+  // text that are made or compared, or 8 that are looked at one by one. A loop's turn takes 4.
   uint64_t max_steps = 20'000'000;
   uint64_t max_output_bytes = uint64_t{64} << 20;
   // The longest string that a template may make.
@@ -57,6 +57,8 @@ class Budget {
   // Each throws Failure when a limit is passed.
   void Spend(uint64_t n_steps);
   void SpendBytes(uint64_t n_bytes) { Spend(1 + n_bytes / 64); }
+  // For text that is looked at character by character.
+  void SpendCharacters(uint64_t n_bytes) { Spend(1 + n_bytes / 8); }
   void Take(uint64_t n_bytes);
   void CheckSize(uint64_t value_bytes) const;
   void Enter();

@@ -113,6 +113,7 @@ std::vector<Value> Evaluator::LoopItems(const Statement& statement) {
   std::vector<Value> chosen;
   PushScope();
   for (Value& item : items) {
+    runtime_.budget().Spend(1);
     Assign(*statement.target, item);
     if (IsTrue(Eval(*statement.condition))) chosen.push_back(std::move(item));
   }
@@ -134,6 +135,7 @@ Evaluator::Flow Evaluator::ExecuteFor(const Statement& statement) {
                           : nullptr;
   auto* loop = runtime_.Make<LoopObject>(&items, outer == nullptr ? 1 : outer->depth() + 1);
   for (size_t i = 0; i < items.size(); ++i) {
+    runtime_.budget().Spend(4);
     loop->MoveTo(static_cast<int64_t>(i));
     PushScope();
     SetVariable("loop", Value::Of(loop));

@@ -153,15 +153,15 @@ Value BatchFilter(Runtime& runtime, const Value& input, const Arguments& argumen
   Value batches = runtime.NewList();
   Value batch = runtime.NewList();
   for (const Value& item : Iterate(runtime, input)) {
-    if (Length(batch) == size) {
+    if (Length(runtime, batch) == size) {
       runtime.Append(batches.as_list(), batch);
       batch = runtime.NewList();
     }
     runtime.Append(batch.as_list(), item);
   }
-  if (Length(batch) == 0) return batches;
+  if (Length(runtime, batch) == 0) return batches;
   const bool fills = !bound[1].Is(Kind::kUndefined) && !bound[1].Is(Kind::kNone);
-  while (fills && Length(batch) < size) runtime.Append(batch.as_list(), bound[1]);
+  while (fills && Length(runtime, batch) < size) runtime.Append(batch.as_list(), bound[1]);
   runtime.Append(batches.as_list(), batch);
   return batches;
 }
@@ -204,7 +204,7 @@ Value GroupByFilter(Runtime& runtime, const Value& input, const Arguments& argum
   Value last_key;
   for (const Value& item : sorted.as_list().items) {
     const Value item_key = key_of(item, IsTrue(bound[2]));
-    if (Length(groups) == 0 || !Equals(runtime, last_key, item_key)) {
+    if (Length(runtime, groups) == 0 || !Equals(runtime, last_key, item_key)) {
       Value group = runtime.NewTuple({key_of(item, true), runtime.NewList()});
       group.as_list().is_group = true;
       runtime.Append(groups.as_list(), group);

@@ -103,8 +103,8 @@ Value RoundFilter(Runtime&, const Value& input, const Arguments& arguments) {
   return Value::Float(std::strtod(digits.c_str(), nullptr));
 }
 
-Value LengthFilter(Runtime&, const Value& input, const Arguments&) {
-  return Value::Int(Length(input));
+Value LengthFilter(Runtime& runtime, const Value& input, const Arguments&) {
+  return Value::Int(Length(runtime, input));
 }
 
 constexpr FunctionRow kNumberFilters[] = {

@@ -19,7 +19,9 @@ Value ToText(Runtime& runtime, const Value& input, const Arguments&) {
 
 template <std::string (*kChange)(std::string_view)>
 Value ChangeFilter(Runtime& runtime, const Value& input, const Arguments&) {
-  return runtime.Text(kChange(TextOf(runtime, input)));
+  const std::string text = TextOf(runtime, input);
+  runtime.budget().SpendCharacters(text.size());
+  return runtime.Text(kChange(text));
 }
 
 // jinja2's `title` begins words behind blanks, hyphens and opening brackets only.
@@ -67,6 +69,7 @@ std::string EscapeHtml(std::string_view text) {
 Value TrimFilter(Runtime& runtime, const Value& input, const Arguments& arguments) {
   const Value characters = Bind(arguments, "trim", {"chars"})[0];
   const std::string text = TextOf(runtime, input);
+  runtime.budget().SpendCharacters(text.size());
   const bool blanks = characters.Is(Kind::kUndefined) || characters.Is(Kind::kNone);
   const std::string_view trimmed =
       blanks ? Strip(text, Side::kBoth)
@@ -130,6 +133,7 @@ Value IndentFilter(Runtime& runtime, const Value& input, const Arguments& argume
 
 Value WordCountFilter(Runtime& runtime, const Value& input, const Arguments&) {
   const std::string text = TextOf(runtime, input);
+  runtime.budget().SpendCharacters(text.size());
   std::string_view rest = text;
   int64_t count = 0;
   bool in_word = false;

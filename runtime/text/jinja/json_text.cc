@@ -49,6 +49,7 @@ class JsonWriter {
     const size_t begin = out_.size();
     switch (value.kind()) {
       case Kind::kString:
+        runtime_.budget().SpendCharacters(value.as_string().size());
         AppendJsonString(value.as_string(), style_.ascii_only, &out_);
         break;
       case Kind::kList:

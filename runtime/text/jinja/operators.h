@@ -26,7 +26,7 @@ Value FormatPercent(Runtime& runtime, const std::string& format, const Value& va
 // Returns what a loop visits: items, keys of a dict, characters; nothing for an undefined value.
 std::vector<Value> Iterate(Runtime& runtime, const Value& value);
 // Returns the number of items, keys or characters.
-int64_t Length(const Value& value);
+int64_t Length(Runtime& runtime, const Value& value);
 
 // value.name and value[key]: the undefined value where there is none.
 Value GetAttribute(Runtime& runtime, const Value& value, const std::string& name);

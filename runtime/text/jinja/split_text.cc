@@ -58,7 +58,7 @@ Value SplitAt(Runtime& runtime, std::string_view text, std::string_view separato
 }
 
 Value SplitAtSpace(Runtime& runtime, std::string_view text, int64_t max_splits, bool from_right) {
-  runtime.budget().SpendBytes(text.size());
+  runtime.budget().SpendCharacters(text.size());
   // The words, as begin and end.
   std::vector<std::pair<size_t, size_t>> words;
   size_t at = 0;
@@ -92,6 +92,7 @@ Value SplitAtSpace(Runtime& runtime, std::string_view text, int64_t max_splits, 
 }
 
 Value SplitLines(Runtime& runtime, std::string_view text, bool keep_ends) {
+  runtime.budget().SpendCharacters(text.size());
   std::vector<Value> lines;
   size_t begin = 0;
   size_t at = 0;

@@ -16,7 +16,7 @@ template <Side kSide>
 Value StripMethod(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const Value characters = Bind(arguments, "strip", {"chars"})[0];
   const std::string& text = self.as_string();
-  runtime.budget().SpendBytes(text.size());
+  runtime.budget().SpendCharacters(text.size());
   const bool blanks = characters.Is(Kind::kUndefined) || characters.Is(Kind::kNone);
   const std::string_view stripped =
       blanks ? Strip(text, kSide)
@@ -26,6 +26,7 @@ Value StripMethod(Runtime& runtime, const Value& self, const Arguments& argument
 
 template <std::string (*kChange)(std::string_view)>
 Value ChangeMethod(Runtime& runtime, const Value& self, const Arguments&) {
+  runtime.budget().SpendCharacters(self.as_string().size());
   return runtime.Text(kChange(self.as_string()));
 }
 
@@ -72,7 +73,7 @@ int64_t FindCharacters(Runtime& runtime, const Value& self, const Arguments& arg
                        bool from_right) {
   const std::vector<Value> bound = Bind(arguments, "find", {"sub", "start", "end"}, 1);
   const std::string& part = RequireString(bound[0], "what is looked for");
-  runtime.budget().SpendBytes(self.as_string().size());
+  runtime.budget().SpendCharacters(self.as_string().size());
   const auto or_none = [](const Value& value) {
     return value.Is(Kind::kUndefined) ? Value::None() : value;
   };
@@ -81,7 +82,7 @@ int64_t FindCharacters(Runtime& runtime, const Value& self, const Arguments& arg
   const size_t found = from_right ? FindLastText(text, part) : FindText(text, part);
   if (found == std::string::npos) return -1;
   int64_t skipped = bound[1].IsInteger() ? bound[1].as_int() : 0;
-  if (skipped < 0) skipped = std::max<int64_t>(skipped + Length(self), 0);
+  if (skipped < 0) skipped = std::max<int64_t>(skipped + Length(runtime, self), 0);
   return skipped + static_cast<int64_t>(CountCharacters(std::string_view(text).substr(0, found)));
 }
 
@@ -102,7 +103,7 @@ Value CountMethod(Runtime& runtime, const Value& self, const Arguments& argument
   const std::string& part = RequireString(value, "what is counted");
   const std::string& text = self.as_string();
   runtime.budget().SpendBytes(text.size());
-  if (part.empty()) return Value::Int(Length(self) + 1);
+  if (part.empty()) return Value::Int(Length(runtime, self) + 1);
   int64_t count = 0;
   for (size_t at = FindText(text, part); at != std::string::npos;
        at = FindText(text, part, at + part.size())) {
@@ -128,14 +129,16 @@ Value FormatMethod(Runtime& runtime, const Value& self, const Arguments& argumen
 }
 
 template <bool (*kHolds)(uint32_t)>
-Value AllMethod(Runtime&, const Value& self, const Arguments&) {
+Value AllMethod(Runtime& runtime, const Value& self, const Arguments&) {
+  runtime.budget().SpendCharacters(self.as_string().size());
   return Value::Bool(AllCharacters(self.as_string(), kHolds));
 }
 
 bool IsAlphanumeric(uint32_t codepoint) { return IsAlpha(codepoint) || IsDigit(codepoint); }
 
 template <std::string (*kChange)(std::string_view), std::string (*kChangeBack)(std::string_view)>
-Value HasCaseMethod(Runtime&, const Value& self, const Arguments&) {
+Value HasCaseMethod(Runtime& runtime, const Value& self, const Arguments&) {
+  runtime.budget().SpendCharacters(2 * self.as_string().size());
   const std::string& text = self.as_string();
   return Value::Bool(kChange(text) == text && kChangeBack(text) != text);
 }

@@ -69,18 +69,19 @@ Value IsDivisible(Runtime& runtime, const Value& input, const Arguments& argumen
 }
 
 // Whether there are letters, and `change` leaves them as they are.
-bool HasCase(const Value& input, std::string (*change)(std::string_view),
+bool HasCase(Runtime& runtime, const Value& input, std::string (*change)(std::string_view),
              std::string (*change_back)(std::string_view)) {
   const std::string& text = RequireString(input, "what is tested for its case");
+  runtime.budget().SpendCharacters(2 * text.size());
   return change(text) == text && change_back(text) != text;
 }
 
-Value IsLower(Runtime&, const Value& input, const Arguments&) {
-  return Value::Bool(HasCase(input, Lower, Upper));
+Value IsLower(Runtime& runtime, const Value& input, const Arguments&) {
+  return Value::Bool(HasCase(runtime, input, Lower, Upper));
 }
 
-Value IsUpper(Runtime&, const Value& input, const Arguments&) {
-  return Value::Bool(HasCase(input, Upper, Lower));
+Value IsUpper(Runtime& runtime, const Value& input, const Arguments&) {
+  return Value::Bool(HasCase(runtime, input, Upper, Lower));
 }
 
 Value NamesFilter(Runtime&, const Value& input, const Arguments&) {

@@ -81,7 +81,7 @@ class ReprWriter {
         out_ += fmt::format("<{}>", value.as_object().type_name());
         break;
     }
-    runtime_.budget().SpendBytes(out_.size() - begin);
+    runtime_.budget().SpendCharacters(out_.size() - begin);
     runtime_.budget().CheckSize(out_.size());
   }
 
