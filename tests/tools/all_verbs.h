@@ -10,7 +10,7 @@ namespace thermocline {
 inline void AddAllVerbs(CLI::App& app) {
   for (const auto add :
        {AddRunVerb, AddProfileVerb, AddPlaceVerb, AddPredictorVerb, AddBenchVerb, AddPerplexityVerb,
-        AddInspectVerb, AddQuantizeVerb, AddPackVerb, AddSynthVerb}) {
+        AddInspectVerb, AddQuantizeVerb, AddPackVerb, AddSynthVerb, AddRenderVerb}) {
     add(app);
   }
 }

@@ -19,5 +19,6 @@ void AddBenchVerb(CLI::App& app);
 void AddPerplexityVerb(CLI::App& app);
 void AddInspectVerb(CLI::App& app);
 void AddSynthVerb(CLI::App& app);
+void AddRenderVerb(CLI::App& app);
 
 }  // namespace thermocline
