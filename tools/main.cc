@@ -109,6 +109,7 @@ void AddVerbs(CLI::App& app) {
   AddQuantizeVerb(app);
   AddPackVerb(app);
   AddSynthVerb(app);
+  AddRenderVerb(app);
 }
 
 int Run(CLI::App& app, int argc, char** argv) {

@@ -8,9 +8,9 @@
 namespace thermocline {
 
 inline void AddAllVerbs(CLI::App& app) {
-  for (const auto add :
-       {AddRunVerb, AddProfileVerb, AddPlaceVerb, AddPredictorVerb, AddBenchVerb, AddPerplexityVerb,
-        AddInspectVerb, AddQuantizeVerb, AddPackVerb, AddSynthVerb, AddTokenizeVerb}) {
+  for (const auto add : {AddRunVerb, AddProfileVerb, AddPlaceVerb, AddPredictorVerb, AddBenchVerb,
+                         AddPerplexityVerb, AddInspectVerb, AddQuantizeVerb, AddPackVerb,
+                         AddSynthVerb, AddTokenizeVerb, AddRenderVerb}) {
     add(app);
   }
 }

@@ -20,5 +20,6 @@ void AddPerplexityVerb(CLI::App& app);
 void AddInspectVerb(CLI::App& app);
 void AddTokenizeVerb(CLI::App& app);
 void AddSynthVerb(CLI::App& app);
+void AddRenderVerb(CLI::App& app);
 
 }  // namespace thermocline
