@@ -46,11 +46,11 @@ thermocline::jinja::Limits FuzzLimits() {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static const thermocline::ChatInput kInput = Conversation();
+  static const thermocline::ChatInput input = Conversation();
   try {
     const std::string source(reinterpret_cast<const char*>(data), size);
     const thermocline::ChatTemplate chat(source, "fuzz.jinja", FuzzLimits());
-    if (chat.Render(kInput).size() > FuzzLimits().max_output_bytes) std::abort();
+    if (chat.Render(input).size() > FuzzLimits().max_output_bytes) std::abort();
   } catch (const thermocline::Error& error) {
     for (const char* c = error.what(); *c != '\0'; ++c) {
       if (static_cast<unsigned char>(*c) < 0x20) std::abort();  // not one line

@@ -14,8 +14,8 @@ namespace {
 
 // The C library's tables of Unicode. Where the locale is missing, only ASCII has case.
 locale_t UnicodeLocale() {
-  static const locale_t kLocale = ::newlocale(LC_CTYPE_MASK, "C.UTF-8", nullptr);
-  return kLocale;
+  static const locale_t unicode_locale = ::newlocale(LC_CTYPE_MASK, "C.UTF-8", nullptr);
+  return unicode_locale;
 }
 
 // Returns the character at the start, and a code point that no table knows for a broken one.

@@ -65,7 +65,7 @@ TEST(ChatGoldens, PromptsOfTemplates) {
     const ChatTemplate chat(GoldenFile("templates/" + name + ".jinja"), name + ".jinja");
     ASSERT_EQ(prompts.size(), conversations.size());
     for (const auto& [title, golden] : prompts.items()) {
-      SCOPED_TRACE(name + " with " + title);
+      SCOPED_TRACE(testing::Message() << name << " with " << title);
       const ChatInput input = InputOf(conversations[title], tools);
       ExpectGolden(golden, [&] { return chat.Render(input); });
     }
