@@ -1,7 +1,10 @@
 #include "tests/text/test_vocabulary.h"
 
 #include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
+#include "runtime/core/error.h"
 #include "runtime/gguf/gguf_reader.h"
 #include "runtime/gguf/gguf_writer.h"
 #include "runtime/text/byte_level.h"
@@ -102,6 +105,18 @@ std::unique_ptr<Tokenizer> TokenizerFromKeys(const Keys& keys) {
   for (const auto& [key, value] : keys) writer.Set(key, value);
   writer.Finish();
   return MakeTokenizer(GgufReader(path));
+}
+
+std::string ErrorOf(const Keys& keys) {
+  try {
+    TokenizerFromKeys(keys);
+  } catch (const Error& e) {
+    std::string message = e.what();
+    EXPECT_THAT(message, testing::HasSubstr("vocab.gguf: "));
+    EXPECT_EQ(message.find('\n'), std::string::npos);
+    return message;
+  }
+  return "no error";
 }
 
 }  // namespace thermocline

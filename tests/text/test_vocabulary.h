@@ -47,4 +47,8 @@ Keys KeysOf(const Vocabulary& vocab);
 // Writes the keys into a GGUF file, reads them back and makes the tokenizer.
 std::unique_ptr<Tokenizer> TokenizerFromKeys(const Keys& keys);
 
+// Returns the message with which that fails, "no error" where it does not. Expects one line that
+// names the file.
+std::string ErrorOf(const Keys& keys);
+
 }  // namespace thermocline

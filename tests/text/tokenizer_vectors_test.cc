@@ -58,17 +58,21 @@ std::vector<Vector> ReadVectors(const std::string& stem) {
   return vectors;
 }
 
+void ExpectVectors(const Tokenizer& tokenizer, const std::string& stem) {
+  const std::vector<Vector> vectors = ReadVectors(stem);
+  ASSERT_GT(vectors.size(), 40U);
+  for (const Vector& vector : vectors) {
+    EXPECT_EQ(tokenizer.Encode(vector.text), vector.ids) << "\"" << vector.text << "\"";
+    EXPECT_EQ(tokenizer.Decode(vector.ids), vector.text);
+  }
+  fmt::print("{} vectors checked\n", vectors.size());
+}
+
 TEST_F(TokenizerVectorsTest, LlamaSentencePiece) {
   const std::string stem = DataPath("tokenizers/ggml-vocab-llama-spm.gguf");
   const auto tokenizer = MakeTokenizer(GgufReader(stem));
   EXPECT_EQ(tokenizer->vocab_size(), 32000);
-  const std::vector<Vector> vectors = ReadVectors(stem);
-  ASSERT_GT(vectors.size(), 40U);
-  for (const Vector& vector : vectors) {
-    EXPECT_EQ(tokenizer->Encode(vector.text), vector.ids) << "\"" << vector.text << "\"";
-    EXPECT_EQ(tokenizer->Decode(vector.ids), vector.text);
-  }
-  fmt::print("{} vectors checked\n", vectors.size());
+  ExpectVectors(*tokenizer, stem);
 }
 
 TEST_F(TokenizerVectorsTest, Gpt2) {
@@ -76,13 +80,7 @@ TEST_F(TokenizerVectorsTest, Gpt2) {
   const auto tokenizer = MakeTokenizer(GgufReader(stem));
   EXPECT_EQ(tokenizer->vocab_size(), 50257);
   EXPECT_FALSE(tokenizer->add_bos());
-  const std::vector<Vector> vectors = ReadVectors(stem);
-  ASSERT_GT(vectors.size(), 40U);
-  for (const Vector& vector : vectors) {
-    EXPECT_EQ(tokenizer->Encode(vector.text), vector.ids) << "\"" << vector.text << "\"";
-    EXPECT_EQ(tokenizer->Decode(vector.ids), vector.text);
-  }
-  fmt::print("{} vectors checked\n", vectors.size());
+  ExpectVectors(*tokenizer, stem);
 }
 
 TEST_F(TokenizerVectorsTest, BooksComeBackFromByteLevelIds) {

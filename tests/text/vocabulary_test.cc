@@ -19,18 +19,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-std::string ErrorOf(const Keys& keys) {
-  try {
-    TokenizerFromKeys(keys);
-  } catch (const Error& e) {
-    std::string message = e.what();
-    EXPECT_THAT(message, HasSubstr("vocab.gguf: "));
-    EXPECT_EQ(message.find('\n'), std::string::npos);
-    return message;
-  }
-  return "no error";
-}
-
 std::string ErrorOf(const std::function<void(Vocabulary*)>& change) {
   Vocabulary vocab = HelloVocabulary();
   change(&vocab);

@@ -48,7 +48,7 @@ Value SplitLinesMethod(Runtime& runtime, const Value& self, const Arguments& arg
 }
 
 template <bool kAtStart>
-Value AffixMethod(Runtime&, const Value& self, const Arguments& arguments) {
+Value StartsOrEndsWith(Runtime&, const Value& self, const Arguments& arguments) {
   const Value affix = Bind(arguments, kAtStart ? "startswith" : "endswith", {"affix"}, 1)[0];
   const std::string_view text = self.as_string();
   const auto fits = [&](const Value& part) {
@@ -188,8 +188,8 @@ constexpr FunctionRow kStringMethods[] = {
     {"split", SplitMethod<false>},
     {"rsplit", SplitMethod<true>},
     {"splitlines", SplitLinesMethod},
-    {"startswith", AffixMethod<true>},
-    {"endswith", AffixMethod<false>},
+    {"startswith", StartsOrEndsWith<true>},
+    {"endswith", StartsOrEndsWith<false>},
     {"replace", ReplaceMethod},
     {"upper", ChangeMethod<Upper>},
     {"lower", ChangeMethod<Lower>},
