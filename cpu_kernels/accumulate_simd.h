@@ -216,9 +216,45 @@ void accumulate_chunks(const AccumulateArgs& args) {
   accumulate_chunk_rows<V, W, 1>(args, left);
 }
 
+// Types that are read as octets are decoded into memory first, the octets of kRows rows that lie
+// above each other.
+template <class V, class W, int kRows>
+int64_t accumulate_octet_rows(const AccumulateArgs& args, int64_t first) {
+  const auto row_at = [&args](int64_t i) {
+    const int64_t at = i < args.n_rows ? i : args.n_rows - 1;
+    return args.w + (args.rows != nullptr ? args.rows[at] : at) * args.row_stride_bytes;
+  };
+  for (; first + kRows <= args.n_rows; first += kRows) {
+    for (int64_t col = args.col_begin; col < args.col_end;) {
+      const int64_t octet_end = (col / kOctetCols + 1) * kOctetCols;
+      const int64_t end = args.col_end < octet_end ? args.col_end : octet_end;
+      alignas(64) float weights[kRows][kOctetCols];
+      for (int r = 0; r < kRows; ++r) {
+        const std::byte* next = row_at(first + r + kRows) + column_offset<W>(col);
+        for (int64_t line = 0; line < kOctetCols / W::kElems * W::kBytes; line += kCacheLine) {
+          _mm_prefetch(reinterpret_cast<const char*>(next + line), _MM_HINT_T0);
+        }
+        W::to_floats(row_at(first + r), col, end, weights[r]);
+      }
+      for (int64_t i = 0; i < end - col; i += V::kLanes) {
+        typename V::Reg sum = V::load(args.y + col + i);
+        for (int r = 0; r < kRows; ++r) {
+          sum = V::fma(V::set1(args.h[first + r]), V::load(weights[r] + i), sum);
+        }
+        V::store(args.y + col + i, sum);
+      }
+      col = end;
+    }
+  }
+  return first;
+}
+
 template <class V, class W>
 void accumulate(const AccumulateArgs& args) {
-  if constexpr (has_super_blocks<W>()) {
+  if constexpr (reads_octets<W>()) {
+    const int64_t left = accumulate_octet_rows<V, W, 4>(args, 0);
+    accumulate_octet_rows<V, W, 1>(args, left);
+  } else if constexpr (has_super_blocks<W>()) {
     accumulate_chunks<V, W>(args);
   } else {
     accumulate_strips<W, Strips<V, W>>(args);

@@ -35,6 +35,12 @@ int64_t gemm_q8_offset_panel_bytes(int64_t k);
 void gemm_q8_pack_rows(DType dtype, const GemmPackArgs& args);
 void gemm_q8_multiply(const GemmProduct& product);
 void gemm_q8_offset_multiply(const GemmProduct& product);
+int64_t gemm_q8_halves_input_bytes(int64_t n_tokens, int64_t k);
+void gemm_q8_halves_prepare(const GemmPrepareArgs& args);
+int64_t gemm_q8_halves_panel_bytes(int64_t k);
+void gemm_q8_halves_multiply(const GemmProduct& product);
+void gemm_q8_wide_multiply(const GemmProduct& product);
+int64_t gemm_q8_wide_multiply_registers(int64_t n);
 int64_t gemm_q8_multiply_registers(int64_t n);
 
 // The same products of the same activations. REQUIRES: AVX-VNNI.
@@ -44,6 +50,8 @@ int64_t gemm_vnni_offset_panel_bytes(int64_t k);
 void gemm_vnni_pack_rows(DType dtype, const GemmPackArgs& args);
 void gemm_vnni_multiply(const GemmProduct& product);
 void gemm_vnni_offset_multiply(const GemmProduct& product);
+int64_t gemm_vnni_halves_panel_bytes(int64_t k);
+void gemm_vnni_halves_multiply(const GemmProduct& product);
 int64_t gemm_vnni_multiply_registers(int64_t n);
 
 // Work on sign bits (also in the tables of wider units).

@@ -58,13 +58,14 @@ struct F32Op {
   }
 };
 
-constexpr int64_t kColumnsAtOnce = 32;
+template <class W>
+constexpr int64_t kColumnsAtOnce = reads_octets<W>() ? kOctetCols : kQuantBlock;
 constexpr int64_t kRowsAhead = 12;  // rows ahead in which a pack of columns prefetches
 
 template <class W>
 constexpr int64_t RowBytesAtOnce() {
-  if constexpr (W::kBlocks) return kColumnsAtOnce * W::kBytes / W::kElems;
-  return kColumnsAtOnce * W::kBytes;
+  if constexpr (W::kBlocks) return kColumnsAtOnce<W> * W::kBytes / W::kElems;
+  return kColumnsAtOnce<W> * W::kBytes;
 }
 
 // Packs columns [begin, end) of rows [0, n) of 8; the other rows become zeros.
@@ -72,10 +73,11 @@ template <class W>
 void pack_group(const std::byte* w, int64_t stride, int64_t n, int64_t begin, int64_t end,
                 LinePrefetcher& ahead, std::byte* out) {
   constexpr int64_t kLines = (8 * RowBytesAtOnce<W>() + 63) / 64;
-  for (int64_t col = begin; col < end; col += kColumnsAtOnce) {
-    const int64_t columns = end - col < kColumnsAtOnce ? end - col : kColumnsAtOnce;
+  constexpr int64_t kAtOnce = kColumnsAtOnce<W>;
+  for (int64_t col = begin; col < end; col += kAtOnce) {
+    const int64_t columns = end - col < kAtOnce ? end - col : kAtOnce;
     for (int64_t line = 0; line < kLines; ++line) ahead.step();
-    alignas(32) float rows[8][kColumnsAtOnce] = {};
+    alignas(32) float rows[8][kAtOnce] = {};
     for (int64_t r = 0; r < n; ++r) {
       convert_row<Simd, W, ToF32<Simd>>(w + r * stride, col, col + columns, rows[r]);
     }
@@ -118,17 +120,20 @@ void pack_columns(const GemmPackArgs& args) {
     for (int64_t at = first_byte; at < end_byte + 63; at += 64) {
       _mm_prefetch(reinterpret_cast<const char*>(next + at), _MM_HINT_T0);
     }
-    for (int64_t col = args.begin; col < args.end; col += kGemmPanel) {
-      const int64_t left = args.end - col;
-      alignas(32) float values[kGemmPanel] = {};
-      convert_row<Simd, W, ToF32<Simd>>(row, col, col + (left < kGemmPanel ? left : kGemmPanel),
-                                        values);
-      std::byte* out = args.panels + (col - args.begin) / F32Tile::kOutputs * run_bytes +
-                       i * F32Tile::kPanelStepBytes;
+    constexpr int64_t kAtOnce = kColumnsAtOnce<W>;
+    static_assert(kAtOnce % kGemmPanel == 0);
+    for (int64_t col = args.begin; col < args.end; col += kAtOnce) {
+      const int64_t columns = args.end - col < kAtOnce ? args.end - col : kAtOnce;
+      alignas(32) float values[kAtOnce] = {};
+      convert_row<Simd, W, ToF32<Simd>>(row, col, col + columns, values);
+      for (int64_t c = 0; c < columns; c += kGemmPanel) {
+        std::byte* out = args.panels + (col - args.begin + c) / F32Tile::kOutputs * run_bytes +
+                         i * F32Tile::kPanelStepBytes;
 #pragma GCC unroll 4
-      for (int v = 0; v < 4; ++v) {
-        _mm256_store_ps(reinterpret_cast<float*>(out + v / 2 * run_bytes) + v % 2 * 8,
-                        _mm256_load_ps(values + v * 8));
+        for (int v = 0; v < 4; ++v) {
+          _mm256_store_ps(reinterpret_cast<float*>(out + v / 2 * run_bytes) + v % 2 * 8,
+                          _mm256_load_ps(values + c + v * 8));
+        }
       }
     }
   }

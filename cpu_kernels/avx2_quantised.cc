@@ -3,6 +3,7 @@
 #include "cpu_kernels/avx2.h"
 #include "cpu_kernels/block_dot_avx2.h"
 #include "cpu_kernels/convert_simd.h"
+#include "cpu_kernels/octet_dot_avx2.h"
 #include "runtime/core/error.h"
 
 namespace thermocline::avx2 {
@@ -72,13 +73,29 @@ class Q6kDot {
 
 }  // namespace
 
-int64_t q8_bytes(int64_t n) { return (scales_offset(n) + n / kQuantBlock * 4 + 63) / 64 * 64; }
+int64_t q8_bytes(int64_t n) { return Q8Vector(n).total(); }
 
 void prepare_q8(const float* x, int64_t n, void* out) {
+  const Q8Vector layout(n);
   auto* q = static_cast<int8_t*>(out);
-  auto* scales = reinterpret_cast<float*>(q + scales_offset(n));
+  auto* scales = reinterpret_cast<float*>(q + layout.scales());
+  auto* sums = reinterpret_cast<float*>(q + layout.sums());
+  auto* half_sums = reinterpret_cast<float*>(q + layout.half_sums());
   for (int64_t b = 0; b < n / kQuantBlock; ++b) {
     quantise_activations<Simd>(x + b * kQuantBlock, q + b * kQuantBlock, scales + b);
+    const auto* bytes = reinterpret_cast<const __m256i*>(q + b * kQuantBlock);
+    const __m256i fours = Maddubs::fours(_mm256_set1_epi8(1), _mm256_loadu_si256(bytes));
+    const __m256i pairs = _mm256_hadd_epi32(fours, fours);
+    const __m256i halves = _mm256_hadd_epi32(pairs, pairs);
+    const int first = _mm256_extract_epi32(halves, 0);
+    const int second = _mm256_extract_epi32(halves, 4);
+    half_sums[2 * b] = scales[b] * static_cast<float>(first);
+    half_sums[2 * b + 1] = scales[b] * static_cast<float>(second);
+    sums[b] = scales[b] * static_cast<float>(first + second);
+  }
+  for (int64_t b = n / kQuantBlock; b < layout.n_blocks(); ++b) {
+    std::memset(q + b * kQuantBlock, 0, kQuantBlock);
+    scales[b] = sums[b] = half_sums[2 * b] = half_sums[2 * b + 1] = 0.0F;
   }
 }
 
@@ -88,6 +105,8 @@ void matvec_quantised(DType dtype, const MatvecArgs& args) {
       CheckFailed(__FILE__, __LINE__, "quantised dtype");
     } else if constexpr (type() == DType::kQ6_K) {
       matvec_rows<Q6kDot>(args);
+    } else if constexpr (kIsOctets<type()>) {
+      matvec_rows<OctetDot<type(), Maddubs>>(args);
     } else {
       matvec_rows<BlockDot<type(), Maddubs>>(args);
     }

@@ -1,8 +1,9 @@
-// Products of Q8_0, Q4_0 and Q4_1 rows with one token and with batches through AVX-VNNI, which sums
-// four products of bytes in 32 bits. Q8_0's bytes are unsigned as w + 128, which owes 128 * sum(x).
+// Products of quantised rows with one token and with batches through AVX-VNNI, which sums four
+// products of bytes in 32 bits. Q8_0's bytes are unsigned as w + 128, which owes 128 * sum(x).
 #include "cpu_kernels/avx2.h"
 #include "cpu_kernels/block_dot_avx2.h"
 #include "cpu_kernels/gemm_integer_avx2.h"
+#include "cpu_kernels/octet_dot_avx2.h"
 
 namespace thermocline::avx2 {
 namespace {
@@ -17,6 +18,7 @@ struct VnniFours {
 struct VnniOp {
   using Sum = __m256i;
   static constexpr int kProducts = 32;
+  static constexpr int64_t kBlock = kQuantBlock;
   static constexpr int kPlanes = 1;
   static constexpr bool kOffsets = false;
   static constexpr int kUnroll = 8;
@@ -30,16 +32,19 @@ struct VnniOp {
 struct VnniOffsetOp : VnniOp {
   static constexpr bool kOffsets = true;
 };
+struct VnniHalvesOp : VnniOffsetOp {
+  static constexpr int64_t kBlock = kQuantBlock / 2;
+  static constexpr int kUnroll = 4;
+};
 
 }  // namespace
 
-// Q6_K's sums of pairs have scales, which sums of four would need to be parted for.
 void vnni_matvec_quantised(DType dtype, const MatvecArgs& args) {
   VisitWeightType(dtype, [&](auto type) {
     if constexpr (!kIsQuantised<type()>) {
       CheckFailed(__FILE__, __LINE__, "quantised dtype");
-    } else if constexpr (type() == DType::kQ6_K) {
-      matvec_quantised(type(), args);
+    } else if constexpr (kIsOctets<type()>) {
+      matvec_rows<OctetDot<type(), VnniFours>>(args);
     } else {
       matvec_rows<BlockDot<type(), VnniFours>>(args);
     }
@@ -48,14 +53,18 @@ void vnni_matvec_quantised(DType dtype, const MatvecArgs& args) {
 
 int64_t gemm_vnni_panel_bytes(int64_t k) { return panel_bytes_of<VnniOp>(k); }
 int64_t gemm_vnni_offset_panel_bytes(int64_t k) { return panel_bytes_of<VnniOffsetOp>(k); }
+int64_t gemm_vnni_halves_panel_bytes(int64_t k) { return panel_bytes_of<VnniHalvesOp>(k); }
 void gemm_vnni_pack_rows(DType dtype, const GemmPackArgs& args) {
-  pack_rows_of<VnniOp, VnniOffsetOp>(dtype, args);
+  pack_rows_of<VnniOp, VnniOffsetOp, VnniOffsetOp, VnniHalvesOp>(dtype, args);
 }
 void gemm_vnni_multiply(const GemmProduct& product) {
   multiply_tiles<IntegerTile<VnniOp>>(product);
 }
 void gemm_vnni_offset_multiply(const GemmProduct& product) {
   multiply_tiles<IntegerTile<VnniOffsetOp>>(product);
+}
+void gemm_vnni_halves_multiply(const GemmProduct& product) {
+  multiply_tiles<IntegerTile<VnniHalvesOp>>(product);
 }
 int64_t gemm_vnni_multiply_registers(int64_t n) { return multiply_registers<VnniOp>(n); }
 

@@ -22,6 +22,7 @@ void vnni_prepare_q8(const float* x, int64_t n, void* out);
 void vnni_matvec_quantised(DType dtype, const MatvecArgs& args);
 void vnni_matvec_q6_k(const MatvecArgs& args);
 void vnni_matvec_q4_1(const MatvecArgs& args);
+void vnni_matvec_octets(DType dtype, const MatvecArgs& args);
 
 // GEMM in f32 (GemmForm::kF32).
 int64_t gemm_f32_tile_tokens();
@@ -43,13 +44,7 @@ void gemm_bf16_pack_columns(DType dtype, const GemmPackArgs& args);
 void gemm_bf16_multiply(const GemmProduct& product);
 int64_t gemm_bf16_multiply_registers(int64_t n);
 
-// GEMM in int8 (GemmForm::kQ8 and kQ8Offset). Q6_K has two scales to a block of x, which the panels
-// do not: its weights are multiplied exactly in f32 instead. REQUIRES: AVX512_VNNI.
-constexpr bool gemm_q8_takes(DType weights) {
-  return weights == DType::kQ8_0 || weights == DType::kQ4_0;
-}
-// Whether panels that hold offsets (GemmForm::kQ8Offset) take these weights.
-constexpr bool gemm_q8_offset_takes(DType weights) { return weights == DType::kQ4_1; }
+// GEMM in int8 (GemmForm::kQ8 and what follows from it). REQUIRES: AVX512_VNNI.
 int64_t gemm_q8_tile_tokens();
 int64_t gemm_q8_input_bytes(int64_t n_tokens, int64_t k);
 int64_t gemm_q8_panel_bytes(int64_t k);
@@ -59,6 +54,10 @@ void gemm_q8_offset_prepare(const GemmPrepareArgs& args);
 void gemm_q8_pack_rows(DType dtype, const GemmPackArgs& args);
 void gemm_q8_multiply(const GemmProduct& product);
 void gemm_q8_offset_multiply(const GemmProduct& product);
+int64_t gemm_q8_halves_input_bytes(int64_t n_tokens, int64_t k);
+int64_t gemm_q8_halves_panel_bytes(int64_t k);
+void gemm_q8_halves_prepare(const GemmPrepareArgs& args);
+void gemm_q8_halves_multiply(const GemmProduct& product);
 int64_t gemm_q8_multiply_registers(int64_t n);
 
 // GEMM in fixed point of 16 bits (GemmForm::kI16). REQUIRES: AVX512_VNNI.

@@ -24,13 +24,15 @@ template <class W>
 void pack_group(const std::byte* w, int64_t stride, int64_t n, int64_t begin, int64_t end,
                 LinePrefetcher& ahead, std::byte* out) {
   if constexpr (W::kBlocks) {
-    for (int64_t col = begin; col < end; col += kQuantBlock) {
-      float rows[16][kQuantBlock];
+    constexpr int64_t kAtOnce = reads_octets<W>() ? kOctetCols : kQuantBlock;
+    for (int64_t col = begin; col < end; col += kAtOnce) {
+      const int64_t columns = end - col < kAtOnce ? end - col : kAtOnce;
+      float rows[16][kAtOnce];
       for (int64_t r = 0; r < n; ++r) {
-        convert_row<Simd, W, ToF32<Simd>>(w + r * stride, col, col + kQuantBlock, rows[r]);
+        convert_row<Simd, W, ToF32<Simd>>(w + r * stride, col, col + columns, rows[r]);
       }
       pack_16_rows<kBlockLines<W>>(
-          n, kQuantBlock, out + (col - begin) * Tile::kPanelStepBytes, ahead,
+          n, columns, out + (col - begin) * Tile::kPanelStepBytes, ahead,
           [&](int r, int64_t i, int64_t) { return _mm512_loadu_si512(rows[r] + i); });
     }
   } else {

@@ -10,6 +10,7 @@
 #include "cpu_kernels/avx512.h"
 #include "cpu_kernels/convert_simd.h"
 #include "cpu_kernels/matvec_rows.h"
+#include "cpu_kernels/octet.h"
 #include "cpu_kernels/quad_q4.h"
 #include "cpu_kernels/simd_avx512.h"
 #include "cpu_kernels/vnni_vector.h"
@@ -301,6 +302,15 @@ __m128 sums_of_four(__m512i starts) {
   return _mm_mul_ps(_mm_cvtepi32_ps(blocks), _mm_set1_ps(-1.0F / 128));
 }
 
+// Returns the sums of the halves of a pair's blocks.
+__m128 half_sums_of_pair(__m512i bytes) {
+  const __m512i fours = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(1), bytes);
+  const __m512i twos = _mm512_add_epi32(fours, _mm512_shuffle_epi32(fours, _MM_PERM_CDAB));
+  const __m512i halves = _mm512_add_epi32(twos, _mm512_shuffle_epi32(twos, _MM_PERM_BADC));
+  const __m512i first_at = _mm512_broadcast_i32x4(_mm_setr_epi32(0, 4, 8, 12));
+  return _mm_cvtepi32_ps(_mm512_castsi512_si128(_mm512_permutexvar_epi32(first_at, halves)));
+}
+
 }  // namespace
 
 int64_t vnni_q8_bytes(int64_t n) { return VnniVector(n).total(); }
@@ -310,6 +320,7 @@ void vnni_prepare_q8(const float* x, int64_t n, void* out) {
   auto* base = static_cast<std::byte*>(out);
   auto* scales = reinterpret_cast<float*>(base + layout.scales());
   auto* sums = reinterpret_cast<float*>(base + layout.sums());
+  auto* half_sums = reinterpret_cast<float*>(base + layout.half_sums());
   std::memset(scales, 0, static_cast<size_t>(layout.total() - layout.scales()));
   for (int64_t i = 0; i < layout.n_quads; ++i) {
     alignas(64) int8_t q[4 * kQuantBlock] = {};
@@ -322,6 +333,9 @@ void vnni_prepare_q8(const float* x, int64_t n, void* out) {
       _mm512_storeu_si512(base + p * 64, bytes);
       _mm512_storeu_si512(base + layout.pair_starts() + p * 64,
                           starts_of(bytes, _mm512_setzero_si512()));
+      const __m128 pair_scales =
+          _mm_setr_ps(scales[2 * p], scales[2 * p], scales[2 * p + 1], scales[2 * p + 1]);
+      _mm_storeu_ps(half_sums + 4 * p, _mm_mul_ps(half_sums_of_pair(bytes), pair_scales));
     }
     const __m512i first = _mm512_shuffle_i32x4(pairs[0], pairs[1], 0x88);
     const __m512i second = _mm512_shuffle_i32x4(pairs[0], pairs[1], 0xdd);
@@ -345,6 +359,8 @@ void vnni_matvec_quantised(DType dtype, const MatvecArgs& args) {
       vnni_matvec_q4_1(args);
     } else if constexpr (type() == DType::kQ4_0) {
       matvec_rows<Q4Dot>(args);
+    } else if constexpr (kIsOctets<type()>) {
+      vnni_matvec_octets(dtype, args);
     } else {
       static_assert(kHandlesType<type()>, "say how the type is multiplied in int8");
     }

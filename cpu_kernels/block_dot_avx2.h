@@ -6,12 +6,26 @@
 
 #include "cpu_kernels/kernel_args.h"
 #include "cpu_kernels/matvec_rows.h"
+#include "cpu_kernels/octet.h"
 #include "cpu_kernels/simd_avx2.h"
 
 namespace thermocline::avx2 {
 
-// A prepared vector: n int8, padded to a multiple of 64 bytes, then one f32 scale per block.
-[[gnu::always_inline]] inline int64_t scales_offset(int64_t n) { return (n + 63) / 64 * 64; }
+// A prepared vector, padded with zeros to whole octets: int8, then f32: the scale of each 32; the
+// scale times the sum of each 32, and the same of each 16.
+struct Q8Vector {
+  int64_t n;
+
+  [[gnu::always_inline]] explicit inline Q8Vector(int64_t n_cols)
+      : n((n_cols + kOctetCols - 1) / kOctetCols * kOctetCols) {}
+  [[gnu::always_inline]] inline int64_t n_blocks() const { return n / kQuantBlock; }
+  [[gnu::always_inline]] inline int64_t scales() const { return n; }
+  [[gnu::always_inline]] inline int64_t sums() const { return n + 4 * n_blocks(); }
+  [[gnu::always_inline]] inline int64_t half_sums() const { return n + 8 * n_blocks(); }
+  [[gnu::always_inline]] inline int64_t total() const { return n + 16 * n_blocks(); }
+};
+
+[[gnu::always_inline]] inline int64_t scales_offset(int64_t n) { return Q8Vector(n).scales(); }
 
 template <DType kType>
 struct Block {

@@ -31,7 +31,17 @@ struct ToBf16 {
 // Converts columns [col, col_end) of one row through the store of `To`.
 template <class V, class W, class To>
 void convert_row(const std::byte* row, int64_t col, int64_t col_end, typename To::Out* out) {
-  if constexpr (W::kBlocks) {
+  if constexpr (reads_octets<W>()) {
+    constexpr int64_t kAtOnce = kOctetCols;
+    while (col < col_end) {
+      const int64_t end = col_end - col < kAtOnce ? col_end : col + kAtOnce;
+      float values[kAtOnce];
+      W::to_floats(row, col, end, values);
+      for (int64_t i = 0; i < end - col; i += V::kLanes) To::store(out + i, V::load(values + i));
+      out += end - col;
+      col = end;
+    }
+  } else if constexpr (W::kBlocks) {
     for (; col < col_end; col += kQuantBlock, out += kQuantBlock) {
       typename V::Reg weights[W::kRegs];
       load_weights<V, W>(row, col, weights);

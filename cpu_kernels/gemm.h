@@ -24,12 +24,16 @@ inline constexpr int64_t kGemmBlock = 128;  // k is cut at multiples of it
 enum class GemmForm : uint8_t {
   kF32,   // f32 both: every type, as precise as it is
   kBF16,  // bf16 both, summed in f32
-  kQ8,    // int8 per block of 32 with scales, as VectorForm::kQ8: Q8_0 and Q4_0, blocks along k
+  kQ8,    // int8 per block of 32 with scales, as VectorForm::kQ8; blocks along k
   kI16,   // 12 and 13 bits and signs per kGemmBlock with scales: F16, no less precise than it is
-  kQ8Offset,  // as kQ8, and offsets that are added to an output's weights of a block: Q4_1
+  kQ8Offset,  // as kQ8, and offsets that are added to an output's weights of a block; with AVX2
+              // without VNNI integers of at most four bits
+  kQ8Wide,    // as kQ8Offset, of at most seven bits
+  kQ8Halves,  // as kQ8Wide, with scales and offsets of 16 weights each
 };
-inline constexpr GemmForm kGemmForms[] = {GemmForm::kF32, GemmForm::kBF16, GemmForm::kQ8,
-                                          GemmForm::kI16, GemmForm::kQ8Offset};
+inline constexpr GemmForm kGemmForms[] = {
+    GemmForm::kF32,      GemmForm::kBF16,   GemmForm::kQ8,      GemmForm::kI16,
+    GemmForm::kQ8Offset, GemmForm::kQ8Wide, GemmForm::kQ8Halves};
 
 // Rows of weights that will be read next. Packing or the multiplication prefetches them while it
 // works, and never reads them. Without rows nothing is prefetched.
@@ -60,7 +64,7 @@ struct GemmKernels {
   GemmForm (*rows_form)(DType weights);
   GemmForm (*columns_form)(DType weights);
   int64_t (*tile_tokens)(GemmForm form);
-  // Bytes of prepared activations, a multiple of 64. k: a multiple of 32 for kQ8 and kQ8Offset.
+  // Bytes of prepared activations, a multiple of 64. k: a multiple of 32 for the forms in int8.
   int64_t (*input_bytes)(GemmForm form, int64_t n_tokens, int64_t k);
   // Prepares the tokens of tiles [tile_begin, tile_end) out of gemm_tile_count. x: (n_tokens, k)
   // f32. out: 64-byte aligned.

@@ -129,6 +129,25 @@ template <class W>
 
 constexpr int64_t kRowsAhead = 12;  // rows ahead in which a pack of columns prefetches
 
+// Does what for_columns does for a word, with one row or two, of a type that is read as octets.
+template <class W, class Take>
+[[gnu::always_inline]] inline void take_octets(const GemmPackArgs& args,
+                                               const std::byte* const* rows, int64_t word,
+                                               const Take& take) {
+  for (int64_t col = args.begin; col < args.end; col += kOctetCols) {
+    const int64_t end = args.end - col < kOctetCols ? args.end : col + kOctetCols;
+    alignas(64) float values[2][kOctetCols] = {};
+    for (int s = 0; s < 2; ++s) {
+      if (rows[s] != nullptr) W::to_floats(rows[s], col, end, values[s]);
+    }
+    for (int64_t c = 0; c < end - col; c += kGemmPanel) {
+      const __m512 w[2][2] = {{_mm512_load_ps(values[0] + c), _mm512_load_ps(values[0] + c + 16)},
+                              {_mm512_load_ps(values[1] + c), _mm512_load_ps(values[1] + c + 16)}};
+      take(word, (col - args.begin + c) / kGemmPanel, w[0], w[1]);
+    }
+  }
+}
+
 // Calls take(word, panel, first, second) for each word (kStep rows) and each panel of columns: the
 // two registers of each row, of zeros where the last word has no second row.
 template <class W, int kStep, class Take>
@@ -144,11 +163,16 @@ template <class W, int kStep, class Take>
         _mm_prefetch(reinterpret_cast<const char*>(next + at), _MM_HINT_T0);
       }
     }
-    for (int64_t col = args.begin; col < args.end; col += kGemmPanel) {
-      __m512 w[2][2] = {};
-      load_columns<W>(rows[0], col, args.end - col, w[0]);
-      if (rows[1] != nullptr) load_columns<W>(rows[1], col, args.end - col, w[1]);
-      take(i / kStep, (col - args.begin) / kGemmPanel, w[0], w[1]);
+    if constexpr (reads_octets<W>()) {
+      take_octets<W>(args, rows, i / kStep, take);
+      continue;
+    } else {
+      for (int64_t col = args.begin; col < args.end; col += kGemmPanel) {
+        __m512 w[2][2] = {};
+        load_columns<W>(rows[0], col, args.end - col, w[0]);
+        if (rows[1] != nullptr) load_columns<W>(rows[1], col, args.end - col, w[1]);
+        take(i / kStep, (col - args.begin) / kGemmPanel, w[0], w[1]);
+      }
     }
   }
 }

@@ -1,12 +1,12 @@
 // The GEMM in int8 for AVX2, with and without VNNI.
 //
-// A block of k (32) holds 8 words of four bytes, unsigned in a panel and signed in a tile. A run
-// takes kOutputs outputs, 8 to a register. Its part of a panel holds, per block, 8 words of two
-// registers each, then an f32 scale for each output, and with kOffsets an f32 offset for each. The
-// two registers are two groups of 8 outputs, or with two planes the high and the low half-bytes of
-// one group. A tile of T tokens holds, per block, 8 words of each token (words outside, tokens
-// inside), T int32 that the sums start from (with kOffsets instead T f32 sums of the block, which
-// the offsets are multiplied by), and T f32 scales.
+// A block of k (Op::kBlock, 32 or 16) holds words of four bytes, unsigned in a panel and signed in
+// a tile. A run takes kOutputs outputs, 8 to a register. Its part of a panel holds, per block,
+// words of two registers each, then an f32 scale for each output, and with kOffsets an f32 offset
+// for each. The two registers are two groups of 8 outputs, or with two planes the high and the low
+// half-bytes of one group. A tile of T tokens holds, per block, the words of each token (words
+// outside, tokens inside), T int32 that the sums start from (with kOffsets instead T f32 sums of
+// the block, which the offsets are multiplied by), and T f32 scales.
 #pragma once
 
 #include <cstring>
@@ -15,17 +15,17 @@
 #include "cpu_kernels/convert_simd.h"
 #include "cpu_kernels/gemm_tiles_avx2.h"
 #include "cpu_kernels/kernel_args.h"
+#include "cpu_kernels/octet_unpack.h"
 #include "runtime/core/error.h"
 
 namespace thermocline::avx2 {
 
-constexpr int kBlockWords = kQuantBlock / 4;
 constexpr int64_t kPanelWordBytes = 64;  // two registers
 
 // Multiplies by T tokens. 2 T sums of a block are in registers, 8 for T = 4; with more of them the
-// compiler runs out of registers. The sums over blocks are in memory. Op: kPlanes, kOffsets,
-// kUnroll (words at a time), multiply_add(sum, w, x), and total(first, second), the sum in int32 of
-// one group: of one plane's register, or of both planes'.
+// compiler runs out of registers. The sums over blocks are in memory. Op: kBlock, kPlanes,
+// kOffsets, kUnroll (words at a time), multiply_add(sum, w, x), and total(first, second), the sum
+// in int32 of one group: of one plane's register, or of both planes'.
 template <class Op>
 struct IntegerTile {
   using V = Simd;
@@ -33,7 +33,8 @@ struct IntegerTile {
   static constexpr int kTileTokens = 4;
   static constexpr int kGroups = 2 / Op::kPlanes;
   static constexpr int64_t kOutputs = 8 * kGroups;
-  static constexpr int64_t kStep = kQuantBlock;
+  static constexpr int64_t kStep = Op::kBlock;
+  static constexpr int kBlockWords = Op::kBlock / 4;
   static constexpr int64_t kInputStepBytes = (kBlockWords + 2) * 4;
   static constexpr int64_t kPanelStepBytes =
       kBlockWords * kPanelWordBytes + kGroups * 32 * (1 + Op::kOffsets);
@@ -197,7 +198,7 @@ template <class Op, DType kType>
     std::memcpy(&pairs[0][r], rows + r * stride, 2);
     std::memcpy(&pairs[1][r], rows + r * stride + 2, 2);
   }
-  auto* factors = reinterpret_cast<float*>(out + kBlockWords * kPanelWordBytes);
+  auto* factors = reinterpret_cast<float*>(out + Tile::kBlockWords * kPanelWordBytes);
   const __m256 scales = Simd::load_f16(pairs[0]);
   _mm256_store_ps(factors + group * 8, scales);
   if constexpr (Op::kOffsets) {
@@ -225,19 +226,65 @@ void pack_group(const std::byte* w, int64_t stride, int64_t n, int64_t n_blocks,
   }
 }
 
+// Packs columns [begin, end) of rows [0, n) of 8 as group `group` of a run's part, octet by octet.
+template <class Op, DType kType>
+void pack_octets(const std::byte* w, int64_t stride, int64_t n, int64_t begin, int64_t end,
+                 int group, LinePrefetcher& ahead, std::byte* out) {
+  using Tile = IntegerTile<Op>;
+  constexpr int kLines = static_cast<int>((8 * kOctetBytes<kType> + 63) / 64);
+  constexpr int kEach = kQuantBlock / Op::kBlock;  // blocks of a chunk
+  alignas(32) uint8_t bytes[8][kOctetCols] = {};
+  OctetFactorArrays arrays[8] = {};
+  while (begin < end) {
+    const int64_t octet = begin / kOctetCols;
+    const int64_t octet_end = (octet + 1) * kOctetCols < end ? (octet + 1) * kOctetCols : end;
+    const int64_t first = begin % kOctetCols / kQuantBlock;
+    const int64_t last = first + (octet_end - begin) / kQuantBlock;
+    for (int line = 0; line < kLines; ++line) ahead.step();
+    for (int64_t r = 0; r < n; ++r) {
+      octet_to_bytes<Simd, kType>(w + r * stride + octet * kOctetBytes<kType>, first, last,
+                                  bytes[r], &arrays[r]);
+    }
+    for (int64_t b = first * kEach; b < last * kEach; ++b, out += Tile::kPanelStepBytes) {
+      for (int part = 0; part < Tile::kBlockWords / 4; ++part) {
+        __m256i words[4];
+        transpose_words(reinterpret_cast<const std::byte*>(bytes), kOctetCols,
+                        b * Op::kBlock + part * 16, words);
+        for (int c = 0; c < 4; ++c) {
+          std::byte* at = out + group * 32;
+          store_word(at, part * 4 + c, Op::kPlanes == 2 ? high_nibbles(words[c]) : words[c]);
+          if (Op::kPlanes == 2) store_word(at + 32, part * 4 + c, low_nibbles(words[c]));
+        }
+      }
+      auto* factors = reinterpret_cast<float*>(out + Tile::kBlockWords * kPanelWordBytes);
+      for (int r = 0; r < 8; ++r) {
+        factors[group * 8 + r] = arrays[r].scales[b];
+        if (Op::kOffsets) factors[(Tile::kGroups + group) * 8 + r] = arrays[r].offsets[b];
+      }
+    }
+    begin = octet_end;
+  }
+}
+
 template <class Op, DType kType>
 void pack_panels(const GemmPackArgs& args) {
   using Tile = IntegerTile<Op>;
-  const int64_t n_blocks = (args.end - args.begin) / kQuantBlock;
-  const std::byte* w = args.w + args.begin / kQuantBlock * kTypeBlockBytes<kType>;
+  const int64_t n_blocks = (args.end - args.begin) / Op::kBlock;
   std::byte* out = args.panels;
   LinePrefetcher ahead(args.ahead);
   for (int64_t r = 0; r < args.n_rows; r += Tile::kOutputs) {
     for (int group = 0; group < Tile::kGroups; ++group) {
       const int64_t left = args.n_rows - r - group * 8;
       const int64_t n = left < 0 ? 0 : left < 8 ? left : 8;
-      const std::byte* rows = n > 0 ? w + (r + group * 8) * args.row_stride_bytes : w;
-      pack_group<Op, kType>(rows, args.row_stride_bytes, n, n_blocks, group, ahead, out);
+      const std::byte* rows = args.w;
+      if (n > 0) rows += (r + group * 8) * args.row_stride_bytes;
+      if constexpr (kIsOctets<kType>) {
+        pack_octets<Op, kType>(rows, args.row_stride_bytes, n, args.begin, args.end, group, ahead,
+                               out);
+      } else {
+        rows += args.begin / kQuantBlock * kTypeBlockBytes<kType>;
+        pack_group<Op, kType>(rows, args.row_stride_bytes, n, n_blocks, group, ahead, out);
+      }
     }
     out += n_blocks * Tile::kPanelStepBytes;
   }
@@ -247,12 +294,13 @@ template <class Op>
 void prepare_tiles(const GemmPrepareArgs& args) {
   using Tile = IntegerTile<Op>;
   const Tiles tiles(args.n_tokens, Tile::kTileTokens);
-  const int64_t n_blocks = args.k / kQuantBlock;
+  const int64_t n_blocks = args.k / Op::kBlock;
   for (int64_t tile = args.tile_begin; tile < args.tile_end; ++tile) {
     const int64_t begin = tiles.begin(tile);
     const int64_t size = tiles.size(tile);
+    const int64_t step = size * Tile::kInputStepBytes;
     std::byte* out = args.out + begin * n_blocks * Tile::kInputStepBytes;
-    for (int64_t b = 0; b < n_blocks; ++b, out += size * Tile::kInputStepBytes) {
+    for (int64_t b = 0; b < args.k / kQuantBlock; ++b) {
       for (int64_t t = 0; t < size; ++t) {
         alignas(32) int8_t q[kQuantBlock];
         float scale = 0.0F;
@@ -262,38 +310,59 @@ void prepare_tiles(const GemmPrepareArgs& args) {
         alignas(32) int32_t quads[8];
         _mm256_store_si256(reinterpret_cast<__m256i*>(quads),
                            _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-        int32_t sum = 0;
-        for (const int32_t quad : quads) sum += quad;
-        const int32_t start = -128 * sum;
-        const float scaled_sum = scale * static_cast<float>(sum);
         auto* words = out + t * 4;
-        for (int i = 0; i < kBlockWords; ++i) std::memcpy(words + i * size * 4, q + i * 4, 4);
-        const void* fact = Op::kOffsets ? static_cast<const void*>(&scaled_sum) : &start;
-        std::memcpy(words + kBlockWords * size * 4, fact, 4);
-        std::memcpy(words + (kBlockWords + 1) * size * 4, &scale, 4);
+        for (int at = 0; at < kQuantBlock; at += Op::kBlock, words += step) {
+          int32_t sum = 0;
+          for (int i = 0; i < Tile::kBlockWords; ++i) sum += quads[at / 4 + i];
+          const int32_t start = -128 * sum;
+          const float scaled_sum = scale * static_cast<float>(sum);
+          for (int i = 0; i < Tile::kBlockWords; ++i) {
+            std::memcpy(words + i * size * 4, q + at + i * 4, 4);
+          }
+          const void* fact = Op::kOffsets ? static_cast<const void*>(&scaled_sum) : &start;
+          std::memcpy(words + Tile::kBlockWords * size * 4, fact, 4);
+          std::memcpy(words + (Tile::kBlockWords + 1) * size * 4, &scale, 4);
+        }
       }
+      out += kQuantBlock / Op::kBlock * step;
     }
   }
 }
 
 template <class Op>
+int64_t input_bytes_of(int64_t n_tokens, int64_t k) {
+  return n_tokens * (k / Op::kBlock) * IntegerTile<Op>::kInputStepBytes;
+}
+
+template <class Op>
 int64_t panel_bytes_of(int64_t k) {
-  return k / kQuantBlock * IntegerTile<Op>::kPanelStepBytes *
+  return k / Op::kBlock * IntegerTile<Op>::kPanelStepBytes *
          (kGemmPanel / IntegerTile<Op>::kOutputs);
 }
 
-// Packs rows of the types that Op takes.
-template <class Op, class OffsetOp>
+// The forms of the types in int8.
+template <DType kType>
+constexpr GemmForm integer_form() {
+  if (kHasHalves<kType>) return GemmForm::kQ8Halves;
+  if (kType == DType::kQ8_0 || kHasWholeBytes<kType>) return GemmForm::kQ8;
+  const bool nibbles = kType == DType::kQ4_0 || kType == DType::kQ4_1 || kType == DType::kQ4_K;
+  return nibbles ? GemmForm::kQ8Offset : GemmForm::kQ8Wide;
+}
+
+// Packs rows of the types in int8, with the Op of each form.
+template <class Op, class OffsetOp, class WideOp, class HalvesOp>
 void pack_rows_of(DType dtype, const GemmPackArgs& args) {
   VisitWeightType(dtype, [&](auto type) {
-    if constexpr (type() == DType::kQ8_0) {
-      pack_panels<Op, type()>(args);
-    } else if constexpr (type() == DType::kQ4_0 || type() == DType::kQ4_1) {
-      pack_panels<OffsetOp, type()>(args);
-    } else if constexpr (!kIsQuantised<type()> || type() == DType::kQ6_K) {
+    if constexpr (!kIsQuantised<type()>) {
       CheckFailed(__FILE__, __LINE__, "a type that is packed in int8");  // rows_form takes another
+    } else if constexpr (integer_form<type()>() == GemmForm::kQ8) {
+      pack_panels<Op, type()>(args);
+    } else if constexpr (integer_form<type()>() == GemmForm::kQ8Offset) {
+      pack_panels<OffsetOp, type()>(args);
+    } else if constexpr (integer_form<type()>() == GemmForm::kQ8Wide) {
+      pack_panels<WideOp, type()>(args);
     } else {
-      static_assert(kHandlesType<type()>, "say whether panels of the type are packed in int8");
+      pack_panels<HalvesOp, type()>(args);
     }
   });
 }

@@ -20,6 +20,12 @@ struct FormKernels {
   int64_t (*multiply_registers)(int64_t n);
 };
 
+constexpr FormKernels kAvx512Offset = {
+    avx512::gemm_q8_tile_tokens,        avx512::gemm_q8_input_bytes,
+    avx512::gemm_q8_offset_panel_bytes, avx512::gemm_q8_offset_prepare,
+    avx512::gemm_q8_pack_rows,          nullptr,
+    avx512::gemm_q8_offset_multiply,    avx512::gemm_q8_multiply_registers};
+
 // Int8 products have their blocks along k: nothing sums them over rows.
 constexpr FormKernels kAvx512Forms[] = {
     {avx512::gemm_f32_tile_tokens, avx512::gemm_f32_input_bytes, avx512::gemm_f32_panel_bytes,
@@ -34,9 +40,11 @@ constexpr FormKernels kAvx512Forms[] = {
     {avx512::gemm_i16_tile_tokens, avx512::gemm_i16_input_bytes, avx512::gemm_i16_panel_bytes,
      avx512::gemm_i16_prepare, avx512::gemm_i16_pack_rows, avx512::gemm_i16_pack_columns,
      avx512::gemm_i16_multiply, avx512::gemm_i16_multiply_registers},
-    {avx512::gemm_q8_tile_tokens, avx512::gemm_q8_input_bytes, avx512::gemm_q8_offset_panel_bytes,
-     avx512::gemm_q8_offset_prepare, avx512::gemm_q8_pack_rows, nullptr,
-     avx512::gemm_q8_offset_multiply, avx512::gemm_q8_multiply_registers},
+    kAvx512Offset,
+    kAvx512Offset,
+    {avx512::gemm_q8_tile_tokens, avx512::gemm_q8_halves_input_bytes,
+     avx512::gemm_q8_halves_panel_bytes, avx512::gemm_q8_halves_prepare, avx512::gemm_q8_pack_rows,
+     nullptr, avx512::gemm_q8_halves_multiply, avx512::gemm_q8_multiply_registers},
 };
 
 constexpr FormKernels kAvx2F32 = {avx2::gemm_f32_tile_tokens, avx2::gemm_f32_input_bytes,
@@ -55,7 +63,18 @@ constexpr FormKernels kAvx2Forms[] = {
     {avx2::gemm_q8_tile_tokens, avx2::gemm_q8_input_bytes, avx2::gemm_q8_offset_panel_bytes,
      avx2::gemm_q8_offset_prepare, avx2::gemm_q8_pack_rows, nullptr, avx2::gemm_q8_offset_multiply,
      avx2::gemm_q8_multiply_registers},
+    {avx2::gemm_q8_tile_tokens, avx2::gemm_q8_input_bytes, avx2::gemm_q8_offset_panel_bytes,
+     avx2::gemm_q8_offset_prepare, avx2::gemm_q8_pack_rows, nullptr, avx2::gemm_q8_wide_multiply,
+     avx2::gemm_q8_wide_multiply_registers},
+    {avx2::gemm_q8_tile_tokens, avx2::gemm_q8_halves_input_bytes, avx2::gemm_q8_halves_panel_bytes,
+     avx2::gemm_q8_halves_prepare, avx2::gemm_q8_pack_rows, nullptr, avx2::gemm_q8_halves_multiply,
+     avx2::gemm_q8_wide_multiply_registers},
 };
+constexpr FormKernels kAvx2VnniOffset = {
+    avx2::gemm_q8_tile_tokens,          avx2::gemm_q8_input_bytes,
+    avx2::gemm_vnni_offset_panel_bytes, avx2::gemm_q8_offset_prepare,
+    avx2::gemm_vnni_pack_rows,          nullptr,
+    avx2::gemm_vnni_offset_multiply,    avx2::gemm_vnni_multiply_registers};
 constexpr FormKernels kAvx2VnniForms[] = {
     kAvx2F32,
     kNone,
@@ -63,47 +82,51 @@ constexpr FormKernels kAvx2VnniForms[] = {
      avx2::gemm_q8_prepare, avx2::gemm_vnni_pack_rows, nullptr, avx2::gemm_vnni_multiply,
      avx2::gemm_vnni_multiply_registers},
     kNone,
-    {avx2::gemm_q8_tile_tokens, avx2::gemm_q8_input_bytes, avx2::gemm_vnni_offset_panel_bytes,
-     avx2::gemm_q8_offset_prepare, avx2::gemm_vnni_pack_rows, nullptr,
-     avx2::gemm_vnni_offset_multiply, avx2::gemm_vnni_multiply_registers},
+    kAvx2VnniOffset,
+    kAvx2VnniOffset,
+    {avx2::gemm_q8_tile_tokens, avx2::gemm_q8_halves_input_bytes,
+     avx2::gemm_vnni_halves_panel_bytes, avx2::gemm_q8_halves_prepare, avx2::gemm_vnni_pack_rows,
+     nullptr, avx2::gemm_vnni_halves_multiply, avx2::gemm_vnni_multiply_registers},
 };
 
-// AVX2 takes Q4_0 as nibbles with offsets, like Q4_1: a block's sum then fits 16 bits.
+// The form of the types in int8; nibbles fit 16-bit sums, and whole bytes have none of their own.
+constexpr GemmForm integer_form(DType weights) {
+  switch (weights) {
+    case DType::kQ8_0:
+    case DType::kIQ4_NL:
+    case DType::kIQ4_XS:
+      return GemmForm::kQ8;
+    case DType::kQ4_0:
+    case DType::kQ4_1:
+    case DType::kQ4_K:
+      return GemmForm::kQ8Offset;
+    case DType::kQ5_0:
+    case DType::kQ5_1:
+    case DType::kQ5_K:
+    case DType::kMXFP4:
+      return GemmForm::kQ8Wide;
+    default:
+      return GemmForm::kQ8Halves;
+  }
+}
+
 struct Avx2Choice {
   static GemmForm rows_form(DType weights) {
-    return VisitWeightType(weights, [](auto type) {
-      if constexpr (type() == DType::kQ8_0) {
-        return GemmForm::kQ8;
-      } else if constexpr (type() == DType::kQ4_0 || type() == DType::kQ4_1) {
-        return GemmForm::kQ8Offset;
-      } else if constexpr (!kIsQuantised<type()> || type() == DType::kQ6_K) {
-        return GemmForm::kF32;
-      } else {
-        static_assert(kHandlesType<type()>, "say in what form panels of the type are multiplied");
-      }
-    });
+    return has_quantised_dot(weights) ? integer_form(weights) : GemmForm::kF32;
   }
   static GemmForm columns_form(DType /*weights*/) { return GemmForm::kF32; }
 };
 
+// With AVX-512 Q4_0 takes all of its bytes.
 template <bool kVnni, bool kBf16>
 struct Avx512Choice {
   static GemmForm rows_form(DType weights) {
-    return VisitWeightType(weights, [](auto type) {
-      if constexpr (avx512::gemm_q8_takes(type())) {
-        return kVnni ? GemmForm::kQ8 : GemmForm::kF32;
-      } else if constexpr (avx512::gemm_q8_offset_takes(type())) {
-        return kVnni ? GemmForm::kQ8Offset : GemmForm::kF32;
-      } else if constexpr (type() == DType::kF16) {
-        return kVnni ? GemmForm::kI16 : GemmForm::kF32;
-      } else if constexpr (type() == DType::kBF16) {
-        return kBf16 ? GemmForm::kBF16 : GemmForm::kF32;
-      } else if constexpr (type() == DType::kF32 || type() == DType::kQ6_K) {
-        return GemmForm::kF32;
-      } else {
-        static_assert(kHandlesType<type()>, "say in what form panels of the type are multiplied");
-      }
-    });
+    if (has_quantised_dot(weights)) {
+      if (!kVnni) return GemmForm::kF32;
+      return weights == DType::kQ4_0 ? GemmForm::kQ8 : integer_form(weights);
+    }
+    if (weights == DType::kF16 && kVnni) return GemmForm::kI16;
+    return weights == DType::kBF16 && kBf16 ? GemmForm::kBF16 : GemmForm::kF32;
   }
   // F16 has more precision than bf16, and so have the weights that F32 was chosen for.
   static GemmForm columns_form(DType weights) {

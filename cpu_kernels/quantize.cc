@@ -180,7 +180,7 @@ void quantize_row(const float* x, int64_t n, std::byte* out) {
   } else if constexpr (kType == DType::kQ4_1) {
     quantize_blocks<kType>(quantize_q4_1_block, 0, x, n, out);
   } else {
-    static_assert(kHandlesType<kType>, "say how weights become the type");
+    CheckFailed(__FILE__, __LINE__, "a type that can be written");
   }
 }
 

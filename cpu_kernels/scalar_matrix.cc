@@ -9,6 +9,7 @@
 #include "runtime/core/error.h"
 #include "runtime/core/half.h"
 #include "runtime/core/q6_k_block.h"
+#include "runtime/core/weight_chunk.h"
 
 namespace thermocline::scalar {
 namespace {
@@ -72,7 +73,12 @@ void load_chunk(const std::byte* row, int64_t col, int n, float* out) {
       out[i + 16] = d * static_cast<float>(byte >> 4) + m;
     }
   } else {
-    static_assert(kHandlesType<kType>, "say how weights of the type are decoded");
+    WeightChunk chunk;
+    ReadWeightChunk(kType, row, col / kQuantBlock, &chunk);
+    for (int i = 0; i < kQuantBlock; ++i) {
+      const int g = i / kChunkScaled;
+      out[i] = chunk.scales[g] * static_cast<float>(chunk.quants[i]) + chunk.offsets[g];
+    }
   }
 }
 
@@ -151,14 +157,48 @@ float dot_q6_k(const std::byte* row, const void* prepared, int64_t n) {
   return sum_lanes(lanes);
 }
 
+// Every other quantised type. The largest magnitude of an integer sum, 16 * 127 * 127, is exact in
+// f32.
+template <DType kType>
+float dot_chunks(const std::byte* row, const void* prepared, int64_t n) {
+  const auto* q = static_cast<const int8_t*>(prepared);
+  const std::byte* scales = static_cast<const std::byte*>(prepared) + q8_scales_offset(n);
+  float lanes[kLanes] = {};
+  for (int64_t b = 0; b < n / kQuantBlock; ++b) {
+    WeightChunk chunk;
+    ReadWeightChunk(kType, row, b, &chunk);
+    float sum = 0.0F;
+    for (int g = 0; g < kQuantBlock / kChunkScaled; ++g) {
+      int32_t dot = 0;
+      int32_t x_sum = 0;
+      for (int i = g * kChunkScaled; i < (g + 1) * kChunkScaled; ++i) {
+        const int32_t x = q[b * kQuantBlock + i];
+        dot += chunk.quants[i] * x;
+        x_sum += x;
+      }
+      sum += chunk.scales[g] * static_cast<float>(dot);
+      sum += chunk.offsets[g] * static_cast<float>(x_sum);
+    }
+    lanes[b % kLanes] += load<float>(scales + b * 4) * sum;
+  }
+  return sum_lanes(lanes);
+}
+
 using Dot = float (*)(const std::byte* row, const void* prepared, int64_t n);
+
+// Types that dot_quantised knows.
+template <DType kType>
+constexpr bool kSmallBlocks =
+    kType == DType::kQ8_0 || kType == DType::kQ4_0 || kType == DType::kQ4_1;
 
 Dot dot_for(DType dtype) {
   return VisitWeightType(dtype, [](auto type) -> Dot {
     if constexpr (type() == DType::kQ6_K) {
       return dot_q6_k;
-    } else if constexpr (kIsQuantised<type()>) {
+    } else if constexpr (kSmallBlocks<type()>) {
       return dot_quantised<type()>;
+    } else if constexpr (kIsQuantised<type()>) {
+      return dot_chunks<type()>;
     } else {
       return dot_float<type()>;
     }

@@ -50,6 +50,15 @@ struct Simd {
     const __m128i bytes = _mm_loadl_epi64(static_cast<const __m128i*>(p));
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
   }
+  // Widens 32 signed bytes, in order.
+  static void widen_bytes(__m256i bytes, Reg* out) {
+    const __m128i halves[2] = {_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1)};
+    for (int v = 0; v < 4; ++v) {
+      const __m128i half = halves[v / 2];
+      const __m128i eight = v % 2 == 0 ? half : _mm_srli_si128(half, 8);
+      out[v] = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight));
+    }
+  }
   static Reg broadcast_f16(const void* p) {
     int16_t bits;
     std::memcpy(&bits, p, sizeof(bits));

@@ -45,6 +45,11 @@ struct Simd {
     const __m128i bytes = _mm_loadu_si128(static_cast<const __m128i*>(p));
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
   }
+  // Widens 32 signed bytes, in order.
+  static void widen_bytes(__m256i bytes, Reg* out) {
+    out[0] = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_castsi256_si128(bytes)));
+    out[1] = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_extracti128_si256(bytes, 1)));
+  }
   static Reg broadcast_f16(const void* p) {
     int16_t bits;
     std::memcpy(&bits, p, sizeof(bits));

@@ -6,15 +6,29 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cpu_kernels/octet_unpack.h"
 #include "runtime/core/dtype.h"
 #include "runtime/core/q6_k_block.h"
 
 namespace thermocline {
 
+// Types that are read as octets are decoded many columns at a time: to_floats(row, col, end, out).
 template <class V, DType kType>
 struct Weights {
-  static_assert(kHandlesType<kType>, "say how a vector unit reads the type");
+  static_assert(kIsOctets<kType>, "say how a vector unit reads the type");
+  static constexpr bool kBlocks = true;
+  static constexpr bool kOctets = true;
+  static constexpr int64_t kElems = kTypeBlockElems<kType>;
+  static constexpr int64_t kBytes = kTypeBlockBytes<kType>;
+  static void to_floats(const std::byte* row, int64_t col, int64_t col_end, float* out) {
+    octets_to_floats<V, kType>(row, col, col_end, out);
+  }
 };
+
+template <class W>
+constexpr bool reads_octets() {
+  return requires { W::kOctets; };
+}
 
 template <class V>
 struct Weights<V, DType::kF32> {

@@ -23,25 +23,41 @@ namespace thermocline {
 enum class DType : uint32_t {
   kF32 = 0,
   kF16 = 1,
-  kQ4_0 = 2,   // 32 weights: f16 scale d, 16 bytes of nibbles; weight i (i < 16) is the low nibble
-               // of byte i, weight 16 + i its high nibble; value = d * (nibble - 8)
-  kQ4_1 = 3,   // 32 weights: f16 scale d, f16 offset m, nibbles in the order of Q4_0;
-               // value = d * nibble + m, in f32 rounded once
-  kQ8_0 = 8,   // 32 weights: f16 scale d, 32 signed bytes; value = d * q
+  kQ4_0 = 2,  // 32 weights: f16 scale d, 16 bytes of nibbles; weight i (i < 16) is the low nibble
+              // of byte i, weight 16 + i its high nibble; value = d * (nibble - 8)
+  kQ4_1 = 3,  // 32 weights: f16 scale d, f16 offset m, nibbles in the order of Q4_0;
+              // value = d * nibble + m, in f32 rounded once
+  kQ5_0 = 6,  // the types without a comment: see weight_chunk.cc
+  kQ5_1 = 7,
+  kQ8_0 = 8,  // 32 weights: f16 scale d, 32 signed bytes; value = d * q
+  kQ2_K = 10,
+  kQ3_K = 11,
+  kQ4_K = 12,
+  kQ5_K = 13,
   kQ6_K = 14,  // 256 weights: see kSuperBlock
+  kIQ2_XXS = 16,
+  kIQ2_XS = 17,
+  kIQ3_XXS = 18,
+  kIQ4_NL = 20,
+  kIQ3_S = 21,
+  kIQ2_S = 22,
+  kIQ4_XS = 23,
   kI8 = 24,
   kI16 = 25,
   kI32 = 26,
   kI64 = 27,
   kF64 = 28,
   kBF16 = 30,
+  kTQ1_0 = 34,
+  kTQ2_0 = 35,
+  kMXFP4 = 39,
 };
 
-inline constexpr int kQuantBlock = 32;  // weights that share a scale in Q4_0, Q4_1 and Q8_0
+inline constexpr int kQuantBlock = 32;  // weights of the smaller blocks: of Q4_0, Q8_0, ...
 
-// Weights of a block of Q6_K, and the block: 128 bytes of low nibbles, 64 bytes of pairs of high
-// bits, 16 signed bytes of scales (of 16 weights each), f16 d. The weights are eight chunks of 32;
-// weight i of chunk c is
+// Weights of the larger blocks, Q6_K's among them. Its block: 128 bytes of low nibbles, 64 bytes of
+// pairs of high bits, 16 signed bytes of scales (of 16 weights each), f16 d. The weights are eight
+// chunks of 32; weight i of chunk c is
 //   low nibble   of byte 64 * (c / 4) + 32 * (c % 2) + i, shifted down by 4 * (c % 4 / 2)
 //   high bits    of byte 128 + 32 * (c / 4) + i, shifted down by 2 * (c % 4)
 //   value        d * scale[2 * c + i / 16] * (low + 16 * high - 32)
@@ -64,51 +80,192 @@ struct WeightTypeInfo {
   int precision;           // a type rounds weights less than those of lower precision
   DType for_other_rows;    // takes its place where rows hold no whole blocks
   DType for_vocabulary;  // type of the embedding table and the output head in a model of this type
+  // Type of a down projection that was stored in this one, once it is transposed to a row per
+  // neuron: rounding again adds less than a tenth of the squared error that the file came with (for
+  // types of a block of 32 from before, as much again).
+  DType for_down;
+  bool written = true;  // QuantizeRow makes it
+  // Kernels decode it chunk by chunk (runtime/core/weight_chunk.h) into integers, before they use
+  // those: right on every device, but not fast.
+  bool by_chunks = false;
 };
 
 inline constexpr WeightTypeInfo kWeightTypes[] = {
     {.stored = {DType::kF32, "F32", 1, 4, true},
      .about = "32-bit floats",
      .file_type = 0,
-     .precision = 5,
+     .precision = 18,
      .for_other_rows = DType::kF32,
-     .for_vocabulary = DType::kF32},
+     .for_vocabulary = DType::kF32,
+     .for_down = DType::kF32},
     {.stored = {DType::kF16, "F16", 1, 2, true},
      .about = "16-bit floats",
      .file_type = 1,
-     .precision = 4,
+     .precision = 17,
      .for_other_rows = DType::kF16,
-     .for_vocabulary = DType::kF16},
+     .for_vocabulary = DType::kF16,
+     .for_down = DType::kF16},
     {.stored = {DType::kBF16, "BF16", 1, 2, true},
      .about = "16-bit floats with the range of 32-bit ones",
      .file_type = 32,
-     .precision = 4,
+     .precision = 17,
      .for_other_rows = DType::kBF16,
-     .for_vocabulary = DType::kBF16},
+     .for_vocabulary = DType::kBF16,
+     .for_down = DType::kBF16},
     {.stored = {DType::kQ8_0, "Q8_0", 32, 34, true},
      .about = "8 bits and a scale per 32 weights",
      .file_type = 7,
-     .precision = 3,
+     .precision = 16,
      .for_other_rows = DType::kF16,
-     .for_vocabulary = DType::kQ8_0},
+     .for_vocabulary = DType::kQ8_0,
+     .for_down = DType::kQ8_0},
     {.stored = {DType::kQ6_K, "Q6_K", 256, 210, true},
      .about = "6 bits, and scales per 16 and 256 weights",
      .file_type = 18,
-     .precision = 2,
+     .precision = 15,
      .for_other_rows = DType::kQ8_0,
-     .for_vocabulary = DType::kQ6_K},
+     .for_vocabulary = DType::kQ6_K,
+     .for_down = DType::kQ8_0},
+    {.stored = {DType::kQ5_K, "Q5_K", 256, 176, true},
+     .about = "5 bits, scales and offsets per 32 and 256 weights",
+     .file_type = 16,
+     .precision = 13,
+     .for_other_rows = DType::kQ5_1,
+     .for_vocabulary = DType::kQ6_K,
+     .for_down = DType::kQ8_0},
+    {.stored = {DType::kQ5_1, "Q5_1", 32, 24, true},
+     .about = "5 bits, a scale and an offset per 32 weights",
+     .file_type = 9,
+     .precision = 13,
+     .for_other_rows = DType::kF16,
+     .for_vocabulary = DType::kQ8_0,
+     .for_down = DType::kQ8_0},
+    {.stored = {DType::kQ5_0, "Q5_0", 32, 22, true},
+     .about = "5 bits and a scale per 32 weights",
+     .file_type = 8,
+     .precision = 12,
+     .for_other_rows = DType::kF16,
+     .for_vocabulary = DType::kQ8_0,
+     .for_down = DType::kQ8_0},
+    {.stored = {DType::kQ4_K, "Q4_K", 256, 144, true},
+     .about = "4 bits, scales and offsets per 32 and 256 weights",
+     .file_type = 14,
+     .precision = 11,
+     .for_other_rows = DType::kQ5_0,
+     .for_vocabulary = DType::kQ6_K,
+     .for_down = DType::kQ6_K},
     {.stored = {DType::kQ4_1, "Q4_1", 32, 20, true},
      .about = "4 bits, a scale and an offset per 32 weights",
      .file_type = 3,
-     .precision = 1,
+     .precision = 11,
      .for_other_rows = DType::kF16,
-     .for_vocabulary = DType::kQ8_0},
+     .for_vocabulary = DType::kQ8_0,
+     .for_down = DType::kQ4_1},
+    {.stored = {DType::kIQ4_NL, "IQ4_NL", 32, 18, true},
+     .about = "4 bits on uneven steps, and a scale per 32 weights",
+     .file_type = 25,
+     .precision = 10,
+     .for_other_rows = DType::kF16,
+     .for_vocabulary = DType::kQ8_0,
+     .for_down = DType::kQ8_0},
     {.stored = {DType::kQ4_0, "Q4_0", 32, 18, true},
      .about = "4 bits and a scale per 32 weights",
      .file_type = 2,
-     .precision = 0,
+     .precision = 9,
      .for_other_rows = DType::kF16,
-     .for_vocabulary = DType::kQ8_0},
+     .for_vocabulary = DType::kQ8_0,
+     .for_down = DType::kQ4_0},
+    {.stored = {DType::kIQ4_XS, "IQ4_XS", 256, 136, true},
+     .about = "4 bits on uneven steps, and scales per 32 and 256 weights",
+     .file_type = 30,
+     .precision = 9,
+     .for_other_rows = DType::kIQ4_NL,
+     .for_vocabulary = DType::kQ6_K,
+     .for_down = DType::kQ6_K},
+    {.stored = {DType::kMXFP4, "MXFP4", 32, 17, true},
+     .about = "4-bit floats, and a power of two per 32 weights",
+     .file_type = 38,
+     .precision = 8,
+     .for_other_rows = DType::kF16,
+     .for_vocabulary = DType::kQ8_0,
+     .for_down = DType::kQ8_0},
+    {.stored = {DType::kIQ3_S, "IQ3_S", 256, 110, true},
+     .about = "3 bits as points of a grid",
+     .file_type = 26,
+     .precision = 7,
+     .for_other_rows = DType::kIQ4_NL,
+     .for_vocabulary = DType::kQ6_K,
+     .for_down = DType::kQ6_K,
+     .written = false,
+     .by_chunks = true},
+    {.stored = {DType::kQ3_K, "Q3_K", 256, 110, true},
+     .about = "3 bits, and scales per 16 and 256 weights",
+     .file_type = 11,
+     .precision = 6,
+     .for_other_rows = DType::kIQ4_NL,
+     .for_vocabulary = DType::kQ6_K,
+     .for_down = DType::kQ5_K},
+    {.stored = {DType::kIQ3_XXS, "IQ3_XXS", 256, 98, true},
+     .about = "3 bits as points of a small grid",
+     .file_type = 23,
+     .precision = 5,
+     .for_other_rows = DType::kIQ4_NL,
+     .for_vocabulary = DType::kQ6_K,
+     .for_down = DType::kQ5_K,
+     .written = false,
+     .by_chunks = true},
+    {.stored = {DType::kQ2_K, "Q2_K", 256, 84, true},
+     .about = "2 bits, scales and offsets per 16 and 256 weights",
+     .file_type = 10,
+     .precision = 4,
+     .for_other_rows = DType::kIQ4_NL,
+     .for_vocabulary = DType::kQ6_K,
+     .for_down = DType::kQ4_K},
+    {.stored = {DType::kIQ2_S, "IQ2_S", 256, 82, true},
+     .about = "2 bits as points of a large grid",
+     .file_type = 28,
+     .precision = 3,
+     .for_other_rows = DType::kIQ4_NL,
+     .for_vocabulary = DType::kQ6_K,
+     .for_down = DType::kQ4_K,
+     .written = false,
+     .by_chunks = true},
+    {.stored = {DType::kIQ2_XS, "IQ2_XS", 256, 74, true},
+     .about = "2 bits as points of a grid",
+     .file_type = 20,
+     .precision = 2,
+     .for_other_rows = DType::kIQ4_NL,
+     .for_vocabulary = DType::kQ6_K,
+     .for_down = DType::kQ4_K,
+     .written = false,
+     .by_chunks = true},
+    {.stored = {DType::kIQ2_XXS, "IQ2_XXS", 256, 66, true},
+     .about = "2 bits as points of a small grid",
+     .file_type = 19,
+     .precision = 1,
+     .for_other_rows = DType::kIQ4_NL,
+     .for_vocabulary = DType::kQ6_K,
+     .for_down = DType::kQ4_K,
+     .written = false,
+     .by_chunks = true},
+    {.stored = {DType::kTQ2_0, "TQ2_0", 256, 66, true},
+     .about = "-1, 0 and 1 in 2 bits, and a scale per 256 weights",
+     .file_type = 37,
+     .precision = 0,
+     .for_other_rows = DType::kQ4_0,
+     .for_vocabulary = DType::kQ6_K,
+     .for_down = DType::kQ8_0,
+     .written = false,
+     .by_chunks = true},
+    {.stored = {DType::kTQ1_0, "TQ1_0", 256, 54, true},
+     .about = "-1, 0 and 1, five to a byte, and a scale per 256 weights",
+     .file_type = 36,
+     .precision = 0,
+     .for_other_rows = DType::kQ4_0,
+     .for_vocabulary = DType::kQ6_K,
+     .for_down = DType::kQ8_0,
+     .written = false,
+     .by_chunks = true},
 };
 
 // The types of weights, in the table's order.
@@ -140,6 +297,8 @@ inline constexpr int64_t kTypeBlockBytes = TraitsOf(kType).stored.block_bytes;
 // Quantised weights lie in blocks with scales; dot products with them take activations in int8.
 template <DType kType>
 inline constexpr bool kIsQuantised = kTypeBlockElems<kType> > 1;
+template <DType kType>
+inline constexpr bool kIsByChunks = TraitsOf(kType).by_chunks;
 
 // Returns f(WeightType<T>()) for the T that `dtype` is: the one place where a type known at run
 // time becomes a template argument. REQUIRES: a type of weights.
@@ -163,8 +322,9 @@ const WeightTypeInfo& GetWeightTypeInfo(DType dtype);
 
 // Reads "f16", "Q8_0", ... in any case. Returns nullopt for a name that is not a computable type.
 std::optional<DType> ParseWeightDType(std::string_view name);
-// Returns "F32, F16, BF16, ...", for messages.
+// Returns "F32, F16, BF16, ...", for messages: all types of weights, or those that can be written.
 std::string WeightDTypeNames();
+std::string WrittenDTypeNames();
 
 // Returns the bytes of a row of n elements. REQUIRES: n is a multiple of the block.
 int64_t RowBytes(DType dtype, int64_t n);
