@@ -345,7 +345,8 @@ template <DType kType>
 constexpr GemmForm integer_form() {
   if (kHasHalves<kType>) return GemmForm::kQ8Halves;
   if (kType == DType::kQ8_0 || kHasWholeBytes<kType>) return GemmForm::kQ8;
-  const bool nibbles = kType == DType::kQ4_0 || kType == DType::kQ4_1 || kType == DType::kQ4_K;
+  const bool nibbles = kType == DType::kQ4_0 || kType == DType::kQ4_1 || kType == DType::kQ4_K ||
+                       kType == DType::kTQ2_0;
   return nibbles ? GemmForm::kQ8Offset : GemmForm::kQ8Wide;
 }
 

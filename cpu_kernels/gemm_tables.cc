@@ -99,6 +99,7 @@ constexpr GemmForm integer_form(DType weights) {
     case DType::kQ4_0:
     case DType::kQ4_1:
     case DType::kQ4_K:
+    case DType::kTQ2_0:
       return GemmForm::kQ8Offset;
     case DType::kQ5_0:
     case DType::kQ5_1:

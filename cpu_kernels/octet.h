@@ -49,7 +49,8 @@ inline constexpr bool kIsOctets =
 // Whether an octet's type has a scale for each 16 columns.
 template <DType kType>
 inline constexpr bool kHasHalves =
-    kIsByChunks<kType> || kType == DType::kQ2_K || kType == DType::kQ3_K || kType == DType::kQ6_K;
+    (kIsByChunks<kType> && kType != DType::kTQ2_0) || kType == DType::kQ2_K || kType == DType::kQ3_K
+    || kType == DType::kQ6_K;
 // Whether its integers take eight bits and a sign.
 template <DType kType>
 inline constexpr bool kHasWholeBytes = kType == DType::kIQ4_NL || kType == DType::kIQ4_XS;
@@ -371,6 +372,25 @@ struct Octet<V, DType::kIQ4_XS> {
     const __m256i six = _mm256_or_si256(fours, _mm256_slli_epi32(pairs, 4));
     const __m256 scales = _mm256_cvtepi32_ps(_mm256_sub_epi32(six, _mm256_set1_epi32(32)));
     return {{_mm256_mul_ps(scales, Tools::half_everywhere(p))}, {}};
+  }
+};
+
+// -1, 0 and 1 are 0, 1 and 2.
+template <class V>
+struct Octet<V, DType::kTQ2_0> {
+  static constexpr bool kHalves = false;
+  static constexpr bool kSigned = false;
+  static constexpr int kMost = 3;
+  using Tools = OctetTools<V>;
+  const std::byte* p;
+  template <int kChunk>
+  [[gnu::always_inline]] inline __m256i bytes() const {
+    const __m256i pairs = Tools::load(p + kChunk / 4 * kQuantBlock);
+    return Tools::template bits_at<kChunk % 4 * 2, 0>(pairs, 3);
+  }
+  [[gnu::always_inline]] inline OctetFactors<false> factors() const {
+    const __m256 d = Tools::half_everywhere(p + 64);
+    return {{d}, {Tools::times(d, -1.0F)}};
   }
 };
 

@@ -1,12 +1,14 @@
 // The bits of every quantised type. A format's numbers are little-endian; d and the like are f16.
 #include "runtime/core/weight_chunk.h"
 
+#include <array>
 #include <bit>
 #include <cstring>
 
 #include "runtime/core/error.h"
 #include "runtime/core/half.h"
 #include "runtime/core/q6_k_block.h"
+#include "runtime/core/quant_grids.h"
 #include "runtime/core/quant_values.h"
 
 namespace thermocline {
@@ -236,14 +238,44 @@ struct Format<DType::kIQ4_XS> {
   }
 };
 
-// Puts kCount magnitudes of a point of a grid, with the signs whose bits are set, from `at` on.
-template <int kCount>
-void PutPoint(unsigned point, const int8_t* levels, unsigned signs, int at, WeightChunk* out) {
-  constexpr int kBits = 16 / kCount < 3 ? 2 : 3;
-  for (int i = 0; i < kCount; ++i) {
-    const int8_t level = levels[point >> (kBits * i) & ((1U << kBits) - 1)];
-    out->quants[at + i] = static_cast<int8_t>((signs >> i & 1) != 0 ? -level : level);
+// A grid's points as their bytes, one after the other in a word: eight of IQ2, four of IQ3.
+template <typename Word, size_t kPoints, size_t kLevels>
+constexpr std::array<Word, kPoints> WordsOf(const uint16_t (&grid)[kPoints],
+                                            const int8_t (&levels)[kLevels]) {
+  constexpr size_t kBits = kLevels == 4 ? 2 : 3;
+  std::array<Word, kPoints> words = {};
+  for (size_t p = 0; p < kPoints; ++p) {
+    for (size_t i = 0; i < sizeof(Word); ++i) {
+      const auto level = static_cast<Word>(levels[grid[p] >> (kBits * i) & (kLevels - 1)]);
+      words[p] |= level << (8 * i);
+    }
   }
+  return words;
+}
+constexpr auto kPointsIq2Xxs = WordsOf<uint64_t>(kGridIq2Xxs, kLevelsIq2);
+constexpr auto kPointsIq2Xs = WordsOf<uint64_t>(kGridIq2Xs, kLevelsIq2);
+constexpr auto kPointsIq2S = WordsOf<uint64_t>(kGridIq2S, kLevelsIq2);
+constexpr auto kPointsIq3Xxs = WordsOf<uint32_t>(kGridIq3Xxs, kLevelsIq3Xxs);
+constexpr auto kPointsIq3S = WordsOf<uint32_t>(kGridIq3S, kLevelsIq3S);
+
+// Eight bits as bytes of 0 or 255.
+constexpr auto kByteMasks = [] {
+  std::array<uint64_t, 256> masks = {};
+  for (size_t bits = 0; bits < masks.size(); ++bits) {
+    for (size_t i = 0; i < 8; ++i) masks[bits] |= (bits >> i & 1) * uint64_t{255} << (8 * i);
+  }
+  return masks;
+}();
+
+// Puts eight magnitudes, none of them 0, with the signs whose bits are set, from `at` on. A byte's
+// negative is its complement plus 1, and no byte carries into the next.
+void PutPoint(uint64_t magnitudes, unsigned signs, int at, WeightChunk* out) {
+  const uint64_t mask = kByteMasks[signs];
+  const uint64_t values = (magnitudes ^ mask) + (mask & 0x0101010101010101);
+  std::memcpy(out->quants + at, &values, sizeof(values));
+}
+uint64_t Join(uint32_t first, uint32_t second) {
+  return first | static_cast<uint64_t>(second) << 32;
 }
 
 // Seven signs of eight are stored: an even number of them is set.
@@ -259,8 +291,7 @@ struct Format<DType::kIQ2_XXS> {
     const std::byte* const points = block + 2 + 8 * c;
     const uint32_t rest = LongAt(points + 4);
     for (int g = 0; g < 4; ++g) {
-      PutPoint<8>(kGridIq2Xxs[ByteAt(points + g)], kLevelsIq2, EvenSigns(rest >> (7 * g) & 127),
-                  8 * g, out);
+      PutPoint(kPointsIq2Xxs[ByteAt(points + g)], EvenSigns(rest >> (7 * g) & 127), 8 * g, out);
     }
     SetFactors(HalfAt(block) * (0.5F + static_cast<float>(rest >> 28)) * 0.25F, 0, out);
   }
@@ -280,7 +311,7 @@ struct Format<DType::kIQ2_XS> {
   static void Read(const std::byte* block, int64_t c, WeightChunk* out) {
     for (int g = 0; g < 4; ++g) {
       const unsigned word = WordAt(block + 2 + 8 * c + 2 * g);
-      PutPoint<8>(kGridIq2Xs[word & 511], kLevelsIq2, EvenSigns(word >> 9), 8 * g, out);
+      PutPoint(kPointsIq2Xs[word & 511], EvenSigns(word >> 9), 8 * g, out);
     }
     SetNibbleScales(HalfAt(block), ByteAt(block + 66 + c), out);
   }
@@ -293,8 +324,8 @@ struct Format<DType::kIQ2_S> {
     for (int g = 0; g < 4; ++g) {
       const int64_t at = 4 * c + g;
       const unsigned high = ByteAt(block + 66 + c) >> (2 * g) & 3;
-      PutPoint<8>(kGridIq2S[ByteAt(block + 2 + at) | high << 8], kLevelsIq2,
-                  ByteAt(block + 34 + at), 8 * g, out);
+      PutPoint(kPointsIq2S[ByteAt(block + 2 + at) | high << 8], ByteAt(block + 34 + at), 8 * g,
+               out);
     }
     SetNibbleScales(HalfAt(block), ByteAt(block + 74 + c), out);
   }
@@ -306,9 +337,11 @@ template <>
 struct Format<DType::kIQ3_XXS> {
   static void Read(const std::byte* block, int64_t c, WeightChunk* out) {
     const uint32_t rest = LongAt(block + 66 + 4 * c);
-    for (int g = 0; g < 8; ++g) {
-      const unsigned signs = EvenSigns(rest >> (g / 2 * 7) & 127) >> (g % 2 * 4);
-      PutPoint<4>(kGridIq3Xxs[ByteAt(block + 2 + 8 * c + g)], kLevelsIq3Xxs, signs, 4 * g, out);
+    const std::byte* const points = block + 2 + 8 * c;
+    for (int g = 0; g < 4; ++g) {
+      const uint64_t point =
+          Join(kPointsIq3Xxs[ByteAt(points + 2 * g)], kPointsIq3Xxs[ByteAt(points + 2 * g + 1)]);
+      PutPoint(point, EvenSigns(rest >> (7 * g) & 127), 8 * g, out);
     }
     SetFactors(HalfAt(block) * (0.5F + static_cast<float>(rest >> 28)) * 0.5F, 0, out);
   }
@@ -319,11 +352,13 @@ struct Format<DType::kIQ3_XXS> {
 template <>
 struct Format<DType::kIQ3_S> {
   static void Read(const std::byte* block, int64_t c, WeightChunk* out) {
-    for (int g = 0; g < 8; ++g) {
-      const unsigned high = ByteAt(block + 66 + c) >> g & 1;
-      const unsigned signs = ByteAt(block + 74 + 4 * c + g / 2) >> (g % 2 * 4);
-      PutPoint<4>(kGridIq3S[ByteAt(block + 2 + 8 * c + g) | high << 8], kLevelsIq3S, signs, 4 * g,
-                  out);
+    const std::byte* const points = block + 2 + 8 * c;
+    const unsigned high = ByteAt(block + 66 + c);
+    for (int g = 0; g < 4; ++g) {
+      const unsigned two = high >> (2 * g);
+      const uint64_t point = Join(kPointsIq3S[ByteAt(points + 2 * g) | (two & 1) << 8],
+                                  kPointsIq3S[ByteAt(points + 2 * g + 1) | (two >> 1 & 1) << 8]);
+      PutPoint(point, ByteAt(block + 74 + 4 * c + g), 8 * g, out);
     }
     const unsigned scale = ByteAt(block + 106 + c / 2) >> (c % 2 * 4) & 15;
     SetFactors(HalfAt(block) * static_cast<float>(1 + 2 * scale), 0, out);
@@ -347,28 +382,30 @@ struct Format<DType::kTQ2_0> {
 template <>
 struct Format<DType::kTQ1_0> {
   static void Read(const std::byte* block, int64_t c, WeightChunk* out) {
-    for (int i = 0; i < kQuantBlock; ++i) {
-      out->quants[i] = static_cast<int8_t>(DigitOf(block, kQuantBlock * c + i) - 1);
+    if (c < 5) {
+      ReadDigits<kQuantBlock>(block, kPowers[c], out->quants);
+    } else if (c < 7) {
+      ReadDigits<kHalf>(block + 32, kPowers[2 * c - 10], out->quants);
+      ReadDigits<kHalf>(block + 32, kPowers[2 * c - 9], out->quants + kHalf);
+    } else {
+      ReadDigits<kHalf>(block + 32, kPowers[4], out->quants);
+      for (int i = 0; i < 4; ++i) {
+        ReadDigits<4>(block + 48, kPowers[i], out->quants + kHalf + 4 * i);
+      }
     }
     SetFactors(HalfAt(block + 52), 0, out);
   }
 
  private:
-  static int DigitOf(const std::byte* block, int64_t weight) {
-    constexpr unsigned kPowers[] = {1, 3, 9, 27, 81};
-    int64_t first = 0;
-    int64_t width = 32;
-    if (weight >= 240) {
-      weight -= 240;
-      first = 48;
-      width = 4;
-    } else if (weight >= 160) {
-      weight -= 160;
-      first = 32;
-      width = 16;
+  static constexpr unsigned kPowers[] = {1, 3, 9, 27, 81};
+
+  // One digit of each of kCount bytes.
+  template <int kCount>
+  static void ReadDigits(const std::byte* bytes, unsigned power, int8_t* out) {
+    for (int i = 0; i < kCount; ++i) {
+      const auto rest = static_cast<uint8_t>(ByteAt(bytes + i) * power);
+      out[i] = static_cast<int8_t>((rest * 3 >> 8) - 1);
     }
-    const unsigned rest = ByteAt(block + first + weight % width) * kPowers[weight / width] & 255;
-    return static_cast<int>(rest * 3 >> 8);
   }
 };
 
