@@ -400,7 +400,7 @@ requires kIsByChunks<kType>
 struct Octet<V, kType> {
   static constexpr bool kHalves = true;
   static constexpr bool kSigned = true;
-  static constexpr int kMost = 62;
+  static constexpr int kMost = kType == DType::kTQ1_0 ? 1 : kType == DType::kIQ3_S ? 15 : 62;
   WeightChunk chunks[kOctetChunks];
 
   explicit Octet(const std::byte* p) {

@@ -41,12 +41,15 @@ void octets_to_floats(const std::byte* row, int64_t col, int64_t col_end, float*
 }
 
 // How integers of a type lie in panels in int8: signed ones get 128 where they need eight bits
-// (which the sums of x pay back), else 64 and an offset.
+// (which the sums of x pay back), else a smaller power of two and an offset.
 template <class V, DType kType>
 struct OctetBytes {
   using TypeOctet = Octet<V, kType>;
   static constexpr bool kAdds128 = TypeOctet::kSigned && TypeOctet::kMost > 63;
-  static constexpr bool kAdds64 = TypeOctet::kSigned && !kAdds128;
+  static constexpr int kZero = !TypeOctet::kSigned || kAdds128 ? 0
+                               : TypeOctet::kMost == 1         ? 1
+                               : TypeOctet::kMost < 16         ? 16
+                                                               : 64;
 };
 
 // Writes the bytes of chunks [begin, end) of the octet at p, each at its place in out (256), and
@@ -61,12 +64,13 @@ void octet_to_bytes(const std::byte* p, int64_t begin, int64_t end, uint8_t* out
       [&](__m256i bytes, const OctetFactorArrays& factors,
           int first) __attribute__((always_inline)) {
         if constexpr (Bytes::kAdds128) bytes = _mm256_xor_si256(bytes, _mm256_set1_epi8(-128));
-        if constexpr (Bytes::kAdds64) bytes = _mm256_add_epi8(bytes, _mm256_set1_epi8(64));
+        bytes = _mm256_add_epi8(bytes, _mm256_set1_epi8(Bytes::kZero));
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + first / kEach * kQuantBlock), bytes);
         for (int i = first; i < first + kEach; ++i) {
           out_factors->scales[i] = factors.scales[i];
+          constexpr float kBack = -Bytes::kZero;
           out_factors->offsets[i] =
-              Bytes::kAdds64 ? -64.0F * factors.scales[i] : factors.offsets[i];
+              Bytes::kZero != 0 ? kBack * factors.scales[i] : factors.offsets[i];
         }
       });
 }

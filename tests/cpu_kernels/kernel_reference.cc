@@ -52,28 +52,44 @@ GuardedBytes::GuardedBytes(size_t bytes) {
 
 GuardedBytes::~GuardedBytes() { munmap(map_, map_bytes_); }
 
-Matrix::Matrix(DType dtype, int64_t n_rows, int64_t n_cols, int64_t padding_bytes,
-               std::mt19937* rng)
+Matrix::Matrix(DType dtype, int64_t n_rows, int64_t n_cols, int64_t padding_bytes)
     : dtype_(dtype),
       n_rows_(n_rows),
       n_cols_(n_cols),
       stride_(RowBytes(dtype, n_cols) + padding_bytes),
-      bytes_(static_cast<size_t>((n_rows - 1) * stride_ + RowBytes(dtype, n_cols))) {
+      bytes_(static_cast<size_t>((n_rows - 1) * stride_ + RowBytes(dtype, n_cols))) {}
+
+Matrix::Matrix(DType dtype, int64_t n_rows, int64_t n_cols, int64_t padding_bytes,
+               std::mt19937* rng)
+    : Matrix(dtype, n_rows, n_cols, padding_bytes) {
   for (int64_t r = 0; r < n_rows; ++r) {
-    const std::vector<float> values = RandomFloats(rng, n_cols);
-    QuantizeRow(dtype, values.data(), n_cols, bytes_.data() + r * stride_);
-    if (dtype == DType::kQ8_0) bytes_.data()[r * stride_ + 2 + r % 32] = std::byte{0x80};  // -128
-    // Rows hold every pattern of bits, which rows of real weights do not have.
-    for (int64_t i = 0; dtype == DType::kQ6_K && r % 2 == 0 && i < RowBytes(dtype, n_cols); ++i) {
-      if (i % 210 < 208) bytes_.data()[r * stride_ + i] = static_cast<std::byte>((*rng)());
+    // Rows of blocks hold every pattern of bits, which rows of real weights do not have.
+    const bool is_small = GetDTypeInfo(dtype).block_elems == kQuantBlock;
+    if (IsQuantised(dtype) && (r % 2 == 0 || !is_small)) {
+      RandomRow(dtype, n_cols, rng, out(r));
+    } else {
+      const std::vector<float> values = RandomFloats(rng, n_cols);
+      QuantizeRow(dtype, values.data(), n_cols, out(r));
+      if (dtype == DType::kQ8_0) out(r)[2 + r % 32] = std::byte{0x80};  // -128
     }
-    decoded_.push_back(DecodeRow(dtype, row(r), n_cols));
-    magnitudes_.push_back(WeightMagnitudes(dtype, row(r), n_cols));
   }
 }
 
+Matrix::Matrix(DType dtype, int64_t n_rows, int64_t n_cols, std::byte value, std::mt19937* rng)
+    : Matrix(dtype, n_rows, n_cols, int64_t{0}) {
+  for (int64_t r = 0; r < n_rows; ++r) ExtremeRow(dtype, n_cols, value, rng, out(r));
+}
+
+const std::vector<double>& Matrix::Once(Rows* rows, int64_t r, Read read) const {
+  rows->resize(static_cast<size_t>(n_rows_));
+  std::vector<double>& values = (*rows)[static_cast<size_t>(r)];
+  if (values.empty()) values = read(dtype_, row(r), n_cols_);
+  return values;
+}
+
 std::vector<int64_t> ColumnCounts(DType dtype) {
-  if (dtype == DType::kQ6_K) return {256, 512, 768, 1024, 2816, 4096};
+  if (GetDTypeInfo(dtype).block_elems == kSuperBlock) return {256, 512, 768, 2816};
+  if (GetWeightTypeInfo(dtype).by_chunks) return {256, 768};
   if (IsQuantised(dtype)) {
     return {32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 992, 1024, 4096, 4128};
   }

@@ -50,6 +50,8 @@ class GuardedBytes {
 class Matrix {
  public:
   Matrix(DType dtype, int64_t n_rows, int64_t n_cols, int64_t padding_bytes, std::mt19937* rng);
+  // Rows of a quantised type without padding, whose integers are all bytes of this value.
+  Matrix(DType dtype, int64_t n_rows, int64_t n_cols, std::byte value, std::mt19937* rng);
 
   DType dtype() const { return dtype_; }
   int64_t n_rows() const { return n_rows_; }
@@ -57,20 +59,28 @@ class Matrix {
   int64_t stride() const { return stride_; }
   const std::byte* data() const { return bytes_.data(); }
   const std::byte* row(int64_t r) const { return data() + r * stride_; }
-  const std::vector<double>& decoded(int64_t r) const { return decoded_[static_cast<size_t>(r)]; }
+  const std::vector<double>& decoded(int64_t r) const { return Once(&decoded_, r, DecodeRow); }
   // WeightMagnitudes of a row.
   const std::vector<double>& magnitudes(int64_t r) const {
-    return magnitudes_[static_cast<size_t>(r)];
+    return Once(&magnitudes_, r, WeightMagnitudes);
   }
 
  private:
+  // Rows that are yet to be written.
+  Matrix(DType dtype, int64_t n_rows, int64_t n_cols, int64_t padding_bytes);
+  std::byte* out(int64_t r) { return bytes_.data() + r * stride_; }
+  using Rows = std::vector<std::vector<double>>;
+  using Read = std::vector<double> (*)(DType dtype, const std::byte* row, int64_t n);
+  const std::vector<double>& Once(Rows* rows, int64_t r, Read read) const;
+
   DType dtype_;
   int64_t n_rows_;
   int64_t n_cols_;
   int64_t stride_;
   GuardedBytes bytes_;
-  std::vector<std::vector<double>> decoded_;
-  std::vector<std::vector<double>> magnitudes_;
+  // What was asked for so far.
+  mutable Rows decoded_;
+  mutable Rows magnitudes_;
 };
 
 // Returns numbers of columns that a type allows, odd ones where it does.

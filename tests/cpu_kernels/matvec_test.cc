@@ -180,6 +180,22 @@ TEST_P(MatvecTest, ExtremeActivationsStayExact) {
   for (int64_t r = 0; r < 6; ++r) expect_close(w, r, effective, out[static_cast<size_t>(r)]);
 }
 
+// The largest integers of a type, or the smallest, with the largest activations.
+TEST_P(MatvecTest, ExtremeIntegersMatchDouble) {
+  if (!IsQuantised(dtype())) return;
+  std::mt19937 rng(8);
+  const int64_t n_cols = columns(96);
+  for (const int fill : {0x00, 0xff, 0x80, 0x7f}) {
+    const Matrix w(dtype(), 3, n_cols, static_cast<std::byte>(fill), &rng);
+    for (const float sign : {127.0F, -127.0F}) {
+      const std::vector<float> x(static_cast<size_t>(n_cols), sign);
+      const std::vector<double> effective = EffectiveActivations(form(), x);
+      const std::vector<float> out = run(w, Prepared(kernels(), form(), x), nullptr, 0, 3, 3);
+      for (int64_t r = 0; r < 3; ++r) expect_close(w, r, effective, out[static_cast<size_t>(r)]);
+    }
+  }
+}
+
 TEST_P(MatvecTest, GarbageStaysVisible) {
   std::mt19937 rng(6);
   const Matrix w(dtype(), 5, columns(96), 0, &rng);

@@ -71,13 +71,22 @@ class RowChunks {
 // of the offset.
 int ZeroPoint(DType dtype) {
   switch (dtype) {
+    case DType::kTQ1_0:
+    case DType::kTQ2_0:
+      return 1;
     case DType::kQ3_K:
       return 4;
+    case DType::kIQ3_S:
     case DType::kQ5_0:
     case DType::kMXFP4:
       return 16;
     case DType::kQ6_K:
       return 32;
+    case DType::kIQ2_XXS:
+    case DType::kIQ2_XS:
+    case DType::kIQ2_S:
+    case DType::kIQ3_XXS:
+      return 64;
     default:
       return 0;
   }
@@ -236,6 +245,20 @@ void RandomRow(DType dtype, int64_t n_cols, std::mt19937* rng, std::byte* out) {
     }
     // Powers of two from 2^-7 to 2^-4.
     if (dtype == DType::kMXFP4) block[0] = static_cast<std::byte>(121 + (*rng)() % 4);
+  }
+}
+
+void ExtremeRow(DType dtype, int64_t n_cols, std::byte value, std::mt19937* rng, std::byte* out) {
+  RandomRow(dtype, n_cols, rng, out);
+  const DTypeInfo& info = GetDTypeInfo(dtype);
+  const BlockFactors factors = FactorsOf(dtype);
+  for (int64_t at = 0; at < RowBytes(dtype, n_cols); ++at) {
+    const int64_t i = at % info.block_bytes;
+    const auto is_factor = [i](const Factor& factor) {
+      return factor.most != 0 && (i == factor.at || i == factor.at + 1);
+    };
+    const bool is_exponent = dtype == DType::kMXFP4 && i == 0;
+    if (!is_factor(factors.scale) && !is_factor(factors.offset) && !is_exponent) out[at] = value;
   }
 }
 

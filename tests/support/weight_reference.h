@@ -37,6 +37,8 @@ std::vector<double> WeightMagnitudes(DType dtype, const std::byte* row, int64_t 
 // exponent), which bring the weights to magnitudes of about 1. out: RowBytes(dtype, n_cols) bytes,
 // at any address. REQUIRES: whole blocks.
 void RandomRow(DType dtype, int64_t n_cols, std::mt19937* rng, std::byte* out);
+// The same, with every byte beside those factors the same: the largest integers, or the smallest.
+void ExtremeRow(DType dtype, int64_t n_cols, std::byte value, std::mt19937* rng, std::byte* out);
 // Makes the first factor of every block of a row NaN, or every weight of a type without blocks.
 // Returns whether the type can: MXFP4, whose factors are powers of two, cannot, and stays as it is.
 bool SpoilRow(DType dtype, int64_t n_cols, std::byte* row);
