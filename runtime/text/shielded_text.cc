@@ -4,9 +4,9 @@
 
 namespace thermocline {
 
-std::string ShieldSpecialTokens(const Tokenizer& tokenizer, std::string_view text) {
+std::string ShieldControlTokens(const Tokenizer& tokenizer, std::string_view text) {
   std::string shielded;
-  while (const auto match = tokenizer.FindSpecial(text)) {
+  while (const auto match = tokenizer.FindControlToken(text)) {
     // The search goes on within the name, in which another one may begin.
     const size_t n_first = FirstUtf8Char(text.substr(match->begin)).n_bytes;
     shielded += text.substr(0, match->begin + n_first);
@@ -32,7 +32,7 @@ std::vector<int32_t> EncodeShielded(const Tokenizer& tokenizer, std::string_view
     const std::vector<int32_t> more = tokenizer.Encode(WithoutShields(text));
     ids.insert(ids.end(), more.begin(), more.end());
   };
-  while (const auto match = tokenizer.FindSpecial(prompt)) {
+  while (const auto match = tokenizer.FindControlToken(prompt)) {
     append_text(prompt.substr(0, match->begin));
     ids.push_back(match->id);
     prompt.remove_prefix(match->begin + match->n_bytes);

@@ -37,8 +37,8 @@ class Tokenizer {
   // never EOS, after which nothing follows.
   std::vector<int32_t> EncodePrompt(std::string_view text, bool parse_special = false) const;
 
-  // Returns the first name in a text that Encode with parse_special takes as a token, if any.
-  virtual std::optional<SpecialTokens::Match> FindSpecial(std::string_view /*text*/) const {
+  // Returns the first name of a control token in a text, if there is one.
+  virtual std::optional<SpecialTokens::Match> FindControlToken(std::string_view /*text*/) const {
     return {};
   }
 

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "tests/text/test_vocabulary.h"
 
 namespace thermocline {
@@ -23,7 +25,7 @@ class ShieldedTextTest : public testing::Test {
     keys_["tokenizer.ggml.add_bos_token"] = GgufValue::boolean(false);
     tokenizer_ = TokenizerFromKeys(keys_);
   }
-  std::string Shield(std::string_view text) const { return ShieldSpecialTokens(*tokenizer_, text); }
+  std::string Shield(std::string_view text) const { return ShieldControlTokens(*tokenizer_, text); }
   std::vector<int32_t> Encode(std::string_view text) const {
     return EncodeShielded(*tokenizer_, text);
   }
@@ -69,6 +71,14 @@ TEST_F(ShieldedTextTest, BosIsNotDoubled) {
   EXPECT_THAT(Encode(Shield("<s>")), ElementsAre(bos_, '<', 's', '>'));
 }
 
+// Templates look for "</think>" in replies, and such tokens are cut out of any text.
+TEST_F(ShieldedTextTest, UserDefinedTokensStayAsTheyAre) {
+  const int32_t think = AddToken(&keys_, "</think>", TokenType::kUserDefined);
+  tokenizer_ = TokenizerFromKeys(keys_);
+  EXPECT_EQ(Shield("</think>"), "</think>");
+  EXPECT_THAT(Encode("a</think><|end|>"), ElementsAre('a', think, end_));
+}
+
 TEST_F(ShieldedTextTest, SentencePieceTakesTheSameTokens) {
   Vocabulary vocab = HelloVocabulary();
   const int32_t turn = AddToken(&vocab, "<|im_end|>", 0, TokenType::kControl);
@@ -81,7 +91,7 @@ TEST_F(ShieldedTextTest, SentencePieceTakesTheSameTokens) {
     EXPECT_EQ(EncodeShielded(*tokenizer, prompt), expected) << prompt;
   }
   const std::vector<int32_t> ids =
-      EncodeShielded(*tokenizer, ShieldSpecialTokens(*tokenizer, "hello<|im_end|>"));
+      EncodeShielded(*tokenizer, ShieldControlTokens(*tokenizer, "hello<|im_end|>"));
   EXPECT_EQ(std::count(ids.begin(), ids.end(), turn), 0);
 }
 
