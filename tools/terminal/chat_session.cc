@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <sstream>
 #include <utility>
 
 #include "runtime/core/error.h"
@@ -153,7 +154,10 @@ void ChatSession::System(const std::string& message) {
     return Note("[set: it holds from the next message on]\n");
   }
   const std::string system = chat_.conversation().system();
-  Note(system.empty() ? "[there is no system prompt: /system TEXT sets one]\n" : system + "\n");
+  if (system.empty()) return Note("[there is no system prompt: /system TEXT sets one]\n");
+  // It may come from a file: what it holds is shown, and not obeyed by the terminal.
+  std::istringstream lines(system);
+  for (std::string line; std::getline(lines, line);) Note(Printable(line, 4 * line.size()) + "\n");
 }
 
 void ChatSession::TellNumbers() {

@@ -12,8 +12,10 @@ Session::Session(Print text, Print notes) : text_(std::move(text)), notes_(std::
 
 bool Session::Run(const std::string& first, LineReader& lines) {
   Note(greeting());
-  if (!first.empty()) Say(first);
   std::string line;
+  if (!first.empty()) Say(first);
+  // Here and below: a Ctrl-C that stopped a reply, or came when it had ended, must not leave.
+  ClearInterrupt();
   while (!InterruptRequested()) {
     const LineStatus status = lines.Read(&line);
     if (status == LineStatus::kInterrupted) return true;
@@ -23,7 +25,7 @@ bool Session::Run(const std::string& first, LineReader& lines) {
     } else if (!line.empty() || can_go_on()) {
       Say(line);
     }
-    ClearInterrupt();  // also one that came when the reply had ended: it must not leave the prompt
+    ClearInterrupt();
   }
   return true;  // a request to terminate, which came during a reply
 }
