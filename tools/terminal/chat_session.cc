@@ -23,8 +23,8 @@ constexpr const char* kChatHelp =
     "  /reset          forget the conversation; the system prompt stays\n"
     "  /help           this\n"
     "  /exit           leave (so do /bye and Ctrl-D)\n"
-    "An empty line lets a reply that was cut off go on. Ctrl-C stops a reply, of which stays what "
-    "is there;\nat the prompt it leaves. A space in front of / makes the line a message.\n";
+    "An empty line lets a reply that was cut off go on. Ctrl-C stops a reply, and what is there of "
+    "it\nstays; at the prompt it leaves. A space in front of / makes the line a message.\n";
 
 double TokensPerSecond(int64_t n_tokens, double ms) {
   return ms > 0 ? 1000.0 * static_cast<double>(n_tokens) / ms : 0;
