@@ -26,10 +26,12 @@ from transformers.models.llama import modeling_flax_llama
 CONTEXT = 512  # of perplexity, and what prompts are padded to
 N_TOKENS = 32
 PROMPTS = [
-    "Once upon a time", "The capital of France is", "def fibonacci(n):\n", "Water boils at", "The first president of the",
-    "In the beginning", "To be or not to be,", "The quick brown fox", "A recipe for pancakes:\n", "My favourite book is",
+    "Once upon a time", "The capital of France is", "def fibonacci(n):\n", "Water boils at",
+    "The first president of the", "In the beginning", "To be or not to be,", "The quick brown fox",
+    "A recipe for pancakes:\n", "My favourite book is",
     "The theory of evolution", "Dear Sir or Madam,", "1, 2, 3, 4,", "The sun is a", "She opened the door and",
-    "import numpy as np\n", "Photosynthesis is the process", "The stock market", "He said that the ship", "There are three kinds of",
+    "import numpy as np\n", "Photosynthesis is the process", "The stock market", "He said that the ship",
+    "There are three kinds of",
 ]
 
 
@@ -41,7 +43,8 @@ def unpermute(weight, n_heads):
 
 def load(path):
     reader = gguf.GGUFReader(path)
-    key = {name: field.contents() for name, field in reader.fields.items() if name.startswith(("llama.", "tokenizer.ggml.bos"))}
+    key = {name: field.contents() for name, field in reader.fields.items()
+           if name.startswith(("llama.", "tokenizer.ggml.bos"))}
     tensors = {t.name: gguf.quants.dequantize(t.data, t.tensor_type).astype(np.float32) for t in reader.tensors}
     n_heads, n_kv_heads = key["llama.attention.head_count"], key["llama.attention.head_count_kv"]
     config = LlamaConfig(
@@ -101,13 +104,15 @@ def call(*arguments, stdin=""):
 
 
 def tokenize(program, model, text):
-    return [int(word) for word in call(program, "tokenize", "-m", model, "--ids", "--no-bos", "--no-special", stdin=text).split()]
+    ids = call(program, "tokenize", "-m", model, "--ids", "--no-bos", "--no-special", stdin=text)
+    return [int(word) for word in ids.split()]
 
 
 def compare_greedy(program, model, run):
     n_tokens = n_others = n_skipped = 0
     for prompt in PROMPTS:
-        text = call(program, "run", "-m", model, "--raw", "-p", prompt, "--temp", "0", "-n", str(N_TOKENS), "-c", str(CONTEXT))
+        text = call(program, "run", "-m", model, "--raw", "-p", prompt, "--temp", "0",
+                    "-n", str(N_TOKENS), "-c", str(CONTEXT))
         n_prompt = len(tokenize(program, model, prompt))
         ids = tokenize(program, model, prompt + text.removesuffix("\n"))
         if ids[:n_prompt] != tokenize(program, model, prompt):
@@ -121,7 +126,8 @@ def compare_greedy(program, model, run):
                 n_others += 1
                 print(f"  {prompt!r} token {at - n_prompt}: transformers' choice is likelier by "
                       f"{scores.max() - scores[ids[at]]:.4f} nats")
-    print(f"greedy: {n_tokens} tokens of {len(PROMPTS) - n_skipped} prompts, {n_others} others than transformers' choice")
+    print(f"greedy: {n_tokens} tokens of {len(PROMPTS) - n_skipped} prompts, "
+          f"{n_others} others than transformers' choice")
 
 
 def compare_perplexity(program, model, text_path, run, bos):
@@ -134,8 +140,8 @@ def compare_perplexity(program, model, text_path, run, bos):
         scores = run([bos] + window[:-1])
         total -= float(scores[np.arange(len(window)), window].astype(np.float64).sum())
     theirs = float(np.exp(total / len(ids)))
-    print(f"perplexity: {len(ids)} tokens, thermocline {ours['perplexity']:.4f} over {ours['tokens']}, transformers {theirs:.4f}, "
-          f"{100 * (ours['perplexity'] / theirs - 1):+.3f} %")
+    print(f"perplexity: {len(ids)} tokens, thermocline {ours['perplexity']:.4f} over {ours['tokens']}, "
+          f"transformers {theirs:.4f}, {100 * (ours['perplexity'] / theirs - 1):+.3f} %")
 
 
 def main():

@@ -29,19 +29,20 @@ namespace thermocline {
 namespace {
 
 constexpr const char* kRunDetails =
-    R"(On a terminal, a model that brings a chat template chats: without a prompt each line is a message, and -p or -f
-is one message, whose reply ends the run unless -i is given. Where standard input is no terminal (scripts, pipes)
--p and -f are text that is continued, without a template, and -i chats. --chat chats anywhere, and so do -sys,
---chat-template, --template-vars and --reasoning; --raw never does. A model without a template continues text.
+    R"(On a terminal, a model that brings a chat template chats: without a prompt each line is a message, and
+-p or -f is one message, whose reply ends the run unless -i is given. Where standard input is no
+terminal (scripts, pipes) -p and -f are text that is continued, without a template, and -i chats. --chat
+chats anywhere, and so do -sys, --chat-template, --template-vars and --reasoning; --raw never does. A
+model without a template continues text.
 
-The model's text goes to stdout as it is made, everything else to stderr; when stdout is a terminal a text to
-continue is printed before its continuation. It ends where the model ends it, after -n tokens, or when the
-context is full. Ctrl-C stops the reply and prints the summary; a second one leaves at once.
+The model's text goes to stdout as it is made, everything else to stderr; when stdout is a terminal a
+text to continue is printed before its continuation. It ends where the model ends it, after -n tokens,
+or when the context is full. Ctrl-C stops the reply and prints the summary; a second one leaves at once.
 
-In a session /help lists the commands, /exit or Ctrl-D leaves; Ctrl-C stops a reply and returns to the prompt,
-and leaves at the prompt. On a terminal lines can be edited and recalled. A chat keeps all its turns: one that
-would not fit into the context any more is not sent, and the session says so. With --raw, or without a template,
-a session is one text that each line is appended to.
+In a session /help lists the commands, /exit or Ctrl-D leaves; Ctrl-C stops a reply and returns to the
+prompt, and leaves at the prompt. On a terminal lines can be edited and recalled. A chat keeps all its
+turns: one that would not fit into the context any more is not sent, and the session says so. With
+--raw, or without a template, a session is one text that each line is appended to.
 
 In what users write (messages, the system prompt, loaded conversations) names of control tokens such as
 <|im_end|> are text; only the template's own are tokens.
