@@ -31,6 +31,7 @@ Generation& Generation::operator+=(const Generation& other) {
   decode_passes += other.decode_passes;
   prefill_ms += other.prefill_ms;
   decode_ms += other.decode_ms;
+  kept_tokens += other.kept_tokens;
   return *this;
 }
 
@@ -50,7 +51,7 @@ int64_t Generator::room_tokens() const {
 }
 
 void Generator::Reset() {
-  engine_.Reset();
+  TruncateTo(0);
   pending_.clear();
   sampler_ = Sampler(options_);
 }
@@ -58,10 +59,15 @@ void Generator::Reset() {
 void Generator::CheckRoom(const std::vector<int32_t>& ids) const {
   const auto n_needed = static_cast<int64_t>(ids.size() + pending_.size());
   if (n_needed <= engine_.context_tokens() - engine_.n_past()) return;
-  throw Error({.what = at_start() ? "the prompt is longer than the context"
-                                  : "the text does not fit into what is left of the context",
-               .expected = fmt::format("at most {} tokens", room_tokens()),
-               .found = std::to_string(ids.size()),
+  FailRoom(at_start() ? "the prompt is longer than the context"
+                      : "the text does not fit into what is left of the context",
+           room_tokens(), ids.size());
+}
+
+void Generator::FailRoom(const char* what, int64_t n_room, size_t n_found) const {
+  throw Error({.what = what,
+               .expected = fmt::format("at most {} tokens", n_room),
+               .found = std::to_string(n_found),
                .hint = fmt::format("shorten it or raise the context size, to at most {}",
                                    engine_.config().max_seq_len),
                .settings = {{Setting::kContextSize}}});
@@ -73,6 +79,40 @@ Generation Generator::Continue(const std::vector<int32_t>& ids, int64_t max_toke
   CheckRoom(ids);
   std::vector<int32_t> unread = pending_;
   unread.insert(unread.end(), ids.begin(), ids.end());
+  return ReadAndWrite(unread, ids, max_tokens, sink);
+}
+
+Generation Generator::ContinueFrom(const std::vector<int32_t>& ids, int64_t max_tokens,
+                                   const TextSink& sink) {
+  CHECK(!ids.empty());
+  if (static_cast<int64_t>(ids.size()) > engine_.context_tokens()) {
+    FailRoom("the conversation is longer than the context", engine_.context_tokens(), ids.size());
+  }
+  const auto parts = std::mismatch(cached_.begin(), cached_.end(), ids.begin(), ids.end() - 1);
+  const auto n_kept = parts.second - ids.begin();
+  TruncateTo(n_kept);
+  pending_.clear();
+  sampler_.Forget();
+  const std::span<const int32_t> kept(ids.begin(), parts.second);
+  for (const int32_t id : kept) sampler_.Accept(id);
+  const std::vector<int32_t> unread(parts.second, ids.end());
+  Generation generation = ReadAndWrite(unread, unread, max_tokens, sink);
+  generation.kept_tokens = n_kept;
+  return generation;
+}
+
+void Generator::TruncateTo(int64_t n_tokens) {
+  engine_.Truncate(n_tokens);
+  cached_.resize(static_cast<size_t>(n_tokens));
+}
+
+bool Generator::Ends(int32_t id) const {
+  return engine_.tokenizer().EndsText(id) ||
+         std::find(further_ends_.begin(), further_ends_.end(), id) != further_ends_.end();
+}
+
+Generation Generator::ReadAndWrite(const std::vector<int32_t>& unread, std::span<const int32_t> ids,
+                                   int64_t max_tokens, const TextSink& sink) {
   Generation generation;
   const Stopwatch prefill;
   const std::optional<Choices> choices = Read(unread);
@@ -91,8 +131,14 @@ Generation Generator::Continue(const std::vector<int32_t>& ids, int64_t max_toke
 }
 
 Generator::Choices Generator::Feed(std::span<const int32_t> ids, const FeedProgress& progress) {
-  if (FeedsBest()) return {.best = engine_.FeedBest(ids, n_best(), progress)};
-  return {.logits = engine_.Feed(ids, progress)};
+  Choices choices;
+  if (FeedsBest()) {
+    choices.best = engine_.FeedBest(ids, n_best(), progress);
+  } else {
+    choices.logits = engine_.Feed(ids, progress);
+  }
+  cached_.insert(cached_.end(), ids.begin(), ids.end());
+  return choices;
 }
 
 int32_t Generator::Sample(const Choices& choices) {
@@ -135,7 +181,7 @@ StopReason Generator::Write(Choices choices, int64_t max_tokens, const TextSink&
       ++generation->decode_passes;
     }
     const int32_t id = Sample(choices);
-    if (engine_.tokenizer().EndsText(id)) {
+    if (Ends(id)) {
       stop = StopReason::kEndOfText;
       break;
     }

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "runtime/engine/engine.h"
@@ -30,6 +31,7 @@ struct Generation {
       0;  // passes over the weights for them; the first token needs none of its own
   double prefill_ms = 0;
   double decode_ms = 0;
+  int64_t kept_tokens = 0;  // of the prompt, in the cache already (ContinueFrom)
 
   // For the totals of a conversation. Keeps the last stop reason.
   Generation& operator+=(const Generation& other);
@@ -44,6 +46,7 @@ class Generator {
   // The ids that `text` would add now: at the start of a conversation with BOS where the file
   // wishes it, never with EOS.
   std::vector<int32_t> Encode(std::string_view text) const;
+  int64_t context_tokens() const { return engine_.context_tokens(); }
   // Tokens of text that still fit into the context.
   int64_t room_tokens() const;
   bool at_start() const { return engine_.n_past() == 0 && pending_.empty(); }
@@ -57,11 +60,29 @@ class Generator {
   // the ids do not fit. REQUIRES: ids not empty, or can_go_on().
   Generation Continue(const std::vector<int32_t>& ids, int64_t max_tokens, const TextSink& sink);
 
+  // Makes `ids` the whole conversation, whatever it was before, and lets the model go on from its
+  // end as Continue does. Of what the cache holds, the tokens that `ids` begins with are kept, and
+  // only the others are fed; where it is all of them, the last one once more. When interrupted
+  // while it reads, only what was kept is left. Throws Error when the ids do not fit; then nothing
+  // has changed. REQUIRES: ids not empty.
+  Generation ContinueFrom(const std::vector<int32_t>& ids, int64_t max_tokens,
+                          const TextSink& sink);
+
+  // From now on these tokens end a reply, too.
+  void EndAlsoAt(std::vector<int32_t> ids) { further_ends_ = std::move(ids); }
+
   // Forgets the conversation; the sampler starts anew from its seed.
   void Reset();
 
  private:
   void CheckRoom(const std::vector<int32_t>& ids) const;
+  // Throws Error, with the context's size, about n_found tokens where there is room for n_room.
+  [[noreturn]] void FailRoom(const char* what, int64_t n_room, size_t n_found) const;
+  // Feeds `unread`, tells the sampler the ids, and generates.
+  Generation ReadAndWrite(const std::vector<int32_t>& unread, std::span<const int32_t> ids,
+                          int64_t max_tokens, const TextSink& sink);
+  void TruncateTo(int64_t n_tokens);
+  bool Ends(int32_t id) const;
   // What the sampler chooses from: all logits, or where fewer decide and the device that has them
   // finds those, only these.
   struct Choices {
@@ -80,7 +101,9 @@ class Generator {
   Engine& engine_;
   SamplerOptions options_;
   Sampler sampler_;
+  std::vector<int32_t> cached_;   // what the cache holds
   std::vector<int32_t> pending_;  // handed out, not in the cache yet: none or one
+  std::vector<int32_t> further_ends_;
 };
 
 }  // namespace thermocline

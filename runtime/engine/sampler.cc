@@ -64,6 +64,12 @@ Sampler::Sampler(const SamplerOptions& options) : options_(options) {
   for (uint64_t& word : rng_state_) word = Splitmix64(&seed);
 }
 
+void Sampler::Forget() {
+  history_.clear();
+  history_next_ = 0;
+  n_recent_.clear();
+}
+
 void Sampler::Accept(int32_t id) {
   CHECK(id >= 0);
   if (options_.repeat_last_n == 0 || options_.repeat_penalty == 1.0F) return;

@@ -33,6 +33,8 @@ class Sampler {
   // Tells the sampler a token of the text so far (prompt or generated), for the penalty.
   // REQUIRES: id >= 0.
   void Accept(int32_t id);
+  // Forgets all tokens that it was told. The random choices go on.
+  void Forget();
   // logits: (vocab_size) f32. Does not call accept. Greedy takes the lowest id of equal logits.
   // Logits that are not finite are left out (-inf is how a caller forbids a token). Throws Error
   // when no logit is finite (the model's output is garbage).

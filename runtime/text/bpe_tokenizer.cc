@@ -33,6 +33,7 @@ BpeTokenizer::BpeTokenizer(BpeVocabulary bpe)
       merges_(bpe.merges),
       pretokenizer_(bpe.pretokenizer),
       user_defined_(vocab_, {TokenType::kUserDefined}),
+      control_(vocab_, {TokenType::kControl, TokenType::kUnknown}),
       all_special_(vocab_, {TokenType::kUserDefined, TokenType::kControl, TokenType::kUnknown}) {
   if (!bpe.pretokenizer.ignore_merges) return;
   for (int32_t id = 0; id < vocab_.size(); ++id) {

@@ -31,6 +31,9 @@ class BpeTokenizer : public Tokenizer {
   int32_t eos_id() const override { return vocab_.eos_id; }
   bool add_bos() const override { return vocab_.add_bos; }
   bool EndsText(int32_t id) const override { return vocab_.EndsText(id); }
+  std::optional<SpecialTokens::Match> FindControlToken(std::string_view text) const override {
+    return control_.FindFirst(text);
+  }
   std::string TokenBytes(int32_t id) const override;
   std::string TokenName(int32_t id) const override;
   bool adds_space_prefix() const override { return false; }
@@ -53,7 +56,8 @@ class BpeTokenizer : public Tokenizer {
   MergeTable merges_;
   Pretokenizer pretokenizer_;
   SpecialTokens user_defined_;  // always cut out of a text
-  SpecialTokens all_special_;   // those and the control tokens
+  SpecialTokens control_;
+  SpecialTokens all_special_;  // both
   // Where a whole word that is a token is taken as it is: all tokens of text by their names.
   std::unordered_map<std::string_view, int32_t> whole_words_;
 

@@ -33,6 +33,9 @@ class SentencePieceTokenizer : public Tokenizer {
   int32_t eos_id() const override { return vocab_.eos_id; }
   bool add_bos() const override { return vocab_.add_bos; }
   bool EndsText(int32_t id) const override { return vocab_.EndsText(id); }
+  std::optional<SpecialTokens::Match> FindControlToken(std::string_view text) const override {
+    return special_.FindFirst(text);
+  }
   std::string TokenBytes(int32_t id) const override;
   std::string TokenName(int32_t id) const override;
   bool adds_space_prefix() const override { return vocab_.add_space_prefix; }

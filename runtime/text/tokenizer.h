@@ -4,9 +4,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "runtime/text/special_tokens.h"
 
 namespace thermocline {
 
@@ -33,6 +36,11 @@ class Tokenizer {
   // Encodes the start of a text that is to be continued: BOS first where the file wishes it, and
   // never EOS, after which nothing follows.
   std::vector<int32_t> EncodePrompt(std::string_view text, bool parse_special = false) const;
+
+  // Returns the first name of a control token in a text, if there is one.
+  virtual std::optional<SpecialTokens::Match> FindControlToken(std::string_view /*text*/) const {
+    return {};
+  }
 
   // Returns the bytes one token stands for (a byte token: one byte; a control token: none), with
   // the leading space a word piece carries. They need not be whole UTF-8 characters.

@@ -90,7 +90,7 @@ void SettleBytes(Vocabulary* vocab) {
 bool Vocabulary::EndsText(int32_t id) const {
   if (id < 0) return false;
   return id == eos_id || id == eot_id || id == eom_id ||
-         std::find(named_ends.begin(), named_ends.end(), id) != named_ends.end();
+         std::find(ends.begin(), ends.end(), id) != ends.end();
 }
 
 int ByteOfTokenName(const std::string& name) {

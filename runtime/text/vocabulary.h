@@ -31,7 +31,8 @@ struct Vocabulary {
   int32_t eos_id = -1;
   int32_t eot_id = -1;
   int32_t eom_id = -1;
-  std::vector<int32_t> named_ends;  // control tokens whose names say that a reply ends
+  // What else ends a reply: further ids of the file, control tokens whose names say so.
+  std::vector<int32_t> ends;
   bool add_bos = true;
   bool add_space_prefix = true;
   bool remove_extra_spaces = false;
@@ -41,7 +42,7 @@ struct Vocabulary {
   bool has_byte_tokens = false;
   std::array<int32_t, 256> byte_ids{};
 
-  // Whether a reply is over after this id: EOS, EOT, EOM, or one of `named_ends`.
+  // Whether a reply is over after this id: EOS, EOT, EOM, or one of `ends`.
   bool EndsText(int32_t id) const;
   int32_t size() const { return static_cast<int32_t>(tokens.size()); }
 };

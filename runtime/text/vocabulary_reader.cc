@@ -22,11 +22,24 @@ constexpr size_t kMaxTokenBytes = 4096;
 
 constexpr char kTokensKey[] = "tokenizer.ggml.tokens";
 constexpr char kTypesKey[] = "tokenizer.ggml.token_type";
+constexpr char kEndsKey[] = "tokenizer.ggml.eos_token_ids";
 
 // What a reply ends with in the chat formats of public models, whatever the keys of a file say.
 constexpr std::string_view kNamesOfEnds[] = {
-    "<|im_end|>", "<|eot_id|>",    "<|eom_id|>",    "<|eot|>",
-    "<|end|>",    "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>",
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|eot|>",
+    "<|end|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "<|END_OF_TURN_TOKEN|>",
+    "<end_of_utterance>",
+    "<｜end▁of▁sentence｜>",
 };
 
 void ReadTokens(const GgufReader& gguf, Vocabulary* vocab) {
@@ -55,6 +68,15 @@ void ReadTokens(const GgufReader& gguf, Vocabulary* vocab) {
   vocab->tokens = *tokens;
 }
 
+// Calls visit with the vector that an array of integers is.
+template <typename Visit>
+void VisitIntegers(const GgufValue& value, const Vocabulary& vocab, const char* key,
+                   const Visit& visit) {
+  if (const auto* as_signed = ArrayOf<int64_t>(value)) return visit(*as_signed);
+  if (const auto* as_unsigned = ArrayOf<uint64_t>(value)) return visit(*as_unsigned);
+  FailVocabulary(vocab, fmt::format("type of {}", key), "an array of integers", "another type");
+}
+
 template <typename T>
 void AppendTypes(const std::vector<T>& numbers, Vocabulary* vocab) {
   if (numbers.size() != vocab->tokens.size()) {
@@ -76,17 +98,29 @@ void ReadTypes(const GgufReader& gguf, Vocabulary* vocab) {
   const GgufValue* value = gguf.Find(kTypesKey);
   if (value == nullptr) {
     vocab->types.assign(vocab->tokens.size(), TokenType::kNormal);
-  } else if (const auto* as_signed = ArrayOf<int64_t>(*value)) {
-    AppendTypes(*as_signed, vocab);
-  } else if (const auto* as_unsigned = ArrayOf<uint64_t>(*value)) {
-    AppendTypes(*as_unsigned, vocab);
   } else {
-    FailVocabulary(*vocab, fmt::format("type of {}", kTypesKey), "an array of integers",
-                   "another type");
+    VisitIntegers(*value, *vocab, kTypesKey,
+                  [&](const auto& numbers) { AppendTypes(numbers, vocab); });
   }
   for (size_t id = 0; id < vocab->tokens.size(); ++id) {
     if (vocab->tokens[id].empty()) vocab->types[id] = TokenType::kUnused;
   }
+}
+
+// Appends the ids of kEndsKey, which some programs write beside the one EOS.
+void ReadFurtherEnds(const GgufReader& gguf, Vocabulary* vocab) {
+  const GgufValue* value = gguf.Find(kEndsKey);
+  if (value == nullptr) return;
+  VisitIntegers(*value, *vocab, kEndsKey, [&](const auto& ids) {
+    for (const auto id : ids) {
+      if (id < 0 || static_cast<uint64_t>(id) >= vocab->tokens.size()) {
+        FailVocabulary(*vocab, kEndsKey,
+                       fmt::format("ids below the vocabulary's size {}", vocab->size()),
+                       std::to_string(id));
+      }
+      vocab->ends.push_back(static_cast<int32_t>(id));
+    }
+  });
 }
 
 }  // namespace
@@ -131,11 +165,12 @@ void ReadTextBounds(const GgufReader& gguf, const TextBounds& fallback, Vocabula
       if (id >= 0 && vocab->types[id] == TokenType::kNormal) vocab->types[id] = TokenType::kControl;
     }
   }
+  ReadFurtherEnds(gguf, vocab);
   for (int32_t id = 0; id < vocab->size(); ++id) {
     if (vocab->types[id] != TokenType::kControl) continue;
     const auto* name =
         std::find(std::begin(kNamesOfEnds), std::end(kNamesOfEnds), vocab->tokens[id]);
-    if (name != std::end(kNamesOfEnds)) vocab->named_ends.push_back(id);
+    if (name != std::end(kNamesOfEnds)) vocab->ends.push_back(id);
   }
 }
 

@@ -41,8 +41,9 @@ struct TextBounds {
   int32_t eos_id = -1;
   bool add_bos = false;
 };
-// Reads what texts begin and end with: the ids of BOS, EOS, EOT and EOM, whether BOS is added, and
-// the control tokens that are known to end a reply by their names. Where the file has no types the
+// Reads what texts begin and end with: the ids of BOS, EOS, EOT and EOM, whether BOS is added,
+// further ids that end a reply (eos_token_ids), and the control tokens that are known to by their
+// names. Where the file has no types the
 // four become control tokens. REQUIRES: tokens and types are read.
 void ReadTextBounds(const GgufReader& gguf, const TextBounds& fallback, Vocabulary* vocab);
 

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <numeric>
+
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
 #include "runtime/timing/pass_profile.h"
@@ -150,6 +152,69 @@ TEST_F(GenerateTest, SameSeedSameConversation) {
   const std::string once = talk();
   generator.Reset();
   EXPECT_EQ(talk(), once);
+}
+
+// What a chat does between two turns: the same text again, with more behind it or another end.
+TEST_F(GenerateTest, ContinueFromFeedsOnlyWhatTheCacheDoesNotHold) {
+  Engine engine(Options(100));
+  Generator generator(engine, {.temperature = 0, .repeat_penalty = 1.3F});
+  std::string reply;
+  const auto collect = [&](std::string_view piece) { reply += piece; };
+  std::vector<int32_t> ids = {1, 100, 101, 102, 103, 104};
+  const Generation first = generator.ContinueFrom(ids, 5, collect);
+  EXPECT_EQ(first.prompt_tokens, 6);
+  EXPECT_EQ(first.kept_tokens, 0);
+  EXPECT_EQ(engine.n_past(), 10) << "the last token is not read back";
+
+  ids[4] = 200;
+  ids.push_back(105);
+  reply.clear();
+  const Generation second = generator.ContinueFrom(ids, 5, collect);
+  EXPECT_EQ(second.kept_tokens, 4);
+  EXPECT_EQ(second.prompt_tokens, 3);
+  const std::string reused = reply;
+
+  const Generation again = generator.ContinueFrom(ids, 5, collect);
+  EXPECT_EQ(again.kept_tokens, 6) << "the last one is fed for its logits";
+  EXPECT_EQ(again.prompt_tokens, 1);
+  EXPECT_EQ(reply, reused + reused);
+
+  Engine fresh_engine(Options(100));
+  Generator fresh(fresh_engine, {.temperature = 0, .repeat_penalty = 1.3F});
+  reply.clear();
+  EXPECT_EQ(fresh.ContinueFrom(ids, 5, collect).prompt_tokens, 7);
+  EXPECT_EQ(reply, reused);
+}
+
+TEST_F(GenerateTest, ContinueFromAfterAReplyThatWasCutOff) {
+  Engine engine(Options(64));
+  Generator generator(engine, {.temperature = 0});
+  const auto ignore = [](std::string_view) {};
+  const std::vector<int32_t> ids(10, 100);
+  generator.ContinueFrom(ids, 4, ignore);
+  RequestInterrupt();
+  const std::vector<int32_t> other(30, 101);
+  EXPECT_EQ(generator.ContinueFrom(other, 4, ignore).stop, StopReason::kInterrupted);
+  ClearInterrupt();
+  EXPECT_EQ(engine.n_past(), 0);
+  EXPECT_FALSE(generator.can_go_on());
+  EXPECT_EQ(generator.ContinueFrom(ids, 4, ignore).prompt_tokens, 10);
+  EXPECT_THROW(generator.ContinueFrom(std::vector<int32_t>(65, 100), 4, ignore), Error);
+  EXPECT_TRUE(generator.can_go_on()) << "nothing has changed";
+}
+
+TEST_F(GenerateTest, FurtherEndsEndAReply) {
+  Engine engine(Options(64));
+  Generator generator(engine, {.temperature = 0});
+  const auto ignore = [](std::string_view) {};
+  const std::vector<int32_t> ids(10, 100);
+  ASSERT_EQ(generator.ContinueFrom(ids, 1, ignore).generated_tokens, 1);
+  std::vector<int32_t> all(static_cast<size_t>(engine.tokenizer().vocab_size()));
+  std::iota(all.begin(), all.end(), 0);
+  generator.EndAlsoAt(all);
+  const Generation ended = generator.ContinueFrom(ids, 4, ignore);
+  EXPECT_EQ(ended.stop, StopReason::kEndOfText);
+  EXPECT_EQ(ended.generated_tokens, 0);
 }
 
 TEST_F(GenerateTest, TotalsAddUp) {

@@ -60,13 +60,22 @@ TEST(BpeVocabularyTest, TextsEndByKeysAndByWellKnownNames) {
   keys["tokenizer.ggml.eos_token_id"] = Id(eos);
   keys["tokenizer.ggml.eot_token_id"] = Id(eot);
   keys["tokenizer.ggml.eom_token_id"] = Id(eom);
+  keys["tokenizer.ggml.eos_token_ids"] = IntArray({eos, 'z'});
   const auto tokenizer = TokenizerFromKeys(keys);
-  for (const int32_t id : {eos, eot, eom, named, MergedId(0)}) {
+  for (const int32_t id : {eos, eot, eom, named, MergedId(0), int32_t{'z'}}) {
     EXPECT_TRUE(tokenizer->EndsText(id)) << id;
   }
   for (const int32_t id : {typed_normal, int32_t{'a'}, -1}) {
     EXPECT_FALSE(tokenizer->EndsText(id)) << id;
   }
+}
+
+TEST(BpeVocabularyTest, FurtherEndsAreChecked) {
+  Keys keys = BpeKeys({});
+  keys["tokenizer.ggml.eos_token_ids"] = IntArray({-1});
+  EXPECT_THAT(ErrorOf(keys), HasSubstr("eos_token_ids: expected ids below"));
+  keys["tokenizer.ggml.eos_token_ids"] = FloatArray({1});
+  EXPECT_THAT(ErrorOf(keys), HasSubstr("expected an array of integers"));
 }
 
 TEST(BpeVocabularyTest, MergesOfWhatIsNoTokenAreLeftOut) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "runtime/gguf/gguf_writer.h"
 #include "runtime/model/families.h"
 #include "runtime/placement/placement.h"
 #include "runtime/synth/synth.h"
@@ -17,6 +18,22 @@ inline std::string GoldenModel(const std::string& name) {
 
 inline std::string DemoModel() {
   return std::string(THERMOCLINE_SOURCE_DIR) + "/tools/demo.d/classics-9m-relu-q8_0.gguf";
+}
+
+// Writes a copy of a model that brings a chat template.
+inline void WriteWithTemplate(const std::string& model_path, const std::string& chat_template,
+                              const std::string& path) {
+  const GgufReader model(model_path);
+  GgufWriter writer(path);
+  for (const std::string& key : model.keys()) writer.Set(key, *model.Find(key));
+  writer.Set("tokenizer.chat_template", GgufValue::string(chat_template));
+  for (const auto& tensor : model.tensors()) {
+    writer.DeclareTensor(tensor.name, tensor.dtype, tensor.dims);
+  }
+  for (const auto& tensor : model.tensors()) {
+    writer.WriteTensor(tensor.name, model.TensorData(tensor), tensor.n_bytes);
+  }
+  writer.Finish();
 }
 
 // Writes a placement with shuffled orders and 40 % of the neurons hot.

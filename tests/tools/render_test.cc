@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "runtime/gguf/gguf_writer.h"
 #include "tests/tools/models.h"
 #include "tests/tools/tool_process.h"
 
@@ -19,18 +18,9 @@ constexpr const char* kChat =
     "endif %}";
 constexpr const char* kMessages = R"([{"role": "user", "content": "Hi, Zoë"}])";
 
-// Writes the vocabulary of a golden model with a chat template.
-void WriteTemplateModel(const std::string& path, const std::string& chat) {
-  const GgufReader model(GoldenModel("gqa_relu"));
-  GgufWriter writer(path);
-  for (const std::string& key : model.keys()) writer.Set(key, *model.Find(key));
-  writer.Set("tokenizer.chat_template", GgufValue::string(chat));
-  writer.Finish();
-}
-
 TEST(RenderVerb, RendersTheModelsTemplateWithItsTokens) {
   const TempDir dir;
-  WriteTemplateModel(dir.file("m.gguf"), kChat);
+  WriteWithTemplate(GoldenModel("gqa_relu"), kChat, dir.file("m.gguf"));
   WriteWholeFile(dir.file("messages.json"), kMessages);
   WriteWholeFile(dir.file("tools.json"), R"([{"b": 1, "a": "<é>"}])");
   const ToolResult plain =
@@ -54,6 +44,21 @@ TEST(RenderVerb, RendersAFileAtATime) {
   EXPECT_EQ(result.out, "<bos>Saturday 31 January 2026, 12:00:00, day 031\n") << result.err;
 }
 
+TEST(RenderVerb, TakesNamedTemplatesAndVariables) {
+  const TempDir dir;
+  WriteWholeFile(dir.file("chat.jinja"), "{{ enable_thinking }} {{ word }}");
+  WriteWholeFile(dir.file("vars.json"), R"({"word": "there", "enable_thinking": true})");
+  const auto render = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), {"render", "--messages", "-", "--chat-template"});
+    return RunTool(arguments, kMessages).out;
+  };
+  EXPECT_EQ(render({"chatml"}), "<|im_start|>user\nHi, Zoë<|im_end|>\n<|im_start|>assistant\n");
+  EXPECT_EQ(render({dir.file("chat.jinja"), "--template-vars", R"( {"word": "here"})"}), " here");
+  EXPECT_EQ(render({dir.file("chat.jinja"), "--reasoning", "off", "--template-vars",
+                    dir.file("vars.json")}),
+            "False there");
+}
+
 TEST(RenderVerb, SaysWhatIsWrong) {
   const TempDir dir;
   WriteWholeFile(dir.file("bad.jinja"), "a\n{% if %}");
@@ -66,7 +71,7 @@ TEST(RenderVerb, SaysWhatIsWrong) {
     return fmt::format("{}: {}", result.exit_code, result.err);
   };
   EXPECT_THAT(error_of({}, "[]"), HasSubstr("2: thermocline: "));
-  EXPECT_THAT(error_of({}, "[]"), HasSubstr("give -m MODEL or --chat-template FILE"));
+  EXPECT_THAT(error_of({}, "[]"), HasSubstr("give -m MODEL or --chat-template NAME or FILE"));
   EXPECT_THAT(error_of({"-m", GoldenModel("gqa_relu")}, "[]"),
               EndsWith("the model brings no chat template; give one with --chat-template\n"));
   EXPECT_THAT(error_of({"--chat-template", dir.file("bad.jinja")}, "[]"),
@@ -77,6 +82,13 @@ TEST(RenderVerb, SaysWhatIsWrong) {
               HasSubstr("not JSON"));
   EXPECT_THAT(error_of({"--chat-template", dir.file("refuses.jinja")}, "{}"),
               HasSubstr("not a conversation: expected an array, found object"));
+  EXPECT_THAT(error_of({"--chat-template", "chatmi"}, "[]"),
+              HasSubstr("chatmi: no such chat template: expected a file, or one of chatml, deep"));
+  EXPECT_THAT(error_of({"--chat-template", "chatml", "--template-vars", "{]"}, "[]"),
+              HasSubstr("the template's variables: not JSON"));
+  EXPECT_THAT(
+      error_of({"--chat-template", "chatml", "--template-vars", "{}", "--reasoning", "no"}, "[]"),
+      HasSubstr("2: thermocline: "));
   for (const char* now : {"2026-02-30T12:00", "2026-01-31", "2026-01-31T12:00Z", "noon"}) {
     EXPECT_THAT(error_of({"--chat-template", dir.file("refuses.jinja"), "--now", now}, "[]"),
                 HasSubstr("2: thermocline: "));

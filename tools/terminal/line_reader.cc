@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <clocale>
 #include <cstdlib>
@@ -28,6 +29,7 @@ class PlainLines : public LineReader {
     if (!line->empty() && line->back() == '\n') line->pop_back();
     return LineStatus::kLine;
   }
+  bool Offer(const std::string& /*text*/) override { return false; }
 
  private:
   char* buffer_ = nullptr;
@@ -87,6 +89,8 @@ class EditedLines : public LineReader {
     // el_gets shows the prompt first and takes the terminal out of line mode after: a Ctrl-D typed
     // between the two would reach the editor as a NUL.
     el_set(editor_, EL_PREP_TERM, 1);
+    if (!offered_.empty()) el_push(editor_, offered_.c_str());  // as if it were typed
+    offered_.clear();
     int n_bytes = 0;
     const char* text = el_gets(editor_, &n_bytes);
     if (InterruptRequested() || text == nullptr || n_bytes <= 0) {
@@ -100,6 +104,14 @@ class EditedLines : public LineReader {
     return LineStatus::kLine;
   }
 
+  bool Offer(const std::string& text) override {
+    offered_ = text;
+    // Control characters would be keys: the end of a line, or a command of the editor.
+    const auto is_control = [](char c) { return static_cast<unsigned char>(c) < 32 || c == 127; };
+    std::replace_if(offered_.begin(), offered_.end(), is_control, ' ');
+    return true;
+  }
+
  private:
   static constexpr int kHistoryLines = 1000;
 
@@ -110,6 +122,7 @@ class EditedLines : public LineReader {
   }
 
   std::string prompt_;
+  std::string offered_;  // what the next line begins as
   EditLine* editor_ = nullptr;
   History* history_ = nullptr;
 };

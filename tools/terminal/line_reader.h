@@ -14,6 +14,8 @@ class LineReader {
   // Reads the next line without its end. kEnd: Ctrl-D or the end of the input; kInterrupted:
   // Ctrl-C.
   virtual LineStatus Read(std::string* line) = 0;
+  // Puts a text into the next line, to be edited there. Returns false where lines cannot be edited.
+  virtual bool Offer(const std::string& text) = 0;
 };
 
 // Reads from standard input. `prompt` is shown on a terminal only (on stderr, as all that is not

@@ -2,12 +2,15 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
 #include <cstring>
+#include <iterator>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
@@ -22,6 +25,12 @@ namespace {
 constexpr const char* kExitCodes =
     "Exit codes: 0 done, 1 failed (one line on stderr says why), 2 wrong usage, 130 interrupted, "
     "143 terminated.";
+
+// Options of several letters behind one dash, which CLI11 does not take, and what they are called.
+constexpr std::pair<std::string_view, std::string_view> kShortSpellings[] = {
+    {"-ngl", "--gpu-layers"},
+    {"-sys", "--system"},
+};
 
 // Reads "0.1" or "10%" as 0.1. Returns nullopt for anything else, and outside 0 to 1.
 std::optional<double> ParseFraction(const std::string& text) {
@@ -213,7 +222,9 @@ std::vector<std::string> NormaliseArguments(int argc, char** argv) {
   std::vector<std::string> arguments;
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
-    arguments.push_back(argument == "-ngl" ? "--gpu-layers" : argument);
+    const auto* row = std::find_if(std::begin(kShortSpellings), std::end(kShortSpellings),
+                                   [&](const auto& each) { return each.first == argument; });
+    arguments.push_back(row == std::end(kShortSpellings) ? argument : std::string(row->second));
   }
   return arguments;
 }

@@ -48,7 +48,7 @@ void AddPinOption(CLI::App& verb, EngineOptions* options);
 void AddTraceOption(CLI::App& verb, std::optional<std::string>* path);
 
 // Makes what the user typed ready for CLI11, which takes only single letters behind one dash: the
-// llama.cpp spelling -ngl becomes --gpu-layers.
+// spellings -ngl and -sys of llama.cpp become --gpu-layers and --system.
 std::vector<std::string> NormaliseArguments(int argc, char** argv);
 
 // Throws a usage error (exit code 2).

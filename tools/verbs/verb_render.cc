@@ -10,6 +10,7 @@
 #include "runtime/gguf/gguf_reader.h"
 #include "runtime/text/jinja/chat_template.h"
 #include "runtime/text/jinja/model_template.h"
+#include "tools/verbs/chat_options.h"
 #include "tools/verbs/cli_options.h"
 #include "tools/verbs/verbs.h"
 
@@ -17,7 +18,7 @@ namespace thermocline {
 namespace {
 
 constexpr const char* kRenderDetails =
-    R"(Prints the prompt and nothing else, without a newline of its own. The template is the model's, or FILE's with
+    R"(Prints the prompt and nothing else, without a newline of its own. The template is the model's, or that of
 --chat-template; BOS and EOS are the model's tokens unless --bos and --eos give their texts. --messages is a
 JSON array of messages as chat programs exchange them, --tools an array of tools:
   [{"role": "user", "content": "Hello"}]
@@ -30,19 +31,15 @@ Example:
   thermocline render --chat-template chat.jinja --bos '<s>' --messages - --now 2026-01-31T12:00)";
 
 struct RenderArgs {
-  std::string model_path, template_path, messages_path, tools_path, now;
+  std::string model_path, messages_path, tools_path, now;
+  TemplateOptions chat_template;
   std::optional<std::string> bos_token, eos_token;
   bool no_generation_prompt = false;
 };
 
 // Returns the JSON array in a file.
 nlohmann::ordered_json ReadJsonArray(const std::string& path, const std::string& expected) {
-  nlohmann::ordered_json json;
-  try {
-    json = nlohmann::ordered_json::parse(ReadTextFile(path, kMaxPromptBytes));
-  } catch (const nlohmann::json::exception& error) {
-    throw Error({.path = path, .what = "not JSON", .found = Printable(error.what(), 200)});
-  }
+  nlohmann::ordered_json json = ParseJson(ReadTextFile(path, kMaxPromptBytes), path);
   if (!json.is_array()) {
     throw Error({.path = path,
                  .what = "not " + expected,
@@ -76,17 +73,17 @@ std::tm ParseTime(const std::string& text) {
 void Render(const RenderArgs& args) {
   ChatInput input;
   if (!args.now.empty()) input.now = ParseTime(args.now);
-  ModelTemplate model;
-  if (!args.model_path.empty()) model = ReadModelTemplate(GgufReader(args.model_path));
-  const bool from_file = !args.template_path.empty();
-  const std::string name = from_file ? args.template_path : args.model_path;
-  if (from_file) model.source = ReadTextFile(args.template_path, kMaxPromptBytes);
-  if (!from_file && model.source.empty()) {
-    throw Error({.path = name,
+  std::optional<GgufReader> gguf;
+  if (!args.model_path.empty()) gguf.emplace(args.model_path);
+  const ModelTemplate model = gguf ? ReadModelTemplate(*gguf) : ModelTemplate{};
+  const auto format = ReadTemplate(args.chat_template, gguf ? &*gguf : nullptr);
+  if (!format) {
+    throw Error({.path = args.model_path,
                  .what = "the model brings no chat template",
                  .hint = "give one with --chat-template"});
   }
-  const ChatTemplate chat(model.source, name);
+  const ChatTemplate chat(format->source, format->name);
+  input.extra = format->variables;
   input.bos_token = args.bos_token.value_or(model.bos_token);
   input.eos_token = args.eos_token.value_or(model.eos_token);
   input.add_generation_prompt = !args.no_generation_prompt;
@@ -103,8 +100,7 @@ void AddRenderVerb(CLI::App& app) {
       app, "render", "Prints the prompt that a chat template makes of messages", kRenderDetails);
   verb->add_option("-m,--model", args->model_path, "GGUF model with a chat template")
       ->type_name("FILE");
-  verb->add_option("--chat-template", args->template_path, "Template to render, not the model's")
-      ->type_name("FILE");
+  AddTemplateOptions(*verb, &args->chat_template);
   verb->add_option("--messages", args->messages_path, "Conversation: a JSON array; - is stdin")
       ->required()
       ->type_name("FILE");
@@ -117,8 +113,8 @@ void AddRenderVerb(CLI::App& app) {
   verb->add_option("--now", args->now, "Time that the template sees, 2026-01-31T12:00")
       ->type_name("TIME");
   verb->callback([args] {
-    if (args->model_path.empty() && args->template_path.empty()) {
-      FailUsage("render", "give -m MODEL or --chat-template FILE");
+    if (args->model_path.empty() && args->chat_template.name_or_path.empty()) {
+      FailUsage("render", "give -m MODEL or --chat-template NAME or FILE");
     }
     Render(*args);
   });

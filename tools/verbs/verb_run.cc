@@ -2,10 +2,13 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <random>
 
+#include "runtime/chat/chat.h"
+#include "runtime/core/atomic_file.h"
 #include "runtime/core/error.h"
 #include "runtime/core/size_text.h"
 #include "runtime/engine/generate.h"
@@ -15,6 +18,8 @@
 #include "tools/reports/trace_file.h"
 #include "tools/terminal/chat_session.h"
 #include "tools/terminal/progress_bar.h"
+#include "tools/terminal/text_session.h"
+#include "tools/verbs/chat_options.h"
 #include "tools/verbs/cli_options.h"
 #include "tools/verbs/number_option.h"
 #include "tools/verbs/output_path.h"
@@ -24,22 +29,32 @@ namespace thermocline {
 namespace {
 
 constexpr const char* kRunDetails =
-    R"(The prompt is continued as plain text: no chat template is applied. The model's text goes to stdout as it
-is made, everything else to stderr; when stdout is a terminal the prompt is printed before its
-continuation. It ends where the model ends the text, after -n tokens, or when the context is full.
-Ctrl-C stops the reply and prints the summary; a second one leaves at once.
+    R"(On a terminal, a model that brings a chat template chats: without a prompt each line is a message, and
+-p or -f is one message, whose reply ends the run unless -i is given. Where standard input is no
+terminal (scripts, pipes) -p and -f are text that is continued, without a template, and -i chats. --chat
+chats anywhere, and so do -sys, --chat-template, --template-vars and --reasoning; --raw never does. A
+model without a template continues text.
 
-With -i the session goes on: each line typed is appended to the text so far and the model continues from
-there. /reset forgets the text, /help lists the commands, /exit or Ctrl-D leaves; Ctrl-C stops a reply and
-returns to the prompt, and leaves at the prompt. On a terminal lines can be edited and recalled.
+The model's text goes to stdout as it is made, everything else to stderr; when stdout is a terminal a
+text to continue is printed before its continuation. It ends where the model ends it, after -n tokens,
+or when the context is full. Ctrl-C stops the reply and prints the summary; a second one leaves at once.
+
+In a session /help lists the commands, /exit or Ctrl-D leaves; Ctrl-C stops a reply and returns to the
+prompt, and leaves at the prompt. On a terminal lines can be edited and recalled. A chat keeps all its
+turns: one that would not fit into the context any more is not sent, and the session says so. With
+--raw, or without a template, a session is one text that each line is appended to.
+
+In what users write (messages, the system prompt, loaded conversations) names of control tokens such as
+<|im_end|> are text; only the template's own are tokens.
 
 --dry-run prints what the run would hold in memory (weights, KV cache, scratch; per tier and layer) and
 loads nothing.
 
 Examples:
-  thermocline run -m model.gguf -p "Once upon a time" --temp 0 -n 40
+  thermocline run -m model.gguf
+  thermocline run -m model.gguf -sys "Answer in one sentence." -p "Why is the sky blue?"
+  thermocline run -m model.gguf --raw -p "Once upon a time" --temp 0 -n 40
   thermocline run -m model.gguf --placement model.placement.gguf -f story.txt -n -1
-  thermocline run -m model.gguf -i
   thermocline run -m model.gguf --placement model.placement.gguf --dry-run)";
 
 struct RunArgs {
@@ -48,7 +63,11 @@ struct RunArgs {
   std::optional<std::string> prompt;
   std::optional<std::string> prompt_path;
   std::optional<std::string> trace_path;
-  int64_t max_tokens = 128;
+  std::optional<std::string> system;
+  TemplateOptions chat_template;
+  std::optional<int64_t> max_tokens;
+  bool chat = false;
+  bool raw = false;
   int64_t seed = -1;
   bool interactive = false;
   bool dry_run = false;
@@ -56,14 +75,49 @@ struct RunArgs {
   bool verbose = false;
 };
 
+constexpr int64_t kTextTokens = 128;  // of a continuation, where -n is not given
+
+bool HasPrompt(const RunArgs& args) { return args.prompt || args.prompt_path; }
+bool IsSession(const RunArgs& args) { return args.interactive || !HasPrompt(args); }
+
+// Whether any option asks for chat.
+bool AsksForChat(const RunArgs& args) {
+  const TemplateOptions& given = args.chat_template;
+  return args.chat || args.system || !given.name_or_path.empty() || !given.variables.empty() ||
+         !given.reasoning.empty();
+}
+
+bool TypesOnTerminal() { return ::isatty(STDIN_FILENO) == 1; }
+
+// Returns the template to chat with; nothing where text is continued. kRunDetails has the rules.
+std::optional<ChatFormatOptions> ChooseChat(const RunArgs& args, const GgufReader& gguf) {
+  if (args.raw) return std::nullopt;
+  std::optional<ChatFormatOptions> chat = ReadTemplate(args.chat_template, &gguf);
+  if (AsksForChat(args) && !chat) {
+    throw Error({.path = gguf.path(),
+                 .what = "the model brings no chat template",
+                 .hint = "choose one with --chat-template, or leave out what asks for a chat"});
+  }
+  const bool chats = AsksForChat(args) || IsSession(args) || TypesOnTerminal();
+  return chats ? chat : std::nullopt;
+}
+
+[[noreturn]] void FailWithoutPrompt() {
+  FailUsage("run", "what should it continue? Give -p TEXT, -f FILE or -i");
+}
+
 void CheckUsage(const RunArgs& args) {
   if (args.json && !args.dry_run) FailUsage("run", "--json goes with --dry-run");
   if (args.trace_path && args.dry_run) {
     FailUsage("run", "--trace needs a run, and --dry-run runs nothing");
   }
-  if (!args.prompt && !args.prompt_path && !args.interactive && !args.dry_run) {
-    FailUsage("run", "what should it continue? Give -p TEXT, -f FILE or -i");
+  if (args.raw && AsksForChat(args)) {
+    FailUsage("run",
+              "--raw continues text; --chat, -sys, --chat-template, --template-vars and "
+              "--reasoning are for a chat");
   }
+  const bool may_chat = AsksForChat(args) || (TypesOnTerminal() && !args.raw);
+  if (!HasPrompt(args) && !args.interactive && !args.dry_run && !may_chat) FailWithoutPrompt();
   if (args.interactive && args.prompt_path == "-") {
     FailUsage("run", "-f - and -i cannot both read standard input");
   }
@@ -76,14 +130,14 @@ void CheckUsage(const RunArgs& args) {
 
 // Returns the prompt, or nothing for a session that starts without one.
 std::string ReadPrompt(const RunArgs& args) {
-  if (!args.prompt && !args.prompt_path) return "";
+  if (!HasPrompt(args)) return "";
   std::string text = args.prompt ? *args.prompt : ReadTextFile(*args.prompt_path, kMaxPromptBytes);
   // A file's last line end is the editor's, not the text's.
   if (args.prompt_path && text.ends_with('\n')) text.pop_back();
   if (text.empty()) {
     throw Error({.path = args.prompt_path.value_or(""),
                  .what = "the prompt is empty",
-                 .hint = "give some text to continue with -p or -f"});
+                 .hint = "give some text with -p or -f"});
   }
   return text;
 }
@@ -102,18 +156,101 @@ void CheckFits(const RunArgs& args, size_t n_tokens, int64_t context_tokens) {
                .hint = "shorten the prompt or raise -c"});
 }
 
-// Runs one prompt and its continuation.
-Generation RunOnce(const RunArgs& args, const std::string& prompt, const std::vector<int32_t>& ids,
-                   Generator& generator) {
-  if (::isatty(STDOUT_FILENO) == 1) WriteOutput(prompt);
+// Prints what `reply` hands out, and the end of its last line.
+Generation PrintReply(const std::function<Generation(const Generator::TextSink&)>& reply) {
   char last = '\n';
-  const Generation generation =
-      generator.Continue(ids, args.max_tokens, [&](std::string_view text) {
-        WriteOutput(text);
-        last = text.back();
-      });
+  const Generation generation = reply([&](std::string_view text) {
+    WriteOutput(text);
+    last = text.back();
+  });
   if (last != '\n' || ::isatty(STDOUT_FILENO) == 1) WriteOutput("\n");
   return generation;
+}
+
+// One run of the verb, once the model is loaded.
+struct LoadedRun {
+  const RunArgs& args;
+  const std::string& prompt;
+  Generator& generator;
+  RunSummary& summary;
+
+  // Each returns whether the user stopped it.
+  bool Text(const std::vector<int32_t>& ids) const {
+    if (::isatty(STDOUT_FILENO) == 1) WriteOutput(prompt);
+    return Once([&](const Generator::TextSink& sink) {
+      return generator.Continue(ids, args.max_tokens.value_or(kTextTokens), sink);
+    });
+  }
+  bool ChatOnce(Chat& chat) const {
+    return Once([&](const Generator::TextSink& sink) {
+      return chat.Say(prompt, args.max_tokens.value_or(-1), sink);
+    });
+  }
+  bool InSession(Session& session) const {
+    const bool interrupted = session.Run(prompt, *MakeLineReader("> "));
+    summary.generation = session.totals();
+    return interrupted;
+  }
+
+ private:
+  bool Once(const std::function<Generation(const Generator::TextSink&)>& reply) const {
+    summary.generation = PrintReply(reply);
+    summary.tell_stop = true;
+    return summary.generation.stop == StopReason::kInterrupted;
+  }
+};
+
+// What /save and /load may touch: not the files that the run reads, and not the lines it reads.
+ConversationFiles FilesOf(const RunArgs& args) {
+  return {.read =
+              [](const std::string& path) {
+                if (path == "-") throw Error({.path = path, .what = "not a file"});
+                return ReadTextFile(path, kMaxPromptBytes);
+              },
+          .write =
+              [inputs = InputFiles(args.engine)](const std::string& path, const std::string& text) {
+                CheckNotRead(path, inputs);
+                AtomicFile file(path);
+                file.Write(text.data(), text.size());
+                file.Commit();
+              }};
+}
+
+// The conversation that a chat begins with.
+Conversation BeginConversation(const RunArgs& args) {
+  Conversation conversation;
+  conversation.set_system(args.system.value_or(""));
+  return conversation;
+}
+
+// Says before gigabytes are read what is wrong with a prompt, or with a template.
+std::vector<int32_t> EncodeFirst(const RunArgs& args, const std::string& prompt,
+                                 const ChatFormat* format, OpenedModel& model) {
+  std::vector<int32_t> ids;
+  if (format != nullptr) {
+    Conversation conversation = BeginConversation(args);
+    conversation.Add("user", prompt.empty() ? "Hello" : prompt);
+    ids = format->Encode(conversation);
+  } else if (!IsSession(args)) {
+    ids = model.tokenizer().EncodePrompt(prompt);
+  }
+  CheckFits(args, ids.size(), model.context_tokens());
+  return ids;
+}
+
+bool RunLoaded(const LoadedRun& run, const ChatFormat* format, const std::vector<int32_t>& ids) {
+  const RunArgs& args = run.args;
+  if (format == nullptr && !IsSession(args)) return run.Text(ids);
+  if (format == nullptr) {
+    TextSession session(run.generator, args.max_tokens.value_or(kTextTokens), &WriteOutput,
+                        &PrintNote);
+    return run.InSession(session);
+  }
+  Chat chat(run.generator, *format);
+  chat.set_conversation(BeginConversation(args));
+  if (!IsSession(args)) return run.ChatOnce(chat);
+  ChatSession session(chat, args.max_tokens.value_or(-1), FilesOf(args), &WriteOutput, &PrintNote);
+  return run.InSession(session);
 }
 
 void RunModel(const RunArgs& args) {
@@ -127,11 +264,14 @@ void RunModel(const RunArgs& args) {
   }
   const auto started = std::chrono::steady_clock::now();
   auto model = std::make_unique<OpenedModel>(args.engine);
-  std::vector<int32_t> prompt_ids;
-  if (!args.interactive) {  // said before gigabytes are read
-    prompt_ids = model->tokenizer().EncodePrompt(prompt);
-    CheckFits(args, prompt_ids.size(), model->context_tokens());
+  std::optional<ChatFormat> format;
+  if (const auto chosen = ChooseChat(args, model->gguf())) {
+    format.emplace(*chosen, model->tokenizer());
+  } else if (!HasPrompt(args) && !args.interactive) {
+    FailWithoutPrompt();
   }
+  const ChatFormat* chat_format = format ? &*format : nullptr;
+  const std::vector<int32_t> first_ids = EncodeFirst(args, prompt, chat_format, *model);
   Engine engine(std::move(model));
   RunSummary summary;
   summary.load_ms =
@@ -143,16 +283,7 @@ void RunModel(const RunArgs& args) {
   PassProfile profile(engine.model().n_threads(), TraceFile::kMaxSpans);
   if (trace) engine.executor().set_profile(&profile);
   Generator generator(engine, args.sampling);
-  bool interrupted = false;
-  if (args.interactive) {
-    ChatSession chat(generator, args.max_tokens, &WriteOutput, &PrintNote);
-    interrupted = chat.Run(prompt, *MakeLineReader("> "));
-    summary.generation = chat.totals();
-  } else {
-    summary.generation = RunOnce(args, prompt, prompt_ids, generator);
-    summary.tell_stop = true;
-    interrupted = summary.generation.stop == StopReason::kInterrupted;
-  }
+  const bool interrupted = RunLoaded({args, prompt, generator, summary}, chat_format, first_ids);
   PrintNote(RunSummaryText(engine, summary));
   if (trace) {
     engine.executor().set_profile(nullptr);
@@ -196,6 +327,15 @@ void AddSamplingOptions(CLI::App& verb, RunArgs* args) {
          "How many tokens are recent; -1: all");
 }
 
+void AddChatOptions(CLI::App& verb, RunArgs* args) {
+  verb.add_flag("--chat", args->chat, "Chat, also where standard input is no terminal");
+  verb.add_flag("--raw", args->raw, "Continue text, whatever chat template the model brings");
+  verb.add_option("--system,--system-prompt", args->system,
+                  "Also written -sys. What the model is told before the conversation")
+      ->type_name("TEXT");
+  AddTemplateOptions(verb, &args->chat_template);
+}
+
 }  // namespace
 
 void AddRunVerb(CLI::App& app) {
@@ -203,18 +343,22 @@ void AddRunVerb(CLI::App& app) {
   CLI::App* verb = AddVerb(app, "run", "Generates text from a model", kRunDetails);
   AddModelOptions(*verb, &args->engine);
   CLI::Option* prompt =
-      verb->add_option("-p,--prompt", args->prompt, "Text to continue")->type_name("TEXT");
+      verb->add_option("-p,--prompt", args->prompt, "Message to reply to, or text to continue")
+          ->type_name("TEXT");
   verb->add_option(
           "-f,--file", args->prompt_path,
-          "File with the text to continue, - for standard input; one line end at its end is "
+          "File with the message or text, - for standard input; one line end at its end is "
           "dropped")
       ->type_name("FILE")
       ->excludes(prompt);
-  AddNumberOption(*verb, "-n,--n-predict", &args->max_tokens,
-                  {.least = -1, .most = int64_t{1} << 40},
-                  "Tokens to generate at most (with -i: per reply); -1: until the text ends or the "
-                  "context is full (default 128)");
+  AddNumberFunction<int64_t>(
+      *verb, "-n,--n-predict", [args = args.get()](int64_t n) { args->max_tokens = n; },
+      {.least = -1, .most = int64_t{1} << 40},
+      fmt::format("Tokens to generate at most (in a session: per reply); -1: until the text ends "
+                  "or the context is full (default -1 in a chat, else {})",
+                  kTextTokens));
   verb->add_flag("-i,--interactive", args->interactive, "A session: type, read, go on");
+  AddChatOptions(*verb, args.get());
   AddEngineOptions(*verb, &args->engine);
   AddSamplingOptions(*verb, args.get());
   AddTraceOption(*verb, &args->trace_path);
