@@ -44,8 +44,9 @@ class MatvecLoop {
         plan_(n_steps_, Kernel::kStepBytes, kScatteredAheadBytes) {}
 
   void run() const {
-    if (4 * args_.row_stride_bytes <= kFourRowsBytes) return run_stretches<4>();
-    if (2 * args_.row_stride_bytes <= kTwoRowsBytes) return run_stretches<2>();
+    const int64_t stride = args_.row_stride_bytes;
+    if (stride >= kShortRowBytes && 4 * stride <= kFourRowsBytes) return run_stretches<4>();
+    if (2 * stride <= kTwoRowsBytes) return run_stretches<2>();
     run_stretches<1>();
   }
 

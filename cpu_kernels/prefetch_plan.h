@@ -17,6 +17,9 @@ inline constexpr int64_t kStreamAheadBytes = 6144;
 // to L2.
 inline constexpr int64_t kFourRowsBytes = 12288;
 inline constexpr int64_t kTwoRowsBytes = 24576;
+// Shorter rows go two at a time, too: Intel's prefetchers follow few streams within 4 kB. Rows of
+// 1152 bytes are then read 1.2 times as fast there, and in cache a twentieth slower.
+inline constexpr int64_t kShortRowBytes = 2048;
 // A stretch among the rows of a list costs some time to start, so shorter runs of neighbours are
 // read as rows that lie apart. Measured on runs of 4 to 32 rows of 2.3 to 8 kB: that reads one of
 // 14 kB up to 1.7 times as fast, one of 49 kB a tenth slower.
