@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
+#include <string>
 
 #include "gpu_kernels/products/dequantise.h"
 #include "runtime/core/half.h"
+#include "runtime/gguf/gguf_reader.h"
 #include "tests/gpu_kernels/gpu_matrix.h"
 #include "tests/gpu_kernels/random_values.h"
 
@@ -46,6 +49,27 @@ TEST_F(GpuDequantiseTest, GivesTheWeightsOrTheirNearestHalves) {
         }
       }
     }
+  }
+}
+
+// Blocks with factors of both signs, subnormal and large ones, and their values by the public gguf
+// package (tests/cpu_kernels/make_blocks.py).
+TEST_F(GpuDequantiseTest, GivesThePublicPackagesValues) {
+  const GgufReader gguf(std::string(THERMOCLINE_SOURCE_DIR) + "/tests/cpu_kernels/blocks.gguf");
+  for (const DType dtype : kWeightDTypes) {
+    if (!testing::IsQuantised(dtype)) continue;
+    const std::string name(DTypeName(dtype));
+    const TensorView blocks = gguf.RequireMatrix("blocks." + name, 3, 512);
+    const TensorView values = gguf.RequireMatrix("values." + name, 3, 512);
+    std::vector<float> expected(3 * 512);
+    std::memcpy(expected.data(), values.data, expected.size() * sizeof(float));
+    std::vector<std::byte> packed(static_cast<size_t>(3 * GpuRowBytes(dtype, 512)));
+    PackGpuRows(dtype, blocks.data, blocks.row_stride_bytes, 3, 512, packed.data());
+    Stream stream;
+    const OnDevice<std::byte> weights(stream, packed);
+    const OnDevice<float> out(stream, std::vector<float>(expected.size(), kNan));
+    GpuDequantise(stream, MakeGpuMatrix(weights.data(), dtype, 3, 512), 0, 3, out.data());
+    EXPECT_EQ(out.Read(), expected) << name;
   }
 }
 

@@ -173,6 +173,7 @@ TEST_F(GpuFfnTest, GateAndUpOfSeveralTokensAndOfLists) {
 // not want it a reason to read its up row.
 TEST_F(GpuFfnTest, ReadsOnlyWhatAnyTokenWants) {
   for (const DType dtype : kWeightDTypes) {
+    if (!HasNan(dtype)) continue;
     Stream stream;
     Layer layer(dtype, 64, testing::WholeBlocks(dtype, 96));
     const TestVectors x(stream, layer.gate.cols(), 2, 7);
@@ -203,6 +204,7 @@ TEST_F(GpuFfnTest, ReadsOnlyWhatAnyTokenWants) {
 // Up rows that must not be read are NaN.
 TEST_F(GpuFfnTest, ReadsUpOnlyWhereTheGateFires) {
   for (const DType dtype : kWeightDTypes) {
+    if (!HasNan(dtype)) continue;
     Stream stream;
     Layer layer(dtype, 64, testing::WholeBlocks(dtype, 96));
     const TestVectors x(stream, layer.gate.cols(), 2, 7);
@@ -334,6 +336,7 @@ TEST_F(GpuFfnTest, DownOfSeveralTokens) {
 
 TEST_F(GpuFfnTest, ReadsDownOnlyWhereHIsNotZero) {
   for (const DType dtype : kWeightDTypes) {
+    if (!HasNan(dtype)) continue;
     Stream stream;
     const int64_t cols = testing::WholeBlocks(dtype, 96);
     TestMatrix down(dtype, 100, cols, 11);

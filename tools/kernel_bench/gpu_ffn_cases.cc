@@ -31,7 +31,7 @@ std::vector<bool> Firing(const FfnCase& bench) {
 }
 
 double RowBytesOf(const FfnCase& bench) {
-  return static_cast<double>(RowBytes(bench.dtype, bench.d_model));
+  return static_cast<double>(GpuRowBytes(bench.dtype, bench.d_model));
 }
 double CountOf(const std::vector<bool>& firing) {
   return static_cast<double>(std::count(firing.begin(), firing.end(), true));

@@ -28,7 +28,7 @@ class MatvecChain final : public GpuChain {
     stream.Fill(y_.as<void>(), 0xff, y_.size());
   }
   Shape shape() const override {
-    return {weights_.size(), static_cast<double>(rows_ * RowBytes(dtype_, cols_)), 0, true};
+    return {weights_.size(), static_cast<double>(rows_ * GpuRowBytes(dtype_, cols_)), 0, true};
   }
   void Enqueue() override {
     for (int64_t i = 0; i < weights_.size(); ++i) {
@@ -84,7 +84,7 @@ class GemmChain final : public GpuChain {
     stream.Fill(y_.as<void>(), 0xff, y_.size());
   }
   Shape shape() const override {
-    return {weights_.size(), static_cast<double>(rows_ * RowBytes(dtype_, cols_)),
+    return {weights_.size(), static_cast<double>(rows_ * GpuRowBytes(dtype_, cols_)),
             2.0 * static_cast<double>(rows_ * cols_ * n_tokens_), false};
   }
   void Enqueue() override {
