@@ -446,7 +446,7 @@ __device__ inline unsigned LookUp(const uint4& bytes, unsigned nibbles) {
   return __byte_perm(first, second, 0x3210u | (nibbles & 0x8888u) >> 1);
 }
 
-constexpr unsigned FourBytes(const int8_t* values) {
+__host__ __device__ constexpr unsigned FourBytes(const int8_t* values) {
   unsigned four = 0;
   for (int i = 0; i < 4; ++i) {
     four |= static_cast<unsigned>(static_cast<uint8_t>(values[i])) << (8 * i);
@@ -529,13 +529,12 @@ struct WeightWords<kGpuGridType> : NamedWords {
   unsigned short d;
 
   __device__ void Load(const std::byte* row, int64_t padded_cols, int64_t step) {
-    table = __ldg(reinterpret_cast<const uint4*>(row));
-    row += sizeof(table);
-    LoadWords(row, step);
+    table = LoadAt<uint4>(row, 0);
+    LoadWords(row, step + 1);
     const auto cols = static_cast<unsigned>(padded_cols);
     const auto at = static_cast<unsigned>(step);
-    scales = LoadAt<unsigned char>(row, cols / 2 + at);
-    d = LoadAt<unsigned short>(row, cols / 32 * 17 + at / 8 * 2);
+    scales = LoadAt<unsigned char>(row, 16 + cols / 2 + at);
+    d = LoadAt<unsigned short>(row, 16 + cols / 32 * 17 + at / 8 * 2);
   }
   __device__ unsigned Bytes(int group) const { return LookUp(table, NibblesOf(group)); }
   __device__ float Value(int i) const { return SignedByte(Bytes(i / 4), i % 4); }
