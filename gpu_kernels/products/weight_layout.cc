@@ -110,14 +110,9 @@ constexpr int TableFactor(DType dtype) {
   }
 }
 
-// Types without such bytes: an empty table.
+// REQUIRES: a type that is kGpuGridType on the GPU.
 constexpr ByteTable TableOf(DType dtype) {
   switch (dtype) {
-    case DType::kIQ4_NL:
-    case DType::kIQ4_XS:
-      return std::to_array(kUnevenNibbles);
-    case DType::kMXFP4:
-      return std::to_array(kFloatNibbles);
     case DType::kIQ2_XXS:
     case DType::kIQ2_XS:
     case DType::kIQ2_S:
@@ -133,8 +128,6 @@ constexpr ByteTable TableOf(DType dtype) {
       return {};
   }
 }
-
-constexpr bool HasTable(DType dtype) { return TableOf(dtype) != ByteTable{}; }
 
 // Returns the nibble for each of a type's integers, as an unsigned byte; the first of several.
 constexpr std::array<uint8_t, 256> NibblesOf(DType dtype) {
@@ -154,7 +147,7 @@ template <DType kType>
 ChunkWords WordsOf(const WeightChunk& chunk) {
   ChunkWords words;
   static_assert(sizeof(words) == sizeof(chunk.quants));
-  if constexpr (HasTable(kType)) {
+  if constexpr (kIsByChunks<kType>) {
     static constexpr std::array<uint8_t, 256> kNibbles = NibblesOf(kType);
     std::array<uint8_t, kQuantBlock> nibbles;
     for (size_t i = 0; i < kQuantBlock; ++i) {
@@ -165,6 +158,53 @@ ChunkWords WordsOf(const WeightChunk& chunk) {
     std::memcpy(words.data(), chunk.quants, sizeof(words));
   }
   return words;
+}
+
+// Where blocks of types without small factors have the nibbles of their first chunk, in the order
+// of Q4_0; 32 fifth bits lie before them.
+constexpr int64_t NibblesAt(DType dtype) {
+  switch (dtype) {
+    case DType::kQ5_0:
+      return 6;
+    case DType::kQ5_1:
+    case DType::kIQ4_XS:
+      return 8;
+    case DType::kIQ4_NL:
+      return 2;
+    case DType::kMXFP4:
+      return 1;
+    default:
+      return 0;
+  }
+}
+
+template <DType kType>
+ChunkWords ReadNibbles(const std::byte* block, int64_t chunk) {
+  static_assert(NibblesAt(kType) > 0, "say where the type has nibbles");
+  const std::byte* const nibbles = block + NibblesAt(kType) + chunk * (kQuantBlock / 2);
+  ChunkWords words;
+  for (size_t i = 0; i < 4; ++i) {
+    uint32_t both = 0;
+    std::memcpy(&both, nibbles + 4 * i, sizeof(both));
+    words[i] = both & 0x0f0f0f0fU;
+    words[4 + i] = both >> 4 & 0x0f0f0f0fU;
+  }
+  if constexpr (PlaneBitsOf(kType).high == 1) {
+    uint32_t fifth = 0;
+    std::memcpy(&fifth, nibbles - sizeof(fifth), sizeof(fifth));
+    if constexpr (kType == DType::kQ5_0) fifth = ~fifth;  // 16 is taken away
+    // The product has four bits at the bottom of four bytes.
+    for (size_t g = 0; g < words.size(); ++g) {
+      words[g] |= ((fifth >> (4 * g) & 15) * 0x00204081U & 0x01010101U) << 4;
+    }
+  }
+  return words;
+}
+
+// Whether nibbles stand for bytes, which lie in order.
+constexpr bool NamesBytes(DType dtype) {
+  return dtype == DType::kIQ4_NL || dtype == DType::kIQ4_XS || dtype == DType::kMXFP4 ||
+         GpuDType(dtype) == kGpuGridType;
 }
 
 // The nibble of weight i and above it that of weight 16 + i.
@@ -240,47 +280,54 @@ void PutFactors(unsigned bits, int64_t c, int64_t cols, std::byte* out) {
   }
 }
 
+// A chunk's weights into the planes of its row.
+template <DType kType>
+void PutWeights(const ChunkWords& words, int64_t c, std::byte* low, std::byte* high) {
+  constexpr PlaneBits kBits = PlaneBitsOf(kType);
+  low += c * (kQuantBlock / 8 * kBits.low);
+  high += c * (kQuantBlock / 8 * kBits.high);
+  if constexpr (NamesBytes(kType)) {
+    PutNibblesInOrder(words, low);
+  } else if constexpr (kBits.low == 4) {
+    PutNibbles(words, low);
+  } else {
+    PutPairs(words, 0, low);
+  }
+  if constexpr (kBits.high == 1) PutBits(words, kBits.low, high);
+  if constexpr (kBits.high == 2) PutPairs(words, kBits.low, high);
+}
+
 // A row's blocks into planes that hold zeros.
 template <DType kType>
 void PackPlanes(const std::byte* row, int64_t cols, std::byte* low) {
   constexpr PlaneBits kBits = PlaneBitsOf(kType);
   constexpr int64_t kBytes = kTypeBlockBytes<kType>;
   constexpr int64_t kChunks = kTypeBlockElems<kType> / kQuantBlock;
-  constexpr int64_t kLowBytes = kQuantBlock / 8 * kBits.low;  // of a chunk
-  constexpr int64_t kHighBytes = kQuantBlock / 8 * kBits.high;
-  const int64_t n_chunks = cols / kQuantBlock;
-  std::byte* const high = low + n_chunks * kLowBytes;
-  std::byte* const factors = high + n_chunks * kHighBytes;
-  std::byte* const kept = factors + n_chunks * kBits.factors / 8;
-  const ChunkReader read = ChunkReaderOf(kType);
-  for (int64_t b = 0; b < n_chunks / kChunks; ++b) {
-    std::array<std::byte, static_cast<size_t>(kBytes)> block;
-    std::memcpy(block.data(), row + b * kBytes, kBytes);
-    std::memcpy(kept + b * kBits.kept_bytes, block.data() + kBits.kept_at,
+  std::byte* const high = low + cols * kBits.low / 8;
+  std::byte* const factors = high + cols * kBits.high / 8;
+  std::byte* const kept = factors + cols / kQuantBlock * kBits.factors / 8;
+  for (int64_t b = 0; b < cols / kTypeBlockElems<kType>; ++b) {
+    const std::byte* const block = row + b * kBytes;
+    std::memcpy(kept + b * kBits.kept_bytes, block + kBits.kept_at,
                 static_cast<size_t>(kBits.kept_bytes));
-    if constexpr (kBits.factors > 0) {
+    if constexpr (kBits.factors == 0) {
+      for (int64_t c = 0; c < kChunks; ++c) {
+        PutWeights<kType>(ReadNibbles<kType>(block, c), b * kChunks + c, low, high);
+      }
+    } else {
       // What is kept is f16 factors. Where they are 1, a chunk's factors are the small ones.
       constexpr uint16_t kF16One = 0x3c00;
+      std::array<std::byte, static_cast<size_t>(kBytes)> unit;
+      std::memcpy(unit.data(), block, unit.size());
       for (int64_t i = 0; i < kBits.kept_bytes; i += kScaleBytes) {
-        std::memcpy(block.data() + kBits.kept_at + i, &kF16One, sizeof(kF16One));
+        std::memcpy(unit.data() + kBits.kept_at + i, &kF16One, sizeof(kF16One));
       }
-    }
-    for (int64_t in_block = 0; in_block < kChunks; ++in_block) {
-      const int64_t c = b * kChunks + in_block;
-      WeightChunk chunk;
-      read(block.data(), in_block, &chunk);
-      const ChunkWords words = WordsOf<kType>(chunk);
-      if constexpr (HasTable(kType)) {
-        PutNibblesInOrder(words, low + c * kLowBytes);
-      } else if constexpr (kBits.low == 4) {
-        PutNibbles(words, low + c * kLowBytes);
-      } else {
-        PutPairs(words, 0, low + c * kLowBytes);
-      }
-      if constexpr (kBits.high == 1) PutBits(words, kBits.low, high + c * kHighBytes);
-      if constexpr (kBits.high == 2) PutPairs(words, kBits.low, high + c * kHighBytes);
-      if constexpr (kBits.factors > 0) {
-        PutFactors<kType>(FactorBits<kType>(chunk), c, cols, factors);
+      const ChunkReader read = ChunkReaderOf(kType);
+      for (int64_t c = 0; c < kChunks; ++c) {
+        WeightChunk chunk;
+        read(unit.data(), c, &chunk);
+        PutWeights<kType>(WordsOf<kType>(chunk), b * kChunks + c, low, high);
+        PutFactors<kType>(FactorBits<kType>(chunk), b * kChunks + c, cols, factors);
       }
     }
   }
