@@ -145,7 +145,7 @@ std::vector<float> Rows(Stream& stream, const TestMatrix& w, const Batch& x,
 }
 
 TEST_F(GpuBatchGemmTest, MultipliesRows) {
-  for (const DType dtype : kWeightDTypes) {
+  for (const DType dtype : KernelTypes()) {
     for (const int64_t cols : {MatrixCols(dtype)[0], MatrixCols(dtype)[1]}) {
       for (const bool with_bias : {false, true}) {
         constexpr int64_t kTokens = 5;
@@ -164,7 +164,7 @@ TEST_F(GpuBatchGemmTest, MultipliesRows) {
 }
 
 TEST_F(GpuBatchGemmTest, MultipliesColumns) {
-  for (const DType dtype : kWeightDTypes) {
+  for (const DType dtype : KernelTypes()) {
     for (const int64_t n_neurons : {1, 19, 64}) {
       constexpr int64_t kTokens = 3;
       const int64_t cols = testing::WholeBlocks(dtype, 41);

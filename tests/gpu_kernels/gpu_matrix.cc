@@ -76,6 +76,14 @@ std::vector<int64_t> MatrixCols(DType dtype) {
   return {32, 96, 544, 1024, 4128};
 }
 
+std::vector<DType> KernelTypes() {
+  std::vector<DType> types;
+  for (const DType dtype : kWeightDTypes) {
+    if (GpuDType(dtype) == dtype) types.push_back(dtype);
+  }
+  return types;
+}
+
 bool HasNan(DType dtype) { return dtype != DType::kMXFP4; }
 
 }  // namespace thermocline

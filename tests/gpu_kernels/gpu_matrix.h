@@ -75,6 +75,8 @@ Expected ExpectedDot(const TestMatrix& w, int64_t row, const std::vector<double>
 // Numbers of columns that a type allows, odd ones where it does, from one step of a warp to
 // several.
 std::vector<int64_t> MatrixCols(DType dtype);
+// Types that have kernels of their own: of those that share them, one.
+std::vector<DType> KernelTypes();
 // Whether weights of the type can be NaN.
 bool HasNan(DType dtype);
 
