@@ -45,7 +45,8 @@ template <DType kType, int kTokens>
 __device__ inline void AddRows(const DownOp& op, unsigned mask, const float (&h)[kTokens],
                                int64_t first_row, int64_t lane_step,
                                float (&sums)[kTokens][LaneElements(kType)]) {
-  constexpr int kBatch = kTokens == 1 ? 4 : 2;  // rows in flight
+  // Rows in flight. For one token, four of Q5_K spill.
+  constexpr int kBatch = kTokens > 1 ? 2 : kType == DType::kQ5_K ? 3 : 4;
   constexpr int kScales = LaneScales(kType);
   float offsets[kTokens][kScales] = {};
   int source = 0;

@@ -223,6 +223,7 @@ void RegisterGpuFfnCases() {
   const bool small = GpuIsEmulated();
   for (const DType dtype : kWeightDTypes) {
     if (dtype == DType::kBF16 || dtype == DType::kF32) continue;
+    if (!GetWeightTypeInfo(dtype).written) continue;
     for (const int percent : {5, 10, 20, 50, 100}) {
       const FfnCase bench{dtype, small ? 75 : 11008, small ? 256 : 4096, percent};
       const auto name = [&](const char* part) {

@@ -131,6 +131,7 @@ class GemmChain final : public GpuChain {
 void RegisterGpuMatrixCases() {
   const bool small = GpuIsEmulated();
   for (const DType dtype : kWeightDTypes) {
+    if (!GetWeightTypeInfo(dtype).written) continue;
     for (auto [rows, cols] :
          {std::pair<int64_t, int64_t>{4096, 4096}, {4096, 11008}, {11008, 4096}}) {
       if (small) rows /= 128, cols = cols == 4096 ? 256 : 768;
@@ -144,6 +145,7 @@ void RegisterGpuMatrixCases() {
   const int64_t cols = small ? 256 : 4096;
   for (const DType dtype : kWeightDTypes) {
     if (dtype == DType::kBF16 || dtype == DType::kF32) continue;
+    if (!GetWeightTypeInfo(dtype).written) continue;
     for (const int64_t n_tokens : {small ? 17 : 128, small ? 33 : 512}) {
       AddGpuCase(fmt::format("gpu/gemm/{}/tokens:{}", DTypeName(dtype), n_tokens),
                  [=](const std::string& name, Stream& stream) {
