@@ -132,9 +132,8 @@ void ExpectSums(const std::vector<float>& y, int64_t n_tokens, int64_t n_outputs
 // Widths of rows; panels hold a few rows.
 constexpr int64_t kRowsOfPanel = 4;
 
-std::vector<float> Rows(Stream& stream, const TestMatrix& w, const Batch& x,
+std::vector<float> Rows(Stream& stream, GpuGemm& gemm, const TestMatrix& w, const Batch& x,
                         const std::vector<float>& bias, int64_t n_tokens) {
-  GpuGemm gemm;
   const DeviceMemory panel(kRowsOfPanel * GpuPanelBytes(w.cols()), "a test's panel");
   const OnDevice<float> bias_device(stream, bias);
   const OnDevice<float> y(stream,
@@ -145,6 +144,7 @@ std::vector<float> Rows(Stream& stream, const TestMatrix& w, const Batch& x,
 }
 
 TEST_F(GpuBatchGemmTest, MultipliesRows) {
+  GpuGemm gemm;
   for (const DType dtype : KernelTypes()) {
     for (const int64_t cols : {MatrixCols(dtype)[0], MatrixCols(dtype)[1]}) {
       for (const bool with_bias : {false, true}) {
@@ -154,7 +154,7 @@ TEST_F(GpuBatchGemmTest, MultipliesRows) {
         w.Upload(stream);
         const Batch x(stream, RandomValues(static_cast<size_t>(kTokens * cols), 3), kTokens);
         const std::vector<float> bias = with_bias ? RandomValues(11, 4) : std::vector<float>{};
-        ExpectSums(Rows(stream, w, x, bias, kTokens), kTokens, 11, cols, bias,
+        ExpectSums(Rows(stream, gemm, w, x, bias, kTokens), kTokens, 11, cols, bias,
                    [&](int64_t t, int64_t o, int64_t i) {
                      return SeenWeight(w, o, i) * x.Seen(dtype, t, i);
                    });
@@ -164,6 +164,7 @@ TEST_F(GpuBatchGemmTest, MultipliesRows) {
 }
 
 TEST_F(GpuBatchGemmTest, MultipliesColumns) {
+  GpuGemm gemm;
   for (const DType dtype : KernelTypes()) {
     for (const int64_t n_neurons : {1, 19, 64}) {
       constexpr int64_t kTokens = 3;
@@ -172,7 +173,6 @@ TEST_F(GpuBatchGemmTest, MultipliesColumns) {
       TestMatrix w(dtype, n_neurons, cols, 5);
       w.Upload(stream);
       const Batch h(stream, RandomValues(static_cast<size_t>(kTokens * n_neurons), 6), kTokens);
-      GpuGemm gemm;
       const DeviceMemory panel(kRowsOfPanel * GpuPanelBytes(cols), "a test's panel");
       const OnDevice<float> y(stream,
                               std::vector<float>(static_cast<size_t>(kTokens * cols), kNan));
@@ -187,6 +187,7 @@ TEST_F(GpuBatchGemmTest, MultipliesColumns) {
 
 // A squared ReLU easily leaves what f16 holds.
 TEST_F(GpuBatchGemmTest, LargeActivationsDoNotOverflow) {
+  GpuGemm gemm;
   for (const float largest : {32767.0F, 32768.0F, 65535.0F, 1e6F, 1e30F}) {
     Stream stream;
     TestMatrix w(DType::kQ8_0, 5, 64, 7);
@@ -196,13 +197,15 @@ TEST_F(GpuBatchGemmTest, LargeActivationsDoNotOverflow) {
     values[70] = largest;
     const Batch x(stream, values, 2);
     const std::vector<float> bias = RandomValues(5, 9);
-    ExpectSums(Rows(stream, w, x, bias, 2), 2, 5, 64, bias, [&](int64_t t, int64_t o, int64_t i) {
-      return SeenWeight(w, o, i) * x.Seen(DType::kQ8_0, t, i);
-    });
+    ExpectSums(Rows(stream, gemm, w, x, bias, 2), 2, 5, 64, bias,
+               [&](int64_t t, int64_t o, int64_t i) {
+                 return SeenWeight(w, o, i) * x.Seen(DType::kQ8_0, t, i);
+               });
   }
 }
 
 TEST_F(GpuBatchGemmTest, GarbageStaysVisible) {
+  GpuGemm gemm;
   for (const float garbage : {kNan, std::numeric_limits<float>::infinity()}) {
     Stream stream;
     TestMatrix w(DType::kF16, 5, 64, 10);
@@ -210,7 +213,7 @@ TEST_F(GpuBatchGemmTest, GarbageStaysVisible) {
     std::vector<float> values = RandomValues(2 * 64, 11);
     values[3] = garbage;
     const Batch x(stream, values, 2);
-    const std::vector<float> y = Rows(stream, w, x, {}, 2);
+    const std::vector<float> y = Rows(stream, gemm, w, x, {}, 2);
     for (size_t o = 0; o < 5; ++o) EXPECT_FALSE(std::isfinite(y[o])) << o;
   }
 }

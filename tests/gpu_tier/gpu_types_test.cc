@@ -94,7 +94,8 @@ TEST_F(GpuTypes, EachIsMultipliedAsOnTheCpuAndTakesWhatWasPlanned) {
     const std::vector<float> logits = Logits(*gpu, 1);
     const std::vector<float> expected = Logits(*OpenStock(model, FastTier::kCpu), 1);
     ASSERT_EQ(logits.size(), expected.size());
-    EXPECT_LE(RelativeDifference(logits, expected), 0.05);
+    // The two round activations and queries apart: by 0.005 to 0.016, whatever the type.
+    EXPECT_LE(RelativeDifference(logits, expected), 0.03);
     const MemoryPlan plan = gpu->model().Plan();
     const auto planned = static_cast<double>(plan.total_bytes(0) + plan.total_bytes(1));
     EXPECT_NEAR(static_cast<double>(gpu->allocated_bytes()), planned, 4096);
