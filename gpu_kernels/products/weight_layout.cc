@@ -83,7 +83,7 @@ constexpr int64_t BlockBytesOf(DType dtype) {
 // The bytes that nibbles name.
 using ByteTable = std::array<int8_t, 16>;
 
-// Eight levels, times a factor, and their negatives.
+// Up to eight levels, times a factor, and their negatives.
 template <size_t kCount>
 constexpr ByteTable SignedLevels(const int8_t (&levels)[kCount], int factor) {
   ByteTable table = {};
@@ -347,7 +347,8 @@ void PackRow(const std::byte* row, int64_t cols, std::byte* packed) {
     SplitBlocks<kType, 2>(row, cols, std::byte{0}, packed);
   } else if constexpr (kIsByChunks<kType>) {
     static constexpr ByteTable kTable = TableOf(kType);
-    static_assert(sizeof(kTable) == kTableBytes);
+    static_assert(sizeof(kTable) == kTableBytes && kTable != ByteTable{},
+                  "say which bytes the type's nibbles name");
     std::memcpy(packed, kTable.data(), sizeof(kTable));
     PackPlanes<kType>(row, cols, packed + kTableBytes);
   } else {
