@@ -120,11 +120,18 @@ const KernelTable& CpuKernels();
 // it.
 std::span<const KernelTable* const> AvailableCpuKernels();
 
-// Quantises n weights to `dtype` (any computable type). x: (n) f32. out: RowBytes(dtype, n). It is
-// plain C++ on every machine, so that files come out the same everywhere. Q8_0, Q4_0 and Q4_1 round
-// as ggml's reference does: Q8_0 d = max|x| / 127; Q4_0 d = (the value of largest magnitude) / -8;
-// Q4_1 m = min x, d = (max x - min x) / 15. Q6_K minimises the squared error over a few scales per
-// 16 weights; its bytes are not those of ggml.
-void QuantizeRow(DType dtype, const float* x, int64_t n, std::byte* out);
+// Quantises n weights to `dtype`, a type that can be written. x: (n) f32. out: RowBytes(dtype, n).
+// It is plain C++ on every machine, so that files come out the same everywhere.
+//
+// importance: empty, or (n) f32, finite and >= 0: by how much the squared error of each weight
+// counts, such as the mean square of the input that it meets. Without it Q8_0, Q5_1, Q5_0, Q4_1 and
+// Q4_0 round as ggml's reference does: Q8_0 d = max|x| / 127; Q5_0, Q4_0 d = (the value of largest
+// magnitude) / -16, / -8; Q5_1, Q4_1 m = min x, d = (max x - min x) / 31, / 15. With it they, and
+// the other types always (Q8_0 never), minimise the squared error over a few scales per group of
+// weights; those bytes are not ggml's.
+//
+// A block with NaN or infinity decodes to NaN (MXFP4: to infinity).
+void QuantizeRow(DType dtype, const float* x, int64_t n, std::byte* out,
+                 std::span<const float> importance = {});
 
 }  // namespace thermocline

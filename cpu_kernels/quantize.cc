@@ -1,12 +1,13 @@
-// f32 to the stored types. Q8_0, Q4_0 and Q4_1 round exactly as ggml's reference code does
-// (quantize_row_q8_0_ref, quantize_row_q4_0_ref, quantize_row_q4_1_ref), so that files match those
-// of other tools byte for byte. A block that holds NaN or infinity gets the scale NaN: garbage
-// stays visible.
+// f32 to the stored types. A block that holds NaN or infinity gets the scale NaN: garbage stays
+// visible.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 
 #include "cpu_kernels/kernels.h"
+#include "cpu_kernels/quantize_block.h"
+#include "cpu_kernels/quantize_fit.h"
 #include "runtime/core/error.h"
 #include "runtime/core/half.h"
 #include "runtime/core/q6_k_block.h"
@@ -16,169 +17,107 @@ namespace {
 
 constexpr uint16_t kNanF16 = 0x7e00;
 
-void put_u16(std::byte* out, uint16_t value) { std::memcpy(out, &value, sizeof(value)); }
-
 bool all_finite(const float* x, int64_t n) {
   return std::all_of(x, x + n, [](float value) { return std::isfinite(value); });
 }
 
-void quantize_q8_0_block(const float* x, std::byte* out) {
-  float largest = 0.0F;
-  for (int i = 0; i < kQuantBlock; ++i) largest = std::max(largest, std::fabs(x[i]));
-  const float d = largest / 127.0F;
-  const float inverse = d != 0.0F ? 1.0F / d : 0.0F;
-  put_u16(out, F32ToF16(d));
-  for (int i = 0; i < kQuantBlock; ++i) {
-    // Only a subnormal d can leave [-127, 127]: its f16 is 0, so the clamp changes no value.
-    const float q = std::clamp(std::round(x[i] * inverse), -127.0F, 127.0F);
-    out[2 + i] = static_cast<std::byte>(static_cast<int8_t>(q));
-  }
-}
-
-void quantize_q4_0_block(const float* x, std::byte* out) {
-  float largest = 0.0F;  // keeps its sign: it maps to -8, the end of the range that has no partner
-  for (int i = 0; i < kQuantBlock; ++i) {
-    if (std::fabs(x[i]) > std::fabs(largest)) largest = x[i];
-  }
-  const float d = largest / -8.0F;
-  const float inverse = d != 0.0F ? 1.0F / d : 0.0F;
-  put_u16(out, F32ToF16(d));
-  const auto nibble = [inverse](float value) {
-    return static_cast<unsigned>(std::clamp(value * inverse + 8.5F, 0.0F, 15.0F));
-  };
-  for (int i = 0; i < kQuantBlock / 2; ++i) {
-    out[2 + i] = static_cast<std::byte>(nibble(x[i]) | nibble(x[i + 16]) << 4);
-  }
-}
-
-// The smallest value becomes nibble 0 of offset m, the largest 15.
-void quantize_q4_1_block(const float* x, std::byte* out) {
-  const auto [smallest, largest] = std::minmax_element(x, x + kQuantBlock);
-  const float m = *smallest;
-  const float d = (*largest - m) / 15.0F;
-  const float inverse = d != 0.0F ? 1.0F / d : 0.0F;
-  put_u16(out, F32ToF16(d));
-  put_u16(out + 2, F32ToF16(m));
-  // Differences or reciprocals that leave f32 come with a d whose f16 is infinite or 0; fmin and
-  // fmax take the number beside a NaN of theirs.
-  const auto nibble = [m, inverse](float value) {
-    return static_cast<unsigned>(std::fmax(0.0F, std::fmin(15.0F, (value - m) * inverse + 0.5F)));
-  };
-  for (int i = 0; i < kQuantBlock / 2; ++i) {
-    out[4 + i] = static_cast<std::byte>(nibble(x[i]) | nibble(x[i + 16]) << 4);
-  }
-}
-
-// Returns the nearest integer in [-32, 31], ties to even: adding 1.5 * 2^23 rounds to one.
-float six_bits_of(float x, float inverse) {
-  return (std::clamp(x * inverse, -32.0F, 31.0F) + 12582912.0F) - 12582912.0F;
-}
-
-// A scale for 16 weights, and a measure of how well it serves: by how much it lowers their sum of
-// squares.
-struct ScaleFit {
-  float scale = 0.0F;
-  float gain = 0.0F;
+// What quantises a block; one of the two rounding functions may be missing.
+struct BlockFormat {
+  int64_t d_at = 0;                                         // where the block's f16 scale lies
+  void (*round)(const float* x, std::byte* out) = nullptr;  // as other tools do
+  void (*fit)(const float* x, const float* importance, std::byte* out) = nullptr;
 };
 
-// Finds the scale of least squared error for the integers that an inverse gives.
-ScaleFit fit_scale(const float* x, float inverse) {
-  float products = 0.0F;
-  float squares = 0.0F;
-  for (int i = 0; i < q6_k::kScaled; ++i) {
-    const float q = six_bits_of(x[i], inverse);
-    products += x[i] * q;
-    squares += q * q;
-  }
-  return {products / squares, products / squares * products};
-}
-
-// Chooses the best of nine scales: the largest magnitude becomes -32 or comes near it on either
-// side.
-float choose_scale(const float* x) {
-  float largest = 0.0F;
-  for (int i = 0; i < q6_k::kScaled; ++i) {
-    if (std::fabs(x[i]) > std::fabs(largest)) largest = x[i];
-  }
-  const float inverse = 1.0F / largest;
-  if (!std::isfinite(inverse)) return 0.0F;  // zeros, or far too small for d
-  float parts[q6_k::kScaled];  // sums of values divided by the largest, so that none can overflow
-  for (int i = 0; i < q6_k::kScaled; ++i) parts[i] = x[i] * inverse;
-  ScaleFit best;
-  for (int step = -4; step <= 4; ++step) {
-    const ScaleFit fit = fit_scale(parts, -32.0F + 0.5F * static_cast<float>(step));
-    if (fit.gain > best.gain) best = fit;
-  }
-  return largest * best.scale;
-}
-
-void put_q6_k(int64_t i, unsigned value, std::byte* out) {
-  const int64_t c = i / kQuantBlock;
-  const int64_t at = i % kQuantBlock;
-  out[q6_k::LowAt(c) + at] |= static_cast<std::byte>((value & 15U) << q6_k::LowShift(c));
-  out[q6_k::HighAt(c) + at] |= static_cast<std::byte>((value >> 4U) << q6_k::HighShift(c));
-}
-
-// Each 16 weights choose a scale. The scale of largest magnitude becomes -128 times d, and the
-// others the nearest multiple of d. Then the integers are rounded for the scales as they are
-// stored.
-void quantize_q6_k_block(const float* x, std::byte* out) {
-  constexpr int64_t kGroups = kSuperBlock / q6_k::kScaled;
-  float scales[kGroups];
-  float largest = 0.0F;
-  for (int64_t g = 0; g < kGroups; ++g) {
-    scales[g] = choose_scale(x + g * q6_k::kScaled);
-    if (std::fabs(scales[g]) > std::fabs(largest)) largest = scales[g];
-  }
-  std::memset(out, 0, q6_k::kBytes);
-  const uint16_t half = F32ToF16(largest / -128.0F);
-  put_u16(out + q6_k::kDAt, half);
-  const float d = F16ToF32(half);
-  const float inverse_d = d != 0.0F ? 1.0F / d : 0.0F;
-  for (int64_t g = 0; g < kGroups; ++g) {
-    const float scale = std::clamp(std::round(scales[g] * inverse_d), -128.0F, 127.0F);
-    out[q6_k::kScalesAt + g] = static_cast<std::byte>(static_cast<int8_t>(scale));
-    const float step = d * scale;
-    const float inverse = step != 0.0F && std::isfinite(step) ? 1.0F / step : 0.0F;
-    for (int64_t i = g * q6_k::kScaled; i < (g + 1) * q6_k::kScaled; ++i) {
-      put_q6_k(i, static_cast<unsigned>(six_bits_of(x[i], inverse) + 32.0F), out);
-    }
-  }
-}
-
-// scale_at says where d lies in a block.
 template <DType kType>
-void quantize_blocks(void (*quantize)(const float* x, std::byte* out), int64_t scale_at,
-                     const float* x, int64_t n, std::byte* out) {
-  CHECK(n % kTypeBlockElems<kType> == 0);
-  for (int64_t b = 0; b < n / kTypeBlockElems<kType>; ++b) {
-    const float* block = x + b * kTypeBlockElems<kType>;
-    std::byte* block_out = out + b * kTypeBlockBytes<kType>;
-    if (all_finite(block, kTypeBlockElems<kType>)) {
-      quantize(block, block_out);
+constexpr BlockFormat block_format() {
+  if constexpr (kType == DType::kQ8_0) return {.round = round_q8_0_block};
+  if constexpr (kType == DType::kQ6_K) return {.d_at = q6_k::kDAt, .fit = fit_q6_k_block};
+  if constexpr (kType == DType::kQ5_K) return {.fit = fit_q5_k_block};
+  if constexpr (kType == DType::kQ5_1) return {.round = round_q5_1_block, .fit = fit_q5_1_block};
+  if constexpr (kType == DType::kQ5_0) return {.round = round_q5_0_block, .fit = fit_q5_0_block};
+  if constexpr (kType == DType::kQ4_K) return {.fit = fit_q4_k_block};
+  if constexpr (kType == DType::kQ4_1) return {.round = round_q4_1_block, .fit = fit_q4_1_block};
+  if constexpr (kType == DType::kIQ4_NL) return {.fit = fit_iq4_nl_block};
+  if constexpr (kType == DType::kQ4_0) return {.round = round_q4_0_block, .fit = fit_q4_0_block};
+  if constexpr (kType == DType::kIQ4_XS) return {.fit = fit_iq4_xs_block};
+  if constexpr (kType == DType::kMXFP4) return {.fit = fit_mxfp4_block};
+  if constexpr (kType == DType::kQ3_K) return {.d_at = 108, .fit = fit_q3_k_block};
+  if constexpr (kType == DType::kQ2_K) return {.d_at = 80, .fit = fit_q2_k_block};
+  return {};
+}
+
+// MXFP4 has no NaN: its largest scale times its largest number is infinite.
+template <DType kType>
+void put_garbage(std::byte* out) {
+  std::memset(out, 0, static_cast<size_t>(kTypeBlockBytes<kType>));
+  if constexpr (kType == DType::kMXFP4) {
+    std::memset(out, 0x77, static_cast<size_t>(kTypeBlockBytes<kType>));
+    out[0] = std::byte{255};
+  } else {
+    put_u16(out + block_format<kType>().d_at, kNanF16);
+  }
+}
+
+constexpr auto kAllOne = [] {
+  std::array<float, kSuperBlock> ones = {};
+  ones.fill(1.0F);
+  return ones;
+}();
+
+// A weight counts by its importance over the row's mean, and no less than by 1/1000: an input that
+// was 0 in a text need not be 0 in another.
+class RowImportance {
+ public:
+  explicit RowImportance(std::span<const float> importance) : importance_(importance) {
+    double sum = 0;
+    for (const float value : importance) sum += value;
+    if (sum > 0) inverse_mean_ = static_cast<double>(importance.size()) / sum;
+  }
+
+  // Returns the importance of n weights from `begin` on.
+  const float* OfBlock(int64_t begin, int64_t n) {
+    if (inverse_mean_ == 0) return kAllOne.data();
+    for (int64_t i = 0; i < n; ++i) {
+      const double relative = importance_[static_cast<size_t>(begin + i)] * inverse_mean_;
+      block_[static_cast<size_t>(i)] = std::max(static_cast<float>(relative), 1e-3F);
+    }
+    return block_.data();
+  }
+
+ private:
+  std::span<const float> importance_;
+  double inverse_mean_ = 0;  // 0: all weights count alike
+  std::array<float, kSuperBlock> block_ = {};
+};
+
+template <DType kType>
+void quantize_blocks(const float* x, int64_t n, std::span<const float> importance, std::byte* out) {
+  constexpr BlockFormat kFormat = block_format<kType>();
+  constexpr int64_t kElems = kTypeBlockElems<kType>;
+  CHECK(n % kElems == 0);
+  RowImportance counts(importance);
+  for (int64_t begin = 0; begin < n; begin += kElems) {
+    std::byte* block_out = out + begin / kElems * kTypeBlockBytes<kType>;
+    if (!all_finite(x + begin, kElems)) {
+      put_garbage<kType>(block_out);
+    } else if (kFormat.round != nullptr && (importance.empty() || kFormat.fit == nullptr)) {
+      kFormat.round(x + begin, block_out);
     } else {
-      std::memset(block_out, 0, static_cast<size_t>(kTypeBlockBytes<kType>));
-      put_u16(block_out + scale_at, kNanF16);
+      kFormat.fit(x + begin, counts.OfBlock(begin, kElems), block_out);
     }
   }
 }
 
 template <DType kType>
-void quantize_row(const float* x, int64_t n, std::byte* out) {
+void quantize_row(const float* x, int64_t n, std::span<const float> importance, std::byte* out) {
   if constexpr (kType == DType::kF32) {
     std::memcpy(out, x, static_cast<size_t>(n) * 4);
   } else if constexpr (kType == DType::kF16) {
     for (int64_t i = 0; i < n; ++i) put_u16(out + i * 2, F32ToF16(x[i]));
   } else if constexpr (kType == DType::kBF16) {
     for (int64_t i = 0; i < n; ++i) put_u16(out + i * 2, F32ToBf16(x[i]));
-  } else if constexpr (kType == DType::kQ8_0) {
-    quantize_blocks<kType>(quantize_q8_0_block, 0, x, n, out);
-  } else if constexpr (kType == DType::kQ6_K) {
-    quantize_blocks<kType>(quantize_q6_k_block, q6_k::kDAt, x, n, out);
-  } else if constexpr (kType == DType::kQ4_0) {
-    quantize_blocks<kType>(quantize_q4_0_block, 0, x, n, out);
-  } else if constexpr (kType == DType::kQ4_1) {
-    quantize_blocks<kType>(quantize_q4_1_block, 0, x, n, out);
+  } else if constexpr (TraitsOf(kType).written) {
+    quantize_blocks<kType>(x, n, importance, out);
   } else {
     CheckFailed(__FILE__, __LINE__, "a type that can be written");
   }
@@ -186,8 +125,10 @@ void quantize_row(const float* x, int64_t n, std::byte* out) {
 
 }  // namespace
 
-void QuantizeRow(DType dtype, const float* x, int64_t n, std::byte* out) {
-  VisitWeightType(dtype, [&](auto type) { quantize_row<type()>(x, n, out); });
+void QuantizeRow(DType dtype, const float* x, int64_t n, std::byte* out,
+                 std::span<const float> importance) {
+  CHECK(importance.empty() || static_cast<int64_t>(importance.size()) == n);
+  VisitWeightType(dtype, [&](auto type) { quantize_row<type()>(x, n, importance, out); });
 }
 
 }  // namespace thermocline

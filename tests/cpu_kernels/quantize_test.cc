@@ -94,7 +94,7 @@ TEST(QuantizeTest, Q4_1OfEqualWeightsIsTheirOffset) {
 }
 
 TEST(QuantizeTest, ZerosAndGarbage) {
-  for (const DType dtype : {DType::kQ8_0, DType::kQ4_1, DType::kQ4_0}) {
+  for (const DType dtype : {DType::kQ8_0, DType::kQ5_1, DType::kQ5_0, DType::kQ4_1, DType::kQ4_0}) {
     const Bytes zeros = Quantized(dtype, std::vector<float>(64, 0.0F));
     EXPECT_EQ(zeros[0] | (zeros[1] & 0x7f), 0);
     for (const float garbage : {NAN, INFINITY, -INFINITY}) {
@@ -113,34 +113,51 @@ TEST(QuantizeTest, ZerosAndGarbage) {
   }
 }
 
+// Returns the bytes of 32 integers of four or five bits.
+Bytes ReferenceIntegers(const std::vector<int>& q, bool five_bits) {
+  Bytes out;
+  for (size_t byte = 0; five_bits && byte < 4; ++byte) {
+    int bits = 0;
+    for (size_t i = 0; i < 8; ++i) bits += q[8 * byte + i] / 16 << i;
+    out.push_back(bits);
+  }
+  for (size_t i = 0; i < 16; ++i) out.push_back(q[i] % 16 + q[i + 16] % 16 * 16);
+  return out;
+}
+
 // Writes ggml's reference a second time, in double where it makes no difference.
-Bytes ReferenceQ41(const float* x) {
+Bytes ReferenceWithOffset(const float* x, int highest) {
   float low = x[0];
   float high = x[0];
   for (int i = 1; i < 32; ++i) {
     low = std::min(low, x[i]);
     high = std::max(high, x[i]);
   }
-  const float d = (high - low) / 15.0F;
+  const float d = (high - low) / static_cast<float>(highest);
   const float inverse = d != 0 ? 1.0F / d : 0.0F;
   const uint16_t scale = F32ToF16(d);
   const uint16_t offset = F32ToF16(low);
+  std::vector<int> q;
+  for (int i = 0; i < 32; ++i) {
+    q.push_back(std::min(highest, static_cast<int>(std::floor((x[i] - low) * inverse + 0.5F))));
+  }
   Bytes out = {scale & 255, scale >> 8, offset & 255, offset >> 8};
-  const auto nibble = [&](int i) {
-    return std::min(15, static_cast<int>(std::floor((x[i] - low) * inverse + 0.5F)));
-  };
-  for (int i = 0; i < 16; ++i) out.push_back(nibble(i) | nibble(i + 16) << 4);
+  const Bytes integers = ReferenceIntegers(q, highest == 31);
+  out.insert(out.end(), integers.begin(), integers.end());
   return out;
 }
 
 Bytes ReferenceBlock(DType dtype, const float* x) {
-  if (dtype == DType::kQ4_1) return ReferenceQ41(x);
+  if (dtype == DType::kQ4_1) return ReferenceWithOffset(x, 15);
+  if (dtype == DType::kQ5_1) return ReferenceWithOffset(x, 31);
   const bool is_q8 = dtype == DType::kQ8_0;
+  const bool is_q5 = dtype == DType::kQ5_0;
   float largest = 0;
   for (int i = 0; i < 32; ++i) {
     if (std::fabs(x[i]) > std::fabs(largest)) largest = x[i];
   }
-  const float d = is_q8 ? std::fabs(largest) / 127.0F : largest / -8.0F;
+  const float lowest = is_q5 ? -16.0F : -8.0F;
+  const float d = is_q8 ? std::fabs(largest) / 127.0F : largest / lowest;
   const float inverse = d != 0 ? 1.0F / d : 0.0F;
   const uint16_t half = F32ToF16(d);
   Bytes out = {half & 255, half >> 8};
@@ -148,16 +165,19 @@ Bytes ReferenceBlock(DType dtype, const float* x) {
     for (int i = 0; i < 32; ++i) out.push_back(static_cast<int>(std::lround(x[i] * inverse)) & 255);
     return out;
   }
-  const auto nibble = [&](int i) {
-    return std::min(15, static_cast<int>(std::floor(x[i] * inverse + 8.5F)));
-  };
-  for (int i = 0; i < 16; ++i) out.push_back(nibble(i) | nibble(i + 16) << 4);
+  std::vector<int> q;
+  for (int i = 0; i < 32; ++i) {
+    const auto integer = static_cast<int>(std::floor(x[i] * inverse + (0.5F - lowest)));
+    q.push_back(std::min(is_q5 ? 31 : 15, integer));
+  }
+  const Bytes integers = ReferenceIntegers(q, is_q5);
+  out.insert(out.end(), integers.begin(), integers.end());
   return out;
 }
 
 TEST(QuantizeTest, MatchesASecondImplementation) {
   std::mt19937 rng(8);
-  for (const DType dtype : {DType::kQ8_0, DType::kQ4_1, DType::kQ4_0}) {
+  for (const DType dtype : {DType::kQ8_0, DType::kQ5_1, DType::kQ5_0, DType::kQ4_1, DType::kQ4_0}) {
     for (int trial = 0; trial < 3000; ++trial) {
       const std::vector<float> x = RandomFloats(&rng, 64, trial % 2 == 0 ? 1.0F : 1e-3F);
       Bytes expected = ReferenceBlock(dtype, x.data());
