@@ -45,6 +45,9 @@ struct TierOptions {
   // Store down per neuron also where nothing could be skipped (where something could, it always is,
   // so that dense and sparse read the same weights).
   bool always_per_neuron = false;
+  // What a stock file's down projections become where they are stored per neuron; nullopt: what
+  // adds little to the error of the file's type (WeightTypeInfo::for_down).
+  std::optional<DType> down_type = {};
   // Weights that need no rearranging are read from the mapped file; copied, they lie in huge pages,
   // which decodes faster, loads slower and takes memory beside the page cache.
   bool copy_weights = false;

@@ -9,32 +9,68 @@
 namespace thermocline {
 namespace {
 
-// What a file holds of a layer, or of the model outside its layers.
-struct FileBytes {
+// What is stored of a layer, or of the model outside its layers.
+struct StoredBytes {
   uint64_t fixed = 0;    // whole on the fast tier
   uint64_t neurons = 0;  // of all neurons
 
-  void Add(const ModelTensor& tensor, const GgufTensorInfo* info) {
-    CHECK(info != nullptr);  // CheckTensors
-    if (tensor.row->tier == TensorTier::kFast) fixed += info->n_bytes;
-    if (tensor.row->tier == TensorTier::kNeurons) neurons += info->n_bytes;
-  }
   uint64_t OfNeuron(int64_t n_neurons) const { return neurons / static_cast<uint64_t>(n_neurons); }
 };
 
-struct ModelBytes {
-  FileBytes model;
-  std::vector<FileBytes> layers;
+// Counts tensors as they are stored: as in the file, but for a stock down.
+class ByteCounter {
+ public:
+  ByteCounter(const ModelConfig& config, const DownStorage& down) : config_(config), down_(down) {}
+
+  void Add(const ModelTensor& tensor, const GgufTensorInfo* info, StoredBytes* bytes) {
+    CHECK(info != nullptr);  // CheckTensors
+    if (tensor.row->tier == TensorTier::kFast) bytes->fixed += info->n_bytes;
+    if (tensor.row->tier != TensorTier::kNeurons) return;
+    bytes->neurons +=
+        tensor.row->role == TensorRole::kDown ? BytesOfDown(tensor, *info) : info->n_bytes;
+  }
+  const std::vector<MemoryPlan::Down>& downs() const { return downs_; }
+
+ private:
+  uint64_t BytesOfDown(const ModelTensor& tensor, const GgufTensorInfo& info) {
+    const DType stored = DownTypeOf(info.dtype, config_.d_model, down_);
+    if (down_.layout == DownLayout::kStock || stored == info.dtype) return info.n_bytes;
+    const uint64_t n_bytes = static_cast<uint64_t>(config_.d_ff_of(tensor.layer)) *
+                             static_cast<uint64_t>(RowBytes(stored, config_.d_model));
+    const auto same = [&](const MemoryPlan::Down& down) {
+      return down.in_file == info.dtype && down.stored == stored;
+    };
+    auto kind = std::find_if(downs_.begin(), downs_.end(), same);
+    if (kind == downs_.end()) kind = downs_.insert(kind, {info.dtype, stored});
+    ++kind->n_layers;
+    kind->file_bytes += info.n_bytes;
+    kind->bytes += n_bytes;
+    return n_bytes;
+  }
+
+  const ModelConfig& config_;
+  DownStorage down_;
+  std::vector<MemoryPlan::Down> downs_;
 };
 
-ModelBytes BytesOf(const GgufReader& gguf, const Family& family, const ModelConfig& config) {
-  ModelBytes bytes{{}, std::vector<FileBytes>(static_cast<size_t>(config.n_layers))};
-  ForEachTensor(
-      gguf, family.tensors, config, [&](const ModelTensor& tensor, const GgufTensorInfo* info) {
-        const bool in_layer = tensor.layer != kNoLayer;
-        FileBytes& own = in_layer ? bytes.layers[static_cast<size_t>(tensor.layer)] : bytes.model;
-        own.Add(tensor, info);
-      });
+struct ModelBytes {
+  StoredBytes model;
+  std::vector<StoredBytes> layers;
+  std::vector<MemoryPlan::Down> downs;
+};
+
+ModelBytes BytesOf(const PlanInput& input) {
+  const ModelConfig& config = *input.config;
+  ModelBytes bytes{{}, std::vector<StoredBytes>(static_cast<size_t>(config.n_layers)), {}};
+  ByteCounter counter(config, input.down);
+  ForEachTensor(*input.gguf, input.family->tensors, config,
+                [&](const ModelTensor& tensor, const GgufTensorInfo* info) {
+                  const bool in_layer = tensor.layer != kNoLayer;
+                  counter.Add(
+                      tensor, info,
+                      in_layer ? &bytes.layers[static_cast<size_t>(tensor.layer)] : &bytes.model);
+                });
+  bytes.downs = counter.downs();
   return bytes;
 }
 
@@ -46,11 +82,13 @@ int64_t NeuronsOn(const PlanInput& input, int64_t layer, size_t tier) {
 }  // namespace
 
 uint64_t NeuronBytes(const GgufReader& gguf, const Family& family, const ModelConfig& config,
-                     int64_t layer) {
-  FileBytes bytes;
-  ForEachLayerTensor(
-      gguf, family.tensors, config, layer,
-      [&](const ModelTensor& tensor, const GgufTensorInfo* info) { bytes.Add(tensor, info); });
+                     int64_t layer, const DownStorage& down) {
+  StoredBytes bytes;
+  ByteCounter counter(config, down);
+  ForEachLayerTensor(gguf, family.tensors, config, layer,
+                     [&](const ModelTensor& tensor, const GgufTensorInfo* info) {
+                       counter.Add(tensor, info, &bytes);
+                     });
   return bytes.OfNeuron(config.d_ff_of(layer));
 }
 
@@ -62,7 +100,8 @@ MemoryPlan PlanMemory(const PlanInput& input) {
   for (const std::string& name : input.tier_names) plan.tiers.push_back({name});
   plan.context_tokens = input.context_tokens;
   plan.batch_tokens = input.executor.max_tokens;
-  const ModelBytes bytes = BytesOf(gguf, *input.family, config);
+  const ModelBytes bytes = BytesOf(input);
+  plan.downs = bytes.downs;
   plan.embedding_bytes = bytes.model.fixed;
   if (input.gpu_scratch_bytes) {
     // Its head is a copy in its own form; of the table a token needs one row.
@@ -74,7 +113,7 @@ MemoryPlan PlanMemory(const PlanInput& input) {
 
   std::vector<int64_t> max_neurons(plan.tiers.size());
   for (int64_t l = 0; l < config.n_layers; ++l) {
-    const FileBytes& own = bytes.layers[static_cast<size_t>(l)];
+    const StoredBytes& own = bytes.layers[static_cast<size_t>(l)];
     const uint64_t neuron_bytes = own.OfNeuron(config.d_ff_of(l));
     MemoryPlan::Layer layer{own.fixed, std::vector<MemoryPlan::Slice>(plan.tiers.size())};
     for (size_t tier = 0; tier < plan.tiers.size(); ++tier) {

@@ -14,29 +14,31 @@
 namespace thermocline {
 namespace {
 
-// Returns a line for each type: its name and what it keeps of a weight.
+// Returns a line for each type that can be written: its name and what it keeps of a weight.
 std::string TypeLines() {
   std::string lines;
   for (const WeightTypeInfo& info : kWeightTypes) {
-    lines += fmt::format("  {:<5} {}\n", info.stored.name, info.about);
+    if (info.written) lines += fmt::format("  {:<7} {}\n", info.stored.name, info.about);
   }
-  return lines;
+  return lines + "or a mix, named as in the files that people share:\n" + TypeMixLines();
 }
 
 constexpr const char* kQuantizeDetails =
-    R"(Matrices get the type; norms and biases stay as they are. In a model of 4 bits the embedding table and the
-output head become Q8_0, because errors there reach the choice of the next word undamped; --pure makes them
-TYPE too.
-Matrices whose rows are no multiple of 256 become Q8_0 instead of Q6_K, those of no multiple of 32 F16.
+    R"(Matrices get the type; norms and biases stay as they are. In a model of fewer than 8 bits the embedding
+table and the output head become Q8_0 or Q6_K, because errors there reach the choice of the next word
+undamped. --pure makes them TYPE too; of a mix it leaves the first type alone.
+Blocks of some types hold 256 weights of a row, those of the others 32. Matrices whose rows are no multiple
+of that get the nearest type that fits (Q5_0 for Q4_K, Q8_0 for Q6_K, ...; F16 where none does), and the
+report says so.
 
-IN is a GGUF file of one of those types, or any file of a split set; a packed model works too. OUT is one
+IN is a GGUF file of any type that `run` reads, or any file of a split set; a packed model works too. OUT is one
 file; it appears only when it is complete. The table on stdout says for each tensor what it was, what it
 is, and the error: the root mean square of the change over that of the weights, and the largest change.
 
 Start from the F16 or BF16 file of a model: quantising what is quantised adds up both errors.
 
 Example:
-  thermocline quantize model-f16.gguf model-q8_0.gguf Q8_0)";
+  thermocline quantize model-f16.gguf model-q4_k_m.gguf Q4_K_M)";
 
 struct QuantizeArgs {
   std::string input;
@@ -46,7 +48,9 @@ struct QuantizeArgs {
 };
 
 void Quantize(QuantizeArgs& args) {
-  args.options.rule.dtype = ParseTypeArgument("quantize", args.type);
+  const bool pure = args.options.rule.pure;
+  args.options.rule = ParseTypeArgument("quantize", args.type);
+  args.options.rule.pure = pure;
   if (args.options.n_threads == 0) args.options.n_threads = DefaultThreadCount();
   args.options.progress = StderrProgress();
   const std::vector<TensorChange> changes = QuantizeModel(args.input, args.output, args.options);
@@ -66,7 +70,7 @@ void AddQuantizeVerb(CLI::App& app) {
   verb->add_option("output,-o,--output", args->output, "GGUF file to write")
       ->required()
       ->type_name("OUT");
-  verb->add_option("type,--type", args->type, "Type of the weights: " + WeightDTypeNames())
+  verb->add_option("type,--type", args->type, "Type of the weights, or a mix")
       ->required()
       ->type_name("TYPE");
   verb->add_flag("--pure", args->options.rule.pure,
