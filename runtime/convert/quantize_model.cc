@@ -57,9 +57,10 @@ std::vector<TensorChange> QuantizeModel(const std::string& input, const std::str
       copier.Copy(change.name, gguf.TensorData(tensor), tensor.n_bytes);
       continue;
     }
-    const TensorView view = ViewOf(gguf, tensor);
-    const WeightError error =
-        copier.Convert(change.name, RowsOf(input, change.name, view), change.to);
+    WeightRows rows = RowsOf(input, change.name, ViewOf(gguf, tensor));
+    const auto known = options.importance.find(change.name);
+    if (known != options.importance.end()) rows.importance = known->second;
+    const WeightError error = copier.Convert(change.name, rows, change.to);
     change.relative_rms_error = error.relative_rms();
     change.max_abs_error = error.max_abs_error;
   }

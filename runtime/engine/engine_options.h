@@ -69,6 +69,7 @@ struct ContextOptions {
   int64_t batch_tokens = 512;      // of a pass
   DType cache_type = DType::kF16;  // of keys and values: kF16 or kQ8_0
   bool all_logits = false;         // EvaluateAll will be called
+  bool watch_attention = false;    // observers see what attention read, too
 };
 
 struct EngineOptions : FileOptions, SparseOptions, TierOptions, ThreadOptions, ContextOptions {

@@ -146,6 +146,7 @@ ExecutorOptions OpenedModel::executor_options() const {
           .max_logits = options_.all_logits ? batch : options_.n_sequences,
           .mode = mode_,
           .predictor_input = predictor_ ? predictor_->input() : PredictorInput::kNormed,
+          .keep_attention_input = options_.watch_attention,
           .stream_cold = gpu_.empty() ? StreamCold::kOff : options_.gpu_stream,
           .stream_piece_bytes = options_.stream_piece_bytes};
 }
