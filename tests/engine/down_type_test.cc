@@ -158,10 +158,10 @@ TEST_F(DownEngineTest, IsPlannedAndLoadedInTheSameType) {
   options_.down_type.reset();
   Engine placed(options_);
   const LayerWeights& layer = placed.weights().layers[0];
-  uint64_t bytes = 0;
-  for (const MemoryPlan::Slice& slice : placed.model().Plan().layers[0].slices)
-    bytes += slice.bytes;
-  EXPECT_EQ(bytes, layer.slices[0].weight_bytes() + layer.slices[1].weight_bytes());
+  const MemoryPlan two_tiers = placed.model().Plan();
+  const std::vector<MemoryPlan::Slice>& slices = two_tiers.layers[0].slices;
+  EXPECT_EQ(slices[0].bytes + slices[1].bytes,
+            layer.slices[0].weight_bytes() + layer.slices[1].weight_bytes());
   EXPECT_EQ(layer.slices[1].down.dtype, DType::kQ6_K);
 }
 
