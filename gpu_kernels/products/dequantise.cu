@@ -18,23 +18,12 @@ __device__ inline unsigned F16Pair(float low, float high) {
   return high_bits << 16 | low_bits;
 }
 
-// Returns element i of a lane's weights, with its scale and its offset.
-template <DType kType>
-__device__ inline float ScaledValue(const WeightWords<kType>& w, int i) {
-  const float scaled = w.Scaled(w.Value(i), ScaleOf(kType, i));
-  if constexpr (kHasOffset<kType>) {
-    return scaled + w.Offset();
-  } else {
-    return scaled;
-  }
-}
-
 template <DType kType>
 __device__ inline void StoreValues(const WeightWords<kType>& w, float* out) {
 #pragma unroll
   for (int i = 0; i < LaneElements(kType); i += 4) {
-    *reinterpret_cast<float4*>(out + i) = make_float4(ScaledValue(w, i), ScaledValue(w, i + 1),
-                                                      ScaledValue(w, i + 2), ScaledValue(w, i + 3));
+    *reinterpret_cast<float4*>(out + i) =
+        make_float4(WeightOf(w, i), WeightOf(w, i + 1), WeightOf(w, i + 2), WeightOf(w, i + 3));
   }
 }
 
@@ -43,8 +32,8 @@ __device__ inline void StoreValues(const WeightWords<kType>& w, uint16_t* out) {
 #pragma unroll
   for (int i = 0; i < LaneElements(kType); i += 4) {
     *reinterpret_cast<uint2*>(out + i) =
-        make_uint2(F16Pair(ScaledValue(w, i), ScaledValue(w, i + 1)),
-                   F16Pair(ScaledValue(w, i + 2), ScaledValue(w, i + 3)));
+        make_uint2(F16Pair(WeightOf(w, i), WeightOf(w, i + 1)),
+                   F16Pair(WeightOf(w, i + 2), WeightOf(w, i + 3)));
   }
 }
 
@@ -67,7 +56,7 @@ template <typename Out>
 void Dequantise(Stream& stream, const GpuMatrix& w, int64_t first_row, int64_t n_rows, Out* out) {
   if (n_rows == 0 || w.cols == 0) return;
   const int64_t padded_cols = GpuPaddedCols(w.cols);
-  VisitWeightType(w.dtype, [&](auto type) {
+  VisitGpuType(w.dtype, [&](auto type) {
     const int64_t n_steps = padded_cols / LaneElements(type());
     const dim3 grid(static_cast<unsigned>(CeilDiv(n_steps, kThreads)),
                     static_cast<unsigned>(std::min(n_rows, kMaxGridRows)));

@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "gpu_kernels/products/activations.h"
+#include "gpu_kernels/products/weight_layout.h"
 #include "runtime/core/dtype.h"
 #include "runtime/core/error.h"
 
@@ -24,12 +25,24 @@ constexpr int MinBlocks(int n_tokens, int block_threads) {
 template <auto kValue>
 using Constant = std::integral_constant<decltype(kValue), kValue>;
 
-// Calls call(WeightType<dtype>, Constant<tokens>), the least of 1, 2, 4 and 8 tokens that is
-// enough.
+// Calls call(WeightType<T>()) for the T that the type is to kernels.
+template <typename Call>
+void VisitGpuType(DType dtype, const Call& call) {
+  VisitWeightType(GpuDType(dtype), [&](auto type) {
+    if constexpr (GpuDType(type()) == type()) {
+      call(type);
+    } else {
+      CHECK(false);
+    }
+  });
+}
+
+// Calls call(WeightType<T>(), Constant<tokens>) for the T that the type is to kernels, and the
+// least of 1, 2, 4 and 8 tokens that is enough.
 template <typename Call>
 void WithTypeAndTokens(DType dtype, int64_t n_tokens, const Call& call) {
   CHECK(n_tokens >= 1 && n_tokens <= kMaxTokens);
-  VisitWeightType(dtype, [&](auto type) {
+  VisitGpuType(dtype, [&](auto type) {
     if (n_tokens == 1) {
       call(type, Constant<1>());
     } else if (n_tokens == 2) {

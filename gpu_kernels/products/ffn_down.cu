@@ -14,7 +14,7 @@ namespace {
 constexpr int kWarps = 8;
 constexpr int kThreads = kWarps * kWarpThreads;
 
-// Columns of a strip. A lane reads 16 bytes of a row.
+// Columns of a strip.
 __host__ __device__ constexpr int StripCols(DType dtype) {
   return LaneElements(dtype) * kWarpThreads;
 }
@@ -40,13 +40,15 @@ struct DownOp {
 
 // Adds the rows whose bits are set in mask, each times its h, to the lane's columns. Lane i brings
 // h[t] of the warp's neuron i, of which first_row is the first. A sum is a chain in the order of
-// the neurons. The offset of a block is the same for all of a lane's columns and is summed apart.
+// the neurons. Offsets, which are the same for many of a lane's columns, are summed apart.
 template <DType kType, int kTokens>
 __device__ inline void AddRows(const DownOp& op, unsigned mask, const float (&h)[kTokens],
                                int64_t first_row, int64_t lane_step,
                                float (&sums)[kTokens][LaneElements(kType)]) {
-  constexpr int kBatch = kTokens == 1 ? 4 : 2;  // rows in flight
-  float offsets[kTokens] = {};
+  // Rows in flight. For one token, four of Q5_K spill.
+  constexpr int kBatch = kTokens > 1 ? 2 : kType == DType::kQ5_K ? 3 : 4;
+  constexpr int kScales = LaneScales(kType);
+  float offsets[kTokens][kScales] = {};
   int source = 0;
   while (mask != 0) {
     WeightWords<kType> w[kBatch];
@@ -69,7 +71,10 @@ __device__ inline void AddRows(const DownOp& op, unsigned mask, const float (&h)
 #pragma unroll
       for (int t = 0; t < kTokens; ++t) {
         if constexpr (kHasOffset<kType>) {
-          offsets[t] = fmaf(factors[b][t], w[b].Offset(), offsets[t]);
+#pragma unroll
+          for (int s = 0; s < kScales; ++s) {
+            offsets[t][s] = fmaf(factors[b][t], w[b].Offset(s), offsets[t][s]);
+          }
         }
 #pragma unroll
         for (int i = 0; i < LaneElements(kType); ++i) {
@@ -83,7 +88,7 @@ __device__ inline void AddRows(const DownOp& op, unsigned mask, const float (&h)
 #pragma unroll
     for (int t = 0; t < kTokens; ++t) {
 #pragma unroll
-      for (float& sum : sums[t]) sum += offsets[t];
+      for (int i = 0; i < LaneElements(kType); ++i) sums[t][i] += offsets[t][ScaleOf(kType, i)];
     }
   }
 }
@@ -279,7 +284,7 @@ void GpuFfnDown(Stream& stream, const GpuMatrix& down, GpuSkip skip, const float
                         .n_chunks = plan.n_chunks,
                         .n_passes = n_passes,
                         .n_active = pass + 1 == n_passes ? n_active : nullptr};
-    VisitWeightType(down.dtype, [&](auto type) {
+    VisitGpuType(down.dtype, [&](auto type) {
       if (down.rows == 0) return;  // merge_kernel then adds nothing up to 0
       constexpr int kMany = DownTokens(type());
       const LaunchConfig config{.grid = grid, .block = kThreads, .stream = stream};

@@ -1,8 +1,8 @@
 // Products of weight rows with vectors, a warp per row or several rows; for .cu files.
 //
-// In a step a lane reads 16 bytes of each row (gpu_kernels/products/weight_layout.h) and as many
-// elements of each vector; the warp reads 512 bytes in one stretch. The sum of a row and a vector
-// is the same bits however many rows and vectors the warp has.
+// In a step a lane reads 16 bytes of each row, or 8 (gpu_kernels/products/weight_layout.h), and as
+// many elements of each vector; the warp reads 512 bytes in one stretch, or 256. The sum of a row
+// and a vector is the same bits however many rows and vectors the warp has.
 #pragma once
 
 #include <type_traits>
@@ -33,8 +33,7 @@ struct FloatWords {
   }
 };
 
-// What a lane holds of a vector in a step, in int8: 16 elements for Q8_0, 32 for Q4_0, Q4_1 and
-// Q6_K.
+// What a lane holds of a vector in a step, in int8: 16 elements for Q8_0, 32 for other types.
 template <DType kType>
 struct QuantisedWords {
   static constexpr int kElements = LaneElements(kType);
@@ -54,17 +53,25 @@ struct QuantisedWords {
     scale = x.scales[at / kQuantBlock];
   }
 };
-// What a lane holds of a vector in a step where weights have an offset: int8 and the elements' sum.
+// What a lane holds of a vector in a step where weights have offsets: int8, and the sums of the
+// elements that share one.
 template <DType kType>
 struct SummedWords : QuantisedWords<kType> {
-  float sum;
+  static constexpr int kSums = LaneScales(kType);
+  float sums[kSums];
 
   __device__ void Load(const GpuVectors& x, int64_t token, int64_t step) {
     QuantisedWords<kType>::Load(x, token, step);
-    int total = 0;
+    constexpr int kWords = LaneElements(kType) / 4 / kSums;
 #pragma unroll
-    for (const int four : this->quants) total = __dp4a(0x01010101, four, total);
-    sum = static_cast<float>(total) * this->scale;
+    for (int s = 0; s < kSums; ++s) {
+      int total = 0;
+#pragma unroll
+      for (int i = 0; i < kWords; ++i) {
+        total = __dp4a(0x01010101, this->quants[s * kWords + i], total);
+      }
+      sums[s] = static_cast<float>(total) * this->scale;
+    }
   }
 };
 template <DType kType>
@@ -72,46 +79,35 @@ using VectorWords = std::conditional_t<
     kHasOffset<kType>, SummedWords<kType>,
     std::conditional_t<kIsQuantised<kType>, QuantisedWords<kType>, FloatWords<kType>>>;
 
-// Returns sum + the product of a step's weights and elements.
+// Returns sum + the product of a step's weights and elements. Integers stay below 2^26: a weight's
+// byte, an element and a scale have seven bits each, and 16 weights share a scale.
 template <DType kType>
 __device__ inline float AddProduct(float sum, const WeightWords<kType>& w,
                                    const VectorWords<kType>& x) {
-  if constexpr (kType == DType::kQ8_0) {
-    int dot = 0;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) dot = __dp4a(static_cast<int>(w.Word(i)), x.quants[i], dot);
-    return fmaf(static_cast<float>(dot), w.Scaled(x.scale), sum);
-  } else if constexpr (kType == DType::kQ4_0) {
-    // A nibble in the upper half of a byte is 16 times its value.
-    int dot = 0;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      dot = __dp4a(static_cast<int>(w.Word(i) << 4 & 0xf0f0f0f0u), x.quants[i], dot);
-      dot = __dp4a(static_cast<int>(w.Word(i) & 0xf0f0f0f0u), x.quants[4 + i], dot);
-    }
-    return fmaf(static_cast<float>(dot), w.Scaled(x.scale * 0.0625f), sum);
-  } else if constexpr (kType == DType::kQ4_1) {
-    int dot = 0;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      dot = __dp4a(static_cast<int>(w.Word(i) & 0x0f0f0f0fu), x.quants[i], dot);
-      dot = __dp4a(static_cast<int>(w.Word(i) >> 4 & 0x0f0f0f0fu), x.quants[4 + i], dot);
-    }
-    return fmaf(static_cast<float>(dot), w.Scaled(x.scale), fmaf(w.Offset(), x.sum, sum));
-  } else if constexpr (kType == DType::kQ6_K) {
-    int dots[2] = {0, 0};
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      dots[i / 4] = __dp4a(static_cast<int>(w.Bytes(i)), x.quants[i], dots[i / 4]);
-    }
-    // Each term is at most 2^7 * 16 * 2^7 * 2^7; the sum is four times the product of the weights.
-    const int dot = dots[0] * w.Scale(0) + dots[1] * w.Scale(1);
-    return fmaf(static_cast<float>(dot), F16Bits(w.d) * (x.scale * 0.25f), sum);
-  } else {
-    static_assert(!kIsQuantised<kType>, "say how the type is multiplied in int8");
+  if constexpr (!kIsQuantised<kType>) {
 #pragma unroll
     for (int i = 0; i < LaneElements(kType); ++i) sum = fmaf(w.Value(i), x.values[i], sum);
     return sum;
+  } else {
+    constexpr int kScales = LaneScales(kType);
+    constexpr int kGroups = LaneElements(kType) / 4;
+    int dots[kScales] = {};
+#pragma unroll
+    for (int i = 0; i < kGroups; ++i) {
+      int& dot = dots[i * kScales / kGroups];
+      dot = __dp4a(static_cast<int>(w.Bytes(i)), x.quants[i], dot);
+    }
+    if constexpr (kHasOffset<kType>) {
+#pragma unroll
+      for (int s = 0; s < kScales; ++s) sum = fmaf(w.Offset(s), x.sums[s], sum);
+    }
+    const float unit = x.scale * kByteUnit<kType>;
+    if constexpr (kScales == 1) {
+      return fmaf(static_cast<float>(dots[0]), w.Scaled(unit), sum);
+    } else {
+      const int dot = dots[0] * w.Scale(0) + dots[1] * w.Scale(1);
+      return fmaf(static_cast<float>(dot), w.Common(unit), sum);
+    }
   }
 }
 
@@ -126,7 +122,7 @@ template <DType kType, int kRows, int kTokens>
 __device__ inline void DotRows(const std::byte* const (&rows)[kRows], const GpuVectors& x,
                                int64_t n_tokens, int part, int n_warps,
                                float (&sums)[kRows][kTokens]) {
-  // How many steps are in flight at once. Each takes 16 bytes of each row from each lane.
+  // How many steps are in flight at once. Each takes a lane's bytes of each row.
   constexpr int kBatch = kTokens == 1 ? kStepsInFlight / kRows : 1;
   const int n_steps = static_cast<int>(x.padded_cols / LaneElements(kType));
   const int stride = n_warps * kWarpThreads;

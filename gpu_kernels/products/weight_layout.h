@@ -1,23 +1,44 @@
 // How matrices of weights lie in the GPU's memory.
 //
-// The values are those of the file's blocks (runtime/core/dtype.h), row by row, but every row
-// starts at a multiple of 16 bytes and is read in 16-byte loads from its start. With cols padded to
-// a multiple of 32, p columns, a row is
+// The values are those of the file's blocks (runtime/core/dtype.h, runtime/core/weight_chunk.cc),
+// row by row, but every row starts at a multiple of 16 bytes and is read from its start in loads of
+// 16 bytes (8 where weights have 2 bits in the first plane). A row is planes one after another.
+// With cols padded to a multiple of 32, p columns:
 //
-//   F32, F16, BF16   p elements
-//   Q8_0             p signed bytes, then p / 32 f16 scales
-//   Q4_0             p / 2 bytes: block after block the file's 16 bytes with bit 3 of each nibble
-//                    flipped, which makes a nibble the two's complement of its value, -8 to 7; then
-//                    p / 32 f16 scales
-//   Q4_1             p / 2 bytes: block after block the file's 16 bytes; then p / 32 pairs of
-//                    an f16 scale and an f16 offset
-//   Q6_K             p / 2 bytes: of each 32 weights, byte i holds the low four bits of weight i
-//                    and above them those of weight 16 + i;
-//                    p / 4 bytes: of each 16 weights, byte i holds the high two bits of weights i,
-//                    4 + i, 8 + i and 12 + i, from bit 0 on, bit 5 of a weight flipped, which makes
-//                    its six bits the two's complement of its value, -32 to 31;
-//                    p / 16 signed bytes, scales of 16 weights each;
-//                    p / 256 f16 scales
+//   type        bits    planes
+//   F32, F16, BF16      p elements
+//   Q8_0        8.5     p signed bytes; f16 scales of 32 weights each
+//   Q4_0        4.5     nibbles, two's complement (-8 to 7); f16 scales of 32
+//   Q4_1        5       nibbles; pairs of an f16 scale and an f16 offset, of 32
+//   Q5_0        5.5     nibbles, fifth bits, together two's complement (-16 to 15); f16 scales of
+//   32 Q5_1        6       nibbles, fifth bits; pairs as of Q4_1 Q2_K        2.625   bit pairs;
+//   bytes of 16 weights each, a scale's nibble and above it an
+//                       offset's; f16 d and dmin of 256
+//   Q3_K        3.4375  bit pairs, third bits, together two's complement (-4 to 3); six-bit numbers
+//                       of 32: scales of 16, plus 32; f16 d of 256
+//   Q4_K        4.5     nibbles; six-bit numbers of 32: scale, offset; f16 d and dmin of 256
+//   Q5_K        5.5     nibbles, fifth bits; the rest as of Q4_K
+//   Q6_K        6.5625  nibbles, pairs of high bits, together two's complement (-32 to 31); signed
+//                       bytes, scales of 16; f16 d of 256
+//   IQ4_NL      4.5     nibbles in order; f16 scales of 32
+//   IQ4_XS      4.25    nibbles in order; the first 8 bytes of the file's blocks, of 256: d and the
+//                       scales' bits
+//   MXFP4       4.25    nibbles in order; the file's exponents of 32
+//   others      4.3125  16 signed bytes; nibbles in order, which name one of those; bytes of 32
+//                       weights, two nibbles s of 16 each; f16 d of 256. A weight is
+//                       d (2 s + 1) / 8 times its byte. (128 bits more per row.)
+//
+//   nibbles             p / 2 bytes: of each 32 weights, byte i holds weight i and above it 16 + i
+//   nibbles in order    p / 2 bytes: byte i holds weight 2 i and above it 2 i + 1
+//   bit pairs           p / 4 bytes: of each 16 weights, byte i holds weights i, 4 + i, 8 + i and
+//                       12 + i, from bit 0 on
+//   third, fifth bits   p / 8 bytes: of each 32 weights, bit b of byte i is weight 4 b + i's
+//   six-bit numbers     p / 32 bytes and p / 64 bytes: a byte holds the first number and above it
+//                       two low bits of the second, of which the other plane holds the four high
+//                       ones in a nibble (of 64 weights in a byte)
+//
+// Bits are per weight; but for the last line they are those of the file. The types of that line are
+// those that kernels know by_chunks: they share a layout, and kernels.
 //
 // A row ends with zeros up to the next multiple of 16 bytes; padding columns are zeros, too. A row
 // holds all of a neuron's weights in one stretch, so rows can be listed, skipped and exchanged one
@@ -30,6 +51,11 @@
 #include "runtime/core/dtype.h"
 
 namespace thermocline {
+
+// The type that stands for all that share the last layout.
+inline constexpr DType kGpuGridType = DType::kIQ2_XXS;
+// Returns what a type is to layouts and kernels: itself, or kGpuGridType.
+constexpr DType GpuDType(DType dtype) { return TraitsOf(dtype).by_chunks ? kGpuGridType : dtype; }
 
 // A matrix on the GPU. data: rows * row_bytes bytes, 16-byte aligned.
 struct GpuMatrix {

@@ -83,8 +83,13 @@ SolverProblem MakeProblem(const OpenedModel& model, const ProfileStats& stats,
   problem.ram_bytes = budgets.ram_bytes;
   for (size_t l = 0; l < ordered.layers.size(); ++l) {
     SolverLayer layer;
-    layer.neuron_bytes = NeuronBytes(model.gguf(), model.family(), model.config(),
-                                     static_cast<int64_t>(l), {.dtype = model.options().down_type});
+    const auto neuron_bytes = [&](WeightForm form) {
+      return NeuronBytes(model.gguf(), model.family(), model.config(), static_cast<int64_t>(l),
+                         {.dtype = model.options().down_type}, form);
+    };
+    layer.slow_neuron_bytes = neuron_bytes(WeightForm::kAsInFile);
+    layer.fast_neuron_bytes =
+        model.gpu().empty() ? layer.slow_neuron_bytes : neuron_bytes(WeightForm::kOnGpu);
     for (const int32_t id : ordered.layers[l].neuron_order) {
       layer.benefit.push_back(stats.calibration.layers[l].count[static_cast<size_t>(id)]);
     }

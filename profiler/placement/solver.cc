@@ -19,7 +19,7 @@ struct Cluster {
   size_t layer = 0;
   int64_t begin = 0;
   int64_t end = 0;
-  uint64_t n_bytes = 0;
+  uint64_t n_bytes = 0;  // on the fast tier
   int64_t benefit = 0;
 
   double benefit_per_byte() const {
@@ -43,7 +43,7 @@ Cluster ClusterAt(const SolverProblem& problem, size_t layer, int64_t begin) {
   const SolverLayer& l = problem.layers[layer];
   const int64_t end = std::min(begin + kClusterNeurons, problem.d_ff);
   const auto first = l.benefit.begin() + begin;
-  return {layer, begin, end, static_cast<uint64_t>(end - begin) * l.neuron_bytes,
+  return {layer, begin, end, static_cast<uint64_t>(end - begin) * l.fast_neuron_bytes,
           std::accumulate(first, first + (end - begin), int64_t{0})};
 }
 
@@ -76,14 +76,14 @@ struct Filling {
   std::vector<int64_t> n_hot;
   int64_t benefit = 0;
   uint64_t hot_bytes = 0;
+  uint64_t cold_bytes = 0;
 };
 
 class Solver {
  public:
   explicit Solver(const SolverProblem& problem)
       : problem_(problem), order_(GreedyOrder(problem)), limits_(Limits(problem.d_ff)) {
-    for (const SolverLayer& layer : problem.layers) row_bytes_ += layer.neuron_bytes;
-    all_bytes_ = row_bytes_ * static_cast<uint64_t>(problem.d_ff);
+    for (const SolverLayer& layer : problem.layers) row_bytes_ += layer.fast_neuron_bytes;
     for (const int64_t limit : limits_) {
       fast_fixed_.push_back(problem.fast_fixed_bytes(limit));
       slow_fixed_.push_back(problem.slow_fixed_bytes(problem.d_ff - limit));
@@ -106,7 +106,7 @@ class Solver {
   void Try(size_t floor, size_t cap) {
     const std::optional<Filling> filling = Fill(limits_[floor], limits_[cap], fast_fixed_[cap]);
     if (!filling) return;
-    const uint64_t slow_bytes = all_bytes_ - filling->hot_bytes + slow_fixed_[floor];
+    const uint64_t slow_bytes = filling->cold_bytes + slow_fixed_[floor];
     least_ram_ = std::min(least_ram_, slow_bytes);
     if (slow_bytes > problem_.ram_bytes) return;
     const bool better =
@@ -133,6 +133,10 @@ class Solver {
       filling.hot_bytes += c.n_bytes;
       filling.benefit += c.benefit;
     }
+    for (size_t l = 0; l < problem_.layers.size(); ++l) {
+      const auto n_cold = static_cast<uint64_t>(problem_.d_ff - filling.n_hot[l]);
+      filling.cold_bytes += n_cold * problem_.layers[l].slow_neuron_bytes;
+    }
     return filling;
   }
 
@@ -141,8 +145,7 @@ class Solver {
   std::vector<int64_t> limits_;
   std::vector<uint64_t> fast_fixed_;  // bytes with no layer over limits_[i] hot
   std::vector<uint64_t> slow_fixed_;  // bytes with every layer at limits_[i] hot or more
-  uint64_t row_bytes_ = 0;            // bytes of one neuron in every layer
-  uint64_t all_bytes_ = 0;
+  uint64_t row_bytes_ = 0;            // bytes of one neuron in every layer, on the fast tier
   std::optional<Filling> best_;
   uint64_t least_ram_ = UINT64_MAX;
 };
@@ -152,7 +155,8 @@ class Solver {
 SolverResult SolvePlacementSizes(const SolverProblem& problem) {
   CHECK(problem.d_ff > 0 && !problem.layers.empty());
   for (const SolverLayer& layer : problem.layers) {
-    CHECK(static_cast<int64_t>(layer.benefit.size()) == problem.d_ff && layer.neuron_bytes > 0);
+    CHECK(static_cast<int64_t>(layer.benefit.size()) == problem.d_ff);
+    CHECK(layer.fast_neuron_bytes > 0 && layer.slow_neuron_bytes > 0);
   }
   return Solver(problem).Solve();
 }

@@ -10,6 +10,10 @@
 // increase (the first cluster that fits into one more byte takes the last byte with it and is worth
 // more than all that could have stood there).
 //
+// Neurons may take more on one tier than on the other, in every layer by the same factor; where the
+// factors differ, budgets are kept as well, but more VRAM may then mean less coverage where RAM is
+// what limits it.
+//
 // With clusters of one size in all layers the result is optimal up to the grid of limits (every
 // cluster up to 64 of them per layer); otherwise it misses at most what the first cluster that did
 // not fit would have brought.
@@ -23,7 +27,8 @@ namespace thermocline {
 
 struct SolverLayer {
   std::vector<int64_t> benefit;  // (d_ff) benefit of each neuron, in placement order; not negative
-  uint64_t neuron_bytes = 1;
+  uint64_t fast_neuron_bytes = 1;  // of one neuron, where it lies on the fast tier
+  uint64_t slow_neuron_bytes = 1;
 };
 
 struct SolverProblem {

@@ -4,13 +4,37 @@
 
 #include "runtime/core/error.h"
 #include "runtime/device/cpu/cpu_device.h"
+#include "runtime/device/gpu/make_gpu_device.h"
 #include "runtime/pass/pass_context.h"
 
 namespace thermocline {
 namespace {
 
-// What is stored of a layer, or of the model outside its layers.
-struct StoredBytes {
+// A matrix as it is stored: the file's, or a down projection with a row per neuron.
+struct StoredMatrix {
+  DType dtype;
+  int64_t rows;
+  int64_t cols;
+};
+
+uint64_t MatrixBytes(const StoredMatrix& matrix, WeightForm form) {
+  if (form == WeightForm::kOnGpu) return GpuMatrixBytes(matrix.dtype, matrix.rows, matrix.cols);
+  return static_cast<uint64_t>(matrix.rows) *
+         static_cast<uint64_t>(RowBytes(matrix.dtype, matrix.cols));
+}
+
+uint64_t TensorBytes(const TensorRow& row, const GgufTensorInfo& info, WeightForm form) {
+  const bool matrix = row.use == TensorUse::kMatrix || row.use == TensorUse::kTable;
+  if (form == WeightForm::kAsInFile || !matrix) return info.n_bytes;
+  // Of rows that lie side by side each is one of its own.
+  const int64_t beside = row.role == TensorRole::kUpDown ? 2 : 1;
+  return MatrixBytes({info.dtype, static_cast<int64_t>(info.rows()) * beside,
+                      static_cast<int64_t>(info.cols()) / beside},
+                     form);
+}
+
+// What a layer takes, or the model outside its layers.
+struct PartBytes {
   uint64_t fixed = 0;    // whole on the fast tier
   uint64_t neurons = 0;  // of all neurons
 
@@ -20,28 +44,30 @@ struct StoredBytes {
 // Counts tensors as they are stored: as in the file, but for a stock down.
 class ByteCounter {
  public:
-  ByteCounter(const ModelConfig& config, const DownStorage& down) : config_(config), down_(down) {}
+  ByteCounter(const ModelConfig& config, const DownStorage& down, WeightForm form)
+      : config_(config), down_(down), form_(form) {}
 
-  void Add(const ModelTensor& tensor, const GgufTensorInfo* info, StoredBytes* bytes) {
+  void Add(const ModelTensor& tensor, const GgufTensorInfo* info, PartBytes* bytes) {
     CHECK(info != nullptr);  // CheckTensors
-    if (tensor.row->tier == TensorTier::kFast) bytes->fixed += info->n_bytes;
-    if (tensor.row->tier != TensorTier::kNeurons) return;
-    bytes->neurons +=
-        tensor.row->role == TensorRole::kDown ? BytesOfDown(tensor, *info) : info->n_bytes;
+    const TensorRow& row = *tensor.row;
+    if (row.tier == TensorTier::kFast) bytes->fixed += TensorBytes(row, *info, form_);
+    if (row.tier != TensorTier::kNeurons) return;
+    const bool transposed = row.role == TensorRole::kDown && down_.layout == DownLayout::kPerNeuron;
+    bytes->neurons += transposed ? BytesOfDown(tensor, *info) : TensorBytes(row, *info, form_);
   }
   const std::vector<MemoryPlan::Down>& downs() const { return downs_; }
 
  private:
   uint64_t BytesOfDown(const ModelTensor& tensor, const GgufTensorInfo& info) {
-    const DType stored = DownTypeOf(info.dtype, config_.d_model, down_);
-    if (down_.layout == DownLayout::kStock || stored == info.dtype) return info.n_bytes;
-    const uint64_t n_bytes = static_cast<uint64_t>(config_.d_ff_of(tensor.layer)) *
-                             static_cast<uint64_t>(RowBytes(stored, config_.d_model));
+    const StoredMatrix stored = {DownTypeOf(info.dtype, config_.d_model, down_),
+                                 config_.d_ff_of(tensor.layer), config_.d_model};
+    const uint64_t n_bytes = MatrixBytes(stored, form_);
+    if (stored.dtype == info.dtype) return n_bytes;
     const auto same = [&](const MemoryPlan::Down& down) {
-      return down.in_file == info.dtype && down.stored == stored;
+      return down.in_file == info.dtype && down.stored == stored.dtype;
     };
     auto kind = std::find_if(downs_.begin(), downs_.end(), same);
-    if (kind == downs_.end()) kind = downs_.insert(kind, {info.dtype, stored});
+    if (kind == downs_.end()) kind = downs_.insert(kind, {info.dtype, stored.dtype});
     ++kind->n_layers;
     kind->file_bytes += info.n_bytes;
     kind->bytes += n_bytes;
@@ -50,19 +76,20 @@ class ByteCounter {
 
   const ModelConfig& config_;
   DownStorage down_;
+  WeightForm form_;
   std::vector<MemoryPlan::Down> downs_;
 };
 
 struct ModelBytes {
-  StoredBytes model;
-  std::vector<StoredBytes> layers;
+  PartBytes model;
+  std::vector<PartBytes> layers;
   std::vector<MemoryPlan::Down> downs;
 };
 
-ModelBytes BytesOf(const PlanInput& input) {
+ModelBytes BytesOf(const PlanInput& input, WeightForm form) {
   const ModelConfig& config = *input.config;
-  ModelBytes bytes{{}, std::vector<StoredBytes>(static_cast<size_t>(config.n_layers)), {}};
-  ByteCounter counter(config, input.down);
+  ModelBytes bytes{{}, std::vector<PartBytes>(static_cast<size_t>(config.n_layers)), {}};
+  ByteCounter counter(config, input.down, form);
   ForEachTensor(*input.gguf, input.family->tensors, config,
                 [&](const ModelTensor& tensor, const GgufTensorInfo* info) {
                   const bool in_layer = tensor.layer != kNoLayer;
@@ -82,9 +109,9 @@ int64_t NeuronsOn(const PlanInput& input, int64_t layer, size_t tier) {
 }  // namespace
 
 uint64_t NeuronBytes(const GgufReader& gguf, const Family& family, const ModelConfig& config,
-                     int64_t layer, const DownStorage& down) {
-  StoredBytes bytes;
-  ByteCounter counter(config, down);
+                     int64_t layer, const DownStorage& down, WeightForm form) {
+  PartBytes bytes;
+  ByteCounter counter(config, down, form);
   ForEachLayerTensor(gguf, family.tensors, config, layer,
                      [&](const ModelTensor& tensor, const GgufTensorInfo* info) {
                        counter.Add(tensor, info, &bytes);
@@ -100,26 +127,30 @@ MemoryPlan PlanMemory(const PlanInput& input) {
   for (const std::string& name : input.tier_names) plan.tiers.push_back({name});
   plan.context_tokens = input.context_tokens;
   plan.batch_tokens = input.executor.max_tokens;
-  const ModelBytes bytes = BytesOf(input);
+  const bool on_gpu = input.gpu_scratch_bytes.has_value();
+  const ModelBytes bytes = BytesOf(input, WeightForm::kAsInFile);
+  const ModelBytes fast = on_gpu ? BytesOf(input, WeightForm::kOnGpu) : bytes;
   plan.downs = bytes.downs;
-  plan.embedding_bytes = bytes.model.fixed;
-  if (input.gpu_scratch_bytes) {
+  plan.embedding_bytes = fast.model.fixed;
+  if (on_gpu) {
     // Its head is a copy in its own form; of the table a token needs one row.
     const TensorRow& table = RowOf(input.family->tensors, TensorRole::kTokenEmbd);
-    plan.host_table_bytes = gguf.FindTensor(table.name)->n_bytes;
+    plan.host_table_bytes = TensorBytes(table, *gguf.FindTensor(table.name), WeightForm::kOnGpu);
     if (!config.tied_output) plan.embedding_bytes -= plan.host_table_bytes;
   }
   plan.kv_bytes = HostKvCache::Bytes(config, input.cache_type, input.kv_pages);
 
   std::vector<int64_t> max_neurons(plan.tiers.size());
   for (int64_t l = 0; l < config.n_layers; ++l) {
-    const StoredBytes& own = bytes.layers[static_cast<size_t>(l)];
-    const uint64_t neuron_bytes = own.OfNeuron(config.d_ff_of(l));
+    const PartBytes& own = fast.layers[static_cast<size_t>(l)];
+    const int64_t d_ff = config.d_ff_of(l);
+    const uint64_t fast_bytes = own.OfNeuron(d_ff);
+    const uint64_t slow_bytes = bytes.layers[static_cast<size_t>(l)].OfNeuron(d_ff);
     MemoryPlan::Layer layer{own.fixed, std::vector<MemoryPlan::Slice>(plan.tiers.size())};
     for (size_t tier = 0; tier < plan.tiers.size(); ++tier) {
       MemoryPlan::Slice& slice = layer.slices[tier];
       slice.n_neurons = NeuronsOn(input, l, tier);
-      slice.bytes = neuron_bytes * static_cast<uint64_t>(slice.n_neurons);
+      slice.bytes = (tier == 0 ? fast_bytes : slow_bytes) * static_cast<uint64_t>(slice.n_neurons);
       max_neurons[tier] = std::max(max_neurons[tier], slice.n_neurons);
       const bool asked = input.predictor != nullptr && (tier > 0 || !plan.placed);
       if (asked) slice.predictor_bytes = input.predictor->Bytes(l, slice.n_neurons);

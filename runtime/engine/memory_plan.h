@@ -78,8 +78,10 @@ struct PlanInput {
 // REQUIRES: CheckTensors takes the file.
 MemoryPlan PlanMemory(const PlanInput& input);
 
+enum class WeightForm : uint8_t { kAsInFile, kOnGpu };
+
 // Bytes of one neuron in a layer: of all tensors that have a part per neuron, as they are stored.
 uint64_t NeuronBytes(const GgufReader& gguf, const Family& family, const ModelConfig& config,
-                     int64_t layer, const DownStorage& down);
+                     int64_t layer, const DownStorage& down, WeightForm form);
 
 }  // namespace thermocline

@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
+#include <string>
 
 #include "gpu_kernels/products/dequantise.h"
 #include "runtime/core/half.h"
+#include "runtime/gguf/gguf_reader.h"
 #include "tests/gpu_kernels/gpu_matrix.h"
 #include "tests/gpu_kernels/random_values.h"
 
@@ -46,6 +49,27 @@ TEST_F(GpuDequantiseTest, GivesTheWeightsOrTheirNearestHalves) {
         }
       }
     }
+  }
+}
+
+// Blocks with factors of both signs, subnormal and large ones, and their values by the public gguf
+// package (tests/cpu_kernels/make_blocks.py).
+TEST_F(GpuDequantiseTest, GivesThePublicPackagesValues) {
+  const GgufReader gguf(std::string(THERMOCLINE_SOURCE_DIR) + "/tests/cpu_kernels/blocks.gguf");
+  for (const DType dtype : kWeightDTypes) {
+    if (!testing::IsQuantised(dtype)) continue;
+    const std::string name(DTypeName(dtype));
+    const TensorView blocks = gguf.RequireMatrix("blocks." + name, 3, 512);
+    const TensorView values = gguf.RequireMatrix("values." + name, 3, 512);
+    std::vector<float> expected(3 * 512);
+    std::memcpy(expected.data(), values.data, expected.size() * sizeof(float));
+    std::vector<std::byte> packed(static_cast<size_t>(3 * GpuRowBytes(dtype, 512)));
+    PackGpuRows(dtype, blocks.data, blocks.row_stride_bytes, 3, 512, packed.data());
+    Stream stream;
+    const OnDevice<std::byte> weights(stream, packed);
+    const OnDevice<float> out(stream, std::vector<float>(expected.size(), kNan));
+    GpuDequantise(stream, MakeGpuMatrix(weights.data(), dtype, 3, 512), 0, 3, out.data());
+    EXPECT_EQ(out.Read(), expected) << name;
   }
 }
 
@@ -108,9 +132,8 @@ void ExpectSums(const std::vector<float>& y, int64_t n_tokens, int64_t n_outputs
 // Widths of rows; panels hold a few rows.
 constexpr int64_t kRowsOfPanel = 4;
 
-std::vector<float> Rows(Stream& stream, const TestMatrix& w, const Batch& x,
+std::vector<float> Rows(Stream& stream, GpuGemm& gemm, const TestMatrix& w, const Batch& x,
                         const std::vector<float>& bias, int64_t n_tokens) {
-  GpuGemm gemm;
   const DeviceMemory panel(kRowsOfPanel * GpuPanelBytes(w.cols()), "a test's panel");
   const OnDevice<float> bias_device(stream, bias);
   const OnDevice<float> y(stream,
@@ -121,7 +144,8 @@ std::vector<float> Rows(Stream& stream, const TestMatrix& w, const Batch& x,
 }
 
 TEST_F(GpuBatchGemmTest, MultipliesRows) {
-  for (const DType dtype : kWeightDTypes) {
+  GpuGemm gemm;
+  for (const DType dtype : KernelTypes()) {
     for (const int64_t cols : {MatrixCols(dtype)[0], MatrixCols(dtype)[1]}) {
       for (const bool with_bias : {false, true}) {
         constexpr int64_t kTokens = 5;
@@ -130,7 +154,7 @@ TEST_F(GpuBatchGemmTest, MultipliesRows) {
         w.Upload(stream);
         const Batch x(stream, RandomValues(static_cast<size_t>(kTokens * cols), 3), kTokens);
         const std::vector<float> bias = with_bias ? RandomValues(11, 4) : std::vector<float>{};
-        ExpectSums(Rows(stream, w, x, bias, kTokens), kTokens, 11, cols, bias,
+        ExpectSums(Rows(stream, gemm, w, x, bias, kTokens), kTokens, 11, cols, bias,
                    [&](int64_t t, int64_t o, int64_t i) {
                      return SeenWeight(w, o, i) * x.Seen(dtype, t, i);
                    });
@@ -140,7 +164,8 @@ TEST_F(GpuBatchGemmTest, MultipliesRows) {
 }
 
 TEST_F(GpuBatchGemmTest, MultipliesColumns) {
-  for (const DType dtype : kWeightDTypes) {
+  GpuGemm gemm;
+  for (const DType dtype : KernelTypes()) {
     for (const int64_t n_neurons : {1, 19, 64}) {
       constexpr int64_t kTokens = 3;
       const int64_t cols = testing::WholeBlocks(dtype, 41);
@@ -148,7 +173,6 @@ TEST_F(GpuBatchGemmTest, MultipliesColumns) {
       TestMatrix w(dtype, n_neurons, cols, 5);
       w.Upload(stream);
       const Batch h(stream, RandomValues(static_cast<size_t>(kTokens * n_neurons), 6), kTokens);
-      GpuGemm gemm;
       const DeviceMemory panel(kRowsOfPanel * GpuPanelBytes(cols), "a test's panel");
       const OnDevice<float> y(stream,
                               std::vector<float>(static_cast<size_t>(kTokens * cols), kNan));
@@ -163,6 +187,7 @@ TEST_F(GpuBatchGemmTest, MultipliesColumns) {
 
 // A squared ReLU easily leaves what f16 holds.
 TEST_F(GpuBatchGemmTest, LargeActivationsDoNotOverflow) {
+  GpuGemm gemm;
   for (const float largest : {32767.0F, 32768.0F, 65535.0F, 1e6F, 1e30F}) {
     Stream stream;
     TestMatrix w(DType::kQ8_0, 5, 64, 7);
@@ -172,13 +197,15 @@ TEST_F(GpuBatchGemmTest, LargeActivationsDoNotOverflow) {
     values[70] = largest;
     const Batch x(stream, values, 2);
     const std::vector<float> bias = RandomValues(5, 9);
-    ExpectSums(Rows(stream, w, x, bias, 2), 2, 5, 64, bias, [&](int64_t t, int64_t o, int64_t i) {
-      return SeenWeight(w, o, i) * x.Seen(DType::kQ8_0, t, i);
-    });
+    ExpectSums(Rows(stream, gemm, w, x, bias, 2), 2, 5, 64, bias,
+               [&](int64_t t, int64_t o, int64_t i) {
+                 return SeenWeight(w, o, i) * x.Seen(DType::kQ8_0, t, i);
+               });
   }
 }
 
 TEST_F(GpuBatchGemmTest, GarbageStaysVisible) {
+  GpuGemm gemm;
   for (const float garbage : {kNan, std::numeric_limits<float>::infinity()}) {
     Stream stream;
     TestMatrix w(DType::kF16, 5, 64, 10);
@@ -186,7 +213,7 @@ TEST_F(GpuBatchGemmTest, GarbageStaysVisible) {
     std::vector<float> values = RandomValues(2 * 64, 11);
     values[3] = garbage;
     const Batch x(stream, values, 2);
-    const std::vector<float> y = Rows(stream, w, x, {}, 2);
+    const std::vector<float> y = Rows(stream, gemm, w, x, {}, 2);
     for (size_t o = 0; o < 5; ++o) EXPECT_FALSE(std::isfinite(y[o])) << o;
   }
 }

@@ -19,7 +19,7 @@ class TestMatrix {
   // Rows lie `padding_bytes` apart in the file's layout.
   TestMatrix(DType dtype, int64_t rows, int64_t cols, uint32_t seed, int64_t padding_bytes = 2);
 
-  // Every weight of the row becomes NaN.
+  // Every weight of the row becomes NaN. REQUIRES: HasNan(dtype).
   void SpoilRow(int64_t row);
   void Upload(Stream& stream);
 
@@ -75,5 +75,9 @@ Expected ExpectedDot(const TestMatrix& w, int64_t row, const std::vector<double>
 // Numbers of columns that a type allows, odd ones where it does, from one step of a warp to
 // several.
 std::vector<int64_t> MatrixCols(DType dtype);
+// Types that have kernels of their own: of those that share them, one.
+std::vector<DType> KernelTypes();
+// Whether weights of the type can be NaN.
+bool HasNan(DType dtype);
 
 }  // namespace thermocline

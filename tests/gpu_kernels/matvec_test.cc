@@ -60,7 +60,7 @@ TEST_F(GpuMatvecTest, EqualsTheReferenceWhateverTheShape) {
 }
 
 TEST_F(GpuMatvecTest, TakesSeveralTokensAndABias) {
-  for (const DType dtype : kWeightDTypes) {
+  for (const DType dtype : KernelTypes()) {
     for (const int64_t n_tokens : {2, 3, 4, 5, 8, 11}) {
       Stream stream;
       const int64_t cols = testing::WholeBlocks(dtype, 544);
@@ -83,7 +83,7 @@ TEST_F(GpuMatvecTest, TallMatrices) {
 }
 
 TEST_F(GpuMatvecTest, ATokensBitsAreTheSameInEveryBatch) {
-  for (const DType dtype : kWeightDTypes) {
+  for (const DType dtype : KernelTypes()) {
     Stream stream;
     const int64_t cols = testing::WholeBlocks(dtype, 2080);
     TestMatrix w(dtype, 9, cols, 8);

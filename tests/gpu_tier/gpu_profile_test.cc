@@ -149,7 +149,7 @@ TEST_F(GpuProfile, BytesOverTheBusAreThoseOfTheShapes) {
     EXPECT_EQ(traffic.of(BusLoad::kInputs), inputs + (first ? sizeof(int32_t) : 0));
     first = false;
     EXPECT_EQ(traffic.of(BusLoad::kEmbedding),
-              tokens * static_cast<uint64_t>(RowBytes(table.dtype, table.cols)));
+              tokens * static_cast<uint64_t>(table.row_stride_bytes));
     EXPECT_EQ(traffic.of(BusLoad::kColdX), rows * static_cast<uint64_t>(config.n_layers));
     EXPECT_EQ(traffic.of(BusLoad::kColdY), rows * static_cast<uint64_t>(config.n_layers));
     EXPECT_EQ(traffic.of(BusLoad::kCounts),

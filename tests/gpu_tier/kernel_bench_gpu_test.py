@@ -12,7 +12,8 @@ import sys
 import tempfile
 import unittest
 
-TYPES = ("Q4_0", "Q4_1", "Q6_K", "Q8_0", "F16", "BF16", "F32")
+QUANTISED = ("Q8_0", "Q6_K", "Q5_K", "Q5_1", "Q5_0", "Q4_K", "Q4_1", "IQ4_NL", "Q4_0", "IQ4_XS", "MXFP4", "Q3_K", "Q2_K")
+TYPES = (*QUANTISED, "F16", "BF16", "F32")
 DENSITIES = (5, 10, 20, 50, 100)
 
 
@@ -36,9 +37,9 @@ class GpuCasesTest(unittest.TestCase):
         kinds = [re.sub(r"/(?:rows|cols|neurons|context|tokens|d_model):\d+", "", name) for name in entries]
         expected = {"gpu/read": 1, "gpu/copy": 1, "gpu/list": 1, "gpu/handover": 1,
                     **{f"gpu/matvec/{dtype}": 3 for dtype in TYPES},
-                    **{f"gpu/gemm/{dtype}": 2 for dtype in TYPES[:5]},
+                    **{f"gpu/gemm/{dtype}": 2 for dtype in (*QUANTISED, "F16")},
                     **{f"gpu/{part}/{dtype}/density:{percent}": 1 for part in ("gate_up", "down")
-                       for dtype in TYPES[:5] for percent in DENSITIES},
+                       for dtype in (*QUANTISED, "F16") for percent in DENSITIES},
                     **{f"gpu/attention/{dtype}": 3 for dtype in ("F16", "Q8_0")}}
         self.assertEqual({kind: kinds.count(kind) for kind in kinds}, expected)
 

@@ -26,9 +26,11 @@ SolverProblem RandomProblem(const Shape& shape, std::mt19937& random) {
   SolverProblem problem;
   problem.d_ff = shape.d_ff;
   const uint64_t bytes = 1 + UpTo(random, 9);
+  const uint64_t growth = 1 + UpTo(random, 1);  // a neuron may take more on a GPU than in a file
   for (size_t l = 0; l < shape.n_layers; ++l) {
     SolverLayer layer;
-    layer.neuron_bytes = shape.equal_sizes ? bytes : 1 + UpTo(random, 9);
+    layer.slow_neuron_bytes = shape.equal_sizes ? bytes : 1 + UpTo(random, 9);
+    layer.fast_neuron_bytes = growth * layer.slow_neuron_bytes;
     const uint64_t scale = UpTo(random, 100);
     for (int64_t i = 0; i < shape.d_ff; ++i) {
       layer.benefit.push_back(static_cast<int64_t>(UpTo(random, scale)));
@@ -45,7 +47,7 @@ SolverProblem RandomProblem(const Shape& shape, std::mt19937& random) {
   problem.slow_fixed_bytes = [=](int64_t n) { return slow_slope * static_cast<uint64_t>(n); };
   uint64_t all = base;
   for (const SolverLayer& layer : problem.layers) {
-    all += (layer.neuron_bytes + 5) * static_cast<uint64_t>(shape.d_ff);
+    all += (layer.fast_neuron_bytes + 5) * static_cast<uint64_t>(shape.d_ff);
   }
   problem.vram_bytes = UpTo(random, all);
   problem.ram_bytes = UpTo(random, all);
@@ -69,8 +71,8 @@ Use UseOf(const SolverProblem& problem, const std::vector<int64_t>& n_hot) {
   use.slow_bytes = problem.slow_fixed_bytes(problem.d_ff - *least);
   for (size_t l = 0; l < n_hot.size(); ++l) {
     const SolverLayer& layer = problem.layers[l];
-    use.fast_bytes += layer.neuron_bytes * static_cast<uint64_t>(n_hot[l]);
-    use.slow_bytes += layer.neuron_bytes * static_cast<uint64_t>(problem.d_ff - n_hot[l]);
+    use.fast_bytes += layer.fast_neuron_bytes * static_cast<uint64_t>(n_hot[l]);
+    use.slow_bytes += layer.slow_neuron_bytes * static_cast<uint64_t>(problem.d_ff - n_hot[l]);
     use.benefit +=
         std::accumulate(layer.benefit.begin(), layer.benefit.begin() + n_hot[l], int64_t{0});
   }
@@ -199,7 +201,7 @@ TEST(SolverTest, SaysTheLeastBudgetThatWorks) {
 TEST(SolverTest, NeuronsThatWereNeverActiveFillWhatIsLeft) {
   SolverProblem problem;
   problem.d_ff = 64;
-  problem.layers.assign(2, {std::vector<int64_t>(64, 0), 10});
+  problem.layers.assign(2, {std::vector<int64_t>(64, 0), 10, 10});
   problem.fast_fixed_bytes = [](int64_t) { return uint64_t{100}; };
   problem.slow_fixed_bytes = [](int64_t) { return uint64_t{0}; };
   problem.vram_bytes = 100 + 3 * 320;
@@ -215,7 +217,7 @@ TEST(SolverTest, AnOrderThatIsNotByBenefitIsKept) {
   problem.d_ff = 64;
   std::vector<int64_t> benefit(64, 1);
   std::fill(benefit.begin() + 32, benefit.end(), 100);
-  problem.layers = {{benefit, 1}, {std::vector<int64_t>(64, 2), 1}};
+  problem.layers = {{benefit, 1, 1}, {std::vector<int64_t>(64, 2), 1, 1}};
   problem.fast_fixed_bytes = [](int64_t) { return uint64_t{0}; };
   problem.slow_fixed_bytes = [](int64_t) { return uint64_t{0}; };
   problem.vram_bytes = 96;
@@ -233,7 +235,7 @@ TEST(SolverTest, LargeModelsUseAGridOfLimits) {
   SolverProblem problem = RandomProblem(shape, random);
   problem.ram_bytes = UINT64_MAX / 2;
   problem.vram_bytes = problem.fast_fixed_bytes(shape.d_ff) +
-                       problem.layers[0].neuron_bytes * static_cast<uint64_t>(shape.d_ff) * 16;
+                       problem.layers[0].fast_neuron_bytes * static_cast<uint64_t>(shape.d_ff) * 16;
   const SolverResult result = SolvePlacementSizes(problem);
   ASSERT_EQ(result.outcome, SolverOutcome::kSolved);
   EXPECT_TRUE(UseOf(problem, result.n_hot).fits(problem));

@@ -3,6 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
+
+#include "runtime/core/half.h"
+#include "runtime/core/weight_chunk.h"
 
 namespace thermocline::testing {
 namespace {
@@ -30,16 +34,113 @@ double DecodeQ6K(const std::byte* row, int64_t i) {
          (16 * high + low - 32);
 }
 
-// The two terms of weight i of a row of Q4_1.
-struct Terms {
-  double scaled;
-  double offset;
-};
-Terms TermsQ41(const std::byte* row, int64_t i) {
+double DecodeQ41(const std::byte* row, int64_t i) {
   const std::byte* block = row + i / 32 * 20;
   const int byte = std::to_integer<int>(block[4 + i % 16]);
   const int nibble = i % 32 < 16 ? byte & 15 : byte >> 4;
-  return {DecodeHalf(ReadU16(block)) * nibble, DecodeHalf(ReadU16(block + 2))};
+  return DecodeHalf(ReadU16(block)) * nibble + DecodeHalf(ReadU16(block + 2));
+}
+
+// The weights of a row, in ascending order, by way of their chunks.
+struct ChunkWeight {
+  int quant;
+  double scale;
+  double offset;
+};
+class RowChunks {
+ public:
+  RowChunks(DType dtype, const std::byte* row) : dtype_(dtype), row_(row) {}
+  ChunkWeight At(int64_t i) {
+    if (i / kQuantBlock != chunk_) {
+      chunk_ = i / kQuantBlock;
+      ReadWeightChunk(dtype_, row_, chunk_, &weights_);
+    }
+    const int64_t at = i % kQuantBlock;
+    return {weights_.quants[at], weights_.scales[at / kChunkScaled],
+            weights_.offsets[at / kChunkScaled]};
+  }
+
+ private:
+  DType dtype_;
+  const std::byte* row_;
+  int64_t chunk_ = -1;
+  WeightChunk weights_ = {};
+};
+
+// What CPU kernels add to a type's integers, so that they have no sign, and take away again by way
+// of the offset.
+int ZeroPoint(DType dtype) {
+  switch (dtype) {
+    case DType::kQ3_K:
+      return 4;
+    case DType::kQ5_0:
+    case DType::kMXFP4:
+      return 16;
+    case DType::kQ6_K:
+      return 32;
+    default:
+      return 0;
+  }
+}
+
+void StoreU16(uint16_t value, std::byte* to) { std::memcpy(to, &value, sizeof(value)); }
+
+// A weight of an unquantised type.
+void StoreFloat(DType dtype, float value, std::byte* to) {
+  if (dtype == DType::kF32) std::memcpy(to, &value, sizeof(value));
+  if (dtype == DType::kF16) StoreU16(F32ToF16(value), to);
+  if (dtype == DType::kBF16) StoreU16(F32ToBf16(value), to);
+}
+
+// An f16 factor of a block: where it lies, and its largest magnitude in random rows.
+struct Factor {
+  int64_t at = 0;
+  float most = 0;  // 0: there is no such factor
+};
+struct BlockFactors {
+  Factor scale;
+  Factor offset;
+};
+
+BlockFactors FactorsOf(DType dtype) {
+  switch (dtype) {
+    case DType::kQ4_0:
+      return {{0, 1.0F / 8}, {}};
+    case DType::kQ4_1:
+      return {{0, 1.0F / 8}, {2, 1}};
+    case DType::kQ5_0:
+      return {{0, 1.0F / 16}, {}};
+    case DType::kQ5_1:
+      return {{0, 1.0F / 16}, {2, 1}};
+    case DType::kQ8_0:
+    case DType::kIQ4_NL:
+      return {{0, 1.0F / 128}, {}};
+    case DType::kQ2_K:
+      return {{80, 1.0F / 32}, {82, 1.0F / 16}};
+    case DType::kQ3_K:
+      return {{108, 1.0F / 128}, {}};
+    case DType::kQ4_K:
+      return {{0, 1.0F / 512}, {2, 1.0F / 64}};
+    case DType::kQ5_K:
+      return {{0, 1.0F / 1024}, {2, 1.0F / 64}};
+    case DType::kQ6_K:
+      return {{208, 1.0F / 4096}, {}};
+    case DType::kIQ4_XS:
+      return {{0, 1.0F / 4096}, {}};
+    case DType::kIQ2_XXS:
+    case DType::kIQ2_XS:
+    case DType::kIQ2_S:
+      return {{0, 1.0F / 128}, {}};
+    case DType::kIQ3_XXS:
+    case DType::kIQ3_S:
+      return {{0, 1.0F / 512}, {}};
+    case DType::kTQ1_0:
+      return {{52, 1}, {}};
+    case DType::kTQ2_0:
+      return {{64, 1}, {}};
+    default:
+      return {};
+  }
 }
 
 }  // namespace
@@ -67,6 +168,7 @@ double DecodeHalf(uint16_t bits) {
 
 std::vector<double> DecodeRow(DType dtype, const std::byte* row, int64_t n) {
   std::vector<double> out(static_cast<size_t>(n));
+  RowChunks chunks(dtype, row);
   for (int64_t i = 0; i < n; ++i) {
     double& value = out[static_cast<size_t>(i)];
     if (dtype == DType::kF32) {
@@ -86,13 +188,15 @@ std::vector<double> DecodeRow(DType dtype, const std::byte* row, int64_t n) {
     } else if (dtype == DType::kQ6_K) {
       value = DecodeQ6K(row, i);
     } else if (dtype == DType::kQ4_1) {
-      const Terms terms = TermsQ41(row, i);
-      value = terms.scaled + terms.offset;
-    } else {
+      value = DecodeQ41(row, i);
+    } else if (dtype == DType::kQ4_0) {
       const std::byte* block = row + i / 32 * 18;
       const int byte = std::to_integer<int>(block[2 + i % 16]);
       const int nibble = i % 32 < 16 ? byte & 15 : byte >> 4;
       value = DecodeHalf(ReadU16(block)) * (nibble - 8);
+    } else {
+      const ChunkWeight weight = chunks.At(i);
+      value = weight.scale * weight.quant + weight.offset;
     }
   }
   return out;
@@ -100,14 +204,55 @@ std::vector<double> DecodeRow(DType dtype, const std::byte* row, int64_t n) {
 
 std::vector<double> WeightMagnitudes(DType dtype, const std::byte* row, int64_t n) {
   std::vector<double> out = DecodeRow(dtype, row, n);
+  const int zero = ZeroPoint(dtype);
+  RowChunks chunks(dtype, row);
   for (int64_t i = 0; i < n; ++i) {
     double& value = out[static_cast<size_t>(i)];
     value = std::fabs(value);
-    if (dtype != DType::kQ4_1) continue;
-    const Terms terms = TermsQ41(row, i);
-    value = std::fabs(terms.scaled) + std::fabs(terms.offset);
+    if (!IsQuantised(dtype)) continue;
+    const ChunkWeight weight = chunks.At(i);
+    value = std::fabs(weight.scale * (weight.quant + zero)) +
+            std::fabs(weight.offset - weight.scale * zero);
   }
   return out;
+}
+
+void RandomRow(DType dtype, int64_t n_cols, std::mt19937* rng, std::byte* out) {
+  const DTypeInfo& info = GetDTypeInfo(dtype);
+  std::uniform_real_distribution<float> uniform(-1, 1);
+  if (!IsQuantised(dtype)) {
+    for (int64_t i = 0; i < n_cols; ++i) {
+      StoreFloat(dtype, uniform(*rng), out + i * info.block_bytes);
+    }
+    return;
+  }
+  const BlockFactors factors = FactorsOf(dtype);
+  for (int64_t b = 0; b < n_cols / info.block_elems; ++b) {
+    std::byte* const block = out + b * info.block_bytes;
+    for (uint32_t i = 0; i < info.block_bytes; ++i) block[i] = static_cast<std::byte>((*rng)());
+    for (const Factor& factor : {factors.scale, factors.offset}) {
+      if (factor.most == 0) continue;
+      StoreU16(F32ToF16(uniform(*rng) * factor.most), block + factor.at);
+    }
+    // Powers of two from 2^-7 to 2^-4.
+    if (dtype == DType::kMXFP4) block[0] = static_cast<std::byte>(121 + (*rng)() % 4);
+  }
+}
+
+bool SpoilRow(DType dtype, int64_t n_cols, std::byte* row) {
+  const DTypeInfo& info = GetDTypeInfo(dtype);
+  const Factor scale = FactorsOf(dtype).scale;
+  if (IsQuantised(dtype) && scale.most == 0) return false;
+  constexpr uint16_t kF16Nan = 0x7e00;
+  for (int64_t b = 0; b < n_cols / info.block_elems; ++b) {
+    std::byte* const block = row + b * info.block_bytes;
+    if (IsQuantised(dtype)) {
+      StoreU16(kF16Nan, block + scale.at);
+    } else {
+      StoreFloat(dtype, std::numeric_limits<float>::quiet_NaN(), block);
+    }
+  }
+  return true;
 }
 
 std::vector<float> RandomFloats(std::mt19937* rng, int64_t n, float scale) {

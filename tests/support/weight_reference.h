@@ -26,11 +26,20 @@ struct Tolerance {
 double AllowedError(Tolerance tolerance, int64_t n, double sum_of_magnitudes, double reference);
 
 double DecodeHalf(uint16_t bits);
-// Returns n weights of a row, exactly.
+// Returns n weights of a row, exactly. Most quantised types come from ReadWeightChunk, which
+// tests/cpu_kernels/blocks_test.cc compares with the public gguf package.
 std::vector<double> DecodeRow(DType dtype, const std::byte* row, int64_t n);
-// Returns what the roundings of a product with each weight are relative to: |w|; for Q4_1 |d q| +
-// |m|, since kernels multiply the two apart.
+// Returns what the roundings of a product with each weight are relative to: |w|, or the sum of the
+// magnitudes of the terms that kernels multiply apart, a scaled integer and an offset.
 std::vector<double> WeightMagnitudes(DType dtype, const std::byte* row, int64_t n);
+
+// Writes a row in which every pattern of bits may occur, but in the factors of a block (f16 or an
+// exponent), which bring the weights to magnitudes of about 1. out: RowBytes(dtype, n_cols) bytes,
+// at any address. REQUIRES: whole blocks.
+void RandomRow(DType dtype, int64_t n_cols, std::mt19937* rng, std::byte* out);
+// Makes the first factor of every block of a row NaN, or every weight of a type without blocks.
+// Returns whether the type can: MXFP4, whose factors are powers of two, cannot, and stays as it is.
+bool SpoilRow(DType dtype, int64_t n_cols, std::byte* row);
 
 std::vector<float> RandomFloats(std::mt19937* rng, int64_t n, float scale = 1.0F);
 

@@ -31,7 +31,7 @@ std::vector<bool> Firing(const FfnCase& bench) {
 }
 
 double RowBytesOf(const FfnCase& bench) {
-  return static_cast<double>(RowBytes(bench.dtype, bench.d_model));
+  return static_cast<double>(GpuRowBytes(bench.dtype, bench.d_model));
 }
 double CountOf(const std::vector<bool>& firing) {
   return static_cast<double>(std::count(firing.begin(), firing.end(), true));
@@ -223,6 +223,7 @@ void RegisterGpuFfnCases() {
   const bool small = GpuIsEmulated();
   for (const DType dtype : kWeightDTypes) {
     if (dtype == DType::kBF16 || dtype == DType::kF32) continue;
+    if (!GetWeightTypeInfo(dtype).written) continue;
     for (const int percent : {5, 10, 20, 50, 100}) {
       const FfnCase bench{dtype, small ? 75 : 11008, small ? 256 : 4096, percent};
       const auto name = [&](const char* part) {

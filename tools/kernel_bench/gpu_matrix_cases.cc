@@ -28,7 +28,7 @@ class MatvecChain final : public GpuChain {
     stream.Fill(y_.as<void>(), 0xff, y_.size());
   }
   Shape shape() const override {
-    return {weights_.size(), static_cast<double>(rows_ * RowBytes(dtype_, cols_)), 0, true};
+    return {weights_.size(), static_cast<double>(rows_ * GpuRowBytes(dtype_, cols_)), 0, true};
   }
   void Enqueue() override {
     for (int64_t i = 0; i < weights_.size(); ++i) {
@@ -84,7 +84,7 @@ class GemmChain final : public GpuChain {
     stream.Fill(y_.as<void>(), 0xff, y_.size());
   }
   Shape shape() const override {
-    return {weights_.size(), static_cast<double>(rows_ * RowBytes(dtype_, cols_)),
+    return {weights_.size(), static_cast<double>(rows_ * GpuRowBytes(dtype_, cols_)),
             2.0 * static_cast<double>(rows_ * cols_ * n_tokens_), false};
   }
   void Enqueue() override {
@@ -131,6 +131,7 @@ class GemmChain final : public GpuChain {
 void RegisterGpuMatrixCases() {
   const bool small = GpuIsEmulated();
   for (const DType dtype : kWeightDTypes) {
+    if (!GetWeightTypeInfo(dtype).written) continue;
     for (auto [rows, cols] :
          {std::pair<int64_t, int64_t>{4096, 4096}, {4096, 11008}, {11008, 4096}}) {
       if (small) rows /= 128, cols = cols == 4096 ? 256 : 768;
@@ -144,6 +145,7 @@ void RegisterGpuMatrixCases() {
   const int64_t cols = small ? 256 : 4096;
   for (const DType dtype : kWeightDTypes) {
     if (dtype == DType::kBF16 || dtype == DType::kF32) continue;
+    if (!GetWeightTypeInfo(dtype).written) continue;
     for (const int64_t n_tokens : {small ? 17 : 128, small ? 33 : 512}) {
       AddGpuCase(fmt::format("gpu/gemm/{}/tokens:{}", DTypeName(dtype), n_tokens),
                  [=](const std::string& name, Stream& stream) {

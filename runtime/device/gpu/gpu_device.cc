@@ -240,9 +240,8 @@ void GpuDevice::Embed(const Lane& /*lane*/, const TensorView& table, std::span<c
   ForgetPrepared();
   const auto n = static_cast<int64_t>(ids.size());
   CHECK(n == n_tokens_);
-  const GpuTable rows{table.dtype, table.data, table.row_stride_bytes};
-  CountTraffic(BusLoad::kEmbedding, static_cast<uint64_t>(n * RowBytes(table.dtype, table.cols)));
-  GpuEmbed(stream_, rows, SentPass(), table.cols, x);
+  CountTraffic(BusLoad::kEmbedding, static_cast<uint64_t>(n * table.row_stride_bytes));
+  GpuEmbed(stream_, MatrixOf(table), SentPass(), x);
 }
 
 void GpuDevice::RmsNorm(const Lane& /*lane*/, const float* x, const float* weight, float eps,

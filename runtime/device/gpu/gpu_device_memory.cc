@@ -3,7 +3,6 @@
 #include <cstring>
 #include <vector>
 
-#include "runtime/core/checked_math.h"
 #include "runtime/core/error.h"
 #include "runtime/device/gpu/gpu_device.h"
 #include "runtime/device/gpu/gpu_handover.h"
@@ -66,15 +65,13 @@ TensorView GpuDevice::StoreRows(const TensorView& source, std::span<const int32_
 
 // In the host's memory, read over the bus row by row: a token needs one row.
 TensorView GpuDevice::StoreTable(const TensorView& source) {
-  const int64_t row_bytes = RowBytes(source.dtype, source.cols);
-  const int64_t stride = AlignUp(row_bytes, int64_t{4});
-  tables_.emplace_back(static_cast<uint64_t>(stride * source.rows), "the embedding table");
+  const int64_t row_bytes = GpuRowBytes(source.dtype, source.cols);
+  tables_.emplace_back(static_cast<uint64_t>(row_bytes * source.rows), "the embedding table");
   allocated_bytes_ += tables_.back().size();
   for (int64_t r = 0; r < source.rows; ++r) {
-    std::memcpy(tables_.back().host<std::byte>() + r * stride, source.row(r),
-                static_cast<size_t>(row_bytes));
+    PackGpuRow(source, r, tables_.back().host<std::byte>() + r * row_bytes);
   }
-  return {tables_.back().device<std::byte>(), source.dtype, source.rows, source.cols, stride};
+  return {tables_.back().device<std::byte>(), source.dtype, source.rows, source.cols, row_bytes};
 }
 
 std::unique_ptr<Handover> GpuDevice::MakeHandover(int64_t max_tokens, int64_t d_model,

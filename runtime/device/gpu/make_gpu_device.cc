@@ -1,6 +1,7 @@
 #include "runtime/device/gpu/make_gpu_device.h"
 
 #include "gpu_kernels/base/device_memory.h"
+#include "gpu_kernels/products/weight_layout.h"
 #include "runtime/device/gpu/gpu_device.h"
 #include "runtime/device/gpu/gpu_weight_stream.h"
 
@@ -37,5 +38,9 @@ uint64_t GpuScratchBytes(const FastTierNeeds& needs) {
 }
 
 uint64_t GpuPinnedBytes(const FastTierNeeds& needs) { return StreamBytes(needs).pinned; }
+
+uint64_t GpuMatrixBytes(DType dtype, int64_t rows, int64_t cols) {
+  return static_cast<uint64_t>(rows * GpuRowBytes(dtype, cols));
+}
 
 }  // namespace thermocline

@@ -30,5 +30,7 @@ uint64_t GpuFreeBytes();
 uint64_t GpuScratchBytes(const FastTierNeeds& needs);
 // Pinned memory of the host that weights are streamed from.
 uint64_t GpuPinnedBytes(const FastTierNeeds& needs);
+// What a matrix of weights takes there, which for some types is more than in a file.
+uint64_t GpuMatrixBytes(DType dtype, int64_t rows, int64_t cols);
 
 }  // namespace thermocline
