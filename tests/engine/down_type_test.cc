@@ -72,10 +72,10 @@ TEST_P(DownErrorTest, IsBelowATenthOfWhatTheTypeRoundedOff) {
 // Types that are not written: what ggml's quantisers leave on normal weights, in percent, beside
 // what the type of down leaves on weights like theirs.
 TEST_P(DownErrorTest, IsBelowATenthForTypesThatAreOnlyRead) {
-  const std::pair<DType, double> kPercentLeft[] = {{DType::kIQ3_S, 13.7},   {DType::kIQ3_XXS, 18.2},
-                                                   {DType::kIQ2_S, 24.9},   {DType::kIQ2_XS, 30.0},
-                                                   {DType::kIQ2_XXS, 34.3}, {DType::kTQ2_0, 81.0},
-                                                   {DType::kTQ1_0, 81.0}};
+  constexpr std::pair<DType, double> kPercentLeft[] = {
+      {DType::kIQ3_S, 13.7},  {DType::kIQ3_XXS, 18.2}, {DType::kIQ2_S, 24.9},
+      {DType::kIQ2_XS, 30.0}, {DType::kIQ2_XXS, 34.3}, {DType::kTQ2_0, 81.0},
+      {DType::kTQ1_0, 81.0}};
   const int64_t d_model = GetParam();
   for (const auto& [dtype, percent] : kPercentLeft) {
     const DType stored = DownTypeOf(dtype, d_model, {});
@@ -158,10 +158,10 @@ TEST_F(DownEngineTest, IsPlannedAndLoadedInTheSameType) {
   options_.down_type.reset();
   Engine placed(options_);
   const LayerWeights& layer = placed.weights().layers[0];
-  uint64_t bytes = 0;
-  for (const MemoryPlan::Slice& slice : placed.model().Plan().layers[0].slices)
-    bytes += slice.bytes;
-  EXPECT_EQ(bytes, layer.slices[0].weight_bytes() + layer.slices[1].weight_bytes());
+  const MemoryPlan two_tiers = placed.model().Plan();
+  const std::vector<MemoryPlan::Slice>& slices = two_tiers.layers[0].slices;
+  EXPECT_EQ(slices[0].bytes + slices[1].bytes,
+            layer.slices[0].weight_bytes() + layer.slices[1].weight_bytes());
   EXPECT_EQ(layer.slices[1].down.dtype, DType::kQ6_K);
 }
 
