@@ -72,10 +72,10 @@ TEST_P(DownErrorTest, IsBelowATenthOfWhatTheTypeRoundedOff) {
 // Types that are not written: what ggml's quantisers leave on normal weights, in percent, beside
 // what the type of down leaves on weights like theirs.
 TEST_P(DownErrorTest, IsBelowATenthForTypesThatAreOnlyRead) {
-  const std::pair<DType, double> kPercentLeft[] = {{DType::kIQ3_S, 13.7},   {DType::kIQ3_XXS, 18.2},
-                                                   {DType::kIQ2_S, 24.9},   {DType::kIQ2_XS, 30.0},
-                                                   {DType::kIQ2_XXS, 34.3}, {DType::kTQ2_0, 81.0},
-                                                   {DType::kTQ1_0, 81.0}};
+  constexpr std::pair<DType, double> kPercentLeft[] = {
+      {DType::kIQ3_S, 13.7},  {DType::kIQ3_XXS, 18.2}, {DType::kIQ2_S, 24.9},
+      {DType::kIQ2_XS, 30.0}, {DType::kIQ2_XXS, 34.3}, {DType::kTQ2_0, 81.0},
+      {DType::kTQ1_0, 81.0}};
   const int64_t d_model = GetParam();
   for (const auto& [dtype, percent] : kPercentLeft) {
     const DType stored = DownTypeOf(dtype, d_model, {});
