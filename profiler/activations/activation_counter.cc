@@ -17,6 +17,21 @@ namespace {
 // at multiples of it, so that two lanes seldom write to one cache line.
 constexpr int64_t kBlockNeurons = 64;
 
+// Adds the squares of columns [begin, end) of x to *sums. x: (n_tokens, sums->size()).
+void AddSquares(const float* x, int64_t n_tokens, int64_t begin, int64_t end,
+                std::vector<double>* sums) {
+  const auto width = static_cast<int64_t>(sums->size());
+  for (int64_t first = begin; first < end; first += kBlockNeurons) {
+    const auto n = static_cast<size_t>(std::min(kBlockNeurons, end - first));
+    std::array<double, kBlockNeurons> sum{};
+    for (int64_t t = 0; t < n_tokens; ++t) {
+      const float* row = x + t * width + first;
+      for (size_t i = 0; i < n; ++i) sum[i] += static_cast<double>(row[i]) * row[i];
+    }
+    for (size_t i = 0; i < n; ++i) (*sums)[static_cast<size_t>(first) + i] += sum[i];
+  }
+}
+
 }  // namespace
 
 std::vector<double> DownNorms(const TensorView& down, DownLayout layout) {
@@ -75,6 +90,18 @@ void ActivationCounter::CountInto(SplitActivity* split, LruBaseline* lru) {
   }
 }
 
+void ActivationCounter::SumSquaresInto(std::vector<LayerInputSquares>* squares) {
+  squares_ = squares;
+  if (squares == nullptr || !squares->empty()) return;
+  for (const LayerConfig& layer : config_.layers) {
+    const auto d_model = static_cast<size_t>(config_.d_model);
+    const auto q_dim = static_cast<size_t>(layer.attention.n_heads * layer.attention.head_dim);
+    squares->push_back({std::vector<double>(d_model), std::vector<double>(q_dim),
+                        std::vector<double>(d_model),
+                        std::vector<double>(static_cast<size_t>(layer.ffn.d_ff))});
+  }
+}
+
 const int32_t* ActivationCounter::ChannelsOf(const FfnObservation& observation) const {
   if (observation.slice->neuron_ids != nullptr) return observation.slice->neuron_ids;
   CHECK(observation.slice->n_neurons == config_.d_ff);  // in file order, so the whole layer
@@ -88,6 +115,7 @@ bool ActivationCounter::IsActive(float h) const {
 void ActivationCounter::OnFfn(const Lane& lane, const FfnObservation& observation) {
   const auto [begin, end] = lane.Split(observation.slice->n_neurons, kBlockNeurons);
   CountNeurons(observation, begin, end);
+  if (squares_ != nullptr) SumSquares(lane, observation);
   if (lru_ != nullptr && lane.rank == 0) FeedLru(observation);
   lane.Sync();
 }
@@ -102,11 +130,13 @@ void ActivationCounter::CountNeurons(const FfnObservation& observation, int64_t 
     const auto n = static_cast<size_t>(std::min(kBlockNeurons, end - first));
     std::array<int64_t, kBlockNeurons> count{};
     std::array<double, kBlockNeurons> sum{};
+    std::array<double, kBlockNeurons> square{};
     for (int64_t t = 0; t < observation.n_tokens; ++t) {
       const float* h = observation.h + t * m + first;
       for (size_t i = 0; i < n; ++i) {
         count[i] += IsActive(h[i]) ? 1 : 0;
         sum[i] += std::abs(static_cast<double>(h[i]));
+        square[i] += static_cast<double>(h[i]) * h[i];
       }
     }
     for (size_t i = 0; i < n; ++i) {
@@ -114,8 +144,21 @@ void ActivationCounter::CountNeurons(const FfnObservation& observation, int64_t 
       const size_t channel = channels == nullptr ? row : static_cast<size_t>(channels[row]);
       activity.count[channel] += count[i];
       activity.mass[channel] += sum[i] * norms_[layer][channel];
+      if (squares_ != nullptr) (*squares_)[layer].down[channel] += square[i];
     }
   }
+}
+
+void ActivationCounter::SumSquares(const Lane& lane, const FfnObservation& observation) {
+  CHECK(observation.attention_x != nullptr && observation.slice->n_neurons == config_.d_ff);
+  LayerInputSquares& squares = (*squares_)[static_cast<size_t>(observation.layer)];
+  const auto add = [&](const float* x, std::vector<double>* sums) {
+    const auto [begin, end] = lane.Split(static_cast<int64_t>(sums->size()), kBlockNeurons);
+    AddSquares(x, observation.n_tokens, begin, end, sums);
+  };
+  add(observation.attention_x, &squares.attention);
+  add(observation.attended, &squares.attended);
+  add(observation.x, &squares.ffn);
 }
 
 void ActivationCounter::FeedLru(const FfnObservation& observation) {

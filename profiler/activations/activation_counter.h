@@ -29,11 +29,16 @@ class ActivationCounter final : public FfnObserver {
   // token, too, which needs each layer to lie on one tier, in file order.
   void CountInto(SplitActivity* split, LruBaseline* lru);
 
+  // Sums the squares of what the matrices read from now on, too (sizes *squares when it is empty);
+  // null: no more. REQUIRES: an engine opened with watch_attention, each layer on one tier.
+  void SumSquaresInto(std::vector<LayerInputSquares>* squares);
+
   void OnFfn(const Lane& lane, const FfnObservation& observation) override;
 
  private:
   const int32_t* ChannelsOf(const FfnObservation& observation) const;
   void CountNeurons(const FfnObservation& observation, int64_t begin, int64_t end);
+  void SumSquares(const Lane& lane, const FfnObservation& observation);
   void FeedLru(const FfnObservation& observation);
   bool IsActive(float h) const;
 
@@ -43,6 +48,7 @@ class ActivationCounter final : public FfnObserver {
   const std::vector<std::vector<double>> norms_;
   SplitActivity* split_ = nullptr;
   LruBaseline* lru_ = nullptr;
+  std::vector<LayerInputSquares>* squares_ = nullptr;
   std::vector<int32_t> active_;  // active neurons of the token that the caches are seeing
 };
 

@@ -75,6 +75,44 @@ SplitActivity ReadSplit(const GgufReader& gguf, const SplitNames& names, size_t 
   return split;
 }
 
+struct SquaresMember {
+  const char* name;
+  std::vector<double> LayerInputSquares::*values;
+};
+constexpr SquaresMember kSquares[] = {{"attention", &LayerInputSquares::attention},
+                                      {"attended", &LayerInputSquares::attended},
+                                      {"ffn", &LayerInputSquares::ffn},
+                                      {"down", &LayerInputSquares::down}};
+
+std::string SquaresName(size_t layer, const char* name) {
+  return fmt::format("blk.{}.input_squares.{}", layer, name);
+}
+
+// Profiles of earlier versions have none.
+std::vector<LayerInputSquares> ReadSquares(const GgufReader& gguf, size_t n_layers) {
+  std::vector<LayerInputSquares> layers;
+  if (gguf.FindTensor(SquaresName(0, kSquares[0].name)) == nullptr) return layers;
+  for (size_t layer = 0; layer < n_layers; ++layer) {
+    LayerInputSquares& squares = layers.emplace_back();
+    for (const SquaresMember& member : kSquares) {
+      const std::string name = SquaresName(layer, member.name);
+      const GgufTensorInfo* const info = gguf.FindTensor(name);
+      const auto n = static_cast<int64_t>(info == nullptr ? 1 : info->cols());
+      squares.*member.values = ReadVector<double>(gguf, name, DType::kF64, n);
+      for (const double value : squares.*member.values) {
+        if (std::isfinite(value) && value >= 0) continue;
+        throw Error({.path = gguf.path(),
+                     .what = "tensor " + name,
+                     .expected = "finite numbers, not negative",
+                     .found = fmt::format("{}", value),
+                     .hint = "the file is damaged: profile again",
+                     .jobs = {Job::kProfile}});
+      }
+    }
+  }
+  return layers;
+}
+
 double ReadThreshold(const GgufReader& gguf) {
   constexpr const char* kKey = "thermocline.activation_threshold";
   const auto threshold = gguf.GetF64(kKey);
@@ -117,8 +155,21 @@ void WriteProfile(const std::string& path, const ProfileStats& stats) {
              GgufValue::u64(static_cast<uint64_t>(stats.context_tokens)));
   DeclareSplit(writer, stats.calibration, kCalibration);
   DeclareSplit(writer, stats.heldout, kHeldout);
+  const auto for_squares = [&](const auto& take) {
+    for (size_t layer = 0; layer < stats.input_squares.size(); ++layer) {
+      for (const SquaresMember& member : kSquares) {
+        take(SquaresName(layer, member.name), stats.input_squares[layer].*member.values);
+      }
+    }
+  };
+  for_squares([&](const std::string& name, const std::vector<double>& values) {
+    writer.DeclareTensor(name, DType::kF64, {values.size()});
+  });
   WriteSplit(writer, stats.calibration, kCalibration);
   WriteSplit(writer, stats.heldout, kHeldout);
+  for_squares([&](const std::string& name, const std::vector<double>& values) {
+    writer.WriteTensor(name, values.data(), values.size() * sizeof(double));
+  });
   writer.Finish();
 }
 
@@ -135,6 +186,7 @@ ProfileStats ReadProfile(const std::string& path) {
   const auto d_ff = static_cast<int64_t>(gguf.RequireU64("thermocline.d_ff", 1, kMaxFileNeurons));
   stats.calibration = ReadSplit(gguf, kCalibration, n_layers, d_ff);
   stats.heldout = ReadSplit(gguf, kHeldout, n_layers, d_ff);
+  stats.input_squares = ReadSquares(gguf, n_layers);
   return stats;
 }
 

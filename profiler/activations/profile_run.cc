@@ -89,12 +89,14 @@ ProfileRun::ProfileRun(Engine& engine, ProfileTexts& texts, const ProfileOptions
 
 void ProfileRun::Calibrate() {
   counter_.CountInto(&stats_.calibration, nullptr);
+  if (engine_.model().options().watch_attention) counter_.SumSquaresInto(&stats_.input_squares);
   RunSplit(/*calibration=*/true);
 }
 
 void ProfileRun::HoldOut(const std::vector<int64_t>& lru_sizes) {
   if (!lru_sizes.empty()) lru_.emplace(engine_.config().d_ff, lru_sizes);
   counter_.CountInto(&stats_.heldout, lru_ ? &*lru_ : nullptr);
+  counter_.SumSquaresInto(nullptr);
   RunSplit(/*calibration=*/false);
 }
 

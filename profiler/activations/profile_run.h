@@ -48,7 +48,8 @@ class ProfileTexts {
 // Interrupted between the batches of a window.
 class ProfileRun {
  public:
-  // `engine` must run the whole model on one tier; it and `texts` must outlive the run.
+  // `engine` must run the whole model on one tier. Where it watches attention, the statistics hold
+  // the squares of the matrices' inputs. It and `texts` must outlive the run.
   ProfileRun(Engine& engine, ProfileTexts& texts, const ProfileOptions& options);
 
   void Calibrate();

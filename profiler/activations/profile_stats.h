@@ -24,6 +24,15 @@ struct SplitActivity {
   std::vector<LayerActivity> layers;  // (n_layers)
 };
 
+// Sums over tokens of x^2, by column of the matrices that read x: how much an error of each weight
+// counts (`quantize --importance`). Those of down are by channel.
+struct LayerInputSquares {
+  std::vector<double> attention;  // (d_model) of q, k and v
+  std::vector<double> attended;   // (q_dim of the layer) of attention's output
+  std::vector<double> ffn;        // (d_model) of gate and up
+  std::vector<double> down;       // (d_ff)
+};
+
 struct ProfileStats {
   std::string path;  // where it was read from; for messages
   std::string model_fingerprint;
@@ -31,6 +40,7 @@ struct ProfileStats {
   int64_t context_tokens = 0;  // of a window, with its BOS
   SplitActivity calibration;
   SplitActivity heldout;
+  std::vector<LayerInputSquares> input_squares;  // (n_layers), of the calibration; empty: not known
 
   int64_t n_layers() const { return static_cast<int64_t>(calibration.layers.size()); }
   int64_t d_ff() const { return static_cast<int64_t>(calibration.layers.at(0).count.size()); }

@@ -85,7 +85,7 @@ SolverProblem MakeProblem(const OpenedModel& model, const ProfileStats& stats,
     SolverLayer layer;
     const auto neuron_bytes = [&](WeightForm form) {
       return NeuronBytes(model.gguf(), model.family(), model.config(), static_cast<int64_t>(l),
-                         form);
+                         {.dtype = model.options().down_type}, form);
     };
     layer.slow_neuron_bytes = neuron_bytes(WeightForm::kAsInFile);
     layer.fast_neuron_bytes =

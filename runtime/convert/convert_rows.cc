@@ -69,7 +69,7 @@ WeightRows RowsOf(const std::string& path, const std::string& name, const Tensor
     const int64_t source_row = order == nullptr ? r : order[r];
     CpuKernels().dequantize_f32(view.dtype, view.row(source_row), 0, view.cols, row);
   };
-  return {path, name, view.rows, view.cols, read};
+  return {path, name, view.rows, view.cols, read, {}};
 }
 
 WeightError ConvertRows(const WeightRows& rows, int64_t begin, int64_t end, DType dtype,
@@ -81,7 +81,7 @@ WeightError ConvertRows(const WeightRows& rows, int64_t begin, int64_t end, DTyp
     for (int64_t i = first; i < last; ++i) {
       std::byte* target = out + i * out_stride_bytes;
       rows.read(begin + i, row.data());
-      QuantizeRow(dtype, row.data(), rows.n_cols, target);
+      QuantizeRow(dtype, row.data(), rows.n_cols, target, rows.importance);
       CpuKernels().dequantize_f32(dtype, target, 0, rows.n_cols, stored.data());
       const WeightError error = Compare(row.data(), stored.data(), rows.n_cols);
       if (!std::isfinite(error.squared_error)) FailNotFinite(rows, begin + i, row, stored, dtype);

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 
 #include "runtime/core/dtype.h"
@@ -29,6 +30,7 @@ struct WeightRows {
   int64_t n_rows = 0;
   int64_t n_cols = 0;
   std::function<void(int64_t r, float* row)> read;  // called from several threads
+  std::span<const float> importance = {};           // of the columns, for QuantizeRow; or empty
 };
 
 // Returns the rows of a tensor. With an order, row r is the view's row order[r].

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <string_view>
 
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
@@ -16,13 +15,6 @@ namespace {
 constexpr uint64_t kPieceBytes = 8U << 20;
 constexpr uint64_t kMiB = 1U << 20;
 
-// Returns the number of weights in a run: rows of the tensor hold whole blocks in runs of this
-// many.
-uint64_t RunLength(const GgufTensorInfo& tensor) {
-  const bool up_and_down = std::string_view(tensor.name).ends_with(".ffn_up_down.weight");
-  return up_and_down ? tensor.cols() / 2 : tensor.cols();
-}
-
 // Writes the activation. PowerInfer's magic says that a model computes with ReLU; what is written
 // here has another magic, and a key instead.
 void TellActivation(const GgufReader& gguf, GgufWriter& writer) {
@@ -33,38 +25,13 @@ void TellActivation(const GgufReader& gguf, GgufWriter& writer) {
 
 }  // namespace
 
-DType TypeForRows(DType from, uint64_t n_cols, DType wanted) {
-  if (n_cols % GetDTypeInfo(wanted).block_elems == 0) return wanted;
-  const DType other = GetWeightTypeInfo(wanted).for_other_rows;
-  if (GetDTypeInfo(other).block_elems > 1) return TypeForRows(from, n_cols, other);
-  return from == DType::kF32 ? other : from;
-}
-
-DType ChooseType(const std::string& path, const GgufTensorInfo& tensor, const TypeRule& rule) {
-  const DTypeInfo& from = GetDTypeInfo(tensor.dtype);
-  const std::string_view name = tensor.name;
-  if (tensor.dims.size() < 2 || !name.ends_with(".weight")) return tensor.dtype;
-  if (!from.computable) {
-    if (from.block_elems == 1) return tensor.dtype;
-    throw Error({.path = path,
-                 .what = "tensor " + Printable(tensor.name) + " has a type that cannot be read",
-                 .expected = WeightDTypeNames(),
-                 .found = std::string(from.name),
-                 .hint = "start from the model's F16, BF16 or Q8_0 file"});
-  }
-  const bool of_vocabulary = name == "token_embd.weight" || name == "output.weight";
-  const DType wanted =
-      of_vocabulary && !rule.pure ? GetWeightTypeInfo(rule.dtype).for_vocabulary : rule.dtype;
-  return TypeForRows(tensor.dtype, RunLength(tensor), wanted);
-}
-
 void CopyMetadata(const GgufReader& gguf, const std::optional<TypeRule>& rule, GgufWriter& writer) {
   for (const std::string& key : gguf.keys()) {
     if (!key.starts_with("split.")) writer.Set(key, *gguf.Find(key));
   }
   TellActivation(gguf, writer);
   if (!rule) return;
-  writer.Set("general.file_type", GgufValue::u32(GetWeightTypeInfo(rule->dtype).file_type));
+  writer.Set("general.file_type", GgufValue::u32(rule->file_type()));
   writer.Set("general.quantization_version", GgufValue::u32(2));
 }
 

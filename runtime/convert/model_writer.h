@@ -1,5 +1,5 @@
-// What `quantize` and `pack` share: which type a tensor gets, and tensors copied or converted into
-// a new GGUF piece by piece.
+// What `quantize` and `pack` share: tensors copied or converted into a new GGUF piece by piece, and
+// what is reported of them.
 #pragma once
 
 #include <optional>
@@ -7,26 +7,12 @@
 #include <vector>
 
 #include "runtime/convert/convert_rows.h"
+#include "runtime/convert/type_mix.h"
 #include "runtime/core/progress.h"
 #include "runtime/gguf/gguf_reader.h"
 #include "runtime/gguf/gguf_writer.h"
 
 namespace thermocline {
-
-struct TypeRule {
-  DType dtype = DType::kQ8_0;
-  // Without `pure` the embedding table and the output head stay at Q8_0 when the rest gets four
-  // bits (WeightTypeInfo::for_vocabulary): they decide which word comes out, and their errors are
-  // not averaged away by what follows.
-  bool pure = false;
-};
-
-// Returns the type for a tensor of a model. Matrices of weights follow the rule; vectors (norms,
-// biases) and what is no weight stay as they are. Throws Error for a type that cannot be read.
-DType ChooseType(const std::string& path, const GgufTensorInfo& tensor, const TypeRule& rule);
-// Returns `wanted`, unless rows of n_cols do not hold whole blocks of it: then WeightTypeInfo's
-// type for such rows (Q8_0 for Q6_K). Where no blocks fit, F32 becomes F16 and other types stay.
-DType TypeForRows(DType from, uint64_t n_cols, DType wanted);
 
 // One line of the report.
 struct TensorChange {
@@ -37,6 +23,7 @@ struct TensorChange {
   uint64_t to_bytes = 0;
   double relative_rms_error = 0;
   double max_abs_error = 0;
+  std::optional<DType> unfit = {};  // the type that was wanted, of which its rows hold no blocks
 };
 
 // Copies all keys but those of a split set. With a rule, general.file_type and quantization_version

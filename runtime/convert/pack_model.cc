@@ -40,6 +40,7 @@ class Packer {
                    .what = "the model is packed already",
                    .hint = "pack from the model it was made of"});
     }
+    if (options.rule) chooser_.emplace(gguf_, *options.rule);
     CheckTensors(gguf_, family_, config_);
     CheckPlacementFits(placement_, config_, input, ModelFingerprints(gguf_));
   }
@@ -116,7 +117,13 @@ class Packer {
   }
 
   DType TypeOf(const GgufTensorInfo& tensor) const {
-    return options_.rule ? ChooseType(gguf_.path(), tensor, *options_.rule) : tensor.dtype;
+    return chooser_ ? chooser_->TypeOf(tensor) : tensor.dtype;
+  }
+
+  // name: of a tensor, perhaps with the half of it that is meant.
+  std::optional<DType> UnfitOf(const std::string& name, int64_t n_cols, DType to) const {
+    if (!chooser_) return std::nullopt;
+    return chooser_->Unfit(name.substr(0, name.find(' ')), static_cast<uint64_t>(n_cols), to);
   }
 
   void Tell(const std::string& name, const TensorView& from, DType to, const WeightError& error) {
@@ -128,7 +135,8 @@ class Packer {
          .to_bytes = static_cast<uint64_t>(from.rows * from.cols) / GetDTypeInfo(to).block_elems *
                      GetDTypeInfo(to).block_bytes,
          .relative_rms_error = error.relative_rms(),
-         .max_abs_error = error.max_abs_error});
+         .max_abs_error = error.max_abs_error,
+         .unfit = UnfitOf(name, from.cols, to)});
   }
 
   void PlanCopy(const GgufTensorInfo& tensor) {
@@ -179,14 +187,18 @@ class Packer {
   void PlanUpDown(int64_t layer) {
     const FileFfn ffn = ReadFfn(layer);
     const auto d_model = static_cast<uint64_t>(config_.d_model);
-    const DType wider = Wider(ffn.up.dtype, ffn.down.dtype);
-    // Rows of a stock down are as long as d_ff, so its type may not fit those of d_model.
-    DType dtype = TypeForRows(wider, d_model, wider);
-    if (options_.rule) {
-      dtype = TypeForRows(dtype, d_model, options_.rule->dtype);
-    } else {
-      report_.widened = report_.widened || ffn.up.dtype != ffn.down.dtype;
+    const DType down_dtype = ffn.layout == DownLayout::kStock
+                                 ? DownTypeOf(ffn.down.dtype, config_.d_model, {})
+                                 : ffn.down.dtype;
+    DType dtype = Wider(ffn.up.dtype, down_dtype);
+    bool two_types = ffn.up.dtype != down_dtype;
+    if (chooser_) {
+      const DType up = chooser_->WantedOf(NameOf(TensorRole::kUp, layer));
+      const DType down = chooser_->WantedOf(NameOf(TensorRole::kDown, layer));
+      dtype = TypeForRows(dtype, d_model, Wider(up, down));
+      two_types = up != down;
     }
+    report_.widened = report_.widened || two_types;
     const auto d_ff = static_cast<uint64_t>(config_.d_ff_of(layer));
     items_.push_back({NameOf(TensorRole::kUpDown, layer),
                       dtype,
@@ -249,6 +261,7 @@ class Packer {
     Tell(item.name + " (down)", down, item.dtype, {});
     report_.changes.back().relative_rms_error = rounded.relative_rms_error;
     report_.changes.back().max_abs_error = rounded.max_abs_error;
+    report_.changes.back().unfit = UnfitOf(item.name, config_.d_model, item.dtype);
     if (GetDTypeInfo(down.dtype).block_elems == 1) return;
     const auto weights = static_cast<double>(down.rows * down.cols);
     report_.requantised_down = true;
@@ -261,6 +274,7 @@ class Packer {
   const Family& family_;
   ModelConfig config_;
   Placement placement_;
+  std::optional<TypeChooser> chooser_;  // with a rule
   std::vector<Item> items_;
   AlignedBuffer up_down_;
   PackReport report_;

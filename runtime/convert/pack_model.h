@@ -27,8 +27,8 @@ struct PackReport {
   // another dimension then.
   bool requantised_down = false;
   double down_relative_rms_error = 0;  // over all layers
-  // Up and down came in two types and are stored in the larger one, or in one larger still where
-  // rows of d_model are no whole blocks of it.
+  // Up and down of a layer came in two types, or should get two. They are stored in the larger one,
+  // or in one larger still where rows of d_model are no whole blocks of it.
   bool widened = false;
 };
 

@@ -11,15 +11,17 @@ TensorView ViewOf(const GgufReader& gguf, const GgufTensorInfo& tensor) {
                    static_cast<int64_t>(tensor.cols()));
 }
 
-TensorChange PlanChange(const GgufReader& gguf, const GgufTensorInfo& tensor,
-                        const TypeRule& rule) {
+TensorChange PlanChange(const GgufTensorInfo& tensor, const TypeChooser& chooser) {
   TensorChange change{.name = tensor.name, .from = tensor.dtype};
-  change.to = ChooseType(gguf.path(), tensor, rule);
+  change.to = chooser.TypeOf(tensor);
   change.from_bytes = tensor.n_bytes;
   change.to_bytes = change.to == change.from
                         ? tensor.n_bytes
                         : tensor.rows() * static_cast<uint64_t>(RowBytes(
                                               change.to, static_cast<int64_t>(tensor.cols())));
+  if (change.to != change.from) {
+    change.unfit = chooser.Unfit(tensor.name, RunLength(tensor), change.to);
+  }
   return change;
 }
 
@@ -35,10 +37,11 @@ std::vector<TensorChange> QuantizeModel(const std::string& input, const std::str
   if (gguf.tensors().empty()) {
     throw Error({.path = input, .what = "the file holds no tensors", .hint = "name a model file"});
   }
+  const TypeChooser chooser(gguf, options.rule);
   std::vector<TensorChange> changes;
   uint64_t total_bytes = 0;
   for (const GgufTensorInfo& tensor : gguf.tensors()) {
-    changes.push_back(PlanChange(gguf, tensor, options.rule));
+    changes.push_back(PlanChange(tensor, chooser));
     total_bytes += changes.back().to_bytes;
   }
   GgufWriter writer(output, gguf.alignment());
@@ -54,9 +57,10 @@ std::vector<TensorChange> QuantizeModel(const std::string& input, const std::str
       copier.Copy(change.name, gguf.TensorData(tensor), tensor.n_bytes);
       continue;
     }
-    const TensorView view = ViewOf(gguf, tensor);
-    const WeightError error =
-        copier.Convert(change.name, RowsOf(input, change.name, view), change.to);
+    WeightRows rows = RowsOf(input, change.name, ViewOf(gguf, tensor));
+    const auto known = options.importance.find(change.name);
+    if (known != options.importance.end()) rows.importance = known->second;
+    const WeightError error = copier.Convert(change.name, rows, change.to);
     change.relative_rms_error = error.relative_rms();
     change.max_abs_error = error.max_abs_error;
   }

@@ -1,6 +1,7 @@
 // Writes a model in another type of weights.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -8,8 +9,12 @@
 
 namespace thermocline {
 
+// By a matrix's name, how much the squared error of each of its columns counts: (n_cols).
+using ImportanceByName = std::map<std::string, std::vector<float>>;
+
 struct QuantizeOptions {
   TypeRule rule;
+  ImportanceByName importance = {};  // of the matrices that it names; else all weights count alike
   int n_threads = 1;
   ProgressFn progress;
 };

@@ -76,6 +76,13 @@ std::string WrittenDTypeNames() {
   return NamesWhere([](const WeightTypeInfo& info) { return info.written; });
 }
 
+DType FittingType(DType wanted, int64_t n) {
+  while (n % GetDTypeInfo(wanted).block_elems != 0) {
+    wanted = GetWeightTypeInfo(wanted).for_other_rows;
+  }
+  return wanted;
+}
+
 int64_t RowBytes(DType dtype, int64_t n) {
   const DTypeInfo& info = GetDTypeInfo(dtype);
   DCHECK(n % info.block_elems == 0);

@@ -29,6 +29,7 @@ enum class Setting : uint8_t {
   kFastTier,
   kGpuLayers,
   kGpuStream,
+  kDownType,
   // How tokens are chosen.
   kTemperature,
   kTopK,
@@ -82,6 +83,7 @@ inline constexpr SettingInfo kSettings[] = {
     {Setting::kFastTier, "the fast tier"},
     {Setting::kGpuLayers, "the number of layers on the GPU"},
     {Setting::kGpuStream, "the streaming of weights to the GPU"},
+    {Setting::kDownType, "the type of down projections"},
     {Setting::kTemperature, "the temperature"},
     {Setting::kTopK, "top-k"},
     {Setting::kTopP, "top-p"},

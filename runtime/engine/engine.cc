@@ -38,7 +38,7 @@ Engine::Engine(std::unique_ptr<OpenedModel> model)
   std::vector<Device*> tiers;
   for (const auto& tier : tiers_) tiers.push_back(tier.get());
   LoadOptions load;
-  load.down_layout = model_->down_layout();
+  load.down = model_->down_storage();
   load.placement = model_->placement();
   load.n_threads = model_->n_threads();
   load.copy_weights = options.copy_weights;

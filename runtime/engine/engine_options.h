@@ -45,6 +45,9 @@ struct TierOptions {
   // Store down per neuron also where nothing could be skipped (where something could, it always is,
   // so that dense and sparse read the same weights).
   bool always_per_neuron = false;
+  // What a stock file's down projections become where they are stored per neuron; nullopt: what
+  // adds little to the error of the file's type (WeightTypeInfo::for_down).
+  std::optional<DType> down_type = {};
   // Weights that need no rearranging are read from the mapped file; copied, they lie in huge pages,
   // which decodes faster, loads slower and takes memory beside the page cache.
   bool copy_weights = false;
@@ -66,6 +69,7 @@ struct ContextOptions {
   int64_t batch_tokens = 512;      // of a pass
   DType cache_type = DType::kF16;  // of keys and values: kF16 or kQ8_0
   bool all_logits = false;         // EvaluateAll will be called
+  bool watch_attention = false;    // observers see what attention read, too
 };
 
 struct EngineOptions : FileOptions, SparseOptions, TierOptions, ThreadOptions, ContextOptions {

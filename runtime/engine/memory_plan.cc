@@ -10,13 +10,27 @@
 namespace thermocline {
 namespace {
 
+// A matrix as it is stored: the file's, or a down projection with a row per neuron.
+struct StoredMatrix {
+  DType dtype;
+  int64_t rows;
+  int64_t cols;
+};
+
+uint64_t MatrixBytes(const StoredMatrix& matrix, WeightForm form) {
+  if (form == WeightForm::kOnGpu) return GpuMatrixBytes(matrix.dtype, matrix.rows, matrix.cols);
+  return static_cast<uint64_t>(matrix.rows) *
+         static_cast<uint64_t>(RowBytes(matrix.dtype, matrix.cols));
+}
+
 uint64_t TensorBytes(const TensorRow& row, const GgufTensorInfo& info, WeightForm form) {
   const bool matrix = row.use == TensorUse::kMatrix || row.use == TensorUse::kTable;
   if (form == WeightForm::kAsInFile || !matrix) return info.n_bytes;
   // Of rows that lie side by side each is one of its own.
   const int64_t beside = row.role == TensorRole::kUpDown ? 2 : 1;
-  return GpuMatrixBytes(info.dtype, static_cast<int64_t>(info.rows()) * beside,
-                        static_cast<int64_t>(info.cols()) / beside);
+  return MatrixBytes({info.dtype, static_cast<int64_t>(info.rows()) * beside,
+                      static_cast<int64_t>(info.cols()) / beside},
+                     form);
 }
 
 // What a layer takes, or the model outside its layers.
@@ -24,29 +38,66 @@ struct PartBytes {
   uint64_t fixed = 0;    // whole on the fast tier
   uint64_t neurons = 0;  // of all neurons
 
-  void Add(const ModelTensor& tensor, const GgufTensorInfo* info, WeightForm form) {
-    CHECK(info != nullptr);  // CheckTensors
-    const uint64_t n_bytes = TensorBytes(*tensor.row, *info, form);
-    if (tensor.row->tier == TensorTier::kFast) fixed += n_bytes;
-    if (tensor.row->tier == TensorTier::kNeurons) neurons += n_bytes;
-  }
   uint64_t OfNeuron(int64_t n_neurons) const { return neurons / static_cast<uint64_t>(n_neurons); }
+};
+
+// Counts tensors as they are stored: as in the file, but for a stock down.
+class ByteCounter {
+ public:
+  ByteCounter(const ModelConfig& config, const DownStorage& down, WeightForm form)
+      : config_(config), down_(down), form_(form) {}
+
+  void Add(const ModelTensor& tensor, const GgufTensorInfo* info, PartBytes* bytes) {
+    CHECK(info != nullptr);  // CheckTensors
+    const TensorRow& row = *tensor.row;
+    if (row.tier == TensorTier::kFast) bytes->fixed += TensorBytes(row, *info, form_);
+    if (row.tier != TensorTier::kNeurons) return;
+    const bool transposed = row.role == TensorRole::kDown && down_.layout == DownLayout::kPerNeuron;
+    bytes->neurons += transposed ? BytesOfDown(tensor, *info) : TensorBytes(row, *info, form_);
+  }
+  const std::vector<MemoryPlan::Down>& downs() const { return downs_; }
+
+ private:
+  uint64_t BytesOfDown(const ModelTensor& tensor, const GgufTensorInfo& info) {
+    const StoredMatrix stored = {DownTypeOf(info.dtype, config_.d_model, down_),
+                                 config_.d_ff_of(tensor.layer), config_.d_model};
+    const uint64_t n_bytes = MatrixBytes(stored, form_);
+    if (stored.dtype == info.dtype) return n_bytes;
+    const auto same = [&](const MemoryPlan::Down& down) {
+      return down.in_file == info.dtype && down.stored == stored.dtype;
+    };
+    auto kind = std::find_if(downs_.begin(), downs_.end(), same);
+    if (kind == downs_.end()) kind = downs_.insert(kind, {info.dtype, stored.dtype});
+    ++kind->n_layers;
+    kind->file_bytes += info.n_bytes;
+    kind->bytes += n_bytes;
+    return n_bytes;
+  }
+
+  const ModelConfig& config_;
+  DownStorage down_;
+  WeightForm form_;
+  std::vector<MemoryPlan::Down> downs_;
 };
 
 struct ModelBytes {
   PartBytes model;
   std::vector<PartBytes> layers;
+  std::vector<MemoryPlan::Down> downs;
 };
 
-ModelBytes BytesOf(const GgufReader& gguf, const Family& family, const ModelConfig& config,
-                   WeightForm form) {
-  ModelBytes bytes{{}, std::vector<PartBytes>(static_cast<size_t>(config.n_layers))};
-  ForEachTensor(
-      gguf, family.tensors, config, [&](const ModelTensor& tensor, const GgufTensorInfo* info) {
-        const bool in_layer = tensor.layer != kNoLayer;
-        PartBytes& own = in_layer ? bytes.layers[static_cast<size_t>(tensor.layer)] : bytes.model;
-        own.Add(tensor, info, form);
-      });
+ModelBytes BytesOf(const PlanInput& input, WeightForm form) {
+  const ModelConfig& config = *input.config;
+  ModelBytes bytes{{}, std::vector<PartBytes>(static_cast<size_t>(config.n_layers)), {}};
+  ByteCounter counter(config, input.down, form);
+  ForEachTensor(*input.gguf, input.family->tensors, config,
+                [&](const ModelTensor& tensor, const GgufTensorInfo* info) {
+                  const bool in_layer = tensor.layer != kNoLayer;
+                  counter.Add(
+                      tensor, info,
+                      in_layer ? &bytes.layers[static_cast<size_t>(tensor.layer)] : &bytes.model);
+                });
+  bytes.downs = counter.downs();
   return bytes;
 }
 
@@ -58,11 +109,12 @@ int64_t NeuronsOn(const PlanInput& input, int64_t layer, size_t tier) {
 }  // namespace
 
 uint64_t NeuronBytes(const GgufReader& gguf, const Family& family, const ModelConfig& config,
-                     int64_t layer, WeightForm form) {
+                     int64_t layer, const DownStorage& down, WeightForm form) {
   PartBytes bytes;
+  ByteCounter counter(config, down, form);
   ForEachLayerTensor(gguf, family.tensors, config, layer,
                      [&](const ModelTensor& tensor, const GgufTensorInfo* info) {
-                       bytes.Add(tensor, info, form);
+                       counter.Add(tensor, info, &bytes);
                      });
   return bytes.OfNeuron(config.d_ff_of(layer));
 }
@@ -76,8 +128,9 @@ MemoryPlan PlanMemory(const PlanInput& input) {
   plan.context_tokens = input.context_tokens;
   plan.batch_tokens = input.executor.max_tokens;
   const bool on_gpu = input.gpu_scratch_bytes.has_value();
-  const ModelBytes bytes = BytesOf(gguf, *input.family, config, WeightForm::kAsInFile);
-  const ModelBytes fast = on_gpu ? BytesOf(gguf, *input.family, config, WeightForm::kOnGpu) : bytes;
+  const ModelBytes bytes = BytesOf(input, WeightForm::kAsInFile);
+  const ModelBytes fast = on_gpu ? BytesOf(input, WeightForm::kOnGpu) : bytes;
+  plan.downs = bytes.downs;
   plan.embedding_bytes = fast.model.fixed;
   if (on_gpu) {
     // Its head is a copy in its own form; of the table a token needs one row.

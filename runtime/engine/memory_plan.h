@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "runtime/gguf/gguf_reader.h"
+#include "runtime/load/down_type.h"
 #include "runtime/load/model_predictor.h"
 #include "runtime/model/families.h"
 #include "runtime/pass/executor.h"
@@ -26,6 +27,14 @@ struct MemoryPlan {
     uint64_t attention_bytes = 0;  // with the norms; on the first tier
     std::vector<Slice> slices;     // by tier
   };
+  // Down projections of a stock file that get a row per neuron and another type.
+  struct Down {
+    DType in_file = DType::kF32;
+    DType stored = DType::kF32;
+    int64_t n_layers = 0;
+    uint64_t file_bytes = 0;
+    uint64_t bytes = 0;
+  };
   struct Tier {
     std::string name;
     uint64_t scratch_bytes = 0;  // run state and the device's own scratch
@@ -37,6 +46,7 @@ struct MemoryPlan {
   uint64_t embedding_bytes = 0;   // embedding table, output head (once if tied), output norm
   uint64_t host_table_bytes = 0;  // of a GPU's: the embedding table, which the host keeps for it
   std::vector<Layer> layers;
+  std::vector<Down> downs;  // those that are transposed, by their types
   uint64_t kv_bytes = 0;
 
   uint64_t attention_bytes() const;
@@ -51,7 +61,8 @@ struct PlanInput {
   const GgufReader* gguf = nullptr;
   const Family* family = nullptr;
   const ModelConfig* config = nullptr;
-  const Placement* placement = nullptr;       // null: one tier
+  const Placement* placement = nullptr;  // null: one tier
+  DownStorage down;
   const ModelPredictor* predictor = nullptr;  // null: none
   ExecutorOptions executor;
   int64_t context_tokens = 0;
@@ -69,8 +80,8 @@ MemoryPlan PlanMemory(const PlanInput& input);
 
 enum class WeightForm : uint8_t { kAsInFile, kOnGpu };
 
-// Bytes of one neuron in a layer: of all tensors that have a part per neuron.
+// Bytes of one neuron in a layer: of all tensors that have a part per neuron, as they are stored.
 uint64_t NeuronBytes(const GgufReader& gguf, const Family& family, const ModelConfig& config,
-                     int64_t layer, WeightForm form);
+                     int64_t layer, const DownStorage& down, WeightForm form);
 
 }  // namespace thermocline

@@ -8,7 +8,6 @@
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
 #include "runtime/device/cpu/cpu_device.h"
-#include "runtime/model/stored_ffn.h"
 
 namespace thermocline {
 namespace {
@@ -63,6 +62,26 @@ void CheckSequences(const ContextOptions& options) {
                .settings = {{Setting::kSequences}}});
 }
 
+void CheckDownType(const EngineOptions& options, const ModelConfig& config) {
+  if (!options.down_type) return;
+  const WeightTypeInfo& info = GetWeightTypeInfo(*options.down_type);
+  if (!info.written) {
+    throw Error({.what = std::string(SettingName(Setting::kDownType)),
+                 .expected = WrittenDTypeNames(),
+                 .found = fmt::format("{}, which is read and not written", info.stored.name),
+                 .settings = {{Setting::kDownType}}});
+  }
+  if (config.d_model % info.stored.block_elems == 0) return;
+  throw Error(
+      {.path = options.model_path,
+       .what = fmt::format("down projections cannot be stored per neuron in {}", info.stored.name),
+       .expected = fmt::format("d_model a multiple of {}", info.stored.block_elems),
+       .found = std::to_string(config.d_model),
+       .hint = "choose a type of smaller blocks",
+       .settings = {{Setting::kDownType,
+                     std::string(DTypeName(FittingType(*options.down_type, config.d_model)))}}});
+}
+
 // Streaming was asked for: it must not be left out silently.
 void CheckGpuStream(const TierOptions& options, const std::string& gpu) {
   if (options.gpu_stream != StreamCold::kOn || !gpu.empty()) return;
@@ -113,6 +132,7 @@ OpenedModel::OpenedModel(const EngineOptions& options)
   CheckTensors(gguf_, family_, config_);
   CheckGpuStream(options_, gpu_);
   CheckSequences(options_);
+  CheckDownType(options_, config_);
   if (!gpu_.empty()) RequireEqualHeads(config_, options.model_path, "attention on the GPU");
   if (!gpu_.empty() && !placement_) SplitLayers();
 }
@@ -126,25 +146,17 @@ ExecutorOptions OpenedModel::executor_options() const {
           .max_logits = options_.all_logits ? batch : options_.n_sequences,
           .mode = mode_,
           .predictor_input = predictor_ ? predictor_->input() : PredictorInput::kNormed,
+          .keep_attention_input = options_.watch_attention,
           .stream_cold = gpu_.empty() ? StreamCold::kOff : options_.gpu_stream,
           .stream_piece_bytes = options_.stream_piece_bytes};
 }
 
-// Whether each layer's down projection can be stored with a row per neuron.
-bool OpenedModel::DownFitsPerNeuron() const {
-  for (int64_t l = 0; l < config_.n_layers; ++l) {
-    const TensorView down = ReadFileFfn(gguf_, family_, config_, l).down;
-    if (config_.d_model % GetDTypeInfo(down.dtype).block_elems != 0) return false;
-  }
-  return true;
-}
-
 // Dense and exact read the same rows, so that they write the same text: what could skip is stored
 // per neuron in every mode.
-DownLayout OpenedModel::down_layout() const {
-  const bool per_neuron = mode_ != SparseMode::kDense || placement_ || options_.always_per_neuron ||
-                          (HasTrueZeros(config_.activation) && DownFitsPerNeuron());
-  return per_neuron ? DownLayout::kPerNeuron : DownLayout::kStock;
+DownStorage OpenedModel::DownStorageFor(const Placement* placement) const {
+  const bool per_neuron = mode_ != SparseMode::kDense || placement != nullptr ||
+                          options_.always_per_neuron || HasTrueZeros(config_.activation);
+  return {per_neuron ? DownLayout::kPerNeuron : DownLayout::kStock, options_.down_type};
 }
 
 bool OpenedModel::has_cold() const {
@@ -180,6 +192,7 @@ MemoryPlan OpenedModel::PlanOf(const Placement* placement) const {
   input.family = &family_;
   input.config = &config_;
   input.placement = placement;
+  input.down = DownStorageFor(placement);
   input.predictor = predictor();
   input.executor = executor_options();
   input.context_tokens = context_tokens_;

@@ -38,7 +38,8 @@ class OpenedModel {
   int64_t kv_pages() const { return options_.n_sequences * KvPagesFor(context_tokens_); }
   int n_threads() const { return n_threads_; }
   ExecutorOptions executor_options() const;
-  DownLayout down_layout() const;
+  // How a stock file's down projections are stored.
+  DownStorage down_storage() const { return DownStorageFor(placement()); }
   // The GPU's name, or empty where the fast tier is a CPU device.
   const std::string& gpu() const { return gpu_; }
   // For the user, where the GPU holds less than it was hoped to: how much, and what to do. Or an
@@ -53,7 +54,7 @@ class OpenedModel {
 
  private:
   FastTierNeeds NeedsOf(const Placement* placement) const;
-  bool DownFitsPerNeuron() const;
+  DownStorage DownStorageFor(const Placement* placement) const;
   // ---- layer_split.cc ----
   void SplitLayers();
   int64_t LayersThatFit(uint64_t n_bytes) const;

@@ -131,7 +131,7 @@ class Loader {
     std::vector<FfnSlice>& slices = out_->weights.layers[static_cast<size_t>(layer)].slices;
     slices.resize(tiers_.size());
     if (options_.placement == nullptr) {
-      LoadWholeFfn(layer, file, &slices.front());
+      LoadWholeFfn(file, &slices.front());
       return;
     }
     const LayerPlacement& p = options_.placement->layers[static_cast<size_t>(layer)];
@@ -167,13 +167,13 @@ class Loader {
   }
 
   // All neurons on the fast device, in file order; only a stock file's down may have to be rebuilt.
-  void LoadWholeFfn(int64_t layer, const FileNeurons& file, FfnSlice* slice) {
+  void LoadWholeFfn(const FileNeurons& file, FfnSlice* slice) {
     slice->n_neurons = file.n_neurons;
     slice->gate = Place(file.ffn.gate);
     slice->up = Place(file.ffn.up);
     slice->down_layout = file.ffn.layout;
     UploadVectors(file, {}, fast_, slice);
-    if (file.ffn.layout == DownLayout::kPerNeuron || options_.down_layout == DownLayout::kStock) {
+    if (file.ffn.layout == DownLayout::kPerNeuron || options_.down.layout == DownLayout::kStock) {
       slice->down = Place(file.ffn.down);
       return;
     }
@@ -181,29 +181,32 @@ class Loader {
     std::iota(identity.begin(), identity.end(), 0);
     slice->down_layout = DownLayout::kPerNeuron;
     if (fast_.queued()) {
-      slice->down = fast_.StoreRows(Transposed(layer, file, identity), {}, "down projections");
+      slice->down = fast_.StoreRows(Transposed(file, identity), {}, "down projections");
     } else {
-      const int64_t bytes = DownRowBytes(layer, file.ffn.down);
+      const DType stored = DownType(file.ffn);
+      const int64_t bytes = RowBytes(stored, config_.d_model);
       auto* memory = static_cast<std::byte*>(
           fast_.Allocate(static_cast<uint64_t>(bytes * file.n_neurons), "down projections"));
       Account(file.ffn.down,
-              TransposeDown(file.ffn.down, identity, memory, bytes, options_.n_threads));
-      slice->down = DenseView(memory, file.ffn.down.dtype, file.n_neurons, config_.d_model);
+              TransposeDown(file.ffn.down, identity, stored, memory, bytes, options_.n_threads));
+      slice->down = DenseView(memory, stored, file.n_neurons, config_.d_model);
     }
     gguf_.ReleasePages(file.ffn.down);
   }
 
   // A layer's down projection with one row per neuron, in this order; valid until the next call.
-  TensorView Transposed(int64_t layer, const FileNeurons& file, const std::vector<int32_t>& order) {
+  TensorView Transposed(const FileNeurons& file, const std::vector<int32_t>& order) {
     const TensorView& down = file.ffn.down;
-    const int64_t bytes = DownRowBytes(layer, down);
+    const DType stored = DownType(file.ffn);
+    const int64_t bytes = RowBytes(stored, config_.d_model);
     if (transposed_of_ != down.data) {
       const auto n_bytes = static_cast<uint64_t>(bytes * file.n_neurons);
       if (transposed_.size() < n_bytes) transposed_ = AlignedBuffer(n_bytes, "loading");
-      Account(down, TransposeDown(down, order, transposed_.bytes(), bytes, options_.n_threads));
+      Account(down,
+              TransposeDown(down, order, stored, transposed_.bytes(), bytes, options_.n_threads));
       transposed_of_ = down.data;
     }
-    return DenseView(transposed_.bytes(), down.dtype, file.n_neurons, config_.d_model);
+    return DenseView(transposed_.bytes(), stored, file.n_neurons, config_.d_model);
   }
 
   // Neurons [begin, end) of the placement's order, copied to a device: gate rows, and up and down
@@ -216,7 +219,8 @@ class Loader {
     if (device.queued()) return StoreFfn(layer, file, begin, end, device, slice);
     const int64_t gate_bytes = RowBytes(file.ffn.gate.dtype, config_.d_model);
     const int64_t up_bytes = RowBytes(file.ffn.up.dtype, config_.d_model);
-    const int64_t stride = up_bytes + DownRowBytes(layer, file.ffn.down);
+    const DType down = DownType(file.ffn);
+    const int64_t stride = up_bytes + RowBytes(down, config_.d_model);
     auto* gate = static_cast<std::byte*>(
         device.Allocate(static_cast<uint64_t>(n * gate_bytes), "gate projections"));
     auto* up_down = static_cast<std::byte*>(
@@ -227,20 +231,20 @@ class Loader {
                     static_cast<uint64_t>(gate_bytes));
       device.Upload(up_down + i * stride, file.ffn.up.row(id), static_cast<uint64_t>(up_bytes));
     }
-    CopyDown(layer, file, order, begin, end, up_down + up_bytes, stride, device);
+    CopyDown(file, order, begin, end, up_down + up_bytes, stride, device);
     slice->n_neurons = n;
     slice->gate = DenseView(gate, file.ffn.gate.dtype, n, config_.d_model);
     slice->up = {up_down, file.ffn.up.dtype, n, config_.d_model, stride};
-    slice->down = {up_down + up_bytes, file.ffn.down.dtype, n, config_.d_model, stride};
+    slice->down = {up_down + up_bytes, down, n, config_.d_model, stride};
     slice->neuron_ids = order.data() + begin;
     UploadVectors(file, {slice->neuron_ids, static_cast<size_t>(n)}, device, slice);
   }
 
   // The transposed down of a whole layer is built once in host memory and its rows handed out.
-  void CopyDown(int64_t layer, const FileNeurons& file, const std::vector<int32_t>& order,
-                int64_t begin, int64_t end, std::byte* out, int64_t stride, Device& device) {
+  void CopyDown(const FileNeurons& file, const std::vector<int32_t>& order, int64_t begin,
+                int64_t end, std::byte* out, int64_t stride, Device& device) {
     const TensorView& down = file.ffn.down;
-    const int64_t bytes = RowBytes(down.dtype, config_.d_model);
+    const int64_t bytes = RowBytes(DownType(file.ffn), config_.d_model);
     if (file.ffn.layout == DownLayout::kPerNeuron) {
       for (int64_t i = begin; i < end; ++i) {
         device.Upload(out + (i - begin) * stride, down.row(order[static_cast<size_t>(i)]),
@@ -248,7 +252,7 @@ class Loader {
       }
       return;
     }
-    const TensorView transposed = Transposed(layer, file, order);
+    const TensorView transposed = Transposed(file, order);
     for (int64_t i = begin; i < end; ++i) {
       device.Upload(out + (i - begin) * stride, transposed.row(i), static_cast<uint64_t>(bytes));
     }
@@ -264,25 +268,16 @@ class Loader {
     slice->up = device.StoreRows(file.ffn.up, ids, "up projections");
     slice->down = file.ffn.layout == DownLayout::kPerNeuron
                       ? device.StoreRows(file.ffn.down, ids, "down projections")
-                      : device.StoreRows(Transposed(layer, file, order).SliceRows(begin, end), {},
+                      : device.StoreRows(Transposed(file, order).SliceRows(begin, end), {},
                                          "down projections");
     slice->neuron_ids = ids.data();
     UploadVectors(file, ids, device, slice);
   }
 
-  int64_t DownRowBytes(int64_t layer, const TensorView& down) const {
-    if (config_.d_model % GetDTypeInfo(down.dtype).block_elems != 0) {
-      throw Error(
-          {.path = gguf_.path(),
-           .what = fmt::format("{} cannot be stored per neuron",
-                               TensorOf(family_.tensors, TensorRole::kDown, config_, layer).name),
-           .expected = fmt::format("d_model a multiple of {} for {}",
-                                   GetDTypeInfo(down.dtype).block_elems, DTypeName(down.dtype)),
-           .found = std::to_string(config_.d_model),
-           .hint = "use the mode dense without a placement, or an F16 model",
-           .settings = {{Setting::kSparseMode, "dense"}}});
-    }
-    return RowBytes(down.dtype, config_.d_model);
+  // The type of a neuron's row of down: the file's own, where it has such rows.
+  DType DownType(const FileFfn& ffn) const {
+    if (ffn.layout == DownLayout::kPerNeuron) return ffn.down.dtype;
+    return DownTypeOf(ffn.down.dtype, config_.d_model, options_.down);
   }
 
   // A packed file is in placement order already: a slice is a run of its rows.

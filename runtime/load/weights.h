@@ -11,6 +11,7 @@
 #include "runtime/core/progress.h"
 #include "runtime/device/device.h"
 #include "runtime/gguf/gguf_reader.h"
+#include "runtime/load/down_type.h"
 #include "runtime/model/families.h"
 #include "runtime/model/model.h"
 #include "runtime/placement/placement.h"
@@ -26,7 +27,7 @@ struct RequantReport {
 };
 
 struct LoadOptions {
-  DownLayout down_layout = DownLayout::kPerNeuron;
+  DownStorage down;
   const Placement* placement = nullptr;  // null: every neuron on the fast device, in file order
   int n_threads = 1;                     // for transposing
   // Copy matrices into the device's own memory (huge pages) instead of reading them from the
@@ -56,10 +57,5 @@ void CheckTensors(const GgufReader& gguf, const Family& family, const ModelConfi
 // down: (d_model, d_ff). Row of neuron order[i] goes to out + i * out_stride_bytes.
 RequantReport TransposeDown(const TensorView& down, const std::vector<int32_t>& order, DType stored,
                             std::byte* out, int64_t out_stride_bytes, int n_threads);
-// Stores them in the file's own type.
-inline RequantReport TransposeDown(const TensorView& down, const std::vector<int32_t>& order,
-                                   std::byte* out, int64_t out_stride_bytes, int n_threads) {
-  return TransposeDown(down, order, down.dtype, out, out_stride_bytes, n_threads);
-}
 
 }  // namespace thermocline

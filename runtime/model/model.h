@@ -150,7 +150,7 @@ struct RunState {
   float* x = nullptr;   // (n, d_model) residual stream
   float* xn = nullptr;  // (n, d_model) normalised input of attention
   // (n, d_model) The FFN's input, for even and for odd layers. Both point to `xn`, unless a
-  // predictor still needs the previous layer's.
+  // predictor still needs the previous layer's or an observer what attention read.
   float* ffn_x[2] = {nullptr, nullptr};
   float* q = nullptr;       // (n, n_heads * head_dim)
   float* k = nullptr;       // (n, n_kv_heads * head_dim)

@@ -8,13 +8,16 @@
 
 namespace thermocline {
 
-// What one tier computed of one layer's FFN.
+// What one tier computed of one layer's FFN, and what the layer's other matrices read.
 struct FfnObservation {
   int64_t layer = 0;
   int64_t n_tokens = 0;
   const FfnSlice* slice = nullptr;  // which neurons
   const float* h = nullptr;         // (n_tokens, slice->n_neurons)
   const float* x = nullptr;         // (n_tokens, d_model) what the FFN read: normalised
+  const float* attended = nullptr;  // (n_tokens, q_dim of the layer) what attention's output read
+  // (n_tokens, d_model) what q, k and v read; null unless ExecutorOptions::keep_attention_input.
+  const float* attention_x = nullptr;
 };
 
 class FfnObserver {

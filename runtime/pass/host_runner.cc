@@ -79,11 +79,14 @@ void HostRunner::RunLayers(const Pass& pass, float* x) {
 void HostRunner::Ffn(const Lanes& lanes, int64_t layer, const Pass& pass) {
   ffn_.Run(lanes, layer, pass);
   if (context_.observer == nullptr) return;
+  FfnObservation seen = {.layer = layer, .n_tokens = pass.n(), .x = FfnInput(context_, layer)};
+  seen.attended = context_.state.att;
+  if (context_.options.keep_attention_input) seen.attention_x = context_.state.xn;
   for (size_t tier = 0; tier < context_.tiers.size(); ++tier) {
     if (!context_.Has(layer, tier)) continue;
-    context_.observer->OnFfn(
-        lanes.all, {layer, pass.n(), &context_.slice(layer, tier), context_.tiers[tier].state.gate,
-                    FfnInput(context_, layer)});
+    seen.slice = &context_.slice(layer, tier);
+    seen.h = context_.tiers[tier].state.gate;
+    context_.observer->OnFfn(lanes.all, seen);
   }
 }
 

@@ -16,6 +16,11 @@ bool LooksAhead(const ExecutorOptions& options) {
   return options.predictor_input == PredictorInput::kPreviousNormed;
 }
 
+// Whether the FFN's inputs have memory of their own, beside xn.
+bool ApartFromXn(const ExecutorOptions& options) {
+  return LooksAhead(options) || options.keep_attention_input;
+}
+
 // Whether predictors read another vector than the FFN does.
 bool ReadsApart(const ExecutorOptions& options) {
   return options.predictor_input != PredictorInput::kNormed;
@@ -47,8 +52,8 @@ std::vector<uint64_t> PassContext::BufferBytes(const ModelConfig& config,
                                                const ExecutorOptions& options,
                                                std::span<const int64_t> max_neurons) {
   const int64_t n = options.max_tokens;
-  // x, xn, proj; two more of the FFN's inputs where a predictor looks ahead.
-  const int64_t residual = (LooksAhead(options) ? 5 : 3) * config.d_model;
+  // x, xn, proj; two more of the FFN's inputs where a predictor looks ahead or xn is to be kept.
+  const int64_t residual = (ApartFromXn(options) ? 5 : 3) * config.d_model;
   const int64_t attention = 2 * config.q_dim() + 2 * config.kv_dim();
   std::vector<uint64_t> bytes;
   for (size_t tier = 0; tier < max_neurons.size(); ++tier) {
@@ -70,7 +75,7 @@ void PassContext::AllocateState() {
   state.x = floats(n * config.d_model, "the residual stream");
   state.xn = floats(n * config.d_model, "normalised inputs");
   for (float*& x : state.ffn_x) {
-    x = LooksAhead(options) ? floats(n * config.d_model, "FFN inputs") : state.xn;
+    x = ApartFromXn(options) ? floats(n * config.d_model, "FFN inputs") : state.xn;
   }
   state.q = floats(n * config.q_dim(), "queries");
   state.k = floats(n * config.kv_dim(), "keys");

@@ -26,6 +26,8 @@ struct ExecutorOptions {
   SparseMode mode = SparseMode::kDense;
   // What the predictor reads, if there is one.
   PredictorInput predictor_input = PredictorInput::kNormed;
+  // Keep what attention read until the layer's FFN is done, for an observer.
+  bool keep_attention_input = false;
   // Whether batches on a queued device have the weights of the other tiers' neurons streamed to it.
   StreamCold stream_cold = StreamCold::kOff;
   uint64_t stream_piece_bytes = kStreamPieceBytes;

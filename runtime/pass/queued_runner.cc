@@ -153,6 +153,13 @@ void QueuedRunner::Fetch(std::vector<float>* to, const float* from, int64_t n) {
 void QueuedRunner::Observe(int64_t layer, int64_t n) {
   Finish();
   Fetch(&x_, FfnInput(context_, layer), n * context_.config.d_model);
+  FfnObservation seen = {.layer = layer, .n_tokens = n, .x = x_.data()};
+  if (context_.options.keep_attention_input) {
+    Fetch(&attended_, context_.state.att, n * context_.config.q_dim());
+    Fetch(&attention_x_, context_.state.xn, n * context_.config.d_model);
+    seen.attended = attended_.data();
+    seen.attention_x = attention_x_.data();
+  }
   if (context_.Has(layer, 0)) {
     Fetch(&h_, context_.tiers[0].state.gate, n * context_.slice(layer, 0).n_neurons);
   }
@@ -160,8 +167,10 @@ void QueuedRunner::Observe(int64_t layer, int64_t n) {
     const Lane lane{thread, context_.team.n_threads(), context_.all_lanes};
     for (size_t tier = 0; tier < context_.tiers.size(); ++tier) {
       if (!context_.Has(layer, tier)) continue;
-      const float* const h = tier == 0 ? h_.data() : context_.tiers[tier].state.gate;
-      context_.observer->OnFfn(lane, {layer, n, &context_.slice(layer, tier), h, x_.data()});
+      FfnObservation of_tier = seen;
+      of_tier.slice = &context_.slice(layer, tier);
+      of_tier.h = tier == 0 ? h_.data() : context_.tiers[tier].state.gate;
+      context_.observer->OnFfn(lane, of_tier);
     }
   });
 }

@@ -51,6 +51,8 @@ class QueuedRunner : public PassRunner {
   std::vector<float> logits_;
   std::vector<float> h_;
   std::vector<float> x_;
+  std::vector<float> attended_;
+  std::vector<float> attention_x_;
 };
 
 }  // namespace thermocline

@@ -172,6 +172,24 @@ TEST(PackLayoutTest, JoinsTwoTypesInTheLargerOne) {
   EXPECT_LT(std::sqrt(squared_difference / squared), 0.02);
 }
 
+// Of two layers the last is one where the mix gives down more bits. Rows of 64 hold no blocks of
+// 256.
+TEST(PackLayoutTest, AMixStoresUpAsWideAsDown) {
+  TempDir dir;
+  WriteShuffledPlacement(GoldenModel("gqa_relu"), dir.file("placement"));
+  PackOptions options;
+  options.placement_path = dir.file("placement");
+  options.rule = ParseTypeRule("Q4_K_M");
+  const PackReport report = PackModel(GoldenModel("gqa_relu"), dir.file("packed"), options);
+  EXPECT_TRUE(report.widened);
+  const GgufReader packed(dir.file("packed"));
+  EXPECT_EQ(packed.FindTensor("blk.0.ffn_up_down.weight")->dtype, DType::kQ5_0);
+  EXPECT_EQ(packed.FindTensor("blk.1.ffn_up_down.weight")->dtype, DType::kQ8_0);
+  EXPECT_EQ(packed.FindTensor("blk.1.ffn_gate.weight")->dtype, DType::kQ5_0);
+  EXPECT_EQ(packed.GetU64("general.file_type"), 15U);
+  for (const TensorChange& change : report.changes) EXPECT_TRUE(change.unfit) << change.name;
+}
+
 TEST(PackLayoutTest, PackedModelsAreNotPackedAgain) {
   TempDir dir;
   WriteShuffledPlacement(GoldenModel("gqa_relu"), dir.file("placement"));

@@ -44,8 +44,12 @@ TEST(DType, TheTable) {
 // The numbers are those of llama.cpp's llama_ftype, so that other tools read what our files say.
 TEST(DType, FileTypes) {
   const std::map<DType, uint32_t> expected = {
-      {DType::kF32, 0},  {DType::kF16, 1},   {DType::kQ4_0, 2}, {DType::kQ4_1, 3},
-      {DType::kQ8_0, 7}, {DType::kQ6_K, 18}, {DType::kBF16, 32}};
+      {DType::kF32, 0},      {DType::kF16, 1},     {DType::kQ4_0, 2},     {DType::kQ4_1, 3},
+      {DType::kQ8_0, 7},     {DType::kQ5_0, 8},    {DType::kQ5_1, 9},     {DType::kQ2_K, 10},
+      {DType::kQ3_K, 11},    {DType::kQ4_K, 14},   {DType::kQ5_K, 16},    {DType::kQ6_K, 18},
+      {DType::kIQ2_XXS, 19}, {DType::kIQ2_XS, 20}, {DType::kIQ3_XXS, 23}, {DType::kIQ4_NL, 25},
+      {DType::kIQ3_S, 26},   {DType::kIQ2_S, 28},  {DType::kIQ4_XS, 30},  {DType::kBF16, 32},
+      {DType::kTQ1_0, 36},   {DType::kTQ2_0, 37},  {DType::kMXFP4, 38}};
   std::map<DType, uint32_t> found;
   for (const DType dtype : kWeightDTypes) found[dtype] = GetWeightTypeInfo(dtype).file_type;
   EXPECT_EQ(found, expected);
@@ -68,6 +72,23 @@ TEST(DType, RowsOfTheTable) {
   }
 }
 
+TEST(DType, ListsWhatCanBeWritten) {
+  EXPECT_TRUE(WrittenDTypeNames().starts_with("F32, F16, BF16, Q8_0, "));
+  EXPECT_EQ(WrittenDTypeNames().find("IQ3_S"), std::string::npos);
+  EXPECT_NE(WeightDTypeNames().find("IQ3_S"), std::string::npos);
+}
+
+TEST(DType, FindsWhatFitsRows) {
+  EXPECT_EQ(FittingType(DType::kQ4_K, 512), DType::kQ4_K);
+  EXPECT_EQ(FittingType(DType::kQ4_K, 544), DType::kQ5_0);
+  EXPECT_EQ(FittingType(DType::kQ6_K, 544), DType::kQ8_0);
+  EXPECT_EQ(FittingType(DType::kQ6_K, 545), DType::kF16);
+  for (const DType dtype : kWeightDTypes) {
+    const DTypeInfo& fitting = GetDTypeInfo(FittingType(dtype, 3));
+    EXPECT_EQ(fitting.block_elems, 1U) << fitting.name;
+  }
+}
+
 // A type that nothing here computes with has no row that could be taken for its own.
 TEST(DTypeDeathTest, OtherTypesHaveNoRow) {
   EXPECT_DEATH(GetWeightTypeInfo(DType::kI8), "a type of weights");
@@ -87,8 +108,8 @@ TEST(DType, Names) {
   EXPECT_EQ(ParseWeightDType("q4_1"), DType::kQ4_1);
   EXPECT_EQ(ParseWeightDType("q6_k"), DType::kQ6_K);
   EXPECT_EQ(ParseWeightDType("Bf16"), DType::kBF16);
-  EXPECT_EQ(ParseWeightDType("Q4_K"), std::nullopt);  // known, but not computed with
-  EXPECT_EQ(ParseWeightDType("I32"), std::nullopt);
+  EXPECT_EQ(ParseWeightDType("iq3_s"), DType::kIQ3_S);
+  EXPECT_EQ(ParseWeightDType("I32"), std::nullopt);  // known, but not computed with
   EXPECT_EQ(ParseWeightDType(""), std::nullopt);
 }
 

@@ -28,6 +28,7 @@ class ProfileVerbsTest : public testing::Test {
   static void AddVerbs(CLI::App& app) {
     AddProfileVerb(app);
     AddPlaceVerb(app);
+    AddQuantizeVerb(app);
   }
   static std::string Call(const std::vector<std::string>& args) {
     return CallVerb(&AddVerbs, args);
@@ -100,6 +101,21 @@ TEST_F(ProfileVerbsTest, AModelWithoutZerosGetsANote) {
   std::vector<std::string> args = ProfileArgs({"--max-tokens", "600"});
   args[2] = SiluModelPath();
   EXPECT_THAT(Call(args), HasSubstr("--activation-threshold"));
+}
+
+TEST_F(ProfileVerbsTest, QuantizeTakesTheImportanceOfInputs) {
+  Call(ProfileArgs());
+  std::vector<std::string> args = {"quantize", ReluModelPath(), dir_.file("plain"), "Q4_K_M"};
+  EXPECT_THAT(Call(args), HasSubstr("could not become Q4_K"));
+  args[2] = dir_.file("counted");
+  args.insert(args.end(), {"--importance", profile_});
+  Call(args);
+  EXPECT_NE(ReadWholeFile(dir_.file("counted")), ReadWholeFile(dir_.file("plain")));
+  args[1] = SiluModelPath();
+  EXPECT_THAT(CallError(args), HasSubstr("the profile was made of another model"));
+  args[1] = ReluModelPath();
+  args[2] = profile_;
+  EXPECT_THAT(CallError(args), HasSubstr(profile_)) << "it would be overwritten";
 }
 
 TEST_F(ProfileVerbsTest, WrongUsage) {

@@ -5,13 +5,14 @@
 #include <vector>
 
 #include "runtime/convert/model_writer.h"
-#include "runtime/core/dtype.h"
 
 namespace thermocline {
 
+// Below the table it says which tensors could not get the type that was wanted.
 std::string ChangeTable(const std::vector<TensorChange>& changes);
 
-// Reads a type of weights by its name. Another word is a usage error. `verb` is for the message.
-DType ParseTypeArgument(const std::string& verb, const std::string& name);
+// Reads a mix or a type that can be written by its name. Another word is a usage error. `verb` is
+// for the message.
+TypeRule ParseTypeArgument(const std::string& verb, const std::string& name);
 
 }  // namespace thermocline

@@ -31,6 +31,7 @@ constexpr FlagRow kFlags[] = {
     {Setting::kFastTier, "--fast-tier"},
     {Setting::kGpuLayers, "-ngl"},
     {Setting::kGpuStream, "--gpu-stream"},
+    {Setting::kDownType, "--down-type"},
     {Setting::kTemperature, "--temp"},
     {Setting::kTopK, "--top-k"},
     {Setting::kTopP, "--top-p"},

@@ -34,6 +34,18 @@ std::string TierTable(const MemoryPlan& plan) {
   return text;
 }
 
+// Returns a line for each type of down projections that become another.
+std::string DownLines(const MemoryPlan& plan) {
+  std::string text;
+  for (const MemoryPlan::Down& down : plan.downs) {
+    text += fmt::format(
+        "down projections of {} layer{}: {} in the file ({}), {} with a row per neuron ({})\n",
+        down.n_layers, down.n_layers == 1 ? "" : "s", DTypeName(down.in_file),
+        FormatBytes(down.file_bytes), DTypeName(down.stored), FormatBytes(down.bytes));
+  }
+  return text.empty() ? "" : text + "\n";
+}
+
 std::string LayerTable(const MemoryPlan& plan) {
   std::string text =
       fmt::format("{:>5}{:>14}{:>14}{:>14}", "layer", "attention",
@@ -71,7 +83,7 @@ std::string MemoryPlanTable(const OpenedModel& model) {
   if (model.placement() != nullptr && model.placement()->imported) {
     text += fmt::format("{}\n\n", kImportedPlacementNote);
   }
-  return text + TierTable(plan) + "\n" + LayerTable(plan);
+  return text + DownLines(plan) + TierTable(plan) + "\n" + LayerTable(plan);
 }
 
 nlohmann::ordered_json MemoryPlanJson(const OpenedModel& model) {
@@ -86,6 +98,14 @@ nlohmann::ordered_json MemoryPlanJson(const OpenedModel& model) {
          {"cold_neurons", layer.slices[1].n_neurons},
          {"cold_bytes", layer.slices[1].bytes},
          {"predictor_bytes", layer.slices[0].predictor_bytes + layer.slices[1].predictor_bytes}});
+  }
+  Object downs = Object::array();
+  for (const MemoryPlan::Down& down : plan.downs) {
+    downs.push_back({{"in_file", DTypeName(down.in_file)},
+                     {"stored", DTypeName(down.stored)},
+                     {"n_layers", down.n_layers},
+                     {"file_bytes", down.file_bytes},
+                     {"bytes", down.bytes}});
   }
   return {{"model", model.gguf().path()},
           {"mode", SparseModeName(model.mode())},
@@ -107,6 +127,7 @@ nlohmann::ordered_json MemoryPlanJson(const OpenedModel& model) {
           {"slow_scratch_bytes", plan.tiers[1].scratch_bytes},
           {"fast_total_bytes", plan.total_bytes(0)},
           {"slow_total_bytes", plan.total_bytes(1)},
+          {"transposed_downs", downs},
           {"layers", layers}};
 }
 

@@ -143,6 +143,26 @@ void AddGpuStreamOption(CLI::App& verb, EngineOptions* options) {
       ->check(CLI::IsMember({"auto", "on", "off"}));
 }
 
+void AddDownTypeOption(CLI::App& verb, EngineOptions* options) {
+  const auto choose = [options](const std::string& name) {
+    options->down_type = ParseWeightDType(name);
+  };
+  const auto check = [](const std::string& name) {
+    const auto dtype = ParseWeightDType(name);
+    return dtype && GetWeightTypeInfo(*dtype).written
+               ? std::string()
+               : fmt::format("'{}' is no type that can be written; those are {}", Printable(name),
+                             WrittenDTypeNames());
+  };
+  verb.add_option_function<std::string>(
+          "--down-type", choose,
+          "Type of the down projections where they are stored with a row per neuron and the file "
+          "has columns (default: one that adds less than a tenth to the error of the file's type; "
+          "Q8_0, Q4_1, Q4_0 and floats stay as they are; --dry-run shows it)")
+      ->type_name("TYPE")
+      ->check(CLI::Validator(check, ""));
+}
+
 }  // namespace
 
 void AddEngineOptions(CLI::App& verb, EngineOptions* options) {
@@ -208,6 +228,7 @@ void AddEngineOptions(CLI::App& verb, EngineOptions* options) {
       ->type_name("auto|cpu|gpu")
       ->check(CLI::IsMember({"auto", "cpu", "gpu"}));
   AddGpuStreamOption(verb, options);
+  AddDownTypeOption(verb, options);
 }
 
 void AddTraceOption(CLI::App& verb, std::optional<std::string>* path) {

@@ -40,7 +40,8 @@ struct PackArgs {
 
 void Pack(PackArgs& args) {
   if (!args.type.empty()) {
-    args.options.rule = TypeRule{ParseTypeArgument("pack", args.type), args.pure};
+    args.options.rule = ParseTypeArgument("pack", args.type);
+    args.options.rule->pure = args.pure;
   }
   if (args.options.n_threads == 0) args.options.n_threads = DefaultThreadCount();
   args.options.progress = StderrProgress();
@@ -48,7 +49,7 @@ void Pack(PackArgs& args) {
   const PackReport report = PackModel(args.input, args.output, args.options);
   if (!report.changes.empty()) WriteOutput(ChangeTable(report.changes));
   if (report.widened) {
-    WriteOutput("up and down projections came in two types and are stored in the larger one\n");
+    WriteOutput("up and down projections of a layer in two types are stored in the larger one\n");
   }
   WriteOutput(report.requantised_down
                   ? fmt::format("down projections were quantised a second time: relative RMS error "
@@ -69,8 +70,10 @@ void AddPackVerb(CLI::App& app) {
       ->required()
       ->type_name("FILE");
   verb->add_option("-o,--output", args->output, "GGUF file to write")->required()->type_name("OUT");
-  verb->add_option("--type", args->type,
-                   "Also give the weights this type, as `quantize` does: " + WeightDTypeNames())
+  verb->add_option(
+          "--type", args->type,
+          "Also give the weights this type or mix of types, as `quantize` does (its --help "
+          "lists them)")
       ->type_name("TYPE");
   verb->add_flag("--pure", args->pure,
                  "With --type: give it to the embedding table and the output head, too");

@@ -28,6 +28,8 @@ constexpr const char* kProfileDetails =
 front of each; every position counts. The last fifth of the windows (--heldout-fraction), or another text
 (--heldout), is held out: it is counted apart, and what is printed of a placement is measured on it.
 
+It also sums the squares of what every matrix reads, for `quantize --importance`.
+
 With --vram a placement is made in the same go: which neurons lie in VRAM, the most often active ones per
 byte first, the rest in RAM. Without it only the statistics are written, and `thermocline place` makes
 placements of them later. The printed coverage compares the placement with as many neurons picked at
@@ -146,6 +148,7 @@ void RunProfile(ProfileArgs& args) {
 
   EngineOptions whole = options;
   whole.may_split_layers = false;  // the LRU caches watch layers whole
+  whole.watch_attention = true;    // `quantize --importance` wants what its matrices read
   Engine engine(whole);
   const auto started = std::chrono::steady_clock::now();
   ProfileRun run(engine, texts, args.profile);

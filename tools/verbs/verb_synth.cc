@@ -206,8 +206,8 @@ void Run(SynthArgs& options, const CLI::App& verb) {
   SynthOptions& synth = options.synth;
   SettleShape(&options, verb);
   const auto dtype = ParseWeightDType(options.type);
-  if (!dtype) {
-    throw Error({.what = "--type", .expected = WeightDTypeNames(), .found = options.type});
+  if (!dtype || !GetWeightTypeInfo(*dtype).written) {
+    throw Error({.what = "--type", .expected = WrittenDTypeNames(), .found = options.type});
   }
   synth.dtype = *dtype;
   synth.activation = ParseActivation(options.activation);
@@ -242,7 +242,7 @@ void AddShapeOptions(CLI::App& verb, SynthArgs* options) {
   dimension("--vocab-size", &s.vocab_size, 260, 1 << 24, "vocabulary");
   dimension("--max-seq-len", &s.max_seq_len, 1, kMaxTokensFlag, "context in tokens");
   verb.add_option("--type", options->type,
-                  "weight type: " + WeightDTypeNames() + " (default Q8_0)");
+                  "weight type: " + WrittenDTypeNames() + " (default Q8_0)");
   verb.add_option("--activation", options->activation,
                   "silu, relu, reglu or relu_sqr (default silu)")
       ->check(CLI::IsMember({"silu", "relu", "reglu", "relu_sqr"}));
