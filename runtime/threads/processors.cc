@@ -65,6 +65,17 @@ std::optional<double> QuotaOfGroup(const fs::path& directory) {
   return quota / period;
 }
 
+// Returns a CPU's capacity as the scheduler has it, relative to the others'; 0 where it says none.
+int CapacityOf(int cpu, const std::string& root) {
+  const std::string text =
+      FirstLine(fs::path(root) / kCpus / ("cpu" + std::to_string(cpu)) / "cpu_capacity");
+  int capacity = 0;
+  const char* const end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, capacity);
+  constexpr int kMost = 1 << 20;
+  return error == std::errc() && rest == end && capacity <= kMost ? std::max(capacity, 0) : 0;
+}
+
 }  // namespace
 
 std::optional<std::vector<int>> ParseNumberList(std::string_view text) {
@@ -127,16 +138,35 @@ std::vector<std::vector<int>> PhysicalCores(std::span<const int> cpus, const std
   return cores;
 }
 
+std::vector<int> FastCpus(std::span<const int> cpus, const std::string& root) {
+  std::vector<int> fast;
+  if (const auto named = ParseNumberList(FirstLine(fs::path(root) / "sys/devices/cpu_core/cpus"))) {
+    std::ranges::set_intersection(cpus, *named, std::back_inserter(fast));
+  } else {
+    std::vector<int> capacities;
+    for (const int cpu : cpus) capacities.push_back(CapacityOf(cpu, root));
+    const int most = capacities.empty() ? 0 : std::ranges::max(capacities);
+    for (size_t i = 0; i < cpus.size(); ++i) {
+      if (4 * capacities[i] >= 3 * most) fast.push_back(cpus[i]);
+    }
+  }
+  return fast.empty() ? std::vector<int>(cpus.begin(), cpus.end()) : fast;
+}
+
 std::vector<std::vector<int>> CoresToPin(Pinning pinning, int n_threads, std::span<const int> cpus,
                                          const std::string& root) {
   if (pinning == Pinning::kOff) return {};
   const auto n = static_cast<size_t>(n_threads);
-  std::vector<std::vector<int>> cores = PhysicalCores(cpus, root);
+  const std::vector<int> fast = FastCpus(cpus, root);
+  std::vector<std::vector<int>> cores = PhysicalCores(fast, root);
   if (pinning == Pinning::kAuto) {
     const auto online = ParseNumberList(FirstLine(fs::path(root) / kCpus / "online"));
     const bool all = online && std::ranges::equal(*online, cpus);
     return all && cores.size() == n ? cores : std::vector<std::vector<int>>();
   }
+  std::vector<int> others;
+  std::ranges::set_difference(cpus, fast, std::back_inserter(others));
+  std::ranges::move(PhysicalCores(others, root), std::back_inserter(cores));
   if (cores.size() < n) {
     throw Error({.what = "threads cannot be pinned",
                  .expected = "at most one for each of the " + std::to_string(cores.size()) +
@@ -173,7 +203,7 @@ std::optional<double> CpuQuota(const std::string& root) {
 }
 
 int UsableCores(std::span<const int> cpus, const std::string& root) {
-  auto n_cores = static_cast<double>(PhysicalCores(cpus, root).size());
+  auto n_cores = static_cast<double>(PhysicalCores(FastCpus(cpus, root), root).size());
   if (const std::optional<double> quota = CpuQuota(root)) {
     n_cores = std::min(n_cores, std::floor(*quota));
   }

@@ -30,13 +30,18 @@ bool SetThreadCpus(std::span<const int> cpus);
 std::vector<std::vector<int>> PhysicalCores(std::span<const int> cpus,
                                             const std::string& root = "/");
 
+// Returns those of `cpus` that are of the fast kind where cores differ (Intel's performance cores,
+// or what has three quarters of the largest capacity); all of them where none is, or where the
+// system does not say.
+std::vector<int> FastCpus(std::span<const int> cpus, const std::string& root = "/");
+
 // Returns the processors' worth of time that the process's control groups leave it (cpu.max, or
 // cpu.cfs_quota_us), the least of all levels that can be seen. nullopt: no limit.
 std::optional<double> CpuQuota(const std::string& root = "/");
 
-// Returns how many threads can run at full speed at once: a physical core each, and no more than
-// the quota pays for, rounded down, since a thread that is throttled holds up all others at every
-// barrier. It is at least 1.
+// Returns how many threads can run at full speed at once: a physical core of the fast kind each,
+// and no more than the quota pays for, rounded down, since a thread that is throttled holds up all
+// others at every barrier. It is at least 1.
 int UsableCores(std::span<const int> cpus, const std::string& root = "/");
 
 // Returns UsableCores of the CPUs this process may use, which is what `-t 0` stands for.
@@ -45,10 +50,10 @@ int DefaultThreadCount();
 enum class Pinning : uint8_t { kAuto, kOn, kOff };
 
 // Returns the physical core (its siblings) for each of n_threads threads; empty where they are not
-// to be pinned. kAuto pins where the threads are as many as the machine's physical cores and `cpus`
-// is all that are online: with fewer threads two processes would choose the same cores while others
-// are idle, and who restricted the CPUs has plans of their own. kOn pins within `cpus`, and throws
-// Error where they have fewer cores than threads.
+// to be pinned. kAuto pins where the threads are as many as the machine's fast physical cores and
+// `cpus` is all that are online: with fewer threads two processes would choose the same cores while
+// others are idle, and who restricted the CPUs has plans of their own. kOn pins within `cpus`, to
+// fast ones first, and throws Error where they have fewer cores than threads.
 std::vector<std::vector<int>> CoresToPin(Pinning pinning, int n_threads, std::span<const int> cpus,
                                          const std::string& root = "/");
 

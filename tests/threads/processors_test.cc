@@ -67,6 +67,40 @@ TEST_F(ProcessorsTest, WithoutATopologyEveryCpuIsACore) {
   EXPECT_EQ(UsableCores({}, root()), 1);
 }
 
+// Eight CPUs: two performance cores with two threads each, and four efficient ones.
+TEST_F(ProcessorsTest, ThreadsGoToPerformanceCores) {
+  Write("sys/devices/cpu_core/cpus", "0-3\n");
+  Write("sys/devices/cpu_atom/cpus", "4-7\n");
+  Write("sys/devices/system/cpu/online", "0-7\n");
+  for (const int cpu : {0, 1}) Siblings(cpu, "0-1");
+  for (const int cpu : {2, 3}) Siblings(cpu, "2-3");
+  const std::vector all = {0, 1, 2, 3, 4, 5, 6, 7};
+  EXPECT_THAT(FastCpus(all, root()), ElementsAre(0, 1, 2, 3));
+  EXPECT_EQ(UsableCores(all, root()), 2);
+  EXPECT_THAT(CoresToPin(Pinning::kAuto, 2, all, root()),
+              ElementsAre(ElementsAre(0, 1), ElementsAre(2, 3)));
+  EXPECT_THAT(CoresToPin(Pinning::kAuto, 6, all, root()), IsEmpty());
+  EXPECT_THAT(CoresToPin(Pinning::kOn, 3, all, root()),
+              ElementsAre(ElementsAre(0, 1), ElementsAre(2, 3), ElementsAre(4)));
+  // A process that was given efficient cores alone uses them.
+  EXPECT_EQ(UsableCores(std::vector{4, 5, 6}, root()), 3);
+}
+
+TEST_F(ProcessorsTest, CoresOfLittleCapacityAreLeftOut) {
+  const std::vector all = {0, 1, 2, 3};
+  const auto capacity = [this](int cpu, const std::string& text) {
+    Write("sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/cpu_capacity", text);
+  };
+  for (const int cpu : {0, 1}) capacity(cpu, "1024\n");
+  for (const int cpu : {2, 3}) capacity(cpu, "620\n");
+  EXPECT_THAT(FastCpus(all, root()), ElementsAre(0, 1));
+  for (const int cpu : {2, 3}) capacity(cpu, "900\n");  // turbo of single cores differs so far
+  EXPECT_THAT(FastCpus(all, root()), ElementsAre(0, 1, 2, 3));
+  for (const int cpu : all) capacity(cpu, "much\n");
+  EXPECT_THAT(FastCpus(all, root()), ElementsAre(0, 1, 2, 3));
+  EXPECT_THAT(FastCpus({}, root()), IsEmpty());
+}
+
 TEST_F(ProcessorsTest, PinsByItselfOnlyOneThreadToEveryCoreOfTheMachine) {
   Write("sys/devices/system/cpu/online", "0-3\n");
   for (const int cpu : {0, 2}) Siblings(cpu, "0,2");

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -17,6 +18,29 @@ std::vector<float> RandomFloats(std::mt19937* rng, int64_t n) {
   std::vector<float> out(static_cast<size_t>(n));
   for (float& value : out) value = normal(*rng);
   return out;
+}
+
+std::vector<float> Decoded(DType dtype, int64_t n, const std::byte* row) {
+  std::vector<float> out(static_cast<size_t>(n));
+  AvailableCpuKernels().front()->dequantize_f32(dtype, row, 0, n, out.data());
+  return out;
+}
+
+// Returns what the row holds of x.
+std::vector<float> QuantisedRow(DType dtype, const std::vector<float>& x, std::byte* row) {
+  const auto n = static_cast<int64_t>(x.size());
+  QuantizeRow(dtype, x.data(), n, row);
+  return Decoded(dtype, n, row);
+}
+
+// Of a type that nothing here writes: random bits whose values are finite. Returns those.
+std::vector<float> RandomRow(DType dtype, int64_t n, std::mt19937* rng, std::byte* row) {
+  while (true) {
+    for (int64_t i = 0; i < RowBytes(dtype, n); ++i) row[i] = static_cast<std::byte>((*rng)());
+    std::vector<float> values = Decoded(dtype, n, row);
+    const auto finite = [](float value) { return std::isfinite(value); };
+    if (std::all_of(values.begin(), values.end(), finite)) return values;
+  }
 }
 
 [[noreturn]] void Wrong(const char* kernel, DType dtype, double got, double reference) {
@@ -43,9 +67,9 @@ BenchWeights::BenchWeights(DType dtype, int64_t n_cols, uint64_t n_bytes)
   std::vector<std::byte> rows(static_cast<size_t>(kDistinctRows * stride_bytes_));
   for (int64_t r = 0; r < kDistinctRows; ++r) {
     std::byte* row = rows.data() + r * stride_bytes_;
-    QuantizeRow(dtype, RandomFloats(&rng, n_cols).data(), n_cols, row);
-    distinct_.emplace_back(static_cast<size_t>(n_cols));
-    AvailableCpuKernels().front()->dequantize_f32(dtype, row, 0, n_cols, distinct_.back().data());
+    distinct_.push_back(GetWeightTypeInfo(dtype).written
+                            ? QuantisedRow(dtype, RandomFloats(&rng, n_cols), row)
+                            : RandomRow(dtype, n_cols, &rng, row));
   }
   for (int64_t r = 0; r < n_rows_; ++r) {
     std::memcpy(buffer_.bytes() + r * stride_bytes_,
