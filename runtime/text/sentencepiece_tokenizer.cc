@@ -14,7 +14,6 @@
 namespace thermocline {
 namespace {
 
-constexpr uint32_t kSpaceSignCodepoint = 0x2581;
 // The longest chunk, as the library counts in 32 bits and makes up to three bytes of one.
 constexpr size_t kMaxChunkBytes = size_t{1} << 28;
 
@@ -37,23 +36,21 @@ std::string WithoutExtraSpaces(std::string_view text) {
 
 }  // namespace
 
-SentencePieceTokenizer::SentencePieceTokenizer(Vocabulary vocab, size_t chunk_bytes)
-    : vocab_(std::move(vocab)),
-      special_(vocab_, {TokenType::kControl, TokenType::kUnknown}),
-      chunk_bytes_(chunk_bytes) {
+SentencePieceTokenizer::SentencePieceTokenizer(Vocabulary vocabulary, size_t chunk_bytes)
+    : VocabularyTokenizer(std::move(vocabulary)), chunk_bytes_(chunk_bytes) {
   // The space in front of a text and the removal of extra ones are done in Encode(), which hands
   // the library one part of a text at a time.
-  const std::string proto = SentencepieceModelProto(vocab_, NormalizerOptions{});
+  const std::string proto = SentencepieceModelProto(vocab(), NormalizerOptions{});
   try {
-    CheckStatus(processor_.LoadFromSerializedProto(proto), vocab_,
+    CheckStatus(processor_.LoadFromSerializedProto(proto), vocab(),
                 "sentencepiece does not accept the vocabulary");
   } catch (const Error&) {
     throw;
   } catch (const std::exception& e) {
-    throw Error({vocab_.path, "sentencepiece does not accept the vocabulary", "", e.what(), ""});
+    throw Error({vocab().path, "sentencepiece does not accept the vocabulary", "", e.what(), ""});
   }
-  for (int32_t id = 0; id < vocab_.size(); ++id) {
-    boundaries_.AddPiece(MatchablePiece(vocab_, id));
+  for (int32_t id = 0; id < vocab().size(); ++id) {
+    boundaries_.AddPiece(MatchablePiece(vocab(), id));
   }
   boundaries_.finish();
 }
@@ -61,7 +58,7 @@ SentencePieceTokenizer::SentencePieceTokenizer(Vocabulary vocab, size_t chunk_by
 std::vector<int32_t> SentencePieceTokenizer::EncodeText(std::string_view text,
                                                         bool parse_special) const {
   std::vector<int32_t> ids;
-  while (const auto match = parse_special ? special_.FindFirst(text) : std::nullopt) {
+  while (const auto match = parse_special ? control_tokens().FindFirst(text) : std::nullopt) {
     if (match->begin > 0) EncodePlain(text.substr(0, match->begin), &ids);
     ids.push_back(match->id);
     text.remove_prefix(match->begin + match->n_bytes);
@@ -72,7 +69,7 @@ std::vector<int32_t> SentencePieceTokenizer::EncodeText(std::string_view text,
 
 void SentencePieceTokenizer::EncodePlain(std::string_view text, std::vector<int32_t>* ids) const {
   std::string cleaned;
-  if (vocab_.remove_extra_spaces) {
+  if (vocab().remove_extra_spaces) {
     cleaned = WithoutExtraSpaces(text);
     text = cleaned;
   }
@@ -80,7 +77,7 @@ void SentencePieceTokenizer::EncodePlain(std::string_view text, std::vector<int3
   while (!text.empty()) {
     if (!at_start) ThrowIfInterrupted();
     const size_t n_bytes = ChunkSize(text);
-    if (at_start && vocab_.add_space_prefix) {
+    if (at_start && vocab().add_space_prefix) {
       std::string with_space(1, ' ');
       with_space += text.substr(0, n_bytes);
       EncodeChunk(with_space, ids);
@@ -90,8 +87,8 @@ void SentencePieceTokenizer::EncodePlain(std::string_view text, std::vector<int3
     at_start = false;
     text.remove_prefix(n_bytes);
     while (!text.empty() && FirstUtf8Char(text).status != Utf8Status::kValid) {
-      append(vocab_.has_byte_tokens ? vocab_.byte_ids[static_cast<uint8_t>(text[0])]
-                                    : vocab_.unknown_id,
+      append(vocab().has_byte_tokens ? vocab().byte_ids[static_cast<uint8_t>(text[0])]
+                                     : vocab().unknown_id,
              ids);
       text.remove_prefix(1);
     }
@@ -114,12 +111,12 @@ size_t SentencePieceTokenizer::ChunkSize(std::string_view text) const {
 
 void SentencePieceTokenizer::EncodeChunk(std::string_view text, std::vector<int32_t>* ids) const {
   if (text.size() > kMaxChunkBytes) {
-    throw Error({vocab_.path, "text that this vocabulary cannot cut into parts",
+    throw Error({vocab().path, "text that this vocabulary cannot cut into parts",
                  fmt::format("at most {} bytes", kMaxChunkBytes),
                  fmt::format("{} bytes", text.size()), ""});
   }
   std::vector<int> chunk_ids;
-  CheckStatus(processor_.Encode(text, &chunk_ids), vocab_, "sentencepiece cannot encode a text");
+  CheckStatus(processor_.Encode(text, &chunk_ids), vocab(), "sentencepiece cannot encode a text");
   for (const int id : chunk_ids) append(id, ids);
 }
 
@@ -127,26 +124,8 @@ void SentencePieceTokenizer::EncodeChunk(std::string_view text, std::vector<int3
 // cut it.
 void SentencePieceTokenizer::append(int32_t id, std::vector<int32_t>* ids) const {
   const bool continues_unknown =
-      id == vocab_.unknown_id && !ids->empty() && ids->back() == vocab_.unknown_id;
+      id == vocab().unknown_id && !ids->empty() && ids->back() == vocab().unknown_id;
   if (!continues_unknown) ids->push_back(id);
-}
-
-std::string SentencePieceTokenizer::TokenBytes(int32_t id) const {
-  CHECK(id >= 0 && id < vocab_.size());
-  switch (vocab_.types[id]) {
-    case TokenType::kControl:
-    case TokenType::kUnknown:
-      return "";
-    case TokenType::kByte:
-      return std::string(1, static_cast<char>(ByteOfTokenName(vocab_.tokens[id])));
-    default:
-      return UnescapeSpaces(vocab_.tokens[id]);
-  }
-}
-
-std::string SentencePieceTokenizer::TokenName(int32_t id) const {
-  const std::string bytes = TokenBytes(id);
-  return bytes.empty() ? vocab_.tokens[id] : bytes;
 }
 
 }  // namespace thermocline
