@@ -44,7 +44,7 @@ TEST_P(TokenizerGoldensTest, EncodesAsTheLibraryDoes) {
     const bool is_tie = ids != expected && std::is_permutation(ids.begin(), ids.end(),
                                                                expected.begin(), expected.end());
     n_ties += is_tie ? 1 : 0;
-    if (!is_tie) EXPECT_EQ(ids, expected) << golden["text"];
+    EXPECT_TRUE(is_tie || ids == expected) << golden["text"];
   }
   fmt::print("{} texts, {} of them with another order of the same pieces\n", cases_.size(), n_ties);
   EXPECT_LE(n_ties, cases_.size() / 20);
