@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <exception>
+#include <memory>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "runtime/core/error.h"
@@ -58,16 +60,19 @@ SentencePieceTokenizer::SentencePieceTokenizer(Vocabulary vocabulary, size_t chu
 std::vector<int32_t> SentencePieceTokenizer::EncodeText(std::string_view text,
                                                         bool parse_special) const {
   std::vector<int32_t> ids;
+  std::unique_ptr<WordCache> cache = caches_.Take();
   while (const auto match = parse_special ? control_tokens().FindFirst(text) : std::nullopt) {
-    if (match->begin > 0) EncodePlain(text.substr(0, match->begin), &ids);
+    if (match->begin > 0) EncodePlain(text.substr(0, match->begin), *cache, &ids);
     ids.push_back(match->id);
     text.remove_prefix(match->begin + match->n_bytes);
   }
-  EncodePlain(text, &ids);
+  EncodePlain(text, *cache, &ids);
+  caches_.Return(std::move(cache));
   return ids;
 }
 
-void SentencePieceTokenizer::EncodePlain(std::string_view text, std::vector<int32_t>* ids) const {
+void SentencePieceTokenizer::EncodePlain(std::string_view text, WordCache& cache,
+                                         std::vector<int32_t>* ids) const {
   std::string cleaned;
   if (vocab().remove_extra_spaces) {
     cleaned = WithoutExtraSpaces(text);
@@ -80,9 +85,9 @@ void SentencePieceTokenizer::EncodePlain(std::string_view text, std::vector<int3
     if (at_start && vocab().add_space_prefix) {
       std::string with_space(1, ' ');
       with_space += text.substr(0, n_bytes);
-      EncodeChunk(with_space, ids);
+      EncodeChunk(with_space, cache, ids);
     } else if (n_bytes > 0) {
-      EncodeChunk(text.substr(0, n_bytes), ids);
+      EncodeChunk(text.substr(0, n_bytes), cache, ids);
     }
     at_start = false;
     text.remove_prefix(n_bytes);
@@ -109,15 +114,26 @@ size_t SentencePieceTokenizer::ChunkSize(std::string_view text) const {
   return size;
 }
 
-void SentencePieceTokenizer::EncodeChunk(std::string_view text, std::vector<int32_t>* ids) const {
+void SentencePieceTokenizer::EncodeChunk(std::string_view text, WordCache& cache,
+                                         std::vector<int32_t>* ids) const {
   if (text.size() > kMaxChunkBytes) {
     throw Error({vocab().path, "text that this vocabulary cannot cut into parts",
                  fmt::format("at most {} bytes", kMaxChunkBytes),
                  fmt::format("{} bytes", text.size()), ""});
   }
-  std::vector<int> chunk_ids;
-  CheckStatus(processor_.Encode(text, &chunk_ids), vocab(), "sentencepiece cannot encode a text");
-  for (const int id : chunk_ids) append(id, ids);
+  const std::string escaped = EscapeSpaces(text);
+  std::vector<int> made;
+  for (std::string_view rest = escaped; !rest.empty();) {
+    const std::string_view word = rest.substr(0, boundaries_.FirstWord(rest));
+    std::span<const int32_t> word_ids = cache.Find(word);
+    if (word_ids.empty()) {
+      CheckStatus(processor_.Encode(word, &made), vocab(), "sentencepiece cannot encode a text");
+      cache.Store(word, made);
+      word_ids = made;
+    }
+    for (const int32_t id : word_ids) append(id, ids);
+    rest.remove_prefix(word.size());
+  }
 }
 
 // Appends an id. The library makes one unknown token of a run of unknown characters, wherever we
