@@ -35,8 +35,13 @@ void MergeBoundaries::AddPiece(std::string_view piece) {
 
 void MergeBoundaries::finish() {
   SortUnique(&pairs_);
-  for (uint32_t left = 0; left < no_cut_before_space_.size(); ++left) {
+  for (uint32_t left = 0; left < kAscii; ++left) {
     no_cut_before_space_[left] = !SafeBetween(left, kSpaceSignCodepoint);
+  }
+  for (const uint64_t pair : pairs_) {
+    const uint64_t left = pair >> 32;
+    const uint64_t right = pair & std::numeric_limits<uint32_t>::max();
+    if (left < kAscii && right < kAscii) no_cut_.set(left * kAscii + right);
   }
 }
 
@@ -44,22 +49,25 @@ bool MergeBoundaries::SafeBetween(uint32_t left, uint32_t right) const {
   return !std::binary_search(pairs_.begin(), pairs_.end(), PairOf(left, right));
 }
 
-size_t MergeBoundaries::FirstWord(std::string_view text) const {
+size_t MergeBoundaries::FirstWord(std::string_view text, size_t long_word_bytes) const {
   CHECK(!text.empty());
   uint32_t left = kNoCharacter;
   for (size_t size = 0; size < text.size();) {
-    Utf8Char right{Utf8Status::kValid, static_cast<uint8_t>(text[size]), 1};
-    if (right.codepoint >= 0x80) right = FirstUtf8Char(text.substr(size));
-    if (right.status != Utf8Status::kValid) right.codepoint = kNoCharacter;
-    if (size > 0 && (right.codepoint == kSpaceSignCodepoint || size >= kLongWordBytes)) {
-      const bool is_ascii = left < no_cut_before_space_.size();
-      const bool is_safe = is_ascii && right.codepoint == kSpaceSignCodepoint
-                               ? !no_cut_before_space_[left]
-                               : SafeBetween(left, right.codepoint);
-      if (is_safe) return size;
+    const auto byte = static_cast<uint8_t>(text[size]);
+    if (byte < kAscii && (left < kAscii || size == 0)) {
+      if (size > 0 && !no_cut_[left * kAscii + byte]) return size;
+      left = byte;
+      ++size;
+      continue;
     }
-    left = right.codepoint;
-    size += right.n_bytes;
+    const Utf8Char next = FirstUtf8Char(text.substr(size));
+    const uint32_t right = next.status == Utf8Status::kValid ? next.codepoint : kNoCharacter;
+    if (size > 0 && (right == kSpaceSignCodepoint || size >= long_word_bytes)) {
+      const bool is_in_table = right == kSpaceSignCodepoint && left < kAscii;
+      if (is_in_table ? !no_cut_before_space_[left] : SafeBetween(left, right)) return size;
+    }
+    left = right;
+    size += next.n_bytes;
   }
   return text.size();
 }

@@ -25,14 +25,17 @@ class MergeBoundaries {
   // Whether a text may be cut between these two characters.
   bool SafeBetween(uint32_t left, uint32_t right) const;
 
+  static constexpr size_t kLongWordBytes = 4096;
   // Returns the bytes of the first word of a text whose spaces are U+2581: up to a safe place
-  // before one, in a long word up to any safe place, or to the end. REQUIRES: text is not empty.
-  size_t FirstWord(std::string_view text) const;
+  // before one or between ASCII characters, from long_word_bytes on up to any safe place, or to the
+  // end. So words repeat, and few places are looked up. REQUIRES: text is not empty.
+  size_t FirstWord(std::string_view text, size_t long_word_bytes = kLongWordBytes) const;
 
  private:
-  static constexpr size_t kLongWordBytes = 4096;
-  std::vector<uint64_t> pairs_;           // sorted: left << 32 | right of the pairs within pieces
-  std::bitset<128> no_cut_before_space_;  // behind which ASCII characters
+  std::vector<uint64_t> pairs_;  // sorted: left << 32 | right of the pairs within pieces
+  static constexpr size_t kAscii = 128;
+  std::bitset<kAscii> no_cut_before_space_;  // behind which ASCII characters
+  std::bitset<kAscii * kAscii> no_cut_;      // between ASCII characters: left * 128 + right
 };
 
 }  // namespace thermocline

@@ -18,6 +18,7 @@ namespace {
 
 // The longest chunk, as the library counts in 32 bits and makes up to three bytes of one.
 constexpr size_t kMaxChunkBytes = size_t{1} << 28;
+constexpr size_t kPieceWordsBetweenPolls = 256;
 
 void CheckStatus(const sentencepiece::util::Status& status, const Vocabulary& vocab,
                  const char* what) {
@@ -80,16 +81,11 @@ void SentencePieceTokenizer::EncodePlain(std::string_view text, WordCache& cache
   }
   bool at_start = true;
   while (!text.empty()) {
-    if (!at_start) ThrowIfInterrupted();
-    const size_t n_bytes = ChunkSize(text);
-    if (at_start && vocab().add_space_prefix) {
-      std::string with_space(1, ' ');
-      with_space += text.substr(0, n_bytes);
-      EncodeChunk(with_space, cache, ids);
-    } else if (n_bytes > 0) {
-      EncodeChunk(text.substr(0, n_bytes), cache, ids);
-    }
+    const size_t n_bytes = ValidUtf8Prefix(text);
+    std::string escaped(at_start && vocab().add_space_prefix ? kSpaceSign : "");
     at_start = false;
+    escaped += EscapeSpaces(text.substr(0, n_bytes));
+    EncodeWords(escaped, cache, ids);
     text.remove_prefix(n_bytes);
     while (!text.empty() && FirstUtf8Char(text).status != Utf8Status::kValid) {
       append(vocab().has_byte_tokens ? vocab().byte_ids[static_cast<uint8_t>(text[0])]
@@ -100,31 +96,17 @@ void SentencePieceTokenizer::EncodePlain(std::string_view text, WordCache& cache
   }
 }
 
-size_t SentencePieceTokenizer::ChunkSize(std::string_view text) const {
-  size_t size = 0;
-  uint32_t left = 0;
-  while (size < text.size()) {
-    const Utf8Char next = FirstUtf8Char(text.substr(size));
-    if (next.status != Utf8Status::kValid) break;
-    const uint32_t right = next.codepoint == ' ' ? kSpaceSignCodepoint : next.codepoint;
-    if (size >= chunk_bytes_ && boundaries_.SafeBetween(left, right)) break;
-    left = right;
-    size += next.n_bytes;
-  }
-  return size;
-}
-
-void SentencePieceTokenizer::EncodeChunk(std::string_view text, WordCache& cache,
+void SentencePieceTokenizer::EncodeWords(std::string_view text, WordCache& cache,
                                          std::vector<int32_t>* ids) const {
-  if (text.size() > kMaxChunkBytes) {
-    throw Error({vocab().path, "text that this vocabulary cannot cut into parts",
-                 fmt::format("at most {} bytes", kMaxChunkBytes),
-                 fmt::format("{} bytes", text.size()), ""});
-  }
-  const std::string escaped = EscapeSpaces(text);
   std::vector<int> made;
-  for (std::string_view rest = escaped; !rest.empty();) {
-    const std::string_view word = rest.substr(0, boundaries_.FirstWord(rest));
+  for (size_t n_words = 1; !text.empty(); ++n_words) {
+    if (n_words % kPieceWordsBetweenPolls == 0) ThrowIfInterrupted();
+    const std::string_view word = text.substr(0, boundaries_.FirstWord(text, chunk_bytes_));
+    if (word.size() > kMaxChunkBytes) {
+      throw Error({vocab().path, "text that this vocabulary cannot cut into parts",
+                   fmt::format("at most {} bytes", kMaxChunkBytes),
+                   fmt::format("{} bytes", word.size()), ""});
+    }
     std::span<const int32_t> word_ids = cache.Find(word);
     if (word_ids.empty()) {
       CheckStatus(processor_.Encode(word, &made), vocab(), "sentencepiece cannot encode a text");
@@ -132,7 +114,7 @@ void SentencePieceTokenizer::EncodeChunk(std::string_view text, WordCache& cache
       word_ids = made;
     }
     for (const int32_t id : word_ids) append(id, ids);
-    rest.remove_prefix(word.size());
+    text.remove_prefix(word.size());
   }
 }
 

@@ -200,9 +200,11 @@ void UnigramTokenizer::Append(int32_t id, std::vector<int32_t>* ids) const {
 }
 
 std::string UnigramTokenizer::TokenBytes(int32_t id) const {
+  CHECK(id >= 0 && id < vocab().size());
   // Where spaces are not escaped, U+2581 is a character like others.
-  const bool is_text = vocab().types[id] == TokenType::kNormal;
-  return is_text && !vocab().escape_spaces ? vocab().tokens[id] : PieceBytes(vocab(), id);
+  const TokenType type = vocab().types[id];
+  const bool is_name = type == TokenType::kNormal || type == TokenType::kUserDefined;
+  return is_name && !vocab().escape_spaces ? vocab().tokens[id] : PieceBytes(vocab(), id);
 }
 
 }  // namespace thermocline
