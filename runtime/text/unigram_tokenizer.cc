@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <span>
 #include <utility>
 
 #include "runtime/core/error.h"
@@ -14,17 +13,20 @@
 #include "runtime/text/space_normalizer.h"
 #include "runtime/text/utf8.h"
 #include "runtime/text/vocabulary_reader.h"
-#include "runtime/text/word_cache.h"
 
 namespace thermocline {
 namespace {
 
 constexpr char kCharsmapArrayKey[] = "tokenizer.ggml.precompiled_charsmap";
 constexpr double kUnknownPenalty = 10;  // below the least score of a piece, as the library has it
-constexpr size_t kBytesBetweenPolls = size_t{1} << 17;
 constexpr size_t kCharactersBetweenPolls = size_t{1} << 18;
-// The longest word that cannot be cut, for which 16 bytes of memory are taken per byte.
-constexpr size_t kMaxUnigramWordBytes = size_t{1} << 28;
+
+// The best way to a place in a word.
+struct Way {
+  double score;
+  int32_t last_id;  // of its last piece
+  uint32_t from;    // where that begins
+};
 
 // The bytes of an array of i8 or u8.
 template <typename T>
@@ -58,62 +60,33 @@ UnigramVocabulary ReadUnigram(const GgufReader& gguf) {
   return {ReadUnigramVocabulary(gguf), ReadCharMap(gguf)};
 }
 
-class UnigramTokenizer::Workspace {
- public:
-  // The best way to a place in a word.
-  struct Way {
-    double score;
-    int32_t last_id;  // of its last piece
-    uint32_t from;    // where that begins
-  };
-  WordCache cache;
-  std::vector<Way> ways;  // to every byte, of which only those that begin a character are used
-  std::vector<int32_t> ids;
-  std::string normalized;
-  size_t n_bytes = 0;  // that were encoded since the last poll
-};
-
 UnigramTokenizer::UnigramTokenizer(UnigramVocabulary unigram)
-    : VocabularyTokenizer(std::move(unigram.vocab)),
+    : PieceTokenizer(std::move(unigram.vocab), MergeBoundaries::kLongWordBytes),
       char_map_(std::move(unigram.char_map)),
       user_defined_(vocab(), {TokenType::kUserDefined}) {
   std::vector<std::pair<std::string, int32_t>> pieces;
+  MergeBoundaries boundaries;
   float least = 0;
   for (int32_t id = 0; id < vocab().size(); ++id) {
     if (vocab().types[id] != TokenType::kNormal) continue;
     least = pieces.empty() ? vocab().scores[id] : std::min(least, vocab().scores[id]);
     pieces.emplace_back(MatchablePiece(vocab(), id), id);
-    boundaries_.AddPiece(pieces.back().first);
+    boundaries.AddPiece(pieces.back().first);
   }
   unknown_score_ = double{least} - kUnknownPenalty;
-  boundaries_.finish();
+  boundaries.finish();
+  SetBoundaries(std::move(boundaries));
   pieces_ = PieceTrie(std::move(pieces));
-}
-
-UnigramTokenizer::~UnigramTokenizer() = default;
-
-std::vector<int32_t> UnigramTokenizer::EncodeText(std::string_view text, bool parse_special) const {
-  std::unique_ptr<Workspace> workspace = workspaces_.Take();
-  std::vector<int32_t> ids;
-  while (const auto match = parse_special ? control_tokens().FindFirst(text) : std::nullopt) {
-    EncodePlain(text.substr(0, match->begin), *workspace, &ids);
-    ids.push_back(match->id);
-    text.remove_prefix(match->begin + match->n_bytes);
-  }
-  EncodePlain(text, *workspace, &ids);
-  workspaces_.Return(std::move(workspace));
-  return ids;
 }
 
 void UnigramTokenizer::EncodePlain(std::string_view text, Workspace& workspace,
                                    std::vector<int32_t>* ids) const {
   SpaceNormalizer normalizer(vocab(), char_map_);
-  std::string& normalized = workspace.normalized;
+  std::string normalized;
   const auto flush = [&] {
     EncodeWords(normalized, workspace, ids);
     normalized.clear();
   };
-  normalized.clear();
   while (!text.empty()) {
     const auto match = user_defined_.FindFirst(text);
     normalizer.Append(text.substr(0, match ? match->begin : text.npos), &normalized);
@@ -127,34 +100,10 @@ void UnigramTokenizer::EncodePlain(std::string_view text, Workspace& workspace,
   flush();
 }
 
-void UnigramTokenizer::EncodeWords(std::string_view text, Workspace& workspace,
-                                   std::vector<int32_t>* ids) const {
-  while (!text.empty()) {
-    const std::string_view word = text.substr(0, boundaries_.FirstWord(text));
-    workspace.n_bytes += word.size();
-    if (workspace.n_bytes >= kBytesBetweenPolls) {
-      ThrowIfInterrupted();
-      workspace.n_bytes = 0;
-    }
-    std::span<const int32_t> word_ids = workspace.cache.Find(word);
-    if (word_ids.empty()) {
-      FindBest(word, workspace);
-      workspace.cache.Store(word, workspace.ids);
-      word_ids = workspace.ids;
-    }
-    for (const int32_t id : word_ids) Append(id, ids);
-    text.remove_prefix(word.size());
-  }
-}
-
-void UnigramTokenizer::FindBest(std::string_view word, Workspace& workspace) const {
-  if (word.size() > kMaxUnigramWordBytes) {
-    throw Error({vocab().path, "text that this vocabulary cannot cut into parts",
-                 fmt::format("at most {} bytes", kMaxUnigramWordBytes),
-                 fmt::format("{} bytes", word.size()), ""});
-  }
-  auto& ways = workspace.ways;
-  ways.assign(word.size() + 1, {-std::numeric_limits<double>::infinity(), vocab().unknown_id, 0});
+void UnigramTokenizer::EncodeWord(std::string_view word, Workspace& workspace) const {
+  // To every byte, of which only those that begin a character are used.
+  std::vector<Way> ways(word.size() + 1,
+                        {-std::numeric_limits<double>::infinity(), vocab().unknown_id, 0});
   ways[0].score = 0;
   size_t n_characters = 0;
   for (size_t begin = 0; begin < word.size();) {
@@ -191,12 +140,6 @@ void UnigramTokenizer::FindBest(std::string_view word, Workspace& workspace) con
     }
   }
   std::reverse(ids.begin(), ids.end());
-}
-
-void UnigramTokenizer::Append(int32_t id, std::vector<int32_t>* ids) const {
-  const bool continues_unknown =
-      id == vocab().unknown_id && !ids->empty() && ids->back() == vocab().unknown_id;
-  if (!continues_unknown) ids->push_back(id);
 }
 
 std::string UnigramTokenizer::TokenBytes(int32_t id) const {
