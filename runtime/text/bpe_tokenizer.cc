@@ -42,7 +42,8 @@ BpeTokenizer::BpeTokenizer(BpeVocabulary bpe)
     if (IsTextToken(vocab(), id, !byte_level_)) ids_by_name_.emplace(vocab().tokens[id], id);
   }
   if (byte_level_) return;
-  for (const BpeMerge& merge : bpe.merges) boundaries_.AddPiece(vocab().tokens[merge.result]);
+  // Of all tokens, not only of what merges make: line ends are taken as one without merges.
+  for (const auto& [name, id] : ids_by_name_) boundaries_.AddPiece(name);
   boundaries_.finish();
 }
 
