@@ -7,6 +7,8 @@
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
 #include "runtime/text/byte_level.h"
+#include "runtime/text/pieces.h"
+#include "runtime/text/utf8.h"
 #include "runtime/text/word_cache.h"
 #include "runtime/text/word_merger.h"
 
@@ -14,7 +16,6 @@ namespace thermocline {
 namespace {
 
 constexpr size_t kWordsBetweenPolls = size_t{1} << 14;
-constexpr size_t kMaxFreeWorkspaces = 4;  // some 2 MiB each
 
 }  // namespace
 
@@ -29,54 +30,52 @@ class BpeTokenizer::Workspace {
 };
 
 BpeTokenizer::BpeTokenizer(BpeVocabulary bpe)
-    : vocab_(std::move(bpe.vocab)),
+    : VocabularyTokenizer(std::move(bpe.vocab)),
+      byte_level_(!bpe.pretokenizer.plain_pieces),
       merges_(bpe.merges),
       pretokenizer_(bpe.pretokenizer),
-      user_defined_(vocab_, {TokenType::kUserDefined}),
-      control_(vocab_, {TokenType::kControl, TokenType::kUnknown}),
-      all_special_(vocab_, {TokenType::kUserDefined, TokenType::kControl, TokenType::kUnknown}) {
-  if (!bpe.pretokenizer.ignore_merges) return;
-  for (int32_t id = 0; id < vocab_.size(); ++id) {
-    if (IsTextToken(vocab_, id)) whole_words_.emplace(vocab_.tokens[id], id);
+      user_defined_(vocab(), {TokenType::kUserDefined}),
+      all_special_(vocab(), {TokenType::kUserDefined, TokenType::kControl, TokenType::kUnknown}),
+      ignore_merges_(bpe.pretokenizer.ignore_merges) {
+  if (byte_level_ && !ignore_merges_) return;
+  for (int32_t id = 0; id < vocab().size(); ++id) {
+    if (IsTextToken(vocab(), id, !byte_level_)) ids_by_name_.emplace(vocab().tokens[id], id);
   }
+  if (byte_level_) return;
+  // Of all tokens, not only of what merges make: line ends are taken as one without merges.
+  for (const auto& [name, id] : ids_by_name_) boundaries_.AddPiece(name);
+  boundaries_.finish();
 }
 
 BpeTokenizer::~BpeTokenizer() = default;
 
-std::unique_ptr<BpeTokenizer::Workspace> BpeTokenizer::TakeWorkspace() const {
-  {
-    const std::lock_guard lock(mutex_);
-    if (!free_workspaces_.empty()) {
-      std::unique_ptr<Workspace> workspace = std::move(free_workspaces_.back());
-      free_workspaces_.pop_back();
-      return workspace;
-    }
-  }
-  return std::make_unique<Workspace>(merges_);
-}
-
-void BpeTokenizer::ReturnWorkspace(std::unique_ptr<Workspace> workspace) const {
-  const std::lock_guard lock(mutex_);
-  if (free_workspaces_.size() < kMaxFreeWorkspaces) {
-    free_workspaces_.push_back(std::move(workspace));
-  }
-}
-
 std::vector<int32_t> BpeTokenizer::EncodeText(std::string_view text, bool parse_special) const {
   const SpecialTokens& special = parse_special ? all_special_ : user_defined_;
-  std::unique_ptr<Workspace> workspace = TakeWorkspace();
+  std::unique_ptr<Workspace> workspace = workspaces_.Take(merges_);
   std::vector<int32_t> ids;
-  const Pretokenizer::Emit encode = [&](std::string_view word) {
-    EncodeWord(word, *workspace, &ids);
-  };
+  const Emit encode = [&](std::string_view word) { EncodeWord(word, *workspace, &ids); };
   while (const auto match = special.FindFirst(text)) {
-    pretokenizer_.Split(text.substr(0, match->begin), encode);
+    SplitWords(text.substr(0, match->begin), encode);
     ids.push_back(match->id);
     text.remove_prefix(match->begin + match->n_bytes);
   }
-  pretokenizer_.Split(text, encode);
-  ReturnWorkspace(std::move(workspace));
+  SplitWords(text, encode);
+  workspaces_.Return(std::move(workspace));
   return ids;
+}
+
+void BpeTokenizer::SplitWords(std::string_view text, const Emit& emit) const {
+  if (byte_level_) {
+    pretokenizer_.Split(text, emit);
+    return;
+  }
+  pretokenizer_.Split(EscapeSpaces(text), [&](std::string_view line) {
+    while (!line.empty()) {
+      const size_t n_bytes = boundaries_.FirstWord(line);
+      emit(line.substr(0, n_bytes));
+      line.remove_prefix(n_bytes);
+    }
+  });
 }
 
 void BpeTokenizer::EncodeWord(std::string_view word, Workspace& workspace,
@@ -87,35 +86,61 @@ void BpeTokenizer::EncodeWord(std::string_view word, Workspace& workspace,
     ids->insert(ids->end(), known.begin(), known.end());
     return;
   }
-  MergeBytes(word, workspace);
+  MergeWord(word, workspace);
   ids->insert(ids->end(), workspace.ids.begin(), workspace.ids.end());
   workspace.cache.Store(word, workspace.ids);
 }
 
-void BpeTokenizer::MergeBytes(std::string_view word, Workspace& workspace) const {
+void BpeTokenizer::MergeWord(std::string_view word, Workspace& workspace) const {
   std::vector<int32_t>& ids = workspace.ids;
   ids.clear();
-  if (!whole_words_.empty()) {
-    const auto whole = whole_words_.find(EncodeByteLevel(word));
-    if (whole != whole_words_.end()) {
-      ids.push_back(whole->second);
-      return;
-    }
+  const int32_t whole = WholeWord(word);
+  if (whole >= 0) {
+    ids.push_back(whole);
+    return;
   }
-  for (const char byte : word) ids.push_back(vocab_.byte_ids[static_cast<uint8_t>(byte)]);
+  AppendSymbols(word, &ids);
   workspace.merger.Merge(&ids);
   // Bytes without a token are joined with nothing.
-  if (vocab_.unknown_id >= 0) {
-    std::replace(ids.begin(), ids.end(), -1, vocab_.unknown_id);
+  if (vocab().unknown_id >= 0) {
+    std::replace(ids.begin(), ids.end(), -1, vocab().unknown_id);
   } else {
     ids.erase(std::remove(ids.begin(), ids.end(), -1), ids.end());
   }
 }
 
+int32_t BpeTokenizer::WholeWord(std::string_view word) const {
+  // Line ends that are a token stay together even where no merges lead to it.
+  const bool is_line_ends = !byte_level_ && word.find_first_not_of('\n') == word.npos;
+  if (!ignore_merges_ && !is_line_ends) return -1;
+  const auto found =
+      byte_level_ ? ids_by_name_.find(EncodeByteLevel(word)) : ids_by_name_.find(word);
+  return found == ids_by_name_.end() ? -1 : found->second;
+}
+
+void BpeTokenizer::AppendSymbols(std::string_view word, std::vector<int32_t>* ids) const {
+  while (!word.empty()) {
+    size_t n_bytes = 1;
+    if (!byte_level_) {
+      n_bytes = FirstUtf8Char(word).n_bytes;
+      const auto found = ids_by_name_.find(word.substr(0, n_bytes));
+      if (found != ids_by_name_.end()) {
+        ids->push_back(found->second);
+        word.remove_prefix(n_bytes);
+        continue;
+      }
+    }
+    for (size_t i = 0; i < n_bytes; ++i) {
+      ids->push_back(vocab().byte_ids[static_cast<uint8_t>(word[i])]);
+    }
+    word.remove_prefix(n_bytes);
+  }
+}
+
 std::string BpeTokenizer::TokenBytes(int32_t id) const {
-  CHECK(id >= 0 && id < vocab_.size());
-  const std::string& name = vocab_.tokens[id];
-  switch (vocab_.types[id]) {
+  CHECK(id >= 0 && id < vocab().size());
+  const std::string& name = vocab().tokens[id];
+  switch (vocab().types[id]) {
     case TokenType::kControl:
     case TokenType::kUnknown:
     case TokenType::kUnused:
@@ -123,14 +148,10 @@ std::string BpeTokenizer::TokenBytes(int32_t id) const {
     case TokenType::kUserDefined:
       return name;
     default:
+      if (!byte_level_) return PieceBytes(vocab(), id);
       // A name that is no spelling of bytes is the text itself.
       return DecodeByteLevel(name).value_or(name);
   }
-}
-
-std::string BpeTokenizer::TokenName(int32_t id) const {
-  const std::string bytes = TokenBytes(id);
-  return bytes.empty() ? vocab_.tokens[id] : bytes;
 }
 
 }  // namespace thermocline

@@ -1,42 +1,37 @@
-// The tokenizer of byte-level BPE vocabularies: those of GPT-2, Llama 3, Qwen and most since.
+// The tokenizer of BPE vocabularies that come with their merges.
 //
-// Special tokens are cut out of a text first, the rest is cut into words (pretokenizer.h), and the
-// bytes of each word are joined by the merges (word_merger.h). Every byte is a token, so that any
-// text, UTF-8 or not, comes back from its ids. A few vocabularies lack bytes that UTF-8 hardly
-// needs: such a byte becomes the unknown token if there is one, and is else left out.
+// Those of GPT-2, Llama 3, Qwen and most since are byte-level. Special tokens are cut out of a text
+// first, the rest is cut into words (pretokenizer.h), and the bytes of each word are joined by the
+// merges (word_merger.h). Every byte is a token, so that any text, UTF-8 or not, comes back from
+// its ids. A few vocabularies lack bytes that UTF-8 hardly needs: such a byte becomes the unknown
+// token if there is one, and is else left out.
+//
+// Gemma 4's and its kin are SentencePiece's in that text is plain, with U+2581 for a space, and
+// that a character without a token becomes the tokens of its bytes. Words are then what lies
+// between line ends, cut where no merge joins (merge_boundaries.h).
 #pragma once
 
 #include <cstdint>
-#include <memory>
-#include <mutex>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
 
 #include "runtime/text/bpe_vocabulary.h"
+#include "runtime/text/merge_boundaries.h"
 #include "runtime/text/pretokenizer.h"
 #include "runtime/text/special_tokens.h"
-#include "runtime/text/tokenizer.h"
+#include "runtime/text/vocabulary_tokenizer.h"
+#include "runtime/text/workspace_pool.h"
 
 namespace thermocline {
 
-class BpeTokenizer : public Tokenizer {
+class BpeTokenizer : public VocabularyTokenizer {
  public:
   explicit BpeTokenizer(BpeVocabulary bpe);
   ~BpeTokenizer() override;
 
-  int32_t vocab_size() const override { return vocab_.size(); }
-  int32_t bos_id() const override { return vocab_.bos_id; }
-  int32_t eos_id() const override { return vocab_.eos_id; }
-  bool add_bos() const override { return vocab_.add_bos; }
-  bool EndsText(int32_t id) const override { return vocab_.EndsText(id); }
-  std::optional<SpecialTokens::Match> FindControlToken(std::string_view text) const override {
-    return control_.FindFirst(text);
-  }
   std::string TokenBytes(int32_t id) const override;
-  std::string TokenName(int32_t id) const override;
-  bool adds_space_prefix() const override { return false; }
 
  protected:
   // Throws Interrupted between the words of a long text when the user asked to stop.
@@ -44,25 +39,30 @@ class BpeTokenizer : public Tokenizer {
 
  private:
   class Workspace;  // what one call at a time uses: memory, and words that were encoded before
-  // Takes one that is free or makes one. Calls that run at the same time have one each.
-  std::unique_ptr<Workspace> TakeWorkspace() const;
-  void ReturnWorkspace(std::unique_ptr<Workspace> workspace) const;
+  using Emit = Pretokenizer::Emit;
 
+  // Calls `emit` with the words of a text without special tokens.
+  void SplitWords(std::string_view text, const Emit& emit) const;
   void EncodeWord(std::string_view word, Workspace& workspace, std::vector<int32_t>* ids) const;
   // Fills workspace.ids with the ids of a word that is not in its cache.
-  void MergeBytes(std::string_view word, Workspace& workspace) const;
+  void MergeWord(std::string_view word, Workspace& workspace) const;
+  // Returns the id of a word that is taken as it is, or -1.
+  int32_t WholeWord(std::string_view word) const;
+  // Appends what the merges of a word begin with: its bytes, or its characters.
+  void AppendSymbols(std::string_view word, std::vector<int32_t>* ids) const;
 
-  Vocabulary vocab_;
+  bool byte_level_;
   MergeTable merges_;
   Pretokenizer pretokenizer_;
   SpecialTokens user_defined_;  // always cut out of a text
-  SpecialTokens control_;
-  SpecialTokens all_special_;  // both
-  // Where a whole word that is a token is taken as it is: all tokens of text by their names.
-  std::unordered_map<std::string_view, int32_t> whole_words_;
+  SpecialTokens all_special_;   // with control tokens
+  bool ignore_merges_;
+  // Tokens of text by their names, where they are asked for: without byte level, or where a whole
+  // word that is a token is taken as it is.
+  std::unordered_map<std::string_view, int32_t> ids_by_name_;
+  MergeBoundaries boundaries_;  // without byte level
 
-  mutable std::mutex mutex_;
-  mutable std::vector<std::unique_ptr<Workspace>> free_workspaces_;
+  mutable WorkspacePool<Workspace> workspaces_;
 };
 
 }  // namespace thermocline

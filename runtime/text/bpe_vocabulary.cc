@@ -18,16 +18,18 @@ namespace thermocline {
 namespace {
 
 constexpr char kMergesKey[] = "tokenizer.ggml.merges";
+constexpr char kModelKey[] = "tokenizer.ggml.model";
+constexpr std::string_view kGemma4 = "gemma4";  // a kind of tokenizer and a pre-tokenizer
 constexpr char kPretokenizerKey[] = "tokenizer.ggml.pre";
 constexpr size_t kMaxMerges = size_t{1} << 26;
 
 using TokenIds = std::unordered_map<std::string_view, int32_t>;
 
-TokenIds IdsOfTextTokens(const Vocabulary& vocab) {
+TokenIds IdsOfTextTokens(const Vocabulary& vocab, bool plain_pieces) {
   TokenIds ids;
   ids.reserve(vocab.tokens.size());
   for (int32_t id = 0; id < vocab.size(); ++id) {
-    if (IsTextToken(vocab, id)) ids.emplace(vocab.tokens[id], id);
+    if (IsTextToken(vocab, id, plain_pieces)) ids.emplace(vocab.tokens[id], id);
   }
   return ids;
 }
@@ -74,8 +76,11 @@ void FindBytes(const TokenIds& ids, Vocabulary* vocab) {
 }
 
 PretokenizerInfo ReadPretokenizer(const GgufReader& gguf) {
+  // A file whose kind is Gemma 4's is cut as Gemma 4's, whatever else it says.
+  const bool is_gemma4 = gguf.GetString(kModelKey) == kGemma4;
   const std::string name =
-      gguf.GetString(kPretokenizerKey).value_or(std::string(kDefaultPretokenizer));
+      is_gemma4 ? std::string(kGemma4)
+                : gguf.GetString(kPretokenizerKey).value_or(std::string(kDefaultPretokenizer));
   auto info = FindPretokenizer(name.empty() ? kDefaultPretokenizer : std::string_view(name));
   if (info) return std::move(*info);
   throw Error({gguf.path(), fmt::format("pre-tokenizer ({})", kPretokenizerKey),
@@ -88,9 +93,9 @@ PretokenizerInfo ReadPretokenizer(const GgufReader& gguf) {
 
 }  // namespace
 
-bool IsTextToken(const Vocabulary& vocab, int32_t id) {
+bool IsTextToken(const Vocabulary& vocab, int32_t id, bool plain_pieces) {
   const TokenType type = vocab.types[id];
-  return type == TokenType::kNormal || type == TokenType::kByte;
+  return type == TokenType::kNormal || (type == TokenType::kByte && !plain_pieces);
 }
 
 BpeVocabulary ReadBpeVocabulary(const GgufReader& gguf) {
@@ -104,8 +109,12 @@ BpeVocabulary ReadBpeVocabulary(const GgufReader& gguf) {
   if (bpe.vocab.unknown_id >= 0 && bpe.vocab.types[bpe.vocab.unknown_id] != TokenType::kUnknown) {
     bpe.vocab.unknown_id = -1;
   }
-  const TokenIds ids = IdsOfTextTokens(bpe.vocab);
-  FindBytes(ids, &bpe.vocab);
+  const bool plain_pieces = bpe.pretokenizer.plain_pieces;
+  // The first files of Gemma 4 deny BOS, without which the model writes nonsense.
+  if (plain_pieces && bpe.pretokenizer.add_bos) bpe.vocab.add_bos = true;
+  if (plain_pieces) SettleByteTokens(&bpe.vocab);
+  const TokenIds ids = IdsOfTextTokens(bpe.vocab, plain_pieces);
+  if (!plain_pieces) FindBytes(ids, &bpe.vocab);
   ReadMerges(gguf, ids, &bpe);
   return bpe;
 }

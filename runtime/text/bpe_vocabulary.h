@@ -1,5 +1,5 @@
-// The vocabulary of a byte-level BPE tokenizer (`tokenizer.ggml.model` is "gpt2"), checked as that
-// of vocabulary.h is.
+// The vocabulary of a BPE tokenizer with merges (`tokenizer.ggml.model` is "gpt2" or "gemma4"),
+// checked as that of vocabulary.h is.
 #pragma once
 
 #include <cstdint>
@@ -19,15 +19,15 @@ struct BpeVocabulary {
   PretokenizerInfo pretokenizer;
 };
 
-// Whether the bytes of a text may be joined to this token: not to control, unknown and unused ones,
-// and not to user-defined ones, which are cut out of a text before and whose names are no
-// spellings.
-bool IsTextToken(const Vocabulary& vocab, int32_t id);
+// Whether text may be joined to this token: not to control, unknown and unused ones, and not to
+// user-defined ones, which are cut out of a text before and whose names are no spellings. Where
+// names are plain text (plain_pieces) "<0x41>" is the name of a byte and spells no text.
+bool IsTextToken(const Vocabulary& vocab, int32_t id, bool plain_pieces);
 
 // Reads the vocabulary. Throws Error for one that is missing a part or contradicts itself, without
-// the token of any byte, or cut by a pre-tokenizer that is not known. A merge whose parts or whose
-// result are no tokens of text is left out, as public engines never use it. BOS, EOS and unknown
-// are what the file says, else there is none.
+// the token of any byte (where it is byte-level), or cut by a pre-tokenizer that is not known. A
+// merge whose parts or whose result are no tokens of text is left out, as public engines never use
+// it. BOS, EOS and unknown are what the file says, else there is none.
 BpeVocabulary ReadBpeVocabulary(const GgufReader& gguf);
 
 }  // namespace thermocline

@@ -48,21 +48,6 @@ std::string WithUnicodeSpaces(std::string_view expression) {
   return out;
 }
 
-// Returns the bytes of the valid characters at the start of a text.
-size_t ValidPrefix(std::string_view text) {
-  size_t n_bytes = 0;
-  while (n_bytes < text.size()) {
-    if (static_cast<uint8_t>(text[n_bytes]) < 0x80) {
-      ++n_bytes;
-      continue;
-    }
-    const Utf8Char next = FirstUtf8Char(text.substr(n_bytes));
-    if (next.status != Utf8Status::kValid) break;
-    n_bytes += next.n_bytes;
-  }
-  return n_bytes;
-}
-
 bool StartsCharacter(char byte) { return (static_cast<uint8_t>(byte) & 0xC0) != 0x80; }
 
 // Returns the bytes of a text's first n characters, or of all where it has fewer.
@@ -173,7 +158,7 @@ Pretokenizer::~Pretokenizer() = default;
 void Pretokenizer::Split(std::string_view text, const Emit& emit) const {
   Matcher matcher;
   while (!text.empty()) {
-    const size_t n_valid = ValidPrefix(text);
+    const size_t n_valid = ValidUtf8Prefix(text);
     SplitFrom(0, text.substr(0, n_valid), matcher, emit);
     text.remove_prefix(n_valid);
     if (text.empty()) break;

@@ -28,6 +28,9 @@ constexpr char kHanAndKana[] = R"([\x{4E00}-\x{9FA5}\x{3040}-\x{30FF}]+)";
 constexpr char kDeepseekRest[] = R"([!-/:-@\[-`{-~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+)"
                                  R"(| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
+constexpr char kSparkRest[] = R"([!-/:-@\[-`{-~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+)"
+                              R"(| ?[\p{P}\p{S}]+|[\r\n]|\s+(?!\S)|\s+)";
+
 // Han, Hangul and what lies between, as deepseek's first tokenizers have it.
 constexpr char kEastAsian[] = R"([\x{0800}-\x{9FA5}\x{AC00}-\x{D7FF}]+)";
 
@@ -127,6 +130,28 @@ Steps Jais2() {
                   spaces + R"(\s{1,2}(?!\S)|\s)");
 }
 
+// Gemma 4 has no words: merges go over whole lines, whose spaces are U+2581.
+Steps Lines() { return {{R"([^\n]+|\n+)"}}; }
+
+Steps Laguna() {
+  Steps steps = Qwen2();
+  steps.insert(steps.begin(), Lines().front());
+  return steps;
+}
+
+// Qwen 2's without English contractions.
+Steps Ufakzeka() { return Gpt4Like(kWord, R"(\p{N})"); }
+
+// Llama 3's, behind its digits in threes.
+Steps Minicpm5() {
+  Steps steps = Gpt4Like(fmt::format("{}|{}", kContraction, kWord), R"(\p{N}+)");
+  steps.insert(steps.begin(), {R"(\p{N}{1,3})"});
+  return steps;
+}
+
+// deepseek-v3's with line ends one by one and digits one by one.
+Steps Spark25() { return {{R"(\p{N}{1,3})"}, {kHanAndKana}, {kSparkRest}, {R"(\p{N})"}}; }
+
 Steps Gpt2() { return {{kGpt2}}; }
 Steps DigitsAndGpt2() { return {{R"(\p{N})"}, {kGpt2}}; }
 Steps Bloom() { return {{kBloom}}; }
@@ -170,6 +195,7 @@ struct PretokenizerRow {
   Steps (*steps)();
   bool ignore_merges = false;
   bool add_bos = false;
+  bool plain_pieces = false;
 };
 
 constexpr PretokenizerRow kPretokenizers[] = {
@@ -220,6 +246,7 @@ constexpr PretokenizerRow kPretokenizers[] = {
     {"glm4", Llama3},
     {"chatglm-bpe", Llama3},
     {"jais-2", Jais2},
+    {"minicpm5", Minicpm5, /*ignore_merges=*/true},
     // One digit.
     {"qwen2", Qwen2},
     {"deepseek-r1-qwen", Qwen2},
@@ -230,6 +257,8 @@ constexpr PretokenizerRow kPretokenizers[] = {
     {"grok-2", Qwen2},
     {"kormo", Qwen2},
     {"f2llmv2", Qwen2},
+    {"ufakzeka", Ufakzeka},
+    {"laguna", Laguna},
     {"qwen35", Qwen35},
     {"seed-coder", SeedCoder},
     {"bailingmoe", BailingMoe},
@@ -240,6 +269,7 @@ constexpr PretokenizerRow kPretokenizers[] = {
     {"gpt-4o", Gpt4o},
     {"llama4", Gpt4o},
     {"kanana2", Gpt4o},
+    {"talkie", Gpt4o},
     {"minimax-m2", Gpt4o},
     {"granite-embed-multi-97m", Gpt4o, /*ignore_merges=*/true},
     {"tekken", Tekken, /*ignore_merges=*/true, /*add_bos=*/true},
@@ -253,6 +283,8 @@ constexpr PretokenizerRow kPretokenizers[] = {
     {"deepseek-v3", DeepseekV3},
     {"hunyuan-dense", DeepseekV3},
     {"joyai-llm", DeepseekV3},
+    {"hy_v4", DeepseekV3},
+    {"spark2_5", Spark25},
     {"afmoe", Afmoe},
     // Whole clauses, or no words at all.
     {"bloom", Bloom},
@@ -260,6 +292,11 @@ constexpr PretokenizerRow kPretokenizers[] = {
     {"gpt3-finnish", Bloom},
     {"viking", Viking},
     {"superbpe", SuperBpe},
+    // Gemma 4's kin: lines of plain text.
+    {"gemma4", Lines, /*ignore_merges=*/false, /*add_bos=*/true, /*plain_pieces=*/true},
+    {"granite-embed-multi-311m", Lines, /*ignore_merges=*/false, /*add_bos=*/true,
+     /*plain_pieces=*/true},
+    {"sarvam-moe", Lines, /*ignore_merges=*/false, /*add_bos=*/false, /*plain_pieces=*/true},
 };
 
 }  // namespace
@@ -269,7 +306,8 @@ std::optional<PretokenizerInfo> FindPretokenizer(std::string_view name) {
       std::find_if(std::begin(kPretokenizers), std::end(kPretokenizers),
                    [&](const PretokenizerRow& candidate) { return candidate.name == name; });
   if (row == std::end(kPretokenizers)) return {};
-  return PretokenizerInfo{row->name, row->steps(), row->ignore_merges, row->add_bos};
+  return PretokenizerInfo{row->name, row->steps(), row->ignore_merges, row->add_bos,
+                          row->plain_pieces};
 }
 
 std::vector<std::string_view> PretokenizerNames() {

@@ -24,6 +24,8 @@ struct PretokenizerInfo {
   std::vector<PretokenizerStep> steps;  // applied one after the other
   bool ignore_merges = false;           // a whole word that is a token is taken as it is
   bool add_bos = false;                 // where the file does not say
+  // The vocabulary's names are plain text with U+2581 for a space, not spellings of bytes.
+  bool plain_pieces = false;
 };
 
 // The name that a file without one is taken to have; it cuts as GPT-2 does.

@@ -10,12 +10,11 @@
 #include <vector>
 
 #include "runtime/core/error.h"
-#include "runtime/text/utf8.h"
+#include "runtime/text/pieces.h"
 
 namespace thermocline {
 namespace {
 
-constexpr std::string_view kSpaceSign = "\xE2\x96\x81";
 constexpr size_t kMaxNestedUserDefined = 64;  // the size of the library's result array
 
 // Protocol buffers' wire format: a field is a key (number << 3 | wire type) and a payload.
@@ -94,16 +93,6 @@ void CheckUserDefined(const Vocabulary& vocab, const std::set<std::string>& piec
 
 }  // namespace
 
-std::string MatchablePiece(const Vocabulary& vocab, int32_t id) {
-  const std::string& token = vocab.tokens[id];
-  const TokenType type = vocab.types[id];
-  if (type == TokenType::kControl || type == TokenType::kUnknown || type == TokenType::kByte) {
-    return "";
-  }
-  if (!IsValidUtf8(token)) return "";
-  return type == TokenType::kUserDefined ? EscapeSpaces(token) : token;
-}
-
 std::string SentencepieceModelProto(const Vocabulary& vocab, const NormalizerOptions& options) {
   std::set<std::string> user_defined;
   std::vector<bool> shadowed(
@@ -133,31 +122,6 @@ std::string SentencepieceModelProto(const Vocabulary& vocab, const NormalizerOpt
                  fmt::format("{} bytes", model.bytes().size()), ""});
   }
   return model.bytes();
-}
-
-std::string EscapeSpaces(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    if (c == ' ') {
-      out += kSpaceSign;
-    } else {
-      out += c;
-    }
-  }
-  return out;
-}
-
-std::string UnescapeSpaces(const std::string& piece) {
-  std::string out;
-  for (size_t i = 0; i < piece.size();) {
-    if (piece.compare(i, kSpaceSign.size(), kSpaceSign) == 0) {
-      out += ' ';
-      i += kSpaceSign.size();
-    } else {
-      out += piece[i++];
-    }
-  }
-  return out;
 }
 
 }  // namespace thermocline

@@ -22,11 +22,4 @@ struct NormalizerOptions {
 // with a NUL byte, or more than 64 of them that are each other's beginnings.
 std::string SentencepieceModelProto(const Vocabulary& vocab, const NormalizerOptions& options);
 
-// Returns the name that text is compared with for token `id`, empty when no text may turn into it.
-std::string MatchablePiece(const Vocabulary& vocab, int32_t id);
-
-// Returns the text with every ' ' as U+2581 (sentencepiece's sign for a space), and the reverse.
-std::string EscapeSpaces(const std::string& text);
-std::string UnescapeSpaces(const std::string& piece);
-
 }  // namespace thermocline

@@ -1,22 +1,14 @@
 #include "runtime/text/sentencepiece_tokenizer.h"
 
-#include <fmt/format.h>
-
 #include <exception>
-#include <optional>
 #include <utility>
 
 #include "runtime/core/error.h"
-#include "runtime/core/interrupt.h"
 #include "runtime/text/sentencepiece_proto.h"
 #include "runtime/text/utf8.h"
 
 namespace thermocline {
 namespace {
-
-constexpr uint32_t kSpaceSignCodepoint = 0x2581;
-// The longest chunk, as the library counts in 32 bits and makes up to three bytes of one.
-constexpr size_t kMaxChunkBytes = size_t{1} << 28;
 
 void CheckStatus(const sentencepiece::util::Status& status, const Vocabulary& vocab,
                  const char* what) {
@@ -37,116 +29,54 @@ std::string WithoutExtraSpaces(std::string_view text) {
 
 }  // namespace
 
-SentencePieceTokenizer::SentencePieceTokenizer(Vocabulary vocab, size_t chunk_bytes)
-    : vocab_(std::move(vocab)),
-      special_(vocab_, {TokenType::kControl, TokenType::kUnknown}),
-      chunk_bytes_(chunk_bytes) {
-  // The space in front of a text and the removal of extra ones are done in Encode(), which hands
-  // the library one part of a text at a time.
-  const std::string proto = SentencepieceModelProto(vocab_, NormalizerOptions{});
+SentencePieceTokenizer::SentencePieceTokenizer(Vocabulary vocabulary, size_t chunk_bytes)
+    : PieceTokenizer(std::move(vocabulary), chunk_bytes) {
+  // The space in front of a text and the removal of extra ones are done in EncodePlain(), as the
+  // library is handed single words.
+  const std::string proto = SentencepieceModelProto(vocab(), NormalizerOptions{});
   try {
-    CheckStatus(processor_.LoadFromSerializedProto(proto), vocab_,
+    CheckStatus(processor_.LoadFromSerializedProto(proto), vocab(),
                 "sentencepiece does not accept the vocabulary");
   } catch (const Error&) {
     throw;
   } catch (const std::exception& e) {
-    throw Error({vocab_.path, "sentencepiece does not accept the vocabulary", "", e.what(), ""});
+    throw Error({vocab().path, "sentencepiece does not accept the vocabulary", "", e.what(), ""});
   }
-  for (int32_t id = 0; id < vocab_.size(); ++id) {
-    boundaries_.AddPiece(MatchablePiece(vocab_, id));
+  MergeBoundaries boundaries;
+  for (int32_t id = 0; id < vocab().size(); ++id) {
+    boundaries.AddPiece(MatchablePiece(vocab(), id));
   }
-  boundaries_.finish();
+  boundaries.finish();
+  SetBoundaries(std::move(boundaries));
 }
 
-std::vector<int32_t> SentencePieceTokenizer::EncodeText(std::string_view text,
-                                                        bool parse_special) const {
-  std::vector<int32_t> ids;
-  while (const auto match = parse_special ? special_.FindFirst(text) : std::nullopt) {
-    if (match->begin > 0) EncodePlain(text.substr(0, match->begin), &ids);
-    ids.push_back(match->id);
-    text.remove_prefix(match->begin + match->n_bytes);
-  }
-  EncodePlain(text, &ids);
-  return ids;
-}
-
-void SentencePieceTokenizer::EncodePlain(std::string_view text, std::vector<int32_t>* ids) const {
+void SentencePieceTokenizer::EncodePlain(std::string_view text, Workspace& workspace,
+                                         std::vector<int32_t>* ids) const {
   std::string cleaned;
-  if (vocab_.remove_extra_spaces) {
+  if (vocab().remove_extra_spaces) {
     cleaned = WithoutExtraSpaces(text);
     text = cleaned;
   }
   bool at_start = true;
   while (!text.empty()) {
-    if (!at_start) ThrowIfInterrupted();
-    const size_t n_bytes = ChunkSize(text);
-    if (at_start && vocab_.add_space_prefix) {
-      std::string with_space(1, ' ');
-      with_space += text.substr(0, n_bytes);
-      EncodeChunk(with_space, ids);
-    } else if (n_bytes > 0) {
-      EncodeChunk(text.substr(0, n_bytes), ids);
-    }
+    const size_t n_bytes = ValidUtf8Prefix(text);
+    std::string escaped(at_start && vocab().add_space_prefix ? kSpaceSign : "");
     at_start = false;
+    escaped += EscapeSpaces(text.substr(0, n_bytes));
+    EncodeWords(escaped, workspace, ids);
     text.remove_prefix(n_bytes);
     while (!text.empty() && FirstUtf8Char(text).status != Utf8Status::kValid) {
-      append(vocab_.has_byte_tokens ? vocab_.byte_ids[static_cast<uint8_t>(text[0])]
-                                    : vocab_.unknown_id,
+      Append(vocab().has_byte_tokens ? vocab().byte_ids[static_cast<uint8_t>(text[0])]
+                                     : vocab().unknown_id,
              ids);
       text.remove_prefix(1);
     }
   }
 }
 
-size_t SentencePieceTokenizer::ChunkSize(std::string_view text) const {
-  size_t size = 0;
-  uint32_t left = 0;
-  while (size < text.size()) {
-    const Utf8Char next = FirstUtf8Char(text.substr(size));
-    if (next.status != Utf8Status::kValid) break;
-    const uint32_t right = next.codepoint == ' ' ? kSpaceSignCodepoint : next.codepoint;
-    if (size >= chunk_bytes_ && boundaries_.SafeBetween(left, right)) break;
-    left = right;
-    size += next.n_bytes;
-  }
-  return size;
-}
-
-void SentencePieceTokenizer::EncodeChunk(std::string_view text, std::vector<int32_t>* ids) const {
-  if (text.size() > kMaxChunkBytes) {
-    throw Error({vocab_.path, "text that this vocabulary cannot cut into parts",
-                 fmt::format("at most {} bytes", kMaxChunkBytes),
-                 fmt::format("{} bytes", text.size()), ""});
-  }
-  std::vector<int> chunk_ids;
-  CheckStatus(processor_.Encode(text, &chunk_ids), vocab_, "sentencepiece cannot encode a text");
-  for (const int id : chunk_ids) append(id, ids);
-}
-
-// Appends an id. The library makes one unknown token of a run of unknown characters, wherever we
-// cut it.
-void SentencePieceTokenizer::append(int32_t id, std::vector<int32_t>* ids) const {
-  const bool continues_unknown =
-      id == vocab_.unknown_id && !ids->empty() && ids->back() == vocab_.unknown_id;
-  if (!continues_unknown) ids->push_back(id);
-}
-
-std::string SentencePieceTokenizer::TokenBytes(int32_t id) const {
-  CHECK(id >= 0 && id < vocab_.size());
-  switch (vocab_.types[id]) {
-    case TokenType::kControl:
-    case TokenType::kUnknown:
-      return "";
-    case TokenType::kByte:
-      return std::string(1, static_cast<char>(ByteOfTokenName(vocab_.tokens[id])));
-    default:
-      return UnescapeSpaces(vocab_.tokens[id]);
-  }
-}
-
-std::string SentencePieceTokenizer::TokenName(int32_t id) const {
-  const std::string bytes = TokenBytes(id);
-  return bytes.empty() ? vocab_.tokens[id] : bytes;
+void SentencePieceTokenizer::EncodeWord(std::string_view word, Workspace& workspace) const {
+  CheckStatus(processor_.Encode(word, &workspace.ids), vocab(),
+              "sentencepiece cannot encode a text");
 }
 
 }  // namespace thermocline

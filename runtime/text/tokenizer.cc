@@ -6,6 +6,7 @@
 #include "runtime/gguf/gguf_reader.h"
 #include "runtime/text/bpe_tokenizer.h"
 #include "runtime/text/sentencepiece_tokenizer.h"
+#include "runtime/text/unigram_tokenizer.h"
 #include "runtime/text/utf8.h"
 
 namespace thermocline {
@@ -32,9 +33,13 @@ std::unique_ptr<Tokenizer> MakeTokenizer(const GgufReader& gguf) {
   if (*model == "llama") {
     return std::make_unique<SentencePieceTokenizer>(ReadSentencepieceVocabulary(gguf));
   }
-  if (*model == "gpt2") return std::make_unique<BpeTokenizer>(ReadBpeVocabulary(gguf));
+  if (*model == "gpt2" || *model == "gemma4") {
+    return std::make_unique<BpeTokenizer>(ReadBpeVocabulary(gguf));
+  }
+  if (*model == "t5") return std::make_unique<UnigramTokenizer>(ReadUnigram(gguf));
   throw Error({gguf.path(), "kind of tokenizer (tokenizer.ggml.model)",
-               "one that is supported: llama (SentencePiece BPE) or gpt2 (byte-level BPE)",
+               "one that is supported: llama (SentencePiece BPE), gpt2 (byte-level BPE), gemma4 "
+               "(BPE over plain text) or t5 (unigram)",
                fmt::format("\"{}\"", Printable(ReplaceInvalidUtf8(*model), 40)), ""});
 }
 

@@ -49,13 +49,20 @@ Utf8Char FirstUtf8Char(std::string_view text) {
   return {Utf8Status::kValid, codepoint, static_cast<size_t>(lead.n_trailing) + 1};
 }
 
-bool IsValidUtf8(std::string_view text) {
-  while (!text.empty()) {
-    const Utf8Char first = FirstUtf8Char(text);
-    if (first.status != Utf8Status::kValid) return false;
-    text.remove_prefix(first.n_bytes);
+bool IsValidUtf8(std::string_view text) { return ValidUtf8Prefix(text) == text.size(); }
+
+size_t ValidUtf8Prefix(std::string_view text) {
+  size_t n_bytes = 0;
+  while (n_bytes < text.size()) {
+    if (static_cast<uint8_t>(text[n_bytes]) < 0x80) {
+      ++n_bytes;
+      continue;
+    }
+    const Utf8Char next = FirstUtf8Char(text.substr(n_bytes));
+    if (next.status != Utf8Status::kValid) break;
+    n_bytes += next.n_bytes;
   }
-  return true;
+  return n_bytes;
 }
 
 std::string ReplaceInvalidUtf8(std::string_view text) {

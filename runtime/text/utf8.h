@@ -29,6 +29,9 @@ Utf8Char FirstUtf8Char(std::string_view text);
 
 bool IsValidUtf8(std::string_view text);
 
+// Returns the bytes of the valid characters at the start of a text.
+size_t ValidUtf8Prefix(std::string_view text);
+
 // Returns the text with every maximal subpart that is no character (at the end also an incomplete
 // one) replaced by U+FFFD.
 std::string ReplaceInvalidUtf8(std::string_view text);

@@ -13,6 +13,8 @@ namespace thermocline {
 namespace {
 
 constexpr char kScoresKey[] = "tokenizer.ggml.scores";
+constexpr char kEscapeSpacesKey[] = "tokenizer.ggml.escape_whitespaces";
+constexpr char kSpaceAsSuffixKey[] = "tokenizer.ggml.treat_whitespace_as_suffix";
 
 void ReadScores(const GgufReader& gguf, Vocabulary* vocab) {
   const GgufValue* value = gguf.Find(kScoresKey);
@@ -41,8 +43,9 @@ void ReadScores(const GgufReader& gguf, Vocabulary* vocab) {
 
 // Settles the one unknown token that the library wants. Files that type none, or type several, mean
 // the one that unknown_token_id names.
-void SettleUnknown(const GgufReader& gguf, Vocabulary* vocab) {
-  const int32_t named = ReadTokenId(gguf, *vocab, "unknown", 0);
+void SettleUnknown(const GgufReader& gguf, int32_t fallback, Vocabulary* vocab) {
+  const int32_t named =
+      std::max(0, ReadTokenId(gguf, *vocab, "unknown", fallback));  // at least one token is there
   const auto first = std::find(vocab->types.begin(), vocab->types.end(), TokenType::kUnknown);
   const bool named_is_typed = vocab->types[named] == TokenType::kUnknown;
   vocab->unknown_id = named_is_typed || first == vocab->types.end()
@@ -57,32 +60,19 @@ void SettleUnknown(const GgufReader& gguf, Vocabulary* vocab) {
   vocab->types[vocab->unknown_id] = TokenType::kUnknown;
 }
 
-// Settles the byte tokens. Files that type no token as a byte mean those with a byte's name, when
-// they are complete.
-void SettleBytes(Vocabulary* vocab) {
-  vocab->byte_ids.fill(-1);
-  const bool typed =
-      std::find(vocab->types.begin(), vocab->types.end(), TokenType::kByte) != vocab->types.end();
-  int n_found = 0;
-  for (int32_t id = 0; id < vocab->size(); ++id) {
-    if (typed && vocab->types[id] != TokenType::kByte) continue;
-    const int byte = ByteOfTokenName(vocab->tokens[id]);
-    if (byte < 0 && !typed) continue;
-    if (byte < 0) {
-      FailVocabulary(*vocab, fmt::format("name of byte token {}", id), "<0x00> to <0xFF>",
-                     QuotedToken(vocab->tokens[id]));
-    }
-    vocab->byte_ids[byte] = id;
-    ++n_found;
-  }
-  if (typed && n_found != 256) {
-    const auto gap = std::find(vocab->byte_ids.begin(), vocab->byte_ids.end(), -1);
-    FailVocabulary(*vocab, "byte tokens", "all 256 or none",
-                   fmt::format("{}, without <0x{:02X}>", n_found, gap - vocab->byte_ids.begin()));
-  }
-  vocab->has_byte_tokens = n_found == 256;
-  if (!vocab->has_byte_tokens) return;
-  for (const int32_t id : vocab->byte_ids) vocab->types[id] = TokenType::kByte;
+// Reads what all vocabularies of pieces with scores have.
+Vocabulary ReadScoredPieces(const GgufReader& gguf, const TextBounds& bounds, int32_t unknown_id) {
+  Vocabulary vocab = ReadTokensAndTypes(gguf);
+  ReadScores(gguf, &vocab);
+  SettleByteTokens(&vocab);
+  SettleUnknown(gguf, unknown_id, &vocab);
+  ReadTextBounds(gguf, bounds, &vocab);
+  vocab.add_space_prefix = gguf.GetBool("tokenizer.ggml.add_space_prefix").value_or(true);
+  vocab.remove_extra_spaces =
+      gguf.GetBool("tokenizer.ggml.remove_extra_whitespaces").value_or(false);
+  vocab.escape_spaces = gguf.GetBool(kEscapeSpacesKey).value_or(true);
+  vocab.space_as_suffix = gguf.GetBool(kSpaceAsSuffixKey).value_or(false);
+  return vocab;
 }
 
 }  // namespace
@@ -104,16 +94,47 @@ int ByteOfTokenName(const std::string& name) {
   return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
 
+void SettleByteTokens(Vocabulary* vocab) {
+  vocab->byte_ids.fill(-1);
+  const bool typed =
+      std::find(vocab->types.begin(), vocab->types.end(), TokenType::kByte) != vocab->types.end();
+  int n_found = 0;
+  for (int32_t id = 0; id < vocab->size(); ++id) {
+    if (typed && vocab->types[id] != TokenType::kByte) continue;
+    const int byte = ByteOfTokenName(vocab->tokens[id]);
+    if (byte < 0 && !typed) continue;
+    if (byte < 0) {
+      FailVocabulary(*vocab, fmt::format("name of byte token {}", id), "<0x00> to <0xFF>",
+                     QuotedToken(vocab->tokens[id]));
+    }
+    vocab->byte_ids[byte] = id;
+    ++n_found;
+  }
+  if (typed && n_found != 256) {
+    const auto gap = std::find(vocab->byte_ids.begin(), vocab->byte_ids.end(), -1);
+    FailVocabulary(*vocab, "byte tokens", "all 256 or none",
+                   fmt::format("{}, without <0x{:02X}>", n_found, gap - vocab->byte_ids.begin()));
+  }
+  vocab->has_byte_tokens = n_found == 256;
+  if (!vocab->has_byte_tokens) {
+    vocab->byte_ids.fill(-1);
+    return;
+  }
+  for (const int32_t id : vocab->byte_ids) vocab->types[id] = TokenType::kByte;
+}
+
 Vocabulary ReadSentencepieceVocabulary(const GgufReader& gguf) {
-  Vocabulary vocab = ReadTokensAndTypes(gguf);
-  ReadScores(gguf, &vocab);
-  SettleBytes(&vocab);
-  SettleUnknown(gguf, &vocab);
-  ReadTextBounds(gguf, {.bos_id = 1, .eos_id = 2, .add_bos = true}, &vocab);
-  vocab.add_space_prefix = gguf.GetBool("tokenizer.ggml.add_space_prefix").value_or(true);
-  vocab.remove_extra_spaces =
-      gguf.GetBool("tokenizer.ggml.remove_extra_whitespaces").value_or(false);
+  Vocabulary vocab =
+      ReadScoredPieces(gguf, {.bos_id = 1, .eos_id = 2, .add_bos = true}, /*unknown_id=*/0);
+  if (!vocab.escape_spaces || vocab.space_as_suffix) {
+    FailVocabulary(vocab, fmt::format("{} or {}", kEscapeSpacesKey, kSpaceAsSuffixKey),
+                   "what SentencePiece BPE is used with: true, false", "another value");
+  }
   return vocab;
+}
+
+Vocabulary ReadUnigramVocabulary(const GgufReader& gguf) {
+  return ReadScoredPieces(gguf, {.eos_id = 1}, /*unknown_id=*/2);
 }
 
 }  // namespace thermocline

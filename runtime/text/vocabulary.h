@@ -36,6 +36,8 @@ struct Vocabulary {
   bool add_bos = true;
   bool add_space_prefix = true;
   bool remove_extra_spaces = false;
+  bool escape_spaces = true;     // in names of tokens U+2581 stands for a space
+  bool space_as_suffix = false;  // the space that add_space_prefix adds comes at the end
 
   // Whether there are the ids of <0x00> to <0xFF>. All 256 are there or none is; without them
   // unknown characters become unknown_id. (A byte-level vocabulary: see bpe_vocabulary.h.)
@@ -52,6 +54,10 @@ struct Vocabulary {
 // so does this: without token types they follow from names and ids, an empty token is one that
 // never occurs, and BOS, EOS and unknown are 1, 2 and 0 unless the file says otherwise.
 Vocabulary ReadSentencepieceVocabulary(const GgufReader& gguf);
+
+// Reads the vocabulary of a unigram model as T5 has it (`tokenizer.ggml.model` is "t5") in the same
+// way. EOS and unknown are 1 and 2 unless the file says otherwise, and there is no BOS.
+Vocabulary ReadUnigramVocabulary(const GgufReader& gguf);
 
 // Returns the byte that a token named "<0x41>" stands for, or -1 for any other name.
 int ByteOfTokenName(const std::string& name);

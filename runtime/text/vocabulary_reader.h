@@ -35,6 +35,10 @@ Vocabulary ReadTokensAndTypes(const GgufReader& gguf);
 int32_t ReadTokenId(const GgufReader& gguf, const Vocabulary& vocab, const std::string& name,
                     int32_t fallback);
 
+// Settles the byte tokens. Files that type no token as a byte mean those with a byte's name, when
+// they are complete. Throws Error for a part of the 256, or one with another name.
+void SettleByteTokens(Vocabulary* vocab);
+
 // What holds where a file does not say it.
 struct TextBounds {
   int32_t bos_id = -1;
@@ -42,7 +46,7 @@ struct TextBounds {
   bool add_bos = false;
 };
 // Reads what texts begin and end with: the ids of BOS, EOS, EOT and EOM, whether BOS is added,
-// further ids that end a reply (eos_token_ids), and the control tokens that are known to by their
+// further ids that end a reply (eos_token_ids), and the control tokens that are known by their
 // names. Where the file has no types the
 // four become control tokens. REQUIRES: tokens and types are read.
 void ReadTextBounds(const GgufReader& gguf, const TextBounds& fallback, Vocabulary* vocab);

@@ -1,5 +1,6 @@
 #include "runtime/text/bpe_tokenizer.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -115,6 +116,45 @@ TEST(BpeTokenizerTest, AMegabyteOfOneLetterIsEncoded) {
   EXPECT_THAT(ids, Each(MergedId(2)));
   // Nothing can be joined, and everything is one word.
   EXPECT_EQ(tokenizer->Encode(std::string(1 << 20, 'b')).size(), size_t{1} << 20);
+}
+
+// <bos> 0, then the 256 bytes, then pieces.
+Keys PlainKeys(const std::vector<std::string>& pieces, const std::vector<std::string>& merges) {
+  Vocabulary vocab;
+  AddToken(&vocab, "<bos>", 0, TokenType::kControl);
+  for (int byte = 0; byte < 256; ++byte) {
+    AddToken(&vocab, fmt::format("<0x{:02X}>", byte), 0, TokenType::kByte);
+  }
+  for (const std::string& piece : pieces) AddToken(&vocab, piece, 0);
+  Keys keys = KeysOf(vocab);
+  keys["tokenizer.ggml.model"] = GgufValue::string("gemma4");
+  keys["tokenizer.ggml.merges"] = StringArray(merges);
+  keys["tokenizer.ggml.bos_token_id"] = GgufValue::u32(0);
+  return keys;
+}
+
+TEST(BpeTokenizerTest, PlainPiecesAreJoinedAsTextAndFallBackToBytes) {
+  enum : int32_t { kSpace = 257, kA, kB, kSpaceA, kLineEnds, kOverSpace };
+  Keys keys = PlainKeys({"▁", "a", "b", "▁a", "\n\n", "b▁a"}, {"▁ a", "b ▁a"});
+  const int32_t mark = AddToken(&keys, "[x]", TokenType::kUserDefined);
+  keys.erase("tokenizer.ggml.scores");  // merges have ranks
+  keys["tokenizer.ggml.add_bos_token"] = GgufValue::boolean(false);
+  keys["tokenizer.ggml.pre"] = GgufValue::string("qwen2");  // says nothing in such a file
+  const auto tokenizer = TokenizerFromKeys(keys);
+  EXPECT_THAT(tokenizer->Encode("a a"), ElementsAre(kA, kSpaceA));
+  EXPECT_THAT(tokenizer->Encode("b a"), ElementsAre(kOverSpace)) << "a piece lies across";
+  EXPECT_THAT(tokenizer->Encode("a\n\nb\n"), ElementsAre(kA, kLineEnds, kB, 1 + '\n'));
+  EXPECT_THAT(tokenizer->Encode("é\xFF"), ElementsAre(1 + 0xC3, 1 + 0xA9, 1 + 0xFF));
+  EXPECT_THAT(tokenizer->Encode("a[x] a"), ElementsAre(kA, mark, kSpaceA));
+  EXPECT_THAT(tokenizer->Encode("<bos>", true), ElementsAre(0));
+  EXPECT_EQ(tokenizer->Encode("<0x41>").size(), 6U) << "text that looks like a byte is text";
+  EXPECT_THAT(tokenizer->EncodePrompt("a"), ElementsAre(0, kA)) << "BOS, whatever the file says";
+  EXPECT_FALSE(tokenizer->adds_space_prefix());
+  for (const std::string text : {" b a\n\n[x] é\xFF <0x41>", "  a  ", "\n\n\n"}) {
+    EXPECT_EQ(tokenizer->Decode(tokenizer->Encode(text)), text);
+  }
+  keys.erase("tokenizer.ggml.merges");
+  EXPECT_THAT(ErrorOf(keys), testing::HasSubstr("tokenizer.ggml.merges is missing"));
 }
 
 // The reference: the definition, word by word.

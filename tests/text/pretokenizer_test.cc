@@ -83,6 +83,25 @@ TEST(PretokenizerTest, ClausesAndSpelledWords) {
   EXPECT_THAT(SplitBy("exaone-moe", "a b cd, e"), ElementsAre("a b cd", ",", " e"));
 }
 
+TEST(PretokenizerTest, LinesAndWhatIsCutInThem) {
+  EXPECT_THAT(SplitBy("gemma4", "a b\n\n c\n"), ElementsAre("a b", "\n\n", " c", "\n"));
+  EXPECT_TRUE(FindPretokenizer("sarvam-moe")->plain_pieces);
+  EXPECT_FALSE(FindPretokenizer("laguna")->plain_pieces);
+  EXPECT_THAT(SplitBy("laguna", "It's 42!\n\nx"),
+              ElementsAre("It", "'s", " ", "4", "2", "!", "\n\n", "x"));
+  EXPECT_THAT(SplitBy("qwen2", "x!\n\ny"), ElementsAre("x", "!\n\n", "y"));
+}
+
+TEST(PretokenizerTest, KinOfOthers) {
+  EXPECT_THAT(SplitBy("ufakzeka", "Ankara's 42"), ElementsAre("Ankara", "'s", " ", "4", "2"));
+  EXPECT_THAT(SplitBy("ufakzeka", "'reyi"), ElementsAre("'reyi"));
+  EXPECT_THAT(SplitBy("qwen2", "'reyi"), ElementsAre("'re", "yi"));
+  EXPECT_THAT(SplitBy("minicpm5", "12345 it's"), ElementsAre("123", "45", " it", "'s"));
+  EXPECT_THAT(SplitBy("spark2_5", "x 12!\n\n"), ElementsAre("x", " ", "1", "2", "!", "\n", "\n"));
+  EXPECT_EQ(SplitBy("talkie", "camelCase"), SplitBy("gpt-4o", "camelCase"));
+  EXPECT_EQ(SplitBy("hy_v4", "x=foo 1"), SplitBy("deepseek-v3", "x=foo 1"));
+}
+
 TEST(PretokenizerTest, SpacesAreUnicodes) {
   // U+180E has been no space since Unicode 6.3; U+0085 and U+3000 are.
   EXPECT_THAT(SplitBy("gpt-2", "a\u180Eb"), ElementsAre("a", "\u180E", "b"));

@@ -79,9 +79,14 @@ TEST(VocabularyTest, OneUnknownTokenIsSettledOn) {
 
 TEST(VocabularyTest, RefusesOtherTokenizersAndSaysWhatIsSupported) {
   Keys keys = KeysOf(HelloVocabulary());
-  keys["tokenizer.ggml.model"] = GgufValue::string("bert");
-  EXPECT_THAT(ErrorOf(keys), HasSubstr("expected one that is supported: llama (SentencePiece BPE) "
-                                       "or gpt2 (byte-level BPE), found \"bert\""));
+  for (const std::string kind : {"bert", "rwkv", "plamo2", "whitespace", "no_vocab"}) {
+    keys["tokenizer.ggml.model"] = GgufValue::string(kind);
+    EXPECT_THAT(
+        ErrorOf(keys),
+        HasSubstr("expected one that is supported: llama (SentencePiece BPE), gpt2 "
+                  "(byte-level BPE), gemma4 (BPE over plain text) or t5 (unigram), found \"" +
+                  kind + "\""));
+  }
   keys.erase("tokenizer.ggml.model");
   EXPECT_THAT(ErrorOf(keys), HasSubstr("the file has no vocabulary"));
 }
