@@ -172,7 +172,7 @@ float dot_chunks(const std::byte* row, const void* prepared, int64_t n) {
       int32_t dot = 0;
       int32_t x_sum = 0;
       for (int i = g * kChunkScaled; i < (g + 1) * kChunkScaled; ++i) {
-        const int32_t x = q[b * kQuantBlock + i];
+        const int8_t x = q[b * kQuantBlock + i];
         dot += chunk.quants[i] * x;
         x_sum += x;
       }

@@ -246,8 +246,8 @@ constexpr std::array<Word, kPoints> WordsOf(const uint16_t (&grid)[kPoints],
   std::array<Word, kPoints> words = {};
   for (size_t p = 0; p < kPoints; ++p) {
     for (size_t i = 0; i < sizeof(Word); ++i) {
-      const auto level = static_cast<Word>(levels[grid[p] >> (kBits * i) & (kLevels - 1)]);
-      words[p] |= level << (8 * i);
+      const int8_t level = levels[grid[p] >> (kBits * i) & (kLevels - 1)];
+      words[p] |= static_cast<Word>(static_cast<uint8_t>(level)) << (8 * i);
     }
   }
   return words;
