@@ -37,7 +37,7 @@ class GpuTypes : public GpuTier {
  protected:
   // A model of one layer around the golden's vocabulary.
   std::string ModelOf(DType dtype) {
-    const std::string path = dir_.file(std::string(DTypeName(dtype)) + ".gguf");
+    std::string path = dir_.file(std::string(DTypeName(dtype)) + ".gguf");
     const auto edit = [&](EditedFile& file) {
       const uint64_t vocabulary = file.tensors.at("token_embd.weight").dims[1];
       file.tensors.clear();

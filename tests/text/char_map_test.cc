@@ -22,11 +22,11 @@ std::vector<uint32_t> UnitsOfAb(uint32_t value) {
   constexpr uint32_t kEndBit = 1U << 8;
   constexpr uint32_t kValueBit = 1U << 31;
   std::vector<uint32_t> units(512);
-  units[0] = 256U << 10;                    // the root: its children lie at 256 xor byte
-  units[256 ^ 'a'] = 256U << 10 | 'a';      // 'a' leads to 353; its children lie at 353 xor 256
-  const uint32_t base = (256 ^ 'a') ^ 256;  // 97
-  units[base ^ 'b'] = 64U << 10 | kEndBit | 'b';
-  units[(base ^ 'b') ^ 64] = kValueBit | value;
+  units[0] = 256U << 10;                // the root: its children lie at 256 xor byte
+  units[256 ^ 'a'] = 256U << 10 | 'a';  // 'a' leads to 353; its children lie at 353 xor 256
+  constexpr uint32_t kBase = 'a';       // 353 xor 256
+  units[kBase ^ 'b'] = 64U << 10 | kEndBit | 'b';
+  units[(kBase ^ 'b') ^ 64] = kValueBit | value;
   return units;
 }
 

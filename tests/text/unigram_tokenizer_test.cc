@@ -26,9 +26,9 @@ Vocabulary SmallUnigram() {
   AddToken(&vocab, "<pad>", 0, TokenType::kControl);
   AddToken(&vocab, "</s>", 0, TokenType::kControl);
   AddToken(&vocab, "<unk>", 0, TokenType::kUnknown);
-  const std::pair<const char*, float> kPieces[] = {{"▁", -2},   {"a", -3}, {"b", -3},   {"ab", -5},
-                                                   {"abc", -4}, {"c", -4}, {"▁ab", -6}, {"é", -7}};
-  for (const auto& [name, score] : kPieces) AddToken(&vocab, name, score);
+  const std::pair<const char*, float> pieces[] = {{"▁", -2},   {"a", -3}, {"b", -3},   {"ab", -5},
+                                                  {"abc", -4}, {"c", -4}, {"▁ab", -6}, {"é", -7}};
+  for (const auto& [name, score] : pieces) AddToken(&vocab, name, score);
   return vocab;
 }
 enum : int32_t { kSpace = 3, kA, kB, kAb, kAbc, kC, kSpaceAb, kEAcute };
