@@ -75,7 +75,7 @@ TEST(BlocksTest, TheReferenceIsThePublicPackagesValues) {
 class BlocksTableTest : public ::testing::TestWithParam<const KernelTable*> {};
 
 TEST_P(BlocksTableTest, DecodesAsThePublicPackageDoes) {
-  ForBlocks([this](DType dtype, const std::byte* row, const std::vector<float>& expected) {
+  ForBlocks([](DType dtype, const std::byte* row, const std::vector<float>& expected) {
     std::vector<float> out(kBlocksCols);
     GetParam()->dequantize_f32(dtype, row, 0, kBlocksCols, out.data());
     EXPECT_EQ(out, expected);

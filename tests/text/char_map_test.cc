@@ -34,7 +34,7 @@ std::string Blob(const std::vector<uint32_t>& units, const std::string& replacem
   const auto n_bytes = static_cast<uint32_t>(units.size() * sizeof(uint32_t));
   std::string blob(sizeof(n_bytes) + n_bytes, '\0');
   std::memcpy(blob.data(), &n_bytes, sizeof(n_bytes));
-  std::memcpy(blob.data() + sizeof(n_bytes), units.data(), n_bytes);
+  if (!units.empty()) std::memcpy(blob.data() + sizeof(n_bytes), units.data(), n_bytes);
   return blob + replacements;
 }
 
