@@ -60,7 +60,7 @@ void RunCached(benchmark::State& state, const CachedCase& bench) {
 }  // namespace
 
 void RegisterCached() {
-  for (const DType dtype : {DType::kQ4_0, DType::kQ8_0, DType::kF16}) {
+  for (const DType dtype : kWeightDTypes) {
     for (const bool accumulate : {false, true}) {
       const CachedCase bench = {accumulate, dtype};
       const std::string name =
