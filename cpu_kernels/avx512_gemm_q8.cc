@@ -42,12 +42,13 @@ using Q8Tile = IntegerTile<Q8Op>;
 using Q8OffsetTile = IntegerTile<Q8OffsetOp>;
 static_assert(Q8OffsetTile::kInputStepBytes == Q8Tile::kInputStepBytes);
 
-constexpr bool takes_whole_bytes(DType weights) {
-  return weights == DType::kQ8_0 || weights == DType::kQ4_0;
-}
+// Q4_0 takes whole bytes here.
 template <DType kType>
-using OpOf = std::conditional_t<takes_whole_bytes(kType) || kHasWholeBytes<kType>, Q8Op,
-                                std::conditional_t<kHasHalves<kType>, Q8HalvesOp, Q8OffsetOp>>;
+inline constexpr GemmForm kFormOf = kType == DType::kQ4_0 ? GemmForm::kQ8 : integer_form(kType);
+template <DType kType>
+using OpOf = std::conditional_t<
+    kFormOf<kType> == GemmForm::kQ8, Q8Op,
+    std::conditional_t<kFormOf<kType> == GemmForm::kQ8Halves, Q8HalvesOp, Q8OffsetOp>>;
 template <DType kType>
 using TileOf = IntegerTile<OpOf<kType>>;
 constexpr int kWords = Q8Op::kWords;

@@ -111,16 +111,11 @@ class OctetDot {
     for (int r = 0; r < kRows; ++r) add(rows[r] + t * kStepBytes, t, sums[r]);
   }
 
-  // The blocks of the last octet that are there are read where no others follow.
   template <int kRows>
   void tail(const std::byte* const* rows, Reg (*sums)[2]) const {
-    const int64_t columns = n_cols_ % kOctetCols;
-    if (columns == 0) return;
+    if (n_cols_ % kOctetCols == 0) return;
     for (int r = 0; r < kRows; ++r) {
-      std::byte octet[kStepBytes] = {};
-      std::memcpy(octet, rows[r] + full_steps() * kStepBytes,
-                  static_cast<size_t>(columns / kTypeBlockElems<kType> * kTypeBlockBytes<kType>));
-      add(octet, full_steps(), sums[r]);
+      add(LastOctet<Simd, kType>(rows[r], n_cols_).bytes, full_steps(), sums[r]);
     }
   }
 

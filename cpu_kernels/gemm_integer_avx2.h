@@ -340,27 +340,17 @@ int64_t panel_bytes_of(int64_t k) {
          (kGemmPanel / IntegerTile<Op>::kOutputs);
 }
 
-// The forms of the types in int8.
-template <DType kType>
-constexpr GemmForm integer_form() {
-  if (kHasHalves<kType>) return GemmForm::kQ8Halves;
-  if (kType == DType::kQ8_0 || kHasWholeBytes<kType>) return GemmForm::kQ8;
-  const bool nibbles = kType == DType::kQ4_0 || kType == DType::kQ4_1 || kType == DType::kQ4_K ||
-                       kType == DType::kTQ2_0;
-  return nibbles ? GemmForm::kQ8Offset : GemmForm::kQ8Wide;
-}
-
 // Packs rows of the types in int8, with the Op of each form.
 template <class Op, class OffsetOp, class WideOp, class HalvesOp>
 void pack_rows_of(DType dtype, const GemmPackArgs& args) {
   VisitWeightType(dtype, [&](auto type) {
     if constexpr (!kIsQuantised<type()>) {
       CheckFailed(__FILE__, __LINE__, "a type that is packed in int8");  // rows_form takes another
-    } else if constexpr (integer_form<type()>() == GemmForm::kQ8) {
+    } else if constexpr (integer_form(type()) == GemmForm::kQ8) {
       pack_panels<Op, type()>(args);
-    } else if constexpr (integer_form<type()>() == GemmForm::kQ8Offset) {
+    } else if constexpr (integer_form(type()) == GemmForm::kQ8Offset) {
       pack_panels<OffsetOp, type()>(args);
-    } else if constexpr (integer_form<type()>() == GemmForm::kQ8Wide) {
+    } else if constexpr (integer_form(type()) == GemmForm::kQ8Wide) {
       pack_panels<WideOp, type()>(args);
     } else {
       pack_panels<HalvesOp, type()>(args);

@@ -89,28 +89,6 @@ constexpr FormKernels kAvx2VnniForms[] = {
      nullptr, avx2::gemm_vnni_halves_multiply, avx2::gemm_vnni_multiply_registers},
 };
 
-// The form of the types in int8; nibbles fit 16-bit sums, and whole bytes have none of their own.
-constexpr GemmForm integer_form(DType weights) {
-  switch (weights) {
-    case DType::kQ8_0:
-    case DType::kIQ4_NL:
-    case DType::kIQ4_XS:
-      return GemmForm::kQ8;
-    case DType::kQ4_0:
-    case DType::kQ4_1:
-    case DType::kQ4_K:
-    case DType::kTQ2_0:
-      return GemmForm::kQ8Offset;
-    case DType::kQ5_0:
-    case DType::kQ5_1:
-    case DType::kQ5_K:
-    case DType::kMXFP4:
-      return GemmForm::kQ8Wide;
-    default:
-      return GemmForm::kQ8Halves;
-  }
-}
-
 struct Avx2Choice {
   static GemmForm rows_form(DType weights) {
     return has_quantised_dot(weights) ? integer_form(weights) : GemmForm::kF32;

@@ -56,6 +56,29 @@ struct GemmPackArgs {
   return VisitWeightType(weights, [](auto type) { return kIsQuantised<type()>; });
 }
 
+// In which form panels of a quantised type are multiplied in int8, always inlined since every
+// instruction set has it; nibbles fit 16-bit sums, and whole bytes have none of their own.
+[[gnu::always_inline]] constexpr GemmForm integer_form(DType weights) {
+  switch (weights) {
+    case DType::kQ8_0:
+    case DType::kIQ4_NL:
+    case DType::kIQ4_XS:
+      return GemmForm::kQ8;
+    case DType::kQ4_0:
+    case DType::kQ4_1:
+    case DType::kQ4_K:
+    case DType::kTQ2_0:
+      return GemmForm::kQ8Offset;
+    case DType::kQ5_0:
+    case DType::kQ5_1:
+    case DType::kQ5_K:
+    case DType::kMXFP4:
+      return GemmForm::kQ8Wide;
+    default:
+      return GemmForm::kQ8Halves;
+  }
+}
+
 // A block of activations whose largest magnitude is below this is stored as zeros: its scale's
 // reciprocal would leave the range of f32.
 inline constexpr float kSmallestQ8Block = 0x1p-100F;

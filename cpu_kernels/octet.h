@@ -46,15 +46,6 @@ template <DType kType>
 inline constexpr bool kIsOctets =
     kIsQuantised<kType>&& kType != DType::kQ8_0&& kType != DType::kQ4_0&& kType != DType::kQ4_1;
 
-// Whether an octet's type has a scale for each 16 columns.
-template <DType kType>
-inline constexpr bool kHasHalves =
-    (kIsByChunks<kType> && kType != DType::kTQ2_0) || kType == DType::kQ2_K || kType == DType::kQ3_K
-    || kType == DType::kQ6_K;
-// Whether its integers take eight bits and a sign.
-template <DType kType>
-inline constexpr bool kHasWholeBytes = kType == DType::kIQ4_NL || kType == DType::kIQ4_XS;
-
 template <DType kType>
 inline constexpr int64_t kOctetBytes = kOctetCols / kTypeBlockElems<kType>* kTypeBlockBytes<kType>;
 
@@ -418,6 +409,19 @@ struct Octet<V, kType> {
       out.scales[i] = _mm256_loadu_ps(eight);
     }
     return out;
+  }
+};
+
+// The last octet of a row that ends within it: its blocks, and zeros. REQUIRES: n_cols are no whole
+// octets.
+template <class V, DType kType>
+struct LastOctet {
+  std::byte bytes[kOctetBytes<kType>] = {};
+
+  LastOctet(const std::byte* row, int64_t n_cols) {
+    const int64_t n_blocks = n_cols % kOctetCols / kTypeBlockElems<kType>;
+    std::memcpy(bytes, row + n_cols / kOctetCols * kOctetBytes<kType>,
+                static_cast<size_t>(n_blocks * kTypeBlockBytes<kType>));
   }
 };
 

@@ -1,50 +1,13 @@
-// Compares Q6_K with the public gguf package (make_q6_k.py), and tests its quantiser.
+// Tests Q6_K's quantiser.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstring>
 
-#include "runtime/gguf/gguf_reader.h"
 #include "tests/cpu_kernels/kernel_reference.h"
 
 namespace thermocline::testing {
 namespace {
-
-std::string GoldenFile() {
-  return std::string(THERMOCLINE_SOURCE_DIR) + "/tests/cpu_kernels/q6_k.gguf";
-}
-
-class Q6KTest : public ::testing::TestWithParam<const KernelTable*> {};
-
-TEST_P(Q6KTest, DecodesAsThePublicPackageDoes) {
-  const GgufReader gguf(GoldenFile());
-  const TensorView blocks = gguf.RequireMatrix("blocks", 6, 512);
-  const TensorView values = gguf.RequireMatrix("values", 6, 512);
-  ASSERT_EQ(blocks.dtype, DType::kQ6_K);
-  ASSERT_EQ(values.dtype, DType::kF32);
-  for (int64_t r = 0; r < blocks.rows; ++r) {
-    std::vector<float> expected(512);
-    std::memcpy(expected.data(), values.row(r), 512 * sizeof(float));
-    std::vector<float> out(512);
-    GetParam()->dequantize_f32(DType::kQ6_K, blocks.row(r), 0, 512, out.data());
-    EXPECT_EQ(out, expected) << "row " << r;
-    for (int64_t begin = 0; begin < 512; begin += 96) {
-      const int64_t end = std::min<int64_t>(begin + 96, 512);
-      std::vector<float> part(static_cast<size_t>(end - begin));
-      GetParam()->dequantize_f32(DType::kQ6_K, blocks.row(r), begin, end, part.data());
-      EXPECT_EQ(part, std::vector<float>(expected.begin() + begin, expected.begin() + end));
-    }
-    // The reference that the other tests of kernels compare with is right, too.
-    const std::vector<double> reference = DecodeRow(DType::kQ6_K, blocks.row(r), 512);
-    EXPECT_THAT(out, ::testing::ElementsAreArray(reference));
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(Tables, Q6KTest,
-                         ::testing::ValuesIn(AvailableCpuKernels().begin(),
-                                             AvailableCpuKernels().end()),
-                         [](const auto& test) { return TableName(*test.param); });
 
 std::vector<double> RoundTrip(const std::vector<float>& x) {
   const auto n = static_cast<int64_t>(x.size());

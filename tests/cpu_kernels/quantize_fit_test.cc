@@ -106,13 +106,16 @@ TEST_P(QuantizeFitTest, ErrorOnNormalWeights) {
 // Inputs differ in size, as those of a model do: counting them lowers the error that is made of
 // them, in every row.
 TEST_P(QuantizeFitTest, ImportanceLowersTheErrorThatCounts) {
-  if (GetParam() == DType::kQ8_0) GTEST_SKIP() << "rounds one way";
   std::mt19937 rng(14);
   constexpr int64_t kColumns = 2048;
   std::vector<float> importance = RandomFloats(&rng, kColumns);
   for (float& value : importance) value = 1e6F * std::exp(1.5F * value);
   for (int trial = 0; trial < 5; ++trial) {
     const std::vector<float> x = RandomFloats(&rng, kColumns);
+    if (GetParam() == DType::kQ8_0) {  // which rounds one way
+      EXPECT_EQ(Kept(GetParam(), x, importance), Kept(GetParam(), x));
+      continue;
+    }
     const double counted = ErrorOf(Kept(GetParam(), x, importance), x, importance);
     // MXFP4 has but two scales to choose from.
     const double most = GetParam() == DType::kMXFP4 ? 1.0 : 0.99;
