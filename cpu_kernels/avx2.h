@@ -10,10 +10,15 @@ namespace thermocline::avx2 {
 void fill_table(KernelTable* table);
 void matvec_float(DType dtype, const MatvecArgs& args);  // x: kF32
 
-// VectorForm::kQ8 of this instruction set, and the products with it (Q8_0, Q6_K, Q4_1, Q4_0).
+// VectorForm::kQ8 of this instruction set, and the products with it.
 int64_t q8_bytes(int64_t n);
 void prepare_q8(const float* x, int64_t n, void* out);
 void matvec_quantised(DType dtype, const MatvecArgs& args);
+
+// VectorForm::kQ8Super and the products with it.
+int64_t super_bytes(int64_t n);
+void prepare_super(const float* x, int64_t n, void* out);
+void matvec_super(DType dtype, const MatvecArgs& args);
 
 // GEMM in f32 (GemmForm::kF32).
 int64_t gemm_f32_tile_tokens();

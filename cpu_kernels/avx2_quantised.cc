@@ -34,8 +34,8 @@ void prepare_q8(const float* x, int64_t n, void* out) {
 
 void matvec_quantised(DType dtype, const MatvecArgs& args) {
   VisitWeightType(dtype, [&](auto type) {
-    if constexpr (!kIsQuantised<type()>) {
-      CheckFailed(__FILE__, __LINE__, "quantised dtype");
+    if constexpr (!kIsQuantised<type()> || takes_super_vector(type())) {
+      CheckFailed(__FILE__, __LINE__, "a type that takes VectorForm::kQ8");
     } else if constexpr (kIsOctets<type()>) {
       matvec_rows<OctetDot<type(), Maddubs>>(args);
     } else {

@@ -56,6 +56,12 @@ struct GemmPackArgs {
   return VisitWeightType(weights, [](auto type) { return kIsQuantised<type()>; });
 }
 
+// Types whose rows AVX2 without VNNI multiplies in integers over a whole block of 256
+// (VectorForm::kQ8Super), always inlined since every instruction set has it.
+[[gnu::always_inline]] constexpr bool takes_super_vector(DType weights) {
+  return weights == DType::kQ4_K || weights == DType::kQ5_K || weights == DType::kQ6_K;
+}
+
 // In which form panels of a quantised type are multiplied in int8, always inlined since every
 // instruction set has it; nibbles fit 16-bit sums, and whole bytes have none of their own.
 [[gnu::always_inline]] constexpr GemmForm integer_form(DType weights) {

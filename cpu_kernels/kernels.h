@@ -24,6 +24,7 @@ enum class VectorForm : uint8_t {
   kF32,   // as it is
   kBF16,  // two bf16 vectors, x = hi + lo to 16 bits of mantissa (BF16 dot instructions)
   kQ8,    // int8 per block of 32 with an f32 scale, plus the sums that offset unsigned arithmetic
+  kQ8Super,  // int8 with an f32 scale per 256 and a factor from 1 to 127 per 32, and sums
 };
 
 struct KernelTable {
@@ -84,6 +85,10 @@ struct KernelTable {
 
   // out[i] = x[i] / sqrt(mean(x^2) + eps) * weight[i]. x, weight, out: (n) f32; out may be x.
   void (*rms_norm)(const float* x, const float* weight, int64_t n, float eps, float* out);
+  // out[i] = (x[i] - mean(x)) / sqrt(variance(x) + eps) * weight[i] + bias[i] (arXiv:1607.06450).
+  // The variance is that of the n. bias may be null. x, weight, bias, out: (n) f32; out may be x.
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, int64_t n, float eps,
+                     float* out);
   // Rotates the first rot_dim elements of a head by the angles whose cosines and sines are given.
   // head: (head_dim) f32. cos, sin: (rot_dim / 2) f32.
   void (*rope)(RopePairing pairing, float* head, int64_t rot_dim, const float* cos,
@@ -94,6 +99,10 @@ struct KernelTable {
   float (*exp_scores)(float* x, int64_t n, float scale, float* m);
   // gate[i] = act(gate[i]) for i in [0, n).
   void (*activate)(Activation activation, float* gate, int64_t n);
+  // x[i] = 0 where x[i] < threshold (FATReLU, arXiv:2402.13516); NaN stays NaN. x: (n) f32.
+  void (*drop_below)(float* x, int64_t n, float threshold);
+  // x[i] = cap * tanh(scale * x[i] / cap), or scale * x[i] where cap is 0. x: (n) f32.
+  void (*scale)(float* x, int64_t n, float scale, float cap);
   void (*multiply)(float* x, const float* y, int64_t n);  // x *= y
   void (*add)(float* x, const float* y, int64_t n);       // x += y
   // Writes base + i for each i in [0, n) with values[i] != 0, ascending; returns how many (NaN

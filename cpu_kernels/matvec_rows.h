@@ -45,7 +45,7 @@ class MatvecLoop {
 
   void run() const {
     const int64_t stride = args_.row_stride_bytes;
-    if (stride >= kShortRowBytes && 4 * stride <= kFourRowsBytes) return run_stretches<4>();
+    if (stride >= kShortRowBytes && 4 * stride <= four_rows_bytes()) return run_stretches<4>();
     if (2 * stride <= kTwoRowsBytes) return run_stretches<2>();
     run_stretches<1>();
   }

@@ -202,19 +202,30 @@ struct Octet<V, DType::kMXFP4> : SmallBlocks<V, DType::kMXFP4> {
   }
 };
 
-// Six-bit scales and offsets of eight chunks in 12 bytes (runtime/core/weight_chunk.cc).
+// Six-bit scales and offsets of eight chunks in 12 bytes (runtime/core/weight_chunk.cc), as bytes.
+struct PackedBytes {
+  uint64_t scales;
+  uint64_t offsets;
+};
+// block: d, dmin, the 12 bytes.
+template <class V>
+[[gnu::always_inline]] inline PackedBytes packed_bytes(const std::byte* block) {
+  using Tools = OctetTools<V>;
+  const auto first = Tools::template load_as<uint32_t>(block + 4);
+  const auto second = Tools::template load_as<uint32_t>(block + 8);
+  const auto third = Tools::template load_as<uint32_t>(block + 12);
+  const uint64_t high_scales = (third & 0x0f0f0f0f) | (first >> 2 & 0x30303030);
+  const uint64_t high_offsets = (third >> 4 & 0x0f0f0f0f) | (second >> 2 & 0x30303030);
+  return {(first & 0x3f3f3f3f) | high_scales << 32, (second & 0x3f3f3f3f) | high_offsets << 32};
+}
+
 template <class V>
 struct PackedFactors {
   using Tools = OctetTools<V>;
-  // block: d, dmin, the 12 bytes.
   [[gnu::always_inline]] static inline OctetFactors<false> read(const std::byte* block) {
-    const auto first = Tools::template load_as<uint32_t>(block + 4);
-    const auto second = Tools::template load_as<uint32_t>(block + 8);
-    const auto third = Tools::template load_as<uint32_t>(block + 12);
-    const uint64_t high_scales = (third & 0x0f0f0f0f) | (first >> 2 & 0x30303030);
-    const uint64_t high_offsets = (third >> 4 & 0x0f0f0f0f) | (second >> 2 & 0x30303030);
-    const __m256 scales = Tools::bytes_to_floats((first & 0x3f3f3f3f) | high_scales << 32);
-    const __m256 offsets = Tools::bytes_to_floats((second & 0x3f3f3f3f) | high_offsets << 32);
+    const PackedBytes bytes = packed_bytes<V>(block);
+    const __m256 scales = Tools::bytes_to_floats(bytes.scales);
+    const __m256 offsets = Tools::bytes_to_floats(bytes.offsets);
     const __m256 d = Tools::half_everywhere(block);
     const __m256 dmin = Tools::half_everywhere(block + 2);
     return {{_mm256_mul_ps(scales, d)},

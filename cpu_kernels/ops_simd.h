@@ -77,6 +77,43 @@ void rms_norm_simd(const float* x, const float* weight, int64_t n, float eps, fl
 }
 
 template <class V>
+void layer_norm_simd(const float* x, const float* weight, const float* bias, int64_t n, float eps,
+                     float* out) {
+  using Reg = typename V::Reg;
+  // Sums fn(x) over all elements; those behind the end count as fn(mean), which is 0.
+  const auto sum_of = [&](auto fn) {
+    Reg sum = V::zero();
+    int64_t i = 0;
+    for (; i + V::kLanes <= n; i += V::kLanes) sum = V::add(sum, fn(V::load(x + i)));
+    float rest = 0.0F;
+    float last[V::kLanes];
+    if (i < n) {
+      V::store(last, fn(V::load_n(x + i, n - i)));
+      for (int64_t j = 0; j < n - i; ++j) rest += last[j];
+    }
+    return V::sum(sum) + rest;
+  };
+  const Reg mean = V::set1(sum_of([](Reg v) { return v; }) / static_cast<float>(n));
+  const float squares = sum_of([&](Reg v) {
+    const Reg apart = V::sub(v, mean);
+    return V::mul(apart, apart);
+  });
+  const Reg inverse = V::set1(1.0F / __builtin_sqrtf(squares / static_cast<float>(n) + eps));
+  for_vectors<V>(
+      n,
+      [&](int64_t at) {
+        const Reg scaled = V::mul(V::sub(V::load(x + at), mean), inverse);
+        const Reg offset = bias == nullptr ? V::zero() : V::load(bias + at);
+        V::store(out + at, V::fma(scaled, V::load(weight + at), offset));
+      },
+      [&](int64_t at, int64_t left) {
+        const Reg scaled = V::mul(V::sub(V::load_n(x + at, left), mean), inverse);
+        const Reg offset = bias == nullptr ? V::zero() : V::load_n(bias + at, left);
+        V::store_n(out + at, V::fma(scaled, V::load_n(weight + at, left), offset), left);
+      });
+}
+
+template <class V>
 void rope_adjacent_simd(float* head, int64_t rot_dim, const float* cos, const float* sin) {
   int64_t i = 0;
   for (; i + V::kLanes <= rot_dim; i += V::kLanes) {
@@ -140,22 +177,82 @@ float exp_scores_simd(float* x, int64_t n, float scale, float* m) {
   return V::sum(sum) + rest;
 }
 
+// tanh(x) = 1 - 2 / (e^2x + 1). Where e^2x overflows that is 1, where it is 0 it is -1. Absolute
+// error below 3e-7.
+template <class V>
+typename V::Reg tanh_simd(typename V::Reg x) {
+  const typename V::Reg one = V::set1(1.0F);
+  const typename V::Reg e = exp_simd<V>(V::add(x, x));
+  return V::sub(one, V::div(V::set1(2.0F), V::add(e, one)));
+}
+
+// erf(x) after Abramowitz and Stegun, 7.1.26: absolute error below 5e-7 in f32.
+template <class V>
+typename V::Reg erf_simd(typename V::Reg x) {
+  using Reg = typename V::Reg;
+  const Reg zero = V::zero();
+  const Reg one = V::set1(1.0F);
+  const Reg magnitude = V::max(V::sub(zero, x), x);
+  const Reg t = V::div(one, V::fma(V::set1(0.3275911F), magnitude, one));
+  Reg p = V::set1(1.061405429F);
+  p = V::fma(p, t, V::set1(-1.453152027F));
+  p = V::fma(p, t, V::set1(1.421413741F));
+  p = V::fma(p, t, V::set1(-0.284496736F));
+  p = V::fma(p, t, V::set1(0.254829592F));
+  const Reg gauss = exp_simd<V>(V::sub(zero, V::mul(x, x)));
+  const Reg positive = V::fnma(V::mul(p, t), gauss, one);
+  return V::where_less(x, zero, V::sub(zero, positive), positive);
+}
+
 template <class V>
 void activate_simd(Activation activation, float* gate, int64_t n) {
   using Reg = typename V::Reg;
   const Reg zero = V::zero();
   const Reg one = V::set1(1.0F);
-  if (activation == Activation::kSilu) {
-    map_in_place<V>(gate, n,
-                    [&](Reg x) { return V::div(x, V::add(one, exp_simd<V>(V::sub(zero, x)))); });
-  } else if (activation == Activation::kRelu) {
-    map_in_place<V>(gate, n, [&](Reg x) { return V::max(zero, x); });
-  } else {
-    map_in_place<V>(gate, n, [&](Reg x) {
-      const Reg positive = V::max(zero, x);
-      return V::mul(positive, positive);
-    });
+  const Reg half = V::set1(0.5F);
+  switch (activation) {
+    case Activation::kSilu:
+      return map_in_place<V>(
+          gate, n, [&](Reg x) { return V::div(x, V::add(one, exp_simd<V>(V::sub(zero, x)))); });
+    case Activation::kRelu:
+      return map_in_place<V>(gate, n, [&](Reg x) { return V::max(zero, x); });
+    case Activation::kReluSqr:
+      return map_in_place<V>(gate, n, [&](Reg x) {
+        const Reg positive = V::max(zero, x);
+        return V::mul(positive, positive);
+      });
+    case Activation::kGelu:
+      return map_in_place<V>(gate, n, [&](Reg x) {
+        const Reg scaled = V::mul(x, V::set1(0.70710678118654752F));
+        return V::mul(V::mul(half, x), V::add(one, erf_simd<V>(scaled)));
+      });
+    case Activation::kGeluTanh:
+      return map_in_place<V>(gate, n, [&](Reg x) {
+        const Reg cubic = V::fma(V::mul(V::set1(0.044715F), V::mul(x, x)), x, x);
+        const Reg inner = V::mul(V::set1(0.79788456080286536F), cubic);
+        return V::mul(V::mul(half, x), V::add(one, tanh_simd<V>(inner)));
+      });
   }
+}
+
+template <class V>
+void drop_below_simd(float* x, int64_t n, float threshold) {
+  using Reg = typename V::Reg;
+  const Reg limit = V::set1(threshold);
+  map_in_place<V>(x, n, [&](Reg v) { return V::where_less(v, limit, V::zero(), v); });
+}
+
+template <class V>
+void scale_simd(float* x, int64_t n, float scale, float cap) {
+  using Reg = typename V::Reg;
+  const Reg factor = V::set1(scale);
+  if (cap == 0.0F) {
+    map_in_place<V>(x, n, [&](Reg v) { return V::mul(v, factor); });
+    return;
+  }
+  const Reg inner = V::set1(scale / cap);
+  const Reg outer = V::set1(cap);
+  map_in_place<V>(x, n, [&](Reg v) { return V::mul(outer, tanh_simd<V>(V::mul(v, inner))); });
 }
 
 template <class V>

@@ -20,9 +20,13 @@ void f32_to_bf16_row(const float* x, int64_t n, uint16_t* out);
 void f32_to_q8_0_row(const float* x, int64_t n, std::byte* out);
 
 void rms_norm(const float* x, const float* weight, int64_t n, float eps, float* out);
+void layer_norm(const float* x, const float* weight, const float* bias, int64_t n, float eps,
+                float* out);
 void rope(RopePairing pairing, float* head, int64_t rot_dim, const float* cos, const float* sin);
 float exp_scores(float* x, int64_t n, float scale, float* m);
 void activate(Activation activation, float* gate, int64_t n);
+void drop_below(float* x, int64_t n, float threshold);
+void scale(float* x, int64_t n, float scale, float cap);
 void multiply(float* x, const float* y, int64_t n);
 void add(float* x, const float* y, int64_t n);
 int64_t compact_nonzero(const float* values, int64_t n, int32_t base, int32_t* indices);

@@ -15,6 +15,21 @@ void rms_norm(const float* x, const float* weight, int64_t n, float eps, float* 
   for (int64_t i = 0; i < n; ++i) out[i] = x[i] * inverse * weight[i];
 }
 
+void layer_norm(const float* x, const float* weight, const float* bias, int64_t n, float eps,
+                float* out) {
+  double sum = 0.0;
+  for (int64_t i = 0; i < n; ++i) sum += x[i];
+  const double mean = sum / static_cast<double>(n);
+  double squares = 0.0;
+  for (int64_t i = 0; i < n; ++i) squares += (x[i] - mean) * (x[i] - mean);
+  const auto variance = static_cast<float>(squares / static_cast<double>(n));
+  const float inverse = 1.0F / std::sqrt(variance + eps);
+  for (int64_t i = 0; i < n; ++i) {
+    const float scaled = (x[i] - static_cast<float>(mean)) * inverse * weight[i];
+    out[i] = bias == nullptr ? scaled : scaled + bias[i];
+  }
+}
+
 void rope(RopePairing pairing, float* head, int64_t rot_dim, const float* cos, const float* sin) {
   const int64_t half = rot_dim / 2;
   const bool adjacent = pairing == RopePairing::kAdjacent;
@@ -38,15 +53,39 @@ float exp_scores(float* x, int64_t n, float scale, float* m) {
   return static_cast<float>(sum);
 }
 
+namespace {
+
+float act(Activation activation, float x) {
+  const float positive = x < 0.0F ? 0.0F : x;  // NaN stays NaN
+  switch (activation) {
+    case Activation::kSilu:
+      return x / (1.0F + std::exp(-x));  // exp overflows to inf below -88: x / inf = -0
+    case Activation::kRelu:
+      return positive;
+    case Activation::kReluSqr:
+      return positive * positive;
+    case Activation::kGelu:
+      return 0.5F * x * (1.0F + std::erf(x * 0.70710678118654752F));
+    case Activation::kGeluTanh:
+      return 0.5F * x * (1.0F + std::tanh(0.79788456080286536F * (x + 0.044715F * x * x * x)));
+  }
+  return x;
+}
+
+}  // namespace
+
 void activate(Activation activation, float* gate, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) gate[i] = act(activation, gate[i]);
+}
+
+void drop_below(float* x, int64_t n, float threshold) {
+  for (int64_t i = 0; i < n; ++i) x[i] = x[i] < threshold ? 0.0F : x[i];
+}
+
+void scale(float* x, int64_t n, float scale, float cap) {
   for (int64_t i = 0; i < n; ++i) {
-    const float x = gate[i];
-    if (activation == Activation::kSilu) {
-      gate[i] = x / (1.0F + std::exp(-x));  // exp overflows to inf below -88: x / inf = -0
-    } else {
-      const float positive = x < 0.0F ? 0.0F : x;  // NaN stays NaN
-      gate[i] = activation == Activation::kRelu ? positive : positive * positive;
-    }
+    const float scaled = scale * x[i];
+    x[i] = cap == 0.0F ? scaled : cap * std::tanh(scaled / cap);
   }
 }
 

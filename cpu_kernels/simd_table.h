@@ -60,9 +60,12 @@ struct SimdKernels {
     table->f32_to_bf16 = narrow<ToBf16<V>>;
     table->f32_to_q8_0 = quantise_q8_0<V>;
     table->rms_norm = rms_norm_simd<V>;
+    table->layer_norm = layer_norm_simd<V>;
     table->rope = rope;
     table->exp_scores = exp_scores_simd<V>;
     table->activate = activate_simd<V>;
+    table->drop_below = drop_below_simd<V>;
+    table->scale = scale_simd<V>;
     table->multiply = multiply_simd<V>;
     table->add = add_simd<V>;
     table->compact_nonzero = compact_nonzero_simd<V>;

@@ -5,6 +5,7 @@
 
 #include "cpu_kernels/gemm_tables.h"
 #include "cpu_kernels/kernel_args.h"
+#include "cpu_kernels/prefetch_plan.h"
 #include "cpu_kernels/scalar.h"
 #if defined(THERMOCLINE_X86)
 #include <cpuid.h>
@@ -30,9 +31,12 @@ KernelTable scalar_table() {
   table.f32_to_bf16 = scalar::f32_to_bf16_row;
   table.f32_to_q8_0 = scalar::f32_to_q8_0_row;
   table.rms_norm = scalar::rms_norm;
+  table.layer_norm = scalar::layer_norm;
   table.rope = scalar::rope;
   table.exp_scores = scalar::exp_scores;
   table.activate = scalar::activate;
+  table.drop_below = scalar::drop_below;
+  table.scale = scalar::scale;
   table.multiply = scalar::multiply;
   table.add = scalar::add;
   table.compact_nonzero = scalar::compact_nonzero;
@@ -49,18 +53,21 @@ KernelTable scalar_table() {
 template <class Parts>
 struct Composed {
   static VectorForm vector_form(DType weights) {
+    if (Parts::kSuper && takes_super_vector(weights)) return VectorForm::kQ8Super;
     if (has_quantised_dot(weights)) return VectorForm::kQ8;
     return weights == DType::kBF16 && Parts::kBf16 ? VectorForm::kBF16 : VectorForm::kF32;
   }
 
   static int64_t prepared_bytes(VectorForm form, int64_t n) {
     if (form == VectorForm::kQ8) return Parts::kQ8Bytes(n);
+    if (form == VectorForm::kQ8Super) return avx2::super_bytes(n);
     if (form == VectorForm::kBF16) return avx512::bf16_bytes(n);
     return (n * 4 + 63) / 64 * 64;
   }
 
   static void prepare(VectorForm form, const float* x, int64_t n, void* out) {
     if (form == VectorForm::kQ8) return Parts::kPrepareQ8(x, n, out);
+    if (form == VectorForm::kQ8Super) return avx2::prepare_super(x, n, out);
     if (form == VectorForm::kBF16) return avx512::bf16_prepare(x, n, out);
     std::memcpy(out, x, static_cast<size_t>(n) * 4);
   }
@@ -72,6 +79,8 @@ struct Composed {
     switch (vector_form(dtype)) {
       case VectorForm::kQ8:
         return Parts::kMatvecQuantised(dtype, args);
+      case VectorForm::kQ8Super:
+        return avx2::matvec_super(dtype, args);
       case VectorForm::kBF16:
         return avx512::bf16_matvec(args);
       case VectorForm::kF32:
@@ -89,6 +98,7 @@ struct Composed {
 
 struct Avx2Parts {
   static constexpr bool kBf16 = false;
+  static constexpr bool kSuper = true;
   static constexpr auto kQ8Bytes = avx2::q8_bytes;
   static constexpr auto kPrepareQ8 = avx2::prepare_q8;
   static constexpr auto kMatvecQuantised = avx2::matvec_quantised;
@@ -96,6 +106,7 @@ struct Avx2Parts {
 };
 
 struct Avx2VnniParts : Avx2Parts {
+  static constexpr bool kSuper = false;
   static constexpr auto kMatvecQuantised = avx2::vnni_matvec_quantised;
 };
 
@@ -106,6 +117,7 @@ struct Avx512Parts : Avx2Parts {
 };
 
 struct Avx512VnniParts : Avx512Parts {
+  static constexpr bool kSuper = false;
   static constexpr auto kQ8Bytes = avx512::vnni_q8_bytes;
   static constexpr auto kPrepareQ8 = avx512::vnni_prepare_q8;
   static constexpr auto kMatvecQuantised = avx512::vnni_matvec_quantised;
@@ -154,6 +166,8 @@ bool has_avx_vnni() {
   return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & kAvxVnni) != 0;
 }
 
+bool is_amd() { return __builtin_cpu_is("amd"); }
+
 bool has_avx512() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
@@ -199,6 +213,13 @@ std::vector<KernelTable> make_tables() {
 }
 
 }  // namespace
+
+#if defined(THERMOCLINE_X86)
+int64_t four_rows_bytes() {
+  static const int64_t n_bytes = is_amd() ? 0 : kFourRowsBytes;
+  return n_bytes;
+}
+#endif
 
 std::span<const KernelTable* const> make_available_tables() {
   static const std::vector<KernelTable> tables = make_tables();

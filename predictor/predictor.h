@@ -17,7 +17,8 @@ namespace thermocline {
 enum class PredictorKind : uint8_t { kSvd, kMlp, kSign };
 enum class PredictorInput : uint8_t {
   kNormed,          // x is the FFN's normalised input
-  kResidual,        // x is the residual stream before the FFN's norm (PowerInfer's files)
+  kResidual,        // x is the residual stream before the FFN's norm (PowerInfer's files); in a
+                    // layer that runs attention and FFN side by side, the layer's input
   kPreviousNormed,  // x is the normalised input of the layer before: known while attention runs
 };
 

@@ -6,13 +6,9 @@
 
 namespace thermocline {
 
-bool HasTrueZeros(Activation activation) {
-  return activation == Activation::kRelu || activation == Activation::kReluSqr;
-}
-
-SparseMode ResolveSparseMode(std::string_view name, Activation activation) {
-  const bool zeros = HasTrueZeros(activation);
-  if (name == "auto") return zeros ? SparseMode::kExact : SparseMode::kDense;
+SparseMode ResolveSparseMode(std::string_view name, bool has_true_zeros,
+                             std::string_view activation) {
+  if (name == "auto") return has_true_zeros ? SparseMode::kExact : SparseMode::kDense;
   if (name == "dense") return SparseMode::kDense;
   if (name != "exact" && name != "predicted") {
     throw Error({.what = std::string(SettingName(Setting::kSparseMode)),
@@ -20,10 +16,10 @@ SparseMode ResolveSparseMode(std::string_view name, Activation activation) {
                  .found = std::string(name),
                  .settings = {{Setting::kSparseMode}}});
   }
-  if (!zeros) {
+  if (!has_true_zeros) {
     throw Error({.what = fmt::format("the mode {} needs an activation with true zeros", name),
-                 .expected = "relu, reglu or relu_sqr",
-                 .found = "a model with silu",
+                 .expected = "relu, relu_sqr, fatrelu or drelu, or gates that are cut",
+                 .found = fmt::format("a model with {}", activation),
                  .hint = "use the mode dense",
                  .settings = {{Setting::kSparseMode, "dense"}}});
   }

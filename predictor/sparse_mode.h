@@ -5,8 +5,6 @@
 #include <string>
 #include <string_view>
 
-#include "cpu_kernels/kernels.h"
-
 namespace thermocline {
 
 enum class SparseMode : uint8_t {
@@ -15,14 +13,11 @@ enum class SparseMode : uint8_t {
   kPredicted,  // hot neurons as in exact; cold ones only where a predictor says so: not exact
 };
 
-// Whether act() maps a sizeable part of its inputs to exactly 0, which `exact` needs to skip
-// anything.
-bool HasTrueZeros(Activation activation);
-
-// "auto" is `exact` where the activation has true zeros, else `dense`: never a lossy mode.
-// Throws Error for a name that is not a mode, and for `exact` and `predicted` on an activation
-// without true zeros.
-SparseMode ResolveSparseMode(std::string_view name, Activation activation);
+// "auto" is `exact` where activations have true zeros, else `dense`: never a lossy mode.
+// Throws Error for a name that is not a mode, and for `exact` and `predicted` where activations
+// have no true zeros; `activation` names them then.
+SparseMode ResolveSparseMode(std::string_view name, bool has_true_zeros,
+                             std::string_view activation);
 std::string_view SparseModeName(SparseMode mode);
 // Whether the mode's result may differ from that of dense by more than rounding.
 inline bool IsLossy(SparseMode mode) { return mode == SparseMode::kPredicted; }

@@ -105,7 +105,9 @@ void AddVerbs(CLI::App& app) {
   AddBenchVerb(app);
   AddPerplexityVerb(app);
   AddInspectVerb(app);
+  AddCalibrateVerb(app);
   AddTokenizeVerb(app);
+  AddConvertVerb(app);
   AddQuantizeVerb(app);
   AddPackVerb(app);
   AddSynthVerb(app);

@@ -20,7 +20,7 @@ inline constexpr int64_t kMaxKeptRows = 16;
 struct GpuPassRow {
   int32_t id;        // the token
   int32_t position;  // in its sequence
-  int32_t slot;  // where the cache keeps it: its page times kGpuKvPageTokens, and its place there
+  int32_t slot;      // where a class keeps it: its page times kGpuKvPageTokens, and its place there
 };
 
 // Rows that follow each other, in the pass and in a sequence.
@@ -28,10 +28,12 @@ struct GpuPassSegment {
   int32_t first_row;
   int32_t n_rows;
   int32_t first_position;
-  int32_t first_page;  // index into the page table: where the sequence's pages begin
+  // Where the page of the sequence's position 0 stands in the page table, or would stand where
+  // a window has let go of it: the index, which may lie before the table.
+  int32_t first_page;
 };
 
-// The pass as kernels take it. The pointers are to device memory.
+// The pass as kernels take it, for layers of one class of pages. The pointers are to device memory.
 struct GpuPass {
   const GpuPassRow* rows = nullptr;          // (n_rows)
   const GpuPassSegment* segments = nullptr;  // (n_segments), all rows in their order
@@ -43,7 +45,14 @@ struct GpuPass {
 
 struct GpuPassLimits {
   int64_t max_rows = 1;
-  int64_t max_pages = 0;  // of the page table
+  int64_t max_pages = 0;  // of the page table, all classes together
+  int64_t n_classes = 1;
+};
+
+// The pass as one class of pages has it. Slots and first pages differ from class to class.
+struct GpuPassClass {
+  std::span<const GpuPassRow> rows;
+  std::span<const GpuPassSegment> segments;
 };
 
 // The pass at hand, on the host and in device memory.
@@ -53,9 +62,9 @@ class GpuPassInputs {
   static uint64_t DeviceBytes(const GpuPassLimits& limits);
 
   // Describes the next pass, on the host. REQUIRES: nothing that was enqueued still reads the last
-  // one; at most max_rows rows and max_pages pages; the segments are all rows.
-  void Set(std::span<const GpuPassRow> rows, std::span<const GpuPassSegment> segments,
-           std::span<const int32_t> pages);
+  // one; n_classes classes with the same rows and segments but for where they lie; at most max_rows
+  // rows and max_pages pages; the segments are all rows.
+  void Set(std::span<const GpuPassClass> classes, std::span<const int32_t> pages);
   // Enqueues the copy of the page table, unless it is the one that was sent last. Not for a graph:
   // whether it copies depends on the pass. Returns the bytes that move.
   uint64_t SendPages(Stream& stream);
@@ -63,13 +72,14 @@ class GpuPassInputs {
   // segments, up to kMaxKeptRows. Returns the bytes that move.
   uint64_t SendRows(Stream& stream);
   // For kernels behind both.
-  GpuPass pass() const;
+  GpuPass pass(size_t page_class = 0) const;
 
  private:
   int64_t RowsHeld() const;
+  uint64_t OffsetOf(size_t page_class) const;
 
   GpuPassLimits limits_;
-  MappedMemory host_;          // GpuPassRow (RowsHeld()), then GpuPassSegment (the same)
+  MappedMemory host_;          // by class GpuPassRow (RowsHeld()), then GpuPassSegment (the same)
   DeviceMemory device_;        // the same
   MappedMemory host_pages_;    // (max_pages) i32
   DeviceMemory device_pages_;  // the same

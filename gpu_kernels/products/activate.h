@@ -2,15 +2,29 @@
 #pragma once
 
 #include "gpu_kernels/base/cuda_api.h"
+#include "gpu_kernels/products/activation.h"
 #include "gpu_kernels/products/neuron_list.h"
-#include "runtime/core/activation.h"
 
 namespace thermocline {
 
-__device__ inline float Activate(Activation activation, float x) {
-  if (activation == Activation::kSilu) return x / (1.0f + expf(-x));  // x / inf is 0
-  const float positive = x < 0 ? 0.0f : x;                            // NaN stays NaN
-  return activation == Activation::kRelu ? positive : positive * positive;
+// ReLU, from a threshold on. NaN stays NaN.
+__device__ inline float DropBelow(float x, float threshold) { return x < threshold ? 0.0f : x; }
+
+__device__ inline float Activate(const GpuActivation& activation, float x) {
+  const float positive = DropBelow(x, 0);
+  switch (activation.function) {
+    case Activation::kSilu:
+      return x / (1.0f + expf(-x));  // x / inf is 0
+    case Activation::kRelu:
+      return DropBelow(x, activation.threshold);
+    case Activation::kReluSqr:
+      return positive * positive;
+    case Activation::kGelu:
+      return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f));
+    case Activation::kGeluTanh:
+      return 0.5f * x * (1.0f + tanhf(0.79788456080286536f * (x + 0.044715f * x * x * x)));
+  }
+  return x;
 }
 
 // The p-th of a layer's neurons, in the list's order.

@@ -27,16 +27,14 @@ __global__ void __launch_bounds__(kPrepareThreads)
   StoreBlock(out, token, block, value);
 }
 
-// Norms a row as NormRow does, and stores it as f32 and in the form of products.
+// Norms a row, and stores it as f32 and in the form of products.
 __device__ void NormAndStore(const GpuNormOp& op, const float* row, float sum_squares,
                              const GpuVectors& out) {
-  SHARED_ARRAY(float, partial, kWarpThreads);
   const int64_t token = blockIdx.x;
-  const float mean = BlockSum(sum_squares, partial) / static_cast<float>(out.cols);
-  const float scale = 1.0f / sqrtf(mean + op.epsilon);
+  const RowNorm norm = NormOfRow(op.norm, row, sum_squares, out.cols);
   // padded_cols is a multiple of 32: all lanes of a warp go round equally often.
   for (int64_t i = threadIdx.x; i < out.padded_cols; i += kNormThreads) {
-    const float value = i < out.cols ? row[i] * scale * op.weight[i] : 0.0f;
+    const float value = i < out.cols ? norm.Of(row[i], i) : 0.0f;
     if (i < out.cols) op.normed[token * out.cols + i] = value;
     StoreBlock(out, token, i / kWarpThreads, value);
   }
@@ -44,13 +42,13 @@ __device__ void NormAndStore(const GpuNormOp& op, const float* row, float sum_sq
 
 // One block takes one token. A thread reads of x only what it wrote itself.
 __global__ void __launch_bounds__(kNormThreads)
-    rms_norm_prepare_kernel(const float* x, const GpuNormOp op, const GpuVectors out) {
+    norm_prepare_kernel(const float* x, const GpuNormOp op, const GpuVectors out) {
   const float* const row = x + blockIdx.x * out.cols;
-  NormAndStore(op, row, SumSquares(row, out.cols), out);
+  const bool rms = op.norm.kind == GpuNormKind::kRms;
+  NormAndStore(op, row, rms ? SumSquares(row, out.cols) : 0.0f, out);
 }
 __global__ void __launch_bounds__(kNormThreads)
-    add_rms_norm_prepare_kernel(float* x, const float* y, const GpuNormOp op,
-                                const GpuVectors out) {
+    add_norm_prepare_kernel(float* x, const float* y, const GpuNormOp op, const GpuVectors out) {
   const int64_t at = blockIdx.x * out.cols;
   NormAndStore(op, x + at, AddToRow(x + at, y + at, nullptr, out.cols), out);
 }
@@ -82,18 +80,18 @@ void GpuPrepare(Stream& stream, const float* x, int64_t n_tokens, PrepareOp op,
          out);
 }
 
-void GpuRmsNormPrepare(Stream& stream, const float* x, const GpuNormOp& op, int64_t n_tokens,
-                       const GpuVectors& out) {
+void GpuNormPrepare(Stream& stream, const float* x, const GpuNormOp& op, int64_t n_tokens,
+                    const GpuVectors& out) {
   if (n_tokens == 0 || out.cols == 0) return;
-  Launch(KERNEL(rms_norm_prepare_kernel),
+  Launch(KERNEL(norm_prepare_kernel),
          {.grid = static_cast<unsigned>(n_tokens), .block = kNormThreads, .stream = stream}, x, op,
          out);
 }
 
-void GpuAddRmsNormPrepare(Stream& stream, float* x, const float* y, const GpuNormOp& op,
-                          int64_t n_tokens, const GpuVectors& out) {
+void GpuAddNormPrepare(Stream& stream, float* x, const float* y, const GpuNormOp& op,
+                       int64_t n_tokens, const GpuVectors& out) {
   if (n_tokens == 0 || out.cols == 0) return;
-  Launch(KERNEL(add_rms_norm_prepare_kernel),
+  Launch(KERNEL(add_norm_prepare_kernel),
          {.grid = static_cast<unsigned>(n_tokens), .block = kNormThreads, .stream = stream}, x, y,
          op, out);
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "gpu_kernels/base/stream.h"
+#include "gpu_kernels/products/norm.h"
 
 namespace thermocline {
 
@@ -34,18 +35,17 @@ void GpuPrepare(Stream& stream, const float* x, int64_t n_tokens, PrepareOp op,
 
 // A norm whose result is wanted as f32 and as the input of products.
 struct GpuNormOp {
-  const float* weight = nullptr;  // (cols) f32 on the GPU
-  float epsilon = 0;
+  GpuNorm norm;
   float* normed = nullptr;  // (n_tokens, cols) f32 on the GPU
 };
 
-// op.normed = the norm of x as GpuRmsNorm makes it (gpu_kernels/tokens/rms_norm.h), and out = what
+// op.normed = the norm of x as GpuNormRows makes it (gpu_kernels/tokens/norms.h), and out = what
 // GpuPrepare makes of that: the same bits in one launch. x: (n_tokens, out.cols) f32 on the GPU,
-// not normed. Asynchronous on `stream`; throws Error on launch.
-void GpuRmsNormPrepare(Stream& stream, const float* x, const GpuNormOp& op, int64_t n_tokens,
-                       const GpuVectors& out);
-// Adds y to x first (x += y), then does what GpuRmsNormPrepare does.
-void GpuAddRmsNormPrepare(Stream& stream, float* x, const float* y, const GpuNormOp& op,
-                          int64_t n_tokens, const GpuVectors& out);
+// may be op.normed. Asynchronous on `stream`; throws Error on launch.
+void GpuNormPrepare(Stream& stream, const float* x, const GpuNormOp& op, int64_t n_tokens,
+                    const GpuVectors& out);
+// Adds y to x first (x += y), then does what GpuNormPrepare does; x is not op.normed.
+void GpuAddNormPrepare(Stream& stream, float* x, const float* y, const GpuNormOp& op,
+                       int64_t n_tokens, const GpuVectors& out);
 
 }  // namespace thermocline

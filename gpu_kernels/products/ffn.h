@@ -1,5 +1,7 @@
 // The FFN of the neurons in the GPU's memory, for one token or a few (decode):
-// h_i = act(gate_i . x + bias_i) * (up_i . x), y = sum over i of h_i down_i.
+// h_i = act(gate_i . x + gate_bias_i) * (up_i . x + up_bias_i), y = sum over i of h_i down_i. In a
+// plain FFN there is no up, and h_i = act(gate_i . x + gate_bias_i). What act is, and what else
+// becomes of up, GpuActivation says.
 //
 // A neuron whose act(gate) is 0 needs neither its up nor its down row: with GpuSkip::kInactive they
 // are not read, and y is the same (ReLU and its relatives: Deja Vu's exact case, arXiv:2310.17157).
@@ -9,10 +11,10 @@
 #include <cstdint>
 
 #include "gpu_kernels/base/stream.h"
+#include "gpu_kernels/products/activation.h"
 #include "gpu_kernels/products/activations.h"
 #include "gpu_kernels/products/neuron_list.h"
 #include "gpu_kernels/products/weight_layout.h"
-#include "runtime/core/activation.h"
 
 namespace thermocline {
 
@@ -20,9 +22,14 @@ enum class GpuSkip : uint8_t { kNothing, kInactive };
 
 struct GpuGateUp {
   GpuMatrix gate;                    // (m, d_model)
-  GpuMatrix up;                      // (m, d_model), of gate's type
+  GpuMatrix up;                      // (m, d_model), of gate's type; no rows: a plain FFN
   const float* gate_bias = nullptr;  // (m) on the GPU, or null
-  Activation activation = Activation::kSilu;
+  const float* up_bias = nullptr;    // (m) on the GPU, or null
+  GpuActivation activation;
+  // What adapters add to gates and ups before anything becomes of them, (n_tokens, m) f32 on the
+  // GPU, or null. Either may be h: a neuron's is read before its h is written.
+  const float* gate_added = nullptr;
+  const float* up_added = nullptr;
 };
 
 // h[t, i] for every neuron i, 0 where the list says that token t does not want it. x: n_tokens
@@ -42,9 +49,16 @@ void GpuFfnDown(Stream& stream, const GpuMatrix& down, GpuSkip skip, const float
                 int64_t n_tokens, void* workspace, float* y, int32_t* n_active);
 uint64_t GpuFfnDownBytes(const GpuMatrix& down, int64_t n_tokens);
 
-// gate[i] = act(gate[i]) * up[i], for batches whose gate and up come from a GEMM. gate, up:
-// (n_tokens, m) f32; gate_bias: (m) or null.
-void GpuActivateMultiply(Stream& stream, Activation activation, const float* gate_bias,
-                         const float* up, int64_t n_tokens, int64_t m, float* gate);
+// What becomes of gates that come from a GEMM, and of ups.
+struct GpuActivateOp {
+  GpuActivation activation;
+  const float* gate_bias = nullptr;  // (m) or null
+  const float* up = nullptr;         // (n_tokens, m); null: a plain FFN
+  const float* up_bias = nullptr;    // (m) or null
+};
+// gate = act(gate + gate_bias) * (up + up_bias), for batches; in a plain FFN act(gate + gate_bias).
+// gate: (n_tokens, m) f32 on the GPU, as all that op points to.
+void GpuActivateMultiply(Stream& stream, const GpuActivateOp& op, int64_t n_tokens, int64_t m,
+                         float* gate);
 
 }  // namespace thermocline

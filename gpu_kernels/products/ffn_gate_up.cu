@@ -16,15 +16,33 @@ constexpr int kThreads = kWarps * kWarpThreads;
 
 struct GateUpOp {
   const std::byte* gate;
-  const std::byte* up;
+  const std::byte* up;  // null: a plain FFN
   const float* gate_bias;
+  const float* up_bias;
+  const float* gate_added;
+  const float* up_added;
   float* h;
   int64_t row_bytes;
   int64_t n_neurons;
-  Activation activation;
+  GpuActivation activation;
   bool skip_inactive;
   int first_token;  // of the list's masks
 };
+
+// Returns values[lane], and on lanes behind the last value the last.
+template <int kTokens>
+__device__ inline float OfLane(const float (&values)[kTokens], int lane) {
+  float value = values[kTokens - 1];
+#pragma unroll
+  for (int t = 0; t + 1 < kTokens; ++t) value = lane == t ? values[t] : value;
+  return value;
+}
+
+// What is added to the gate or up of the lane's token.
+__device__ inline float Added(const float* added, int lane, int64_t n_tokens, int64_t n_neurons,
+                              int64_t neuron) {
+  return added == nullptr || lane >= n_tokens ? 0.0f : added[lane * n_neurons + neuron];
+}
 
 // A warp takes a neuron, gate first: whether up is needed is the same for all its lanes.
 template <DType kType, int kTokens>
@@ -45,34 +63,39 @@ __global__ void __launch_bounds__(kThreads, MinBlocks(kTokens, kThreads))
   float gate[1][kTokens];
   DotRows<kType>(gate_row, x, n_tokens, 0, 1, gate);
   const float bias = op.gate_bias == nullptr ? 0.0f : op.gate_bias[neuron];
-  bool active = !op.skip_inactive;
-#pragma unroll
-  for (int t = 0; t < kTokens; ++t) {
-    gate[0][t] = Activate(op.activation, gate[0][t] + bias);
-    active |= (wanted >> t & 1u) != 0 && gate[0][t] != 0;
+  // From here on a lane has a token of its own.
+  const float added = Added(op.gate_added, lane, n_tokens, op.n_neurons, neuron);
+  const float act = Activate(op.activation, OfLane(gate[0], lane) + bias + added);
+  const bool mine = lane < n_tokens && (wanted >> lane & 1u) != 0;
+  const bool active = __any_sync(kFullWarpMask, mine && act != 0) != 0 || !op.skip_inactive;
+  float h = mine ? act : 0.0f;
+  if (op.up != nullptr) {
+    float up[1][kTokens] = {};
+    const std::byte* const up_row[] = {op.up + neuron * op.row_bytes};
+    if (active) DotRows<kType>(up_row, x, n_tokens, 0, 1, up);
+    float factor = OfLane(up[0], lane);
+    if (op.up_bias != nullptr) factor += op.up_bias[neuron];
+    factor += Added(op.up_added, lane, n_tokens, op.n_neurons, neuron);
+    if (op.activation.relu_up) factor = DropBelow(factor, 0);
+    h = mine ? act * factor : 0.0f;
   }
-
-  const std::byte* const up_row[] = {op.up + neuron * op.row_bytes};
-  float up[1][kTokens] = {};
-  if (active) DotRows<kType>(up_row, x, n_tokens, 0, 1, up);
-#pragma unroll
-  for (int t = 0; t < kTokens; ++t) {
-    const float h = (wanted >> t & 1u) != 0 ? gate[0][t] * up[0][t] : 0.0f;
-    if (lane == t && t < n_tokens) op.h[t * op.n_neurons + neuron] = h;
-  }
+  if (lane < n_tokens) op.h[lane * op.n_neurons + neuron] = h;
 }
 
 constexpr int kElementThreads = 256;
 
 __global__ void __launch_bounds__(kElementThreads)
-    activate_multiply_kernel(float* __restrict__ gate, const float* __restrict__ up,
-                             const float* __restrict__ gate_bias, Activation activation,
-                             int64_t m) {
+    activate_multiply_kernel(float* __restrict__ gate, const GpuActivateOp op, int64_t m) {
   const int64_t i = int64_t{blockIdx.x} * kElementThreads + threadIdx.x;
   if (i >= m) return;
   const int64_t at = blockIdx.y * m + i;
-  const float bias = gate_bias == nullptr ? 0.0f : gate_bias[i];
-  gate[at] = Activate(activation, gate[at] + bias) * up[at];
+  const float bias = op.gate_bias == nullptr ? 0.0f : op.gate_bias[i];
+  float h = Activate(op.activation, gate[at] + bias);
+  if (op.up != nullptr) {
+    const float up = op.up_bias == nullptr ? op.up[at] : op.up[at] + op.up_bias[i];
+    h *= op.activation.relu_up ? DropBelow(up, 0) : up;
+  }
+  gate[at] = h;
 }
 
 }  // namespace
@@ -81,15 +104,22 @@ void GpuFfnGateUp(Stream& stream, const GpuGateUp& weights, GpuSkip skip, const 
                   const GpuVectors& x, int64_t n_tokens, float* h) {
   const GpuMatrix& gate = weights.gate;
   const GpuMatrix& up = weights.up;
-  CHECK(gate.dtype == up.dtype && gate.rows == up.rows && gate.cols == up.cols &&
-        gate.cols == x.cols);
+  const bool gated = up.rows > 0;
+  CHECK(gate.cols == x.cols);
+  CHECK(!gated || (gate.dtype == up.dtype && gate.rows == up.rows && gate.cols == up.cols));
   if (gate.rows == 0) return;
   const auto grid = static_cast<unsigned>(CeilDiv(gate.rows, kWarps));
+  const auto from_first = [&](const float* added, int64_t first) {
+    return added == nullptr ? nullptr : added + first * gate.rows;
+  };
   for (int64_t first = 0; first < n_tokens; first += kMaxTokens) {
     const int64_t n = std::min(n_tokens - first, kMaxTokens);
     const GateUpOp op{gate.data,
-                      up.data,
+                      gated ? up.data : nullptr,
                       weights.gate_bias,
+                      weights.up_bias,
+                      from_first(weights.gate_added, first),
+                      from_first(weights.up_added, first),
                       h + first * gate.rows,
                       gate.row_bytes,
                       gate.rows,
@@ -104,14 +134,13 @@ void GpuFfnGateUp(Stream& stream, const GpuGateUp& weights, GpuSkip skip, const 
   }
 }
 
-void GpuActivateMultiply(Stream& stream, Activation activation, const float* gate_bias,
-                         const float* up, int64_t n_tokens, int64_t m, float* gate) {
+void GpuActivateMultiply(Stream& stream, const GpuActivateOp& op, int64_t n_tokens, int64_t m,
+                         float* gate) {
   if (n_tokens == 0 || m == 0) return;
   const dim3 grid(static_cast<unsigned>(CeilDiv(m, kElementThreads)),
                   static_cast<unsigned>(n_tokens));
   Launch(KERNEL(activate_multiply_kernel),
-         {.grid = grid, .block = kElementThreads, .stream = stream}, gate, up, gate_bias,
-         activation, m);
+         {.grid = grid, .block = kElementThreads, .stream = stream}, gate, op, m);
 }
 
 }  // namespace thermocline

@@ -96,7 +96,7 @@ __global__ void __launch_bounds__(kThreads)
 struct AuditOp {
   const float* gates;
   const float* gate_bias;
-  Activation activation;
+  GpuActivation activation;
   int64_t n_tokens;
   int64_t n_neurons;
 };
@@ -152,7 +152,7 @@ void GpuDropUnwanted(Stream& stream, const GpuNeuronList& list, int64_t n_tokens
 }
 
 void GpuAuditList(Stream& stream, const GpuNeuronList& list, const float* gates,
-                  const float* gate_bias, Activation activation, int64_t n_tokens,
+                  const float* gate_bias, const GpuActivation& activation, int64_t n_tokens,
                   int64_t n_neurons, GpuListAudit* audit) {
   CHECK(list.masks != nullptr && n_tokens <= kMaxListTokens);
   Launch(KERNEL(audit_list_kernel), {.grid = 1, .block = kThreads, .stream = stream},

@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "gpu_kernels/base/stream.h"
-#include "runtime/core/activation.h"
+#include "gpu_kernels/products/activation.h"
 
 namespace thermocline {
 
@@ -40,7 +40,7 @@ struct GpuListAudit {
 // f32, W_gate x; gate_bias: (n_neurons) or null; audit: one; all in memory the GPU sees.
 // Asynchronous on `stream`; throws Error on launch. REQUIRES: a list with masks.
 void GpuAuditList(Stream& stream, const GpuNeuronList& list, const float* gates,
-                  const float* gate_bias, Activation activation, int64_t n_tokens,
+                  const float* gate_bias, const GpuActivation& activation, int64_t n_tokens,
                   int64_t n_neurons, GpuListAudit* audit);
 
 }  // namespace thermocline

@@ -1,7 +1,8 @@
-// RMS normalisation of one row by one block; for .cu files.
+// Norms of one row by one block; for .cu files.
 #pragma once
 
 #include "gpu_kernels/base/warp_reduce.h"
+#include "gpu_kernels/products/norm.h"
 
 namespace thermocline {
 
@@ -29,13 +30,42 @@ __device__ inline float AddToRow(float* row, const float* y_0, const float* y_1,
   return sum;
 }
 
-// out = row * weight / sqrt(mean of squares + epsilon), from every thread's sum of squares. out may
-// be row. partial is scratch as BlockSum wants it.
-__device__ inline void NormRow(float* out, const float* row, const float* weight, float epsilon,
-                               int64_t width, float sum_squares, const SharedSpan<float>& partial) {
-  const float mean = BlockSum(sum_squares, partial) / static_cast<float>(width);
-  const float scale = 1.0f / sqrtf(mean + epsilon);
-  for (int64_t i = threadIdx.x; i < width; i += kNormThreads) out[i] = row[i] * scale * weight[i];
+// How the elements of a row become those of its norm.
+struct RowNorm {
+  const float* weight;  // null: they stay
+  const float* bias;    // or null
+  float mean;           // 0 where it is not taken off
+  float scale;
+
+  __device__ float Of(float x, int64_t i) const {
+    if (weight == nullptr) return x;
+    const float y = (x - mean) * scale * weight[i];
+    return bias == nullptr ? y : y + bias[i];
+  }
+};
+
+// From every thread's sum of squares, which a layer norm does not look at. All threads of the block
+// call it, once in a kernel.
+__device__ inline RowNorm NormOfRow(const GpuNorm& norm, const float* row, float sum_squares,
+                                    int64_t width) {
+  SHARED_ARRAY(float, sums, kWarpThreads);
+  SHARED_ARRAY(float, squares, kWarpThreads);
+  RowNorm made{norm.weight, norm.bias, 0.0f, 1.0f};
+  if (norm.weight == nullptr) return made;
+  const auto n = static_cast<float>(width);
+  if (norm.kind == GpuNormKind::kLayer) {
+    float sum = 0;
+    for (int64_t i = threadIdx.x; i < width; i += kNormThreads) sum += row[i];
+    made.mean = BlockSum(sum, sums) / n;
+    sum_squares = 0;
+    for (int64_t i = threadIdx.x; i < width; i += kNormThreads) {
+      const float off = row[i] - made.mean;
+      sum_squares = fmaf(off, off, sum_squares);
+    }
+  }
+  const float mean_square = BlockSum(sum_squares, squares) / n;
+  made.scale = 1.0f / sqrtf(mean_square + norm.epsilon);
+  return made;
 }
 
 }  // namespace thermocline

@@ -1,9 +1,8 @@
-#include <cmath>
-
 #include "gpu_kernels/base/launch.h"
 #include "gpu_kernels/base/warp_reduce.h"
 #include "gpu_kernels/tokens/attention.h"
 #include "gpu_kernels/tokens/kv_rows.h"
+#include "gpu_kernels/tokens/soft_cap.h"
 #include "runtime/core/error.h"
 
 namespace thermocline {
@@ -48,10 +47,18 @@ struct ChunkSlots {
   __device__ int Of(int p) const { return firsts[p / kGpuKvPageTokens] + p % kGpuKvPageTokens; }
 };
 
-// scores[r * kChunk + p] = query r . key p; 0 behind the chunk's last position.
+// Positions of a chunk that are read: [first, end). It begins with the page of the first position
+// that a row of the block sees, as those before may have been given back.
+struct ReadPart {
+  int first;
+  int end;
+};
+
+// scores[r * kChunk + p] = query r . key p, from the first position that is read on; 0 behind the
+// last.
 template <int kLanes, int kQueries, typename Keys>
 __device__ void ScoreChunk(const Rows& rows, const Keys& keys, const ChunkSlots& slots,
-                           int n_positions, const float* q, float scale,
+                           const ReadPart& part, const float* q, float scale,
                            const SharedSpan<float>& scores) {
   const int lane = static_cast<int>(threadIdx.x) % kLanes;
   const int at = lane * kLaneElems;
@@ -66,9 +73,9 @@ __device__ void ScoreChunk(const Rows& rows, const Keys& keys, const ChunkSlots&
   }
   constexpr int kAtOnce = kThreads / kLanes;
 #pragma unroll 4
-  for (int p = static_cast<int>(threadIdx.x) / kLanes; p < kChunk; p += kAtOnce) {
+  for (int p = part.first + static_cast<int>(threadIdx.x) / kLanes; p < kChunk; p += kAtOnce) {
     Eight key = {};
-    if (inside && p < n_positions) key = keys.Load(slots.Of(p), at);
+    if (inside && p < part.end) key = keys.Load(slots.Of(p), at);
 #pragma unroll
     for (int r = 0; r < kQueries; ++r) {
       float dot = 0;
@@ -80,20 +87,29 @@ __device__ void ScoreChunk(const Rows& rows, const Keys& keys, const ChunkSlots&
   }
 }
 
-// A warp per row: its scores s become e^(s - m) with the chunk's own m, or 0 where the row does not
-// see the position; norms[row, chunk] = (m, their sum).
+struct Sight {
+  int position;  // of the segment's first token, counted from the chunk's first
+  int window;    // WindowOrAll
+  float soft_cap;
+};
+
+// A warp per row: its scores s, capped, become e^(s - m) with the chunk's own m, or 0 where the row
+// does not see the position; norms[row, chunk] = (m, their sum).
 template <int kQueries>
-__device__ void WeighChunk(const Rows& rows, int n_seen_by_first, int n_positions, int n_chunks,
+__device__ void WeighChunk(const Rows& rows, const Sight& sight, int n_positions, int n_chunks,
                            float2* norms, const SharedSpan<float>& scores) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   for (int r = static_cast<int>(threadIdx.x) / kWarpThreads; r < kQueries; r += kWarps) {
-    const int n_seen = rows.Has(r) ? min(n_seen_by_first + rows.Token(r), n_positions) : 0;
+    const int own = sight.position + rows.Token(r);
+    const int n_seen = rows.Has(r) ? min(own + 1, n_positions) : 0;
+    const int first_seen = max(own + 1 - sight.window, 0);
     float score[kChunkPerLane];
     float m = -INFINITY;
 #pragma unroll
     for (int i = 0; i < kChunkPerLane; ++i) {
       const int p = i * kWarpThreads + lane;
-      score[i] = p < n_seen ? static_cast<float>(scores[r * kChunk + p]) : -INFINITY;
+      const bool seen = p >= first_seen && p < n_seen;
+      score[i] = seen ? SoftCapped(scores[r * kChunk + p], sight.soft_cap) : -INFINITY;
       m = fmaxf(m, score[i]);
     }
     m = WarpMax(m);
@@ -101,12 +117,13 @@ __device__ void WeighChunk(const Rows& rows, int n_seen_by_first, int n_position
 #pragma unroll
     for (int i = 0; i < kChunkPerLane; ++i) {
       const int p = i * kWarpThreads + lane;
-      const float weight = p < n_seen ? expf(score[i] - m) : 0.0f;
+      const bool seen = p >= first_seen && p < n_seen;
+      const float weight = seen ? expf(score[i] - m) : 0.0f;
       scores[r * kChunk + p] = weight;
       sum += weight;
     }
     sum = WarpSum(sum);
-    if (lane == 0 && n_seen > 0) {
+    if (lane == 0 && first_seen < n_seen) {
       norms[rows.Index(r) * n_chunks + blockIdx.x] = make_float2(m, sum);
     }
   }
@@ -116,7 +133,7 @@ __device__ void WeighChunk(const Rows& rows, int n_seen_by_first, int n_position
 // those of the warp, then the warps one after the other.
 template <int kLanes, int kQueries, typename Values>
 __device__ void SumValues(const Rows& rows, const Values& values, const ChunkSlots& slots,
-                          int n_positions, int n_chunks, const SharedSpan<float>& weights,
+                          const ReadPart& part, int n_chunks, const SharedSpan<float>& weights,
                           const SharedSpan<float4>& partial, float* sums) {
   const int lane = static_cast<int>(threadIdx.x) % kLanes;
   const int at = lane * kLaneElems;
@@ -124,7 +141,7 @@ __device__ void SumValues(const Rows& rows, const Values& values, const ChunkSlo
   Eight sum[kQueries] = {};
   constexpr int kAtOnce = kThreads / kLanes;
 #pragma unroll 4
-  for (int p = static_cast<int>(threadIdx.x) / kLanes; p < n_positions; p += kAtOnce) {
+  for (int p = part.first + static_cast<int>(threadIdx.x) / kLanes; p < part.end; p += kAtOnce) {
     Eight value = {};
     if (inside) value = values.Load(slots.Of(p), at);
 #pragma unroll
@@ -171,57 +188,69 @@ __device__ void SumValues(const Rows& rows, const Values& values, const ChunkSlo
   }
 }
 
+struct Scoring {
+  int n_heads;
+  float scale;
+  float soft_cap;
+  int window;  // WindowOrAll
+};
+
 // Grid: chunks, KV heads, and for every segment n_tiles tiles of kQueries rows.
 template <typename CacheRows, int kLanes, int kQueries>
 __global__ void __launch_bounds__(kThreads)
-    attend_chunk_kernel(GpuKvLayer kv, GpuPass pass, int n_tiles, int n_heads, float scale,
-                        const float* q, float* sums, float2* norms) {
+    attend_chunk_kernel(GpuKvLayer kv, GpuPass pass, int n_tiles, Scoring scoring, const float* q,
+                        float* sums, float2* norms) {
   SHARED_ARRAY(float, scores, kQueries* kChunk);
   SHARED_ARRAY(float4, partial, kQueries * kLanes * 2);
   SHARED_ARRAY(int, first_slots, kChunkPages);
   const int z = static_cast<int>(blockIdx.z);
   const GpuPassSegment segment = pass.segments[z / n_tiles];
-  const int group = n_heads / static_cast<int>(kv.n_kv_heads);
+  const int group = scoring.n_heads / static_cast<int>(kv.n_kv_heads);
   const int kv_head = static_cast<int>(blockIdx.y);
-  const Rows rows{
-      z % n_tiles * kQueries, segment.n_rows * group, segment.first_row, group, kv_head, n_heads};
+  const Rows rows{z % n_tiles * kQueries, segment.n_rows * group, segment.first_row, group, kv_head,
+                  scoring.n_heads};
   const int begin = static_cast<int>(blockIdx.x) * kChunk;
   const int n_positions = min(kChunk, segment.first_position + segment.n_rows - begin);
-  if (n_positions <= 0 || !rows.Has(0)) return;
+  const Sight sight{segment.first_position - begin, scoring.window, scoring.soft_cap};
+  // Its first row looks back farthest.
+  const int last_unseen = sight.position + rows.Token(0) - sight.window;
+  if (n_positions <= 0 || !rows.Has(0) || last_unseen >= kChunk - 1) return;
+  const int first_seen = max(last_unseen + 1, 0);
+  const ReadPart part{first_seen - first_seen % kGpuKvPageTokens, n_positions};
   const int page_begin = static_cast<int>(threadIdx.x) * kGpuKvPageTokens;
-  if (page_begin < n_positions) {
+  if (page_begin >= part.first && page_begin < part.end) {
     first_slots[threadIdx.x] = SlotOf(pass, segment, begin + page_begin);
   }
   __syncthreads();
   const ChunkSlots slots{first_slots};
   const KvRows<CacheRows> chunk = RowsOf<CacheRows>(kv, kv_head);
   const int n_chunks = static_cast<int>(gridDim.x);
-  ScoreChunk<kLanes, kQueries>(rows, chunk.keys, slots, n_positions, q, scale, scores);
+  ScoreChunk<kLanes, kQueries>(rows, chunk.keys, slots, part, q, scoring.scale, scores);
   __syncthreads();
-  WeighChunk<kQueries>(rows, segment.first_position + 1 - begin, n_positions, n_chunks, norms,
-                       scores);
+  WeighChunk<kQueries>(rows, sight, n_positions, n_chunks, norms, scores);
   __syncthreads();
-  SumValues<kLanes, kQueries>(rows, chunk.values, slots, n_positions, n_chunks, scores, partial,
-                              sums);
+  SumValues<kLanes, kQueries>(rows, chunk.values, slots, part, n_chunks, scores, partial, sums);
 }
 
-// A block per head and token: out = sum over its chunks of e^(m_c - m) sums_c, by the sum of their
-// weights. Each warp finds m and that sum for itself, in the same order.
+// A block per head and token: out = sum over the chunks that it sees of e^(m_c - m) sums_c, by the
+// sum of their weights. Each warp finds m and that sum for itself, in the same order.
 __global__ void __launch_bounds__(kThreads)
-    merge_chunks_kernel(GpuPass pass, int n_chunks_made, int head_dim, const float* sums,
-                        const float2* norms, float* out) {
+    merge_chunks_kernel(GpuPass pass, int n_chunks_made, int window, int head_dim,
+                        const float* sums, const float2* norms, float* out) {
   DYNAMIC_SHARED(float, weights, 0, n_chunks_made);
   const int token = static_cast<int>(blockIdx.y);
   const int64_t row = int64_t{token} * gridDim.x + blockIdx.x;
-  const int n_chunks = pass.rows[token].position / kChunk + 1;
+  const int position = pass.rows[token].position;
+  const int n_chunks = position / kChunk + 1;
+  const int first_chunk = max(position + 1 - window, 0) / kChunk;
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   norms += row * n_chunks_made;
   sums += row * n_chunks_made * head_dim;
   float m = -INFINITY;
-  for (int c = lane; c < n_chunks; c += kWarpThreads) m = fmaxf(m, norms[c].x);
+  for (int c = first_chunk + lane; c < n_chunks; c += kWarpThreads) m = fmaxf(m, norms[c].x);
   m = WarpMax(m);
   float sum = 0;
-  for (int c = lane; c < n_chunks; c += kWarpThreads) {
+  for (int c = first_chunk + lane; c < n_chunks; c += kWarpThreads) {
     const float2 norm = norms[c];
     const float weight = expf(norm.x - m);
     if (threadIdx.x < kWarpThreads) weights[c] = weight;
@@ -232,7 +261,8 @@ __global__ void __launch_bounds__(kThreads)
   for (int i = static_cast<int>(threadIdx.x); i < head_dim; i += kThreads) {
     float y = 0;
 #pragma unroll 4
-    for (int c = 0; c < n_chunks; ++c) y = fmaf(weights[c], sums[int64_t{c} * head_dim + i], y);
+    for (int c = first_chunk; c < n_chunks; ++c)
+      y = fmaf(weights[c], sums[int64_t{c} * head_dim + i], y);
     out[row * head_dim + i] = y / sum;
   }
 }
@@ -243,14 +273,14 @@ struct Call {
   Stream& stream;
   const GpuKvLayer& kv;
   const GpuPass& pass;
-  int64_t n_heads;
+  Scoring scoring;
   int64_t n_chunks;
   const float* q;
   float* sums;
   float2* norms;
 
   // Returns the queries that the longest segment has for a KV head.
-  int64_t n_queries() const { return pass.max_segment_rows * (n_heads / kv.n_kv_heads); }
+  int64_t n_queries() const { return pass.max_segment_rows * (scoring.n_heads / kv.n_kv_heads); }
 };
 
 template <typename CacheRows, int kLanes, int kQueries>
@@ -258,10 +288,9 @@ void LaunchChunks(const Call& call) {
   const int64_t n_tiles = (call.n_queries() + kQueries - 1) / kQueries;
   const dim3 grid(static_cast<unsigned>(call.n_chunks), static_cast<unsigned>(call.kv.n_kv_heads),
                   static_cast<unsigned>(call.pass.n_segments * n_tiles));
-  const float scale = 1.0f / std::sqrt(static_cast<float>(call.kv.head_dim));
   Launch(KERNEL(attend_chunk_kernel<CacheRows, kLanes, kQueries>),
          {.grid = grid, .block = kThreads, .stream = call.stream}, call.kv, call.pass, n_tiles,
-         call.n_heads, scale, call.q, call.sums, call.norms);
+         call.scoring, call.q, call.sums, call.norms);
 }
 
 template <typename CacheRows, int kLanes>
@@ -287,16 +316,20 @@ uint64_t GpuAttendScratchBytes(int64_t max_rows, int64_t n_heads, int64_t head_d
          (static_cast<uint64_t>(head_dim) * sizeof(float) + sizeof(float2));
 }
 
-void GpuAttendFew(Stream& stream, const GpuKvLayer& kv, const GpuPass& pass, int64_t n_heads,
-                  int64_t max_positions, const float* q, void* scratch, float* out) {
+void GpuAttendFew(Stream& stream, const GpuKvLayer& kv, const GpuPass& pass,
+                  const GpuAttention& attention, int64_t max_positions, const float* q,
+                  void* scratch, float* out) {
   if (pass.n_rows == 0) return;
+  const int64_t n_heads = attention.n_heads;
   CHECK(kv.head_dim % kLaneElems == 0 && kv.head_dim <= kMaxGpuHeadDim);
   CHECK(n_heads % kv.n_kv_heads == 0);
   const int64_t n_chunks = NumChunks(max_positions);
   auto* const sums = static_cast<float*>(scratch);
   auto* const norms =
       reinterpret_cast<float2*>(sums + pass.n_rows * n_heads * n_chunks * kv.head_dim);
-  const Call call{stream, kv, pass, n_heads, n_chunks, q, sums, norms};
+  const Scoring scoring{static_cast<int>(n_heads), attention.scale, attention.soft_cap,
+                        WindowOrAll(attention.window)};
+  const Call call{stream, kv, pass, scoring, n_chunks, q, sums, norms};
   kv.dtype == DType::kF16 ? ChooseLanes<F16Rows>(call) : ChooseLanes<Q8Rows>(call);
   const dim3 grid(static_cast<unsigned>(n_heads), static_cast<unsigned>(pass.n_rows));
   Launch(KERNEL(merge_chunks_kernel),
@@ -304,7 +337,7 @@ void GpuAttendFew(Stream& stream, const GpuKvLayer& kv, const GpuPass& pass, int
           .block = kThreads,
           .shared_bytes = static_cast<size_t>(n_chunks) * sizeof(float),
           .stream = stream},
-         pass, n_chunks, kv.head_dim, sums, norms, out);
+         pass, n_chunks, scoring.window, kv.head_dim, sums, norms, out);
 }
 
 }  // namespace thermocline

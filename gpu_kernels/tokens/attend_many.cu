@@ -1,9 +1,8 @@
-#include <cmath>
-
 #include "gpu_kernels/base/launch.h"
 #include "gpu_kernels/base/warp_reduce.h"
 #include "gpu_kernels/tokens/attention.h"
 #include "gpu_kernels/tokens/kv_rows.h"
+#include "gpu_kernels/tokens/soft_cap.h"
 #include "runtime/core/error.h"
 
 namespace thermocline {
@@ -35,8 +34,8 @@ struct Tile {
   static constexpr size_t kBytes = kFactorsAt + kRows * sizeof(float);
 };
 
-// Which query of a segment a row is; rows behind the last one see position 0 alone and are not
-// written.
+// Which query of a segment a row is; rows behind the last one see no more than position 0 and are
+// not written.
 struct Queries {
   int first;
   int n;
@@ -45,10 +44,12 @@ struct Queries {
   int kv_head;
   int n_heads;
   int first_position;
+  int window;  // WindowOrAll
   __device__ bool Has(int row) const { return first + row < n; }
   __device__ int LastSeen(int row) const {
     return Has(row) ? first_position + (first + row) / group : 0;
   }
+  __device__ int FirstSeen(int row) const { return max(LastSeen(row) + 1 - window, 0); }
   __device__ int64_t Index(int row) const {
     const int at = first + row;
     return int64_t{first_row + at / group} * n_heads + kv_head * group + at % group;
@@ -91,10 +92,10 @@ __device__ float Dot(const float4& a, const float4& b, float sum) {
   return fmaf(a.w, b.w, fmaf(a.z, b.z, fmaf(a.y, b.y, fmaf(a.x, b.x, sum))));
 }
 
-// weights[p, row] = query row . key p, or -inf where the row does not see it. A thread has two rows
-// and every eighth position.
+// weights[p, row] = query row . key p, capped, or -inf where the row does not see it. A thread has
+// two rows and every eighth position.
 template <int kDim>
-__device__ void ScoreTile(const Queries& queries, int begin, int head_dim,
+__device__ void ScoreTile(const Queries& queries, int begin, int head_dim, float soft_cap,
                           const SharedSpan<float4>& q, const SharedSpan<float4>& keys,
                           const SharedSpan<float>& weights) {
   using T = Tile<kDim>;
@@ -115,11 +116,13 @@ __device__ void ScoreTile(const Queries& queries, int begin, int head_dim,
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int r = row + half * kRows / 2;
+    const int first = queries.FirstSeen(r) - begin;
     const int last = queries.LastSeen(r) - begin;
 #pragma unroll
     for (int j = 0; j < kThreadPositions; ++j) {
       const int p = position + 8 * j;
-      weights[p * T::kWeightStride + r] = p <= last ? score[half][j] : -INFINITY;
+      const bool seen = p >= first && p <= last;
+      weights[p * T::kWeightStride + r] = seen ? SoftCapped(score[half][j], soft_cap) : -INFINITY;
     }
   }
 }
@@ -144,10 +147,12 @@ __device__ void WeighTile(Running& running, const SharedSpan<float>& weights,
   for (int distance = kRowLanes / 2; distance > 0; distance /= 2) {
     m = fmaxf(m, __shfl_xor_sync(kFullWarpMask, m, distance));
   }
-  const float factor = expf(running.m - m);  // every row sees position 0, in the first tile
+  // Of a row that has seen nothing yet, -inf - -inf would be no number.
+  const float base = m == -INFINITY ? 0.0f : m;
+  const float factor = expf(running.m - base);
   float sum = running.sum * factor;
   for (int p = lane; p < T::kPositions; p += kRowLanes) {
-    const float weight = expf(weights[p * T::kWeightStride + row] - m);
+    const float weight = expf(weights[p * T::kWeightStride + row] - base);
     weights[p * T::kWeightStride + row] = weight;
     sum += weight;
   }
@@ -225,8 +230,8 @@ __device__ void StoreSums(const Queries& queries, int head_dim, const Sums<kDim>
 // Grid: for every segment n_tiles tiles of kRows queries; KV heads.
 template <typename CacheRows, int kDim>
 __global__ void __launch_bounds__(kThreads)
-    attend_tiles_kernel(GpuKvLayer kv, GpuPass pass, int n_tiles, int n_heads, float scale,
-                        const float* q, float* out) {
+    attend_tiles_kernel(GpuKvLayer kv, GpuPass pass, int n_tiles, GpuAttention attention,
+                        int window, const float* q, float* out) {
   using T = Tile<kDim>;
   DYNAMIC_SHARED(float4, q_tile, 0, T::kQueryFloats4);
   DYNAMIC_SHARED(float4, kv_tile, T::kKvAt, T::kKvFloats4);
@@ -235,23 +240,31 @@ __global__ void __launch_bounds__(kThreads)
   const int x = static_cast<int>(blockIdx.x);
   const GpuPassSegment segment = pass.segments[x / n_tiles];
   const int head_dim = static_cast<int>(kv.head_dim);
+  const int n_heads = static_cast<int>(attention.n_heads);
   const int group = n_heads / static_cast<int>(kv.n_kv_heads);
   const int kv_head = static_cast<int>(blockIdx.y);
-  const Queries queries{
-      x % n_tiles * kRows,   segment.n_rows * group, segment.first_row, group, kv_head, n_heads,
-      segment.first_position};
+  const Queries queries{x % n_tiles * kRows,
+                        segment.n_rows * group,
+                        segment.first_row,
+                        group,
+                        kv_head,
+                        n_heads,
+                        segment.first_position,
+                        window};
   if (!queries.Has(0)) return;
   const int last_row = min(kRows, queries.n - queries.first) - 1;
   const int n_positions = queries.LastSeen(last_row) + 1;
-  LoadQueries<kDim>(queries, head_dim, scale, q, q_tile);
+  LoadQueries<kDim>(queries, head_dim, attention.scale, q, q_tile);
   const KvRows<CacheRows> rows = RowsOf<CacheRows>(kv, kv_head);
   Running running;
   Sums<kDim> sums;
-  for (int begin = 0; begin < n_positions; begin += T::kPositions) {
+  // Its first row looks back farthest.
+  const int first_tile = queries.FirstSeen(0) / T::kPositions * T::kPositions;
+  for (int begin = first_tile; begin < n_positions; begin += T::kPositions) {
     const int slot = SlotOf(pass, segment, begin);
     LoadTile<kDim>(rows.keys, slot, n_positions - begin, kv_tile);
     __syncthreads();
-    ScoreTile<kDim>(queries, begin, head_dim, q_tile, kv_tile, weights);
+    ScoreTile<kDim>(queries, begin, head_dim, attention.soft_cap, q_tile, kv_tile, weights);
     __syncthreads();
     WeighTile<kDim>(running, weights, factors);
     LoadTile<kDim>(rows.values, slot, n_positions - begin, kv_tile);
@@ -269,20 +282,20 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-void GpuAttendMany(Stream& stream, const GpuKvLayer& kv, const GpuPass& pass, int64_t n_heads,
-                   const float* q, float* out) {
+void GpuAttendMany(Stream& stream, const GpuKvLayer& kv, const GpuPass& pass,
+                   const GpuAttention& attention, const float* q, float* out) {
   if (pass.n_rows == 0) return;
+  const int64_t n_heads = attention.n_heads;
   CHECK(kv.head_dim % kLaneElems == 0 && kv.head_dim <= kMaxGpuHeadDim);
   CHECK(n_heads % kv.n_kv_heads == 0);
   const int64_t n_queries = pass.max_segment_rows * (n_heads / kv.n_kv_heads);
   const int64_t n_tiles = (n_queries + kRows - 1) / kRows;
   const dim3 grid(static_cast<unsigned>(pass.n_segments * n_tiles),
                   static_cast<unsigned>(kv.n_kv_heads));
-  const float scale = 1.0f / std::sqrt(static_cast<float>(kv.head_dim));
   const auto launch = [&](const auto& kernel, size_t shared_bytes) {
     Launch(kernel,
            {.grid = grid, .block = kThreads, .shared_bytes = shared_bytes, .stream = stream}, kv,
-           pass, n_tiles, n_heads, scale, q, out);
+           pass, n_tiles, attention, WindowOrAll(attention.window), q, out);
   };
   const bool f16 = kv.dtype == DType::kF16;
   if (kv.head_dim <= 64) {

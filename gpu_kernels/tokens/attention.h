@@ -1,9 +1,11 @@
 // Causal attention over the KV cache, with several query heads to a KV head (arXiv:2305.13245).
 //
 // There are two forms. In each, q, out: (n_rows, n_heads, head_dim) f32, 16-byte aligned; head h
-// reads KV head h / (n_heads / n_kv_heads). A row sees positions 0 to its own of its sequence,
-// which must have been appended; scores are scaled by 1 / sqrt(head_dim). Products and sums are
-// f32. Asynchronous on `stream`; throws Error on launch. REQUIRES: n_kv_heads divides n_heads.
+// reads KV head h / (n_heads / n_kv_heads). A row sees the positions of its sequence up to its own,
+// or of these the last `window`; they must have been appended. Products and sums are f32. What lies
+// before the windows of the rows that a block has is not read, but for the rest of a page that they
+// begin in: it costs nothing but the blocks that leave at once.
+// Asynchronous on `stream`; throws Error on launch. REQUIRES: n_kv_heads divides n_heads.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +15,13 @@
 #include "gpu_kernels/tokens/kv_planes.h"
 
 namespace thermocline {
+
+struct GpuAttention {
+  int64_t n_heads = 0;
+  float scale = 1;     // of the scores q . k
+  float soft_cap = 0;  // c: scores become c tanh(score / c) (arXiv:2408.00118); 0: they stay
+  int64_t window = 0;  // positions that a row sees, its own included; 0: all up to its own
+};
 
 // Positions that a block of GpuAttendFew goes through.
 inline constexpr int kKvChunkTokens = 128;
@@ -27,16 +36,17 @@ inline constexpr int kKvChunkTokens = 128;
 // graph serves passes of as many rows and segments, with no segment longer than max_segment_rows.
 // scratch: GpuAttendScratchBytes(...) bytes of GPU memory, 16-byte aligned.
 //
-// Bytes per layer and sequence at n positions: the K and V rows of n positions, once for every 8
-// query heads and rows to a KV head.
-void GpuAttendFew(Stream& stream, const GpuKvLayer& kv, const GpuPass& pass, int64_t n_heads,
-                  int64_t max_positions, const float* q, void* scratch, float* out);
+// Bytes per layer and sequence at n positions that are seen: the K and V rows of n positions, and
+// with a window of up to a page more, once for every 8 query heads and rows to a KV head.
+void GpuAttendFew(Stream& stream, const GpuKvLayer& kv, const GpuPass& pass,
+                  const GpuAttention& attention, int64_t max_positions, const float* q,
+                  void* scratch, float* out);
 uint64_t GpuAttendScratchBytes(int64_t max_rows, int64_t n_heads, int64_t head_dim,
                                int64_t max_positions);
 
 // Prefill: many rows. Blocks of 32 queries of a segment go through their positions in tiles in
 // shared memory, with a running maximum and sum (FlashAttention, arXiv:2205.14135).
-void GpuAttendMany(Stream& stream, const GpuKvLayer& kv, const GpuPass& pass, int64_t n_heads,
-                   const float* q, float* out);
+void GpuAttendMany(Stream& stream, const GpuKvLayer& kv, const GpuPass& pass,
+                   const GpuAttention& attention, const float* q, float* out);
 
 }  // namespace thermocline

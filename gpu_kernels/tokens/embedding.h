@@ -1,5 +1,7 @@
-// Token embeddings.
+// Token embeddings, and those of positions.
 #pragma once
+
+#include <cstdint>
 
 #include "gpu_kernels/base/pass_inputs.h"
 #include "gpu_kernels/base/stream.h"
@@ -12,5 +14,10 @@ namespace thermocline {
 // (n_rows, table.cols) f32. Asynchronous on `stream`; throws Error on launch. REQUIRES: every id is
 // a row.
 void GpuEmbed(Stream& stream, const GpuMatrix& table, const GpuPass& pass, float* x);
+
+// x[t, i] += table[position of row t + offset, i]: what else is as above. REQUIRES: every position
+// + offset is a row.
+void GpuAddPositions(Stream& stream, const GpuMatrix& table, const GpuPass& pass, int64_t offset,
+                     float* x);
 
 }  // namespace thermocline

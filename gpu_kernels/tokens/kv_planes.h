@@ -2,10 +2,10 @@
 // (runtime/device/kv_cache.h); q8_0 is laid out anew, because blocks of 34 bytes allow no wide
 // load: quants and scales lie in planes of their own.
 //
-// The cache is a pool of pages of kGpuKvPageTokens positions (PagedAttention, arXiv:2309.06180).
-// Which page holds which positions of which sequence is said by the pass
-// (gpu_kernels/base/pass_inputs.h). Position p of a sequence lies in slot page * kGpuKvPageTokens +
-// p % kGpuKvPageTokens of each head.
+// The cache is a pool of pages of kGpuKvPageTokens positions (PagedAttention, arXiv:2309.06180),
+// for layers that look back equally far. Which page holds which positions of which sequence is said
+// by the pass (gpu_kernels/base/pass_inputs.h). Position p of a sequence lies in slot page *
+// kGpuKvPageTokens + p % kGpuKvPageTokens of each head.
 #pragma once
 
 #include <cstdint>

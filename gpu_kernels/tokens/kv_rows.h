@@ -74,7 +74,13 @@ __device__ inline KvRows<Rows> RowsOf(const GpuKvLayer& kv, int head) {
   }
 }
 
-// The slot of a segment's position.
+// A window as kernels take it, which subtract it from positions: none is more than any context has.
+inline int WindowOrAll(int64_t window) {
+  constexpr int64_t kAll = 1 << 30;
+  return static_cast<int>(window == 0 || window > kAll ? kAll : window);
+}
+
+// The slot of a segment's position. REQUIRES: a row of the segment sees a position of that page.
 __device__ inline int SlotOf(const GpuPass& pass, const GpuPassSegment& segment, int position) {
   const int page = pass.pages[segment.first_page + position / kGpuKvPageTokens];
   return page * kGpuKvPageTokens + position % kGpuKvPageTokens;

@@ -107,11 +107,12 @@ __global__ void __launch_bounds__(kWarps* kWarpThreads)
 void GpuRopeAppend(Stream& stream, const GpuRope& rope, const GpuKvLayer& kv, const GpuPass& pass,
                    int64_t n_heads, float* q, const float* k, const float* v) {
   if (pass.n_rows == 0) return;
-  const int64_t n_rows = n_heads + 2 * kv.n_kv_heads;
+  const int64_t n_turned = rope.rot_dim == 0 ? 0 : n_heads;
+  const int64_t n_rows = n_turned + 2 * kv.n_kv_heads;
   const dim3 grid(static_cast<unsigned>((n_rows + kWarps - 1) / kWarps),
                   static_cast<unsigned>(pass.n_rows));
   Launch(KERNEL(rope_append_kernel),
-         {.grid = grid, .block = kWarps * kWarpThreads, .stream = stream}, rope, kv, pass, n_heads,
+         {.grid = grid, .block = kWarps * kWarpThreads, .stream = stream}, rope, kv, pass, n_turned,
          q, k, v);
 }
 

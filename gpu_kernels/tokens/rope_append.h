@@ -14,7 +14,8 @@ namespace thermocline {
 // cos, sin: (positions, rot_dim / 2) f32 in memory the GPU sees, a row per position of the context.
 struct GpuRope {
   RopePairing pairing = RopePairing::kAdjacent;
-  int64_t rot_dim = 0;  // leading elements of a head that turn; even, at most head_dim
+  // Leading elements of a head that turn; even, at most head_dim. 0: none, and no tables.
+  int64_t rot_dim = 0;
   const float* cos = nullptr;
   const float* sin = nullptr;
 };

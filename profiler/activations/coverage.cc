@@ -45,15 +45,23 @@ std::optional<double> Ratio(double part, double whole) {
   return part / whole;
 }
 
-// Adds the held-out activations of the neurons hottest in calibration, for each fraction.
-void AddHottest(const LayerActivity& calibration, const LayerActivity& heldout, Sums* sums) {
+std::vector<size_t> HottestFirst(const LayerActivity& calibration) {
   std::vector<size_t> order(calibration.count.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::stable_sort(order.begin(), order.end(),
                    [&](size_t a, size_t b) { return calibration.count[a] > calibration.count[b]; });
+  return order;
+}
+
+size_t ShareOf(double share, size_t n) {
+  return static_cast<size_t>(std::llround(share * static_cast<double>(n)));
+}
+
+// Adds the held-out activations of the neurons hottest in calibration, for each fraction.
+void AddHottest(const LayerActivity& calibration, const LayerActivity& heldout, Sums* sums) {
+  const std::vector<size_t> order = HottestFirst(calibration);
   for (size_t f = 0; f < kHottestFractions.size(); ++f) {
-    const auto n =
-        static_cast<size_t>(std::llround(kHottestFractions[f] * static_cast<double>(order.size())));
+    const size_t n = ShareOf(kHottestFractions[f], order.size());
     for (size_t i = 0; i < n; ++i) {
       sums->hottest[f] += static_cast<double>(heldout.count[order[i]]);
     }
@@ -119,6 +127,57 @@ CoverageReport MakeCoverageReport(const ProfileStats& stats, const Placement* pl
   }
   report.total = CoverageOf(total, stats, placement != nullptr);
   return report;
+}
+
+CoverageCurve MakeCoverageCurve(const ProfileStats& stats, size_t n_points) {
+  CHECK(n_points >= 2);
+  CoverageCurve curve;
+  for (size_t i = 0; i < n_points; ++i) {
+    curve.shares.push_back(static_cast<double>(i) / static_cast<double>(n_points - 1));
+  }
+  curve.calibration.resize(n_points);
+  curve.heldout.resize(n_points);
+  double calibration_total = 0;
+  double heldout_total = 0;
+  for (size_t l = 0; l < stats.calibration.layers.size(); ++l) {
+    const LayerActivity& calibration = stats.calibration.layers[l];
+    const LayerActivity& heldout = stats.heldout.layers[l];
+    const std::vector<size_t> order = HottestFirst(calibration);
+    double calibration_sum = 0;
+    double heldout_sum = 0;
+    size_t n = 0;
+    for (size_t i = 0; i < n_points; ++i) {
+      for (; n < ShareOf(curve.shares[i], order.size()); ++n) {
+        calibration_sum += static_cast<double>(calibration.count[order[n]]);
+        heldout_sum += static_cast<double>(heldout.count[order[n]]);
+      }
+      curve.calibration[i] += calibration_sum;
+      curve.heldout[i] += heldout_sum;
+    }
+    calibration_total += calibration_sum;
+    heldout_total += heldout_sum;
+  }
+  for (double& covered : curve.calibration) covered = Ratio(covered, calibration_total).value_or(0);
+  for (double& covered : curve.heldout) covered = Ratio(covered, heldout_total).value_or(0);
+  return curve;
+}
+
+std::vector<std::vector<double>> ActivityByRank(const ProfileStats& stats, size_t n_bins) {
+  std::vector<std::vector<double>> layers;
+  for (const LayerActivity& layer : stats.calibration.layers) {
+    const std::vector<size_t> order = HottestFirst(layer);
+    CHECK(n_bins >= 1 && n_bins <= order.size());
+    std::vector<double>& bins = layers.emplace_back();
+    for (size_t bin = 0; bin < n_bins; ++bin) {
+      const size_t begin = bin * order.size() / n_bins;
+      const size_t end = (bin + 1) * order.size() / n_bins;
+      double sum = 0;
+      for (size_t i = begin; i < end; ++i) sum += static_cast<double>(layer.count[order[i]]);
+      bins.push_back(sum / static_cast<double>(end - begin) /
+                     static_cast<double>(std::max<int64_t>(stats.calibration.n_tokens, 1)));
+    }
+  }
+  return layers;
 }
 
 }  // namespace thermocline

@@ -42,4 +42,18 @@ struct CoverageReport {
 CoverageReport MakeCoverageReport(const ProfileStats& stats, const Placement* placement,
                                   const LruBaseline* lru);
 
+// Coverage by the share of each layer's neurons that is hot, those hottest in calibration first.
+struct CoverageCurve {
+  std::vector<double> shares;       // (points) from 0 to 1
+  std::vector<double> calibration;  // (points) share of that text's activations on hot neurons
+  std::vector<double> heldout;
+};
+
+// REQUIRES: n_points >= 2.
+CoverageCurve MakeCoverageCurve(const ProfileStats& stats, size_t n_points);
+
+// How often neurons fire by their rank: (n_layers, n_bins) mean share of the calibration's tokens
+// in which the neurons of a bin are active, hottest bin first. REQUIRES: 1 <= n_bins <= d_ff.
+std::vector<std::vector<double>> ActivityByRank(const ProfileStats& stats, size_t n_bins);
+
 }  // namespace thermocline

@@ -50,7 +50,7 @@ std::vector<float> MeansOf(const std::vector<double>& squares, int64_t n_tokens,
 
 std::map<std::string, std::vector<float>> ReadImportance(const std::string& profile_path,
                                                          const std::string& model_path) {
-  const GgufReader gguf(model_path);
+  const GgufReader gguf = OpenModelFile(model_path);
   const Family& family = FindFamily(gguf);
   const ModelConfig config = ReadModelConfig(gguf, family);
   const ProfileStats stats = ReadProfile(profile_path);

@@ -81,6 +81,7 @@ ProfileRun::ProfileRun(Engine& engine, ProfileTexts& texts, const ProfileOptions
       orders_(ReadChannelOrders(engine.model().gguf(), engine.config())),
       counter_(engine.config(), ChannelNorms(engine.model(), orders_), orders_,
                options.activation_threshold) {
+  RequireNoEncoder(engine.config(), engine.model().gguf().path(), "profiling");
   RequireEqualFfns(engine.config(), engine.model().gguf().path(), "profiling");
   stats_.model_fingerprint = PlacementFingerprint(engine.model().gguf());
   stats_.activation_threshold = options.activation_threshold;

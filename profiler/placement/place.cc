@@ -3,37 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
-#include <numeric>
 
 #include "profiler/placement/solver.h"
 #include "runtime/core/error.h"
 #include "runtime/core/size_text.h"
-#include "runtime/model/stored_ffn.h"
 
 namespace thermocline {
 namespace {
-
-// Writes a budget as one would type it, rounded up, so that what is asked for is enough.
-std::string BudgetText(uint64_t n_bytes) {
-  const bool small = n_bytes < (uint64_t{10} << 20);
-  const uint64_t unit = uint64_t{1} << (small ? 10 : 20);
-  return fmt::format("{}{}", (n_bytes + unit - 1) / unit, small ? "K" : "M");
-}
-
-std::vector<int32_t> OrderByCount(const LayerActivity& activity) {
-  std::vector<int32_t> order(activity.count.size());
-  std::iota(order.begin(), order.end(), 0);
-  const auto hotter = [&](int32_t a, int32_t b) {
-    const auto i = static_cast<size_t>(a);
-    const auto j = static_cast<size_t>(b);
-    if (activity.count[i] != activity.count[j]) return activity.count[i] > activity.count[j];
-    if (activity.mass[i] != activity.mass[j]) return activity.mass[i] > activity.mass[j];
-    return a < b;
-  };
-  std::sort(order.begin(), order.end(), hotter);
-  return order;
-}
 
 // The last cluster of a layer may be shorter.
 int64_t NearestClusterEnd(double fraction, int64_t d_ff) {
@@ -43,91 +19,14 @@ int64_t NearestClusterEnd(double fraction, int64_t d_ff) {
   return wanted - static_cast<double>(below) < static_cast<double>(above) - wanted ? below : above;
 }
 
-void SetHot(Placement* placement, const std::vector<int64_t>& n_hot) {
-  for (size_t l = 0; l < n_hot.size(); ++l) {
-    LayerPlacement& layer = placement->layers[l];
-    layer.n_on[kVram] = n_hot[l];
-    layer.n_on[kDram] = static_cast<int64_t>(layer.neuron_order.size()) - n_hot[l];
+// Layers whose gates are cut lie on one tier whole.
+std::vector<int64_t> HotOfFraction(const ModelConfig& config, double fraction) {
+  std::vector<int64_t> n_hot;
+  for (const LayerConfig& layer : config.layers) {
+    const int64_t nearest = fraction < 0.5 ? 0 : config.d_ff;
+    n_hot.push_back(layer.ffn.cuts_gates ? nearest : NearestClusterEnd(fraction, config.d_ff));
   }
-}
-
-// Plans what the tiers hold beside neurons, where a layer has at most so many on each. It grows
-// with both. The placement has no orders, which a plan does not look at.
-MemoryPlan PlanOfLimits(const OpenedModel& model, int64_t max_hot, int64_t max_cold) {
-  const int64_t d_ff = model.config().d_ff;
-  Placement placement;
-  placement.layers.assign(static_cast<size_t>(model.config().n_layers),
-                          {{}, {d_ff - max_cold, max_cold}});
-  placement.layers.front() = {{}, {max_hot, d_ff - max_hot}};
-  return model.PlanOf(&placement);
-}
-
-Placement OrderedPlacement(const OpenedModel& model, const ProfileStats& stats) {
-  RequireEqualFfns(model.config(), model.gguf().path(), "placing neurons by a profile");
-  Placement placement;
-  placement.model_fingerprint = PlacementFingerprint(model.gguf());
-  placement.layers.resize(stats.calibration.layers.size());
-  const ChannelOrders packed = ReadChannelOrders(model.gguf(), model.config());
-  for (size_t l = 0; l < placement.layers.size(); ++l) {
-    placement.layers[l].neuron_order =
-        packed.empty() ? OrderByCount(stats.calibration.layers[l]) : packed[l];
-  }
-  return placement;
-}
-
-SolverProblem MakeProblem(const OpenedModel& model, const ProfileStats& stats,
-                          const Placement& ordered, const Budgets& budgets) {
-  SolverProblem problem;
-  problem.d_ff = model.config().d_ff;
-  problem.vram_bytes = budgets.vram_bytes;
-  problem.ram_bytes = budgets.ram_bytes;
-  for (size_t l = 0; l < ordered.layers.size(); ++l) {
-    SolverLayer layer;
-    const auto neuron_bytes = [&](WeightForm form) {
-      return NeuronBytes(model.gguf(), model.family(), model.config(), static_cast<int64_t>(l),
-                         {.dtype = model.options().down_type}, form);
-    };
-    layer.slow_neuron_bytes = neuron_bytes(WeightForm::kAsInFile);
-    layer.fast_neuron_bytes =
-        model.gpu().empty() ? layer.slow_neuron_bytes : neuron_bytes(WeightForm::kOnGpu);
-    for (const int32_t id : ordered.layers[l].neuron_order) {
-      layer.benefit.push_back(stats.calibration.layers[l].count[static_cast<size_t>(id)]);
-    }
-    problem.layers.push_back(std::move(layer));
-  }
-  problem.fast_fixed_bytes = [&model](int64_t max_hot) {
-    return PlanOfLimits(model, max_hot, model.config().d_ff).fast_fixed_bytes();
-  };
-  problem.slow_fixed_bytes = [&model](int64_t max_cold) {
-    const MemoryPlan plan = PlanOfLimits(model, model.config().d_ff - max_cold, max_cold);
-    return plan.tiers[1].scratch_bytes + plan.host_table_bytes;
-  };
-  return problem;
-}
-
-[[noreturn]] void FailBudget(const OpenedModel& model, const Budgets& budgets,
-                             const SolverResult& result) {
-  const bool vram = result.outcome == SolverOutcome::kVramTooSmall;
-  const uint64_t given = vram ? budgets.vram_bytes : budgets.ram_bytes;
-  const std::string memory = vram ? "VRAM" : "RAM";
-  std::string holds = "embeddings, attention, KV cache and scratch lie there whatever is placed";
-  if (!vram) {
-    holds = fmt::format("the neurons that {} of VRAM leave over lie there, and scratch",
-                        FormatBytes(budgets.vram_bytes));
-  }
-  std::vector<SettingUse> settings = {{Setting::kVramBudget}};
-  if (!vram) settings.insert(settings.begin(), {Setting::kRamBudget});
-  settings.insert(settings.end(), {{Setting::kContextSize}, {Setting::kBatchSize}});
-  throw Error({.path = model.gguf().path(),
-               .what = fmt::format("the {} budget is too small ({})", memory, holds),
-               .expected = fmt::format("{} or more ({})", BudgetText(result.least_bytes),
-                                       FormatBytes(result.least_bytes)),
-               .found = FormatBytes(given),
-               .hint = fmt::format("raise {}, or take a smaller context ({} tokens now) or batch "
-                                   "({} now), or a model quantised further",
-                                   vram ? "it" : "it or the VRAM budget", model.context_tokens(),
-                                   model.executor_options().max_tokens),
-               .settings = std::move(settings)});
+  return n_hot;
 }
 
 }  // namespace
@@ -159,8 +58,7 @@ SolvedPlacement PlaceFraction(const OpenedModel& model, const ProfileStats& stat
                               double hot_fraction, uint64_t ram_bytes) {
   SolvedPlacement solved;
   solved.placement = OrderedPlacement(model, stats);
-  const int64_t n_hot = NearestClusterEnd(hot_fraction, model.config().d_ff);
-  SetHot(&solved.placement, std::vector<int64_t>(solved.placement.layers.size(), n_hot));
+  SetHot(&solved.placement, HotOfFraction(model.config(), hot_fraction));
   solved.plan = model.PlanOf(&solved.placement);
   solved.placement.vram_budget_bytes = solved.plan.total_bytes(0);
   solved.placement.ram_budget_bytes = ram_bytes;

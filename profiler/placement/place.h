@@ -6,16 +6,12 @@
 
 #include "profiler/activations/activation_counter.h"
 #include "profiler/activations/profile_stats.h"
+#include "profiler/placement/placement_problem.h"
 #include "runtime/engine/engine.h"
 #include "runtime/engine/memory_plan.h"
 #include "runtime/placement/placement.h"
 
 namespace thermocline {
-
-struct Budgets {
-  uint64_t vram_bytes = 0;
-  uint64_t ram_bytes = 0;
-};
 
 struct SolvedPlacement {
   Placement placement;

@@ -41,7 +41,7 @@ struct LessWanted {
 
 Cluster ClusterAt(const SolverProblem& problem, size_t layer, int64_t begin) {
   const SolverLayer& l = problem.layers[layer];
-  const int64_t end = std::min(begin + kClusterNeurons, problem.d_ff);
+  const int64_t end = l.whole ? problem.d_ff : std::min(begin + kClusterNeurons, problem.d_ff);
   const auto first = l.benefit.begin() + begin;
   return {layer, begin, end, static_cast<uint64_t>(end - begin) * l.fast_neuron_bytes,
           std::accumulate(first, first + (end - begin), int64_t{0})};
@@ -77,16 +77,17 @@ struct Filling {
   int64_t benefit = 0;
   uint64_t hot_bytes = 0;
   uint64_t cold_bytes = 0;
+  int64_t max_cold = 0;  // neurons of a layer on the slow tier
 };
 
 class Solver {
  public:
   explicit Solver(const SolverProblem& problem)
       : problem_(problem), order_(GreedyOrder(problem)), limits_(Limits(problem.d_ff)) {
-    for (const SolverLayer& layer : problem.layers) row_bytes_ += layer.fast_neuron_bytes;
     for (const int64_t limit : limits_) {
       fast_fixed_.push_back(problem.fast_fixed_bytes(limit));
       slow_fixed_.push_back(problem.slow_fixed_bytes(problem.d_ff - limit));
+      floor_bytes_.push_back(FloorBytes(limit));
     }
   }
 
@@ -104,9 +105,11 @@ class Solver {
  private:
   // floor, cap: indices into limits_.
   void Try(size_t floor, size_t cap) {
-    const std::optional<Filling> filling = Fill(limits_[floor], limits_[cap], fast_fixed_[cap]);
+    const std::optional<Filling> filling = Fill(floor, limits_[cap], fast_fixed_[cap]);
     if (!filling) return;
-    const uint64_t slow_bytes = filling->cold_bytes + slow_fixed_[floor];
+    // A layer that lies on the slow tier whole has all its neurons there, whatever the floor is.
+    const bool all_cold = filling->max_cold == problem_.d_ff;
+    const uint64_t slow_bytes = filling->cold_bytes + slow_fixed_[all_cold ? 0 : floor];
     least_ram_ = std::min(least_ram_, slow_bytes);
     if (slow_bytes > problem_.ram_bytes) return;
     const bool better =
@@ -115,18 +118,35 @@ class Solver {
     if (better) best_ = filling;
   }
 
-  // Gives every layer `floor` neurons, then clusters in greedy order up to `cap` while they fit. A
-  // layer whose next cluster does not fit is full, since its share is a prefix of its order.
-  std::optional<Filling> Fill(int64_t floor, int64_t cap, uint64_t fixed) const {
-    const uint64_t floor_bytes = row_bytes_ * static_cast<uint64_t>(floor);
+  // What a layer has on the fast tier before the filling.
+  int64_t FloorOf(const SolverLayer& layer, int64_t floor) const {
+    return layer.whole && floor < problem_.d_ff ? 0 : floor;
+  }
+  uint64_t FloorBytes(int64_t floor) const {
+    uint64_t n_bytes = 0;
+    for (const SolverLayer& layer : problem_.layers) {
+      n_bytes += static_cast<uint64_t>(FloorOf(layer, floor)) * layer.fast_neuron_bytes;
+    }
+    return n_bytes;
+  }
+
+  // Gives every layer the neurons of the floor, then clusters in greedy order up to `cap` while
+  // they fit. A layer whose next cluster does not fit is full, since its share is a prefix of its
+  // order.
+  std::optional<Filling> Fill(size_t floor_index, int64_t cap, uint64_t fixed) const {
+    const uint64_t floor_bytes = floor_bytes_[floor_index];
     if (fixed > problem_.vram_bytes || floor_bytes > problem_.vram_bytes - fixed) return {};
     uint64_t left = problem_.vram_bytes - fixed - floor_bytes;
     Filling filling;
-    filling.n_hot.assign(problem_.layers.size(), floor);
+    for (const SolverLayer& layer : problem_.layers) {
+      filling.n_hot.push_back(FloorOf(layer, limits_[floor_index]));
+    }
     filling.hot_bytes = floor_bytes;
     for (const Cluster& c : order_) {
       int64_t& n_hot = filling.n_hot[c.layer];
-      if (c.end <= floor) filling.benefit += c.benefit;
+      if (c.end <= FloorOf(problem_.layers[c.layer], limits_[floor_index])) {
+        filling.benefit += c.benefit;
+      }
       if (c.begin != n_hot || c.end > cap || c.n_bytes > left) continue;
       n_hot = c.end;
       left -= c.n_bytes;
@@ -134,8 +154,9 @@ class Solver {
       filling.benefit += c.benefit;
     }
     for (size_t l = 0; l < problem_.layers.size(); ++l) {
-      const auto n_cold = static_cast<uint64_t>(problem_.d_ff - filling.n_hot[l]);
-      filling.cold_bytes += n_cold * problem_.layers[l].slow_neuron_bytes;
+      const int64_t n_cold = problem_.d_ff - filling.n_hot[l];
+      filling.cold_bytes += static_cast<uint64_t>(n_cold) * problem_.layers[l].slow_neuron_bytes;
+      filling.max_cold = std::max(filling.max_cold, n_cold);
     }
     return filling;
   }
@@ -143,9 +164,9 @@ class Solver {
   const SolverProblem& problem_;
   std::vector<Cluster> order_;
   std::vector<int64_t> limits_;
-  std::vector<uint64_t> fast_fixed_;  // bytes with no layer over limits_[i] hot
-  std::vector<uint64_t> slow_fixed_;  // bytes with every layer at limits_[i] hot or more
-  uint64_t row_bytes_ = 0;            // bytes of one neuron in every layer, on the fast tier
+  std::vector<uint64_t> fast_fixed_;   // bytes with no layer over limits_[i] hot
+  std::vector<uint64_t> slow_fixed_;   // bytes with every layer at limits_[i] hot or more
+  std::vector<uint64_t> floor_bytes_;  // bytes on the fast tier with limits_[i] hot in every layer
   std::optional<Filling> best_;
   uint64_t least_ram_ = UINT64_MAX;
 };

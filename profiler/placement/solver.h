@@ -14,6 +14,9 @@
 // factors differ, budgets are kept as well, but more VRAM may then mean less coverage where RAM is
 // what limits it.
 //
+// A layer may have to lie on one tier whole. It is one cluster then, and has nothing on the fast
+// tier where that does not fit.
+//
 // With clusters of one size in all layers the result is optimal up to the grid of limits (every
 // cluster up to 64 of them per layer); otherwise it misses at most what the first cluster that did
 // not fit would have brought.
@@ -29,6 +32,7 @@ struct SolverLayer {
   std::vector<int64_t> benefit;  // (d_ff) benefit of each neuron, in placement order; not negative
   uint64_t fast_neuron_bytes = 1;  // of one neuron, where it lies on the fast tier
   uint64_t slow_neuron_bytes = 1;
+  bool whole = false;  // all neurons lie on one tier
 };
 
 struct SolverProblem {

@@ -279,6 +279,7 @@ class Builder {
 PredictorFile BuildPredictor(Engine& engine, const PredictorTexts& texts,
                              const PredictorOptions& options, PredictorFile begun) {
   CheckPredictorOptions(engine.model(), options);
+  RequireNoEncoder(engine.config(), engine.model().gguf().path(), "building a predictor");
   RequireEqualFfns(engine.config(), engine.model().gguf().path(), "building a predictor");
   CHECK(!options.known_factors || (options.kind == PredictorKind::kSvd && !options.look_ahead));
   return Builder(engine, texts, options, std::move(begun)).Build();

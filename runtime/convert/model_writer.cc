@@ -8,6 +8,7 @@
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
 #include "runtime/load/weights.h"
+#include "runtime/model/families.h"
 
 namespace thermocline {
 namespace {
@@ -15,12 +16,17 @@ namespace {
 constexpr uint64_t kPieceBytes = 8U << 20;
 constexpr uint64_t kMiB = 1U << 20;
 
-// Writes the activation. PowerInfer's magic says that a model computes with ReLU; what is written
-// here has another magic, and a key instead.
-void TellActivation(const GgufReader& gguf, GgufWriter& writer) {
+// PowerInfer's magic says that a model computes with ReLU, and that its context counts all rows of
+// the table of positions; what is written here has another magic, and keys instead.
+void TellWhatTheMagicSays(const GgufReader& gguf, GgufWriter& writer) {
   if (gguf.container() != GgufContainer::kPowerInfer) return;
-  const std::string key = gguf.RequireString("general.architecture") + ".hidden_activation";
+  const std::string architecture = gguf.RequireString("general.architecture");
+  const std::string key = architecture + ".hidden_activation";
   if (gguf.Find(key) == nullptr) writer.Set(key, GgufValue::string("relu"));
+  const ModelConfig config = ReadModelConfig(gguf, FindFamily(gguf));
+  if (config.position_offset == 0) return;
+  writer.Set(architecture + ".context_length",
+             GgufValue::u32(static_cast<uint32_t>(config.max_seq_len)));
 }
 
 }  // namespace
@@ -29,7 +35,7 @@ void CopyMetadata(const GgufReader& gguf, const std::optional<TypeRule>& rule, G
   for (const std::string& key : gguf.keys()) {
     if (!key.starts_with("split.")) writer.Set(key, *gguf.Find(key));
   }
-  TellActivation(gguf, writer);
+  TellWhatTheMagicSays(gguf, writer);
   if (!rule) return;
   writer.Set("general.file_type", GgufValue::u32(rule->file_type()));
   writer.Set("general.quantization_version", GgufValue::u32(2));

@@ -24,6 +24,7 @@ struct TensorChange {
   double relative_rms_error = 0;
   double max_abs_error = 0;
   std::optional<DType> unfit = {};  // the type that was wanted, of which its rows hold no blocks
+  std::string from_name = {};       // of a type that only other formats have
 };
 
 // Copies all keys but those of a split set. With a rule, general.file_type and quantization_version

@@ -31,7 +31,7 @@ class Packer {
  public:
   Packer(const std::string& input, const PackOptions& options)
       : options_(options),
-        gguf_(input),
+        gguf_(OpenModelFile(input)),
         family_(FindFamily(gguf_)),
         config_(ReadModelConfig(gguf_, family_)),
         placement_(ReadPlacement(options.placement_path)) {
@@ -93,7 +93,11 @@ class Packer {
                     if (row.role == TensorRole::kUp) {
                       moved[tensor.name] = [this, tensor] { PlanUpDown(tensor.layer); };
                     } else if (row.role == TensorRole::kDown || row.role == TensorRole::kDownT) {
-                      moved[tensor.name] = [] {};
+                      moved[tensor.name] = [this, tensor] {
+                        if (family_.ffn == FfnKind::kPlain) PlanDown(tensor.layer);
+                      };
+                    } else if (row.role == TensorRole::kDownTBias) {
+                      moved[tensor.name] = [this, tensor] { PlanDownBias(tensor); };
                     } else if (row.has_row_per_neuron()) {
                       moved[tensor.name] = [this, tensor] { PlanRows(tensor); };
                     } else if (row.has_element_per_neuron()) {
@@ -107,7 +111,7 @@ class Packer {
       if (own != moved.end()) {
         own->second();
       } else {
-        PlanCopy(tensor);
+        PlanCopy(tensor, tensor.name);
       }
     }
   }
@@ -139,7 +143,12 @@ class Packer {
          .unfit = UnfitOf(name, from.cols, to)});
   }
 
-  void PlanCopy(const GgufTensorInfo& tensor) {
+  // PowerInfer's name for it is that of the form in which down lies there.
+  void PlanDownBias(const ModelTensor& bias) {
+    PlanCopy(*gguf_.FindTensor(bias.name), NameOf(TensorRole::kDownBias, bias.layer));
+  }
+
+  void PlanCopy(const GgufTensorInfo& tensor, const std::string& name) {
     const auto write = [this, &tensor](const Item& item, TensorCopier& copier) {
       if (item.dtype == tensor.dtype) {
         copier.Copy(item.name, gguf_.TensorData(tensor), tensor.n_bytes);
@@ -151,7 +160,7 @@ class Packer {
       Tell(item.name, view, item.dtype,
            copier.Convert(item.name, RowsOf(gguf_.path(), tensor.name, view), item.dtype));
     };
-    items_.push_back({tensor.name, TypeOf(tensor), tensor.dims, write});
+    items_.push_back({name, TypeOf(tensor), tensor.dims, write});
   }
 
   void PlanRows(const ModelTensor& moved) {
@@ -206,14 +215,58 @@ class Packer {
                       [this, layer](const Item& item, TensorCopier& copier) {
                         WriteUpDown(layer, item, copier);
                       }});
+    PlanOrder(layer);
+  }
+
+  void PlanOrder(int64_t layer) {
     items_.push_back({NameOf(TensorRole::kNeuronOrder, layer),
                       DType::kI32,
-                      {d_ff},
+                      {static_cast<uint64_t>(config_.d_ff_of(layer))},
                       [this, layer](const Item& item, TensorCopier& copier) {
                         copier.Copy(item.name,
                                     reinterpret_cast<const std::byte*>(Order(layer).data()),
                                     Order(layer).size() * sizeof(int32_t));
                       }});
+  }
+
+  // A plain FFN has no up rows to lie beside: down has a row per neuron in a tensor of its own.
+  void PlanDown(int64_t layer) {
+    const FileFfn ffn = ReadFfn(layer);
+    const auto d_model = static_cast<uint64_t>(config_.d_model);
+    DType dtype = ffn.layout == DownLayout::kStock ? DownTypeOf(ffn.down.dtype, config_.d_model, {})
+                                                   : ffn.down.dtype;
+    if (chooser_) {
+      dtype = TypeForRows(dtype, d_model, chooser_->WantedOf(NameOf(TensorRole::kDown, layer)));
+    }
+    items_.push_back({NameOf(TensorRole::kDownT, layer),
+                      dtype,
+                      {d_model, static_cast<uint64_t>(config_.d_ff_of(layer))},
+                      [this, layer](const Item& item, TensorCopier& copier) {
+                        WriteDown(layer, item, copier);
+                      }});
+    PlanOrder(layer);
+  }
+
+  void WriteDown(int64_t layer, const Item& item, TensorCopier& copier) {
+    ThrowIfInterrupted();
+    const FileFfn ffn = ReadFfn(layer);
+    if (ffn.layout == DownLayout::kPerNeuron) {
+      if (ffn.down.dtype == item.dtype) {
+        copier.CopyRows(item.name, ffn.down, Order(layer));
+      } else {
+        Tell(item.name, ffn.down, item.dtype,
+             copier.Convert(item.name,
+                            RowsOf(gguf_.path(), item.name, ffn.down, Order(layer).data()),
+                            item.dtype));
+      }
+      return;
+    }
+    if (up_down_.size() < item.n_bytes()) up_down_ = AlignedBuffer(item.n_bytes(), "packing");
+    const RequantReport rounded =
+        TransposeDown(ffn.down, Order(layer), item.dtype, up_down_.bytes(),
+                      RowBytes(item.dtype, config_.d_model), options_.n_threads);
+    if (rounded.requantised) TellDown(item, ffn.down, rounded);
+    copier.Copy(item.name, up_down_.bytes(), item.n_bytes());
   }
 
   std::string NameOf(TensorRole role, int64_t layer) const {

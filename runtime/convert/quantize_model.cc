@@ -1,6 +1,7 @@
 #include "runtime/convert/quantize_model.h"
 
 #include "runtime/core/error.h"
+#include "runtime/model/families.h"
 #include "runtime/placement/powerinfer_file.h"
 
 namespace thermocline {
@@ -29,7 +30,7 @@ TensorChange PlanChange(const GgufTensorInfo& tensor, const TypeChooser& chooser
 
 std::vector<TensorChange> QuantizeModel(const std::string& input, const std::string& output,
                                         const QuantizeOptions& options) {
-  const GgufReader gguf(input);
+  const GgufReader gguf = OpenModelFile(input);
   CheckOutputIsNotInput(gguf, output);
   if (IsPowerInferPlacement(gguf)) {
     throw Error({.path = input, .what = "a placement, not a model", .hint = "name a model file"});

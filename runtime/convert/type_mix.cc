@@ -99,6 +99,7 @@ struct MatrixName {
 
 MatrixName SplitName(std::string_view name) {
   MatrixName split;
+  if (name.starts_with("enc.blk.") || name.starts_with("dec.blk.")) name.remove_prefix(4);
   if (name.starts_with("blk.")) {
     const char* const end = name.data() + name.size();
     const auto parsed = std::from_chars(name.data() + 4, end, split.layer);
@@ -180,12 +181,19 @@ uint64_t RunLength(const GgufTensorInfo& tensor) {
 }
 
 TypeChooser::TypeChooser(const GgufReader& gguf, const TypeRule& rule)
-    : path_(gguf.path()), rule_(rule), tied_(gguf.FindTensor("output.weight") == nullptr) {
-  for (const GgufTensorInfo& tensor : gguf.tensors()) {
+    : TypeChooser(gguf.path(), gguf.tensors(), rule) {}
+
+TypeChooser::TypeChooser(std::string path, std::span<const GgufTensorInfo> tensors,
+                         const TypeRule& rule)
+    : path_(std::move(path)), rule_(rule), tied_(true) {
+  const GgufTensorInfo* q = nullptr;
+  const GgufTensorInfo* v = nullptr;
+  for (const GgufTensorInfo& tensor : tensors) {
     n_layers_ = std::max(n_layers_, SplitName(tensor.name).layer + 1);
+    if (tensor.name == "output.weight") tied_ = false;
+    if (tensor.name == "blk.0.attn_q.weight") q = &tensor;
+    if (tensor.name == "blk.0.attn_v.weight") v = &tensor;
   }
-  const GgufTensorInfo* const q = gguf.FindTensor("blk.0.attn_q.weight");
-  const GgufTensorInfo* const v = gguf.FindTensor("blk.0.attn_v.weight");
   shared_heads_ = q != nullptr && v != nullptr && q->rows() >= 4 * v->rows();
 }
 
@@ -213,7 +221,10 @@ std::optional<DType> TypeChooser::Unfit(std::string_view name, uint64_t n_cols, 
 
 DType TypeChooser::TypeOf(const GgufTensorInfo& tensor) const {
   const DTypeInfo& from = GetDTypeInfo(tensor.dtype);
-  if (tensor.dims.size() < 2 || !std::string_view(tensor.name).ends_with(".weight")) {
+  const std::string_view name = tensor.name;
+  const bool is_matrix = tensor.dims.size() >= 2 && name.ends_with(".weight");
+  // Tables of a few coefficients are no matrices either, and a relative bias is added as it is.
+  if (!is_matrix || name.ends_with("_coef.weight") || name.ends_with("attn_rel_b.weight")) {
     return tensor.dtype;
   }
   if (!from.computable) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -45,6 +46,8 @@ uint64_t RunLength(const GgufTensorInfo& tensor);
 class TypeChooser {
  public:
   TypeChooser(const GgufReader& gguf, const TypeRule& rule);
+  // tensors: of a file that is yet to be written. `path` is for messages.
+  TypeChooser(std::string path, std::span<const GgufTensorInfo> tensors, const TypeRule& rule);
 
   // Matrices of weights follow the rule; vectors (norms, biases) and what is no weight stay as they
   // are. Throws Error for a type that cannot be read.

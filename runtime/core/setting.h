@@ -30,6 +30,8 @@ enum class Setting : uint8_t {
   kGpuLayers,
   kGpuStream,
   kDownType,
+  kOvercommit,
+  kLora,
   // How tokens are chosen.
   kTemperature,
   kTopK,
@@ -61,8 +63,10 @@ enum class Setting : uint8_t {
   kActivation,
   kDensity,
   kSkew,
+  // Models that are imported.
+  kPretokenizer,
 };
-inline constexpr size_t kSettingCount = static_cast<size_t>(Setting::kSkew) + 1;
+inline constexpr size_t kSettingCount = static_cast<size_t>(Setting::kPretokenizer) + 1;
 
 struct SettingInfo {
   Setting setting;
@@ -84,6 +88,8 @@ inline constexpr SettingInfo kSettings[] = {
     {Setting::kGpuLayers, "the number of layers on the GPU"},
     {Setting::kGpuStream, "the streaming of weights to the GPU"},
     {Setting::kDownType, "the type of down projections"},
+    {Setting::kOvercommit, "taking more memory than there is"},
+    {Setting::kLora, "the adapters"},
     {Setting::kTemperature, "the temperature"},
     {Setting::kTopK, "top-k"},
     {Setting::kTopP, "top-p"},
@@ -111,6 +117,7 @@ inline constexpr SettingInfo kSettings[] = {
     {Setting::kActivation, "the activation"},
     {Setting::kDensity, "the density"},
     {Setting::kSkew, "the skew"},
+    {Setting::kPretokenizer, "the pre-tokenizer"},
 };
 
 // Whether a table has a row for each setting, in the order of the enumerators.

@@ -17,9 +17,12 @@ struct BatchRow {
   bool wants_logits = false;
 };
 
-// Where the keys and values of a sequence lie: position p in page pages[p / kKvPageTokens].
 struct BatchSequence {
-  std::span<const int32_t> pages;
+  std::vector<KvPageTable> tables;  // by page class: where its keys and values lie
+  int32_t adapter_set = 0;          // index into ModelAdapters::sets, where the model has adapters
+  // Of a model with an encoder: the pages of the text that the encoder read, and its positions.
+  std::span<const int32_t> encoder_pages = {};
+  int64_t encoder_length = 0;
 };
 
 // Rows of one sequence that follow each other, in the batch and in the sequence.
@@ -36,8 +39,8 @@ struct Batch {
 
   int64_t n_rows() const { return static_cast<int64_t>(rows.size()); }
   const BatchRow& row(int64_t i) const { return rows[static_cast<size_t>(i)]; }
-  std::span<const int32_t> pages_of(const BatchRow& row) const {
-    return sequences[static_cast<size_t>(row.sequence)].pages;
+  const BatchSequence& sequence_of(const BatchRow& row) const {
+    return sequences[static_cast<size_t>(row.sequence)];
   }
   int64_t n_wanted() const {
     int64_t n = 0;

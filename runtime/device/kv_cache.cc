@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "runtime/core/error.h"
 
@@ -22,44 +23,69 @@ int64_t HeadRowBytes(const ModelConfig& config, DType dtype) {
 
 }  // namespace
 
-uint64_t HostKvCache::Bytes(const ModelConfig& config, DType dtype, int64_t n_pages) {
-  return static_cast<uint64_t>(config.n_layers * 2 * config.n_kv_heads * n_pages * kKvPageTokens) *
+uint64_t HostKvCache::ClassBytes(const ModelConfig& config, DType dtype, const KvLayout& layout,
+                                 size_t page_class) {
+  return static_cast<uint64_t>(layout.n_layers(page_class) * 2 * config.n_kv_heads *
+                               layout.classes[page_class].n_pages * kKvPageTokens) *
          static_cast<uint64_t>(HeadRowBytes(config, dtype));
 }
 
-HostKvCache::HostKvCache(const ModelConfig& config, DType dtype, int64_t n_pages)
+uint64_t HostKvCache::Bytes(const ModelConfig& config, DType dtype, const KvLayout& layout) {
+  uint64_t n_bytes = 0;
+  for (size_t c = 0; c < layout.classes.size(); ++c) {
+    n_bytes += ClassBytes(config, dtype, layout, c);
+  }
+  return n_bytes;
+}
+
+HostKvCache::HostKvCache(const ModelConfig& config, DType dtype, KvLayout layout)
     : dtype_(dtype),
-      n_layers_(config.n_layers),
+      layout_(std::move(layout)),
       n_kv_heads_(config.n_kv_heads),
       row_bytes_(HeadRowBytes(config, dtype)),
-      n_pages_(n_pages),
-      memory_(Bytes(config, dtype, n_pages), "the KV cache") {}
-
-void HostKvCache::CopyPage(const KvPageCopy& copy) {
-  const int64_t page_bytes = kKvPageTokens * row_bytes_;
-  for (int64_t plane = 0; plane < n_layers_ * 2 * n_kv_heads_; ++plane) {
-    std::byte* base = memory_.bytes() + plane * n_pages_ * page_bytes;
-    std::memcpy(base + copy.to * page_bytes, base + copy.from * page_bytes,
-                static_cast<size_t>(page_bytes));
+      memory_(Bytes(config, dtype, layout_), "the KV cache") {
+  uint64_t n_bytes = 0;
+  for (size_t c = 0; c < layout_.classes.size(); ++c) {
+    class_begins_.push_back(n_bytes);
+    n_bytes += ClassBytes(config, dtype, layout_, c);
+  }
+  for (const KvLayerPlace& place : layout_.layers) {
+    const int64_t head_bytes =
+        layout_.classes[place.page_class].n_pages * kKvPageTokens * row_bytes_;
+    layers_.push_back({class_begins_[place.page_class] +
+                           static_cast<uint64_t>(place.layer * 2 * n_kv_heads_ * head_bytes),
+                       head_bytes});
   }
 }
 
-KvRun HostKvCache::RunAt(int64_t layer, int64_t kv_head, std::span<const int32_t> pages,
-                         int64_t position, int64_t n_tokens) const {
-  const auto first = static_cast<size_t>(position / kKvPageTokens);
-  DCHECK(first < pages.size() && n_tokens > 0);
+void HostKvCache::CopyPage(const KvPageCopy& copy) {
+  const int64_t page_bytes = kKvPageTokens * row_bytes_;
+  const int64_t plane_bytes = layout_.classes[copy.page_class].n_pages * page_bytes;
+  std::byte* plane = memory_.bytes() + class_begins_[copy.page_class];
+  for (int64_t i = 0; i < layout_.n_layers(copy.page_class) * 2 * n_kv_heads_; ++i) {
+    std::memcpy(plane + copy.to * page_bytes, plane + copy.from * page_bytes,
+                static_cast<size_t>(page_bytes));
+    plane += plane_bytes;
+  }
+}
+
+KvRun HostKvCache::RunAt(int64_t layer, int64_t kv_head, const KvPageTable& table, int64_t position,
+                         int64_t n_tokens) const {
+  DCHECK(table.Has(position) && n_tokens > 0);
+  const std::span<const int32_t> pages = table.pages;
+  const auto first = static_cast<size_t>(position / kKvPageTokens - table.first_page);
   const int64_t in_page = position % kKvPageTokens;
   int64_t together = kKvPageTokens - in_page;
   for (size_t i = first + 1; together < n_tokens && i < pages.size(); ++i) {
     if (pages[i] != pages[i - 1] + 1) break;
     together += kKvPageTokens;
   }
-  const int64_t head_bytes = n_pages_ * kKvPageTokens * row_bytes_;
+  const LayerMemory& memory = layers_[static_cast<size_t>(layer)];
   // The buffer is written through the runs it hands out.
-  auto* base = static_cast<std::byte*>(const_cast<void*>(memory_.data()));
-  std::byte* k = base + (layer * 2 * n_kv_heads_ + kv_head) * head_bytes +
-                 (pages[first] * kKvPageTokens + in_page) * row_bytes_;
-  return {k, k + n_kv_heads_ * head_bytes, std::min(together, n_tokens)};
+  auto* base = static_cast<std::byte*>(const_cast<void*>(memory_.data())) + memory.begin;
+  std::byte* k =
+      base + kv_head * memory.head_bytes + (pages[first] * kKvPageTokens + in_page) * row_bytes_;
+  return {k, k + n_kv_heads_ * memory.head_bytes, std::min(together, n_tokens)};
 }
 
 }  // namespace thermocline

@@ -1,12 +1,12 @@
-// Keys and values of all sequences, f16 or q8_0, in memory of the device that attends: a pool of
-// pages (runtime/device/kv_pages.h says whose they are).
+// Keys and values of all sequences, f32, f16 or q8_0, in memory of the device that attends: a pool
+// of pages for each page class (runtime/device/kv_pages.h says whose they are).
 #pragma once
 
 #include <cstdint>
-#include <span>
+#include <vector>
 
 #include "runtime/core/aligned_buffer.h"
-#include "runtime/device/kv_pages.h"
+#include "runtime/device/kv_layout.h"
 #include "runtime/model/model.h"
 
 namespace thermocline {
@@ -22,38 +22,49 @@ struct KvRun {
 class KvCache {
  public:
   virtual ~KvCache() = default;
-  virtual DType dtype() const = 0;  // kF16 or kQ8_0
-  virtual int64_t n_pages() const = 0;
+  virtual DType dtype() const = 0;  // kF32, kF16 or kQ8_0
+  virtual const KvLayout& layout() const = 0;
   virtual uint64_t allocated_bytes() const = 0;
-  // Copies a page's keys and values, of all layers and heads.
+  // Copies a page's keys and values, of all layers of its class and heads.
   virtual void CopyPage(const KvPageCopy& copy) = 0;
 };
 
-// Pages that follow each other in number follow each other in memory, so that a sequence that has
-// the machine to itself lies in one stretch per head, as in a cache without pages.
+// It has the layers with keys and values of their own. Pages of a class that follow each other in
+// number follow each other in memory, so that a sequence that has the machine to itself lies in one
+// stretch per head, as in a cache without pages; with a window in one, or in two where its pages
+// have come round to the first.
 class HostKvCache final : public KvCache {
  public:
   // Throws Error when the memory is not there, or when head_dim is no multiple of q8_0's block.
-  // `memory` is (n_layers, 2, n_kv_heads, n_pages, kKvPageTokens, head_dim).
-  HostKvCache(const ModelConfig& config, DType dtype, int64_t n_pages);
-  static uint64_t Bytes(const ModelConfig& config, DType dtype, int64_t n_pages);
+  // `memory` has for every class (n_layers, 2, n_kv_heads, n_pages, kKvPageTokens, head_dim).
+  HostKvCache(const ModelConfig& config, DType dtype, KvLayout layout);
+  static uint64_t ClassBytes(const ModelConfig& config, DType dtype, const KvLayout& layout,
+                             size_t page_class);
+  static uint64_t Bytes(const ModelConfig& config, DType dtype, const KvLayout& layout);
 
   DType dtype() const override { return dtype_; }
-  int64_t n_pages() const override { return n_pages_; }
+  const KvLayout& layout() const override { return layout_; }
   uint64_t allocated_bytes() const override { return memory_.size(); }
   void CopyPage(const KvPageCopy& copy) override;
 
-  // The positions from `position` on that lie together, at most n_tokens. REQUIRES: pages holds
-  // `position`.
-  KvRun RunAt(int64_t layer, int64_t kv_head, std::span<const int32_t> pages, int64_t position,
+  // The positions from `position` on that lie together, at most n_tokens. REQUIRES: the table is
+  // of the layer's class and has `position`.
+  KvRun RunAt(int64_t layer, int64_t kv_head, const KvPageTable& table, int64_t position,
               int64_t n_tokens) const;
 
  private:
+  // Where the keys of a layer begin, and the bytes of one head of it.
+  struct LayerMemory {
+    uint64_t begin;
+    int64_t head_bytes;
+  };
+
   DType dtype_;
-  int64_t n_layers_;
+  KvLayout layout_;
   int64_t n_kv_heads_;
   int64_t row_bytes_;
-  int64_t n_pages_;
+  std::vector<uint64_t> class_begins_;  // in `memory`
+  std::vector<LayerMemory> layers_;     // of the cache
   AlignedBuffer memory_;
 };
 

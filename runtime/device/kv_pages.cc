@@ -1,5 +1,6 @@
 #include "runtime/device/kv_pages.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -53,6 +54,12 @@ void KvPagePool::Release(int32_t page) {
   if (--references_[static_cast<size_t>(page)] == 0) ++n_free_;
 }
 
+KvSequences::KvSequences(std::span<const KvPageClass> classes)
+    : classes_(classes.begin(), classes.end()) {
+  CHECK(!classes_.empty());
+  for (const KvPageClass& page_class : classes_) pools_.emplace_back(page_class.n_pages);
+}
+
 const KvSequences::Sequence& KvSequences::At(int32_t id) const {
   const auto found = sequences_.find(id);
   CHECK(found != sequences_.end());
@@ -64,84 +71,160 @@ KvSequences::Sequence& KvSequences::At(int32_t id) {
 }
 
 int32_t KvSequences::Add() {
-  sequences_[next_id_] = {};
+  sequences_[next_id_].held.resize(n_classes());
   return next_id_++;
 }
 
 // Shares what the sequence holds. What was reserved and not written stays with the original.
 int32_t KvSequences::Fork(int32_t id) {
-  const Sequence& original = At(id);
-  Sequence copy;
-  copy.length = original.length;
-  const int64_t n_pages = KvPagesFor(original.length);
-  copy.pages.assign(original.pages.begin(), original.pages.begin() + n_pages);
-  for (const int32_t page : copy.pages) pool_.Share(page);
+  Sequence copy = At(id);
+  for (size_t c = 0; c < n_classes(); ++c) {
+    Held& held = copy.held[c];
+    held.pages.resize(static_cast<size_t>(KvPagesFor(copy.length) - held.first_page));
+    for (const int32_t page : held.pages) pools_[c].Share(page);
+  }
+  for (const int32_t page : copy.encoder_pages) pools_.front().Share(page);
   sequences_[next_id_] = std::move(copy);
   return next_id_++;
 }
 
 void KvSequences::Remove(int32_t id) {
-  for (const int32_t page : At(id).pages) pool_.Release(page);
+  Sequence& sequence = At(id);
+  for (size_t c = 0; c < n_classes(); ++c) KeepFirst(0, c, &sequence.held[c]);
+  for (const int32_t page : sequence.encoder_pages) pools_.front().Release(page);
   sequences_.erase(id);
 }
 
-bool KvSequences::LastPageIsShared(const Sequence& sequence) const {
-  const int64_t page = sequence.length / kKvPageTokens;
-  return page < static_cast<int64_t>(sequence.pages.size()) &&
-         pool_.references(sequence.pages[static_cast<size_t>(page)]) > 1;
+KvPageTable KvSequences::table(int32_t id, size_t page_class) const {
+  const Held& held = At(id).held[page_class];
+  return {held.first_page, held.pages};
 }
 
-int64_t KvSequences::PagesNeeded(int32_t id, int64_t n_tokens) const {
+const int32_t* KvSequences::SharedLastPage(const Sequence& sequence, size_t page_class) const {
+  const Held& held = sequence.held[page_class];
+  const int64_t page = sequence.length / kKvPageTokens;
+  if (page >= held.end_page()) return nullptr;
+  const int32_t* const last = &held.pages[static_cast<size_t>(page - held.first_page)];
+  return pools_[page_class].references(*last) > 1 ? last : nullptr;
+}
+
+int64_t KvSequences::PagesNeeded(int32_t id, int64_t n_tokens, size_t page_class) const {
   const Sequence& sequence = At(id);
   if (n_tokens == 0) return 0;
   const int64_t more =
-      KvPagesFor(sequence.length + n_tokens) - static_cast<int64_t>(sequence.pages.size());
-  return (more > 0 ? more : 0) + (LastPageIsShared(sequence) ? 1 : 0);
+      KvPagesFor(sequence.length + n_tokens) - sequence.held[page_class].end_page();
+  return (more > 0 ? more : 0) + (SharedLastPage(sequence, page_class) != nullptr ? 1 : 0);
+}
+
+void KvSequences::CheckFree(int64_t needed, int64_t n_free, size_t page_class) const {
+  if (needed <= n_free) return;
+  throw Error(
+      {.what = "the KV cache is full",
+       .expected = std::to_string(needed) + " free pages of " + std::to_string(kKvPageTokens) +
+                   " positions",
+       .found = std::to_string(n_free) + " of " + std::to_string(pool(page_class).n_pages())});
+}
+
+void KvSequences::ReserveEncoder(int32_t id, int64_t n_tokens) {
+  CHECK(n_tokens > 0 && n_classes() == 1);
+  KvPagePool& pool = pools_.front();
+  Sequence& sequence = At(id);
+  const auto is_own = [&pool](int32_t page) { return pool.references(page) == 1; };
+  CheckFree(KvPagesFor(n_tokens),
+            pool.n_free() + std::ranges::count_if(sequence.encoder_pages, is_own), 0);
+  for (const int32_t page : sequence.encoder_pages) pool.Release(page);
+  sequence.encoder_pages.clear();
+  sequence.encoder_length = 0;
+  while (static_cast<int64_t>(sequence.encoder_pages.size()) < KvPagesFor(n_tokens)) {
+    sequence.encoder_pages.push_back(
+        pool.Take(sequence.encoder_pages.empty() ? -1 : sequence.encoder_pages.back()));
+  }
+}
+
+void KvSequences::SetEncoderLength(int32_t id, int64_t n_tokens) {
+  Sequence& sequence = At(id);
+  CHECK(KvPagesFor(n_tokens) == static_cast<int64_t>(sequence.encoder_pages.size()));
+  sequence.encoder_length = n_tokens;
 }
 
 void KvSequences::Reserve(int32_t id, int64_t n_tokens, std::vector<KvPageCopy>* copies) {
   CHECK(n_tokens >= 0);
-  const int64_t needed = PagesNeeded(id, n_tokens);
-  if (needed > pool_.n_free()) {
-    throw Error(
-        {.what = "the KV cache is full",
-         .expected = std::to_string(needed) + " free pages of " + std::to_string(kKvPageTokens) +
-                     " positions",
-         .found = std::to_string(pool_.n_free()) + " of " + std::to_string(pool_.n_pages())});
+  for (size_t c = 0; c < n_classes(); ++c) {
+    CheckFree(PagesNeeded(id, n_tokens, c), pools_[c].n_free(), c);
   }
   if (n_tokens == 0) return;
   Sequence& sequence = At(id);
-  if (LastPageIsShared(sequence)) {
-    int32_t& page = sequence.pages[static_cast<size_t>(sequence.length / kKvPageTokens)];
-    const KvPageCopy copy{page, pool_.Take(page)};
-    // Nothing of the shared page is the sequence's own where the sequence ends with the page
-    // before.
-    if (sequence.length % kKvPageTokens != 0) copies->push_back(copy);
-    pool_.Release(page);
-    page = copy.to;
+  for (size_t c = 0; c < n_classes(); ++c) {
+    KvPagePool& pool = pools_[c];
+    Held& held = sequence.held[c];
+    if (const int32_t* const shared = SharedLastPage(sequence, c)) {
+      const KvPageCopy copy{*shared, pool.Take(*shared), c};
+      // Nothing of the shared page is the sequence's own where the sequence ends with the page
+      // before.
+      if (sequence.length % kKvPageTokens != 0) copies->push_back(copy);
+      pool.Release(copy.from);
+      held.pages[static_cast<size_t>(shared - held.pages.data())] = copy.to;
+    }
+    while (held.end_page() < KvPagesFor(sequence.length + n_tokens)) {
+      held.pages.push_back(pool.Take(held.pages.empty() ? -1 : held.pages.back()));
+    }
   }
-  const auto wanted = static_cast<size_t>(KvPagesFor(sequence.length + n_tokens));
-  while (sequence.pages.size() < wanted) {
-    sequence.pages.push_back(pool_.Take(sequence.pages.empty() ? -1 : sequence.pages.back()));
+}
+
+void KvSequences::DropReserved() {
+  for (auto& [id, sequence] : sequences_) {
+    for (size_t c = 0; c < n_classes(); ++c) {
+      KeepFirst(KvPagesFor(sequence.length), c, &sequence.held[c]);
+    }
   }
 }
 
 void KvSequences::Advance(int32_t id, int64_t n_tokens) {
   Sequence& sequence = At(id);
   CHECK(n_tokens >= 0);
-  CHECK(KvPagesFor(sequence.length + n_tokens) <= static_cast<int64_t>(sequence.pages.size()));
   sequence.length += n_tokens;
+  for (size_t c = 0; c < n_classes(); ++c) {
+    Held& held = sequence.held[c];
+    CHECK(KvPagesFor(sequence.length) <= held.end_page());
+    const int64_t first_seen = classes_[c].FirstSeen(sequence.length) / kKvPageTokens;
+    DropBefore(first_seen - kKvSlackPages, c, &held);
+  }
+}
+
+int64_t KvSequences::KeepableLength(int32_t id, int64_t n_tokens) const {
+  const Sequence& sequence = At(id);
+  CHECK(n_tokens >= 0 && n_tokens <= sequence.length);
+  for (size_t c = 0; c < n_classes(); ++c) {
+    const int64_t first_seen = classes_[c].FirstSeen(n_tokens) / kKvPageTokens;
+    if (first_seen < sequence.held[c].first_page) return 0;
+  }
+  return n_tokens;
 }
 
 void KvSequences::Truncate(int32_t id, int64_t n_tokens) {
+  CHECK(n_tokens == KeepableLength(id, n_tokens));
   Sequence& sequence = At(id);
-  CHECK(n_tokens >= 0 && n_tokens <= sequence.length);
-  const auto kept = static_cast<size_t>(KvPagesFor(n_tokens));
-  while (sequence.pages.size() > kept) {
-    pool_.Release(sequence.pages.back());
-    sequence.pages.pop_back();
+  for (size_t c = 0; c < n_classes(); ++c) {
+    KeepFirst(KvPagesFor(n_tokens), c, &sequence.held[c]);
+    if (n_tokens == 0) sequence.held[c].first_page = 0;
   }
   sequence.length = n_tokens;
+}
+
+void KvSequences::KeepFirst(int64_t n_pages, size_t page_class, Held* held) {
+  while (held->end_page() > n_pages && !held->pages.empty()) {
+    pools_[page_class].Release(held->pages.back());
+    held->pages.pop_back();
+  }
+}
+
+void KvSequences::DropBefore(int64_t first_page, size_t page_class, Held* held) {
+  const int64_t n_gone = first_page - held->first_page;
+  if (n_gone <= 0) return;
+  const auto end = held->pages.begin() + n_gone;
+  std::for_each(held->pages.begin(), end, [&](int32_t page) { pools_[page_class].Release(page); });
+  held->pages.erase(held->pages.begin(), end);
+  held->first_page = first_page;
 }
 
 }  // namespace thermocline

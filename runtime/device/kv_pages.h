@@ -1,10 +1,13 @@
 // Which pages of the KV cache belong to which sequence (PagedAttention, arXiv:2309.06180). A page
-// holds the keys and values of kKvPageTokens positions of all layers and heads. Sequences that
-// share a beginning share its pages; who writes to a shared page gets a copy of its own first.
+// holds the keys and values of kKvPageTokens positions, for the layers of one page class and all
+// heads. Sequences that share a beginning share its pages; who writes to a shared page gets a copy
+// of its own first. In a class whose layers see a window, pages that no row to come can see are
+// given back, but for the last kKvSlackPages of them.
 //
 // Nothing here knows where a page's memory lies: a cache (runtime/device/kv_cache.h) does.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <span>
@@ -13,13 +16,46 @@
 namespace thermocline {
 
 inline constexpr int64_t kKvPageTokens = 32;
+// Pages that stay behind a window, so that a rollback of up to so many pages needs nothing that is
+// gone.
+inline constexpr int64_t kKvSlackPages = 4;
 
 // Pages that hold n positions.
 inline constexpr int64_t KvPagesFor(int64_t n_positions) {
   return (n_positions + kKvPageTokens - 1) / kKvPageTokens;
 }
 
-// The pages of one tier and how many sequences use each.
+// The pages of layers that look back equally far.
+struct KvPageClass {
+  int64_t n_pages = 0;
+  int64_t window = 0;  // positions that a row sees, its own included; 0: all before it
+
+  // The first position that a row at `position` sees.
+  int64_t FirstSeen(int64_t position) const {
+    return window == 0 ? 0 : std::max<int64_t>(0, position + 1 - window);
+  }
+};
+
+// Where the positions of a sequence lie in a class: position p in page
+// pages[p / kKvPageTokens - first_page]. What lies before is gone.
+struct KvPageTable {
+  int64_t first_page = 0;
+  std::span<const int32_t> pages = {};
+
+  int64_t first_position() const { return first_page * kKvPageTokens; }
+  int64_t end_position() const {
+    return first_position() + static_cast<int64_t>(pages.size()) * kKvPageTokens;
+  }
+  bool Has(int64_t position) const {
+    return position >= first_position() && position < end_position();
+  }
+  // REQUIRES: Has(position).
+  int32_t PageOf(int64_t position) const {
+    return pages[static_cast<size_t>(position / kKvPageTokens - first_page)];
+  }
+};
+
+// The pages of one class on one tier and how many sequences use each.
 class KvPagePool {
  public:
   explicit KvPagePool(int64_t n_pages);
@@ -47,13 +83,16 @@ class KvPagePool {
 struct KvPageCopy {
   int32_t from = 0;
   int32_t to = 0;
+  size_t page_class = 0;
 };
 
 class KvSequences {
  public:
-  explicit KvSequences(int64_t n_pages) : pool_(n_pages) {}
+  // REQUIRES: a class or more.
+  explicit KvSequences(std::span<const KvPageClass> classes);
 
-  const KvPagePool& pool() const { return pool_; }
+  size_t n_classes() const { return classes_.size(); }
+  const KvPagePool& pool(size_t page_class = 0) const { return pools_[page_class]; }
 
   // A new empty sequence, and one that shares all that another holds. Returns its id.
   int32_t Add();
@@ -61,32 +100,74 @@ class KvSequences {
   // Gives back what no other sequence uses. REQUIRES: the sequence is there.
   void Remove(int32_t id);
 
-  // Positions that the sequence holds, and the pages of them and of what was reserved.
+  // Positions that the sequence has, and the pages of those that are kept and of what was reserved.
   int64_t length(int32_t id) const { return At(id).length; }
-  std::span<const int32_t> pages(int32_t id) const { return At(id).pages; }
+  KvPageTable table(int32_t id, size_t page_class = 0) const;
 
-  // Pages that Reserve(id, n_tokens) would take.
-  int64_t PagesNeeded(int32_t id, int64_t n_tokens) const;
+  // Which adapters the sequence's tokens are fed with (BatchSequence::adapter_set); a fork has its
+  // parent's. What is there already stays as it is. REQUIRES: it is one of the model's sets.
+  int32_t adapter_set(int32_t id) const { return At(id).adapter_set; }
+  void set_adapter_set(int32_t id, int32_t adapter_set) { At(id).adapter_set = adapter_set; }
+
+  // The positions of the text that the model's encoder read for the sequence, and their pages; 0
+  // and none before. They are apart from the sequence's own; a fork shares them.
+  int64_t encoder_length(int32_t id) const { return At(id).encoder_length; }
+  std::span<const int32_t> encoder_pages(int32_t id) const { return At(id).encoder_pages; }
+  // Gives back what the encoder's text before used, and makes room for one of n_tokens, which the
+  // next pass writes. Throws Error, and changes nothing, when too few pages are free.
+  // REQUIRES: all layers are of one class.
+  void ReserveEncoder(int32_t id, int64_t n_tokens);
+  // The text is written. REQUIRES: n_tokens were reserved.
+  void SetEncoderLength(int32_t id, int64_t n_tokens);
+
+  // Pages that Reserve(id, n_tokens) would take of a class.
+  int64_t PagesNeeded(int32_t id, int64_t n_tokens, size_t page_class = 0) const;
   // Makes room for positions length(id) to length(id) + n_tokens - 1, which the next pass writes.
   // Adds to `copies` the pages whose contents must be copied before. Throws Error, and changes
   // nothing, when too few pages are free.
   void Reserve(int32_t id, int64_t n_tokens, std::vector<KvPageCopy>* copies);
-  // n_tokens of what was reserved are written. REQUIRES: they were reserved.
+  // Gives back what was reserved for any sequence and not written: what a pass that failed leaves.
+  void DropReserved();
+  // n_tokens of what was reserved are written. Gives back what no row to come can see.
+  // REQUIRES: they were reserved.
   void Advance(int32_t id, int64_t n_tokens);
-  // Forgets all but the first n_tokens positions (a rollback). REQUIRES: n_tokens <= length(id).
+
+  // How much of its first n_tokens positions a rollback can keep: all, or none where a row behind
+  // them would see what a window has let go of. It is all of them up to kKvSlackPages *
+  // kKvPageTokens positions behind the longest that the sequence was.
+  // REQUIRES: n_tokens <= length(id).
+  int64_t KeepableLength(int32_t id, int64_t n_tokens) const;
+  // Forgets all but the first n_tokens positions (a rollback).
+  // REQUIRES: n_tokens == KeepableLength(id, n_tokens).
   void Truncate(int32_t id, int64_t n_tokens);
 
  private:
-  struct Sequence {
+  // What a sequence has of a class.
+  struct Held {
+    int64_t first_page = 0;
     std::vector<int32_t> pages;
+
+    // Pages from the sequence's beginning on, those that are gone included.
+    int64_t end_page() const { return first_page + static_cast<int64_t>(pages.size()); }
+  };
+  struct Sequence {
+    std::vector<Held> held;  // by class
     int64_t length = 0;
+    int32_t adapter_set = 0;
+    std::vector<int32_t> encoder_pages;
+    int64_t encoder_length = 0;
   };
   const Sequence& At(int32_t id) const;
   Sequence& At(int32_t id);
-  // Whether the page that position length(id) lies in is another sequence's, too.
-  bool LastPageIsShared(const Sequence& sequence) const;
+  void CheckFree(int64_t needed, int64_t n_free, size_t page_class) const;
+  // The page that position length(id) lies in, where that is another sequence's, too; else null.
+  const int32_t* SharedLastPage(const Sequence& sequence, size_t page_class) const;
+  // Gives back the pages behind the first n_pages of the sequence, and those before first_page.
+  void KeepFirst(int64_t n_pages, size_t page_class, Held* held);
+  void DropBefore(int64_t first_page, size_t page_class, Held* held);
 
-  KvPagePool pool_;
+  std::vector<KvPageClass> classes_;
+  std::vector<KvPagePool> pools_;  // by class
   std::map<int32_t, Sequence> sequences_;
   int32_t next_id_ = 0;
 };

@@ -28,11 +28,13 @@ class DeviceQueue {
  public:
   virtual ~DeviceQueue() = default;
 
-  // Before ops are enqueued for these rows. Both must stay until Finish.
-  virtual void BeginPass(const Batch& batch, std::span<const BatchSegment> segments) = 0;
+  // Before ops are enqueued for these rows. All must stay until Finish. adapter_rows: which
+  // adapters they use; null where none does.
+  virtual void BeginPass(const Batch& batch, std::span<const BatchSegment> segments,
+                         const AdapterRows* adapter_rows) = 0;
   // Has enqueue() enqueue ops. They may be kept under `key` and be carried out again, for another
   // pass, instead of calling it: with one key, and as many rows in segments as many and as long, it
-  // must always enqueue the same.
+  // must always enqueue the same. Which adapters rows use may differ, if some use any or none does.
   virtual void Run(int64_t key, const std::function<void()>& enqueue) = 0;
   // Waits for all that was enqueued. Throws Error where any of it failed.
   virtual void Finish() = 0;

@@ -28,7 +28,7 @@ class DeviceStore {
   // Room for the keys and values of all sequences. Throws Error when the memory is not there, or
   // when the type does not go with head_dim.
   virtual std::unique_ptr<KvCache> MakeKvCache(const ModelConfig& config, DType dtype,
-                                               int64_t n_pages) = 0;
+                                               const KvLayout& layout) = 0;
 };
 
 }  // namespace thermocline

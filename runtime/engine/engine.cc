@@ -9,6 +9,8 @@
 #include "runtime/core/interrupt.h"
 #include "runtime/device/cpu/cpu_device.h"
 #include "runtime/device/gpu/make_gpu_device.h"
+#include "runtime/engine/memory_fit.h"
+#include "runtime/lora/load_adapters.h"
 
 namespace thermocline {
 
@@ -19,14 +21,16 @@ Engine::Engine(std::unique_ptr<OpenedModel> model)
       tokenizer_(model_->tokenizer()),
       team_(model_->n_threads(),
             CoresToPin(model_->options().pinning, model_->n_threads(), ThreadCpus())),
-      kv_(model_->kv_pages()),
+      kv_(model_->kv_layout().classes),
       main_(kv_.Add()) {
+  RequireMemory(*model_, QueryAvailableMemory());
   const EngineOptions& options = model_->options();
   const ExecutorOptions executor_options = model_->executor_options();
   const ModelPredictor* predictor = model_->predictor();
-  const CpuDeviceLimits limits = MakeCpuDeviceLimits(
+  CpuDeviceLimits limits = MakeCpuDeviceLimits(
       model_->config(), executor_options.max_tokens, model_->context_tokens(), model_->n_threads(),
       predictor == nullptr ? kNoPredictor : predictor->max_rank());
+  limits.adapter_rank = model_->adapter_rank();
   const std::vector<std::string> names = model_->TierNames();
   if (model_->gpu().empty()) {
     tiers_.push_back(std::make_unique<CpuDevice>(names[kVram], limits));
@@ -48,9 +52,10 @@ Engine::Engine(std::unique_ptr<OpenedModel> model)
     loaded_predictor_ =
         predictor->Load(weights(), tiers, model_->placement() != nullptr, model_->n_threads());
   }
-  cache_ = tiers_.front()->MakeKvCache(model_->config(), options.cache_type, model_->kv_pages());
+  if (!model_->loras().empty()) adapters_ = LoadAdapters(model_->loras(), weights(), tiers);
+  cache_ = tiers_.front()->MakeKvCache(model_->config(), options.cache_type, model_->kv_layout());
   executor_ = std::make_unique<Executor>(model_->config(), loaded_->weights, executor_options,
-                                         team_, *cache_, tiers, predictors());
+                                         team_, *cache_, tiers, predictors(), adapters_.get());
 }
 
 Engine::~Engine() = default;
@@ -59,6 +64,30 @@ uint64_t Engine::allocated_bytes() const {
   uint64_t n_bytes = cache_->allocated_bytes();
   for (const auto& tier : tiers_) n_bytes += tier->allocated_bytes();
   return n_bytes;
+}
+
+std::vector<uint64_t> Engine::UsedBytes() const {
+  std::vector<uint64_t> used = loaded_->mapped_bytes;
+  for (size_t tier = 0; tier < tiers_.size(); ++tier) used[tier] += tiers_[tier]->allocated_bytes();
+  used.front() += cache_->allocated_bytes();
+  // Sign bits are memory of the host's, beside the device's.
+  for (const LayerPredictors& layer : predictors()) {
+    for (size_t tier = 0; tier < tiers_.size(); ++tier) {
+      if (layer[tier].signs != nullptr) used[tier] += layer[tier].touched_bytes;
+    }
+  }
+  return used;
+}
+
+int32_t Engine::AddAdapterSet(std::vector<int32_t> adapters) {
+  CHECK(adapters_ != nullptr);
+  std::ranges::sort(adapters);
+  for (size_t i = 0; i < adapters.size(); ++i) {
+    CHECK(adapters[i] >= 0 && static_cast<size_t>(adapters[i]) < adapters_->ranks.size());
+    CHECK(i == 0 || adapters[i] != adapters[i - 1]);
+  }
+  adapters_->sets.push_back(std::move(adapters));
+  return static_cast<int32_t>(adapters_->sets.size()) - 1;
 }
 
 void Engine::CheckRoom(int32_t sequence, size_t n_ids) const {
@@ -72,12 +101,40 @@ void Engine::CheckRoom(int32_t sequence, size_t n_ids) const {
                .settings = {{Setting::kContextSize}}});
 }
 
+void Engine::Encode(int32_t sequence, std::span<const int32_t> ids) {
+  CHECK(config().has_encoder() && !ids.empty());
+  const auto n = static_cast<int64_t>(ids.size());
+  if (n > context_tokens()) {
+    throw Error({.what = "the text is longer than what the encoder may read",
+                 .expected = fmt::format("at most {} tokens", context_tokens()),
+                 .found = std::to_string(n),
+                 .hint = fmt::format("shorten the text or raise the context size, to at most {}",
+                                     config().max_seq_len),
+                 .settings = {{Setting::kContextSize}}});
+  }
+  kv_.Truncate(sequence, 0);
+  kv_.ReserveEncoder(sequence, n);
+  const std::span<const int32_t> pages = kv_.encoder_pages(sequence);
+  Batch batch;
+  batch.sequences.push_back({.tables = {{0, pages}}, .encoder_pages = pages, .encoder_length = n});
+  for (const int32_t id : ids) batch.rows.push_back({id, 0, batch.n_rows(), false});
+  executor_->Encode(batch);
+  kv_.SetEncoderLength(sequence, n);
+}
+
 Batch Engine::MakeBatch(std::span<const SequenceInput> inputs, LogitsWanted wanted) {
   Batch batch;
   for (const SequenceInput& input : inputs) {
     CHECK(!input.ids.empty());
     CheckRoom(input.sequence, input.ids.size());
+    if (config().has_encoder() && kv_.encoder_length(input.sequence) == 0) {
+      throw Error({.path = model_->gguf().path(),
+                   .what = "the model writes from a text that its encoder has read",
+                   .expected = "a text for the encoder before the first token",
+                   .found = "none"});
+    }
   }
+  kv_.DropReserved();
   for (const SequenceInput& input : inputs) {
     const int64_t first = kv_.length(input.sequence);
     const auto n = static_cast<int64_t>(input.ids.size());
@@ -91,7 +148,13 @@ Batch Engine::MakeBatch(std::span<const SequenceInput> inputs, LogitsWanted want
       batch.rows.push_back({input.ids[static_cast<size_t>(i)],
                             static_cast<int32_t>(batch.sequences.size()), first + i, logits});
     }
-    batch.sequences.push_back({kv_.pages(input.sequence)});
+    BatchSequence& sequence = batch.sequences.emplace_back();
+    for (size_t c = 0; c < kv_.n_classes(); ++c) {
+      sequence.tables.push_back(kv_.table(input.sequence, c));
+    }
+    sequence.adapter_set = kv_.adapter_set(input.sequence);
+    sequence.encoder_pages = kv_.encoder_pages(input.sequence);
+    sequence.encoder_length = kv_.encoder_length(input.sequence);
   }
   return batch;
 }
@@ -100,7 +163,7 @@ std::span<const int32_t> Engine::FeedBatches(std::span<const int32_t> ids,
                                              const FeedProgress& progress) {
   CHECK(!ids.empty());
   CheckRoom(main_, ids.size());
-  const auto batch = static_cast<size_t>(model_->executor_options().max_tokens);
+  const auto batch = static_cast<size_t>(model_->batch_tokens());
   size_t n_fed = 0;
   while (true) {
     const std::span<const int32_t> rest = ids.subspan(n_fed);

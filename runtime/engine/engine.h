@@ -44,12 +44,18 @@ class Engine {
   int64_t n_past() const { return kv_.length(main_); }  // tokens of the main sequence
   int64_t context_tokens() const { return model_->context_tokens(); }
   uint64_t allocated_bytes() const;
+  // What each tier holds: allocated, and mapped weights. (tiers that run)
+  std::vector<uint64_t> UsedBytes() const;
 
   // ---- the main sequence, which is always there ----
 
   // Starts it anew.
   void Reset() { Truncate(0); }
-  // Forgets all but its first n tokens. REQUIRES: n_tokens <= n_past().
+  // How many of its first n tokens Truncate can keep: all, or none where the layers' windows have
+  // let go of what the next token would see. All are kept that lie at most kKvSlackPages pages
+  // back. REQUIRES: n_tokens <= n_past().
+  int64_t KeepableTokens(int64_t n_tokens) const { return kv_.KeepableLength(main_, n_tokens); }
+  // Forgets all but its first n tokens. REQUIRES: n_tokens == KeepableTokens(n_tokens).
   void Truncate(int64_t n_tokens) { kv_.Truncate(main_, n_tokens); }
   // Feeds tokens in batches, and tells `progress` before and after each; returns the logits after
   // the last token, the only ones that are computed: (vocab_size). Valid until the next call.
@@ -64,12 +70,29 @@ class Engine {
   // Feeds at most batch_tokens tokens and returns the logits after each: (n, vocab_size).
   std::span<const float> EvaluateAll(std::span<const int32_t> ids);
 
+  // ---- models with an encoder (ModelConfig::has_encoder) ----
+
+  // Has the encoder read a text, and empties the sequence. What is fed to it from here on is the
+  // decoder's text, which begins with ModelConfig::decoder_start and attends to the encoder's; so
+  // do forks, and what follows a Reset. Throws Error when the text is longer than a context or the
+  // cache is full. REQUIRES: ids not empty.
+  void Encode(int32_t sequence, std::span<const int32_t> ids);
+
   // ---- several sequences ----
 
   // Who holds which pages. New sequences are made, forked, cut and removed there; the main one must
   // stay.
   KvSequences& sequences() { return kv_; }
   int32_t main_sequence() const { return main_; }
+  // ---- adapters (EngineOptions::loras) ----
+
+  // Makes another choice of adapters, by their places in `loras`; none: the model as it is. Returns
+  // what KvSequences::set_adapter_set and set_adapters take. Set 0 has all and is what sequences
+  // begin with. Each sequence of a pass may have its own.
+  int32_t AddAdapterSet(std::vector<int32_t> adapters);
+  // The adapters of the main sequence, for what is fed from here on.
+  void set_adapters(int32_t adapter_set) { kv_.set_adapter_set(main_, adapter_set); }
+
   // Feeds all inputs in one pass, at the ends of their sequences; returns the logits after the last
   // token of each: (inputs, vocab_size). Valid until the next call. Throws Error when a context or
   // the cache is full.
@@ -89,6 +112,7 @@ class Engine {
   std::vector<std::unique_ptr<Device>> tiers_;  // from the fastest on
   std::unique_ptr<LoadedWeights> loaded_;
   LoadedPredictor loaded_predictor_;
+  std::unique_ptr<ModelAdapters> adapters_;  // null: none
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<Executor> executor_;
   KvSequences kv_;

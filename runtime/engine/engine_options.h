@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "runtime/core/dtype.h"
 #include "runtime/core/progress.h"
@@ -21,11 +22,20 @@ enum class FastTier : uint8_t {
   kGpu,  // an error where there is none
 };
 
+// A LoRA adapter (runtime/lora): a PEFT directory or a GGUF, and a factor on what it adds.
+struct LoraOption {
+  std::string path;
+  double scale = 1;
+};
+
 // Which files are read.
 struct FileOptions {
   std::string model_path;
   std::string placement_path;  // empty: everything in one tier
   std::string predictor;       // a file, or kSignPredictor; empty: the model's own, if any
+  // Adapters of the model. A sequence uses all of them unless it is told otherwise
+  // (Engine::AddAdapterSet).
+  std::vector<LoraOption> loras;
 };
 
 // Which neurons are computed.
@@ -51,6 +61,9 @@ struct TierOptions {
   // Weights that need no rearranging are read from the mapped file; copied, they lie in huge pages,
   // which decodes faster, loads slower and takes memory beside the page cache.
   bool copy_weights = false;
+  // Run although more of the host's memory is planned than there is: mapped weights that do not fit
+  // are read from the file again for every pass.
+  bool overcommit = false;
   // Whether batches have the weights of cold neurons streamed to the fast tier, where that is a
   // GPU.
   StreamCold gpu_stream = StreamCold::kAuto;
@@ -67,9 +80,11 @@ struct ContextOptions {
   int64_t context_tokens = 0;      // 0: the model's own, at most kDefaultContext
   int64_t n_sequences = 1;         // at most at a time, each with a context of its own
   int64_t batch_tokens = 512;      // of a pass
-  DType cache_type = DType::kF16;  // of keys and values: kF16 or kQ8_0
-  bool all_logits = false;         // EvaluateAll will be called
-  bool watch_attention = false;    // observers see what attention read, too
+  DType cache_type = DType::kF16;  // of keys and values: kF32 (on the CPU), kF16, kQ8_0
+  // Keep keys and values also of positions that no window shows any more: for who rolls back far.
+  bool keep_all_kv = false;
+  bool all_logits = false;       // EvaluateAll will be called
+  bool watch_attention = false;  // observers see what attention read, too
 };
 
 struct EngineOptions : FileOptions, SparseOptions, TierOptions, ThreadOptions, ContextOptions {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
@@ -46,8 +47,8 @@ std::vector<int32_t> Generator::Encode(std::string_view text) const {
 }
 
 int64_t Generator::room_tokens() const {
-  const auto n_pending = static_cast<int64_t>(pending_.size());
-  return std::max<int64_t>(0, engine_.context_tokens() - engine_.n_past() - n_pending);
+  const auto n_unread = static_cast<int64_t>(again_.size() + pending_.size());
+  return std::max<int64_t>(0, engine_.context_tokens() - engine_.n_past() - n_unread);
 }
 
 void Generator::Reset() {
@@ -57,7 +58,7 @@ void Generator::Reset() {
 }
 
 void Generator::CheckRoom(const std::vector<int32_t>& ids) const {
-  const auto n_needed = static_cast<int64_t>(ids.size() + pending_.size());
+  const auto n_needed = static_cast<int64_t>(again_.size() + pending_.size() + ids.size());
   if (n_needed <= engine_.context_tokens() - engine_.n_past()) return;
   FailRoom(at_start() ? "the prompt is longer than the context"
                       : "the text does not fit into what is left of the context",
@@ -77,7 +78,8 @@ Generation Generator::Continue(const std::vector<int32_t>& ids, int64_t max_toke
                                const TextSink& sink) {
   CHECK(!ids.empty() || can_go_on());
   CheckRoom(ids);
-  std::vector<int32_t> unread = pending_;
+  std::vector<int32_t> unread = again_;
+  unread.insert(unread.end(), pending_.begin(), pending_.end());
   unread.insert(unread.end(), ids.begin(), ids.end());
   return ReadAndWrite(unread, ids, max_tokens, sink);
 }
@@ -89,19 +91,35 @@ Generation Generator::ContinueFrom(const std::vector<int32_t>& ids, int64_t max_
     FailRoom("the conversation is longer than the context", engine_.context_tokens(), ids.size());
   }
   const auto parts = std::mismatch(cached_.begin(), cached_.end(), ids.begin(), ids.end() - 1);
-  const auto n_kept = parts.second - ids.begin();
+  const int64_t n_kept = engine_.KeepableTokens(parts.second - ids.begin());
   TruncateTo(n_kept);
   pending_.clear();
   sampler_.Forget();
-  const std::span<const int32_t> kept(ids.begin(), parts.second);
-  for (const int32_t id : kept) sampler_.Accept(id);
-  const std::vector<int32_t> unread(parts.second, ids.end());
+  const auto kept_end = ids.begin() + n_kept;
+  for (auto id = ids.begin(); id != kept_end; ++id) sampler_.Accept(*id);
+  const std::vector<int32_t> unread(kept_end, ids.end());
   Generation generation = ReadAndWrite(unread, unread, max_tokens, sink);
   generation.kept_tokens = n_kept;
   return generation;
 }
 
+Generation Generator::Answer(const std::vector<int32_t>& ids, int64_t max_tokens,
+                             const TextSink& sink) {
+  TruncateTo(0);
+  pending_.clear();
+  sampler_.Forget();
+  const Stopwatch encoding;
+  engine_.Encode(engine_.main_sequence(), ids);
+  const double encoding_ms = encoding.ms();
+  const std::vector<int32_t> start = {engine_.config().decoder_start};
+  Generation generation = ReadAndWrite(start, start, max_tokens, sink);
+  generation.prefill_ms += encoding_ms;
+  generation.prompt_tokens = static_cast<int64_t>(ids.size());
+  return generation;
+}
+
 void Generator::TruncateTo(int64_t n_tokens) {
+  again_.clear();
   engine_.Truncate(n_tokens);
   cached_.resize(static_cast<size_t>(n_tokens));
 }
@@ -122,6 +140,7 @@ Generation Generator::ReadAndWrite(const std::vector<int32_t>& unread, std::span
     return generation;
   }
   generation.prompt_tokens = static_cast<int64_t>(unread.size());
+  again_.clear();
   pending_.clear();
   for (const int32_t id : ids) sampler_.Accept(id);
   const Stopwatch decode;
@@ -154,14 +173,18 @@ std::optional<Generator::Choices> Generator::Read(const std::vector<int32_t>& id
     ThrowIfInterrupted();
     return Feed(ids, tell);
   } catch (const Interrupted&) {
-    engine_.Truncate(n_before);
+    const int64_t n_kept = engine_.KeepableTokens(n_before);
+    engine_.Truncate(n_kept);
+    if (n_kept < n_before) again_ = std::exchange(cached_, {});
     return std::nullopt;
   }
 }
 
 StopReason Generator::Write(Choices choices, int64_t max_tokens, const TextSink& sink,
                             Generation* generation) {
-  StreamDecoder decoder(engine_.tokenizer(), false);
+  // A decoder's own text begins with no space.
+  const bool begins = engine_.config().has_encoder() && engine_.n_past() == 1;
+  StreamDecoder decoder(engine_.tokenizer(), begins);
   const auto hand_out = [&](const std::string& text) {
     if (!text.empty()) sink(text);
   };

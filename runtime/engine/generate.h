@@ -49,7 +49,7 @@ class Generator {
   int64_t context_tokens() const { return engine_.context_tokens(); }
   // Tokens of text that still fit into the context.
   int64_t room_tokens() const;
-  bool at_start() const { return engine_.n_past() == 0 && pending_.empty(); }
+  bool at_start() const { return engine_.n_past() == 0 && again_.empty() && pending_.empty(); }
   // Whether the last reply was cut short, so that it can go on without more text.
   bool can_go_on() const { return !pending_.empty(); }
 
@@ -62,11 +62,17 @@ class Generator {
 
   // Makes `ids` the whole conversation, whatever it was before, and lets the model go on from its
   // end as Continue does. Of what the cache holds, the tokens that `ids` begins with are kept, and
-  // only the others are fed; where it is all of them, the last one once more. When interrupted
-  // while it reads, only what was kept is left. Throws Error when the ids do not fit; then nothing
+  // only the others are fed; where it is all of them, the last one once more. All are fed where the
+  // layers' windows have let go of what is needed (Engine::KeepableTokens). When interrupted while
+  // it reads, only what was kept is left. Throws Error when the ids do not fit; then nothing
   // has changed. REQUIRES: ids not empty.
   Generation ContinueFrom(const std::vector<int32_t>& ids, int64_t max_tokens,
                           const TextSink& sink);
+
+  // For a model with an encoder: has it read `ids`, a whole text, and writes the decoder's text
+  // from its start, as Continue does; what was there before is forgotten. Its tokens count as the
+  // prompt's. Throws Error when the ids do not fit. REQUIRES: ids not empty.
+  Generation Answer(const std::vector<int32_t>& ids, int64_t max_tokens, const TextSink& sink);
 
   // From now on these tokens end a reply, too.
   void EndAlsoAt(std::vector<int32_t> ids) { further_ends_ = std::move(ids); }
@@ -102,6 +108,7 @@ class Generator {
   SamplerOptions options_;
   Sampler sampler_;
   std::vector<int32_t> cached_;   // what the cache holds
+  std::vector<int32_t> again_;    // before that, to be fed again: a rollback could not keep it
   std::vector<int32_t> pending_;  // handed out, not in the cache yet: none or one
   std::vector<int32_t> further_ends_;
 };

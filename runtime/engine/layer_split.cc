@@ -12,9 +12,6 @@
 namespace thermocline {
 namespace {
 
-// cuBLAS loads code when it is first called, and others use the card as well.
-constexpr uint64_t kReserveBytes = uint64_t{384} << 20;
-
 // The first n_layers whole on the fast tier, the others whole on the slow one.
 Placement LayerSplit(const ModelConfig& config, int64_t n_layers) {
   Placement placement;
@@ -43,7 +40,7 @@ int64_t OpenedModel::LayersThatFit(uint64_t n_bytes) const {
 
 void OpenedModel::SplitLayers() {
   const uint64_t free_bytes = GpuFreeBytes();
-  const uint64_t room = free_bytes - std::min(free_bytes, kReserveBytes);
+  const uint64_t room = free_bytes - std::min(free_bytes, kGpuReserveBytes);
   const bool asked = options_.gpu_layers.has_value();
   const int64_t n_layers =
       asked ? std::min(*options_.gpu_layers, config_.n_layers) : LayersThatFit(room);
@@ -74,7 +71,7 @@ void OpenedModel::SplitLayers() {
     throw Error({.path = options_.model_path,
                  .what = "the model does not fit the GPU's memory",
                  .expected = fmt::format("{} free for all of it, and {} of reserve",
-                                         FormatBytes(needed), FormatBytes(kReserveBytes)),
+                                         FormatBytes(needed), FormatBytes(kGpuReserveBytes)),
                  .found = FormatBytes(free_bytes),
                  .hint = hint + ", or run on the CPU",
                  .settings = std::move(settings)});

@@ -50,9 +50,12 @@ class ByteCounter {
   void Add(const ModelTensor& tensor, const GgufTensorInfo* info, PartBytes* bytes) {
     CHECK(info != nullptr);  // CheckTensors
     const TensorRow& row = *tensor.row;
+    if (tensor.unused) return;
     if (row.tier == TensorTier::kFast) bytes->fixed += TensorBytes(row, *info, form_);
     if (row.tier != TensorTier::kNeurons) return;
-    const bool transposed = row.role == TensorRole::kDown && down_.layout == DownLayout::kPerNeuron;
+    const bool transposed =
+        row.role == TensorRole::kDown &&
+        down_.LayoutOf(config_.layer(tensor.layer).ffn) == DownLayout::kPerNeuron;
     bytes->neurons += transposed ? BytesOfDown(tensor, *info) : TensorBytes(row, *info, form_);
   }
   const std::vector<MemoryPlan::Down>& downs() const { return downs_; }
@@ -106,6 +109,17 @@ int64_t NeuronsOn(const PlanInput& input, int64_t layer, size_t tier) {
   return input.placement->layers[static_cast<size_t>(layer)].n_on[tier];
 }
 
+void CountAdapters(const PlanInput& input, MemoryPlan* plan) {
+  for (const LoraFile* lora : input.loras) {
+    for (int64_t l = 0; l < input.config->n_layers; ++l) {
+      plan->tiers[0].adapter_bytes += lora->AttentionBytes(l);
+      for (size_t tier = 0; tier < plan->tiers.size(); ++tier) {
+        plan->tiers[tier].adapter_bytes += lora->FfnBytes(l, NeuronsOn(input, l, tier));
+      }
+    }
+  }
+}
+
 }  // namespace
 
 uint64_t NeuronBytes(const GgufReader& gguf, const Family& family, const ModelConfig& config,
@@ -133,12 +147,22 @@ MemoryPlan PlanMemory(const PlanInput& input) {
   plan.downs = bytes.downs;
   plan.embedding_bytes = fast.model.fixed;
   if (on_gpu) {
-    // Its head is a copy in its own form; of the table a token needs one row.
-    const TensorRow& table = RowOf(input.family->tensors, TensorRole::kTokenEmbd);
-    plan.host_table_bytes = TensorBytes(table, *gguf.FindTensor(table.name), WeightForm::kOnGpu);
-    if (!config.tied_output) plan.embedding_bytes -= plan.host_table_bytes;
+    // Its head is a copy in its own form; of the tables a token needs one row each.
+    const auto table_bytes = [&](TensorRole role) {
+      const TensorRow& table = RowOf(input.family->tensors, role);
+      return TensorBytes(table, *gguf.FindTensor(table.name), WeightForm::kOnGpu);
+    };
+    const uint64_t tokens = table_bytes(TensorRole::kTokenEmbd);
+    const uint64_t positions =
+        config.learned_positions ? table_bytes(TensorRole::kPositionEmbd) : uint64_t{0};
+    plan.host_table_bytes = tokens + positions;
+    plan.embedding_bytes -= config.tied_output ? positions : plan.host_table_bytes;
   }
-  plan.kv_bytes = HostKvCache::Bytes(config, input.cache_type, input.kv_pages);
+  for (size_t c = 0; c < input.kv_layout.classes.size(); ++c) {
+    const KvPageClass& pages = input.kv_layout.classes[c];
+    plan.kv.push_back({pages.window, input.kv_layout.n_layers(c), pages.n_pages * kKvPageTokens,
+                       HostKvCache::ClassBytes(config, input.cache_type, input.kv_layout, c)});
+  }
 
   std::vector<int64_t> max_neurons(plan.tiers.size());
   for (int64_t l = 0; l < config.n_layers; ++l) {
@@ -158,10 +182,13 @@ MemoryPlan PlanMemory(const PlanInput& input) {
     plan.layers.push_back(layer);
   }
 
+  CountAdapters(input, &plan);
+
   const auto buffers = PassContext::BufferBytes(config, input.executor, max_neurons);
-  const CpuDeviceLimits limits =
+  CpuDeviceLimits limits =
       MakeCpuDeviceLimits(config, input.executor.max_tokens, input.context_tokens, input.n_threads,
                           input.predictor == nullptr ? kNoPredictor : input.predictor->max_rank());
+  limits.adapter_rank = input.adapter_rank;
   const uint64_t cpu_scratch = limits.ScratchBytes(CpuKernels());
   plan.tiers[0].scratch_bytes = buffers[0] + input.gpu_scratch_bytes.value_or(cpu_scratch);
   for (size_t tier = 1; tier < plan.tiers.size(); ++tier) {
@@ -178,6 +205,12 @@ uint64_t MemoryPlan::attention_bytes() const {
   return total;
 }
 
+uint64_t MemoryPlan::kv_bytes() const {
+  uint64_t total = 0;
+  for (const Kv& part : kv) total += part.bytes;
+  return total;
+}
+
 uint64_t MemoryPlan::neuron_bytes(size_t tier) const {
   uint64_t total = 0;
   for (const Layer& layer : layers) total += layer.slices[tier].bytes;
@@ -191,8 +224,9 @@ uint64_t MemoryPlan::predictor_bytes(size_t tier) const {
 }
 
 uint64_t MemoryPlan::total_bytes(size_t tier) const {
-  const uint64_t own = neuron_bytes(tier) + predictor_bytes(tier) + tiers[tier].scratch_bytes;
-  if (tier == 0) return own + embedding_bytes + attention_bytes() + kv_bytes;
+  const uint64_t own = neuron_bytes(tier) + predictor_bytes(tier) + tiers[tier].adapter_bytes +
+                       tiers[tier].scratch_bytes;
+  if (tier == 0) return own + embedding_bytes + attention_bytes() + kv_bytes();
   return own + (tier == 1 ? host_table_bytes : 0);
 }
 

@@ -10,6 +10,7 @@
 #include "runtime/gguf/gguf_reader.h"
 #include "runtime/load/down_type.h"
 #include "runtime/load/model_predictor.h"
+#include "runtime/lora/lora_file.h"
 #include "runtime/model/families.h"
 #include "runtime/pass/executor.h"
 #include "runtime/placement/placement.h"
@@ -35,21 +36,30 @@ struct MemoryPlan {
     uint64_t file_bytes = 0;
     uint64_t bytes = 0;
   };
+  // The KV cache of layers that look back equally far.
+  struct Kv {
+    int64_t window = 0;  // 0: they keep all positions
+    int64_t n_layers = 0;
+    int64_t n_tokens = 0;  // that there is room for, of all sequences together
+    uint64_t bytes = 0;
+  };
   struct Tier {
     std::string name;
     uint64_t scratch_bytes = 0;  // run state and the device's own scratch
+    uint64_t adapter_bytes = 0;  // LoRA
   };
   bool placed = false;      // with a placement; without, the first tier holds all neurons
   std::vector<Tier> tiers;  // from the fastest on
   int64_t context_tokens = 0;
   int64_t batch_tokens = 0;
   uint64_t embedding_bytes = 0;   // embedding table, output head (once if tied), output norm
-  uint64_t host_table_bytes = 0;  // of a GPU's: the embedding table, which the host keeps for it
+  uint64_t host_table_bytes = 0;  // of a GPU: tables of embeddings, which the host keeps for it
   std::vector<Layer> layers;
   std::vector<Down> downs;  // those that are transposed, by their types
-  uint64_t kv_bytes = 0;
+  std::vector<Kv> kv;       // all positions first, then by their windows
 
   uint64_t attention_bytes() const;
+  uint64_t kv_bytes() const;
   uint64_t neuron_bytes(size_t tier) const;
   uint64_t predictor_bytes(size_t tier) const;
   uint64_t total_bytes(size_t tier) const;  // all the tier holds
@@ -64,9 +74,11 @@ struct PlanInput {
   const Placement* placement = nullptr;  // null: one tier
   DownStorage down;
   const ModelPredictor* predictor = nullptr;  // null: none
+  std::vector<const LoraFile*> loras;
+  int64_t adapter_rank = 0;  // of all of them together
   ExecutorOptions executor;
   int64_t context_tokens = 0;
-  int64_t kv_pages = 0;
+  KvLayout kv_layout;
   DType cache_type = DType::kF16;
   int n_threads = 1;
   std::optional<uint64_t> gpu_scratch_bytes;  // of the fast tier, where it is a GPU

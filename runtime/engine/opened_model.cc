@@ -43,7 +43,18 @@ int64_t ContextTokens(const EngineOptions& options, const ModelConfig& config) {
 }
 
 SparseMode ModeOf(const EngineOptions& options, const ModelConfig& config) {
-  if (options.predictor.empty()) return ResolveSparseMode(options.sparse, config.activation);
+  const bool zeros = config.has_true_zeros();
+  const std::string_view activation = ActivationName(config.activation);
+  const bool wanted = !options.predictor.empty() || options.sparse == "predicted";
+  if (wanted && config.cuts_gates()) {
+    throw Error({.path = options.model_path,
+                 .what = "gates of this model are cut by what all of a token's gates are, which a "
+                         "predictor leaves out",
+                 .expected = "auto, dense or exact",
+                 .found = "predicted",
+                 .settings = {{Setting::kSparseMode, "exact"}, {Setting::kPredictor}}});
+  }
+  if (options.predictor.empty()) return ResolveSparseMode(options.sparse, zeros, activation);
   if (options.sparse != "auto" && options.sparse != "predicted") {
     throw Error({.what = "a predictor is used in mode predicted only",
                  .expected = "predicted",
@@ -51,7 +62,7 @@ SparseMode ModeOf(const EngineOptions& options, const ModelConfig& config) {
                  .hint = "name no mode, or no predictor",
                  .settings = {{Setting::kSparseMode}, {Setting::kPredictor}}});
   }
-  return ResolveSparseMode("predicted", config.activation);
+  return ResolveSparseMode("predicted", zeros, activation);
 }
 
 void CheckSequences(const ContextOptions& options) {
@@ -83,8 +94,17 @@ void CheckDownType(const EngineOptions& options, const ModelConfig& config) {
 }
 
 // Streaming was asked for: it must not be left out silently.
-void CheckGpuStream(const TierOptions& options, const std::string& gpu) {
-  if (options.gpu_stream != StreamCold::kOn || !gpu.empty()) return;
+void CheckGpuStream(const EngineOptions& options, const std::string& gpu) {
+  if (options.gpu_stream != StreamCold::kOn) return;
+  if (!options.loras.empty()) {
+    throw Error({.path = options.loras.front().path,
+                 .what = "adapters of neurons that lie on the CPU are computed there, so that "
+                         "weights are not streamed to the GPU",
+                 .expected = "auto or off",
+                 .found = "on",
+                 .settings = {{Setting::kGpuStream, "auto"}, {Setting::kLora}}});
+  }
+  if (!gpu.empty()) return;
   throw Error({.what = "weights are to be streamed to a GPU, and the fast tier is none",
                .expected = "a GPU",
                .hint = "make the GPU the fast tier, or ask for no streaming",
@@ -116,33 +136,113 @@ std::optional<Placement> OpenPlacement(const EngineOptions& options, const GgufR
   return placement;
 }
 
+void CheckCacheType(const EngineOptions& options, const std::string& gpu) {
+  if (gpu.empty() || options.cache_type != DType::kF32) return;
+  throw Error({.path = options.model_path,
+               .what = "the GPU does not store keys and values in f32",
+               .expected = "f16 or q8_0",
+               .found = "f32",
+               .settings = {{Setting::kCacheType, "f16"}, {Setting::kFastTier, "cpu"}}});
+}
+
+// Of what the CPU alone computes, the GPU's ops have nothing.
+void CheckGpuOps(const ModelConfig& config, const EngineOptions& options, const std::string& gpu) {
+  const bool cpu_only = config.streams.several() || config.low_dim() > 0 || config.cuts_gates() ||
+                        config.has_encoder() || config.n_kv_layers() < config.n_layers;
+  if (gpu.empty() || !cpu_only) return;
+  throw Error({.path = options.model_path,
+               .what = fmt::format("models of family {} run on the CPU alone", config.architecture),
+               .expected = "one tier, the CPU",
+               .found = gpu,
+               .hint = "run the model on the CPU",
+               .settings = {{Setting::kFastTier, "cpu"}}});
+}
+
+// A layer whose gates are cut needs them on one tier.
+void CheckCutLayers(const ModelConfig& config, const Placement& placement,
+                    const EngineOptions& options) {
+  for (int64_t l = 0; l < config.n_layers; ++l) {
+    const LayerPlacement& layer = placement.layers[static_cast<size_t>(l)];
+    if (!config.layer(l).ffn.cuts_gates || layer.n_on[kVram] == 0 || layer.n_on[kDram] == 0) {
+      continue;
+    }
+    throw Error(
+        {.path = options.placement_path,
+         .what = fmt::format("gates of layer {} are cut by what all of them are, and its "
+                             "neurons are on two tiers",
+                             l),
+         .expected = fmt::format("{} neurons on one tier", config.d_ff_of(l)),
+         .found = fmt::format("{} in vram and {} in dram", layer.n_on[kVram], layer.n_on[kDram]),
+         .hint = "run the model without a placement"});
+  }
+}
+
+// A norm over all neurons of a layer needs them on one tier.
+void CheckSubNorms(const Family& family, const EngineOptions& options, bool several_tiers) {
+  if (!family.sub_norms || !several_tiers) return;
+  throw Error({.path = options.model_path,
+               .what =
+                   "a model that normalises its hidden neurons runs on the CPU alone, without a "
+                   "placement",
+               .expected = "one tier, the CPU",
+               .found = options.placement_path.empty() ? "a GPU" : options.placement_path,
+               .hint = "run the model on the CPU",
+               .settings = {{Setting::kFastTier, "cpu"}}});
+}
+
+std::vector<std::unique_ptr<const LoraFile>> OpenLoras(const EngineOptions& options,
+                                                       const ModelConfig& config,
+                                                       const Family& family) {
+  std::vector<std::unique_ptr<const LoraFile>> loras;
+  for (const LoraOption& lora : options.loras) {
+    loras.push_back(std::make_unique<const LoraFile>(lora.path, lora.scale, config, family));
+  }
+  return loras;
+}
+
 }  // namespace
 
 OpenedModel::OpenedModel(const EngineOptions& options)
     : options_(options),
-      gguf_(options.model_path),
+      gguf_(OpenModelFile(options.model_path)),
       family_(FindFamily(gguf_)),
       config_(ReadModelConfig(gguf_, family_)),
       gpu_(ChooseGpu(options.fast_tier)),
       placement_(OpenPlacement(options, gguf_, config_)),
       mode_(ModeOf(options, config_)),
       predictor_(OpenPredictor(options, mode_, gguf_, config_)),
+      loras_(OpenLoras(options, config_, family_)),
       context_tokens_(ContextTokens(options, config_)),
       n_threads_(options.n_threads > 0 ? options.n_threads : DefaultThreadCount()) {
+  ChooseLongRope(context_tokens_, &config_.rope);
   CheckTensors(gguf_, family_, config_);
   CheckGpuStream(options_, gpu_);
   CheckSequences(options_);
+  CheckCacheType(options_, gpu_);
+  CheckSubNorms(family_, options_, !gpu_.empty() || placement_.has_value());
+  CheckGpuOps(config_, options_, gpu_);
+  if (placement_) CheckCutLayers(config_, *placement_, options_);
   CheckDownType(options_, config_);
   if (!gpu_.empty()) RequireEqualHeads(config_, options.model_path, "attention on the GPU");
   if (!gpu_.empty() && !placement_) SplitLayers();
 }
 
-ExecutorOptions OpenedModel::executor_options() const {
+int64_t OpenedModel::batch_tokens() const {
   const int64_t all_tokens = context_tokens_ * options_.n_sequences;
   // A pass has room for a token of every sequence.
-  const int64_t batch =
-      std::max(std::clamp<int64_t>(options_.batch_tokens, 1, all_tokens), options_.n_sequences);
-  return {.max_tokens = batch,
+  return std::max(std::clamp<int64_t>(options_.batch_tokens, 1, all_tokens), options_.n_sequences);
+}
+
+KvLayout OpenedModel::kv_layout() const {
+  return MakeKvLayout(config_, {.context_tokens = context_tokens_,
+                                .batch_tokens = batch_tokens(),
+                                .n_sequences = options_.n_sequences,
+                                .keeps_all = options_.keep_all_kv});
+}
+
+ExecutorOptions OpenedModel::executor_options() const {
+  const int64_t batch = batch_tokens();
+  return {.max_tokens = config_.has_encoder() ? std::max(batch, context_tokens_) : batch,
           .max_logits = options_.all_logits ? batch : options_.n_sequences,
           .mode = mode_,
           .predictor_input = predictor_ ? predictor_->input() : PredictorInput::kNormed,
@@ -154,9 +254,15 @@ ExecutorOptions OpenedModel::executor_options() const {
 // Dense and exact read the same rows, so that they write the same text: what could skip is stored
 // per neuron in every mode.
 DownStorage OpenedModel::DownStorageFor(const Placement* placement) const {
-  const bool per_neuron = mode_ != SparseMode::kDense || placement != nullptr ||
-                          options_.always_per_neuron || HasTrueZeros(config_.activation);
-  return {per_neuron ? DownLayout::kPerNeuron : DownLayout::kStock, options_.down_type};
+  const bool all_layers = placement != nullptr || options_.always_per_neuron;
+  const bool per_neuron = mode_ != SparseMode::kDense || all_layers || config_.has_true_zeros();
+  return {per_neuron ? DownLayout::kPerNeuron : DownLayout::kStock, options_.down_type, all_layers};
+}
+
+int64_t OpenedModel::adapter_rank() const {
+  int64_t total = 0;
+  for (const auto& lora : loras_) total += lora->max_rank();
+  return total;
 }
 
 bool OpenedModel::has_cold() const {
@@ -183,7 +289,10 @@ FastTierNeeds OpenedModel::NeedsOf(const Placement* placement) const {
           .max_rank = predicts ? predictor()->max_rank() : 0,
           .max_streamed_neurons = executor.MayStream() ? max_cold : 0,
           .stream_piece_bytes = executor.stream_piece_bytes,
-          .max_sequences = options_.n_sequences};
+          .max_sequences = options_.n_sequences,
+          .n_kv_classes = static_cast<int64_t>(kv_layout().classes.size()),
+          .n_adapters = static_cast<int64_t>(loras_.size()),
+          .adapter_rank = adapter_rank()};
 }
 
 MemoryPlan OpenedModel::PlanOf(const Placement* placement) const {
@@ -194,9 +303,11 @@ MemoryPlan OpenedModel::PlanOf(const Placement* placement) const {
   input.placement = placement;
   input.down = DownStorageFor(placement);
   input.predictor = predictor();
+  for (const auto& lora : loras_) input.loras.push_back(lora.get());
+  input.adapter_rank = adapter_rank();
   input.executor = executor_options();
   input.context_tokens = context_tokens_;
-  input.kv_pages = kv_pages();
+  input.kv_layout = kv_layout();
   input.cache_type = options_.cache_type;
   input.n_threads = n_threads_;
   if (!gpu_.empty()) {
@@ -216,7 +327,8 @@ std::vector<std::string> OpenedModel::TierNames() const {
 const Tokenizer& OpenedModel::tokenizer() {
   if (tokenizer_ != nullptr) return *tokenizer_;
   auto made = MakeTokenizer(gguf_);
-  if (made->vocab_size() != config_.vocab_size) {
+  const bool has_vocabulary = made->vocab_size() > 0;
+  if (has_vocabulary && made->vocab_size() != config_.vocab_size) {
     throw Error({.path = options_.model_path,
                  .what = "the vocabulary and the embedding table do not go together",
                  .expected = fmt::format("{} tokens, one per row", config_.vocab_size),

@@ -12,12 +12,17 @@
 #include "runtime/engine/memory_plan.h"
 #include "runtime/load/model_predictor.h"
 #include "runtime/load/weights.h"
+#include "runtime/lora/lora_file.h"
 #include "runtime/model/families.h"
 #include "runtime/pass/pass_context.h"
 #include "runtime/placement/placement.h"
 #include "runtime/text/tokenizer.h"
 
 namespace thermocline {
+
+// What is left free of a GPU's memory where a run takes all there is: cuBLAS loads code when it is
+// first called, and others use the card as well.
+inline constexpr uint64_t kGpuReserveBytes = uint64_t{384} << 20;
 
 // Opened and checked, nothing loaded: enough for --dry-run and `place`.
 class OpenedModel {
@@ -30,12 +35,17 @@ class OpenedModel {
   const ModelConfig& config() const { return config_; }
   const Placement* placement() const { return placement_ ? &*placement_ : nullptr; }
   const ModelPredictor* predictor() const { return predictor_ ? &*predictor_ : nullptr; }
+  const std::vector<std::unique_ptr<const LoraFile>>& loras() const { return loras_; }
+  int64_t adapter_rank() const;  // of all adapters together
   // Made when it is first asked for. Throws Error where it does not go with the embedding table.
   const Tokenizer& tokenizer();
   SparseMode mode() const { return mode_; }
   int64_t context_tokens() const { return context_tokens_; }
-  // Pages of the KV cache: a context for each sequence.
-  int64_t kv_pages() const { return options_.n_sequences * KvPagesFor(context_tokens_); }
+  // The KV cache: a context for each sequence, or what the layers' windows leave of it, and with an
+  // encoder one for its text.
+  KvLayout kv_layout() const;
+  // Most tokens that a pass feeds; an encoder reads a whole text in one, whatever this is.
+  int64_t batch_tokens() const;
   int n_threads() const { return n_threads_; }
   ExecutorOptions executor_options() const;
   // How a stock file's down projections are stored.
@@ -68,6 +78,7 @@ class OpenedModel {
   std::optional<Placement> placement_;
   SparseMode mode_;
   std::optional<ModelPredictor> predictor_;
+  std::vector<std::unique_ptr<const LoraFile>> loras_;
   int64_t context_tokens_;
   int n_threads_;
   std::unique_ptr<Tokenizer> tokenizer_;

@@ -20,6 +20,12 @@ std::array<double, 3> FfnBytes(const LayerWeights& layer) {
   return bytes;
 }
 
+// What runs beside attention and FFN; the router reads a token twice.
+double BesideBytes(const LayerWeights& w) {
+  return 2 * WeightBytes(w.router.w) + WeightBytes(w.laurel_left.w) +
+         WeightBytes(w.laurel_right.w) + WeightBytes(w.layer_gate.w) + WeightBytes(w.layer_proj.w);
+}
+
 }  // namespace
 
 TouchedBytes TouchedPerToken(const Engine& engine, const FfnCounts& counts, SparseMode mode) {
@@ -31,21 +37,34 @@ TouchedBytes TouchedPerToken(const Engine& engine, const FfnCounts& counts, Spar
     touched.parts[static_cast<size_t>(part)] += bytes;
   };
   const double norm = static_cast<double>(config.d_model) * sizeof(float);
-  add(PassPart::kEmbed, static_cast<double>(RowBytes(weights.token_embd.dtype, config.d_model)));
+  const auto row_bytes = [](const TensorView& w) {
+    return w.empty() ? 0 : static_cast<double>(RowBytes(w.dtype, w.cols));
+  };
+  add(PassPart::kEmbed, row_bytes(weights.token_embd) + row_bytes(weights.layer_embd) +
+                            WeightBytes(weights.layer_embd_proj.w));
+  for (const LinearWeights& w : weights.to_streams) add(PassPart::kEmbed, WeightBytes(w.w));
+  for (const LinearWeights& w : weights.from_streams) add(PassPart::kHead, WeightBytes(w.w));
   add(PassPart::kHead, norm + WeightBytes(weights.output.w));
   const int64_t n_tokens = std::max<int64_t>(1, counts.tokens);
   double skipped = 0;
-  for (size_t l = 0; l < weights.layers.size(); ++l) {
+  // An encoder's layers read a text once, and no token after it.
+  const auto n_layers = static_cast<double>(config.n_kv_layers());
+  for (auto l = static_cast<size_t>(config.n_encoder_layers); l < weights.layers.size(); ++l) {
     const LayerWeights& w = weights.layers[l];
     add(PassPart::kQkv, norm + WeightBytes(w.wq.w) + WeightBytes(w.wk.w) + WeightBytes(w.wv.w));
     add(PassPart::kOutput, WeightBytes(w.wo.w));
+    if (w.cross_norm) {
+      add(PassPart::kQkv, norm + WeightBytes(w.cross_q.w));
+      add(PassPart::kOutput, WeightBytes(w.cross_o.w));
+    }
+    add(PassPart::kMerge, BesideBytes(w));
     add(PassPart::kNorm, norm);
     const auto [gate, up, down] = FfnBytes(w);
     const auto neurons = static_cast<double>(n_tokens * config.layers[l].ffn.d_ff);
     const double asked = static_cast<double>(counts.layers[l].gates) / neurons;
     const double density = static_cast<double>(counts.layers[l].active) / neurons;
-    touched.mean_density += density / static_cast<double>(weights.layers.size());
-    touched.mean_gate_density += asked / static_cast<double>(weights.layers.size());
+    touched.mean_density += density / n_layers;
+    touched.mean_gate_density += asked / n_layers;
     if (mode != SparseMode::kDense) {
       add(PassPart::kGate, gate * asked);
       add(PassPart::kUp, up * density);

@@ -42,6 +42,10 @@ void AddSamples(Fnv1a& hash, const std::byte* data, uint64_t n_bytes) {
 }  // namespace
 
 std::string GgufReader::fingerprint() const {
+  return file_fingerprint_.empty() ? ComputeFingerprint() : file_fingerprint_;
+}
+
+std::string GgufReader::ComputeFingerprint() const {
   Fnv1a hash;
   const GgufValue* named = Find("general.architecture");
   const auto* architecture = named == nullptr ? nullptr : std::get_if<std::string>(&named->value);

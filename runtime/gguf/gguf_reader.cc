@@ -105,6 +105,47 @@ void GgufReader::AddFile(File file, GgufContents contents) {
   files_.push_back(std::move(file));
 }
 
+void GgufReader::SplitTensor(const std::string& name, std::span<const TensorPart> parts) {
+  if (file_fingerprint_.empty()) file_fingerprint_ = ComputeFingerprint();
+  const auto entry = tensor_index_.find(name);
+  CHECK(entry != tensor_index_.end());
+  const size_t at = entry->second;
+  const GgufTensorInfo whole = tensors_[at];
+  const bool vector = whole.dims.size() == 1;
+  uint64_t n_rows = 0;
+  for (const TensorPart& part : parts) n_rows += part.rows;
+  const uint64_t found = vector ? whole.n_elements : whole.rows();
+  const bool blocks = GetDTypeInfo(whole.dtype).block_elems != 1;
+  if (n_rows != found || whole.dims.size() > 2 || (vector && blocks)) {
+    throw Error({.path = path_,
+                 .what = fmt::format("tensor '{}' holds several in one", Printable(name)),
+                 .expected = fmt::format("{} {}", n_rows, vector ? "numbers" : "rows"),
+                 .found = fmt::format("{} of type {}", found, DTypeName(whole.dtype)),
+                 .hint = kDamagedHint});
+  }
+  std::vector<GgufTensorInfo> split;
+  uint64_t first = 0;
+  for (const TensorPart& part : parts) {
+    GgufTensorInfo& info = split.emplace_back(whole);
+    info.name = part.name;
+    info.dims.back() = part.rows;
+    info.n_elements = whole.n_elements / n_rows * part.rows;
+    info.n_bytes = whole.n_bytes / n_rows * part.rows;
+    info.offset = whole.offset + whole.n_bytes / n_rows * first;
+    first += part.rows;
+  }
+  tensors_.erase(tensors_.begin() + static_cast<int64_t>(at));
+  tensors_.insert(tensors_.begin() + static_cast<int64_t>(at), split.begin(), split.end());
+  tensor_index_.clear();
+  for (size_t i = 0; i < tensors_.size(); ++i) {
+    if (tensor_index_.emplace(tensors_[i].name, i).second) continue;
+    throw Error({.path = path_,
+                 .what = fmt::format("tensor '{}' is there twice", Printable(tensors_[i].name)),
+                 .expected = fmt::format("either it or '{}'", Printable(name)),
+                 .hint = kDamagedHint});
+  }
+}
+
 uint64_t GgufReader::file_bytes() const {
   uint64_t sum = 0;
   for (const File& file : files_) sum += file.bytes.size();

@@ -61,6 +61,16 @@ class GgufReader {
   // dtype. Throws Error when the tensor is absent or has another shape.
   TensorView RequireMatrix(std::string_view name, int64_t rows, int64_t cols) const;
 
+  // A part of a tensor that holds several: so many rows, or elements of a vector.
+  struct TensorPart {
+    std::string name;
+    uint64_t rows;
+  };
+  // Puts the parts in the place of the tensor, in the order of its rows; the fingerprint stays.
+  // Throws Error unless they are all its rows, and a vector's elements are no blocks.
+  // REQUIRES: the tensor is there.
+  void SplitTensor(const std::string& name, std::span<const TensorPart> parts);
+
   // Lets go of the memory of a tensor that was copied and will not be read again.
   void ReleasePages(const TensorView& tensor) const;
 
@@ -78,6 +88,7 @@ class GgufReader {
   };
   void AddFile(File file, GgufContents contents);
   void OpenSplitSet(const GgufSplitSet& set);
+  std::string ComputeFingerprint() const;
   template <typename T>
   const std::vector<T>* get_array(std::string_view key, const char* expected) const;
 
@@ -90,6 +101,7 @@ class GgufReader {
   std::map<std::string, GgufValue, std::less<>> values_;
   std::vector<GgufTensorInfo> tensors_;
   std::map<std::string, size_t, std::less<>> tensor_index_;
+  std::string file_fingerprint_;  // from before tensors were split; else empty
 };
 
 }  // namespace thermocline

@@ -15,28 +15,39 @@
 namespace thermocline {
 namespace {
 
-// "blk.7.ffn_up.weight" -> 7; kNoLayer for other names.
-int64_t LayerOf(std::string_view name) {
-  constexpr std::string_view kPrefix = "blk.";
-  if (!name.starts_with(kPrefix)) return kNoLayer;
+// "blk.7.ffn_up.weight" -> 7, with the prefix "blk."; kNoLayer for names that begin otherwise.
+int64_t LayerOf(std::string_view name, std::string_view prefix) {
+  if (!name.starts_with(prefix)) return kNoLayer;
   int64_t layer = kNoLayer;
   const auto [end, error] =
-      std::from_chars(name.data() + kPrefix.size(), name.data() + name.size(), layer);
+      std::from_chars(name.data() + prefix.size(), name.data() + name.size(), layer);
   const bool whole = error == std::errc() && end != name.data() + name.size() && *end == '.';
   return whole && layer >= 0 ? layer : kNoLayer;
 }
 
-void CheckLayerCount(const GgufReader& gguf, const ModelConfig& config) {
+// Checks the number that a key gives of layers whose tensors' names begin with the prefix.
+void CheckLayerCount(const GgufReader& gguf, const std::string& key, const std::string& prefix,
+                     int64_t n_layers) {
   int64_t last = kNoLayer;
-  for (const GgufTensorInfo& tensor : gguf.tensors()) last = std::max(last, LayerOf(tensor.name));
-  if (last == config.n_layers - 1) return;
+  for (const GgufTensorInfo& tensor : gguf.tensors()) {
+    last = std::max(last, LayerOf(tensor.name, prefix));
+  }
+  if (last == n_layers - 1) return;
   throw Error({.path = gguf.path(),
-               .what = "key " + config.architecture + ".block_count and the tensors disagree",
-               .expected = fmt::format("tensors of layers 0 to {}, the last of them named blk.{}.*",
-                                       config.n_layers - 1, config.n_layers - 1),
+               .what = "key " + key + " and the tensors disagree",
+               .expected = fmt::format("tensors of layers 0 to {}, the last of them named {}{}.*",
+                                       n_layers - 1, prefix, n_layers - 1),
                .found = last == kNoLayer ? "tensors of no layer"
-                                         : fmt::format("layers up to blk.{}.*", last),
+                                         : fmt::format("layers up to {}{}.*", prefix, last),
                .hint = "the file is incomplete, or of a variant with layers of another kind"});
+}
+
+void CheckLayerCounts(const GgufReader& gguf, const ModelConfig& config) {
+  const std::string key = config.architecture + ".block_count";
+  if (!config.has_encoder()) return CheckLayerCount(gguf, key, "blk.", config.n_layers);
+  CheckLayerCount(gguf, key, "enc.blk.", config.n_encoder_layers);
+  CheckLayerCount(gguf, config.architecture + ".decoder_block_count", "dec.blk.",
+                  config.n_layers - config.n_encoder_layers);
 }
 
 // A tensor that is not computed with would make another model of this one.
@@ -82,7 +93,7 @@ void CheckOne(const GgufReader& gguf, const ModelTensor& tensor) {
 }  // namespace
 
 void CheckTensors(const GgufReader& gguf, const Family& family, const ModelConfig& config) {
-  CheckLayerCount(gguf, config);
+  CheckLayerCounts(gguf, config);
   std::set<std::string, std::less<>> read;
   ForEachTensor(gguf, family.tensors, config,
                 [&](const ModelTensor& tensor, const GgufTensorInfo* /*info*/) {

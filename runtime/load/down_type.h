@@ -15,6 +15,11 @@ namespace thermocline {
 struct DownStorage {
   DownLayout layout = DownLayout::kPerNeuron;  // kStock: as in the file
   std::optional<DType> dtype = {};             // of rows per neuron; nullopt: as the file's says
+  bool all_layers = true;  // false: layers without true zeros stay as in the file
+
+  DownLayout LayoutOf(const FfnConfig& ffn) const {
+    return all_layers || ffn.has_true_zeros() ? layout : DownLayout::kStock;
+  }
 };
 
 // Returns the type of a row per neuron of what a file stores as `in_file`. REQUIRES: rows of

@@ -122,6 +122,12 @@ std::string ModelPredictor::Description() const {
                      PredictorKindName(kind_), source_, recall / n, 100 * density / n);
 }
 
+std::optional<double> ModelPredictor::Density(int64_t layer) const {
+  if (IsSign() || by_file_row_) return {};
+  const Layer& own = layers_[static_cast<size_t>(layer)];
+  return own.stored.points[own.point].density;
+}
+
 int64_t ModelPredictor::max_rank() const {
   int64_t rank = 0;
   for (const Layer& layer : layers_) rank = std::max(rank, layer.stored.in_proj.rows);

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -42,6 +43,9 @@ class ModelPredictor {
   int64_t max_rank() const;  // 0: no matrices
   // What its layers read beside the FFN's own input, if anything.
   PredictorInput input() const;
+  // The share of a layer's neurons that it names, on its own held-out text; nullopt where it does
+  // not say.
+  std::optional<double> Density(int64_t layer) const;
   // Memory for n_neurons of a layer.
   uint64_t Bytes(int64_t layer, int64_t n_neurons) const;
 

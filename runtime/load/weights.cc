@@ -10,6 +10,7 @@
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
 #include "runtime/gguf/own_files.h"
+#include "runtime/model/relative_bias.h"
 #include "runtime/model/stored_ffn.h"
 
 namespace thermocline {
@@ -29,9 +30,15 @@ class Loader {
 
   std::unique_ptr<LoadedWeights> Load() {
     out_ = std::make_unique<LoadedWeights>();
+    out_->mapped_bytes.resize(tiers_.size());
     ModelWeights& w = out_->weights;
     w.token_embd = RequireWeights(gguf_, OfModel(TensorRole::kTokenEmbd));
-    w.output_norm = LoadVector(OfModel(TensorRole::kOutputNorm));
+    w.output_norm.weight = LoadVector(OfModel(TensorRole::kOutputNorm));
+    if (config_.has_encoder()) {
+      w.encoder_norm.weight = LoadVector(OfModel(TensorRole::kEncoderNorm));
+    }
+    LoadOptional(TensorRole::kOutputNormBias, &w.output_norm.bias);
+    LoadOptional(TensorRole::kOutputBias, &w.output.bias);
     const TensorView table = w.token_embd;
     // A queued device keeps the head in its own form; rows of the embedding table go there one by
     // one.
@@ -40,7 +47,11 @@ class Loader {
       return config_.tied_output ? table : RequireWeights(gguf_, OfModel(TensorRole::kOutput));
     };
     w.output.w = shared ? table : Place(head());
-    if (fast_.queued() != nullptr) w.token_embd = fast_.queued()->StoreTable(table);
+    w.token_embd = PlaceTable(table);
+    if (config_.learned_positions) {
+      w.position_embd = PlaceTable(RequireWeights(gguf_, OfModel(TensorRole::kPositionEmbd)));
+    }
+    LoadBeside();
     w.layers.resize(static_cast<size_t>(config_.n_layers));
     out_->neuron_orders.resize(w.layers.size());
     for (int64_t l = 0; l < config_.n_layers; ++l) {
@@ -66,30 +77,84 @@ class Loader {
   struct FileNeurons {
     int64_t n_neurons = 0;
     FileFfn ffn;
+    bool is_gated() const { return ffn.up.rows > 0; }
     std::vector<std::pair<NeuronVector, Floats>> vectors;  // each (n_neurons)
   };
 
   ModelTensor OfModel(TensorRole role) const { return TensorOf(family_.tensors, role, config_); }
+
+  // Loads a vector of the model where its family has one and the file has it.
+  void LoadOptional(TensorRole role, const float** vector) {
+    const auto row = std::ranges::find(family_.tensors, role, &TensorRow::role);
+    if (row == family_.tensors.end() || gguf_.FindTensor(row->name) == nullptr) return;
+    *vector = LoadVector(OfModel(role));
+  }
+
+  // What a model has of its layers' own embeddings and of several streams.
+  void LoadBeside() {
+    ModelWeights& w = out_->weights;
+    if (config_.layer_embd_dim > 0) {
+      w.layer_embd = Mapped(RequireWeights(gguf_, OfModel(TensorRole::kLayerEmbd)), 0);
+      w.layer_embd_proj.w = Place(RequireWeights(gguf_, OfModel(TensorRole::kLayerEmbdProj)));
+      w.layer_embd_norm.weight = LoadVector(OfModel(TensorRole::kLayerEmbdNorm));
+    }
+    if (!config_.streams.several()) return;
+    LoadStreams(TensorRole::kToStreams, &w.to_streams);
+    LoadStreams(TensorRole::kFromStreams, &w.from_streams);
+  }
+
+  // One matrix for each stream but the first.
+  void LoadStreams(TensorRole role, std::vector<LinearWeights>* matrices) {
+    const TensorView all = Place(RequireWeights(gguf_, OfModel(role)));
+    const int64_t d = config_.d_model;
+    for (int64_t i = 1; i < config_.streams.n; ++i) {
+      matrices->push_back({all.SliceRows((i - 1) * d, i * d), nullptr});
+    }
+  }
+
+  // Values are normalised without weights.
+  const float* OnesOfHead() {
+    if (ones_ == nullptr) {
+      const Floats ones(static_cast<size_t>(config_.head_dim), 1.0F);
+      ones_ = UploadVector(ones, "the norm of values", fast_);
+    }
+    return ones_;
+  }
 
   // Small F32 vectors are used in place; other types are widened into memory of the fast device.
   const float* LoadVector(const ModelTensor& tensor) {
     const TensorView view = RequireWeights(gguf_, tensor);
     const bool aligned = reinterpret_cast<uintptr_t>(view.data) % alignof(float) == 0;
     if (view.dtype == DType::kF32 && aligned && !fast_.queued()) {
-      return reinterpret_cast<const float*>(view.data);
+      return reinterpret_cast<const float*>(Mapped(view, 0).data);
     }
     return UploadVector(Widened(view), tensor.name, fast_);
   }
 
   static Floats Widened(const TensorView& vector) {
-    Floats values(static_cast<size_t>(vector.cols));
-    CpuKernels().dequantize_f32(vector.dtype, vector.data, 0, vector.cols, values.data());
+    Floats values(static_cast<size_t>(vector.rows * vector.cols));
+    for (int64_t r = 0; r < vector.rows; ++r) {
+      CpuKernels().dequantize_f32(vector.dtype, vector.row(r), 0, vector.cols,
+                                  values.data() + r * vector.cols);
+    }
     return values;
+  }
+
+  // The same view, counted as what the tier reads where the file has it.
+  TensorView Mapped(const TensorView& file, size_t tier) {
+    out_->mapped_bytes[tier] +=
+        static_cast<uint64_t>(file.rows) * static_cast<uint64_t>(RowBytes(file.dtype, file.cols));
+    return file;
+  }
+
+  // A table of which a token reads a row: a queued device has the host keep it.
+  TensorView PlaceTable(const TensorView& file) {
+    return fast_.queued() != nullptr ? fast_.queued()->StoreTable(file) : Mapped(file, 0);
   }
 
   // A matrix of the file as the fast device reads it: in the mapping, or in memory of its own.
   TensorView Place(const TensorView& file) {
-    if (!options_.copy_weights && !fast_.queued()) return file;
+    if (!options_.copy_weights && !fast_.queued()) return Mapped(file, 0);
     const TensorView stored = fast_.StoreRows(file, {}, "weights");
     gguf_.ReleasePages(file);
     return stored;
@@ -105,14 +170,36 @@ class Loader {
   // What lies on the fast tier whole: norms, attention.
   void LoadFixed(int64_t layer) {
     LayerWeights& w = out_->weights.layers[static_cast<size_t>(layer)];
+    const AttentionConfig& attention = config_.layer(layer).attention;
+    if (attention.v_norm && attention.has_own_kv()) w.v_norm.weight = OnesOfHead();
     ForEachLayerTensor(gguf_, family_.tensors, config_, layer,
                        [&](const ModelTensor& tensor, const GgufTensorInfo* /*info*/) {
                          const TensorRow& row = *tensor.row;
+                         if (tensor.unused) return;
                          if (row.vector != nullptr) w.*row.vector = LoadVector(tensor);
+                         if (row.norm != nullptr) (w.*row.norm).weight = LoadVector(tensor);
+                         if (row.norm_bias_of != nullptr) {
+                           (w.*row.norm_bias_of).bias = LoadVector(tensor);
+                         }
                          if (row.bias_of != nullptr) (w.*row.bias_of).bias = LoadVector(tensor);
+                         if (row.role == TensorRole::kRelativeBias) {
+                           w.relative_bias = LoadRelativeBias(tensor);
+                         }
                          if (row.matrix == nullptr) return;
                          (w.*row.matrix).w = Place(RequireWeights(gguf_, tensor));
                        });
+    const int64_t first = config_.in_encoder(layer) ? 0 : config_.n_encoder_layers;
+    if (w.relative_bias == nullptr) {
+      w.relative_bias = out_->weights.layers[static_cast<size_t>(first)].relative_bias;
+    }
+  }
+
+  // Spreads a bias by bucket out by distance.
+  const float* LoadRelativeBias(const ModelTensor& tensor) {
+    return UploadVector(BiasByDistance(config_.layer(tensor.layer).attention.relative,
+                                       config_.in_encoder(tensor.layer),
+                                       Widened(RequireWeights(gguf_, tensor)), tensor.cols),
+                        tensor.name, fast_);
   }
 
   FileNeurons ReadNeurons(int64_t layer) const {
@@ -131,7 +218,7 @@ class Loader {
     std::vector<FfnSlice>& slices = out_->weights.layers[static_cast<size_t>(layer)].slices;
     slices.resize(tiers_.size());
     if (options_.placement == nullptr) {
-      LoadWholeFfn(file, &slices.front());
+      LoadWholeFfn(layer, file, &slices.front());
       return;
     }
     const LayerPlacement& p = options_.placement->layers[static_cast<size_t>(layer)];
@@ -143,7 +230,7 @@ class Loader {
       const int64_t begin = end;
       end += p.n_on[tier];
       if (packed_) {
-        SlicePacked(layer, file, begin, end, *tiers_[tier], &slices[tier]);
+        SlicePacked(layer, file, begin, end, tier, &slices[tier]);
       } else {
         CopyFfn(layer, file, begin, end, *tiers_[tier], &slices[tier]);
       }
@@ -151,7 +238,7 @@ class Loader {
     CHECK(end == file.n_neurons);
     if (!packed_) {
       for (const TensorView* copied : {&file.ffn.gate, &file.ffn.up, &file.ffn.down}) {
-        gguf_.ReleasePages(*copied);
+        if (copied->rows > 0) gguf_.ReleasePages(*copied);
       }
     }
   }
@@ -167,13 +254,14 @@ class Loader {
   }
 
   // All neurons on the fast device, in file order; only a stock file's down may have to be rebuilt.
-  void LoadWholeFfn(const FileNeurons& file, FfnSlice* slice) {
+  void LoadWholeFfn(int64_t layer, const FileNeurons& file, FfnSlice* slice) {
     slice->n_neurons = file.n_neurons;
     slice->gate = Place(file.ffn.gate);
-    slice->up = Place(file.ffn.up);
+    if (file.is_gated()) slice->up = Place(file.ffn.up);
     slice->down_layout = file.ffn.layout;
     UploadVectors(file, {}, fast_, slice);
-    if (file.ffn.layout == DownLayout::kPerNeuron || options_.down.layout == DownLayout::kStock) {
+    const DownLayout wanted = options_.down.LayoutOf(config_.layer(layer).ffn);
+    if (file.ffn.layout == DownLayout::kPerNeuron || wanted == DownLayout::kStock) {
       slice->down = Place(file.ffn.down);
       return;
     }
@@ -218,7 +306,9 @@ class Loader {
     const int64_t n = end - begin;
     if (device.queued()) return StoreFfn(layer, file, begin, end, device, slice);
     const int64_t gate_bytes = RowBytes(file.ffn.gate.dtype, config_.d_model);
-    const int64_t up_bytes = RowBytes(file.ffn.up.dtype, config_.d_model);
+    // A plain FFN has no up rows: down rows lie end to end.
+    const int64_t up_bytes =
+        file.is_gated() ? RowBytes(file.ffn.up.dtype, config_.d_model) : int64_t{0};
     const DType down = DownType(file.ffn);
     const int64_t stride = up_bytes + RowBytes(down, config_.d_model);
     auto* gate = static_cast<std::byte*>(
@@ -229,12 +319,13 @@ class Loader {
       const int32_t id = order[static_cast<size_t>(begin + i)];
       device.Upload(gate + i * gate_bytes, file.ffn.gate.row(id),
                     static_cast<uint64_t>(gate_bytes));
+      if (!file.is_gated()) continue;
       device.Upload(up_down + i * stride, file.ffn.up.row(id), static_cast<uint64_t>(up_bytes));
     }
     CopyDown(file, order, begin, end, up_down + up_bytes, stride, device);
     slice->n_neurons = n;
     slice->gate = DenseView(gate, file.ffn.gate.dtype, n, config_.d_model);
-    slice->up = {up_down, file.ffn.up.dtype, n, config_.d_model, stride};
+    if (file.is_gated()) slice->up = {up_down, file.ffn.up.dtype, n, config_.d_model, stride};
     slice->down = {up_down + up_bytes, down, n, config_.d_model, stride};
     slice->neuron_ids = order.data() + begin;
     UploadVectors(file, {slice->neuron_ids, static_cast<size_t>(n)}, device, slice);
@@ -265,7 +356,7 @@ class Loader {
     const std::span<const int32_t> ids(order.data() + begin, static_cast<size_t>(end - begin));
     slice->n_neurons = end - begin;
     slice->gate = device.StoreRows(file.ffn.gate, ids, "gate projections");
-    slice->up = device.StoreRows(file.ffn.up, ids, "up projections");
+    if (file.is_gated()) slice->up = device.StoreRows(file.ffn.up, ids, "up projections");
     slice->down = file.ffn.layout == DownLayout::kPerNeuron
                       ? device.StoreRows(file.ffn.down, ids, "down projections")
                       : device.StoreRows(Transposed(file, order).SliceRows(begin, end), {},
@@ -281,15 +372,16 @@ class Loader {
   }
 
   // A packed file is in placement order already: a slice is a run of its rows.
-  void SlicePacked(int64_t layer, const FileNeurons& file, int64_t begin, int64_t end,
-                   Device& device, FfnSlice* slice) {
+  void SlicePacked(int64_t layer, const FileNeurons& file, int64_t begin, int64_t end, size_t tier,
+                   FfnSlice* slice) {
     if (begin == end) return;
+    Device& device = *tiers_[tier];
     const auto store = [&](const TensorView& rows, const char* purpose) {
-      return device.queued() ? device.StoreRows(rows, {}, purpose) : rows;
+      return device.queued() ? device.StoreRows(rows, {}, purpose) : Mapped(rows, tier);
     };
     slice->n_neurons = end - begin;
     slice->gate = store(file.ffn.gate.SliceRows(begin, end), "gate projections");
-    slice->up = store(file.ffn.up.SliceRows(begin, end), "up projections");
+    if (file.is_gated()) slice->up = store(file.ffn.up.SliceRows(begin, end), "up projections");
     slice->down = store(file.ffn.down.SliceRows(begin, end), "down projections");
     slice->neuron_ids = out_->neuron_orders[static_cast<size_t>(layer)].data() + begin;
     std::vector<int32_t> rows(static_cast<size_t>(end - begin));
@@ -328,6 +420,7 @@ class Loader {
   std::unique_ptr<LoadedWeights> out_;
   AlignedBuffer transposed_;
   const std::byte* transposed_of_ = nullptr;
+  const float* ones_ = nullptr;  // (head_dim)
   double squared_error_ = 0;
   double squared_weights_ = 0;
 };

@@ -40,6 +40,7 @@ struct LoadedWeights {
   ModelWeights weights;
   RequantReport requant;
   std::vector<std::vector<int32_t>> neuron_orders;  // what FfnSlice::neuron_ids point into
+  std::vector<uint64_t> mapped_bytes;  // by tier: of weights that are read where the file has them
 };
 
 // Every tensor's presence, shape and type is checked before anything is copied. `gguf` and the

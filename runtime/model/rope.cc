@@ -28,6 +28,11 @@ double KeptShare(const RopeConfig& config, int64_t i) {
 
 }  // namespace
 
+void ChooseLongRope(int64_t context_tokens, RopeConfig* config) {
+  if (config->scaling != RopeScaling::kLong) return;
+  if (context_tokens > config->original_max_seq_len) config->freq_divisors = config->long_divisors;
+}
+
 RopeAngles::RopeAngles(const RopeConfig& config) {
   CHECK(config.rot_dim % 2 == 0 && config.factor > 0);
   const auto n = static_cast<size_t>(config.rot_dim / 2);
@@ -38,10 +43,11 @@ RopeAngles::RopeAngles(const RopeConfig& config) {
         config.freq_base, -2.0 * static_cast<double>(i) / static_cast<double>(config.rot_dim));
     if (!config.freq_divisors.empty()) frequency /= static_cast<double>(config.freq_divisors[i]);
     double kept = 0;
-    if (config.scaling == RopeScaling::kNone) kept = 1;
+    if (config.scaling == RopeScaling::kNone || config.scaling == RopeScaling::kLong) kept = 1;
     if (config.scaling == RopeScaling::kYarn) kept = KeptShare(config, static_cast<int64_t>(i));
     frequencies_[i] = frequency * (kept + (1 - kept) / config.factor);
   }
+  if (config.scaling == RopeScaling::kLong) magnitude_ = config.attention_factor;
   if (config.scaling == RopeScaling::kYarn) {
     magnitude_ = config.attention_factor;
     if (config.yarn_ext_factor != 0) magnitude_ *= 1 + 0.1 * std::log(config.factor);

@@ -32,11 +32,12 @@ FileFfn ReadFileFfn(const GgufReader& gguf, const Family& family, const ModelCon
     return RequireWeights(gguf, TensorOf(family.tensors, role, config, layer));
   };
   FileFfn ffn;
-  const FfnForm form = ReadFfnForm(gguf, family.tensors, layer);
+  const FfnForm form = ReadFfnForm(gguf, family.tensors, config, layer);
   ffn.layout = form == FfnForm::kStock ? DownLayout::kStock : DownLayout::kPerNeuron;
   ffn.gate = read(TensorRole::kGate);
-  if (form != FfnForm::kPacked) {
-    ffn.up = read(TensorRole::kUp);
+  const bool gated = family.ffn == FfnKind::kGated;
+  if (form != FfnForm::kPacked || !gated) {
+    if (gated) ffn.up = read(TensorRole::kUp);
     ffn.down = read(form == FfnForm::kStock ? TensorRole::kDown : TensorRole::kDownT);
     return ffn;
   }
@@ -59,7 +60,7 @@ FileFfn ReadFileFfn(const GgufReader& gguf, const Family& family, const ModelCon
 
 std::vector<int32_t> ReadPackedOrder(const GgufReader& gguf, const ModelConfig& config,
                                      int64_t layer) {
-  const std::string name = LayerTensorName(kPackedOrder, layer);
+  const std::string name = LayerTensorName(kPackedOrder, config, layer);
   const int64_t d_ff = config.d_ff_of(layer);
   const TensorView view = gguf.RequireMatrix(name, 1, d_ff);
   std::vector<int32_t> order(static_cast<size_t>(d_ff));

@@ -30,7 +30,7 @@ TensorView RequireWeights(const GgufReader& gguf, const ModelTensor& tensor);
 
 // The weights of one layer's FFN as the file stores them. Throws Error where one is not there.
 struct FileFfn {
-  TensorView gate, up, down;
+  TensorView gate, up, down;               // up is empty in a plain FFN
   DownLayout layout = DownLayout::kStock;  // layout of down
 };
 FileFfn ReadFileFfn(const GgufReader& gguf, const Family& family, const ModelConfig& config,

@@ -16,10 +16,22 @@ namespace thermocline {
 
 enum class TensorRole : uint8_t {
   kTokenEmbd,
+  kPositionEmbd,
+  kLayerEmbd,  // the layers' own embeddings, side by side
+  kLayerEmbdProj,
+  kLayerEmbdNorm,
+  kToStreams,  // AltUp's, one below the other
+  kFromStreams,
   kOutputNorm,
+  kOutputNormBias,
+  kEncoderNorm,
   kOutput,
+  kOutputBias,
   kRopeFreqs,  // divisors of the rotation's frequencies, read into RopeConfig
+  kRopeShort,  // LongRoPE's
+  kRopeLong,
   kAttnNorm,
+  kAttnNormBias,
   kWq,
   kWk,
   kWv,
@@ -28,12 +40,40 @@ enum class TensorRole : uint8_t {
   kWkBias,
   kWvBias,
   kWoBias,
+  kQNorm,
+  kKNorm,
+  kAttnSubNorm,
+  kAttnPostNorm,
+  kRelativeBias,
+  kCrossNorm,
+  kCrossQ,
+  kCrossK,
+  kCrossV,
+  kCrossO,
+  kCrossRelativeBias,  // old T5 files have it, and nothing computes with it
   kFfnNorm,
-  kGate,
+  kFfnNormBias,
+  kFfnPostNorm,
+  kRouterNorm,  // AltUp's
+  kRouter,
+  kPredictCoef,
+  kCorrectCoef,
+  kLaurelLeft,
+  kLaurelRight,
+  kLaurelPostNorm,
+  kLayerGateScale,
+  kLayerGate,
+  kLayerProj,
+  kLayerPostNorm,
+  kGate,  // in a plain FFN the one matrix before the activation
   kGateBias,
   kUp,
-  kDown,         // as GGUF files store it
+  kUpBias,
+  kFfnSubNorm,
+  kDown,  // as GGUF files store it
+  kDownBias,
   kDownT,        // a row per neuron, as PowerInfer stores it
+  kDownTBias,    // down's bias under the name that it then has
   kUpDown,       // packed: a neuron's up row, then its down column
   kNeuronOrder,  // packed: the channel of each row
   kPredictorIn,  // PowerInfer's predictor
@@ -48,15 +88,26 @@ enum class TensorDim : uint8_t {
   kTwoDModel,
   kQDim,
   kKvDim,
+  kHeadDim,
+  kHeads,
+  kKvHeads,
   kDFf,
   kHalfRotDim,
+  kLayerEmbd,
+  kLayerEmbds,  // of all layers
+  kLaurelRank,
+  kStreams,
+  kStreamsSquared,
+  kOtherStreams,   // d_model of each but the first
+  kBuckets,        // of a relative bias
+  kPositions,      // max_seq_len, and position_offset before
   kPredictorRank,  // what the file says; CheckPowerInferPredictor compares
 };
 
 enum class TensorUse : uint8_t {
   kTable,    // rows are looked up
   kMatrix,   // multiplied with, in the file's type
-  kVector,   // one row, widened to f32
+  kVector,   // widened to f32: one row, or a few where it is a table of coefficients
   kIndices,  // one row of I32
   kSetting,  // read with the config
 };
@@ -79,17 +130,25 @@ inline constexpr uint8_t kAllForms = 7;
 // A row says what a tensor is; a pointer to a member says where loading puts it.
 struct TensorRow {
   TensorRole role;
-  std::string_view name;  // name in a GGUF; "{}" stands for the layer, and every layer has one then
+  // Name in a GGUF. "{}" stands for the layer, and every layer has one then. With an encoder such
+  // names begin with "enc." or "dec.", and each counts its own layers.
+  std::string_view name;
   TensorUse use;
   TensorDim rows;
   TensorDim cols;
   TensorTier tier = TensorTier::kFast;
   bool required = true;  // a file of one of its forms must have it
+  bool own_kv = false;   // of keys and values: unused in a layer that reads another's
   uint8_t forms = kAllForms;
   const float* LayerWeights::*vector = nullptr;
+  NormWeights LayerWeights::*norm = nullptr;
+  NormWeights LayerWeights::*norm_bias_of = nullptr;
   LinearWeights LayerWeights::*matrix = nullptr;
   LinearWeights LayerWeights::*bias_of = nullptr;
   const float* FfnSlice::*neuron_vector = nullptr;
+
+  bool in_encoder = true;     // the encoder's layers have it, too
+  bool first_has_it = false;  // required in the first layer of the encoder and of the decoder
 
   bool in_layer() const { return name.find("{}") != std::string_view::npos; }
   bool in_form(FfnForm form) const { return (forms & static_cast<uint8_t>(form)) != 0; }
@@ -111,6 +170,7 @@ struct ModelTensor {
   std::string name;
   int64_t rows = 0;  // the shape that the config asks for, or kAnyDim
   int64_t cols = 0;
+  bool unused = false;  // the file may have it, and nothing reads it
 };
 
 // A packed model's own tensors and keys (neurons hot to cold, down transposed, up and down rows
@@ -125,6 +185,8 @@ bool IsPacked(const GgufReader& gguf);
 
 // Turns "blk.{}.ffn_up.weight" into "blk.7.ffn_up.weight".
 std::string LayerTensorName(std::string_view pattern, int64_t layer);
+// The same with an encoder's and a decoder's names: "enc.blk.7.ffn_up.weight".
+std::string LayerTensorName(std::string_view pattern, const ModelConfig& config, int64_t layer);
 
 // Returns the row of a role. CHECKs that the table has it.
 const TensorRow& RowOf(TensorTable table, TensorRole role);
@@ -132,7 +194,8 @@ const TensorRow& RowOf(TensorTable table, TensorRole role);
 ModelTensor TensorOf(TensorTable table, TensorRole role, const ModelConfig& config,
                      int64_t layer = kNoLayer);
 
-FfnForm ReadFfnForm(const GgufReader& gguf, TensorTable table, int64_t layer);
+FfnForm ReadFfnForm(const GgufReader& gguf, TensorTable table, const ModelConfig& config,
+                    int64_t layer);
 
 // Calls fn for every tensor that the table names, of all forms, whether a file has it or not.
 void ForEachNamed(TensorTable table, const ModelConfig& config,

@@ -1,7 +1,6 @@
 #include "runtime/pass/executor.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "gpu_kernels/base/trace_range.h"
 #include "runtime/core/error.h"
@@ -26,10 +25,16 @@ int64_t MaxSlowNeurons(const ModelWeights& weights) {
 
 Executor::Executor(const ModelConfig& config, const ModelWeights& weights,
                    const ExecutorOptions& options, ThreadTeam& team, KvCache& cache,
-                   std::span<Device* const> tiers, std::span<const LayerPredictors> predictors)
-    : context_(config, weights, options, team, cache, tiers, predictors) {
-  all_pages_.resize(static_cast<size_t>(cache.n_pages()));
-  std::iota(all_pages_.begin(), all_pages_.end(), 0);
+                   std::span<Device* const> tiers, std::span<const LayerPredictors> predictors,
+                   const ModelAdapters* adapters)
+    : context_(config, weights, options, team, cache, tiers, predictors, adapters) {
+  CHECK(!config.has_encoder() || context_.fast().queued() == nullptr);
+  for (const KvPageClass& page_class : cache.layout().classes) {
+    std::vector<int32_t>& pages = all_pages_.emplace_back();
+    for (int64_t i = 0; i < 2 * page_class.n_pages; ++i) {
+      pages.push_back(static_cast<int32_t>(i % page_class.n_pages));
+    }
+  }
   if (QueuedDevice* const queued = context_.fast().queued()) {
     runner_ = std::make_unique<QueuedRunner>(context_, *queued);
     const int64_t max_neurons = MaxSlowNeurons(weights);
@@ -56,7 +61,7 @@ void Executor::set_profile(PassProfile* profile) {
 }
 
 void Executor::set_keep_hidden(bool keep) {
-  const int64_t n = context_.config.n_layers * context_.config.d_model;
+  const int64_t n = context_.config.n_layers * context_.config.streams_dim();
   context_.keep_hidden = keep;
   context_.hidden.assign(keep ? static_cast<size_t>(n) : 0, 0.0F);
 }
@@ -69,7 +74,16 @@ StreamUse Executor::stream_use() const {
 Batch Executor::OnlySequence(std::span<const int32_t> ids, int64_t first_position,
                              LogitsWanted wanted) const {
   Batch batch;
-  batch.sequences = {{all_pages_}};
+  BatchSequence& sequence = batch.sequences.emplace_back();
+  const int64_t end = KvPagesFor(first_position + static_cast<int64_t>(ids.size()));
+  for (size_t c = 0; c < all_pages_.size(); ++c) {
+    const KvPageClass& page_class = context_.cache.layout().classes[c];
+    const int64_t first = page_class.FirstSeen(first_position) / kKvPageTokens;
+    CHECK(end - first <= page_class.n_pages);
+    const std::span<const int32_t> pages(all_pages_[c]);
+    sequence.tables.push_back({first, pages.subspan(static_cast<size_t>(first % page_class.n_pages),
+                                                    static_cast<size_t>(end - first))});
+  }
   for (size_t i = 0; i < ids.size(); ++i) {
     const bool logits =
         wanted == LogitsWanted::kAll || (wanted != LogitsWanted::kNone && i + 1 == ids.size());
@@ -81,12 +95,13 @@ Batch Executor::OnlySequence(std::span<const int32_t> ids, int64_t first_positio
 PassRunner& Executor::BeginPass(const Pass& pass) {
   // Before anything else: of a pass that failed, nothing may be under way.
   if (streamed_) streamed_->stream().BeginPass();
-  const bool streams = streamed_ && streamed_->Chooses(pass.n());
   context_.BeginPass(pass);
+  const bool streams = streamed_ && streamed_->Chooses(pass.n());
   return streams ? *streamed_ : *runner_;
 }
 
 void Executor::Embed(std::span<const int32_t> ids, float* x) {
+  CHECK(has_one_stream());
   const Batch batch = OnlySequence(ids, 0, LogitsWanted::kNone);
   const Pass pass = MakePass(batch, 0);
   if (streamed_) streamed_->stream().BeginPass();
@@ -96,6 +111,7 @@ void Executor::Embed(std::span<const int32_t> ids, float* x) {
 
 void Executor::RunLayers(float* x, int64_t n, int64_t first_position, int64_t layer_begin,
                          int64_t layer_end) {
+  CHECK(has_one_stream());
   CHECK(layer_begin >= 0 && layer_end <= context_.config.n_layers);
   const std::vector<int32_t> no_ids(static_cast<size_t>(n), 0);
   const Batch batch = OnlySequence(no_ids, first_position, LogitsWanted::kNone);
@@ -104,9 +120,22 @@ void Executor::RunLayers(float* x, int64_t n, int64_t first_position, int64_t la
   BeginPass(pass).RunLayers(pass, x);
 }
 
+Pass Executor::DecoderPass(const Batch& batch, int64_t n_best) const {
+  Pass pass = MakePass(batch, context_.config.n_layers, n_best);
+  pass.layer_begin = context_.config.n_encoder_layers;
+  return pass;
+}
+
+void Executor::Encode(const Batch& batch) {
+  CHECK(context_.config.has_encoder() && batch.n_wanted() == 0);
+  Pass pass = MakePass(batch, context_.config.n_encoder_layers);
+  pass.encodes = true;
+  EndPass(RunPass(pass), batch.n_rows());
+}
+
 std::span<const float> Executor::Run(const Batch& batch) {
   CHECK(batch.n_wanted() <= context_.options.max_logits);
-  PassRunner& runner = RunPass(MakePass(batch, context_.config.n_layers));
+  PassRunner& runner = RunPass(DecoderPass(batch));
   const auto logits = runner.Logits(batch.n_wanted() * context_.config.vocab_size);
   EndPass(runner, batch.n_rows());
   return logits;
@@ -114,7 +143,7 @@ std::span<const float> Executor::Run(const Batch& batch) {
 
 std::span<const TokenLogit> Executor::RunBest(const Batch& batch, int64_t k) {
   CHECK(k >= 1 && k <= max_best());
-  PassRunner& runner = RunPass(MakePass(batch, context_.config.n_layers, k));
+  PassRunner& runner = RunPass(DecoderPass(batch, k));
   best_ = runner.Best(k);
   EndPass(runner, batch.n_rows());
   return best_;
@@ -125,7 +154,8 @@ PassRunner& Executor::RunPass(const Pass& pass) {
   PassRunner& runner = BeginPass(pass);
   if (context_.profile != nullptr) context_.profile->BeginPass();
   runner.RunAll(pass);
-  CountPass(pass.n());
+  // Counts are of the tokens that a model writes, which an encoder does not.
+  if (!pass.encodes) CountPass(pass.n());
   return runner;
 }
 

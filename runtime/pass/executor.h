@@ -20,16 +20,23 @@ namespace thermocline {
 class Executor {
  public:
   // tiers: from the fastest on. Everything referenced must outlive the executor. predictors:
-  // (n_layers), or empty where kPredicted is not asked for. REQUIRES: at most kMaxTiers tiers, and
-  // a slice of every layer for each.
+  // (n_layers), or empty where kPredicted is not asked for. adapters: null, or made for the tiers.
+  // REQUIRES: at most kMaxTiers tiers, and a slice of every layer for each.
   Executor(const ModelConfig& config, const ModelWeights& weights, const ExecutorOptions& options,
            ThreadTeam& team, KvCache& cache, std::span<Device* const> tiers,
-           std::span<const LayerPredictors> predictors = {});
+           std::span<const LayerPredictors> predictors = {},
+           const ModelAdapters* adapters = nullptr);
 
   // Feeds the rows. Returns the logits of those that want them, in their order: (n_wanted,
   // vocab_size). Valid until the next call. REQUIRES: 0 < n_rows <= max_tokens, n_wanted <=
-  // max_logits; the cache holds all positions before a row's own, and its pages have room for it.
+  // max_logits; the cache holds what a row sees of the positions before its own, and its pages have
+  // room for it; with an encoder, every sequence has an encoder's text.
   std::span<const float> Run(const Batch& batch);
+
+  // Has the model's encoder read a text, and stores what the decoder's layers attend to. The batch
+  // is one sequence's whole text, from position 0 on; its pages and its encoder_pages are those to
+  // write. REQUIRES: a model with an encoder, 0 < n_rows <= max_tokens, no row wants logits.
+  void Encode(const Batch& batch);
 
   // Most tokens that RunBest can be asked for; 0 where the logits lie in host memory anyway.
   int64_t max_best() const { return runner_->max_best(); }
@@ -38,7 +45,8 @@ class Executor {
   // REQUIRES: 1 <= k <= max_best().
   std::span<const TokenLogit> RunBest(const Batch& batch, int64_t k);
 
-  // One segment of a sequence that has the cache to itself.
+  // One segment of a sequence that has the cache to itself. Position p lies in page p /
+  // kKvPageTokens of a class, or where these come round, in that less a multiple of their number.
   Batch OnlySequence(std::span<const int32_t> ids, int64_t first_position,
                      LogitsWanted wanted = LogitsWanted::kLast) const;
 
@@ -46,10 +54,14 @@ class Executor {
   // at hand. x: (n, d_model) in host memory. RunLayers updates x by layers [layer_begin,
   // layer_end), at positions first_position ... of a sequence that has the cache to itself; these
   // layers' cache must hold the positions before (0 starts a new sequence). REQUIRES: 0 < n <=
-  // max_tokens.
+  // max_tokens, the cache has room for so many and for the windows; has_one_stream().
   void Embed(std::span<const int32_t> ids, float* x);
   void RunLayers(float* x, int64_t n, int64_t first_position, int64_t layer_begin,
                  int64_t layer_end);
+  // Whether x is all that a layer reads of the one before.
+  bool has_one_stream() const {
+    return !context_.config.streams.several() && context_.config.layer_embd_dim == 0;
+  }
 
   void set_mode(SparseMode mode) { context_.options.mode = mode; }
   // In kPredicted, also count the active neurons that were not predicted (which takes every gate).
@@ -65,12 +77,14 @@ class Executor {
   StreamUse stream_use() const;
   // Null where nothing may be streamed; for tests.
   WeightStream* weight_stream() { return streamed_ ? &streamed_->stream() : nullptr; }
-  // The residual stream after each layer of the last pass's last token: (n_layers, d_model); for
-  // tests.
+  // The residual streams after each layer of the last pass's last token: (n_layers, n_streams,
+  // d_model); an encoder's layers have those of the last text. For tests.
   void set_keep_hidden(bool keep);
   std::span<const float> hidden() const { return context_.hidden; }
 
  private:
+  // A pass through all layers but an encoder's.
+  Pass DecoderPass(const Batch& batch, int64_t n_best = 0) const;
   // Whoever runs a pass that begins with this call.
   PassRunner& BeginPass(const Pass& pass);
   PassRunner& RunPass(const Pass& pass);
@@ -79,8 +93,8 @@ class Executor {
 
   PassContext context_;
   std::unique_ptr<PassRunner> runner_;
-  std::unique_ptr<StreamedRunner> streamed_;  // where batches may be streamed
-  std::vector<int32_t> all_pages_;            // of the cache, in their order
+  std::unique_ptr<StreamedRunner> streamed_;     // where batches may be streamed
+  std::vector<std::vector<int32_t>> all_pages_;  // of each class, in their order, twice
   FfnCounts counts_;
   std::vector<TokenLogit> best_;
 };

@@ -48,8 +48,18 @@ void HostRunner::RunLayersOf(const Lanes& lanes, const Pass& pass) {
   for (int64_t layer = pass.layer_begin; layer < pass.layer_end; ++layer) {
     RunLayer(context_, lanes, layer, pass, *this);
     if (!context_.keep_hidden || lanes.all.rank != 0) continue;
-    const int64_t d = context_.config.d_model;
-    std::copy_n(context_.state.x + (pass.n() - 1) * d, d, context_.hidden.begin() + layer * d);
+    KeepHidden(layer, pass.n());
+  }
+}
+
+// Keeps the last token's stream, or all of its streams one after the other.
+void HostRunner::KeepHidden(int64_t layer, int64_t n) {
+  const int64_t d = context_.config.d_model;
+  const int64_t n_streams = context_.config.streams.n;
+  const float* const from = n_streams > 1 ? context_.state.streams : context_.state.x;
+  for (int64_t i = 0; i < n_streams; ++i) {
+    std::copy_n(from + (i * n + n - 1) * d, d,
+                context_.hidden.begin() + (layer * n_streams + i) * d);
   }
 }
 
@@ -58,6 +68,7 @@ void HostRunner::RunAll(const Pass& pass) {
     const Lanes lanes = LanesOf(thread);
     EmbedRows(context_, lanes.all, pass);
     RunLayersOf(lanes, pass);
+    if (pass.encodes) StoreEncoderOutput(context_, lanes.all, pass);
     if (pass.wanted == LogitsWanted::kNone) return;
     RunHead(context_, lanes.all, pass);
     lanes.all.Mark(PassPart::kHead);

@@ -37,6 +37,7 @@ class HostRunner final : public PassRunner {
   void MakeGroups();
   Lanes LanesOf(int thread) const;
   void RunLayersOf(const Lanes& lanes, const Pass& pass);
+  void KeepHidden(int64_t layer, int64_t n);
 
   PassContext& context_;
   TierFfn ffn_;

@@ -22,6 +22,8 @@ struct Pass {
   std::vector<BatchSegment> segments;  // of the batch
   LogitsWanted wanted = LogitsWanted::kNone;
   int64_t n_best = 0;  // of kBest
+  // The rows are the text that an encoder reads: the pass ends with what decoders attend to.
+  bool encodes = false;
   // Layers [layer_begin, layer_end).
   int64_t layer_begin = 0;
   int64_t layer_end = 0;

@@ -26,26 +26,71 @@ bool ReadsApart(const ExecutorOptions& options) {
   return options.predictor_input != PredictorInput::kNormed;
 }
 
+bool RunsBeside(const ModelConfig& config) {
+  return config.streams.several() || config.low_dim() > 0;
+}
+
+// Floats of a token for streams and what runs beside attention and FFN.
+int64_t BesideDim(const ModelConfig& config) {
+  const int64_t streams = config.streams.several() ? config.streams_dim() + config.streams.n : 0;
+  return streams + (RunsBeside(config) ? config.d_model : 0) + config.low_dim() +
+         config.layer_embds_dim();
+}
+
 }  // namespace
 
 PassContext::PassContext(const ModelConfig& model_config, const ModelWeights& model_weights,
                          const ExecutorOptions& executor_options, ThreadTeam& thread_team,
                          KvCache& kv_cache, std::span<Device* const> devices,
-                         std::span<const LayerPredictors> slice_predictors)
+                         std::span<const LayerPredictors> slice_predictors,
+                         const ModelAdapters* model_adapters)
     : config(model_config),
       weights(model_weights),
       options(executor_options),
       team(thread_team),
       cache(kv_cache),
       predictors(slice_predictors),
+      adapters(model_adapters),
       all_lanes(team.MakeGroup(team.n_threads())),
-      angles_(config.rope) {
+      main_turns_(config.rope) {
+  if (config.has_local_rope()) local_turns_.emplace(config.local_rope);
   CHECK(predictors.empty() || predictors.size() == weights.layers.size());
   CHECK(!devices.empty() && devices.size() <= kMaxTiers);
   for (const LayerWeights& layer : weights.layers) CHECK(layer.slices.size() == devices.size());
   AllocateTiers(devices);
   AllocateState();
   counts.resize(weights.layers.size(), std::vector<FfnCount>(tiers.size()));
+}
+
+void PassContext::Turns::Resize(int64_t max_tokens) {
+  cos.resize(static_cast<size_t>(max_tokens * angles.n_frequencies()));
+  sin.resize(cos.size());
+}
+
+void PassContext::Turns::Fill(int64_t token, int64_t position) {
+  const int64_t offset = token * angles.n_frequencies();
+  angles.Fill(position, cos.data() + offset, sin.data() + offset);
+}
+
+FfnOp PassContext::MakeFfnOp(int64_t layer, const FfnSlice& slice) const {
+  const FfnConfig& ffn = config.layer(layer).ffn;
+  return {.slice = &slice,
+          .layer = layer,
+          .activation = ffn.activation,
+          .activation_threshold = ffn.activation_threshold,
+          .relu_up = ffn.relu_up,
+          .cuts_gates = ffn.cuts_gates,
+          .gate_cut = ffn.gate_cut,
+          .h_norm_eps = config.norm_eps};
+}
+
+RopeOp PassContext::rope(int64_t layer) const {
+  const LayerRope kind = config.layer(layer).attention.rope;
+  if (kind == LayerRope::kNone) return {.layer_rope = kind};
+  const bool local = kind == LayerRope::kLocal;
+  const RopeConfig& rope = local ? config.local_rope : config.rope;
+  const Turns& turns = local ? *local_turns_ : main_turns_;
+  return {kind, rope.pairing, rope.rot_dim, turns.cos.data(), turns.sin.data()};
 }
 
 std::vector<uint64_t> PassContext::BufferBytes(const ModelConfig& config,
@@ -55,10 +100,12 @@ std::vector<uint64_t> PassContext::BufferBytes(const ModelConfig& config,
   // x, xn, proj; two more of the FFN's inputs where a predictor looks ahead or xn is to be kept.
   const int64_t residual = (ApartFromXn(options) ? 5 : 3) * config.d_model;
   const int64_t attention = 2 * config.q_dim() + 2 * config.kv_dim();
+  const int64_t beside = BesideDim(config);
   std::vector<uint64_t> bytes;
   for (size_t tier = 0; tier < max_neurons.size(); ++tier) {
     const int64_t ffn = n * (2 * max_neurons[tier] + config.d_model);  // gate, up, y
-    int64_t floats = ffn + n * (residual + attention) + options.max_logits * config.vocab_size;
+    int64_t floats =
+        ffn + n * (residual + attention + beside) + options.max_logits * config.vocab_size;
     // Other tiers have x, and what the predictor reads where that is another.
     if (tier > 0) floats = ffn + (ReadsApart(options) ? 2 : 1) * n * config.d_model;
     if (tier > 0 && max_neurons[tier] == 0) floats = 0;
@@ -82,9 +129,18 @@ void PassContext::AllocateState() {
   state.v = floats(n * config.kv_dim(), "values");
   state.att = floats(n * config.q_dim(), "attention outputs");
   state.proj = floats(n * config.d_model, "attention projections");
+  if (config.streams.several()) {
+    state.streams = floats(n * config.streams_dim(), "residual streams");
+    state.route = floats(n * config.streams.n, "the router");
+  }
+  if (RunsBeside(config)) state.side = floats(n * config.d_model, "what runs beside attention");
+  if (config.low_dim() > 0) state.low = floats(n * config.low_dim(), "what runs beside attention");
+  if (config.layer_embd_dim > 0) {
+    state.layer_embd = floats(n * config.layer_embds_dim(), "the layers' embeddings");
+  }
   state.logits = floats(options.max_logits * config.vocab_size, "logits");
-  cos_.resize(static_cast<size_t>(n * angles_.n_frequencies()));
-  sin_.resize(cos_.size());
+  main_turns_.Resize(n);
+  if (local_turns_) local_turns_->Resize(n);
 }
 
 void PassContext::AllocateTiers(std::span<Device* const> devices) {
@@ -122,16 +178,27 @@ std::unique_ptr<Handover> PassContext::MakeHandover(Tier& tier) {
   return std::make_unique<HostHandover>(team, x, predictor_x, tier.state.y, config.d_model);
 }
 
+// All that the row sees must be there.
+void PassContext::CheckPages(const BatchRow& row, const BatchSequence& sequence) const {
+  const std::vector<KvPageClass>& classes = cache.layout().classes;
+  CHECK(row.position >= 0 && sequence.tables.size() == classes.size());
+  for (size_t c = 0; c < classes.size(); ++c) {
+    const KvPageTable& table = sequence.tables[c];
+    CHECK(table.Has(row.position) && table.Has(classes[c].FirstSeen(row.position)));
+  }
+  CHECK(!config.has_encoder() || sequence.encoder_length > 0);
+}
+
 void PassContext::BeginPass(const Pass& pass) {
   CHECK(pass.n() > 0 && pass.n() <= options.max_tokens);
   for (int64_t t = 0; t < pass.n(); ++t) {
     const BatchRow& row = pass.batch->row(t);
     CHECK(row.token >= 0 && row.token < config.vocab_size);
-    CHECK(row.position >= 0 &&
-          row.position / kKvPageTokens < static_cast<int64_t>(pass.batch->pages_of(row).size()));
-    const int64_t offset = t * angles_.n_frequencies();
-    angles_.Fill(row.position, cos_.data() + offset, sin_.data() + offset);
+    CheckPages(row, pass.batch->sequence_of(row));
+    main_turns_.Fill(t, row.position);
+    if (local_turns_) local_turns_->Fill(t, row.position);
   }
+  if (adapters != nullptr) adapter_rows.Fill(*adapters, *pass.batch);
   for (auto& layer : counts) std::ranges::fill(layer, FfnCount{});
   for (const Tier& tier : tiers) {
     if (tier.handover) tier.handover->BeginPass();

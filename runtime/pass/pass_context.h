@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -48,10 +49,11 @@ struct Tier {
 class PassContext {
  public:
   // Everything referenced must outlive the context. predictors: (n_layers), or empty where
-  // kPredicted is not asked for.
+  // kPredicted is not asked for. model_adapters: null, or made for these tiers.
   PassContext(const ModelConfig& model_config, const ModelWeights& model_weights,
               const ExecutorOptions& executor_options, ThreadTeam& thread_team, KvCache& kv_cache,
-              std::span<Device* const> devices, std::span<const LayerPredictors> slice_predictors);
+              std::span<Device* const> devices, std::span<const LayerPredictors> slice_predictors,
+              const ModelAdapters* model_adapters = nullptr);
 
   // Bytes of the buffers by tier, for the memory plan. max_neurons: the most that a layer has on
   // each tier.
@@ -66,11 +68,13 @@ class PassContext {
   const FfnSlice& slice(int64_t layer, size_t tier) const {
     return weights.layers[static_cast<size_t>(layer)].slices[tier];
   }
+  // Whether rows of the pass use adapters.
+  bool adapts() const { return adapters != nullptr && !adapter_rows.groups().empty(); }
   bool Has(int64_t layer, size_t tier) const { return slice(layer, tier).n_neurons > 0; }
   PassTimer* TimerOf(int thread) const { return profile ? profile->timer(thread) : nullptr; }
-  RopeOp rope() const {
-    return {config.rope.pairing, config.rope.rot_dim, cos_.data(), sin_.data()};
-  }
+  RopeOp rope(int64_t layer) const;
+  // Returns the dense FFN of a layer over some of its neurons.
+  FfnOp MakeFfnOp(int64_t layer, const FfnSlice& slice) const;
 
   const ModelConfig& config;
   const ModelWeights& weights;
@@ -79,23 +83,35 @@ class PassContext {
   KvCache& cache;
   std::vector<Tier> tiers;
   std::span<const LayerPredictors> predictors;
+  const ModelAdapters* adapters;  // null: none
+  AdapterRows adapter_rows;       // of the running pass
   RunState state;
   LaneGroup* all_lanes;
   bool audit = false;
   FfnObserver* observer = nullptr;
   PassProfile* profile = nullptr;
   bool keep_hidden = false;
-  std::vector<float> hidden;                  // (n_layers, d_model), where it is kept
+  std::vector<float> hidden;                  // (n_layers, n_streams * d_model), where it is kept
   std::vector<std::vector<FfnCount>> counts;  // (n_layers) by tier, of the running pass
 
  private:
+  void CheckPages(const BatchRow& row, const BatchSequence& sequence) const;
   void AllocateState();
   void AllocateTiers(std::span<Device* const> devices);
   std::unique_ptr<Handover> MakeHandover(Tier& tier);
 
-  RopeAngles angles_;
-  std::vector<float> cos_;  // (max_tokens, rot_dim / 2)
-  std::vector<float> sin_;
+  // The angles of a pass's tokens by one of the model's rotations.
+  struct Turns {
+    explicit Turns(const RopeConfig& config) : angles(config) {}
+    void Resize(int64_t max_tokens);
+    void Fill(int64_t token, int64_t position);
+
+    RopeAngles angles;
+    std::vector<float> cos;  // (max_tokens, rot_dim / 2)
+    std::vector<float> sin;
+  };
+  Turns main_turns_;
+  std::optional<Turns> local_turns_;
 };
 
 }  // namespace thermocline

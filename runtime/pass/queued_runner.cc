@@ -20,8 +20,14 @@ int64_t QueuedRunner::KeyOf(const Pass& pass) const {
   if (pass.wanted == LogitsWanted::kSome) return kNotKept;
   const auto variant =
       static_cast<int64_t>(c.options.mode) * kLogitsChoices + static_cast<int64_t>(pass.wanted);
-  const int64_t shape = (variant * 2 + (c.audit ? 1 : 0)) * (kMaxKeptTokens + 1) + pass.n();
+  const int64_t flags = (c.audit ? 1 : 0) + (c.adapts() ? 2 : 0);
+  const int64_t shape = (variant * 4 + flags) * (kMaxKeptTokens + 1) + pass.n();
   return shape * (queued_.max_best() + 1) + pass.n_best;
+}
+
+void QueuedRunner::BeginPass(const Pass& pass) {
+  queued_.BeginPass(*pass.batch, pass.segments,
+                    context_.adapts() ? &context_.adapter_rows : nullptr);
 }
 
 // No lane of another tier: those run apart from what is enqueued.
@@ -34,7 +40,7 @@ Lanes QueuedRunner::EnqueuingLanes() const {
 
 void QueuedRunner::RunAll(const Pass& pass) {
   traffic_before_ = queued_.bus_traffic();
-  queued_.BeginPass(*pass.batch, pass.segments);
+  BeginPass(pass);
   const int64_t key = KeyOf(pass);
   if (key == kNotKept) {
     Enqueue(pass);
@@ -93,7 +99,7 @@ void QueuedRunner::RunLayersOneByOne(const Pass& pass) {
 }
 
 void QueuedRunner::Embed(const Pass& pass, float* x) {
-  queued_.BeginPass(*pass.batch, pass.segments);
+  BeginPass(pass);
   EmbedRows(context_, Lane{}, pass);
   queued_.Finish();
   queued_.Download(x, context_.state.x,
@@ -103,7 +109,7 @@ void QueuedRunner::Embed(const Pass& pass, float* x) {
 void QueuedRunner::RunLayers(const Pass& pass, float* x) {
   const uint64_t n_bytes =
       static_cast<uint64_t>(pass.n() * context_.config.d_model) * sizeof(float);
-  queued_.BeginPass(*pass.batch, pass.segments);
+  BeginPass(pass);
   queued_.Upload(context_.state.x, x, n_bytes);
   RunLayersOneByOne(pass);
   Finish();

@@ -34,6 +34,7 @@ class QueuedRunner : public PassRunner {
   void Finish();
 
  private:
+  void BeginPass(const Pass& pass);
   Lanes EnqueuingLanes() const;
   void Enqueue(const Pass& pass);
   void EnqueueHead(const Lane& lane, const Pass& pass);

@@ -17,7 +17,7 @@ FfnSlice FirstNeurons(const FfnSlice& slice, int64_t n) {
   FfnSlice part = slice;
   part.n_neurons = n;
   part.gate = slice.gate.SliceRows(0, n);
-  part.up = slice.up.SliceRows(0, n);
+  if (slice.is_gated()) part.up = slice.up.SliceRows(0, n);
   part.down = slice.down.SliceRows(0, n);
   return part;
 }
@@ -45,6 +45,7 @@ StreamedRunner::StreamedRunner(PassContext& context, QueuedDevice& queued, int64
 
 bool StreamedRunner::Chooses(int64_t n) {
   if (n <= kMaxKeptTokens || context().observer != nullptr) return false;
+  if (context().adapts()) return false;
   if (use_.option == StreamCold::kAuto && !use_.rates.measured()) Measure(n);
   const bool streams = StreamsBatch(use_.option, use_.rates, n);
   ++(streams ? use_.streamed_batches : use_.cpu_batches);
@@ -60,9 +61,9 @@ void StreamedRunner::Measure(int64_t n) {
       if (!c.Has(layer, tier)) continue;
       const FfnSlice& whole = c.slice(layer, tier);
       const FfnSlice slice = FirstNeurons(whole, stream_->ProbeNeurons(whole));
-      const FfnOp op{.slice = &slice, .activation = c.config.activation};
+      const FfnOp op = c.MakeFfnOp(layer, slice);
       StreamRates rates = stream_->Measure(c.team, op, FfnInput(c, 0), n, c.tiers.front().state.y);
-      rates.cpu_token_bytes_per_s = MeasureCpu(slice, tier, std::min(n, kCpuProbeTokens));
+      rates.cpu_token_bytes_per_s = MeasureCpu(slice, layer, tier, std::min(n, kCpuProbeTokens));
       use_.rates = rates;
       return;
     }
@@ -70,9 +71,9 @@ void StreamedRunner::Measure(int64_t n) {
   CHECK(false);  // there is such a slice, or nothing would be streamed
 }
 
-double StreamedRunner::MeasureCpu(const FfnSlice& slice, size_t tier, int64_t n) {
+double StreamedRunner::MeasureCpu(const FfnSlice& slice, int64_t layer, size_t tier, int64_t n) {
   const PassContext& c = context();
-  const FfnOp op{.slice = &slice, .activation = c.config.activation};
+  const FfnOp op = c.MakeFfnOp(layer, slice);
   const std::vector<float> x = ProbeInputs(n * c.config.d_model);
   double seconds = std::numeric_limits<double>::min();
   for (int turn = 0; turn < 2; ++turn) {
@@ -94,14 +95,13 @@ void StreamedRunner::Ffn(const Lanes& lanes, int64_t layer, const Pass& pass) {
   if (has_y) tier_ffn().RunFastTier(lanes.all, layer, pass);
   for (size_t tier = 1; tier < c.tiers.size(); ++tier) {
     if (!c.Has(layer, tier)) continue;
-    const FfnOp op{
-        .slice = &c.slice(layer, tier), .layer = layer, .activation = c.config.activation};
+    const FfnOp op = c.MakeFfnOp(layer, c.slice(layer, tier));
     const auto into = has_y ? WeightStream::Into::kAdd : WeightStream::Into::kReplace;
     stream_->Ffn(c.team, op, FfnInput(c, layer), pass.n(), y, into);
     lanes.all.Mark(PassPart::kStream);
     has_y = true;
   }
-  tier_ffn().AddFast(lanes.all, pass);
+  tier_ffn().AddFast(lanes.all, layer, pass);
 }
 
 // Nothing is left to do there.

@@ -16,7 +16,8 @@ class StreamedRunner final : public QueuedRunner {
   StreamedRunner(PassContext& context, QueuedDevice& queued, int64_t max_neurons);
 
   // Whether a pass of n rows is run like this; counted. The first time rates are measured.
-  // Observers want h of the other tiers' neurons in host memory, which those tiers leave there.
+  // Observers want h of the other tiers' neurons in host memory, which those tiers leave there. Of
+  // rows that use adapters cold neurons stay with the host, where these neurons' factors lie.
   bool Chooses(int64_t n);
   const StreamUse& use() const { return use_; }
   WeightStream& stream() { return *stream_; }
@@ -26,7 +27,7 @@ class StreamedRunner final : public QueuedRunner {
  private:
   void RunSlowTiers(const Pass& pass, int64_t layer_begin, int64_t layer_end) override;
   void Measure(int64_t n);
-  double MeasureCpu(const FfnSlice& slice, size_t tier, int64_t n);
+  double MeasureCpu(const FfnSlice& slice, int64_t layer, size_t tier, int64_t n);
 
   std::unique_ptr<WeightStream> stream_;
   StreamUse use_;

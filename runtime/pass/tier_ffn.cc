@@ -6,9 +6,13 @@ namespace thermocline {
 
 FfnOp TierFfn::MakeOp(int64_t layer, size_t tier) const {
   const PassContext& c = context_;
-  FfnOp op{.slice = &c.slice(layer, tier), .layer = layer, .activation = c.config.activation};
+  FfnOp op = context_.MakeFfnOp(layer, c.slice(layer, tier));
+  if (c.adapts()) {
+    op.adapters = c.adapters->ffn[static_cast<size_t>(layer)][tier];
+    op.adapter_rows = &c.adapter_rows;
+  }
   if (c.observer != nullptr || c.options.mode == SparseMode::kDense) return op;
-  op.skip_inactive = true;
+  op.skip_inactive = c.config.layer(layer).ffn.has_true_zeros();
   // With one tier every neuron is asked about, with several those of the others.
   const bool predicted = tier > 0 || c.tiers.size() == 1;
   if (c.options.mode != SparseMode::kPredicted || !predicted) return op;
@@ -35,9 +39,9 @@ void TierFfn::RunFastTier(const Lane& lane, int64_t layer, const Pass& pass) {
   RunTier(lane, 0, op, FfnInput(context_, layer), pass.n());
 }
 
-void TierFfn::AddFast(const Lane& lane, const Pass& pass) {
+void TierFfn::AddFast(const Lane& lane, int64_t layer, const Pass& pass) {
   const float* const y[] = {context_.tiers.front().state.y};
-  context_.fast().Add(lane, context_.state.x, y, pass.n() * context_.config.d_model);
+  context_.fast().Add(lane, FfnTarget(context_, layer), y, pass.n() * context_.config.d_model);
 }
 
 void TierFfn::RunSlowTier(const Lane& lane, size_t tier, int64_t layer, const Pass& pass) {
@@ -80,13 +84,13 @@ void TierFfn::Run(const Lanes& lanes, int64_t layer, const Pass& pass) {
     if (!c.Has(layer, tier)) continue;
     if (const auto lane = lanes.Of(tier, alone)) RunSlowTier(*lane, tier, layer, pass);
   }
-  if (fast && alone) return AddFast(lanes.all, pass);
+  if (fast && alone) return AddFast(lanes.all, layer, pass);
   // In the tiers' order, so that sums are the same from run to run.
   const float* y_fast = fast ? c.tiers.front().state.y : nullptr;
   for (size_t tier = 1; tier < c.tiers.size(); ++tier) {
     if (!c.Has(layer, tier)) continue;
-    c.tiers[tier].handover->Merge(lanes.all, c.fast(), layer, IndexOf(tier, layer, pass), c.state.x,
-                                  y_fast, n);
+    c.tiers[tier].handover->Merge(lanes.all, c.fast(), layer, IndexOf(tier, layer, pass),
+                                  FfnTarget(c, layer), y_fast, n);
     y_fast = nullptr;
   }
 }

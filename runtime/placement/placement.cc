@@ -34,6 +34,42 @@ void CheckPermutation(const GgufReader& gguf, const std::string& name,
   }
 }
 
+constexpr const char* kPredictedMsKey = "thermocline.predicted_ms_per_token";
+
+double RequirePositive(const GgufReader& gguf, const char* key) {
+  const std::optional<double> value = gguf.GetF64(key);
+  if (value && *value > 0) return *value;
+  throw Error({.path = gguf.path(),
+               .what = fmt::format("key {}", key),
+               .expected = "a number above 0",
+               .found = value ? fmt::format("{}", *value) : "none"});
+}
+
+std::optional<PlacementPrediction> ReadPrediction(const GgufReader& gguf) {
+  if (gguf.Find(kPredictedMsKey) == nullptr) return {};
+  PlacementPrediction p;
+  p.ms_per_token = RequirePositive(gguf, kPredictedMsKey);
+  p.mode = gguf.RequireString("thermocline.predicted_mode");
+  p.n_threads = static_cast<int64_t>(gguf.RequireU64("thermocline.predicted_threads", 1, 1 << 20));
+  p.context_tokens =
+      static_cast<int64_t>(gguf.RequireU64("thermocline.predicted_context", 0, uint64_t{1} << 40));
+  p.fast_bytes_per_s = RequirePositive(gguf, "thermocline.fast_bytes_per_s");
+  p.slow_bytes_per_s = RequirePositive(gguf, "thermocline.slow_bytes_per_s");
+  p.machine = gguf.RequireString("thermocline.rates_machine");
+  return p;
+}
+
+void SetPrediction(const PlacementPrediction& p, GgufWriter* writer) {
+  writer->Set(kPredictedMsKey, GgufValue::f64(p.ms_per_token));
+  writer->Set("thermocline.predicted_mode", GgufValue::string(p.mode));
+  writer->Set("thermocline.predicted_threads", GgufValue::u64(static_cast<uint64_t>(p.n_threads)));
+  writer->Set("thermocline.predicted_context",
+              GgufValue::u64(static_cast<uint64_t>(p.context_tokens)));
+  writer->Set("thermocline.fast_bytes_per_s", GgufValue::f64(p.fast_bytes_per_s));
+  writer->Set("thermocline.slow_bytes_per_s", GgufValue::f64(p.slow_bytes_per_s));
+  writer->Set("thermocline.rates_machine", GgufValue::string(p.machine));
+}
+
 // Reads a layer. It has as many neurons as its order has entries, most_neurons at the most.
 LayerPlacement ReadLayer(const GgufReader& gguf, size_t layer, uint64_t most_neurons) {
   LayerPlacement out;
@@ -71,6 +107,7 @@ Placement ReadPlacement(const std::string& path) {
   placement.model_fingerprint = gguf.RequireString("thermocline.model_fingerprint");
   placement.vram_budget_bytes = gguf.RequireU64("thermocline.vram_budget_bytes", 0, UINT64_MAX);
   placement.ram_budget_bytes = gguf.RequireU64("thermocline.ram_budget_bytes", 0, UINT64_MAX);
+  placement.prediction = ReadPrediction(gguf);
   const uint64_t n_layers = gguf.RequireU64("thermocline.n_layers", 1, kMaxFileLayers);
   const uint64_t d_ff = gguf.RequireU64("thermocline.d_ff", 1, kMaxFileNeurons);
   for (size_t layer = 0; layer < n_layers; ++layer) {
@@ -92,6 +129,7 @@ void WritePlacement(const std::string& path, const Placement& placement) {
   writer.Set("thermocline.d_ff", GgufValue::u64(d_ff));
   writer.Set("thermocline.vram_budget_bytes", GgufValue::u64(placement.vram_budget_bytes));
   writer.Set("thermocline.ram_budget_bytes", GgufValue::u64(placement.ram_budget_bytes));
+  if (placement.prediction) SetPrediction(*placement.prediction, &writer);
   for (size_t layer = 0; layer < placement.layers.size(); ++layer) {
     writer.DeclareTensor(OrderName(layer), DType::kI32,
                          {placement.layers[layer].neuron_order.size()});

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,17 @@ struct LayerPlacement {
   std::array<int64_t, kPlacementTiers> n_on{};  // neurons by tier
 };
 
+// The time that a placement was expected to take, and for what.
+struct PlacementPrediction {
+  double ms_per_token = 0;
+  std::string mode;  // SparseModeName
+  int64_t n_threads = 0;
+  int64_t context_tokens = 0;   // that a token attends to
+  double fast_bytes_per_s = 0;  // plain reads of the tiers
+  double slow_bytes_per_s = 0;
+  std::string machine;  // whose rates they are
+};
+
 struct Placement {
   std::string path;               // where it was read from; for messages
   std::string model_fingerprint;  // the model it was made for
@@ -33,6 +45,7 @@ struct Placement {
   bool imported = false;
   uint64_t vram_budget_bytes = 0;
   uint64_t ram_budget_bytes = 0;
+  std::optional<PlacementPrediction> prediction;  // absent: it was made without rates
   std::vector<LayerPlacement> layers;
 };
 

@@ -120,6 +120,12 @@ class SynthWriter {
                                     "random-{}x{}x{}-{}", options_.n_layers, options_.d_model,
                                     options_.d_ff, ActivationName(options_.activation))));
     u32("context_length", options_.max_seq_len);
+    if (options_.window > 0) {
+      u32("attention.sliding_window", options_.window);
+    }
+    if (options_.window > 0 && options_.window_pattern > 0) {
+      u32("attention.sliding_window_pattern", options_.window_pattern);
+    }
     u32("embedding_length", options_.d_model);
     u32("block_count", options_.n_layers);
     u32("feed_forward_length", options_.d_ff);

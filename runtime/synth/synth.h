@@ -24,6 +24,10 @@ struct SynthOptions {
   int64_t n_kv_heads = 16;
   int64_t vocab_size = 32000;
   int64_t max_seq_len = 4096;
+  // Positions that layers see, their own included; 0: all before. With window_pattern n every nth
+  // layer sees all nevertheless; 0: none does.
+  int64_t window = 0;
+  int64_t window_pattern = 0;
   DType dtype = DType::kQ8_0;
   Activation activation = Activation::kSilu;
   // How many neurons fire, and how unevenly, by a gate bias per neuron. Without it there are no

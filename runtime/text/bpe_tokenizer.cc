@@ -32,6 +32,7 @@ class BpeTokenizer::Workspace {
 BpeTokenizer::BpeTokenizer(BpeVocabulary bpe)
     : VocabularyTokenizer(std::move(bpe.vocab)),
       byte_level_(!bpe.pretokenizer.plain_pieces),
+      form_(bpe.pretokenizer.form),
       merges_(bpe.merges),
       pretokenizer_(bpe.pretokenizer),
       user_defined_(vocab(), {TokenType::kUserDefined}),
@@ -65,6 +66,8 @@ std::vector<int32_t> BpeTokenizer::EncodeText(std::string_view text, bool parse_
 }
 
 void BpeTokenizer::SplitWords(std::string_view text, const Emit& emit) const {
+  std::string buffer;
+  text = ToUnicodeForm(text, form_, &buffer);
   if (byte_level_) {
     pretokenizer_.Split(text, emit);
     return;

@@ -3,7 +3,8 @@
 // Those of GPT-2, Llama 3, Qwen and most since are byte-level. Special tokens are cut out of a text
 // first, the rest is cut into words (pretokenizer.h), and the bytes of each word are joined by the
 // merges (word_merger.h). Every byte is a token, so that any text, UTF-8 or not, comes back from
-// its ids. A few vocabularies lack bytes that UTF-8 hardly needs: such a byte becomes the unknown
+// its ids; where the tokenizer puts texts into a form of Unicode's first (unicode_form.h), so put.
+// A few vocabularies lack bytes that UTF-8 hardly needs: such a byte becomes the unknown
 // token if there is one, and is else left out.
 //
 // Gemma 4's and its kin are SentencePiece's in that text is plain, with U+2581 for a space, and
@@ -52,6 +53,7 @@ class BpeTokenizer : public VocabularyTokenizer {
   void AppendSymbols(std::string_view word, std::vector<int32_t>* ids) const;
 
   bool byte_level_;
+  UnicodeForm form_;
   MergeTable merges_;
   Pretokenizer pretokenizer_;
   SpecialTokens user_defined_;  // always cut out of a text

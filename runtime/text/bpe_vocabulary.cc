@@ -102,6 +102,14 @@ BpeVocabulary ReadBpeVocabulary(const GgufReader& gguf) {
   BpeVocabulary bpe;
   bpe.vocab = ReadTokensAndTypes(gguf);
   bpe.pretokenizer = ReadPretokenizer(gguf);
+  if (const auto name = gguf.GetString(kNormalizerKey)) {
+    const auto form = FindUnicodeForm(*name);
+    if (!form) {
+      FailVocabulary(bpe.vocab, fmt::format("key {}", kNormalizerKey),
+                     "none, NFC, NFD, NFKC or NFKD", QuotedToken(*name));
+    }
+    bpe.pretokenizer.form = *form;
+  }
   ReadTextBounds(gguf, {.add_bos = bpe.pretokenizer.add_bos}, &bpe.vocab);
   bpe.vocab.add_space_prefix = false;
   // Many files name their end of text as the unknown token: what encodes to it must be typed so.

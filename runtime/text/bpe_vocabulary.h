@@ -19,6 +19,9 @@ struct BpeVocabulary {
   PretokenizerInfo pretokenizer;
 };
 
+// Our own key: the form that a text is put into before it is cut ("NFC", ..., "none").
+inline constexpr const char* kNormalizerKey = "thermocline.tokenizer.normalizer";
+
 // Whether text may be joined to this token: not to control, unknown and unused ones, and not to
 // user-defined ones, which are cut out of a text before and whose names are no spellings. Where
 // names are plain text (plain_pieces) "<0x41>" is the name of a byte and spells no text.

@@ -198,6 +198,9 @@ struct PretokenizerRow {
   bool plain_pieces = false;
 };
 
+// Whose tokenizers are known to normalise.
+constexpr std::string_view kNfcPretokenizers[] = {"qwen2", "mpt", "olmo", "command-r"};
+
 constexpr PretokenizerRow kPretokenizers[] = {
     // Words with at most one space in front.
     {kDefaultPretokenizer, Gpt2},
@@ -306,8 +309,11 @@ std::optional<PretokenizerInfo> FindPretokenizer(std::string_view name) {
       std::find_if(std::begin(kPretokenizers), std::end(kPretokenizers),
                    [&](const PretokenizerRow& candidate) { return candidate.name == name; });
   if (row == std::end(kPretokenizers)) return {};
-  return PretokenizerInfo{row->name, row->steps(), row->ignore_merges, row->add_bos,
-                          row->plain_pieces};
+  const bool nfc = std::find(std::begin(kNfcPretokenizers), std::end(kNfcPretokenizers), name) !=
+                   std::end(kNfcPretokenizers);
+  return PretokenizerInfo{row->name,          row->steps(),
+                          row->ignore_merges, row->add_bos,
+                          row->plain_pieces,  nfc ? UnicodeForm::kNfc : UnicodeForm::kNone};
 }
 
 std::vector<std::string_view> PretokenizerNames() {

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "runtime/text/unicode_form.h"
+
 namespace thermocline {
 
 // A step cuts every piece of the step before at the matches of an expression: each match is a
@@ -26,6 +28,8 @@ struct PretokenizerInfo {
   bool add_bos = false;                 // where the file does not say
   // The vocabulary's names are plain text with U+2581 for a space, not spellings of bytes.
   bool plain_pieces = false;
+  // What the name's own tokenizer puts a text into first, where the file does not say.
+  UnicodeForm form = UnicodeForm::kNone;
 };
 
 // The name that a file without one is taken to have; it cuts as GPT-2 does.

@@ -23,7 +23,8 @@ class Tokenizer {
   // Returns -1 where the vocabulary has none.
   virtual int32_t bos_id() const = 0;
   virtual int32_t eos_id() const = 0;
-  virtual bool add_bos() const = 0;  // the file's own wish for a prompt's first token
+  virtual bool add_bos() const = 0;               // the file's own wish for a prompt's first token
+  virtual bool add_eos() const { return false; }  // and for a whole text's last one
   // Whether a reply is over after this id (EOS, and what else the vocabulary ends a turn with).
   virtual bool EndsText(int32_t id) const = 0;
 
@@ -36,6 +37,9 @@ class Tokenizer {
   // Encodes the start of a text that is to be continued: BOS first where the file wishes it, and
   // never EOS, after which nothing follows.
   std::vector<int32_t> EncodePrompt(std::string_view text, bool parse_special = false) const;
+  // Encodes a whole text, as an encoder reads it: BOS first and EOS last where the file wishes
+  // them.
+  std::vector<int32_t> EncodeWhole(std::string_view text) const;
 
   // Returns the first name of a control token in a text, if there is one.
   virtual std::optional<SpecialTokens::Match> FindControlToken(std::string_view /*text*/) const {

@@ -134,7 +134,7 @@ Vocabulary ReadSentencepieceVocabulary(const GgufReader& gguf) {
 }
 
 Vocabulary ReadUnigramVocabulary(const GgufReader& gguf) {
-  return ReadScoredPieces(gguf, {.eos_id = 1}, /*unknown_id=*/2);
+  return ReadScoredPieces(gguf, {.eos_id = 1, .add_eos = true}, /*unknown_id=*/2);
 }
 
 }  // namespace thermocline

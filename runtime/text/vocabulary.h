@@ -34,6 +34,7 @@ struct Vocabulary {
   // What else ends a reply: further ids of the file, control tokens whose names say so.
   std::vector<int32_t> ends;
   bool add_bos = true;
+  bool add_eos = false;  // to texts that nothing is to follow
   bool add_space_prefix = true;
   bool remove_extra_spaces = false;
   bool escape_spaces = true;     // in names of tokens U+2581 stands for a space
@@ -56,7 +57,8 @@ struct Vocabulary {
 Vocabulary ReadSentencepieceVocabulary(const GgufReader& gguf);
 
 // Reads the vocabulary of a unigram model as T5 has it (`tokenizer.ggml.model` is "t5") in the same
-// way. EOS and unknown are 1 and 2 unless the file says otherwise, and there is no BOS.
+// way. EOS and unknown are 1 and 2 unless the file says otherwise, there is no BOS, and
+// whole texts end with EOS.
 Vocabulary ReadUnigramVocabulary(const GgufReader& gguf);
 
 // Returns the byte that a token named "<0x41>" stands for, or -1 for any other name.

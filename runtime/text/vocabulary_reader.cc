@@ -160,6 +160,7 @@ void ReadTextBounds(const GgufReader& gguf, const TextBounds& fallback, Vocabula
   vocab->eot_id = ReadTokenId(gguf, *vocab, "eot", -1);
   vocab->eom_id = ReadTokenId(gguf, *vocab, "eom", -1);
   vocab->add_bos = gguf.GetBool("tokenizer.ggml.add_bos_token").value_or(fallback.add_bos);
+  vocab->add_eos = gguf.GetBool("tokenizer.ggml.add_eos_token").value_or(fallback.add_eos);
   if (gguf.Find(kTypesKey) == nullptr) {
     for (const int32_t id : {vocab->bos_id, vocab->eos_id, vocab->eot_id, vocab->eom_id}) {
       if (id >= 0 && vocab->types[id] == TokenType::kNormal) vocab->types[id] = TokenType::kControl;

@@ -44,11 +44,12 @@ struct TextBounds {
   int32_t bos_id = -1;
   int32_t eos_id = -1;
   bool add_bos = false;
+  bool add_eos = false;
 };
-// Reads what texts begin and end with: the ids of BOS, EOS, EOT and EOM, whether BOS is added,
-// further ids that end a reply (eos_token_ids), and the control tokens that are known by their
-// names. Where the file has no types the
-// four become control tokens. REQUIRES: tokens and types are read.
+// Reads what texts begin and end with: the ids of BOS, EOS, EOT and EOM, whether BOS and EOS are
+// added, further ids that end a reply (eos_token_ids), and the control tokens that are known by
+// their names. Where the file has no types the four become control tokens. REQUIRES: tokens and
+// types are read.
 void ReadTextBounds(const GgufReader& gguf, const TextBounds& fallback, Vocabulary* vocab);
 
 }  // namespace thermocline

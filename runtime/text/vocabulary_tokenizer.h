@@ -22,6 +22,7 @@ class VocabularyTokenizer : public Tokenizer {
   int32_t bos_id() const override { return vocab_.bos_id; }
   int32_t eos_id() const override { return vocab_.eos_id; }
   bool add_bos() const override { return vocab_.add_bos; }
+  bool add_eos() const override { return vocab_.add_eos; }
   bool EndsText(int32_t id) const override { return vocab_.EndsText(id); }
   bool adds_space_prefix() const override { return vocab_.add_space_prefix; }
   std::optional<SpecialTokens::Match> FindControlToken(std::string_view text) const override {

@@ -12,6 +12,7 @@
 #include <sstream>
 #include <utility>
 
+#include "runtime/core/control_groups.h"
 #include "runtime/core/error.h"
 
 namespace thermocline {
@@ -42,15 +43,6 @@ bool TakeCharacter(std::string_view* text, char character) {
   if (!text->starts_with(character)) return false;
   text->remove_prefix(1);
   return true;
-}
-
-// Whether the controllers of a group, "cpu,cpuacct", have one for time on processors.
-bool NamesCpu(const std::string& controllers) {
-  std::istringstream names(controllers);
-  for (std::string name; std::getline(names, name, ',');) {
-    if (name == "cpu") return true;
-  }
-  return false;
 }
 
 // Reads a group's quota. Version 2 writes "QUOTA PERIOD" to one file, version 1 the two to two. The
@@ -180,24 +172,10 @@ std::vector<std::vector<int>> CoresToPin(Pinning pinning, int n_threads, std::sp
 }
 
 std::optional<double> CpuQuota(const std::string& root) {
-  std::ifstream groups(fs::path(root) / "proc/self/cgroup");
   std::optional<double> least;
-  // "0::/GROUP" (version 2) or "ID:CONTROLLERS:/GROUP".
-  for (std::string line; std::getline(groups, line);) {
-    const size_t first = line.find(':');
-    const size_t second = first == std::string::npos ? first : line.find(':', first + 1);
-    if (second == std::string::npos || second + 1 >= line.size()) continue;
-    const bool unified = second == first + 1;
-    if (!unified && !NamesCpu(line.substr(first + 1, second - first - 1))) continue;
-    const fs::path top = fs::path(root) / "sys/fs/cgroup" / (unified ? "" : "cpu");
-    // In a container the group's path may be the host's, which is not there: the top then is the
-    // container's own group.
-    for (fs::path group = fs::path(line.substr(second + 1)).relative_path();;
-         group = group.parent_path()) {
-      const std::optional<double> quota = QuotaOfGroup(top / group);
-      if (quota && (!least || *quota < *least)) least = quota;
-      if (group.empty()) break;
-    }
+  for (const ControlGroup& group : ControlGroupsOf("cpu", root)) {
+    const std::optional<double> quota = QuotaOfGroup(group.directory);
+    if (quota && (!least || *quota < *least)) least = quota;
   }
   return least;
 }

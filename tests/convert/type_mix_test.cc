@@ -151,6 +151,20 @@ TEST(TypeMixTest, RowsOfNoWholeBlocksAreTold) {
   }
 }
 
+TEST(TypeMixTest, AnEncodersLayersCountLikeOthersAndRelativeBiasesStay) {
+  std::vector<GgufTensorInfo> infos;
+  for (const char* name : {"enc.blk.0.attn_v.weight", "enc.blk.0.attn_rel_b.weight",
+                           "dec.blk.1.ffn_down.weight", "dec.blk.1.cross_attn_v.weight"}) {
+    infos.push_back({.name = name, .dtype = DType::kF32, .dims = {256, 256}});
+  }
+  const TypeRule rule = *ParseTypeRule("Q4_K_S");  // values get Q5_K in four layers, no down here
+  const TypeChooser chooser("t5.gguf", infos, rule);
+  EXPECT_EQ(chooser.TypeOf(infos[0]), DType::kQ5_K);
+  EXPECT_EQ(chooser.TypeOf(infos[1]), DType::kF32);
+  EXPECT_EQ(chooser.TypeOf(infos[2]), DType::kQ4_K);
+  EXPECT_EQ(chooser.TypeOf(infos[3]), DType::kQ4_K);
+}
+
 TEST(TypeMixTest, TypesThatAreOnlyReadAreNoTargets) {
   for (const char* name : {"IQ3_S", "TQ1_0", "Q4_K_L", ""}) EXPECT_FALSE(ParseTypeRule(name));
   EXPECT_EQ(ParseTypeRule("mxfp4")->dtype, DType::kMXFP4);

@@ -17,57 +17,6 @@ namespace {
 constexpr float kSentinel = -12345.5F;
 constexpr std::byte kSentinelByte{0xa5};
 
-bool TakesInt8(GemmForm form) {
-  return form == GemmForm::kQ8 || form == GemmForm::kQ8Offset || form == GemmForm::kQ8Wide ||
-         form == GemmForm::kQ8Halves;
-}
-
-// An output is one chain of sums; integer products add one term per block.
-Tolerance GemmTolerance(GemmForm form) {
-  if (form == GemmForm::kI16) return {.fixed = 10, .per_term = 1.0 / kGemmBlock};
-  if (form == GemmForm::kQ8Halves) return {.fixed = 10, .per_term = 1.0 / 16};
-  return {.fixed = 10, .per_term = TakesInt8(form) ? 1.0 / 32 : 1.0};
-}
-
-// Returns the most that fixed point of 16 bits can be off: each value by half a step of its block,
-// whose norm is 32760 steps (weights) or 65500 of them and no value more than 32767 (activations).
-double FixedPointBound(const std::vector<double>& w, const std::vector<double>& x) {
-  double bound = 0;
-  for (size_t begin = 0; begin < w.size(); begin += kGemmBlock) {
-    const size_t end = std::min(w.size(), begin + kGemmBlock);
-    double squares[2] = {};
-    double sums[2] = {};
-    double largest = 0;
-    for (size_t i = begin; i < end; ++i) {
-      squares[0] += w[i] * w[i];
-      squares[1] += x[i] * x[i];
-      sums[0] += std::fabs(w[i]);
-      sums[1] += std::fabs(x[i]);
-      largest = std::max(largest, std::fabs(x[i]));
-    }
-    const double w_step = std::sqrt(squares[0]) / 32760;
-    const double x_step = std::max(std::sqrt(squares[1]) / 65500, largest / 32767);
-    bound += 0.5 * (w_step * sums[1] + x_step * sums[0]) +
-             0.25 * w_step * x_step * static_cast<double>(end - begin);
-  }
-  return bound * 1.01;  // half a step, and the rounding of the step itself
-}
-
-// Rounds to the nearest bf16, ties to even.
-double RoundToBf16(double value) {
-  int exponent = 0;
-  const double mantissa = std::frexp(value, &exponent);
-  return std::ldexp(std::nearbyint(std::ldexp(mantissa, 8)), exponent - 8);
-}
-
-std::vector<double> Effective(GemmForm form, const std::vector<float>& x) {
-  if (TakesInt8(form)) return EffectiveActivations(VectorForm::kQ8, x);
-  std::vector<double> out(x.begin(), x.end());
-  if (form != GemmForm::kBF16) return out;
-  for (double& value : out) value = RoundToBf16(value);
-  return out;
-}
-
 // 64-byte aligned bytes with sentinels behind them.
 class Guarded {
  public:
@@ -201,7 +150,7 @@ class GemmTest : public ::testing::TestWithParam<Param> {
     std::vector<double> weights(static_cast<size_t>(x.k()));
     std::vector<double> relative_to(static_cast<size_t>(x.k()));
     std::vector<std::vector<double>> tokens;
-    for (int64_t t = 0; t < x.n(); ++t) tokens.push_back(Effective(form(), x.token(t)));
+    for (int64_t t = 0; t < x.n(); ++t) tokens.push_back(GemmActivations(form(), x.token(t)));
     for (int64_t o = 0; o < outputs; ++o) {
       for (int64_t i = 0; i < x.k(); ++i) {
         weights[static_cast<size_t>(i)] = Weight(w, i, o);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "runtime/core/error.h"
@@ -24,8 +25,59 @@ Tolerance DotTolerance(DType dtype, VectorForm form) {
 }
 
 std::vector<double> EffectiveActivations(VectorForm form, const std::vector<float>& x) {
-  return form == VectorForm::kQ8 ? QuantisedActivations(x)
-                                 : std::vector<double>(x.begin(), x.end());
+  if (form == VectorForm::kQ8) return QuantisedActivations(x);
+  if (form == VectorForm::kQ8Super) return SuperQuantisedActivations(x);
+  return {x.begin(), x.end()};
+}
+
+bool TakesInt8(GemmForm form) {
+  return form == GemmForm::kQ8 || form == GemmForm::kQ8Offset || form == GemmForm::kQ8Wide ||
+         form == GemmForm::kQ8Halves;
+}
+
+// An output is one chain of sums; integer products add one term per block.
+Tolerance GemmTolerance(GemmForm form) {
+  if (form == GemmForm::kI16) return {.fixed = 10, .per_term = 1.0 / kGemmBlock};
+  if (form == GemmForm::kQ8Halves) return {.fixed = 10, .per_term = 1.0 / 16};
+  return {.fixed = 10, .per_term = TakesInt8(form) ? 1.0 / 32 : 1.0};
+}
+
+// Each value is off by half a step of its block,
+// whose norm is 32760 steps (weights) or 65500 of them and no value more than 32767 (activations).
+double FixedPointBound(const std::vector<double>& w, const std::vector<double>& x) {
+  double bound = 0;
+  for (size_t begin = 0; begin < w.size(); begin += kGemmBlock) {
+    const size_t end = std::min(w.size(), begin + kGemmBlock);
+    double squares[2] = {};
+    double sums[2] = {};
+    double largest = 0;
+    for (size_t i = begin; i < end; ++i) {
+      squares[0] += w[i] * w[i];
+      squares[1] += x[i] * x[i];
+      sums[0] += std::fabs(w[i]);
+      sums[1] += std::fabs(x[i]);
+      largest = std::max(largest, std::fabs(x[i]));
+    }
+    const double w_step = std::sqrt(squares[0]) / 32760;
+    const double x_step = std::max(std::sqrt(squares[1]) / 65500, largest / 32767);
+    bound += 0.5 * (w_step * sums[1] + x_step * sums[0]) +
+             0.25 * w_step * x_step * static_cast<double>(end - begin);
+  }
+  return bound * 1.01;  // half a step, and the rounding of the step itself
+}
+
+double RoundToBf16(double value) {
+  int exponent = 0;
+  const double mantissa = std::frexp(value, &exponent);
+  return std::ldexp(std::nearbyint(std::ldexp(mantissa, 8)), exponent - 8);
+}
+
+std::vector<double> GemmActivations(GemmForm form, const std::vector<float>& x) {
+  if (TakesInt8(form)) return EffectiveActivations(VectorForm::kQ8, x);
+  std::vector<double> out(x.begin(), x.end());
+  if (form != GemmForm::kBF16) return out;
+  for (double& value : out) value = RoundToBf16(value);
+  return out;
 }
 
 Prepared::Prepared(const KernelTable& kernels, VectorForm form, const std::vector<float>& x) {

@@ -17,8 +17,17 @@ namespace thermocline::testing {
 std::string TableName(const KernelTable& table);
 
 Tolerance DotTolerance(DType dtype, VectorForm form);
-// Returns the activations that VectorForm::kQ8 stands for (kF32, kBF16: x itself).
+// Returns the activations that a form in int8 stands for (kF32, kBF16: x itself).
 std::vector<double> EffectiveActivations(VectorForm form, const std::vector<float>& x);
+
+// The same of products of batches (cpu_kernels/gemm.h).
+bool TakesInt8(GemmForm form);
+Tolerance GemmTolerance(GemmForm form);
+// Returns the most that fixed point of 16 bits (GemmForm::kI16) can be off.
+double FixedPointBound(const std::vector<double>& w, const std::vector<double>& x);
+// Rounds to the nearest bf16, ties to even.
+double RoundToBf16(double value);
+std::vector<double> GemmActivations(GemmForm form, const std::vector<float>& x);
 
 // 64-byte aligned bytes of a prepared vector.
 class Prepared {

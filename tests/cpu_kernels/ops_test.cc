@@ -39,6 +39,82 @@ TEST_P(OpsTest, RmsNormMatchesDoubleAlsoInPlace) {
   }
 }
 
+// An offset far from 0 shows sums of squares that cancel.
+TEST_P(OpsTest, LayerNormMatchesDoubleAlsoInPlaceAndWithoutBias) {
+  std::mt19937 rng(11);
+  for (const int64_t n : kLengths) {
+    for (const float offset : {0.0F, 100.0F}) {
+      std::vector<float> x = RandomFloats(&rng, n, 3.0F);
+      for (float& value : x) value += offset;
+      const std::vector<float> weight = RandomFloats(&rng, n);
+      const std::vector<float> bias = RandomFloats(&rng, n);
+      std::vector<float> out(static_cast<size_t>(n) + 1, kSentinel);
+      kernels().layer_norm(x.data(), weight.data(), bias.data(), n, 1e-5F, out.data());
+      EXPECT_EQ(out.back(), kSentinel);
+      std::vector<float> plain = x;
+      kernels().layer_norm(plain.data(), weight.data(), nullptr, n, 1e-5F, plain.data());
+      double mean = 0;
+      for (const float value : x) mean += value / static_cast<double>(n);
+      double variance = 0;
+      for (const float value : x) variance += (value - mean) * (value - mean);
+      const double norm = std::sqrt(variance / static_cast<double>(n) + 1e-5F);
+      // The mean in f32 is off by some of its own last bits.
+      const double allowed = 2e-6 + 0x1p-22 * (1 + offset) / norm;
+      for (size_t i = 0; i < x.size(); ++i) {
+        const double reference = (x[i] - mean) / norm * weight[i];
+        const double error = allowed * (std::fabs(weight[i]) + std::fabs(reference));
+        ASSERT_NEAR(plain[i], reference, error) << n;
+        ASSERT_NEAR(out[i], reference + bias[i], error + 1e-6 * std::fabs(bias[i])) << n;
+      }
+    }
+  }
+}
+
+TEST_P(OpsTest, ScaleWithAndWithoutCap) {
+  std::mt19937 rng(12);
+  for (const int64_t n : kLengths) {
+    const std::vector<float> x = RandomFloats(&rng, n, 200.0F);
+    std::vector<float> scaled = x;
+    std::vector<float> capped = x;
+    scaled.push_back(kSentinel);
+    capped.push_back(kSentinel);
+    kernels().scale(scaled.data(), n, 0.3F, 0);
+    kernels().scale(capped.data(), n, 0.3F, 50);
+    for (size_t i = 0; i < x.size(); ++i) {
+      ASSERT_EQ(scaled[i], x[i] * 0.3F);
+      ASSERT_NEAR(capped[i], 50 * std::tanh(double{0.3F} * x[i] / 50), 50 * 6e-7);
+    }
+    EXPECT_EQ(scaled.back(), kSentinel);
+    EXPECT_EQ(capped.back(), kSentinel);
+  }
+  std::vector<float> extremes = {3e38F, -3e38F, NAN, 0.0F};
+  kernels().scale(extremes.data(), 4, 1.0F, 30);
+  EXPECT_EQ(extremes[0], 30);
+  EXPECT_EQ(extremes[1], -30);
+  EXPECT_TRUE(std::isnan(extremes[2]));
+  EXPECT_EQ(extremes[3], 0);
+}
+
+TEST_P(OpsTest, DropBelowKeepsTheThresholdItselfAndNaN) {
+  for (int64_t n = 4; n < 40; ++n) {
+    std::vector<float> x(static_cast<size_t>(n) + 1, 0.5F);
+    x[0] = 0.01F;
+    x[1] = std::nextafter(0.01F, 0.0F);
+    x[2] = NAN;
+    x[3] = -7;
+    x.back() = -1;
+    kernels().drop_below(x.data(), n, 0.01F);
+    EXPECT_EQ(x[0], 0.01F);
+    EXPECT_EQ(x[1], 0);
+    EXPECT_TRUE(std::isnan(x[2]));
+    EXPECT_EQ(x[3], 0);
+    if (n > 4) {
+      EXPECT_EQ(x[static_cast<size_t>(n) - 1], 0.5F);
+    }
+    EXPECT_EQ(x.back(), -1);
+  }
+}
+
 TEST_P(OpsTest, RopeTurnsBothPairings) {
   std::mt19937 rng(2);
   for (const RopePairing pairing : {RopePairing::kAdjacent, RopePairing::kHalves}) {
@@ -154,6 +230,10 @@ TEST_P(OpsTest, ActivationsIncludingExtremes) {
   kernels().activate(Activation::kSilu, silu.data(), n);
   kernels().activate(Activation::kRelu, relu.data(), n);
   kernels().activate(Activation::kReluSqr, relu_sqr.data(), n);
+  std::vector<float> gelu = x;
+  std::vector<float> gelu_tanh = x;
+  kernels().activate(Activation::kGelu, gelu.data(), n);
+  kernels().activate(Activation::kGeluTanh, gelu_tanh.data(), n);
   for (size_t i = 0; i < x.size(); ++i) {
     const double value = x[i];
     const double reference = value / (1.0 + std::exp(-value));
@@ -161,8 +241,14 @@ TEST_P(OpsTest, ActivationsIncludingExtremes) {
     ASSERT_NEAR(silu[i], reference, Relative(reference, 1e-6) + (value < -86 ? 2e-36 : 0)) << x[i];
     ASSERT_EQ(relu[i], x[i] > 0 ? x[i] : 0.0F);
     ASSERT_EQ(relu_sqr[i], x[i] > 0 ? x[i] * x[i] : 0.0F);
+    // 1 + erf and 1 + tanh are off by up to 6e-7.
+    const double allowed = 4e-7 * std::fabs(value) + 1e-6 * std::max(value, 0.0);
+    ASSERT_NEAR(gelu[i], 0.5 * value * (1 + std::erf(value / std::sqrt(2.0))), allowed) << x[i];
+    const double inner = std::sqrt(2 / M_PI) * (value + 0.044715 * value * value * value);
+    ASSERT_NEAR(gelu_tanh[i], 0.5 * value * (1 + std::tanh(inner)), allowed) << x[i];
   }
-  for (const Activation activation : {Activation::kSilu, Activation::kRelu, Activation::kReluSqr}) {
+  for (const Activation activation : {Activation::kSilu, Activation::kRelu, Activation::kReluSqr,
+                                      Activation::kGelu, Activation::kGeluTanh}) {
     std::vector<float> garbage(20, NAN);
     garbage.push_back(kSentinel);
     kernels().activate(activation, garbage.data(), 20);

@@ -24,6 +24,15 @@ struct Heads {
   int64_t n_heads;
   int64_t n_kv_heads;
   int64_t head_dim;
+  int64_t window = 0;
+  float soft_cap = 0;
+  float scale = 0;           // 0: 1 / sqrt(head_dim)
+  int64_t max_distance = 0;  // of a random relative bias; 0: none
+  bool sees_encoder = false;
+
+  float Scale() const {
+    return scale != 0 ? scale : 1.0F / std::sqrt(static_cast<float>(head_dim));
+  }
 };
 
 inline ModelConfig ConfigOf(const Heads& heads) {
@@ -46,21 +55,23 @@ class Attention {
   Attention(const Heads& heads, DType dtype, int64_t max_seq_len, std::vector<int32_t> pages)
       : heads_(heads), max_seq_len_(max_seq_len), pages_(std::move(pages)) {
     const auto n_pages = static_cast<int64_t>(pages_.size());
-    cache_ = std::make_unique<HostKvCache>(ConfigOf(heads), dtype, n_pages);
+    const ModelConfig config = ConfigOf(heads);
+    cache_ = std::make_unique<HostKvCache>(config, dtype, MakeKvLayout(config, n_pages));
     std::mt19937 rng(3);
     const int64_t n = max_seq_len;
     // Queries are larger than they would be, so that the softmax has peaks and valleys.
     q_ = testing::RandomFloats(&rng, n * heads.n_heads * heads.head_dim, 2.0F);
     k_ = testing::RandomFloats(&rng, n * heads.n_kv_heads * heads.head_dim);
     v_ = testing::RandomFloats(&rng, n * heads.n_kv_heads * heads.head_dim);
+    bias_ = testing::RandomFloats(&rng, heads.n_heads * (2 * heads.max_distance + 1), 3.0F);
     CpuDevice device("filling", Limits(n, 1));
-    const RopeOp no_rope{RopePairing::kAdjacent, 0, nullptr, nullptr};
+    const RopeOp no_rope{.layer_rope = LayerRope::kNone};
     std::vector<float> q = q_;
     std::vector<float> k = k_;
     const Rows rows(*this, 0, n);
     device.RopeAppend(Lane{}, no_rope, *cache_, rows.op, q.data(), k.data(), v_.data());
     for (int64_t i = 0; i < n * heads.n_kv_heads; ++i) {
-      const KvRun run = cache_->RunAt(kLayer, i / n, pages_, i % n, 1);
+      const KvRun run = cache_->RunAt(kLayer, i / n, {0, pages_}, i % n, 1);
       rows_[0].push_back(testing::DecodeRow(cache_->dtype(), run.k, heads.head_dim));
       rows_[1].push_back(testing::DecodeRow(cache_->dtype(), run.v, heads.head_dim));
     }
@@ -109,10 +120,22 @@ class Attention {
     std::vector<BatchSegment> segments;
     AttentionOp op;
     Rows(const Attention& a, int64_t first, int64_t n) {
-      batch.sequences = {{a.pages_}};
+      batch.sequences = {
+          {.tables = {{0, a.pages_}}, .encoder_pages = a.pages_, .encoder_length = a.max_seq_len_}};
       for (int64_t i = 0; i < n; ++i) batch.rows.push_back({0, 0, first + i, false});
       segments = batch.Segments();
-      op = {kLayer, &batch, segments, a.heads_.n_heads, a.heads_.n_kv_heads, a.heads_.head_dim};
+      op = {kLayer,
+            0,
+            &batch,
+            segments,
+            a.heads_.n_heads,
+            a.heads_.n_kv_heads,
+            a.heads_.head_dim,
+            a.heads_.Scale(),
+            a.heads_.soft_cap,
+            a.heads_.window};
+      if (a.heads_.max_distance > 0) op.bias = {a.bias_.data(), a.heads_.max_distance};
+      op.sees_encoder = a.heads_.sees_encoder;
     }
     Rows(const Rows&) = delete;
   };
@@ -124,10 +147,14 @@ class Attention {
     const VectorForm form = CpuKernels().vector_form(dtype);
     const std::vector<double> q = testing::EffectiveActivations(form, Query(position, head));
     const int64_t kv_head = head / (heads_.n_heads / heads_.n_kv_heads);
-    const double scale = 1 / std::sqrt(static_cast<double>(heads_.head_dim));
+    const double scale = heads_.Scale();
+    const double cap = heads_.soft_cap;
+    const int64_t first =
+        heads_.window == 0 ? 0 : std::max<int64_t>(0, position + 1 - heads_.window);
+    const int64_t last = heads_.sees_encoder ? max_seq_len_ - 1 : position;
     std::vector<double> weights;
     double score_error = 0;
-    for (int64_t p = 0; p <= position; ++p) {
+    for (int64_t p = first; p <= last; ++p) {
       const std::vector<double>& k = Row(false, kv_head, p);
       double score = 0;
       double magnitudes = 0;
@@ -140,19 +167,26 @@ class Attention {
       const double error = scale * testing::AllowedError(testing::DotTolerance(dtype, form),
                                                          heads_.head_dim, magnitudes, score) +
                            6 * 0x1p-24 * std::fabs(scale * score);
-      score_error = std::max(score_error, error);
-      weights.push_back(scale * score);
+      // A cap bends scores by a slope of at most 1; its tanh is off by up to 4e-7.
+      score_error = std::max(score_error, error + 4e-7 * cap);
+      weights.push_back(cap == 0 ? scale * score : cap * std::tanh(scale * score / cap));
+      if (heads_.max_distance == 0) continue;
+      const int64_t d = std::clamp(p - position, -heads_.max_distance, heads_.max_distance);
+      const int64_t at = head * (2 * heads_.max_distance + 1) + heads_.max_distance + d;
+      weights.back() += bias_[static_cast<size_t>(at)];
+      score_error = std::max(score_error, error + 0x1p-24 * std::fabs(weights.back()));
     }
     const double largest = *std::max_element(weights.begin(), weights.end());
     double sum = 0;
     for (double& weight : weights) sum += weight = std::exp(weight - largest);
     std::vector<double> reference(out.size(), 0.0);
     std::vector<double> magnitudes(out.size(), 0.0);
-    for (int64_t p = 0; p <= position; ++p) {
+    for (int64_t p = first; p <= last; ++p) {
       const std::vector<double>& v = Row(true, kv_head, p);
+      const double weight = weights[static_cast<size_t>(p - first)] / sum;
       for (size_t i = 0; i < v.size(); ++i) {
-        reference[i] += weights[static_cast<size_t>(p)] / sum * v[i];
-        magnitudes[i] += weights[static_cast<size_t>(p)] / sum * std::fabs(v[i]);
+        reference[i] += weight * v[i];
+        magnitudes[i] += weight * std::fabs(v[i]);
       }
     }
     // An error of the scores moves weights and their sum by that share; a chunk sums up to 256
@@ -168,6 +202,7 @@ class Attention {
   int64_t max_seq_len_;
   std::vector<int32_t> pages_;
   std::unique_ptr<HostKvCache> cache_;
+  std::vector<float> bias_;  // (n_heads, 2 * max_distance + 1)
   std::vector<float> q_;
   std::vector<float> k_;
   std::vector<float> v_;

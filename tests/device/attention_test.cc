@@ -78,6 +78,57 @@ TEST_P(AttentionTest, BitsOfABatchDependOnNeitherLanesNorItsTokensNorPages) {
   }
 }
 
+// Checks rows against double, and that their bits depend on neither lanes nor the rows beside them.
+void ExpectSpansMatchDoubleInEveryCut(const Attention& attention, const Heads& heads) {
+  const int64_t token_size = heads.n_heads * heads.head_dim;
+  for (const auto& [first, n] : kSpans) {
+    attention.ExpectMatchesDouble(first, n);
+    const std::vector<float> together = attention.Run(first, n, 3);
+    EXPECT_EQ(attention.Run(first, n, 1), together);
+    for (int64_t t = 0; t < n; ++t) {
+      const auto at = together.begin() + t * token_size;
+      EXPECT_EQ(attention.Run(first + t, 1, 2), std::vector<float>(at, at + token_size));
+    }
+  }
+}
+
+// Windows of one position, inside a chunk, as long as one, and over several; with and without a
+// cap.
+constexpr Heads kWindows[] = {{2, 1, 64, 1, 0, 0.3F},
+                              {4, 2, 32, 7, 2.0F},
+                              {2, 2, 64, 256, 0.5F},
+                              {4, 1, 32, 300},
+                              {2, 1, 32, 0, 5.0F, 0.7F}};
+
+TEST_P(AttentionTest, WindowsAndCapsMatchDoubleAndChangeNoBitByLanesOrTokens) {
+  for (const Heads& heads : kWindows) {
+    const Attention attention = Contiguous(heads, GetParam());
+    ExpectSpansMatchDoubleInEveryCut(attention, heads);
+    for (const auto& [first, n] : {Span{1, 65}, Span{200, 90}}) {
+      attention.ExpectMatchesDouble(first, n);
+    }
+  }
+}
+
+// Biases that end near the query, in another chunk, and nowhere in the context; positions before
+// the row's own, and all of an encoder's text.
+constexpr Heads kRelative[] = {{2, 2, 32, 0, 0, 1, 3},
+                               {4, 2, 32, 0, 0, 0.7F, 300},
+                               {3, 3, 32, 0, 0, 1, 40, true},
+                               {2, 1, 64, 0, 5.0F, 0, 900, true},
+                               {6, 2, 64, 0, 0, 0, 0, true}};
+
+TEST_P(AttentionTest, BiasesAndEncodersTextsMatchDoubleAndChangeNoBitByLanesOrTokens) {
+  for (const Heads& heads : kRelative) {
+    const Attention attention = Contiguous(heads, GetParam());
+    ExpectSpansMatchDoubleInEveryCut(attention, heads);
+    for (const auto& [first, n] : {Span{1, 65}, Span{200, 90}}) {
+      attention.ExpectMatchesDouble(first, n);
+      EXPECT_EQ(Paged(heads, GetParam(), 3).Run(first, n, 2), attention.Run(first, n, 1));
+    }
+  }
+}
+
 // A page's end changes no bit: rows are scored one by one, and values are summed in one chain.
 TEST_P(AttentionTest, PagesGiveTheBitsOfAContiguousCache) {
   for (const Heads& heads : kQ8Heads) {
@@ -101,7 +152,8 @@ TEST_P(AttentionTest, ChunksOfVeryLongContexts) {
   EXPECT_EQ(attention.Run(19'998, 2, 3), attention.Run(19'998, 2, 1));
 }
 
-INSTANTIATE_TEST_SUITE_P(CacheTypes, AttentionTest, ::testing::Values(DType::kF16, DType::kQ8_0),
+INSTANTIATE_TEST_SUITE_P(CacheTypes, AttentionTest,
+                         ::testing::Values(DType::kF32, DType::kF16, DType::kQ8_0),
                          [](const auto& test) { return std::string(DTypeName(test.param)); });
 
 TEST(OddHeadsAttention, MatchDoubleAndPagesChangeNoBit) {

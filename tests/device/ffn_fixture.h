@@ -18,6 +18,9 @@ using testing::AllowedError;
 using testing::DecodeRow;
 using testing::DotTolerance;
 using testing::EffectiveActivations;
+using testing::FixedPointBound;
+using testing::GemmActivations;
+using testing::GemmTolerance;
 using testing::RandomFloats;
 
 struct FfnCase {
@@ -29,7 +32,37 @@ struct FfnCase {
   Activation activation = Activation::kRelu;
   bool bias = false;
   bool side_by_side = false;  // a neuron's up and down row next to each other
+  bool plain = false;         // without up
+  bool up_bias = false;
+  float threshold = 0;
+  bool relu_up = false;
+  bool h_norm = false;
+  bool cuts_gates = false;
+  float gate_cut = 0;
+  bool in_batches = false;  // so many tokens at once that they run as panels
 };
+
+inline constexpr float kHiddenNormEps = 0.01F;
+
+// Returns an activation in double, and how steep it is at most within `error` of x.
+inline double ActivationOf(const FfnCase& c, double x) {
+  switch (c.activation) {
+    case Activation::kSilu:
+      return x / (1 + std::exp(-x));
+    case Activation::kGelu:
+      return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
+    case Activation::kGeluTanh:
+      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case Activation::kRelu:
+      return x < c.threshold ? 0 : std::max(x, 0.0);
+    case Activation::kReluSqr:
+      return x < 0 ? 0 : x * x;
+  }
+  return NAN;
+}
+inline double SlopeOf(const FfnCase& c, double x, double error) {
+  return c.activation == Activation::kReluSqr ? 2 * (std::fabs(x) + error) : 1.13;
+}
 
 // Makes rows of random weights, `gap_bytes` apart.
 inline std::vector<std::byte> RandomRows(DType dtype, int64_t n, int64_t cols, int64_t gap_bytes,
@@ -80,6 +113,11 @@ class Ffn {
     }
     bias_ = RandomFloats(&rng_, c.n_neurons, 0.5F);
     if (c.bias) slice_.gate_bias = bias_.data();
+    up_bias_ = RandomFloats(&rng_, c.n_neurons, 0.5F);
+    if (c.up_bias) slice_.up_bias = up_bias_.data();
+    h_norm_ = RandomFloats(&rng_, c.n_neurons, 1.5F);
+    if (c.h_norm) slice_.h_norm = h_norm_.data();
+    if (c.plain) slice_.up = {};
     x_ = RandomFloats(&rng_, kListMaxTokens * c.d_model);
     predictor_x_ = RandomFloats(&rng_, kListMaxTokens * c.d_model);
   }
@@ -108,10 +146,15 @@ class Ffn {
     const FfnState state{gate.data(), up.data(), result.y.data()};
     const FfnOp op{.slice = &slice_,
                    .activation = case_.activation,
+                   .activation_threshold = case_.threshold,
+                   .relu_up = case_.relu_up,
+                   .cuts_gates = case_.cuts_gates,
+                   .gate_cut = case_.gate_cut,
                    .skip_inactive = run.exact,
                    .predictor = run.predictor,
                    .predictor_x = predictor_x(run.first),
-                   .audit = run.audit};
+                   .audit = run.audit,
+                   .h_norm_eps = kHiddenNormEps};
     std::vector<FfnCount> counts(static_cast<size_t>(run.n_lanes));
     team.Run([&](int thread) {
       counts[static_cast<size_t>(thread)] =
@@ -145,16 +188,64 @@ class Ffn {
     double error;
   };
   Dot DotOf(const TensorView& w, int64_t row, const std::vector<float>& x) const {
-    const VectorForm form = CpuKernels().vector_form(w.dtype);
     const std::vector<double> weights = DecodeRow(w.dtype, w.row(row), w.cols);
-    const std::vector<double> effective = EffectiveActivations(form, x);
+    // Without panels of an instruction set's own a batch multiplies decoded weights.
+    const bool panels = case_.in_batches && CpuKernels().gemm != nullptr;
+    const GemmForm gemm = panels ? CpuKernels().gemm->rows_form(w.dtype) : GemmForm::kF32;
+    const VectorForm form = case_.in_batches ? VectorForm::kF32 : CpuKernels().vector_form(w.dtype);
+    const std::vector<double> effective =
+        panels ? GemmActivations(gemm, x) : EffectiveActivations(form, x);
     double value = 0;
     double magnitudes = 0;
     for (size_t i = 0; i < weights.size(); ++i) {
       value += weights[i] * effective[i];
       magnitudes += std::fabs(weights[i] * effective[i]);
     }
-    return {value, AllowedError(DotTolerance(w.dtype, form), w.cols, magnitudes, value)};
+    const auto tolerance = panels ? GemmTolerance(gemm) : DotTolerance(w.dtype, form);
+    const double fixed_point = gemm == GemmForm::kI16 ? FixedPointBound(weights, effective) : 0;
+    return {value, AllowedError(tolerance, w.cols, magnitudes, value) + fixed_point};
+  }
+
+  // Returns all gates of a token, before the activation.
+  std::vector<Dot> GatesOf(const std::vector<float>& x) const {
+    std::vector<Dot> gates;
+    double sum = 0;
+    for (int64_t i = 0; i < case_.n_neurons; ++i) {
+      Dot gate = DotOf(slice_.gate, i, x);
+      if (case_.bias) gate.value += bias_[static_cast<size_t>(i)];
+      sum += gate.value;
+      gates.push_back(gate);
+    }
+    if (!case_.cuts_gates) return gates;
+    const double mean = sum / static_cast<double>(case_.n_neurons);
+    double squares = 0;
+    double error = 0;
+    for (const Dot& gate : gates) {
+      squares += (gate.value - mean) * (gate.value - mean);
+      error = std::max(error, gate.error);
+    }
+    const double deviation = std::sqrt(squares / static_cast<double>(case_.n_neurons));
+    const double cut = mean + case_.gate_cut * deviation;
+    // Mean and deviation are off by no more than the gates are.
+    for (Dot& gate : gates) {
+      gate = {std::max(0.0, gate.value - cut),
+              gate.error + (1 + std::fabs(case_.gate_cut)) * error + 1e-6 * std::fabs(cut)};
+    }
+    return gates;
+  }
+
+  // Returns h of a neuron, before its norm.
+  Dot HiddenOf(const Dot& gate, int64_t neuron, const std::vector<float>& x) const {
+    const double act = ActivationOf(case_, gate.value);
+    // e^x, erf, tanh, the bias and the product round as well.
+    const double act_error =
+        SlopeOf(case_, gate.value, gate.error) * gate.error + 2e-6 * std::fabs(gate.value);
+    if (case_.plain) return {act, act_error};
+    Dot up = DotOf(slice_.up, neuron, x);
+    if (case_.up_bias) up.value += up_bias_[static_cast<size_t>(neuron)];
+    if (case_.relu_up) up.value = std::max(up.value, 0.0);
+    return {act * up.value, std::fabs(up.value) * act_error + std::fabs(act) * up.error +
+                                1e-6 * std::fabs(act * up.value)};
   }
 
   // Returns how many neurons are active in double arithmetic.
@@ -164,27 +255,48 @@ class Ffn {
     const std::vector<float> x(at, at + case_.d_model);
     std::vector<double> reference(static_cast<size_t>(case_.d_model), 0.0);
     std::vector<double> allowed(reference.size(), 0.0);
+    double squares = 0;
+    double square_error = 0;
     int64_t n_active = 0;
+    const std::vector<Dot> gates = GatesOf(x);
+    const bool panels = case_.in_batches && CpuKernels().gemm != nullptr;
+    const GemmForm down_form =
+        panels ? CpuKernels().gemm->columns_form(slice_.down.dtype) : GemmForm::kF32;
+    // Half a step of bf16 in either factor of a product.
+    const double rounding = down_form == GemmForm::kBF16 ? 0x1.02p-8 : 0;
+    std::vector<double> hidden;                // by neuron, with its norm
+    std::vector<std::vector<double>> columns;  // of down: by column, then neuron
     for (int64_t i = 0; i < case_.n_neurons; ++i) {
       if (computed && !computed(token, i)) continue;
-      Dot gate = DotOf(slice_.gate, i, x);
-      if (case_.bias) gate.value += bias_[static_cast<size_t>(i)];
-      const Dot up = DotOf(slice_.up, i, x);
-      const bool silu = case_.activation == Activation::kSilu;
-      const double act =
-          silu ? gate.value / (1 + std::exp(-gate.value)) : std::max(gate.value, 0.0);
-      n_active += act != 0;
-      // Both activations are no steeper than 1.1; e^x, the bias and the product round as well.
-      const double h_error =
-          std::fabs(up.value) * (1.1 * gate.error + 1e-6 * std::fabs(gate.value)) +
-          std::fabs(act) * up.error + 1e-6 * std::fabs(act * up.value);
+      const Dot gate = gates[static_cast<size_t>(i)];
+      const Dot h = HiddenOf(gate, i, x);
+      const double weight = case_.h_norm ? h_norm_[static_cast<size_t>(i)] : 1;
+      n_active += ActivationOf(case_, gate.value) != 0;
+      squares += h.value * h.value;
+      square_error += 2 * std::fabs(h.value) * h.error + h.error * h.error;
       const std::vector<double> down =
           DecodeRow(slice_.down.dtype, slice_.down.row(i), case_.d_model);
+      hidden.push_back(h.value * weight);
+      columns.resize(down.size());
       for (size_t c = 0; c < down.size(); ++c) {
-        reference[c] += act * up.value * down[c];
+        columns[c].push_back(down[c]);
+        reference[c] += h.value * weight * down[c];
         // There is one rounding per neuron of a part and one per part.
         const double additions = 0x1p-24 * static_cast<double>(case_.n_neurons + kFfnParts);
-        allowed[c] += std::fabs(down[c]) * (h_error + additions * std::fabs(act * up.value));
+        allowed[c] += std::fabs(weight * down[c]) *
+                      (h.error + (additions + 1e-7 + rounding) * std::fabs(h.value));
+      }
+    }
+    for (size_t c = 0; down_form == GemmForm::kI16 && c < columns.size(); ++c) {
+      allowed[c] += FixedPointBound(columns[c], hidden);
+    }
+    if (case_.h_norm) {
+      const auto n = static_cast<double>(case_.n_neurons);
+      const double mean = squares / n + kHiddenNormEps;
+      for (size_t c = 0; c < reference.size(); ++c) {
+        reference[c] /= std::sqrt(mean);
+        const double relative = square_error / n / mean + 1e-6;
+        allowed[c] = allowed[c] / std::sqrt(mean) + relative * std::fabs(reference[c]);
       }
     }
     for (size_t c = 0; c < reference.size(); ++c) {
@@ -201,6 +313,8 @@ class Ffn {
   std::vector<std::byte> up_;
   std::vector<std::byte> down_;
   std::vector<float> bias_;
+  std::vector<float> up_bias_;
+  std::vector<float> h_norm_;
   std::vector<float> x_;            // (kListMaxTokens, d_model)
   std::vector<float> predictor_x_;  // (kListMaxTokens, d_model)
 };

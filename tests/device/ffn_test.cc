@@ -18,6 +18,52 @@ const std::vector<FfnCase> kCases = {
     {DType::kQ6_K, DType::kQ6_K, DType::kQ6_K, 257, 256, Activation::kRelu, true, true},
     {DType::kF16, DType::kF16, DType::kF16, 1, 32, Activation::kRelu, true},
     {DType::kF32, DType::kF16, DType::kF32, 1000, 1024},
+    {.gate = DType::kQ8_0,
+     .up = DType::kF16,
+     .down = DType::kF32,
+     .n_neurons = 334,
+     .d_model = 128,
+     .bias = true,
+     .plain = true},
+    {.gate = DType::kF32,
+     .up = DType::kF16,
+     .down = DType::kQ8_0,
+     .n_neurons = 335,
+     .d_model = 128,
+     .activation = Activation::kReluSqr,
+     .bias = true,
+     .up_bias = true},
+    {.gate = DType::kF32,
+     .up = DType::kF32,
+     .down = DType::kF32,
+     .n_neurons = 336,
+     .d_model = 128,
+     .threshold = 0.05F,
+     .relu_up = true},
+    {.gate = DType::kQ4_0,
+     .up = DType::kQ4_0,
+     .down = DType::kF16,
+     .n_neurons = 337,
+     .d_model = 128,
+     .activation = Activation::kReluSqr,
+     .h_norm = true},
+    {.gate = DType::kQ8_0,
+     .up = DType::kF16,
+     .down = DType::kF32,
+     .n_neurons = 338,
+     .d_model = 128,
+     .activation = Activation::kGeluTanh,
+     .bias = true,
+     .cuts_gates = true,
+     .gate_cut = 0.8F},
+    {.gate = DType::kF32,
+     .up = DType::kF32,
+     .down = DType::kQ8_0,
+     .n_neurons = 339,
+     .d_model = 128,
+     .activation = Activation::kGeluTanh,
+     .plain = true,
+     .cuts_gates = true},
 };
 
 class FfnTest : public ::testing::TestWithParam<FfnCase> {};
@@ -68,11 +114,30 @@ INSTANTIATE_TEST_SUITE_P(Types, FfnTest, ::testing::ValuesIn(kCases), [](const a
   return name + std::to_string(c.n_neurons);
 });
 
-TEST(SiluFfn, DenseMatchesDouble) {
-  const Ffn ffn({DType::kQ8_0, DType::kF16, DType::kF32, 333, 128, Activation::kSilu, true});
-  const FfnResult result = ffn.Run({.n = 3, .n_lanes = 2, .exact = false});
-  ffn.ExpectMatchesDouble(result, 3);
-  EXPECT_EQ(ffn.Run({.n = 3, .n_lanes = 5, .exact = false}).y, result.y);
+TEST(FfnWithoutZeros, DenseMatchesDouble) {
+  for (const Activation activation :
+       {Activation::kSilu, Activation::kGelu, Activation::kGeluTanh}) {
+    for (const bool plain : {false, true}) {
+      FfnCase c = {DType::kQ8_0, DType::kF16, DType::kF32, 333, 128, activation, true};
+      c.plain = plain;
+      const Ffn ffn(c);
+      const FfnResult result = ffn.Run({.n = 3, .n_lanes = 2, .exact = false});
+      ffn.ExpectMatchesDouble(result, 3);
+      EXPECT_EQ(ffn.Run({.n = 3, .n_lanes = 5, .exact = false}).y, result.y);
+    }
+  }
+}
+
+// Batches run as panels.
+TEST(FfnBatches, OfEveryKindMatchDouble) {
+  for (FfnCase c : kCases) {
+    if (c.n_neurons < 333 || c.n_neurons > 339) continue;
+    c.side_by_side = false;
+    c.in_batches = true;
+    const Ffn ffn(c);
+    const FfnResult result = ffn.Run({.n = 7, .n_lanes = 2, .exact = false});
+    ffn.ExpectMatchesDouble(result, 7);
+  }
 }
 
 }  // namespace

@@ -57,7 +57,9 @@ TEST(Q8Cache, StaysNearTheF16Cache) {
 }
 
 TEST(Q8Cache, AHeadThatIsNoMultipleOfABlockIsAnError) {
-  const std::string message = MessageOf([] { HostKvCache(ConfigOf(kOddHeads), DType::kQ8_0, 10); });
+  const std::string message = MessageOf([] {
+    HostKvCache(ConfigOf(kOddHeads), DType::kQ8_0, MakeKvLayout(ConfigOf(kOddHeads), 10));
+  });
   EXPECT_THAT(message, ::testing::HasSubstr("the KV cache cannot be stored as Q8_0"));
   EXPECT_THAT(message, ::testing::HasSubstr("multiple of 32"));
   EXPECT_THAT(message, ::testing::HasSubstr("20"));

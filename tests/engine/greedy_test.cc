@@ -29,7 +29,7 @@ namespace thermocline {
 namespace {
 
 constexpr size_t kAllPrompts = 200;
-constexpr size_t kShortPrompts = 20;
+constexpr size_t kShortPrompts = 10;
 constexpr size_t kPromptTokens = 32;
 constexpr size_t kGreedyTokens = 64;
 

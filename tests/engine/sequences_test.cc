@@ -147,8 +147,9 @@ TEST(Sequences, AForkContinuesAsTheOriginalWould) {
     const auto found = engine->Feed(ids);
     EXPECT_LE(Furthest({found.begin(), found.end()}, expected), kOrderOfSums);
   }
-  EXPECT_EQ(kv.pool().n_free() + static_cast<int64_t>(kv.pages(engine->main_sequence()).size()),
-            kv.pool().n_pages());
+  EXPECT_EQ(
+      kv.pool().n_free() + static_cast<int64_t>(kv.table(engine->main_sequence()).pages.size()),
+      kv.pool().n_pages());
 }
 
 TEST(Sequences, ARollbackForgetsWhatCameAfter) {

@@ -1,5 +1,6 @@
 // A libFuzzer harness of byte-level BPE: whatever a file says of its vocabulary, there is an Error
-// or a tokenizer, and whatever the text, a tokenizer with all bytes gives it back.
+// or a tokenizer, and whatever the text, a tokenizer with all bytes that does not normalise gives
+// it back. A text in a form of Unicode's stays as it is when it is put into that form again.
 //
 // An input is a small language, so that it need not be a whole GGUF: a byte that chooses the
 // pre-tokenizer, a line of merges with ',' between them, lines "TYPE NAME" of further tokens up to
@@ -16,6 +17,7 @@
 #include "runtime/gguf/gguf_reader.h"
 #include "runtime/text/byte_level.h"
 #include "runtime/text/tokenizer.h"
+#include "runtime/text/unicode_form.h"
 #include "tests/fuzz/use_tokenizer.h"
 #include "tests/gguf/gguf_bytes.h"
 
@@ -60,8 +62,9 @@ std::string TakeVocabulary(std::string_view* rest) {
     tokens.push_back(token.substr(std::min<size_t>(2, token.size())));
   }
   GgufBytes file;
-  file.header(/*n_tensors=*/0, /*n_keys=*/5).KeyText("tokenizer.ggml.model", "gpt2");
+  file.header(/*n_tensors=*/0, /*n_keys=*/6).KeyText("tokenizer.ggml.model", "gpt2");
   file.KeyText("tokenizer.ggml.pre", kPretokenizerNames[chosen % std::size(kPretokenizerNames)]);
+  file.KeyText("thermocline.tokenizer.normalizer", "none");
   AddStrings("tokenizer.ggml.tokens", tokens, &file);
   AddStrings("tokenizer.ggml.merges", merges, &file);
   file.KeyArray("tokenizer.ggml.token_type", GgufType::kU32, types.size());
@@ -73,10 +76,22 @@ void UseTokenizer(const Tokenizer& tokenizer, const std::string& text) {
   if (tokenizer.Decode(thermocline::EncodeTwice(tokenizer, text)) != text) std::abort();
 }
 
+void UseForms(const std::string& text) {
+  using thermocline::UnicodeForm;
+  for (const UnicodeForm form :
+       {UnicodeForm::kNfc, UnicodeForm::kNfd, UnicodeForm::kNfkc, UnicodeForm::kNfkd}) {
+    std::string first;
+    std::string second;
+    const std::string once(thermocline::ToUnicodeForm(text, form, &first));
+    if (thermocline::ToUnicodeForm(once, form, &second) != once) std::abort();
+  }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::string_view rest(reinterpret_cast<const char*>(data), size);
+  UseForms(std::string(rest));
   thermocline::ExpectOneLineErrors([&] {
     const std::string file = TakeVocabulary(&rest);
     const GgufReader gguf(thermocline::AsBytes(file), "fuzz.gguf");

@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "gpu_kernels/products/weight_layout.h"
-#include "gpu_kernels/tokens/rms_norm.h"
+#include "gpu_kernels/tokens/norms.h"
 #include "tests/gpu_kernels/gpu_test.h"
 #include "tests/gpu_kernels/random_values.h"
 #include "tests/support/weight_reference.h"
@@ -111,39 +111,46 @@ TEST_F(GpuPrepareTest, BlocksThatAreNotFiniteAreNan) {
 }
 
 // Against the norm and the preparation as steps of their own, bit by bit.
-TEST_F(GpuPrepareTest, NormedAndPreparedInOneOpAreTheSameBits) {
-  constexpr float kEpsilon = 1e-5F;
+void ExpectTheSameBits(GpuNormKind kind, int64_t cols, bool adds) {
   constexpr int64_t kTokens = 2;
+  Stream stream;
+  const auto n = static_cast<size_t>(cols * kTokens);
+  const OnDevice<float> weight(stream, RandomValues(static_cast<size_t>(cols), 5));
+  const OnDevice<float> bias(stream, RandomValues(static_cast<size_t>(cols), 7));
+  const OnDevice<float> y(stream, RandomValues(n, 6));
+  const OnDevice<float> x(stream, RandomValues(n, 4));
+  const OnDevice<float> x_apart(stream, RandomValues(n, 4));
+  const OnDevice<float> normed(stream, std::vector<float>(n, kNan));
+  const OnDevice<float> normed_apart(stream, std::vector<float>(n, kNan));
+  const Vectors out(stream, cols, kTokens);
+  const Vectors out_apart(stream, cols, kTokens);
+  const GpuNorm norm{kind, weight.data(), adds ? nullptr : bias.data(), 1e-5F};
+  if (adds) {
+    GpuAddNormPrepare(stream, x.data(), y.data(), {norm, normed.data()}, kTokens, out.gpu());
+    GpuAddNormRows(stream, norm, x_apart.data(), y.data(), kTokens, cols, normed_apart.data());
+  } else {
+    GpuNormPrepare(stream, x.data(), {norm, normed.data()}, kTokens, out.gpu());
+    GpuNormRows(stream, norm, x_apart.data(), kTokens, cols, normed_apart.data());
+  }
+  GpuPrepare(stream, normed_apart.data(), kTokens, PrepareOp::kCopy, out_apart.gpu());
+  EXPECT_EQ(x.Read(), x_apart.Read()) << cols;
+  EXPECT_EQ(normed.Read(), normed_apart.Read()) << cols;
+  EXPECT_EQ(out.values(), out_apart.values()) << cols;
+  EXPECT_EQ(out.quantised(), out_apart.quantised()) << cols;
+  // In place.
+  const OnDevice<float> both(stream, adds ? x.Read() : RandomValues(n, 4));
+  GpuNormPrepare(stream, both.data(), {norm, both.data()}, kTokens, out.gpu());
+  EXPECT_EQ(both.Read(), normed.Read()) << cols;
+  EXPECT_EQ(out.quantised(), out_apart.quantised()) << cols;
+}
+
+TEST_F(GpuPrepareTest, NormedAndPreparedInOneOpAreTheSameBits) {
   for (const int64_t cols : {1, 33, 511, 512, 1500}) {
-    InEveryOrder([=] {
-      Stream stream;
-      const auto n = static_cast<size_t>(cols * kTokens);
-      const OnDevice<float> weight(stream, RandomValues(static_cast<size_t>(cols), 5));
-      const OnDevice<float> y(stream, RandomValues(n, 6));
+    for (const GpuNormKind kind : {GpuNormKind::kRms, GpuNormKind::kLayer}) {
       for (const bool adds : {false, true}) {
-        const OnDevice<float> x(stream, RandomValues(n, 4));
-        const OnDevice<float> x_apart(stream, RandomValues(n, 4));
-        const OnDevice<float> normed(stream, std::vector<float>(n, kNan));
-        const OnDevice<float> normed_apart(stream, std::vector<float>(n, kNan));
-        const Vectors out(stream, cols, kTokens);
-        const Vectors out_apart(stream, cols, kTokens);
-        const GpuNormOp step{weight.data(), kEpsilon, normed.data()};
-        if (adds) {
-          GpuAddRmsNormPrepare(stream, x.data(), y.data(), step, kTokens, out.gpu());
-          GpuAddRmsNorm(stream, x_apart.data(), y.data(), weight.data(), kEpsilon, kTokens, cols,
-                        normed_apart.data());
-        } else {
-          GpuRmsNormPrepare(stream, x.data(), step, kTokens, out.gpu());
-          GpuRmsNorm(stream, normed_apart.data(), x_apart.data(), weight.data(), kEpsilon, kTokens,
-                     cols);
-        }
-        GpuPrepare(stream, normed_apart.data(), kTokens, PrepareOp::kCopy, out_apart.gpu());
-        EXPECT_EQ(x.Read(), x_apart.Read()) << cols;
-        EXPECT_EQ(normed.Read(), normed_apart.Read()) << cols;
-        EXPECT_EQ(out.values(), out_apart.values()) << cols;
-        EXPECT_EQ(out.quantised(), out_apart.quantised()) << cols;
+        InEveryOrder([=] { ExpectTheSameBits(kind, cols, adds); });
       }
-    });
+    }
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "gpu_kernels/tokens/rope_append.h"
 #include "tests/gpu_kernels/kv_reference.h"
@@ -19,7 +20,15 @@ struct Case {
   int64_t n_kv_heads;
   int64_t first_position;
   int64_t n_tokens;
+  int64_t window = 0;
+  float soft_cap = 0;
+  float scale = 0;  // 0: 1 / sqrt(head_dim)
+
   int64_t n_positions() const { return first_position + n_tokens; }
+  GpuAttention attention() const {
+    const float usual = 1 / std::sqrt(static_cast<float>(head_dim));
+    return {n_heads, scale == 0 ? usual : scale, soft_cap, window};
+  }
 };
 
 // A cache filled with random keys and values, and random queries. Two layers: the other one keeps
@@ -47,14 +56,24 @@ struct Inputs {
     const DeviceMemory scratch(
         GpuAttendScratchBytes(c.n_tokens, c.n_heads, c.head_dim, max_positions), "a test");
     const TestPass pass(stream, c.first_position, c.n_tokens);
-    GpuAttendFew(stream, kv, pass.get(), c.n_heads, max_positions, q_device.data(),
+    GpuAttendFew(stream, kv, pass.get(), c.attention(), max_positions, q_device.data(),
                  scratch.as<void>(), out.data());
     return out.Read();
   }
   std::vector<float> AttendMany() {
     const TestPass pass(stream, c.first_position, c.n_tokens);
-    GpuAttendMany(stream, kv, pass.get(), c.n_heads, q_device.data(), out.data());
+    GpuAttendMany(stream, kv, pass.get(), c.attention(), q_device.data(), out.data());
     return out.Read();
+  }
+  std::vector<float> Attend(bool few) { return few ? AttendFew() : AttendMany(); }
+
+  // Makes keys and values of the first positions NaN.
+  void SpoilBefore(int64_t position) {
+    const auto n = static_cast<size_t>(position * c.n_kv_heads * c.head_dim);
+    const OnDevice<float> nan(stream, std::vector<float>(n, kNan));
+    GpuRopeAppend(stream, {}, kv, TestPass(stream, 0, position).get(), 0, nullptr, nan.data(),
+                  nan.data());
+    stream.Synchronize();
   }
 
   Case c;
@@ -69,36 +88,42 @@ struct Inputs {
 };
 
 // In double. With S the largest sum of |q_i k_i| over a row, scaled, a score is off by at most
-// (head_dim + 4) units of S and its difference from the maximum by 3 more; that, and 2 for e^x, is
-// a weight's relative error, which counts above and below the line. Sums over n positions add n
-// + 8.
+// (head_dim + 4) units of S, with a cap, which is no steeper than 1, by 10 more, and its difference
+// from the maximum by 3 more; that, and 2 for e^x, is a weight's relative error, which counts above
+// and below the line. Sums over n positions add n + 8.
 void ExpectAttention(const Inputs& in, const std::vector<float>& out) {
   const Case& c = in.c;
-  const double scale = 1 / std::sqrt(static_cast<double>(c.head_dim));
+  const double scale =
+      c.scale == 0 ? 1 / std::sqrt(static_cast<double>(c.head_dim)) : double{c.scale};
   for (int64_t row = 0; row < c.n_tokens * c.n_heads; ++row) {
     const int64_t kv_head = row % c.n_heads / (c.n_heads / c.n_kv_heads);
     const int64_t n = c.first_position + row / c.n_heads + 1;
+    const int64_t first = c.window == 0 ? 0 : std::max<int64_t>(0, n - c.window);
     const float* const q = in.q.data() + row * c.head_dim;
     std::vector<double> weights(static_cast<size_t>(n));
     double largest = -1e300, largest_sum = 0;
-    for (int64_t p = 0; p < n; ++p) {
+    for (int64_t p = first; p < n; ++p) {
       double dot = 0, magnitude = 0;
       for (int64_t i = 0; i < c.head_dim; ++i) {
         const double product = scale * q[i] * in.keys.Decode(kv_head, p, i);
         dot += product;
         magnitude += std::abs(product);
       }
+      if (c.soft_cap != 0) dot = c.soft_cap * std::tanh(dot / c.soft_cap);
       weights[static_cast<size_t>(p)] = dot;
       largest = std::max(largest, dot);
       largest_sum = std::max(largest_sum, magnitude);
     }
     double total = 0;
-    for (double& weight : weights) total += weight = std::exp(weight - largest);
-    const double relative =
-        2 * ((static_cast<double>(c.head_dim) + 7) * largest_sum + 2) + static_cast<double>(n) + 8;
+    for (int64_t p = first; p < n; ++p) {
+      double& weight = weights[static_cast<size_t>(p)];
+      total += weight = std::exp(weight - largest);
+    }
+    const double of_score = static_cast<double>(c.head_dim) + (c.soft_cap == 0 ? 7 : 17);
+    const double relative = 2 * (of_score * largest_sum + 2) + static_cast<double>(n - first) + 8;
     for (int64_t i = 0; i < c.head_dim; ++i) {
       double expected = 0, magnitude = 0;
-      for (int64_t p = 0; p < n; ++p) {
+      for (int64_t p = first; p < n; ++p) {
         const double term =
             weights[static_cast<size_t>(p)] / total * in.values.Decode(kv_head, p, i);
         expected += term;
@@ -114,7 +139,8 @@ void ExpectAttention(const Inputs& in, const std::vector<float>& out) {
 std::string Name(const Case& c, DType dtype) {
   return std::string(DTypeName(dtype)) + ", head_dim " + std::to_string(c.head_dim) + ", " +
          std::to_string(c.n_heads) + " heads on " + std::to_string(c.n_kv_heads) + ", " +
-         std::to_string(c.n_tokens) + " tokens from " + std::to_string(c.first_position);
+         std::to_string(c.n_tokens) + " tokens from " + std::to_string(c.first_position) +
+         ", window " + std::to_string(c.window) + ", cap " + std::to_string(c.soft_cap);
 }
 
 using GpuAttendFewTest = GpuTest;
@@ -141,30 +167,31 @@ TEST_F(GpuAttendFewTest, EqualsTheReference) {
 
 // The bits of a token do not depend on what goes with it, nor on the size of the grid.
 TEST_F(GpuAttendFewTest, TokensTogetherEqualTokensAlone) {
-  const Case together = {64, 4, 2, 253, 5};
-  for (const DType dtype : {DType::kF16, DType::kQ8_0}) {
+  for (const auto& [dtype, window] :
+       {std::pair{DType::kF16, 0}, {DType::kQ8_0, 0}, {DType::kF16, 3}, {DType::kQ8_0, 129}}) {
+    const Case together = {64, 4, 2, 253, 5, window};
     Inputs in(together, dtype, 600);
     const std::vector<float> all = in.AttendFew();
     for (int64_t t = 0; t < together.n_tokens; ++t) {
       const int64_t width = together.n_heads * together.head_dim;
       const DeviceMemory scratch(GpuAttendScratchBytes(1, 4, 64, 258), "a test");
       const TestPass alone(in.stream, together.first_position + t, 1);
-      GpuAttendFew(in.stream, in.kv, alone.get(), 4, 258, in.q_device.data() + t * width,
-                   scratch.as<void>(), in.out.data() + t * width);
+      GpuAttendFew(in.stream, in.kv, alone.get(), together.attention(), 258,
+                   in.q_device.data() + t * width, scratch.as<void>(), in.out.data() + t * width);
     }
     EXPECT_EQ(in.out.Read(), all);
   }
 }
 
 // One graph, captured once, follows the context from position to position.
-TEST_F(GpuAttendFewTest, AReplayedGraphTakesItsPositionFromTheInputs) {
-  Inputs in({64, 4, 2, 259, 1}, DType::kF16, 300);
+void ExpectAGraphToFollow(int64_t window) {
+  Inputs in({64, 4, 2, 259, 1, window}, DType::kF16, 300);
   const DeviceMemory scratch(GpuAttendScratchBytes(1, 4, 64, 300), "a test");
   TestPass pass(in.stream, 299, 1);
   GraphCapture capture(in.stream);
   pass.inputs().SendRows(in.stream);
-  GpuAttendFew(in.stream, in.kv, pass.get(), 4, 300, in.q_device.data(), scratch.as<void>(),
-               in.out.data());
+  GpuAttendFew(in.stream, in.kv, pass.get(), in.c.attention(), 300, in.q_device.data(),
+               scratch.as<void>(), in.out.data());
   Graph graph = capture.Finish();
   for (const int64_t position : {0, 127, 128, 259}) {
     pass.Set({{position, 1, PagesInOrder(300), {}}});
@@ -172,6 +199,10 @@ TEST_F(GpuAttendFewTest, AReplayedGraphTakesItsPositionFromTheInputs) {
     in.c.first_position = position;
     ExpectAttention(in, in.out.Read());
   }
+}
+TEST_F(GpuAttendFewTest, AReplayedGraphTakesItsPositionFromTheInputs) {
+  ExpectAGraphToFollow(0);
+  ExpectAGraphToFollow(100);
 }
 
 // Rows of three sequences in one pass, of other lengths, in pages that lie anywhere and of which
@@ -181,6 +212,7 @@ class GpuPagedAttention : public GpuTest {
  protected:
   static constexpr int64_t kHeadDim = 64, kHeads = 4, kKvHeads = 2, kPages = 12;
   static constexpr int64_t kMaxPositions = 200;
+  static constexpr size_t kPageValues = kGpuKvPageTokens * kKvHeads * kHeadDim;
 
   struct Sequence {
     TestSegment segment;
@@ -193,9 +225,17 @@ class GpuPagedAttention : public GpuTest {
   }
   // Fills the page with values that follow from the seed alone.
   static void FillPage(Stream& stream, const GpuKvLayer& kv, int32_t page, int32_t seed) {
-    const size_t n = kGpuKvPageTokens * kKvHeads * kHeadDim;
-    const OnDevice<float> k(stream, RandomValues(n, static_cast<uint32_t>(100 + 2 * seed)));
-    const OnDevice<float> v(stream, RandomValues(n, static_cast<uint32_t>(101 + 2 * seed)));
+    FillPage(stream, kv, page, RandomValues(kPageValues, static_cast<uint32_t>(100 + 2 * seed)),
+             RandomValues(kPageValues, static_cast<uint32_t>(101 + 2 * seed)));
+  }
+  static void FillPageWith(Stream& stream, const GpuKvLayer& kv, int32_t page, float value) {
+    const std::vector<float> values(kPageValues, value);
+    FillPage(stream, kv, page, values, values);
+  }
+  static void FillPage(Stream& stream, const GpuKvLayer& kv, int32_t page,
+                       const std::vector<float>& keys, const std::vector<float>& values) {
+    const OnDevice<float> k(stream, keys);
+    const OnDevice<float> v(stream, values);
     const TestPass pass(stream, {{0, kGpuKvPageTokens, {page}, {}}});
     GpuRopeAppend(stream, {.cos = k.data(), .sin = k.data()}, kv, pass.get(), 0, nullptr, k.data(),
                   v.data());
@@ -203,7 +243,8 @@ class GpuPagedAttention : public GpuTest {
   }
   static std::vector<float> Attend(Stream& stream, const GpuKvLayer& kv,
                                    const std::vector<TestSegment>& segments,
-                                   const std::vector<float>& q, bool few) {
+                                   const std::vector<float>& q, bool few, int64_t window) {
+    const GpuAttention attention{kHeads, 0.125F, 0, window};
     const OnDevice<float> q_device(stream, q);
     const OnDevice<float> out(stream, std::vector<float>(q.size(), kNan));
     const int64_t n_rows = static_cast<int64_t>(q.size()) / (kHeads * kHeadDim);
@@ -211,17 +252,19 @@ class GpuPagedAttention : public GpuTest {
                                "a test");
     const TestPass pass(stream, segments);
     if (few) {
-      GpuAttendFew(stream, kv, pass.get(), kHeads, kMaxPositions, q_device.data(),
+      GpuAttendFew(stream, kv, pass.get(), attention, kMaxPositions, q_device.data(),
                    scratch.as<void>(), out.data());
     } else {
-      GpuAttendMany(stream, kv, pass.get(), kHeads, q_device.data(), out.data());
+      GpuAttendMany(stream, kv, pass.get(), attention, q_device.data(), out.data());
     }
     return out.Read();
   }
 };
 
 TEST_F(GpuPagedAttention, EverySequenceAttendsToItsOwnPages) {
-  for (const DType dtype : {DType::kF16, DType::kQ8_0}) {
+  for (const auto& c : {std::pair{DType::kF16, 0}, {DType::kQ8_0, 0}, {DType::kF16, 35}}) {
+    const DType dtype = c.first;
+    const int64_t window = c.second;
     for (const bool few : {true, false}) {
       SCOPED_TRACE(std::string(DTypeName(dtype)) + (few ? ", few" : ", many"));
       InEveryOrder([&] {
@@ -237,7 +280,8 @@ TEST_F(GpuPagedAttention, EverySequenceAttendsToItsOwnPages) {
         }
         const size_t width = kHeads * kHeadDim;
         const std::vector<float> q = RandomValues(7 * width, 3);
-        const std::vector<float> together = Attend(stream, paged.Layer(0), segments, q, few);
+        const std::vector<float> together =
+            Attend(stream, paged.Layer(0), segments, q, few, window);
         size_t row = 0;
         for (const Sequence& sequence : Sequences()) {
           TestSegment alone = sequence.segment;
@@ -249,10 +293,42 @@ TEST_F(GpuPagedAttention, EverySequenceAttendsToItsOwnPages) {
           row += static_cast<size_t>(alone.n_rows);
           const auto end = static_cast<std::ptrdiff_t>(row * width);
           const std::vector<float> own(q.begin() + begin, q.begin() + end);
-          EXPECT_EQ(Attend(stream, whole.Layer(0), {alone}, own, few),
+          EXPECT_EQ(Attend(stream, whole.Layer(0), {alone}, own, few, window),
                     std::vector<float>(together.begin() + begin, together.begin() + end));
         }
       });
+    }
+  }
+}
+
+// What a window has let go of is in no page table, and its pages may hold anything. The bits are
+// those of the whole table.
+TEST_F(GpuPagedAttention, PagesBehindTheWindowMayBeGone) {
+  constexpr int64_t kFirst = 150, kRows = 3;
+  const TestSegment whole{kFirst, kRows, {7, 0, 9, 3, 5}, {}};
+  for (const int64_t window : {1, 23, 35, 60}) {
+    const int64_t first_page = (kFirst + 1 - window) / kGpuKvPageTokens;
+    TestSegment rest = whole;
+    rest.first_page = first_page;
+    rest.pages.erase(rest.pages.begin(), rest.pages.begin() + first_page);
+    for (const DType dtype : {DType::kF16, DType::kQ8_0}) {
+      for (const bool few : {true, false}) {
+        SCOPED_TRACE(std::to_string(window) + (few ? ", few" : ", many"));
+        Stream stream;
+        const GpuKvCache cache({dtype, 1, kKvHeads, kHeadDim, kPages * kGpuKvPageTokens});
+        for (const int32_t page : whole.pages) FillPage(stream, cache.Layer(0), page, page);
+        const std::vector<float> q = RandomValues(kRows * kHeads * kHeadDim, 3);
+        const auto expected = Attend(stream, cache.Layer(0), {whole}, q, few, window);
+        for (int64_t p = 0; p < first_page; ++p) {
+          FillPageWith(stream, cache.Layer(0), whole.pages[static_cast<size_t>(p)], kNan);
+        }
+        // Another sequence's pages stand before its own.
+        const TestSegment other{0, 1, {whole.pages[4]}, {}};
+        std::vector<float> two = RandomValues(kHeads * kHeadDim, 4);
+        two.insert(two.end(), q.begin(), q.end());
+        const auto found = Attend(stream, cache.Layer(0), {other, rest}, two, few, window);
+        EXPECT_EQ(std::vector<float>(found.begin() + kHeads * kHeadDim, found.end()), expected);
+      }
     }
   }
 }
@@ -271,6 +347,73 @@ TEST_F(GpuAttendManyTest, EqualsTheReference) {
   }
   Inputs in({80, 4, 2, 3, 40}, DType::kF16, 50);
   ExpectAttention(in, in.AttendMany());
+}
+
+// Scores scaled and capped, and windows of one position, of a page and beside its ends, of a chunk
+// and beside its ends, longer than the context; rows of a block whose windows begin in different
+// chunks and tiles.
+class GpuScoringTest : public GpuTest {
+ protected:
+  static std::vector<Case> Cases() {
+    std::vector<Case> cases;
+    for (const int64_t window : {1, 31, 32, 33, 127, 128, 129, 500}) {
+      cases.push_back({64, 3, 1, 254, 5, window});
+    }
+    cases.push_back({64, 2, 2, 128, 1, 1});
+    cases.push_back({128, 4, 2, 40, 2, 0, 0.5F});
+    cases.push_back({256, 2, 1, 130, 3, 100, 30.0F, 0.3F});
+    cases.push_back({96, 3, 3, 20, 33, 9, 2.0F, 1.0F});
+    return cases;
+  }
+};
+
+TEST_F(GpuScoringTest, EqualsTheReference) {
+  for (const Case& c : Cases()) {
+    for (const bool few : {true, false}) {
+      const DType dtype = c.window % 2 == 0 ? DType::kF16 : DType::kQ8_0;
+      SCOPED_TRACE(Name(c, dtype) + (few ? ", few" : ", many"));
+      InEveryOrderIf(c.window == 33 || c.soft_cap != 0, [&] {
+        Inputs in(c, dtype, c.n_positions());
+        ExpectAttention(in, in.Attend(few));
+      });
+    }
+  }
+}
+
+TEST_F(GpuScoringTest, AWindowOverAllPositionsIsNone) {
+  for (const bool few : {true, false}) {
+    Inputs in({64, 2, 1, 140, 3}, DType::kF16, 150);
+    const std::vector<float> all = in.Attend(few);
+    in.c.window = 143;
+    EXPECT_EQ(in.Attend(few), all);
+  }
+}
+
+// Rows 290 to 292 see 20 positions each, from 271 on: their chunk begins at 256, their tile at 256,
+// and what lies before is not looked at.
+TEST_F(GpuScoringTest, WhatLiesBeforeAllWindowsIsNotRead) {
+  for (const DType dtype : {DType::kF16, DType::kQ8_0}) {
+    for (const bool few : {true, false}) {
+      Inputs in({64, 2, 1, 290, 3, 20}, dtype, 300);
+      const std::vector<float> before = in.Attend(few);
+      in.SpoilBefore(256);
+      EXPECT_EQ(in.Attend(few), before);
+    }
+  }
+}
+
+// A row is the same bits alone as between others that see what it does not.
+TEST_F(GpuScoringTest, RowsOfTilesTogetherEqualRowsAlone) {
+  const Case together = {64, 2, 1, 50, 20, 9, 3.0F};
+  Inputs in(together, DType::kF16, 80);
+  const std::vector<float> all = in.AttendMany();
+  const int64_t width = together.n_heads * together.head_dim;
+  for (int64_t t = 0; t < together.n_tokens; ++t) {
+    const TestPass alone(in.stream, together.first_position + t, 1);
+    GpuAttendMany(in.stream, in.kv, alone.get(), together.attention(),
+                  in.q_device.data() + t * width, in.out.data() + t * width);
+  }
+  EXPECT_EQ(in.out.Read(), all);
 }
 
 }  // namespace

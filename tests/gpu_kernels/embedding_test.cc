@@ -1,8 +1,11 @@
 #include "gpu_kernels/tokens/embedding.h"
 
+#include <cmath>
+
 #include "tests/gpu_kernels/gpu_matrix.h"
 #include "tests/gpu_kernels/kv_reference.h"
 #include "tests/gpu_kernels/pass_fixture.h"
+#include "tests/gpu_kernels/random_values.h"
 
 namespace thermocline {
 namespace {
@@ -48,6 +51,29 @@ TEST_F(GpuEmbedTest, DecodesEveryTypeExactly) {
         GpuEmbed(stream, table.matrix.gpu(), pass.get(), x.data());
         ExpectRows(table, ids, x.Read());
       });
+    }
+  }
+}
+
+// Rows of two sequences get what the table has for their positions, counted from row 2 on.
+TEST_F(GpuEmbedTest, PositionsAreAdded) {
+  const std::vector<TestSegment> segments = {{3, 3, {0}, {}}, {0, 1, {1}, {}}};
+  constexpr int64_t kRowsTaken[] = {5, 6, 7, 2};
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kQ8_0, DType::kQ4_1}) {
+    Table table(dtype, 96);
+    Stream stream;
+    table.matrix.Upload(stream);
+    const std::vector<float> x = RandomValues(4 * 96, 1);
+    const OnDevice<float> x_device(stream, x);
+    const TestPass pass(stream, segments);
+    GpuAddPositions(stream, table.matrix.gpu(), pass.get(), 2, x_device.data());
+    const std::vector<float> sum = x_device.Read();
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double weight = table.matrix.row(kRowsTaken[i / 96])[i % 96];
+      // Rounded once or, with the weight, twice.
+      ASSERT_NEAR(sum[i], x[i] + weight,
+                  0x1p-24 * (std::abs(x[i] + weight) + std::abs(weight)) + 1e-30)
+          << DTypeName(dtype) << ", element " << i;
     }
   }
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <numeric>
 
@@ -13,18 +14,33 @@ namespace {
 
 using GpuFfnTest = GpuTest;
 
-constexpr Activation kActivations[] = {Activation::kSilu, Activation::kRelu, Activation::kReluSqr};
+constexpr Activation kActivations[] = {Activation::kSilu, Activation::kRelu, Activation::kReluSqr,
+                                       Activation::kGelu, Activation::kGeluTanh};
 
 double Activated(Activation activation, double x) {
-  if (activation == Activation::kSilu) return x / (1 + std::exp(-x));
   const double positive = std::max(x, 0.0);
-  return activation == Activation::kRelu ? positive : positive * positive;
+  switch (activation) {
+    case Activation::kSilu:
+      return x / (1 + std::exp(-x));
+    case Activation::kRelu:
+      return positive;
+    case Activation::kReluSqr:
+      return positive * positive;
+    case Activation::kGelu:
+      return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
+    case Activation::kGeluTanh:
+      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / std::acos(-1.0)) * (x + 0.044715 * x * x * x)));
+  }
+  return x;
 }
 
-// How much act(x) changes at most where x changes by `error`, and its own roundings.
+// How much act(x) changes at most where x changes by `error`, and its own roundings: those of a
+// GELU's 1 + erf or 1 + tanh are of 1, also where these nearly cancel.
 double ActivationError(Activation activation, double x, double error) {
-  const double slope = activation == Activation::kReluSqr ? 2 * (std::fabs(x) + error) : 1.1;
-  return slope * error + std::fabs(Activated(activation, x)) * 0x1p-21;
+  const double slope = activation == Activation::kReluSqr ? 2 * (std::fabs(x) + error) : 1.2;
+  const bool gelu = activation == Activation::kGelu || activation == Activation::kGeluTanh;
+  const double of_one = gelu ? std::fabs(x) * 0x1p-21 : 0;
+  return slope * error + std::fabs(Activated(activation, x)) * 0x1p-21 + of_one;
 }
 
 std::vector<int32_t> EveryNeuron(int64_t m) {
@@ -39,12 +55,21 @@ struct Layer {
   TestMatrix up;
   TestMatrix down;
   std::vector<float> gate_bias;
+  std::vector<float> up_bias;
+  bool plain = false;       // there is no up
+  bool has_up_bias = true;  // else up_bias stays on the host
+  bool relu_up = false;
+  float threshold = 0;
+  // (n_tokens, m) what is added before the activation, where it is; the gates' lies in h.
+  std::vector<float> gate_added;
+  std::vector<float> up_added;
 
   Layer(DType dtype, int64_t m, int64_t d_model)
       : gate(dtype, m, d_model, 1),
         up(dtype, m, d_model, 2),
         down(dtype, m, d_model, 3),
-        gate_bias(RandomValues(static_cast<size_t>(m), 4)) {}
+        gate_bias(RandomValues(static_cast<size_t>(m), 4)),
+        up_bias(RandomValues(static_cast<size_t>(m), 13)) {}
 
   void Upload(Stream& stream) {
     gate.Upload(stream);
@@ -93,22 +118,46 @@ std::vector<float> GateUp(Stream& stream, const Layer& layer, Activation activat
                           int64_t n_tokens) {
   const int64_t m = layer.gate.rows();
   const OnDevice<float> bias(stream, layer.gate_bias);
-  const OnDevice<float> h(stream, std::vector<float>(static_cast<size_t>(n_tokens * m), kNan));
+  const bool adds = !layer.gate_added.empty();
+  const std::vector<float> nothing(static_cast<size_t>(n_tokens * m), kNan);
+  const OnDevice<float> h(stream, adds ? layer.gate_added : nothing);
+  const OnDevice<float> up_added(stream, adds ? layer.up_added : nothing);
+  const OnDevice<float> up_bias(stream, layer.up_bias);
   const ListOnDevice list(stream, rows, m);
-  GpuFfnGateUp(stream, {layer.gate.gpu(), layer.up.gpu(), bias.data(), activation}, skip,
-               list.list(), x.gpu(), n_tokens, h.data());
+  const GpuGateUp weights{layer.gate.gpu(),
+                          layer.plain ? GpuMatrix{} : layer.up.gpu(),
+                          bias.data(),
+                          layer.has_up_bias ? up_bias.data() : nullptr,
+                          {activation, layer.threshold, layer.relu_up},
+                          adds ? h.data() : nullptr,
+                          adds ? up_added.data() : nullptr};
+  GpuFfnGateUp(stream, weights, skip, list.list(), x.gpu(), n_tokens, h.data());
   return h.Read();
 }
 
 // h of one neuron, and how far it may be off.
-Expected ExpectedH(const Layer& layer, Activation activation, int64_t neuron,
+Expected ExpectedH(const Layer& layer, Activation activation, int64_t token, int64_t neuron,
                    const std::vector<double>& x) {
+  const auto at = static_cast<size_t>(token * layer.gate.rows() + neuron);
   Expected gate = ExpectedDot(layer.gate, neuron, x);
   gate.value += layer.gate_bias[static_cast<size_t>(neuron)];
   gate.error += std::fabs(gate.value) * 0x1p-23;
-  const Expected up = ExpectedDot(layer.up, neuron, x);
-  const double act = Activated(activation, gate.value);
+  if (!layer.gate_added.empty()) {
+    gate.value += layer.gate_added[at];
+    gate.error += std::fabs(gate.value) * 0x1p-23;
+  }
+  const bool below = layer.threshold > 0 && gate.value < layer.threshold;
+  const double act = below ? 0 : Activated(activation, gate.value);
   const double act_error = ActivationError(activation, gate.value, gate.error);
+  if (layer.plain) return {act, act_error};
+  Expected up = ExpectedDot(layer.up, neuron, x);
+  if (layer.has_up_bias) up.value += layer.up_bias[static_cast<size_t>(neuron)];
+  up.error += std::fabs(up.value) * 0x1p-23;
+  if (!layer.up_added.empty()) {
+    up.value += layer.up_added[at];
+    up.error += std::fabs(up.value) * 0x1p-23;
+  }
+  if (layer.relu_up) up.value = std::max(up.value, 0.0);
   const double error = act_error * (std::fabs(up.value) + up.error) + std::fabs(act) * up.error;
   return {act * up.value, error + std::fabs(act * up.value) * 0x1p-23};
 }
@@ -127,7 +176,7 @@ void ExpectGateUp(const Layer& layer, Activation activation, const std::vector<i
         ASSERT_EQ(found, 0) << "neuron " << i << " is not for token " << t;
         continue;
       }
-      const Expected expected = ExpectedH(layer, activation, neuron, seen);
+      const Expected expected = ExpectedH(layer, activation, t, neuron, seen);
       ASSERT_NEAR(found, expected.value, expected.error)
           << DTypeName(layer.gate.dtype()) << ", neuron " << i << ", token " << t;
     }
@@ -135,11 +184,16 @@ void ExpectGateUp(const Layer& layer, Activation activation, const std::vector<i
 }
 
 TEST_F(GpuFfnTest, GateAndUpEqualTheReference) {
+  size_t turn = 0;
   for (const DType dtype : KernelTypes()) {
-    for (const Activation activation : kActivations) {
+    // Of most types one in turn: that is no matter of the type.
+    std::vector<Activation> activations = {kActivations[turn++ % std::size(kActivations)]};
+    if (dtype == DType::kF32) activations.assign(std::begin(kActivations), std::end(kActivations));
+    for (const Activation activation : activations) {
       InEveryOrder([=] {
         Stream stream;
         Layer layer(dtype, 37, testing::WholeBlocks(dtype, 544));
+        layer.has_up_bias = turn % 2 == 0;
         layer.Upload(stream);
         const TestVectors x(stream, layer.gate.cols(), 1, 5);
         const std::vector<int32_t> all = EveryNeuron(37);
@@ -165,6 +219,78 @@ TEST_F(GpuFfnTest, GateAndUpOfSeveralTokensAndOfLists) {
           ExpectGateUp(layer, Activation::kRelu, rows, x, h, n_tokens);
         }
       }
+    }
+  }
+}
+
+// Gates below a threshold become 0, and ups below 0.
+TEST_F(GpuFfnTest, ThresholdsOfGatesAndReluOfUps) {
+  for (const int64_t n_tokens : {1, 3}) {
+    Stream stream;
+    Layer layer(DType::kQ8_0, 64, 96);
+    layer.relu_up = true;
+    layer.threshold = 0.2F;
+    layer.Upload(stream);
+    const TestVectors x(stream, 96, n_tokens, 6);
+    // Of numbers next to the threshold it cannot be said which they are.
+    for (int64_t t = 0; t < n_tokens; ++t) {
+      for (int64_t i = 0; i < 64; ++i) {
+        const Expected gate = ExpectedDot(layer.gate, i, x.Seen(DType::kQ8_0, t));
+        const double value = gate.value + layer.gate_bias[static_cast<size_t>(i)];
+        ASSERT_GT(std::fabs(value - 0.2), 2 * gate.error) << "choose another seed";
+      }
+    }
+    const std::vector<int32_t> all = EveryNeuron(64);
+    const auto h = GateUp(stream, layer, Activation::kRelu, GpuSkip::kInactive, all, x, n_tokens);
+    ExpectGateUp(layer, Activation::kRelu, all, x, h, n_tokens);
+    EXPECT_EQ(GateUp(stream, layer, Activation::kRelu, GpuSkip::kNothing, all, x, n_tokens), h);
+    EXPECT_GT(std::ranges::count(h, 0.0F), n_tokens * 64 / 2);
+  }
+}
+
+// What is added comes before the activation: it decides which neurons are active.
+TEST_F(GpuFfnTest, AddsToGatesAndUpsOfEachToken) {
+  for (const DType dtype : {DType::kF32, DType::kQ4_K}) {
+    for (const int64_t n_tokens : {1, 3, 9}) {
+      InEveryOrderIf(n_tokens == 3, [=] {
+        Stream stream;
+        Layer layer(dtype, 21, testing::WholeBlocks(dtype, 96));
+        layer.gate_added = RandomValues(static_cast<size_t>(n_tokens * 21), 17);
+        layer.up_added = RandomValues(static_cast<size_t>(n_tokens * 21), 18);
+        layer.Upload(stream);
+        const TestVectors x(stream, layer.gate.cols(), n_tokens, 6);
+        for (const std::vector<int32_t>& rows :
+             {std::vector<int32_t>{0, 3, 4, 11, 20}, EveryNeuron(21)}) {
+          const auto h =
+              GateUp(stream, layer, Activation::kRelu, GpuSkip::kNothing, rows, x, n_tokens);
+          ExpectGateUp(layer, Activation::kRelu, rows, x, h, n_tokens);
+          EXPECT_EQ(GateUp(stream, layer, Activation::kRelu, GpuSkip::kInactive, rows, x, n_tokens),
+                    h);
+        }
+      });
+    }
+  }
+}
+
+// A plain FFN: for one token and several, all neurons and those listed, with whatever activation.
+TEST_F(GpuFfnTest, GatesOfPlainFfnsEqualTheReference) {
+  size_t turn = 0;
+  for (const DType dtype : KernelTypes()) {
+    for (const int64_t n_tokens : {1, 3, 9}) {
+      const Activation activation = kActivations[turn++ % std::size(kActivations)];
+      InEveryOrderIf(turn % 7 == 0, [=] {
+        Stream stream;
+        Layer layer(dtype, 21, testing::WholeBlocks(dtype, 96));
+        layer.plain = true;
+        layer.Upload(stream);
+        const TestVectors x(stream, layer.gate.cols(), n_tokens, 6);
+        for (const std::vector<int32_t>& rows :
+             {std::vector<int32_t>{0, 3, 4, 11, 20}, EveryNeuron(21)}) {
+          const auto h = GateUp(stream, layer, activation, GpuSkip::kNothing, rows, x, n_tokens);
+          ExpectGateUp(layer, activation, rows, x, h, n_tokens);
+          EXPECT_EQ(GateUp(stream, layer, activation, GpuSkip::kInactive, rows, x, n_tokens), h);
+        }
+      });
     }
   }
 }
@@ -375,25 +501,41 @@ TEST_F(GpuFfnTest, AnHThatIsNanIsSeen) {
   for (const float y : result.y) EXPECT_TRUE(std::isnan(y));
 }
 
+struct BatchCase {
+  bool gated;
+  bool biased;
+  bool relu_up;
+};
+
 TEST_F(GpuFfnTest, ActivatesAndMultipliesBatches) {
   for (const Activation activation : kActivations) {
-    Stream stream;
-    const std::vector<float> gate = RandomValues(3 * 300, 13);
-    const std::vector<float> up = RandomValues(3 * 300, 14);
-    const std::vector<float> bias = RandomValues(300, 15);
-    const OnDevice<float> gate_device(stream, gate);
-    const OnDevice<float> up_device(stream, up);
-    const OnDevice<float> bias_device(stream, bias);
-    GpuActivateMultiply(stream, activation, bias_device.data(), up_device.data(), 3, 300,
-                        gate_device.data());
-    const std::vector<float> h = gate_device.Read();
-    for (size_t i = 0; i < h.size(); ++i) {
-      const double x = double{gate[i]} + bias[i % 300];
-      const double expected = Activated(activation, x) * up[i];
-      const double error =
-          ActivationError(activation, x, std::fabs(x) * 0x1p-23) * std::fabs(up[i]) +
-          std::fabs(expected) * 0x1p-23;
-      ASSERT_NEAR(h[i], expected, error) << i;
+    for (const auto& [gated, biased, relu_up] :
+         {BatchCase{true, true, true}, {true, false, false}, {false, true, false}}) {
+      Stream stream;
+      std::vector<float> gate = RandomValues(3 * 300, 13);
+      for (float& value : gate) value *= 6;  // to where an activation is flat
+      const std::vector<float> up = RandomValues(3 * 300, 14);
+      const std::vector<float> bias = RandomValues(300, 15), up_bias = RandomValues(300, 16);
+      const OnDevice<float> gate_device(stream, gate);
+      const OnDevice<float> up_device(stream, up);
+      const OnDevice<float> bias_device(stream, bias), up_bias_device(stream, up_bias);
+      GpuActivateMultiply(stream,
+                          {{activation, 0, relu_up},
+                           biased ? bias_device.data() : nullptr,
+                           gated ? up_device.data() : nullptr,
+                           biased ? up_bias_device.data() : nullptr},
+                          3, 300, gate_device.data());
+      const std::vector<float> h = gate_device.Read();
+      for (size_t i = 0; i < h.size(); ++i) {
+        const double x = double{gate[i]} + (biased ? bias[i % 300] : 0.0F);
+        double factor = !gated ? 1 : double{up[i]} + (biased ? up_bias[i % 300] : 0.0F);
+        if (relu_up) factor = std::max(factor, 0.0);
+        const double act = Activated(activation, x);
+        const double error =
+            ActivationError(activation, x, std::fabs(x) * 0x1p-23) * std::fabs(factor) +
+            std::fabs(act * factor) * 0x1p-22;
+        ASSERT_NEAR(h[i], act * factor, error) << i;
+      }
     }
   }
 }

@@ -5,7 +5,7 @@
 #include <chrono>
 #include <thread>
 
-#include "gpu_kernels/tokens/rms_norm.h"
+#include "gpu_kernels/tokens/norms.h"
 #include "tests/gpu_kernels/gpu_test.h"
 #include "tests/gpu_kernels/random_values.h"
 #include "tests/support/message_of.h"
@@ -53,17 +53,18 @@ struct TwoLayers {
     handover.Publish(stream, x.data(), n_tokens);
     handover.Await(stream, 0);
     handover.Merge(stream, x.data(), hot.data(), n_tokens);
-    GpuRmsNorm(stream, out.data(), x.data(), weight.data(), kEpsilon, n_tokens, d_model);
+    GpuNormRows(stream, norm(), x.data(), n_tokens, d_model, out.data());
     handover.Publish(stream, out.data(), n_tokens);
     handover.Await(stream, 1);
     handover.Merge(stream, x.data(), nullptr, n_tokens);
   }
+  GpuNorm norm() const { return {.weight = weight.data(), .epsilon = kEpsilon}; }
   // One pass of the same in plain C++ with the tested norm.
   std::vector<float> Expected(std::vector<float> values) {
     std::vector<float> both = values;
     for (size_t i = 0; i < values.size(); ++i) both[i] = values[i] + hot_values[i] + 2 * values[i];
     const OnDevice<float> normed(stream, both);
-    GpuRmsNorm(stream, normed.data(), normed.data(), weight.data(), kEpsilon, n_tokens, d_model);
+    GpuNormRows(stream, norm(), normed.data(), n_tokens, d_model, normed.data());
     const std::vector<float> cold = normed.Read();
     for (size_t i = 0; i < both.size(); ++i) both[i] += 2 * cold[i];
     return both;

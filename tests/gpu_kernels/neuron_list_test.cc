@@ -136,7 +136,7 @@ TEST_F(GpuNeuronListTest, AnAuditCountsWhatFiresAndWasWantedAndWhatWasNot) {
         GpuListNeurons(stream, scores_device.data(), n_tokens, n_neurons, 0.3F, memory.list(),
                        memory.n_wanted.data());
         GpuAuditList(stream, memory.list(), gates_device.data(), bias_device.data(),
-                     Activation::kRelu, n_tokens, n_neurons, audit.data());
+                     {Activation::kRelu}, n_tokens, n_neurons, audit.data());
         EXPECT_EQ(audit.Read()[0].hits, expected.hits);
         EXPECT_EQ(audit.Read()[0].missed, expected.missed);
       });

@@ -25,9 +25,10 @@ struct TestSegment {
   int64_t n_rows = 1;
   std::vector<int32_t> pages;
   std::vector<int32_t> ids;  // or empty
+  int64_t first_page = 0;    // of the sequence, that is there: pages[0]
 
   int32_t SlotOf(int64_t position) const {
-    return pages[static_cast<size_t>(position / kGpuKvPageTokens)] * kGpuKvPageTokens +
+    return pages[static_cast<size_t>(position / kGpuKvPageTokens - first_page)] * kGpuKvPageTokens +
            static_cast<int32_t>(position % kGpuKvPageTokens);
   }
 };
@@ -44,7 +45,8 @@ class TestPass {
   }
   // A pass of one sequence in pages 0, 1, ....
   TestPass(Stream& stream, int64_t first_position, int64_t n_rows)
-      : TestPass(stream, {{first_position, n_rows, PagesInOrder(first_position + n_rows), {}}}) {}
+      : TestPass(stream, {{first_position, n_rows, PagesInOrder(first_position + n_rows), {}, 0}}) {
+  }
 
   ~TestPass() { stream_.Synchronize(); }
   TestPass(const TestPass&) = delete;
@@ -55,9 +57,10 @@ class TestPass {
     std::vector<GpuPassSegment> gpu_segments;
     std::vector<int32_t> pages;
     for (const TestSegment& s : segments) {
-      gpu_segments.push_back({static_cast<int32_t>(rows.size()), static_cast<int32_t>(s.n_rows),
-                              static_cast<int32_t>(s.first_position),
-                              static_cast<int32_t>(pages.size())});
+      gpu_segments.push_back(
+          {static_cast<int32_t>(rows.size()), static_cast<int32_t>(s.n_rows),
+           static_cast<int32_t>(s.first_position),
+           static_cast<int32_t>(pages.size()) - static_cast<int32_t>(s.first_page)});
       for (int64_t i = 0; i < s.n_rows; ++i) {
         const int64_t position = s.first_position + i;
         rows.push_back({s.ids.empty() ? 0 : s.ids[static_cast<size_t>(i)],
@@ -65,7 +68,8 @@ class TestPass {
       }
       pages.insert(pages.end(), s.pages.begin(), s.pages.end());
     }
-    inputs_.Set(rows, gpu_segments, pages);
+    const GpuPassClass only{rows, gpu_segments};
+    inputs_.Set({&only, 1}, pages);
   }
   GpuPassInputs& inputs() { return inputs_; }
   GpuPass get() const { return inputs_.pass(); }

@@ -165,6 +165,24 @@ TEST_F(GpuRopeAppendTest, TurnsAndStores) {
   InEveryOrder([&] { Check({halves, 80, 80, 3, 3, 2, 2}, DType::kF16); });
 }
 
+// Without a rotation there are no tables, and queries stay.
+TEST_F(GpuRopeAppendTest, NothingTurnsWithoutARotation) {
+  Stream stream;
+  const std::vector<float> q = RandomValues(3 * 64, 1), kv = RandomValues(64, 2);
+  const OnDevice<float> q_device(stream, q), kv_device(stream, kv);
+  const GpuKvCache cache({DType::kF16, 1, 1, 64, 4});
+  GpuRopeAppend(stream, {}, cache.Layer(0), TestPass(stream, 3, 1).get(), 3, q_device.data(),
+                kv_device.data(), kv_device.data());
+  EXPECT_EQ(q_device.Read(), q);
+  const KvImage keys = ReadKeys(stream, cache.Layer(0));
+  const KvImage values = ReadValues(stream, cache.Layer(0));
+  for (int64_t i = 0; i < 64; ++i) {
+    const float stored = F16ToF32(F32ToF16(kv[static_cast<size_t>(i)]));
+    EXPECT_EQ(keys.Decode(0, 3, i), stored);
+    EXPECT_EQ(values.Decode(0, 3, i), stored);
+  }
+}
+
 // Rows of two sequences at other positions, whose pages lie anywhere: each key and value goes to
 // its own slot, and nothing else is written.
 TEST_F(GpuRopeAppendTest, EverySequenceWritesToItsOwnPages) {

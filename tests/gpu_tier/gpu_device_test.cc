@@ -55,9 +55,9 @@ class GpuDeviceTest : public GpuTier {
   void BeginPass(int64_t n) {
     batch_.rows.assign(static_cast<size_t>(n), BatchRow{});
     for (int64_t i = 0; i < n; ++i) batch_.rows[static_cast<size_t>(i)].position = i;
-    batch_.sequences = {{pages_}};
+    batch_.sequences = {{.tables = {{0, pages_}}}};
     segments_ = batch_.Segments();
-    gpu_->BeginPass(batch_, segments_);
+    gpu_->BeginPass(batch_, segments_, nullptr);
   }
 
   struct FfnResult {
@@ -68,7 +68,8 @@ class GpuDeviceTest : public GpuTier {
   // Runs the FFN of the first layer. x: (n_tokens, d_model).
   FfnResult Ffn(const std::vector<float>& x, bool predicted, bool audit = false) {
     const auto n = static_cast<int64_t>(x.size()) / config_.d_model;
-    const FfnSlice& slice = loaded_->weights.layers[0].slices[0];
+    FfnSlice slice = loaded_->weights.layers[0].slices[0];
+    if (plain_) slice.up = {};
     const FfnState state{Floats(n * slice.n_neurons), Floats(n * slice.n_neurons),
                          Floats(n * config_.d_model)};
     const float* x_gpu = Uploaded(x);
@@ -105,6 +106,8 @@ class GpuDeviceTest : public GpuTier {
     return named;
   }
 
+  void ExpectSignsToNameWhatTheCpuNames();
+
   std::unique_ptr<GgufReader> gguf_;
   ModelConfig config_;
   std::unique_ptr<ModelPredictor> predictor_;
@@ -112,12 +115,13 @@ class GpuDeviceTest : public GpuTier {
   QueuedDevice* gpu_ = nullptr;
   std::unique_ptr<LoadedWeights> loaded_;
   LoadedPredictor signs_;
+  bool plain_ = false;  // the FFN has no up
   std::vector<int32_t> pages_ = {0, 1};
   Batch batch_;
   std::vector<BatchSegment> segments_;
 };
 
-TEST_F(GpuDeviceTest, SignsNameTheNeuronsThatTheCpuNames) {
+void GpuDeviceTest::ExpectSignsToNameWhatTheCpuNames() {
   ASSERT_TRUE(signs_.layers[0][0].runs);
   const auto m = static_cast<size_t>(config_.d_ff);
   const std::vector<float> x = RandomTokens(5, config_.d_model, 1);
@@ -141,6 +145,13 @@ TEST_F(GpuDeviceTest, SignsNameTheNeuronsThatTheCpuNames) {
   EXPECT_EQ(predicted.count.missed, expected.missed);
   EXPECT_EQ(all.count.active, expected.hits + expected.missed);
   EXPECT_GT(expected.missed, 0);  // so that the two differ
+}
+
+TEST_F(GpuDeviceTest, SignsNameTheNeuronsThatTheCpuNames) { ExpectSignsToNameWhatTheCpuNames(); }
+
+TEST_F(GpuDeviceTest, SoTheyDoInAPlainFfn) {
+  plain_ = true;
+  ExpectSignsToNameWhatTheCpuNames();
 }
 
 // What another token of the pass wants changes nothing.
@@ -179,7 +190,8 @@ TEST_F(GpuDeviceTest, AProductReadsWhatLiesInItsInputNow) {
       device_->Linear(Lane{}, ops, of, n);
       return Read(q, n * rows);
     };
-    const auto norm = [&] { device_->RmsNorm(Lane{}, x, w.attn_norm, 1e-5F, n, d, normed); };
+    const NormOp rms{NormKind::kRms, w.attn_norm, 1e-5F};
+    const auto norm = [&] { device_->Norm(Lane{}, rms, x, n, d, normed); };
     BeginPass(n);
     norm();
     const auto behind_norm = product(normed);
@@ -193,10 +205,10 @@ TEST_F(GpuDeviceTest, AProductReadsWhatLiesInItsInputNow) {
     // This is x += y, where x and y are in use again behind it.
     float* sum = Uploaded(RandomTokens(n, d, 3));
     const float* y = Uploaded(RandomTokens(n, d, 5));
-    device_->AddRmsNorm(Lane{}, sum, y, w.attn_norm, 1e-5F, n, d, normed);
+    device_->AddNorm(Lane{}, rms, sum, y, n, d, normed);
     const auto behind_sum = product(normed);
     norm();
-    device_->RmsNorm(Lane{}, sum, w.attn_norm, 1e-5F, n, d, normed);
+    device_->Norm(Lane{}, rms, sum, n, d, normed);
     EXPECT_EQ(product(normed), behind_sum);
     const float* const ys[] = {y};
     norm();

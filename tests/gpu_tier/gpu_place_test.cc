@@ -4,8 +4,10 @@
 #include "gpu_kernels/base/device_memory.h"
 #include "gpu_kernels/base/gpu_support.h"
 #include "profiler/placement/place.h"
+#include "profiler/placement/place_by_time.h"
 #include "runtime/core/error.h"
 #include "tests/gpu_tier/gpu_tier_fixture.h"
+#include "tests/rates/fixed_rates.h"
 
 namespace thermocline {
 namespace {
@@ -62,6 +64,34 @@ TEST_F(GpuPlaceTest, WhatARunPlansFitsTheBudgets) {
     EXPECT_GT(n_solved, 5);
     EXPECT_THROW(Place(model, stats, {least / 2, kPlenty}), Error);
   }
+}
+
+// By rates that are made up, of a GPU ten times as fast as the host.
+TEST_F(GpuPlaceTest, SplitsByTimeKeepTheBudgetsAndNoOtherIsFaster) {
+  constexpr uint64_t kPlenty = uint64_t{1} << 40;
+  const OpenedModel model(Options({.model = Golden("gqa_relu")}));
+  const ProfileStats stats = SomeActivity(model.config());
+  const MachineRates rates = FixedRates(/*gpu=*/true);
+  const TimePlacer placer(model, stats, {.rates = &rates, .mode = SparseMode::kExact});
+  const uint64_t least = PlaceFraction(model, stats, 0, kPlenty).plan.total_bytes(0);
+  const uint64_t whole = PlaceFraction(model, stats, 1, kPlenty).plan.total_bytes(0);
+  const uint64_t most = std::max(least, whole);
+  int n_fit = 0;
+  for (uint64_t part = 0; part <= 8; ++part) {
+    const Budgets budgets{least + (most - least) * part / 8, kPlenty};
+    const std::vector<RatedSplit> splits = placer.Explain(budgets);
+    if (!splits[0].fits) continue;
+    ++n_fit;
+    for (const RatedSplit& split : splits) {
+      if (!split.fits) continue;
+      EXPECT_LE(splits[0].ms_per_token, split.ms_per_token * 1.0001) << split.strategy;
+    }
+    const SolvedPlacement solved = placer.Place(budgets);
+    EXPECT_LE(solved.plan.total_bytes(0), budgets.vram_bytes);
+    ASSERT_TRUE(solved.placement.prediction.has_value());
+    EXPECT_EQ(solved.placement.prediction->fast_bytes_per_s, rates.gpu->read_bytes_per_s);
+  }
+  EXPECT_GT(n_fit, 4);
 }
 
 }  // namespace

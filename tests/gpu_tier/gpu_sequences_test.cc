@@ -5,6 +5,7 @@
 #include <map>
 #include <random>
 
+#include "tests/engine/twin_engines.h"
 #include "tests/gpu_tier/gpu_tier_fixture.h"
 
 namespace thermocline {
@@ -179,6 +180,40 @@ TEST_F(GpuSequences, WhateverHappensToTheirPagesTheLogitsAreTheCpus) {
   }
   EXPECT_GT(n_forks, 3);
   EXPECT_GT(n_passes, 30);
+}
+
+// A layer that sees a window and one that sees all, over texts of many windows: in batches, in
+// graphs that are kept, and in sequences that fork and are cut.
+TEST_F(GpuSequences, PagesBehindAWindowAreGivenBackAndTheBitsStay) {
+  const std::string model = dir_.file("windowed.gguf");
+  WriteWindowed(Golden("gqa_relu"), model, 20, /*pattern=*/2);
+  EngineOptions options = Options({.model = model, .sparse = "exact", .hot_share = 0.5});
+  options.context_tokens = 500;
+  options.batch_tokens = 64;
+  options.n_sequences = 3;
+  TwinEngines twins(options);
+  ASSERT_EQ(twins.bounded.model().kv_layout().classes.size(), 2U);
+  EXPECT_LT(twins.bounded.model().Plan().kv_bytes(), twins.whole.model().Plan().kv_bytes());
+  EXPECT_EQ(
+      twins.whole.allocated_bytes() - twins.bounded.allocated_bytes(),
+      twins.whole.model().Plan().total_bytes(0) - twins.bounded.model().Plan().total_bytes(0));
+  twins.Feed(TwinText(1, 250));
+  const TwinEngines::Counts counts = twins.OperateAtRandom(40);
+  EXPECT_GT(counts.n_passes, 15);
+  EXPECT_GT(counts.n_forks, 1);
+  EXPECT_GT(counts.n_kept, 0);
+
+  options.fast_tier = FastTier::kCpu;
+  Engine cpu(options);
+  twins.bounded.Reset();
+  for (const size_t n : {64, 64, 40, 16, 5, 1, 1, 64, 1}) {
+    const std::vector<int32_t> text = TwinText(static_cast<int>(cpu.n_past()), n);
+    const auto found = twins.bounded.Feed(text);
+    const auto expected = cpu.Feed(text);
+    EXPECT_LE(MaxDifference({found.begin(), found.end()}, {expected.begin(), expected.end()}),
+              kOrderOfSums)
+        << "at " << cpu.n_past();
+  }
 }
 
 }  // namespace

@@ -106,7 +106,7 @@ TEST_F(GpuTier, AFailingSlowTierLeavesNobodyWaiting) {
   load.placement = &placement;
   Device* const tiers[] = {gpu.get(), &slow};
   const auto loaded = LoadWeights(gguf, family, config, load, tiers);
-  const auto cache = gpu->MakeKvCache(config, DType::kF16, KvPagesFor(64));
+  const auto cache = gpu->MakeKvCache(config, DType::kF16, MakeKvLayout(config, KvPagesFor(64)));
   Executor executor(config, loaded->weights,
                     ExecutorOptions{.max_tokens = 8, .max_logits = 1, .mode = SparseMode::kExact},
                     team, *cache, tiers);

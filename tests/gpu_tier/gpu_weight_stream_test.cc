@@ -56,16 +56,18 @@ struct Types {
 
 class TestSlice {
  public:
-  TestSlice(const Types& types, int64_t n_neurons, bool biased)
+  TestSlice(const Types& types, int64_t n_neurons, bool biased, bool plain = false)
       : gate_(types.gate, n_neurons, 1),
         up_(types.up, n_neurons, 2),
         down_(types.down, n_neurons, 3) {
     if (biased) bias_ = RandomValues(static_cast<size_t>(n_neurons), 4);
+    if (biased && !plain) up_bias_ = RandomValues(static_cast<size_t>(n_neurons), 8);
     slice_.n_neurons = n_neurons;
     slice_.gate = gate_.view;
-    slice_.up = up_.view;
+    if (!plain) slice_.up = up_.view;
     slice_.down = down_.view;
-    slice_.gate_bias = biased ? bias_.data() : nullptr;
+    slice_.gate_bias = bias_.empty() ? nullptr : bias_.data();
+    slice_.up_bias = up_bias_.empty() ? nullptr : up_bias_.data();
   }
   const FfnSlice& slice() const { return slice_; }
 
@@ -113,7 +115,9 @@ class TestSlice {
     std::vector<Value> hidden;
     for (int64_t i = 0; i < slice_.n_neurons; ++i) {
       const Value gate = Dot(gate_, i, x);
-      const Value up = Dot(up_, i, x);
+      Value up = slice_.is_gated() ? Dot(up_, i, x) : Value{1, 0};
+      if (!up_bias_.empty()) up.value += up_bias_[static_cast<size_t>(i)];
+      up.error += 0x1p-23 * std::abs(up.value);
       const double bias = bias_.empty() ? 0 : bias_[static_cast<size_t>(i)];
       const double active = std::max(0.0, gate.value + bias);
       const double h = active * up.value;
@@ -130,6 +134,7 @@ class TestSlice {
   Matrix up_;
   Matrix down_;
   std::vector<float> bias_;
+  std::vector<float> up_bias_;
   FfnSlice slice_;
 };
 
@@ -205,6 +210,17 @@ TEST_F(GpuWeightStreamTest, AnyPieceSizeAddsAllNeuronsOnce) {
         slice.ExpectOutput(values_, before,
                            Run(*stream, slice.slice(), WeightStream::Into::kAdd, before));
       }
+    }
+  }
+}
+
+TEST_F(GpuWeightStreamTest, PlainFfnsHaveNoUp) {
+  const std::vector<float> zeros(values_.size(), 0);
+  for (const bool biased : {false, true}) {
+    for (const uint64_t piece_bytes : {1U, 20'000U, 8U << 20}) {
+      const TestSlice slice(kMixed, 37, biased, true);
+      const auto stream = Make(37, piece_bytes);
+      slice.ExpectOutput(values_, zeros, Run(*stream, slice.slice(), WeightStream::Into::kReplace));
     }
   }
 }

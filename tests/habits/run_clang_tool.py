@@ -30,7 +30,8 @@ from project_files import cpp_files, includes, list_files, read
 
 SKIPPED = 77
 # Options of g++ that clang does not know, and ones that only cost time here.
-DROPPED_OPTIONS = ("-Werror", "-fno-openmp")
+DROPPED_OPTIONS = ("-Werror", "-fno-openmp", "-Winvalid-pch")
+PRECOMPILED_HEADER = "/cmake_pch.hxx"  # what a source includes it shall include itself
 
 
 def find_tool(name):
@@ -186,7 +187,10 @@ def check_tidy(root, build_dir, folders):
     entries, sources = reduce_units(root, stamp_dir, entries, sources, selected)
     for entry in entries.values():
         command = entry.get("command") or shlex.join(entry["arguments"])
-        words = [word for word in shlex.split(command) if word not in DROPPED_OPTIONS]
+        words = [word for word in shlex.split(command)
+                 if word not in DROPPED_OPTIONS and not word.endswith(PRECOMPILED_HEADER)]
+        words = [word for word, following in zip(words, [*words[1:], ""])
+                 if word != "-include" or not following.startswith("-")]
         words = words[1:] if os.path.basename(words[0]) == "ccache" else words
         entry.pop("arguments", None)
         entry["command"] = shlex.join(words)

@@ -102,11 +102,11 @@ TEST_F(Families, ReadsTheGoldenConfig) {
 }
 
 TEST_F(Families, ActivationNames) {
-  const std::map<std::string, Activation> names = {{"silu", Activation::kSilu},
-                                                   {"swiglu", Activation::kSilu},
-                                                   {"relu", Activation::kRelu},
-                                                   {"reglu", Activation::kRelu},
-                                                   {"relu_sqr", Activation::kReluSqr}};
+  const std::map<std::string, Activation> names = {
+      {"silu", Activation::kSilu},          {"swiglu", Activation::kSilu},
+      {"relu", Activation::kRelu},          {"reglu", Activation::kRelu},
+      {"relu_sqr", Activation::kReluSqr},   {"gelu", Activation::kGelu},
+      {"gelu_tanh", Activation::kGeluTanh}, {"gelu_new", Activation::kGeluTanh}};
   for (const auto& [name, activation] : names) {
     const std::string key = "llama.hidden_activation";
     EXPECT_EQ(Read(Changed("gqa_relu", {.set = {{key, GgufValue::string(name)}}})).activation,
@@ -114,6 +114,26 @@ TEST_F(Families, ActivationNames) {
   }
   EXPECT_EQ(Read(Changed("gqa_relu", {.drop_keys = {"llama.hidden_activation"}})).activation,
             Activation::kSilu);
+}
+
+TEST_F(Families, ReluVariantsAreReadWithWhatTheyNeed) {
+  const std::string key = "llama.hidden_activation";
+  const std::string threshold_key = "llama.hidden_activation_threshold";
+  const auto plain = Logits(Changed("gqa_relu", {}));
+
+  // Changed() writes to one path: each file is used up before the next.
+  const auto drelu = Changed("gqa_relu", {.set = {{key, GgufValue::string("drelu")}}});
+  for (const LayerConfig& layer : Read(drelu).layers) EXPECT_TRUE(layer.ffn.relu_up);
+  EXPECT_NE(Logits(drelu), plain);
+
+  const auto fatrelu = Changed("gqa_relu", {.set = {{key, GgufValue::string("fatrelu")},
+                                                    {threshold_key, GgufValue::f32(0.25F)}}});
+  for (const LayerConfig& layer : Read(fatrelu).layers) {
+    EXPECT_EQ(layer.ffn.activation, Activation::kRelu);
+    EXPECT_EQ(layer.ffn.activation_threshold, 0.25F);
+  }
+  EXPECT_NE(Logits(fatrelu), plain);
+  ExpectRefused({.set = {{key, GgufValue::string("fatrelu")}}}, threshold_key, "a positive number");
 }
 
 TEST_F(Families, RefusesWhatDoesNotGoTogether) {
@@ -127,11 +147,13 @@ TEST_F(Families, RefusesWhatDoesNotGoTogether) {
                 "a divisor of 4 heads");
   ExpectRefused({.set = {{"llama.attention.head_count", u32(5)}}}, "head_count", "a divisor of");
   ExpectRefused({.set = {{"llama.attention.value_length", u32(8)}}}, "value_length", "16");
-  ExpectRefused({.set = {{"llama.hidden_activation", text("gelu")}}}, "hidden_activation", "silu");
+  ExpectRefused({.set = {{"llama.hidden_activation", text("mish")}}}, "hidden_activation", "silu");
   ExpectRefused({.set = {{"llama.rope.dimension_count", u32(7)}}}, "dimension_count", "even");
   ExpectRefused({.set = {{"llama.rope.dimension_count", u32(64)}}}, "dimension_count", "16");
+  ExpectRefused({.set = {{"llama.rope.scaling.type", text("su")}}}, "rope.scaling.type",
+                "none, linear, yarn or longrope");
   ExpectRefused({.set = {{"llama.rope.scaling.type", text("longrope")}}}, "rope.scaling.type",
-                "none, linear or yarn");
+                "rope_factors_short.weight");
   ExpectRefused({.set = {{"llama.rope.freq_base", GgufValue::f32(-1)}}}, "freq_base", "positive");
   ExpectRefused({.set = {{"thermocline.rope.pairing", text("x")}}}, "rope.pairing", "adjacent");
 }
@@ -147,16 +169,14 @@ TEST_F(Families, RefusesKeysThatAskForWhatIsNotComputed) {
                 ThrowsMessage<Error>(AllOf(HasSubstr(path), HasSubstr("key " + whole),
                                            HasSubstr("expected " + expected), HasSubstr(found))));
   };
-  refused("attention.sliding_window", u32(16), "0, or no less than the context of", "16");
   refused("expert_count", u32(8), "0: one dense FFN per layer", "8");
-  refused("attn_logit_softcapping", GgufValue::f32(50), "0: attention scores", "50");
-  refused("final_logit_softcapping", GgufValue::f32(30), "0: logits", "30");
   refused("attention.max_alibi_bias", GgufValue::f32(8), "0: positions by rotation", "8");
   refused("attention.clamp_kqv", GgufValue::f32(8), "0: queries", "8");
-  refused("embedding_scale", GgufValue::f32(12), "1: embeddings", "12");
-  refused("residual_scale", GgufValue::f32(0.5), "1: what a layer adds", "0.5");
   refused("logit_scale", GgufValue::f32(8), "1: logits", "8");
-  refused("attention.scale", GgufValue::f32(0.5), "0.25, 1 / sqrt(head_dim)", "0.5");
+  refused("attn_logit_softcapping", GgufValue::f32(-1), "a positive number", "-1");
+  refused("attention.sliding_window_pattern",
+          GgufValue::array(GgufType::kBool, std::vector<uint64_t>{1}),
+          "a number, or true and false", "1 of them");
   refused("use_parallel_residual", GgufValue::boolean(true), "false", "true");
   refused("attention.causal", GgufValue::boolean(false), "true", "false");
   refused("vocab_size", u32(287), "288, one per row of token_embd.weight", "287");
@@ -171,12 +191,29 @@ TEST_F(Families, TakesKeysThatAskForNothing) {
   const Changes harmless = {.set = {{"llama.attention.sliding_window", GgufValue::u32(context)},
                                     {"llama.expert_count", GgufValue::u32(0)},
                                     {"llama.attn_logit_softcapping", GgufValue::f32(0)},
+                                    {"llama.final_logit_softcapping", GgufValue::f32(0)},
+                                    {"llama.embedding_scale", GgufValue::f32(1)},
+                                    {"llama.logit_scale", GgufValue::f32(1)},
                                     {"llama.residual_scale", GgufValue::f32(1)},
                                     {"llama.attention.scale", GgufValue::f32(0.25)},
                                     {"llama.use_parallel_residual", GgufValue::boolean(false)},
                                     {"llama.vocab_size", GgufValue::u32(288)},
                                     {"llama.attention.layer_norm_epsilon", GgufValue::f32(1e-5)}}};
   EXPECT_EQ(Logits(Changed("gqa_relu", harmless)), Logits(Changed("gqa_relu", {})));
+}
+
+// What goldens of families show to be right, any family's file may ask for.
+TEST_F(Families, KeysThatAskForSomethingChangeTheLogits) {
+  const auto plain = Logits(Changed("gqa_relu", {}));
+  const std::map<std::string, GgufValue> asks = {{"attention.sliding_window", GgufValue::u32(2)},
+                                                 {"attn_logit_softcapping", GgufValue::f32(0.5)},
+                                                 {"final_logit_softcapping", GgufValue::f32(3)},
+                                                 {"embedding_scale", GgufValue::f32(12)},
+                                                 {"residual_scale", GgufValue::f32(0.5)},
+                                                 {"attention.scale", GgufValue::f32(0.5)}};
+  for (const auto& [key, value] : asks) {
+    EXPECT_NE(Logits(Changed("gqa_relu", {.set = {{"llama." + key, value}}})), plain) << key;
+  }
 }
 
 TEST_F(Families, PerLayerArraysAreChecked) {
@@ -203,7 +240,7 @@ TEST_F(Families, PerLayerArraysAreChecked) {
 
 TEST_F(Families, RefusesTensorsThatItDoesNotComputeWith) {
   for (const std::string name :
-       {"blk.1.attn_q_norm.weight", "blk.0.ffn_up.bias", "blk.0.ffn_gate_exps.weight",
+       {"blk.1.attn_q_norm.weight", "blk.0.attn_norm.bias", "blk.0.ffn_gate_exps.weight",
         "output.bias", "blk.x.ffn_up.weight"}) {
     EngineOptions options;
     options.model_path = Changed("gqa_relu", {.add_tensors = {name}});

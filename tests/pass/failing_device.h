@@ -28,19 +28,28 @@ class FailingDevice final : public Device {
     return inner_.StoreRows(source, rows, purpose);
   }
   std::unique_ptr<KvCache> MakeKvCache(const ModelConfig& config, DType dtype,
-                                       int64_t n_pages) override {
-    return inner_.MakeKvCache(config, dtype, n_pages);
+                                       const KvLayout& layout) override {
+    return inner_.MakeKvCache(config, dtype, layout);
   }
   void Embed(const Lane& lane, const TensorView& table, std::span<const int32_t> ids,
              float* x) override {
     inner_.Embed(lane, table, ids, x);
   }
-  void RmsNorm(const Lane& lane, const float* x, const float* weight, float eps, int64_t n,
-               int64_t d, float* out) override {
-    inner_.RmsNorm(lane, x, weight, eps, n, d, out);
+  void AddPositions(const Lane& lane, const TensorView& table, const Batch& batch, int64_t offset,
+                    float* x) override {
+    inner_.AddPositions(lane, table, batch, offset, x);
+  }
+  void Norm(const Lane& lane, const NormOp& norm, const float* x, int64_t n, int64_t d,
+            float* out) override {
+    inner_.Norm(lane, norm, x, n, d, out);
   }
   void Linear(const Lane& lane, std::span<const LinearOp> ops, const float* x, int64_t n) override {
     inner_.Linear(lane, ops, x, n);
+  }
+  void AddLowRank(const Lane& lane, const AdapterRows& rows,
+                  std::span<const AttentionLowRank> adapters, std::span<const LowRankOp> ops,
+                  const float* x, int64_t n, int64_t d_in) override {
+    inner_.AddLowRank(lane, rows, adapters, ops, x, n, d_in);
   }
   void RopeAppend(const Lane& lane, const RopeOp& rope, const KvCache& cache, const AttentionOp& op,
                   float* q, float* k, const float* v) override {
@@ -60,9 +69,15 @@ class FailingDevice final : public Device {
   void Add(const Lane& lane, float* x, std::span<const float* const> ys, int64_t n) override {
     inner_.Add(lane, x, ys, n);
   }
-  void AddRmsNorm(const Lane& lane, float* x, const float* y, const float* weight, float eps,
-                  int64_t n, int64_t d, float* out) override {
-    inner_.AddRmsNorm(lane, x, y, weight, eps, n, d, out);
+  void AddNorm(const Lane& lane, const NormOp& norm, float* x, const float* y, int64_t n, int64_t d,
+               float* out) override {
+    inner_.AddNorm(lane, norm, x, y, n, d, out);
+  }
+  void AddBias(const Lane& lane, float* x, const float* bias, int64_t n, int64_t d) override {
+    inner_.AddBias(lane, x, bias, n, d);
+  }
+  void Scale(const Lane& lane, float* x, float scale, float soft_cap, int64_t n) override {
+    inner_.Scale(lane, x, scale, soft_cap, n);
   }
 
  private:

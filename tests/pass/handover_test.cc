@@ -27,7 +27,7 @@ class Handing : public testing::TestWithParam<int> {
         team_(GetParam()),
         fast_("fast", limits_),
         slow_("slow", limits_),
-        cache_(config_, DType::kF16, KvPagesFor(64)) {
+        cache_(config_, DType::kF16, MakeKvLayout(config_, KvPagesFor(64))) {
     placement_ = ShuffledPlacement(gguf_.fingerprint(), config_.n_layers, config_.d_ff, 0.4);
     LoadOptions load;
     load.placement = &placement_;

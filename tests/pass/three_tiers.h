@@ -49,7 +49,8 @@ class ThreeTierModel {
           std::make_unique<ModelPredictor>(std::string(kSignPredictor), 0.95, gguf_, config_);
       predictors_ = predictor_->Load(loaded_->weights, tiers, /*placed=*/true, n_threads);
     }
-    cache_ = tiers.front()->MakeKvCache(config_, DType::kF16, KvPagesFor(kContext));
+    cache_ = tiers.front()->MakeKvCache(config_, DType::kF16,
+                                        MakeKvLayout(config_, KvPagesFor(kContext)));
     executor_ = std::make_unique<Executor>(
         config_, loaded_->weights,
         ExecutorOptions{.max_tokens = kMaxTokens, .max_logits = 1, .mode = mode}, team_, *cache_,

@@ -7,6 +7,7 @@
 #include <random>
 #include <string>
 
+#include "runtime/model/model.h"
 #include "runtime/placement/placement.h"
 
 namespace thermocline {
@@ -24,6 +25,24 @@ inline Placement ShuffledPlacement(const std::string& fingerprint, int64_t n_lay
     layer.n_on[kVram] = static_cast<int64_t>(hot_share * static_cast<double>(d_ff));
     layer.n_on[kDram] = d_ff - layer.n_on[kVram];
     placement.layers.push_back(layer);
+  }
+  return placement;
+}
+
+// Returns one for layers with their own numbers of neurons. Layers whose gates are cut lie whole on
+// one tier, in turn on the fast and on the slow one.
+inline Placement ShuffledPlacement(const std::string& fingerprint, const ModelConfig& config,
+                                   double hot_share) {
+  Placement placement;
+  placement.model_fingerprint = fingerprint;
+  bool on_fast = false;
+  for (int64_t l = 0; l < config.n_layers; ++l) {
+    const bool whole = config.layer(l).ffn.cuts_gates;
+    if (whole) on_fast = !on_fast;
+    const double share = !whole ? hot_share : on_fast ? 1 : 0;
+    const auto seed = static_cast<uint32_t>(l + 1);
+    const Placement one = ShuffledPlacement(fingerprint, 1, config.d_ff_of(l), share, seed);
+    placement.layers.push_back(one.layers.front());
   }
   return placement;
 }

@@ -68,6 +68,18 @@ TEST(CoverageTest, EverythingHotCoversEverything) {
   EXPECT_DOUBLE_EQ(layer.uniform.value(), 1);
 }
 
+TEST(CoverageTest, TheCurveByHand) {
+  const CoverageCurve curve = MakeCoverageCurve(SmallStats(), 5);
+  EXPECT_EQ(curve.shares, (std::vector<double>{0, 0.25, 0.5, 0.75, 1}));
+  EXPECT_EQ(curve.calibration, (std::vector<double>{0, 8.0 / 12, 11.0 / 12, 1, 1}));
+  EXPECT_EQ(curve.heldout, (std::vector<double>{0, 4.0 / 8, 5.0 / 8, 7.0 / 8, 1}));
+}
+
+TEST(CoverageTest, ActivityByRankByHand) {
+  const auto bins = ActivityByRank(SmallStats(), 2);
+  EXPECT_EQ(bins, (std::vector<std::vector<double>>{{(8 + 3) / 20.0, (1 + 0) / 20.0}}));
+}
+
 TEST(CoverageTest, NoActivationsHaveNoShares) {
   ProfileStats stats = SmallStats();
   stats.heldout.layers[0].count.assign(4, 0);

@@ -86,7 +86,7 @@ TEST_F(InputImportanceTest, SquaresAreThoseOfWhatTheMatricesRead) {
   executor.Embed(ids, x.data());
   for (int64_t l = 0; l < config.n_layers; ++l) {
     std::vector<double> expected(d);
-    const float* const weight = engine.weights().layers[static_cast<size_t>(l)].attn_norm;
+    const float* const weight = engine.weights().layers[static_cast<size_t>(l)].attn_norm.weight;
     for (size_t t = 0; t < ids.size(); ++t) {
       double sum = 0;
       for (size_t i = 0; i < d; ++i) sum += std::pow(x[t * d + i], 2);

@@ -4,11 +4,13 @@
 
 #include <CLI/CLI.hpp>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "profiler/activations/profile_file.h"
 #include "runtime/core/interrupt.h"
 #include "runtime/placement/placement.h"
 #include "tests/profiler/profiler_testing.h"
+#include "tests/rates/fixed_rates.h"
 #include "tests/support/call_verb.h"
 #include "tests/support/temp_dir.h"
 #include "tools/verbs/verbs.h"
@@ -164,6 +166,60 @@ TEST_F(ProfileVerbsTest, AProfileOfAnotherModel) {
   args[4] = ReluModelPath();
   EXPECT_THAT(CallError(args), HasSubstr("not a profile file"));
   EXPECT_FALSE(std::filesystem::exists(dir_.file("other.placement.gguf")));
+}
+
+TEST_F(ProfileVerbsTest, PlacesByTimeAndExplains) {
+  const std::string rates = dir_.file("m.rates.gguf");
+  WriteRates(rates, FixedRates());
+  Call(ProfileArgs());
+  const std::string out = Call(PlaceArgs(
+      {"--vram", "1500K", "--ram", "1G", "--rates", rates, "--objective", "time", "--explain"}));
+  EXPECT_THAT(
+      out, AllOf(HasSubstr("rates: " + rates), HasSubstr("optimal "), HasSubstr("coverage-greedy "),
+                 HasSubstr("uniform "), HasSubstr("layer-wise "),
+                 HasSubstr("no split takes less than "), HasSubstr("predicted: ")));
+  const Placement placement = ReadPlacement(dir_.file("other.placement.gguf"));
+  ASSERT_TRUE(placement.prediction.has_value());
+  EXPECT_EQ(placement.prediction->mode, "exact");
+
+  const std::vector<std::string> json_args = {"place",     "-m",      ReluModelPath(),
+                                              "--profile", profile_,  "-t",
+                                              "2",         "-b",      "32",
+                                              "--ram",     "1G",      "--rates",
+                                              rates,       "--vram",  "1500K",
+                                              "--explain", "--sweep", "vram=1M..2M:256K",
+                                              "--json"};
+  const auto json = nlohmann::json::parse(Call(json_args));
+  ASSERT_EQ(json["explain"].size(), 4U);
+  EXPECT_EQ(json["explain"][0]["ms_per_token"], placement.prediction->ms_per_token);
+  ASSERT_EQ(json["sweep"].size(), 5U);
+  double last = 1e9;
+  for (const auto& point : json["sweep"]) {
+    if (!point["fits"].get<bool>()) continue;
+    EXPECT_LE(point["ms_per_token"].get<double>(), last);
+    last = point["ms_per_token"].get<double>();
+  }
+  EXPECT_LT(last, 1e9);
+}
+
+TEST_F(ProfileVerbsTest, RatesOfAnotherMachineAreRefused) {
+  Call(ProfileArgs());
+  MachineRates rates = FixedRates();
+  rates.machine.cpu = "Another CPU";
+  WriteRates(dir_.file("other.rates.gguf"), rates);
+  EXPECT_THAT(CallError(PlaceArgs(
+                  {"--vram", "1500K", "--ram", "1G", "--rates", dir_.file("other.rates.gguf")})),
+              AllOf(HasSubstr("other.rates.gguf"), HasSubstr("Another CPU")));
+}
+
+TEST_F(ProfileVerbsTest, SweepsThatAreNoneAreUsageErrors) {
+  for (const char* sweep : {"4G..8G", "vram=8G..4G", "vram=4G", "vram=4G..8G:0", "vram=1..1G:1",
+                            "ram=4G..8G", "vram=4G..8G:x", "vram=..", ""}) {
+    EXPECT_NE(UsageError(PlaceArgs({"--sweep", sweep})), "") << sweep;
+  }
+  EXPECT_THAT(UsageError(PlaceArgs({"--json", "--vram", "1M"})), HasSubstr("--json"));
+  EXPECT_THAT(UsageError({"place", "-m", ReluModelPath(), "--profile", profile_, "--vram", "1M"}),
+              HasSubstr("-o FILE"));
 }
 
 TEST_F(ProfileVerbsTest, CtrlCLeavesNoFiles) {

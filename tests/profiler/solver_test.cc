@@ -89,7 +89,8 @@ std::optional<int64_t> BestByTryingAll(const SolverProblem& problem) {
     size_t l = 0;
     for (; l < n_hot.size(); ++l) {
       if (n_hot[l] < problem.d_ff) {
-        n_hot[l] = std::min(n_hot[l] + kClusterNeurons, problem.d_ff);
+        n_hot[l] = problem.layers[l].whole ? problem.d_ff
+                                           : std::min(n_hot[l] + kClusterNeurons, problem.d_ff);
         break;
       }
       n_hot[l] = 0;
@@ -101,7 +102,7 @@ std::optional<int64_t> BestByTryingAll(const SolverProblem& problem) {
 int64_t LargestClusterBenefit(const SolverProblem& problem) {
   int64_t most = 0;
   for (const SolverLayer& layer : problem.layers) {
-    const int64_t n = std::min(kClusterNeurons, problem.d_ff);
+    const int64_t n = layer.whole ? problem.d_ff : std::min(kClusterNeurons, problem.d_ff);
     most = std::max(most,
                     std::accumulate(layer.benefit.begin(), layer.benefit.begin() + n, int64_t{0}));
   }
@@ -123,6 +124,45 @@ TEST(SolverTest, FindsTheBestWhereClustersAreOfOneSize) {
     EXPECT_EQ(UseOf(problem, result.n_hot).benefit, result.benefit) << i;
   }
   EXPECT_GT(n_solved, 100);
+}
+
+TEST(SolverTest, LayersThatMustBeWholeLieOnOneTier) {
+  std::mt19937 random(14);
+  int n_mixed = 0;  // some whole layers on each tier
+  int n_cut = 0;    // and the others on both
+  for (int i = 0; i < 400; ++i) {
+    const Shape shape{static_cast<int64_t>(1 + random() % 120), 2 + random() % 3, true};
+    SolverProblem problem = RandomProblem(shape, random);
+    const bool ram_is_scarce = i % 2 == 0;
+    if (!ram_is_scarce) problem.ram_bytes = UINT64_MAX;
+    for (SolverLayer& layer : problem.layers) layer.whole = random() % 2 == 0;
+    const SolverResult result = SolvePlacementSizes(problem);
+    const auto best = BestByTryingAll(problem);
+    if (!ram_is_scarce) {
+      ASSERT_EQ(result.outcome == SolverOutcome::kSolved, best.has_value()) << i;
+    }
+    if (result.outcome != SolverOutcome::kSolved) continue;
+    const Use use = UseOf(problem, result.n_hot);
+    EXPECT_TRUE(use.fits(problem)) << i;
+    EXPECT_EQ(use.benefit, result.benefit) << i;
+    if (!ram_is_scarce) {
+      EXPECT_LE(*best - result.benefit, LargestClusterBenefit(problem)) << i;
+    }
+    int n_hot = 0;
+    int n_cold = 0;
+    for (size_t l = 0; l < problem.layers.size(); ++l) {
+      const int64_t n = result.n_hot[l];
+      if (!problem.layers[l].whole) {
+        n_cut += n > 0 && n < problem.d_ff ? 1 : 0;
+        continue;
+      }
+      EXPECT_TRUE(n == 0 || n == problem.d_ff) << i;
+      ++(n == 0 ? n_cold : n_hot);
+    }
+    n_mixed += n_hot > 0 && n_cold > 0 ? 1 : 0;
+  }
+  EXPECT_GT(n_mixed, 20);
+  EXPECT_GT(n_cut, 20);
 }
 
 TEST(SolverTest, MissesAtMostAClusterWhereTheyDiffer) {

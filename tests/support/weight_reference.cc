@@ -299,4 +299,27 @@ std::vector<double> QuantisedActivations(const std::vector<float>& x) {
   return out;
 }
 
+std::vector<double> SuperQuantisedActivations(const std::vector<float>& x) {
+  std::vector<double> out(x.size());
+  const auto largest_of = [&](size_t begin, size_t end) {
+    float largest = 0;
+    for (size_t i = begin; i < end; ++i) largest = std::max(largest, std::fabs(x[i]));
+    return largest;
+  };
+  for (size_t b = 0; b < x.size(); b += 256) {
+    const float scale = largest_of(b, std::min(b + 256, x.size())) / 127.0F / 127.0F;
+    if (scale == 0) continue;
+    for (size_t c = b; c < std::min(b + 256, x.size()); c += 32) {
+      const float wanted = std::ceil(largest_of(c, c + 32) / 127.0F / scale);
+      const float factor = std::clamp(wanted, 1.0F, 127.0F);
+      const float inverse = 1.0F / (scale * factor);
+      for (size_t i = c; i < c + 32; ++i) {
+        out[i] = static_cast<double>(std::nearbyint(x[i] * inverse)) * static_cast<double>(factor) *
+                 static_cast<double>(scale);
+      }
+    }
+  }
+  return out;
+}
+
 }  // namespace thermocline::testing

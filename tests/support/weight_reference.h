@@ -48,5 +48,7 @@ std::vector<float> RandomFloats(std::mt19937* rng, int64_t n, float scale = 1.0F
 // Returns what int8 per block of 32 with an f32 scale keeps of x. REQUIRES: a multiple of 32
 // elements.
 std::vector<double> QuantisedActivations(const std::vector<float>& x);
+// The same where 256 activations share a scale, and each 32 of them a factor from 1 to 127.
+std::vector<double> SuperQuantisedActivations(const std::vector<float>& x);
 
 }  // namespace thermocline::testing

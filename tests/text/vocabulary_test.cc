@@ -77,9 +77,19 @@ TEST(VocabularyTest, OneUnknownTokenIsSettledOn) {
   EXPECT_NO_THROW(TokenizerFromKeys(KeysOf(two)));
 }
 
+// A model without a vocabulary takes ids and gives ids.
+TEST(VocabularyTest, NoVocabularyRefusesTextAlone) {
+  const auto none = TokenizerFromKeys({{"tokenizer.ggml.model", GgufValue::string("no_vocab")}});
+  EXPECT_EQ(none->vocab_size(), 0);
+  EXPECT_EQ(none->Decode({7, 12}), "[7][12]");
+  EXPECT_FALSE(none->EndsText(0));
+  EXPECT_THAT([&] { none->Encode("text"); },
+              testing::ThrowsMessage<Error>(HasSubstr("the model has no vocabulary")));
+}
+
 TEST(VocabularyTest, RefusesOtherTokenizersAndSaysWhatIsSupported) {
   Keys keys = KeysOf(HelloVocabulary());
-  for (const std::string kind : {"bert", "rwkv", "plamo2", "whitespace", "no_vocab"}) {
+  for (const std::string kind : {"bert", "rwkv", "plamo2", "whitespace"}) {
     keys["tokenizer.ggml.model"] = GgufValue::string(kind);
     EXPECT_THAT(
         ErrorOf(keys),

@@ -3,11 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <filesystem>
 #include <thread>
 
 #include "runtime/core/error.h"
-#include "tests/support/temp_dir.h"
+#include "tests/support/fake_root.h"
 
 namespace thermocline {
 namespace {
@@ -16,22 +15,12 @@ using testing::ElementsAre;
 using testing::IsEmpty;
 using testing::SizeIs;
 
-// A directory with a proc and a sys of its own.
-class ProcessorsTest : public testing::Test {
+class ProcessorsTest : public testing::Test, public FakeRoot {
  protected:
-  void Write(const std::string& name, const std::string& text) {
-    const std::filesystem::path path = dir_.file(name);
-    std::filesystem::create_directories(path.parent_path());
-    WriteWholeFile(path, text);
-  }
   void Siblings(int cpu, const std::string& list) {
     Write("sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/thread_siblings_list",
           list + "\n");
   }
-  const std::string& root() const { return dir_.path(); }
-
- private:
-  TempDir dir_;
 };
 
 TEST(ParseNumberListTest, ReadsWhatTheKernelWrites) {

@@ -8,9 +8,10 @@
 namespace thermocline {
 
 inline void AddAllVerbs(CLI::App& app) {
-  for (const auto add : {AddRunVerb, AddProfileVerb, AddPlaceVerb, AddPredictorVerb, AddBenchVerb,
-                         AddPerplexityVerb, AddInspectVerb, AddQuantizeVerb, AddPackVerb,
-                         AddSynthVerb, AddTokenizeVerb, AddRenderVerb}) {
+  for (const auto add :
+       {AddRunVerb, AddProfileVerb, AddPlaceVerb, AddPredictorVerb, AddBenchVerb, AddPerplexityVerb,
+        AddInspectVerb, AddConvertVerb, AddQuantizeVerb, AddPackVerb, AddSynthVerb, AddTokenizeVerb,
+        AddRenderVerb, AddCalibrateVerb}) {
     add(app);
   }
 }

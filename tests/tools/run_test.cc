@@ -103,6 +103,15 @@ TEST(RunTest, SaysThatTheContextIsFull) {
   EXPECT_THAT(result.err, HasSubstr("the context of 24 tokens is full"));
 }
 
+TEST(RunTest, AnAdaptersScaleStandsBehindTheLastColon) {
+  const Strings base = {"run", "-m", kModel, "-p", "a", "-n", "1", "--fast-tier", "cpu", "--lora"};
+  for (const char* lora : {"none:here.gguf", "none:here.gguf:0.5", "none:here.gguf:-1e-1"}) {
+    const ToolResult result = RunTool(Join(base, {lora}));
+    EXPECT_EQ(result.exit_code, 1) << result.err;
+    EXPECT_THAT(result.err, HasSubstr("none:here.gguf: "));
+  }
+}
+
 TEST(RunTest, SummaryNamesWhatWasMeasured) {
   const ToolResult result =
       RunTool({"run", "-m", DemoModel(), "-p", "The captain", "-n", "8", "-t", "1", "-v"});

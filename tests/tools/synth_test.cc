@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -59,6 +60,42 @@ TEST(SynthVerb, TheSameSeedGivesTheSameFileForAnyThreadsAndItRuns) {
   const ToolResult run =
       RunTool({"run", "-m", directory.file("a.gguf"), "-p", "a", "-n", "4", "--temp", "0"});
   EXPECT_EQ(run.exit_code, 0) << run.err;
+}
+
+TEST(SynthVerb, WindowsLeaveABoundedKvCache) {
+  const TempDir directory;
+  const std::string path = directory.file("windowed.gguf");
+  const ToolResult made = RunTool({"synth", "--n-layers",       "4",    "--d-model",
+                                   "64",    "--d-ff",           "64",   "--n-heads",
+                                   "2",     "--n-kv-heads",     "1",    "--vocab-size",
+                                   "300",   "--max-seq-len",    "2048", "--window",
+                                   "40",    "--window-pattern", "4",    "-o",
+                                   path});
+  EXPECT_EQ(made.exit_code, 0) << made.err;
+  const auto plan_of = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> args = {"run", "-m", path, "-b", "64", "--dry-run"};
+    args.insert(args.end(), more.begin(), more.end());
+    return RunTool(args).out;
+  };
+  const auto plan = nlohmann::json::parse(plan_of({"--json"}));
+  ASSERT_EQ(plan["kv_classes"].size(), 2U);
+  const nlohmann::json all = {{"window", 0}, {"n_layers", 1}, {"n_tokens", 2048}};
+  const nlohmann::json last = {{"window", 40}, {"n_layers", 3}, {"n_tokens", 320}};
+  uint64_t kv_bytes = 0;
+  for (const auto& [found, expected] :
+       {std::pair{plan["kv_classes"][0], all}, {plan["kv_classes"][1], last}}) {
+    for (const auto& [key, value] : expected.items()) EXPECT_EQ(found[key], value) << key;
+    const auto n_rows = found["n_layers"].get<uint64_t>() * found["n_tokens"].get<uint64_t>();
+    EXPECT_EQ(found["bytes"], n_rows * 2 * 32 * 2);  // keys and values of a head of 32 in f16
+    kv_bytes += found["bytes"].get<uint64_t>();
+  }
+  EXPECT_EQ(plan["kv_bytes"], kv_bytes);
+  EXPECT_THAT(plan_of({}),
+              AllOf(HasSubstr("KV cache, all positions"), HasSubstr("KV cache, window 40")));
+  EXPECT_THAT(RunTool({"inspect", path}).out, HasSubstr("in 3 layers with a window of 40"));
+  const auto full = nlohmann::json::parse(plan_of({"--swa-full", "--json"}));
+  EXPECT_EQ(full["kv_classes"].size(), 1U);
+  EXPECT_EQ(full["kv_bytes"], uint64_t{4} * 2048 * 2 * 32 * 2);
 }
 
 TEST(SynthVerb, RefusesDimensionsThatDoNotGoTogether) {

@@ -177,6 +177,11 @@ std::vector<Case> UsageCases() {
        {"run", "-m", kUsageModel, "--dry-run", "--trace", "{}/t.json"},
        2,
        "--trace needs a run"},
+      {"calibrate_with_rates_and_output",
+       {"calibrate", "--rates", "x", "-o", "{}/o.gguf"},
+       2,
+       "excludes"},
+      {"bad_type_of_convert", {"convert", "{}", "{}/o.gguf", "Q9_K"}, 2, "no such type: 'Q9_K'"},
       {"bad_type", {"quantize", kUsageModel, "{}/o.gguf", "Q9_K"}, 2, "no such type: 'Q9_K'"},
       {"read_only_type",
        {"quantize", kUsageModel, "{}/o.gguf", "IQ3_S"},
@@ -218,6 +223,7 @@ std::vector<Case> FileCases() {
        {"pack", "-m", kUsageModel, "--placement", "{}/none", "-o", "{}/o.gguf"},
        1,
        "none: cannot open"},
+      {"convert_no_model", {"convert", "{}/absent", "{}/o.gguf"}, 1, "config.json: cannot read"},
       {"quantize_unwritable",
        {"quantize", kUsageModel, "{}/no/such/dir/o.gguf", "F16"},
        1,
@@ -362,9 +368,9 @@ std::vector<Case> RunCases() {
       {"exact_without_zeros",
        {"run", "-m", GoldenModel("mha_silu_tied"), "-p", "a", "--sparse", "exact"},
        1,
-       "the mode exact needs an activation with true zeros: expected relu, reglu or relu_sqr, "
-       "found "
-       "a model with silu; use the mode dense (--sparse dense)\n"},
+       "the mode exact needs an activation with true zeros: expected relu, relu_sqr, fatrelu or "
+       "drelu, or gates that are cut, found a model with silu; use the mode dense (--sparse "
+       "dense)\n"},
   };
 }
 
@@ -392,13 +398,14 @@ TEST_P(HelpTest, IsCompleteAndFitsATerminal) {
 
 INSTANTIATE_TEST_SUITE_P(Verbs, HelpTest,
                          testing::Values("run", "profile", "predictor", "place", "pack", "quantize",
-                                         "bench", "perplexity", "inspect", "synth", "tokenize"));
+                                         "bench", "perplexity", "inspect", "synth", "tokenize",
+                                         "convert", "calibrate"));
 
 TEST(ProgramTest, ListsItsVerbsAndItsVersion) {
   const ToolResult help = RunTool({"--help"});
   EXPECT_EQ(help.exit_code, 0);
   for (const char* verb : {"run", "profile", "predictor", "place", "pack", "quantize", "bench",
-                           "inspect", "tokenize"}) {
+                           "inspect", "tokenize", "convert", "calibrate"}) {
     EXPECT_THAT(help.out, HasSubstr(std::string("\n  ") + verb + " "));
   }
   const ToolResult version = RunTool({"--version"});

@@ -58,7 +58,7 @@ macro(thermocline_choose_architectures)
 endmacro()
 
 set(THERMOCLINE_GPU_FLAVOUR ${THERMOCLINE_GPU})
-if(THERMOCLINE_GPU STREQUAL "auto" AND (THERMOCLINE_SANITIZE OR THERMOCLINE_FUZZ))
+if(THERMOCLINE_GPU STREQUAL "auto" AND THERMOCLINE_SANITIZE)
   set(THERMOCLINE_GPU_FLAVOUR off)
   set(gpu_problem "sanitizers and CUDA do not go together")
 elseif(THERMOCLINE_GPU MATCHES "^(auto|cuda)$")

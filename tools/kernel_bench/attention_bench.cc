@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "runtime/core/aligned_buffer.h"
+#include "runtime/rates/read_bandwidth.h"
 #include "runtime/threads/processors.h"
-#include "tools/bench/read_bandwidth.h"
 #include "tools/kernel_bench/bench_weights.h"
 #include "tools/kernel_bench/rates.h"
 #include "tools/kernel_bench/sweeps.h"

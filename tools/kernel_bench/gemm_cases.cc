@@ -20,7 +20,7 @@
 
 #include "runtime/core/checked_math.h"
 #include "runtime/device/cpu/panel_gemm.h"
-#include "tools/bench/read_bandwidth.h"
+#include "runtime/rates/read_bandwidth.h"
 #include "tools/kernel_bench/bench_weights.h"
 
 namespace thermocline {

@@ -61,10 +61,13 @@ class GateUpChain final : public GpuChain {
   }
   void Enqueue() override {
     for (int64_t i = 0; i < n_links(); ++i) {
-      GpuFfnGateUp(
-          stream_,
-          {weights_.at(2 * i), weights_.at(2 * i + 1), bias_.as<float>(), Activation::kRelu},
-          GpuSkip::kInactive, {}, vectors_, 1, h_.as<float>() + i * bench_.n_neurons);
+      GpuFfnGateUp(stream_,
+                   {weights_.at(2 * i),
+                    weights_.at(2 * i + 1),
+                    bias_.as<float>(),
+                    nullptr,
+                    {Activation::kRelu}},
+                   GpuSkip::kInactive, {}, vectors_, 1, h_.as<float>() + i * bench_.n_neurons);
     }
   }
   void Verify() override {

@@ -84,8 +84,12 @@ class AttentionChain final : public GpuChain {
   }
   Shape shape() const override { return {n_layers_, LayerBytes(bench_), 0, true}; }
   void Enqueue() override {
+    const GpuAttention attention{
+        .n_heads = bench_.n_heads,
+        .scale = 1 / std::sqrt(static_cast<float>(bench_.head_dim)),
+    };
     for (int64_t layer = 0; layer < n_layers_; ++layer) {
-      GpuAttendFew(stream_, cache_.Layer(layer), inputs_.pass(), bench_.n_heads, bench_.context,
+      GpuAttendFew(stream_, cache_.Layer(layer), inputs_.pass(), attention, bench_.context,
                    q_.as<float>(), scratch_.as<void>(), out_.as<float>() + layer * bench_.q_dim());
     }
   }
@@ -112,7 +116,8 @@ class AttentionChain final : public GpuChain {
                                  static_cast<int32_t>(first_position), 0};
     std::vector<int32_t> pages(static_cast<size_t>(PagesOf(bench_.context)));
     std::iota(pages.begin(), pages.end(), 0);
-    inputs->Set(rows, {&segment, 1}, pages);
+    const GpuPassClass only{rows, {&segment, 1}};
+    inputs->Set({&only, 1}, pages);
     inputs->SendPages(stream_);
     inputs->SendRows(stream_);
   }

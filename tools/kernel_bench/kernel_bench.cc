@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "runtime/core/aligned_buffer.h"
-#include "tools/bench/read_bandwidth.h"
+#include "runtime/rates/read_bandwidth.h"
 #include "tools/kernel_bench/bench_weights.h"
 #include "tools/kernel_bench/gemm_cases.h"
 #include "tools/kernel_bench/gpu_cases.h"

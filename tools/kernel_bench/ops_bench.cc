@@ -13,7 +13,7 @@
 
 #include "cpu_kernels/kernels.h"
 #include "runtime/core/aligned_buffer.h"
-#include "tools/bench/read_bandwidth.h"
+#include "runtime/rates/read_bandwidth.h"
 #include "tools/kernel_bench/rates.h"
 #include "tools/kernel_bench/sweeps.h"
 
@@ -79,9 +79,15 @@ std::vector<Op> Ops() {
        [](K k, V v) {
          k.rms_norm(v.x.as<float>(), v.y.as<float>(), v.n, 1e-5F, v.out.as<float>());
        }},
+      {"layer_norm", 20, Output::kOutFloats,
+       [](K k, V v) {
+         k.layer_norm(v.x.as<float>(), v.y.as<float>(), v.y.as<float>(), v.n, 1e-5F,
+                      v.out.as<float>());
+       }},
       {"rope_adjacent", 8, Output::kX, rope(RopePairing::kAdjacent)},
       {"rope_halves", 8, Output::kX, rope(RopePairing::kHalves)},
       {"activate_silu", 8, Output::kX, activate(Activation::kSilu)},
+      {"activate_gelu", 8, Output::kX, activate(Activation::kGelu)},
       {"activate_relu", 8, Output::kX, activate(Activation::kRelu)},
       {"exp_scores", 12, Output::kX,
        [](K k, V v) {

@@ -8,7 +8,7 @@
 #include <cstring>
 
 #include "runtime/core/aligned_buffer.h"
-#include "tools/bench/read_bandwidth.h"
+#include "runtime/rates/read_bandwidth.h"
 
 namespace thermocline {
 namespace {

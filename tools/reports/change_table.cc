@@ -44,9 +44,10 @@ std::string ChangeTable(const std::vector<TensorChange>& changes) {
   for (const TensorChange& change : changes) {
     from_bytes += change.from_bytes;
     to_bytes += change.to_bytes;
-    text += fmt::format("{:<{}}  {:>6} -> {:<6}{:>12}{:>12}", Printable(change.name), width,
-                        DTypeName(change.from), DTypeName(change.to),
-                        FormatBytes(change.from_bytes), FormatBytes(change.to_bytes));
+    text += fmt::format(
+        "{:<{}}  {:>6} -> {:<6}{:>12}{:>12}", Printable(change.name), width,
+        change.from_name.empty() ? DTypeName(change.from) : std::string_view(change.from_name),
+        DTypeName(change.to), FormatBytes(change.from_bytes), FormatBytes(change.to_bytes));
     const bool moved_only = change.relative_rms_error == 0 && change.max_abs_error == 0;
     text += moved_only ? fmt::format("{:>14}{:>14}\n", "-", "-")
                        : fmt::format("{:>12.3f} %{:>14.3g}\n", 100 * change.relative_rms_error,

@@ -14,6 +14,7 @@
 #include "runtime/placement/predictor_file.h"
 #include "runtime/text/tokenizer.h"
 #include "tools/reports/messages.h"
+#include "tools/reports/plan_table.h"
 
 namespace thermocline {
 namespace {
@@ -89,19 +90,19 @@ Json FilesJson(const GgufReader& gguf) {
 
 // Returns a model's tensors by name: what each is for, and which tier holds it. It is empty where
 // the file is no model that can be read.
-std::map<std::string, const TensorRow*> RowsByName(const GgufReader& gguf) try {
-  std::map<std::string, const TensorRow*> rows;
+std::map<std::string, ModelTensor> TensorsByName(const GgufReader& gguf) try {
+  std::map<std::string, ModelTensor> tensors;
   const Family& family = FindFamily(gguf);
   ForEachTensor(gguf, family.tensors, ReadModelConfig(gguf, family),
                 [&](const ModelTensor& tensor, const GgufTensorInfo* /*info*/) {
-                  rows[tensor.name] = tensor.row;
+                  tensors[tensor.name] = tensor;
                 });
-  return rows;
+  return tensors;
 } catch (const Error&) {
   return {};
 }
 
-void AddTensors(const GgufReader& gguf, const std::map<std::string, const TensorRow*>& rows,
+void AddTensors(const GgufReader& gguf, const std::map<std::string, ModelTensor>& known,
                 Json* out) {
   struct Total {
     uint64_t n_tensors = 0;
@@ -118,9 +119,10 @@ void AddTensors(const GgufReader& gguf, const std::map<std::string, const Tensor
     Json entry = {
         {"name", tensor.name}, {"type", type}, {"dims", tensor.dims}, {"bytes", tensor.n_bytes}};
     if (gguf.n_files() > 1) entry["file"] = tensor.split_index;
-    if (const auto row = rows.find(tensor.name); row != rows.end()) {
-      entry["role"] = TensorRoleName(row->second->role);
-      entry["tier"] = TensorTierName(row->second->tier);
+    if (const auto it = known.find(tensor.name); it != known.end()) {
+      const ModelTensor& of_model = it->second;
+      entry["role"] = TensorRoleName(of_model.row->role);
+      entry["tier"] = TensorTierName(of_model.unused ? TensorTier::kNone : of_model.row->tier);
     }
     tensors.push_back(std::move(entry));
   }
@@ -149,6 +151,10 @@ Json ConfigJson(const ModelConfig& c) {
                  {"max_seq_len", c.max_seq_len},
                  {"activation", ActivationName(c.activation)},
                  {"tied_output", c.tied_output}};
+  if (c.has_encoder()) {
+    config["n_encoder_layers"] = c.n_encoder_layers;  // of n_layers
+    config["decoder_start"] = c.decoder_start;
+  }
   if (!c.has_equal_ffns() || !c.has_equal_heads()) {
     for (const LayerConfig& layer : c.layers) {
       config["layers"].push_back({{"d_ff", layer.ffn.d_ff},
@@ -198,7 +204,8 @@ void AddModel(const GgufReader& gguf, Json* out) {
     model["runs"] = true;
     model["default_mode"] = SparseModeName(opened.mode());
     model["context_tokens"] = plan.context_tokens;
-    model["kv_bytes"] = plan.kv_bytes;
+    model["kv_bytes"] = plan.kv_bytes();
+    model["kv_classes"] = KvClassesJson(plan);
     model["memory_bytes"] = plan.total_bytes(0);
     AddPredictor(gguf, opened.config(), &model);
   } catch (const Error& error) {
@@ -236,6 +243,8 @@ void AddPlacement(const GgufReader& gguf, Json* out) {
       {"model_fingerprint", imported ? Json() : Json(placement.model_fingerprint)},
       {"vram_budget_bytes", placement.vram_budget_bytes},
       {"ram_budget_bytes", imported ? Json() : Json(placement.ram_budget_bytes)},
+      {"predicted_ms_per_token",
+       placement.prediction ? Json(placement.prediction->ms_per_token) : Json()},
       {"d_ff", placement.layers[0].neuron_order.size()},
       {"layer_neurons", layers}};
 }
@@ -282,7 +291,7 @@ Json InspectFile(const GgufReader& gguf) {
   if (kind == "predictor") AddPredictor(gguf, &out);
   AddVocabulary(gguf, &out);
   out["metadata"] = MetadataJson(gguf);
-  AddTensors(gguf, is_model ? RowsByName(gguf) : std::map<std::string, const TensorRow*>(), &out);
+  AddTensors(gguf, is_model ? TensorsByName(gguf) : std::map<std::string, ModelTensor>(), &out);
   return out;
 }
 

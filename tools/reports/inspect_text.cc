@@ -68,6 +68,18 @@ std::string HeadText(const Json& in) {
   return text;
 }
 
+// Returns what windows leave of the KV cache, or "".
+std::string WindowsText(const Json& classes) {
+  std::string text;
+  for (const Json& pages : classes) {
+    const auto window = pages["window"].get<int64_t>();
+    if (window == 0) continue;
+    text += fmt::format(", of it {} in {} layers with a window of {}", Bytes(pages["bytes"]),
+                        pages["n_layers"].get<int64_t>(), window);
+  }
+  return text;
+}
+
 std::string ModelText(Json model) {
   std::string verdict;
   if (!model["runs"].get<bool>()) {
@@ -75,12 +87,13 @@ std::string ModelText(Json model) {
   } else {
     verdict = fmt::format(
         "this version runs it, by default {}; memory {} with a context of {} tokens (KV cache "
-        "{})\n",
+        "{}{})\n",
         model["default_mode"].get<std::string>(), Bytes(model["memory_bytes"]),
-        model["context_tokens"].get<int64_t>(), Bytes(model["kv_bytes"]));
+        model["context_tokens"].get<int64_t>(), Bytes(model["kv_bytes"]),
+        WindowsText(model["kv_classes"]));
   }
-  for (const char* key :
-       {"runs", "reason", "default_mode", "context_tokens", "kv_bytes", "memory_bytes"}) {
+  for (const char* key : {"runs", "reason", "default_mode", "context_tokens", "kv_bytes",
+                          "kv_classes", "memory_bytes"}) {
     model.erase(key);
   }
   return "\nmodel\n" + Pairs(model) + verdict;

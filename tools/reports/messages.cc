@@ -32,6 +32,8 @@ constexpr FlagRow kFlags[] = {
     {Setting::kGpuLayers, "-ngl"},
     {Setting::kGpuStream, "--gpu-stream"},
     {Setting::kDownType, "--down-type"},
+    {Setting::kOvercommit, "--overcommit"},
+    {Setting::kLora, "--lora"},
     {Setting::kTemperature, "--temp"},
     {Setting::kTopK, "--top-k"},
     {Setting::kTopP, "--top-p"},
@@ -59,6 +61,7 @@ constexpr FlagRow kFlags[] = {
     {Setting::kActivation, "--activation"},
     {Setting::kDensity, "--density"},
     {Setting::kSkew, "--skew"},
+    {Setting::kPretokenizer, "--pre"},
 };
 static_assert(HasRowPerSetting(kFlags), "a setting has no flag");
 

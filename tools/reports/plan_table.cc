@@ -2,11 +2,19 @@
 
 #include <fmt/format.h>
 
+#include "runtime/core/available_memory.h"
 #include "runtime/core/size_text.h"
+#include "runtime/engine/memory_fit.h"
 #include "tools/reports/messages.h"
 
 namespace thermocline {
 namespace {
+
+std::string KvName(const MemoryPlan& plan, const MemoryPlan::Kv& kv) {
+  if (plan.kv.size() == 1 && kv.window == 0) return "KV cache";
+  if (kv.window == 0) return "KV cache, all positions";
+  return fmt::format("KV cache, window {}", kv.window);
+}
 
 // Returns the total over the two tiers by what it is for. Without a placement there is one column.
 std::string TierTable(const MemoryPlan& plan) {
@@ -25,13 +33,26 @@ std::string TierTable(const MemoryPlan& plan) {
   if (plan.predictor_bytes(0) + plan.predictor_bytes(1) > 0) {
     row("predictor", plan.predictor_bytes(0), plan.predictor_bytes(1));
   }
-  row("KV cache", plan.kv_bytes, 0);
+  if (plan.tiers[0].adapter_bytes + plan.tiers[1].adapter_bytes > 0) {
+    row("adapters", plan.tiers[0].adapter_bytes, plan.tiers[1].adapter_bytes);
+  }
+  for (const MemoryPlan::Kv& kv : plan.kv) row(KvName(plan, kv).c_str(), kv.bytes, 0);
   row("scratch", plan.tiers[0].scratch_bytes, plan.tiers[1].scratch_bytes);
   row("total", plan.total_bytes(0), plan.total_bytes(1));
   if (two_columns) {
     text += fmt::format("fast tier: {}; slow tier: {}\n", plan.tiers[0].name, plan.tiers[1].name);
   }
   return text;
+}
+
+// Returns a line that sets the plan against the memory there is.
+std::string AvailableLine(const OpenedModel& model) {
+  const auto available = QueryAvailableMemory();
+  if (!available) return "";
+  const uint64_t planned = PlannedHostBytes(model);
+  return fmt::format("of the host's memory: {} planned, {} available ({}){}\n",
+                     FormatBytes(planned), FormatBytes(available->n_bytes), available->limited_by,
+                     planned > available->n_bytes ? ": a run is refused" : "");
 }
 
 // Returns a line for each type of down projections that become another.
@@ -83,7 +104,18 @@ std::string MemoryPlanTable(const OpenedModel& model) {
   if (model.placement() != nullptr && model.placement()->imported) {
     text += fmt::format("{}\n\n", kImportedPlacementNote);
   }
-  return text + DownLines(plan) + TierTable(plan) + "\n" + LayerTable(plan);
+  return text + DownLines(plan) + TierTable(plan) + AvailableLine(model) + "\n" + LayerTable(plan);
+}
+
+nlohmann::json KvClassesJson(const MemoryPlan& plan) {
+  nlohmann::json classes = nlohmann::json::array();
+  for (const MemoryPlan::Kv& kv : plan.kv) {
+    classes.push_back({{"window", kv.window},
+                       {"n_layers", kv.n_layers},
+                       {"n_tokens", kv.n_tokens},
+                       {"bytes", kv.bytes}});
+  }
+  return classes;
 }
 
 nlohmann::ordered_json MemoryPlanJson(const OpenedModel& model) {
@@ -99,6 +131,7 @@ nlohmann::ordered_json MemoryPlanJson(const OpenedModel& model) {
          {"cold_bytes", layer.slices[1].bytes},
          {"predictor_bytes", layer.slices[0].predictor_bytes + layer.slices[1].predictor_bytes}});
   }
+  const auto available = QueryAvailableMemory();
   Object downs = Object::array();
   for (const MemoryPlan::Down& down : plan.downs) {
     downs.push_back({{"in_file", DTypeName(down.in_file)},
@@ -122,11 +155,15 @@ nlohmann::ordered_json MemoryPlanJson(const OpenedModel& model) {
           {"cold_bytes", plan.neuron_bytes(1)},
           {"host_table_bytes", plan.host_table_bytes},
           {"predictor_bytes", plan.predictor_bytes(0) + plan.predictor_bytes(1)},
-          {"kv_bytes", plan.kv_bytes},
+          {"adapter_bytes", plan.tiers[0].adapter_bytes + plan.tiers[1].adapter_bytes},
+          {"kv_bytes", plan.kv_bytes()},
+          {"kv_classes", KvClassesJson(plan)},
           {"fast_scratch_bytes", plan.tiers[0].scratch_bytes},
           {"slow_scratch_bytes", plan.tiers[1].scratch_bytes},
           {"fast_total_bytes", plan.total_bytes(0)},
           {"slow_total_bytes", plan.total_bytes(1)},
+          {"host_bytes", PlannedHostBytes(model)},
+          {"available_bytes", available ? Object(available->n_bytes) : Object(nullptr)},
           {"transposed_downs", downs},
           {"layers", layers}};
 }

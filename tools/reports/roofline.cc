@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "tools/bench/read_bandwidth.h"
+#include "runtime/rates/read_bandwidth.h"
 #include "tools/reports/pass_report.h"
 
 namespace thermocline {

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "runtime/core/available_memory.h"
+#include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
 #include "runtime/core/size_text.h"
 #include "runtime/engine/touched_bytes.h"
@@ -53,6 +55,36 @@ std::string ModeText(Engine& engine, int64_t decode_passes) {
   return text;
 }
 
+// What the plan said and what was taken of it, by tier; beside it what the system counts.
+std::string MemoryText(const Engine& engine) {
+  const MemoryPlan plan = engine.model().Plan();
+  const std::vector<uint64_t> used = engine.UsedBytes();
+  std::string text = "memory  ";
+  for (size_t tier = 0; tier < used.size(); ++tier) {
+    text += fmt::format("{} {}: {} planned, {} used", tier > 0 ? ";" : "", plan.tiers[tier].name,
+                        FormatBytes(plan.total_bytes(tier)), FormatBytes(used[tier]));
+  }
+  if (const auto peak = PeakResidentBytes()) {
+    text += fmt::format("; at most {} resident", FormatBytes(*peak));
+  }
+  return text + "\n";
+}
+
+// What a token took beside what the placement was expected to take, where it says that.
+std::string PredictionText(const Engine& engine, const Generation& g) {
+  const Placement* placement = engine.model().placement();
+  if (placement == nullptr || !placement->prediction || g.decode_passes == 0) return "";
+  const PlacementPrediction& p = *placement->prediction;
+  std::string text =
+      fmt::format("placed   {:.3f} ms/token predicted, {:.3f} measured", p.ms_per_token,
+                  g.decode_ms / static_cast<double>(g.decode_passes));
+  const OpenedModel& model = engine.model();
+  if (p.mode != SparseModeName(model.mode()) || p.n_threads != model.n_threads()) {
+    text += fmt::format(" (predicted for mode {} and {} threads)", Printable(p.mode), p.n_threads);
+  }
+  return text + "\n";
+}
+
 }  // namespace
 
 std::string RunSummaryText(Engine& engine, const RunSummary& summary) {
@@ -66,6 +98,8 @@ std::string RunSummaryText(Engine& engine, const RunSummary& summary) {
   text += summary.sampling.temperature == 0 ? ", greedy\n"
                                             : fmt::format(", seed {}\n", summary.sampling.seed);
   text += ModeText(engine, g.decode_passes);
+  text += MemoryText(engine);
+  text += PredictionText(engine, g);
   const std::string stream = StreamUseText(engine.executor().stream_use());
   if (!stream.empty()) text += "stream   " + stream + "\n";
   const std::string gpu_note = NoteText(engine.model().gpu_note());

@@ -44,6 +44,17 @@ std::optional<double> ParseFraction(const std::string& text) {
   return valid ? std::optional<double>(value) : std::nullopt;
 }
 
+// Splits "FILE:0.5" at the last colon where a number follows it; a path may have others.
+LoraOption ParseLora(const std::string& text) {
+  const size_t colon = text.rfind(':');
+  if (colon == std::string::npos || colon == 0) return {text};
+  double scale = 0;
+  const char* const end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data() + colon + 1, end, scale);
+  if (parsed.ec != std::errc() || parsed.ptr != end || colon + 1 == text.size()) return {text};
+  return {text.substr(0, colon), scale};
+}
+
 // Warns of more threads than processors. They are obeyed, and not silently: they wait for each
 // other at every op.
 void WarnOfCrowding(int n_threads) {
@@ -77,6 +88,24 @@ CLI::Option* AddSizeOption(CLI::App& verb, const std::string& flags, uint64_t* n
                : fmt::format("'{}' is not a size; write 8G, 512M or 1.5G", Printable(text));
   };
   return verb.add_option(flags, parse, help)->type_name("SIZE")->check(CLI::Validator(check, ""));
+}
+
+CLI::Option* AddSizeOrAutoOption(CLI::App& verb, const std::string& flags, uint64_t* n_bytes,
+                                 bool* automatic, const std::string& help) {
+  const auto parse = [n_bytes, automatic](const CLI::results_t& values) {
+    const auto size = ParseSize(values.back());
+    if (size) *n_bytes = *size;
+    *automatic = !size;
+    return true;
+  };
+  const auto check = [](const std::string& text) {
+    return text == "auto" || ParseSize(text)
+               ? std::string()
+               : fmt::format("'{}' is not a size; write 8G, 512M, 1.5G or auto", Printable(text));
+  };
+  return verb.add_option(flags, parse, help)
+      ->type_name("SIZE|auto")
+      ->check(CLI::Validator(check, ""));
 }
 
 CLI::Option* AddShareOption(CLI::App& verb, const std::string& flags, double* share,
@@ -195,18 +224,25 @@ void AddEngineOptions(CLI::App& verb, EngineOptions* options) {
                   {.least = 1, .most = kMaxTokensFlag},
                   fmt::format("Prompt tokens per pass (default {})", options->batch_tokens));
   const auto choose_cache = [options](const std::string& name) {
-    options->cache_type = name == "f16" ? DType::kF16 : DType::kQ8_0;
+    options->cache_type = name == "f32" ? DType::kF32 : name == "f16" ? DType::kF16 : DType::kQ8_0;
   };
   verb.add_option_function<std::string>(
           "--cache-type", choose_cache,
-          "Type of the stored keys and values: f16 (the default), or q8_0, which takes and reads "
-          "about half and rounds them to 8 bit")
-      ->type_name("f16|q8_0")
-      ->check(CLI::IsMember({"f16", "q8_0"}));
+          "Type of the stored keys and values: f16 (the default); q8_0, which takes and reads "
+          "about "
+          "half and rounds them to 8 bit; or f32, which rounds nothing, on the CPU")
+      ->type_name("f32|f16|q8_0")
+      ->check(CLI::IsMember({"f32", "f16", "q8_0"}));
+  verb.add_flag("--swa-full", options->keep_all_kv,
+                "Keep the keys and values of all positions also for layers that see a window: more "
+                "memory, and any rollback of a chat is read from the cache");
   verb.add_flag(
       "--no-mmap", options->copy_weights,
       "Copy the weights into memory of their own (huge pages) instead of reading them from "
       "the mapped file: faster decode, slower start, the file's pages beside it");
+  verb.add_flag("--overcommit", options->overcommit,
+                "Run although the plan takes more memory than there is: what does not fit is read "
+                "from the file again and again");
   const auto want_gpu = [options](int64_t n_layers) {
     if (n_layers < 0) return;
     options->fast_tier = n_layers > 0 ? FastTier::kGpu : FastTier::kCpu;
@@ -229,6 +265,28 @@ void AddEngineOptions(CLI::App& verb, EngineOptions* options) {
       ->check(CLI::IsMember({"auto", "cpu", "gpu"}));
   AddGpuStreamOption(verb, options);
   AddDownTypeOption(verb, options);
+}
+
+void AddLoraOption(CLI::App& verb, EngineOptions* options) {
+  const auto add = [options](const CLI::results_t& values) {
+    for (const std::string& value : values) options->loras.push_back(ParseLora(value));
+    return true;
+  };
+  verb.add_option("--lora", add,
+                  "LoRA adapter of the model: a GGUF, or a directory as PEFT saves it; with a "
+                  "number behind a colon, its products are multiplied by that. May be given more "
+                  "than once; all are added. On the CPU")
+      ->type_name("FILE")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
+
+CLI::Option* AddReportOption(CLI::App& verb, std::string* path, const std::string& shows) {
+  return verb
+      .add_option(
+          "--report", *path,
+          "Also write a page with pictures, one HTML file that needs nothing else: " + shows)
+      ->type_name("FILE");
 }
 
 void AddTraceOption(CLI::App& verb, std::optional<std::string>* path) {

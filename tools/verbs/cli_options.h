@@ -30,6 +30,10 @@ CLI::App* AddVerb(CLI::App& app, const std::string& name, const std::string& sum
 CLI::Option* AddSizeOption(CLI::App& verb, const std::string& flags, uint64_t* n_bytes,
                            const std::string& help);
 
+// Adds an option that takes such a size, or "auto", which sets *automatic.
+CLI::Option* AddSizeOrAutoOption(CLI::App& verb, const std::string& flags, uint64_t* n_bytes,
+                                 bool* automatic, const std::string& help);
+
 // Adds an option that takes a share ("0.1" or "10%", from 0 to 1) into *share, which must outlive
 // the parsing.
 CLI::Option* AddShareOption(CLI::App& verb, const std::string& flags, double* share,
@@ -39,10 +43,15 @@ CLI::Option* AddShareOption(CLI::App& verb, const std::string& flags, double* sh
 void AddModelOptions(CLI::App& verb, EngineOptions* options);
 // Adds --sparse, -t, --pin, -c, -b, -ngl, --fast-tier: how the engine runs.
 void AddEngineOptions(CLI::App& verb, EngineOptions* options);
+// Adds --lora, for verbs that run the model as a user would.
+void AddLoraOption(CLI::App& verb, EngineOptions* options);
 // Adds -t alone, for verbs that only count or convert. 0: one per physical core.
 CLI::Option* AddThreadsOption(CLI::App& verb, int* n_threads);
 // Adds --pin alone, for verbs that run the engine in a way of their own.
 void AddPinOption(CLI::App& verb, EngineOptions* options);
+
+// Adds --report, which takes the path of a page to write.
+CLI::Option* AddReportOption(CLI::App& verb, std::string* path, const std::string& shows);
 
 // Adds --trace.
 void AddTraceOption(CLI::App& verb, std::optional<std::string>* path);

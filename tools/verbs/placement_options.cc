@@ -2,9 +2,16 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <filesystem>
+
 #include "gpu_kernels/base/gpu_support.h"
-#include "profiler/placement/machine_memory.h"
+#include "profiler/placement/default_ram.h"
+#include "runtime/core/error.h"
 #include "runtime/core/size_text.h"
+#include "runtime/device/gpu/make_gpu_device.h"
+#include "runtime/rates/measure_rates.h"
+#include "tools/terminal/progress_bar.h"
 #include "tools/verbs/cli_options.h"
 #include "tools/verbs/number_option.h"
 
@@ -37,6 +44,28 @@ std::string CoverageLegend(bool placed, bool lru) {
   return text;
 }
 
+// What --vram auto stands for.
+uint64_t FreeVramBytes(bool gpu) {
+  if (!gpu) {
+    throw Error({.what = "there is no GPU whose free memory could be taken",
+                 .expected = "a size",
+                 .found = "auto",
+                 .settings = {{Setting::kVramBudget, "2G"}}});
+  }
+  const uint64_t free_bytes = GpuFreeBytes();
+  return free_bytes - std::min(free_bytes, kGpuReserveBytes);
+}
+
+// So that what was measured in addition is there the next time. A cache that takes nothing is no
+// reason to stop.
+void KeepRates(const std::string& path, const MachineRates& rates) {
+  try {
+    WriteRates(path, rates);
+  } catch (const Error& error) {
+    PrintNote(fmt::format("note: the rates were not kept: {}\n", error.what()));
+  }
+}
+
 }  // namespace
 
 void AddPlacementOptions(CLI::App& verb, PlacementArgs* args) {
@@ -49,18 +78,29 @@ void AddPlacementOptions(CLI::App& verb, PlacementArgs* args) {
 }
 
 void AddBudgetOptions(CLI::App& verb, PlacementArgs* args) {
-  args->vram = AddSizeOption(
-      verb, "--vram", &args->vram_bytes,
-      "Memory of the fast tier: what the GPU may hold of the model, with KV cache and scratch");
-  args->ram = AddSizeOption(
-      verb, "--ram", &args->ram_bytes,
-      "Memory of the slow tier, for the other neurons; default: 90 % of the memory available now "
-      "(without a GPU less --vram, which then comes out of the same memory)");
+  args->vram = AddSizeOrAutoOption(
+      verb, "--vram", &args->vram_bytes, &args->vram_auto,
+      fmt::format("Memory of the fast tier: what the GPU may hold of the model, with KV cache and "
+                  "scratch; auto: what is free there now, less {}",
+                  FormatBytes(kGpuReserveBytes)));
+  args->ram = AddSizeOrAutoOption(
+      verb, "--ram", &args->ram_bytes, &args->ram_auto,
+      "Memory of the slow tier, for the other neurons; auto (the default): 90 % of the memory "
+      "available now (without a GPU less --vram, which then comes out of the same memory)");
   args->hot = AddShareOption(
       verb, "--hot", &args->hot_fraction,
       "For experiments, instead of --vram: this share of every layer's neurons in VRAM, 0.1 or "
       "10%, rounded to clusters of 32, whatever memory that takes");
   args->vram->excludes(args->hot);
+  verb.add_option("--rates", args->rates_path,
+                  "Rates of this machine, made by `calibrate`; default: those that it keeps, and "
+                  "where there are none what is needed is measured")
+      ->type_name("FILE");
+  verb.add_option("--objective", args->objective,
+                  "What --vram is filled for: time, the least time per token; coverage, the most "
+                  "activations per byte; auto (the default): time where there is a GPU. Without "
+                  "one both tiers read one memory, and no split is faster than none")
+      ->check(CLI::IsMember({"auto", "time", "coverage"}));
   AddNumberOption(verb, "-c,--context,--ctx-size", &args->engine.context_tokens,
                   {.least = 0, .most = kMaxTokensFlag},
                   fmt::format("Context in tokens of the runs to place for; 0 (the default): the "
@@ -74,10 +114,14 @@ void AddBudgetOptions(CLI::App& verb, PlacementArgs* args) {
 
 std::string SettleBudgets(PlacementArgs* args) {
   const bool gpu = QueryGpuSupport().available;
+  if (args->vram_auto) args->vram_bytes = FreeVramBytes(gpu);
   std::string vram = args->hot->count() > 0
                          ? fmt::format("{:.1f} % of every layer", 100 * args->hot_fraction)
                          : FormatBytes(args->vram_bytes);
-  if (args->ram->count() > 0) {
+  if (args->vram_auto) {
+    vram += fmt::format(" (what is free, less {})", FormatBytes(kGpuReserveBytes));
+  }
+  if (args->ram->count() > 0 && !args->ram_auto) {
     return fmt::format("budgets: vram {}, ram {}\n", vram, FormatBytes(args->ram_bytes));
   }
   args->ram_bytes = DefaultRamBytes(args->vram_bytes, !gpu);
@@ -90,12 +134,58 @@ void CheckPlacementArgs(const OpenedModel& model, const PlacementArgs& args) {
   SolvePlacement(model, NoActivity(model.config()), args);
 }
 
+bool PlacementArgs::by_time(const OpenedModel& model) const {
+  if (hot->count() > 0) return false;
+  return objective == "auto" ? !model.gpu().empty() : objective == "time";
+}
+
+std::string SettleRates(const OpenedModel& model, bool needed, PlacementArgs* args) {
+  const std::vector<RateKey> types = RateTypesOf(model);
+  const auto complete = [&] { return AddMissingTypes(types, /*quick=*/true, &*args->rates); };
+  if (!args->rates_path.empty()) {
+    args->rates = ReadRates(args->rates_path);
+    CheckRatesFit(*args->rates, ThisMachine());
+    complete();
+    return fmt::format("rates: {}\n", args->rates_path);
+  }
+  const std::string cache = RatesCachePath(ThisMachine());
+  if (!cache.empty() && std::filesystem::exists(cache)) {
+    args->rates = ReadRates(cache);
+    CheckRatesFit(*args->rates, ThisMachine());
+    if (complete()) KeepRates(cache, *args->rates);
+    return fmt::format("rates: {}\n", cache);
+  }
+  if (!needed && !args->by_time(model)) return "";
+  MeasureOptions options;
+  options.n_threads = model.n_threads();
+  options.types = types;
+  options.every_count = false;
+  options.quick = true;
+  args->rates = MeasureRates(options);
+  return "rates: measured now, in short (`thermocline calibrate` measures and keeps them)\n";
+}
+
+TimeGoal GoalOf(const OpenedModel& model, const PlacementArgs& args) {
+  CHECK(args.rates.has_value());
+  // In the middle of the context that is planned for.
+  return {.rates = &*args.rates,
+          .mode = UsualMode(model),
+          .context_tokens = model.context_tokens() / 2};
+}
+
 SolvedPlacement SolvePlacement(const OpenedModel& model, const ProfileStats& stats,
                                const PlacementArgs& args) {
-  if (args.hot->count() > 0) {
-    return PlaceFraction(model, stats, args.hot_fraction, args.ram_bytes);
+  if (args.by_time(model)) {
+    return TimePlacer(model, stats, GoalOf(model, args)).Place({args.vram_bytes, args.ram_bytes});
   }
-  return Place(model, stats, {args.vram_bytes, args.ram_bytes});
+  SolvedPlacement solved = args.hot->count() > 0
+                               ? PlaceFraction(model, stats, args.hot_fraction, args.ram_bytes)
+                               : Place(model, stats, {args.vram_bytes, args.ram_bytes});
+  if (args.rates) {
+    solved.placement.prediction =
+        TimePlacer(model, stats, GoalOf(model, args)).Predict(solved.placement);
+  }
+  return solved;
 }
 
 std::string CoverageTable(const CoverageReport& report, bool placed, bool lru) {

@@ -2,13 +2,15 @@
 // speed.
 #include <fmt/format.h>
 
+#include <memory>
 #include <optional>
 #include <random>
 
 #include "runtime/core/error.h"
+#include "runtime/rates/read_bandwidth.h"
 #include "tools/bench/compare_modes.h"
 #include "tools/bench/parallel_decode.h"
-#include "tools/bench/read_bandwidth.h"
+#include "tools/reports/bench_page.h"
 #include "tools/reports/bench_report.h"
 #include "tools/reports/messages.h"
 #include "tools/reports/pass_report.h"
@@ -54,6 +56,7 @@ struct BenchArgs {
   bool no_bandwidth = false;
   bool roofline = false;
   std::optional<std::string> trace_path;
+  std::string report_path;
 };
 
 std::vector<std::vector<int32_t>> MakePrompts(const BenchArgs& options, const Engine& engine) {
@@ -112,9 +115,16 @@ void Run(BenchArgs& options) {
     CheckNotRead(*options.trace_path, inputs);
     trace.emplace(*options.trace_path);
   }
+  if (!options.report_path.empty()) {
+    std::vector<std::string> inputs = InputFiles(options.engine);
+    inputs.push_back(options.text_path);
+    CheckOutputPath(options.report_path, inputs);
+  }
   options.engine.progress = StderrProgress();
   options.comparison.progress = options.engine.progress;
-  Engine engine(options.engine);
+  auto model = std::make_unique<OpenedModel>(options.engine);
+  RequireNoEncoder(model->config(), options.engine.model_path, "a bench");
+  Engine engine(std::move(model));
   if (options.roofline && !engine.model().gpu().empty()) {
     throw Error({.what = "--roofline measures tiers of the CPU, and this run has a GPU",
                  .hint = "leave it out (with a GPU the report has the time of every part), or use "
@@ -164,6 +174,7 @@ void Run(BenchArgs& options) {
                                               options.comparison.decode_tokens));
   }
   ClearStderrProgress();
+  if (!options.report_path.empty()) WritePage(options.report_path, BenchPage(report));
   if (options.format == "json") return WriteOutput(BenchJson(report));
   if (options.format == "csv") return WriteOutput(BenchCsv(report));
   WriteOutput(BenchTable(report));
@@ -177,6 +188,7 @@ void AddBenchVerb(CLI::App& app) {
       AddVerb(app, "bench", "Compares dense with sparse: speed, bytes and quality", kBenchDetails);
   AddModelOptions(*verb, &options->engine);
   AddEngineOptions(*verb, &options->engine);
+  AddLoraOption(*verb, &options->engine);
   verb->add_option("-f,--file", options->text_path, "text the prompts are cut from")
       ->type_name("FILE");
   const Bounds<int64_t> some = {.least = 1, .most = kMaxTokensFlag};
@@ -199,6 +211,7 @@ void AddBenchVerb(CLI::App& app) {
                   "print tokens/s in all and per sequence (table and json; CPU)")
       ->type_name("N");
   AddTraceOption(*verb, &options->trace_path);
+  AddReportOption(*verb, &options->report_path, "the modes beside each other");
   verb->callback([options] { Run(*options); });
 }
 

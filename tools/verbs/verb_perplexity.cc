@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "runtime/core/error.h"
@@ -175,7 +176,9 @@ void Run(PerplexityArgs& options) {
   options.engine.all_logits = true;
   options.engine.progress = StderrProgress();
   options.perplexity.progress = options.engine.progress;
-  Engine engine(options.engine);
+  auto model = std::make_unique<OpenedModel>(options.engine);
+  RequireNoEncoder(model->config(), options.engine.model_path, "scoring a text");
+  Engine engine(std::move(model));
   const bool compare = engine.model().mode() != SparseMode::kDense;
   options.perplexity.compare_to_dense = compare;
   const auto ids = engine.tokenizer().Encode(text);
@@ -192,6 +195,7 @@ void AddPerplexityVerb(CLI::App& app) {
                            kPerplexityDetails);
   AddModelOptions(*verb, &options->engine);
   AddEngineOptions(*verb, &options->engine);
+  AddLoraOption(*verb, &options->engine);
   options->sparse = verb->get_option("--sparse");
   options->batch = verb->get_option("--batch");
   verb->add_option("-f,--file", options->text_path, "text to score (- is standard input)")

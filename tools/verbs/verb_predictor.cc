@@ -156,6 +156,7 @@ void RunPredictor(PredictorArgs& args) {
     args.engine.context_tokens = std::min(kDefaultWindow, model.context_tokens());
   }
   const OpenedModel model(args.engine);
+  RequireNoEncoder(model.config(), args.engine.model_path, "building a predictor");
   CheckPredictorOptions(model, args.predictor);
   const auto tokenizer = MakeTokenizer(model.gguf());
   const PredictorTexts texts = ReadPredictorTexts(model, *tokenizer, args.predictor);

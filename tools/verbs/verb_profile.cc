@@ -11,6 +11,7 @@
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
 #include "runtime/core/size_text.h"
+#include "tools/reports/placement_page.h"
 #include "tools/reports/plan_table.h"
 #include "tools/terminal/progress_bar.h"
 #include "tools/verbs/cli_options.h"
@@ -51,6 +52,7 @@ struct ProfileArgs {
   ProfileOptions profile;
   std::string output_path;
   std::string placement_path;
+  std::string report_path;
 };
 
 bool EndsWith(const std::string& text, const std::string& end) {
@@ -80,6 +82,27 @@ void CheckOutputs(ProfileArgs* args) {
   if (args->placement_path.empty()) args->placement_path = DefaultPlacementPath(args->output_path);
   inputs.push_back(args->output_path);
   CheckOutputPath(args->placement_path, inputs);
+}
+
+void CheckReport(const ProfileArgs& args) {
+  if (args.report_path.empty()) return;
+  CheckOutputPath(args.report_path,
+                  {args.common.engine.model_path, args.profile.text_path, args.profile.heldout_path,
+                   args.output_path, args.placement_path});
+}
+
+void WriteReport(const ProfileArgs& args, const OpenedModel& model, const ProfileStats& stats,
+                 const CoverageReport& coverage, bool placed) {
+  if (args.report_path.empty()) return;
+  std::optional<OpenedModel> placed_model;
+  if (placed) {
+    EngineOptions options = args.common.engine;
+    options.sparse = "auto";
+    options.placement_path = args.placement_path;
+    placed_model.emplace(options);
+  }
+  WritePage(args.report_path,
+            PlacementPage(model, stats, coverage, placed ? &*placed_model : nullptr));
 }
 
 std::string Introduction(const ProfileArgs& args, const OpenedModel& model,
@@ -133,18 +156,21 @@ std::string Closing(const ProfileArgs& args, const ProfileStats& stats, double s
 
 void RunProfile(ProfileArgs& args) {
   CheckOutputs(&args);
+  CheckReport(args);
   const bool placing = args.common.wants_placement();
   args.profile.progress = StderrProgress();
   EngineOptions& options = args.common.engine;
   options.sparse = "dense";  // every neuron's h is wanted
   options.progress = args.profile.progress;
   const OpenedModel model(options);
+  RequireNoEncoder(model.config(), options.model_path, "profiling");
   const std::string budgets = placing ? SettleBudgets(&args.common) : "";
+  const std::string rates = placing ? SettleRates(model, /*needed=*/false, &args.common) : "";
   if (placing) CheckPlacementArgs(model, args.common);
   const auto tokenizer = MakeTokenizer(model.gguf());
   ProfileTexts texts(model, *tokenizer, args.profile);
   ClearStderrProgress();
-  WriteOutput(Introduction(args, model, texts) + budgets + "\n");
+  WriteOutput(Introduction(args, model, texts) + budgets + rates + "\n");
 
   EngineOptions whole = options;
   whole.may_split_layers = false;  // the LRU caches watch layers whole
@@ -171,6 +197,7 @@ void RunProfile(ProfileArgs& args) {
   ClearStderrProgress();
   const CoverageReport report =
       MakeCoverageReport(run.stats(), solved ? &solved->placement : nullptr, run.lru());
+  WriteReport(args, model, run.stats(), report, placing);
   WriteOutput(CoverageTable(report, placing, run.lru() != nullptr) +
               SparsityNote(report, args.profile.activation_threshold) + "\n" +
               Closing(args, run.stats(), seconds, solved ? &*solved : nullptr));
@@ -212,6 +239,8 @@ void AddProfileVerb(CLI::App& app) {
   verb->add_option("--placement", args->placement_path,
                    "Placement file to write; default with --vram: -o with .placement.gguf")
       ->type_name("FILE");
+  AddReportOption(*verb, &args->report_path,
+                  "which neurons fire, what is covered and, with --vram, where the bytes lie");
   verb->callback([args] { RunProfile(*args); });
 }
 

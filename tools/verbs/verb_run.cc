@@ -6,11 +6,13 @@
 #include <memory>
 #include <optional>
 #include <random>
+#include <utility>
 
 #include "runtime/chat/chat.h"
 #include "runtime/core/atomic_file.h"
 #include "runtime/core/error.h"
 #include "runtime/core/size_text.h"
+#include "runtime/engine/beam_search.h"
 #include "runtime/engine/generate.h"
 #include "tools/reports/messages.h"
 #include "tools/reports/plan_table.h"
@@ -34,6 +36,8 @@ constexpr const char* kRunDetails =
 terminal (scripts, pipes) -p and -f are text that is continued, without a template, and -i chats. --chat
 chats anywhere, and so do -sys, --chat-template, --template-vars and --reasoning; --raw never does. A
 model without a template continues text.
+
+A model with an encoder (T5) reads the text of -p or -f whole, and prints what its decoder writes.
 
 The model's text goes to stdout as it is made, everything else to stderr; when stdout is a terminal a
 text to continue is printed before its continuation. It ends where the model ends it, after -n tokens,
@@ -68,6 +72,7 @@ struct RunArgs {
   std::optional<int64_t> max_tokens;
   bool chat = false;
   bool raw = false;
+  int64_t beams = 0;  // 0: tokens are sampled
   int64_t seed = -1;
   bool interactive = false;
   bool dry_run = false;
@@ -115,6 +120,9 @@ void CheckUsage(const RunArgs& args) {
     FailUsage("run",
               "--raw continues text; --chat, -sys, --chat-template, --template-vars and "
               "--reasoning are for a chat");
+  }
+  if (args.beams > 0 && IsSession(args) && !args.dry_run) {
+    FailUsage("run", "--beams searches for one reply: give -p or -f, and no -i");
   }
   const bool may_chat = AsksForChat(args) || (TypesOnTerminal() && !args.raw);
   if (!HasPrompt(args) && !args.interactive && !args.dry_run && !may_chat) FailWithoutPrompt();
@@ -175,6 +183,11 @@ struct LoadedRun {
   RunSummary& summary;
 
   // Each returns whether the user stopped it.
+  bool Answer(const std::vector<int32_t>& ids) const {
+    return Once([&](const Generator::TextSink& sink) {
+      return generator.Answer(ids, args.max_tokens.value_or(kTextTokens), sink);
+    });
+  }
   bool Text(const std::vector<int32_t>& ids) const {
     if (::isatty(STDOUT_FILENO) == 1) WriteOutput(prompt);
     return Once([&](const Generator::TextSink& sink) {
@@ -232,14 +245,27 @@ std::vector<int32_t> EncodeFirst(const RunArgs& args, const std::string& prompt,
     conversation.Add("user", prompt.empty() ? "Hello" : prompt);
     ids = format->Encode(conversation);
   } else if (!IsSession(args)) {
-    ids = model.tokenizer().EncodePrompt(prompt);
+    const Tokenizer& tokenizer = model.tokenizer();
+    ids = model.config().has_encoder() ? tokenizer.EncodeWhole(prompt)
+                                       : tokenizer.EncodePrompt(prompt);
   }
   CheckFits(args, ids.size(), model.context_tokens());
   return ids;
 }
 
-bool RunLoaded(const LoadedRun& run, const ChatFormat* format, const std::vector<int32_t>& ids) {
+// An encoder reads a whole text at once: nothing is appended to it.
+void CheckOneText(const RunArgs& args, const ChatFormat* format, const OpenedModel& model) {
+  if (!model.config().has_encoder() || (format == nullptr && !IsSession(args))) return;
+  throw Error({.path = model.gguf().path(),
+               .what = "a model with an encoder answers one text, and holds no conversation",
+               .expected = "a text with -p or -f, and no chat",
+               .found = format != nullptr ? "a chat" : "a session"});
+}
+
+bool RunLoaded(const LoadedRun& run, const ChatFormat* format, const std::vector<int32_t>& ids,
+               bool has_encoder) {
   const RunArgs& args = run.args;
+  if (has_encoder) return run.Answer(ids);
   if (format == nullptr && !IsSession(args)) return run.Text(ids);
   if (format == nullptr) {
     TextSession session(run.generator, args.max_tokens.value_or(kTextTokens), &WriteOutput,
@@ -251,6 +277,45 @@ bool RunLoaded(const LoadedRun& run, const ChatFormat* format, const std::vector
   if (!IsSession(args)) return run.ChatOnce(chat);
   ChatSession session(chat, args.max_tokens.value_or(-1), FilesOf(args), &WriteOutput, &PrintNote);
   return run.InSession(session);
+}
+
+// Returns the likeliest replies that a beam search finds, as texts of their tokens.
+void RunBeams(const RunArgs& args, Engine& engine, const ChatFormat* format,
+              const std::vector<int32_t>& ids, RunSummary* summary) {
+  const Tokenizer& tokenizer = engine.tokenizer();
+  BeamOptions options;
+  options.n_beams = args.beams;
+  if (format != nullptr) options.ends = format->reply_ends();
+  for (int32_t id = 0; id < engine.config().vocab_size; ++id) {
+    if (tokenizer.EndsText(id)) options.ends.push_back(id);
+  }
+  std::vector<int32_t> begin = ids;
+  if (engine.config().has_encoder()) begin = {engine.config().decoder_start};
+  const int64_t room = engine.context_tokens() - static_cast<int64_t>(begin.size());
+  const int64_t wanted = args.max_tokens.value_or(kTextTokens);
+  options.max_tokens = std::max<int64_t>(1, wanted < 0 ? room : std::min(wanted, room));
+  auto started = std::chrono::steady_clock::now();
+  const auto milliseconds = [&] {
+    const auto now = std::chrono::steady_clock::now();
+    return std::chrono::duration<double, std::milli>(now - std::exchange(started, now)).count();
+  };
+  options.prompt_is_read = [&] { summary->generation.prefill_ms = milliseconds(); };
+  if (engine.config().has_encoder()) engine.Encode(engine.main_sequence(), ids);
+  const std::vector<Beam> beams = SearchBeams(engine, begin, options);
+  summary->generation.prompt_tokens = static_cast<int64_t>(ids.size());
+  summary->generation.generated_tokens = static_cast<int64_t>(beams.front().ids.size());
+  summary->generation.decode_passes = summary->generation.generated_tokens - 1;
+  summary->generation.decode_ms = milliseconds();
+  const auto text_of = [&](const Beam& beam) {
+    std::vector<int32_t> shown = beam.ids;
+    while (!shown.empty() && tokenizer.EndsText(shown.back())) shown.pop_back();
+    return tokenizer.Decode(shown);
+  };
+  WriteOutput(text_of(beams.front()) + "\n");
+  for (size_t i = 0; args.verbose && i < beams.size(); ++i) {
+    PrintNote(fmt::format("beam {}: {:.4f} nats per token: {}\n", i + 1, beams[i].score,
+                          Printable(text_of(beams[i]), 400)));
+  }
 }
 
 void RunModel(const RunArgs& args) {
@@ -271,6 +336,7 @@ void RunModel(const RunArgs& args) {
     FailWithoutPrompt();
   }
   const ChatFormat* chat_format = format ? &*format : nullptr;
+  CheckOneText(args, chat_format, *model);
   const std::vector<int32_t> first_ids = EncodeFirst(args, prompt, chat_format, *model);
   Engine engine(std::move(model));
   RunSummary summary;
@@ -283,7 +349,13 @@ void RunModel(const RunArgs& args) {
   PassProfile profile(engine.model().n_threads(), TraceFile::kMaxSpans);
   if (trace) engine.executor().set_profile(&profile);
   Generator generator(engine, args.sampling);
-  const bool interrupted = RunLoaded({args, prompt, generator, summary}, chat_format, first_ids);
+  bool interrupted = false;
+  if (args.beams > 0) {
+    RunBeams(args, engine, chat_format, first_ids, &summary);
+  } else {
+    interrupted = RunLoaded({args, prompt, generator, summary}, chat_format, first_ids,
+                            engine.config().has_encoder());
+  }
   PrintNote(RunSummaryText(engine, summary));
   if (trace) {
     engine.executor().set_profile(nullptr);
@@ -296,6 +368,8 @@ void Run(RunArgs& args) {
   args.sampling.seed = args.seed < 0 ? std::random_device{}() : static_cast<uint64_t>(args.seed);
   CheckUsage(args);
   args.engine.progress = StderrProgress();
+  // Each beam is a sequence, beside the main one, which keeps the prompt.
+  if (args.beams > 0) args.engine.n_sequences = args.beams + 1;
   if (args.dry_run) {
     PrintPlan(args);
   } else {
@@ -314,6 +388,9 @@ void AddSamplingOptions(CLI::App& verb, RunArgs* args) {
   };
   using Real = Bounds<float>;
   using Whole = Bounds<int32_t>;
+  AddNumberOption(verb, "--beams", &args->beams, {.least = 0, .most = 64},
+                  "Search for the likeliest reply with so many beams instead of sampling; it is "
+                  "printed when it is found (-v prints the others); 0 (the default): sample");
   number("--temp,--temperature", &s->temperature, Real{.least = 0},
          "Temperature; 0 always takes the likeliest token");
   number("--top-k", &s->top_k, Whole{.least = 0}, "Choose among the K likeliest tokens; 0: all");
@@ -360,6 +437,7 @@ void AddRunVerb(CLI::App& app) {
   verb->add_flag("-i,--interactive", args->interactive, "A session: type, read, go on");
   AddChatOptions(*verb, args.get());
   AddEngineOptions(*verb, &args->engine);
+  AddLoraOption(*verb, &args->engine);
   AddSamplingOptions(*verb, args.get());
   AddTraceOption(*verb, &args->trace_path);
   verb->add_flag("--dry-run", args->dry_run, "Print the memory plan and stop before loading");

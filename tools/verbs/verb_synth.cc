@@ -165,7 +165,8 @@ void WriteCompanions(SynthArgs& options) {
                             options.profile_path, kNominalTokens));
   }
   if (options.placement_path.empty()) return;
-  WriteOutput(SettleBudgets(&options.placing));
+  WriteOutput(SettleBudgets(&options.placing) +
+              SettleRates(model, /*needed=*/false, &options.placing));
   const SolvedPlacement solved = SolvePlacement(model, stats, options.placing);
   WritePlacement(options.placement_path, solved.placement);
   WriteOutput(fmt::format("placement: {} (vram {}, dram {})\n", options.placement_path,
@@ -241,6 +242,10 @@ void AddShapeOptions(CLI::App& verb, SynthArgs* options) {
   dimension("--n-kv-heads", &s.n_kv_heads, 1, kMaxWidth, "KV heads");
   dimension("--vocab-size", &s.vocab_size, 260, 1 << 24, "vocabulary");
   dimension("--max-seq-len", &s.max_seq_len, 1, kMaxTokensFlag, "context in tokens");
+  dimension("--window", &s.window, 0, kMaxTokensFlag,
+            "positions that layers see, their own included; 0: all before");
+  dimension("--window-pattern", &s.window_pattern, 0, 4096,
+            "with --window: every nth layer sees all positions; 0: none does");
   verb.add_option("--type", options->type,
                   "weight type: " + WrittenDTypeNames() + " (default Q8_0)");
   verb.add_option("--activation", options->activation,

@@ -10,9 +10,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "runtime/core/checked_math.h"
 #include "runtime/core/error.h"
+#include "runtime/device/cpu/attention_bias.h"
 
 namespace thermocline {
 
@@ -67,13 +69,13 @@ uint64_t CpuAttention::Bytes(const KernelTable& kernels, const CpuDeviceLimits& 
 // One query head's view of the cache, and where a lane works.
 struct CpuAttention::HeadQuery {
   const HostKvCache& cache;
-  std::span<const int32_t> pages;
-  int64_t layer;
-  int64_t kv_head;
-  int64_t head_dim;
+  const AttentionOp& op;
+  const BatchRow& row;
+  int64_t head;
   const void* q;  // prepared for the cache's type
-  float scale;
   float* scores;  // the lane's (kv_chunk) scratch
+
+  int64_t kv_head() const { return head / (op.n_heads / op.n_kv_heads); }
 };
 
 void CpuAttention::RopeAppend(const Lane& lane, const RopeOp& rope, const HostKvCache& cache,
@@ -81,11 +83,14 @@ void CpuAttention::RopeAppend(const Lane& lane, const RopeOp& rope, const HostKv
   const int64_t n_frequencies = rope.rot_dim / 2;
   const int64_t d = op.head_dim;
   const auto turn = [&](float* head, int64_t token) {
+    if (n_frequencies == 0) return;
     kernels_.rope(rope.pairing, head, rope.rot_dim, rope.cos + token * n_frequencies,
                   rope.sin + token * n_frequencies);
   };
   const auto store = [&](const float* head, std::byte* out) {
-    if (cache.dtype() == DType::kF16) {
+    if (cache.dtype() == DType::kF32) {
+      std::memcpy(out, head, static_cast<size_t>(d) * sizeof(float));
+    } else if (cache.dtype() == DType::kF16) {
       kernels_.f32_to_f16(head, d, reinterpret_cast<uint16_t*>(out));
     } else {
       kernels_.f32_to_q8_0(head, d, out);
@@ -93,13 +98,12 @@ void CpuAttention::RopeAppend(const Lane& lane, const RopeOp& rope, const HostKv
   };
   const auto [q_begin, q_end] = lane.Split(op.n() * op.n_heads);
   for (int64_t i = q_begin; i < q_end; ++i) turn(q + i * d, i / op.n_heads);
-  const auto [k_begin, k_end] = lane.Split(op.n() * op.n_kv_heads);
+  const auto [k_begin, k_end] = lane.Split(k == nullptr ? 0 : op.n() * op.n_kv_heads);
   for (int64_t i = k_begin; i < k_end; ++i) {
     const int64_t token = i / op.n_kv_heads;
     turn(k + i * d, token);
     const BatchRow& row = op.batch->row(token);
-    const KvRun run =
-        cache.RunAt(op.layer, i % op.n_kv_heads, op.batch->pages_of(row), row.position, 1);
+    const KvRun run = cache.RunAt(op.layer, i % op.n_kv_heads, op.PagesOf(row), row.position, 1);
     store(k + i * d, run.k);
     store(v + i * d, run.v);
   }
@@ -118,7 +122,7 @@ struct CpuAttention::HeadRows {
   std::span<const BatchSegment> segments;
   bool all;
   int64_t n = 0;
-  int64_t max_length = 0;  // positions that a row sees at most
+  int64_t max_length = 0;  // positions that a row may see at most
 
   HeadRows(const AttentionOp& op, bool panels)
       : batch(*op.batch),
@@ -127,7 +131,8 @@ struct CpuAttention::HeadRows {
     for (const BatchSegment& segment : segments) {
       if (!all && IsPanelSegment(segment)) continue;
       n += segment.n_rows;
-      max_length = std::max(max_length, segment.first_position + segment.n_rows);
+      const BatchRow& last = batch.row(segment.first_row + segment.n_rows - 1);
+      max_length = std::max(max_length, op.EndSeen(last));
     }
   }
   // Returns the i-th of these rows as a row of the batch.
@@ -206,7 +211,6 @@ void CpuAttention::AttendHeads(const Lane& lane, const HostKvCache& cache, const
                                const HeadRows& rows, const float* q, float* out) {
   const int64_t d = op.head_dim;
   const int64_t group = op.n_heads / op.n_kv_heads;
-  const float scale = 1.0F / std::sqrt(static_cast<float>(d));
   LaneScratch& mine = scratch(lane);
   lane.Share(op.n_kv_heads * rows.n, 1, 1, [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; ++item) {
@@ -215,14 +219,17 @@ void CpuAttention::AttendHeads(const Lane& lane, const HostKvCache& cache, const
       for (int64_t g = 0; g < group; ++g) {
         const int64_t head = item / rows.n * group + g;
         const float* token_q = q + (t * op.n_heads + head) * d;
-        const HeadQuery query{cache,    op.batch->pages_of(row),
-                              op.layer, item / rows.n,
-                              d,        PrepareHead(lane, cache.dtype(), token_q, d),
-                              scale,    mine.scores.as<float>()};
-        const int64_t n_kv = row.position + 1;
-        const int64_t n_chunks = CeilDiv(n_kv, kv_chunk_);
+        const HeadQuery query{cache,
+                              op,
+                              row,
+                              head,
+                              PrepareHead(lane, cache.dtype(), token_q, d),
+                              mine.scores.as<float>()};
+        const int64_t n_kv = op.EndSeen(row);
+        const int64_t first = op.FirstSeen(row.position) / kv_chunk_;
+        const int64_t n_chunks = CeilDiv(n_kv, kv_chunk_) - first;
         for (int64_t c = 0; c < n_chunks; ++c) {
-          AttendChunk(query, c * kv_chunk_, std::min((c + 1) * kv_chunk_, n_kv),
+          AttendChunk(query, (first + c) * kv_chunk_, std::min((first + c + 1) * kv_chunk_, n_kv),
                       mine.chunks.as<float>() + c * (d + kChunkExtra));
         }
         MergeChunks(mine.chunks.as<float>(), n_chunks, d, out + (t * op.n_heads + head) * d);
@@ -236,7 +243,6 @@ void CpuAttention::AttendChunks(const Lane& lane, const HostKvCache& cache, cons
   const int64_t d = op.head_dim;
   const int64_t n_chunks = CeilDiv(rows.max_length, kv_chunk_);
   const int64_t group = op.n_heads / op.n_kv_heads;
-  const float scale = 1.0F / std::sqrt(static_cast<float>(d));
   const int64_t stride = d + kChunkExtra;
   // Returns chunk c of query head `head` of the r-th of the rows.
   const auto chunk_at = [&](int64_t r, int64_t head, int64_t c) {
@@ -252,13 +258,15 @@ void CpuAttention::AttendChunks(const Lane& lane, const HostKvCache& cache, cons
         const int64_t t = rows.At(i / group);
         const BatchRow& row = op.batch->row(t);
         const int64_t head = kv_head * group + i % group;
-        const int64_t last = std::min((c + 1) * kv_chunk_, row.position + 1);
-        if (last <= c * kv_chunk_) continue;
+        const int64_t last = std::min((c + 1) * kv_chunk_, op.EndSeen(row));
+        if (last <= std::max(c * kv_chunk_, op.FirstSeen(row.position))) continue;
         const float* token_q = q + (t * op.n_heads + head) * d;
-        const HeadQuery query{cache,    op.batch->pages_of(row),
-                              op.layer, kv_head,
-                              d,        PrepareHead(lane, cache.dtype(), token_q, d),
-                              scale,    scratch(lane).scores.as<float>()};
+        const HeadQuery query{cache,
+                              op,
+                              row,
+                              head,
+                              PrepareHead(lane, cache.dtype(), token_q, d),
+                              scratch(lane).scores.as<float>()};
         AttendChunk(query, c * kv_chunk_, last, chunk_at(i / group, head, c));
       }
     }
@@ -268,21 +276,26 @@ void CpuAttention::AttendChunks(const Lane& lane, const HostKvCache& cache, cons
   for (int64_t i = begin; i < end; ++i) {
     const int64_t head = i % op.n_heads;
     const int64_t t = rows.At(i / op.n_heads);
-    const int64_t n_kv = op.batch->row(t).position + 1;
-    MergeChunks(chunk_at(i / op.n_heads, head, 0), CeilDiv(n_kv, kv_chunk_), d,
-                out + (t * op.n_heads + head) * d);
+    const BatchRow& row = op.batch->row(t);
+    const int64_t first = op.FirstSeen(row.position) / kv_chunk_;
+    MergeChunks(chunk_at(i / op.n_heads, head, first), CeilDiv(op.EndSeen(row), kv_chunk_) - first,
+                d, out + (t * op.n_heads + head) * d);
   }
 }
 
-// Fills in a chunk: (head_dim) sum of e^(s - m) v, then m, then the sum of e^(s - m).
-void CpuAttention::AttendChunk(const HeadQuery& query, int64_t begin, int64_t end,
+// Fills in a chunk: (head_dim) sum of e^(s - m) v, then m, then the sum of e^(s - m). What lies
+// before the first position that is seen is left out; REQUIRES: something is seen.
+void CpuAttention::AttendChunk(const HeadQuery& query, int64_t chunk_begin, int64_t end,
                                float* chunk) const {
+  const AttentionOp& op = query.op;
+  const KvPageTable pages = op.PagesOf(query.row);
+  const int64_t begin = std::max(chunk_begin, op.FirstSeen(query.row.position));
   const DType dtype = query.cache.dtype();
-  const int64_t d = query.head_dim;
+  const int64_t d = op.head_dim;
   const int64_t row_bytes = RowBytes(dtype, d);
   const auto for_runs = [&](const auto& body) {
     for (int64_t at = begin; at < end;) {
-      const KvRun run = query.cache.RunAt(query.layer, query.kv_head, query.pages, at, end - at);
+      const KvRun run = query.cache.RunAt(op.layer, query.kv_head(), pages, at, end - at);
       body(run, run.n_tokens, query.scores + (at - begin));
       at += run.n_tokens;
     }
@@ -290,7 +303,13 @@ void CpuAttention::AttendChunk(const HeadQuery& query, int64_t begin, int64_t en
   for_runs([&](const KvRun& run, int64_t n, float* scores) {
     kernels_.matvec(dtype, run.k, row_bytes, d, query.q, nullptr, 0, n, scores);
   });
-  chunk[d + 1] = kernels_.exp_scores(query.scores, end - begin, query.scale, chunk + d);
+  const bool scaled = op.ScalesFirst();
+  if (scaled) kernels_.scale(query.scores, end - begin, op.scale, op.soft_cap);
+  if (op.bias.by_distance != nullptr) {
+    AddRelativeBias(kernels_, op.bias, query.head, query.row.position, begin, end, query.scores);
+  }
+  chunk[d + 1] =
+      kernels_.exp_scores(query.scores, end - begin, scaled ? 1.0F : op.scale, chunk + d);
   std::fill_n(chunk, d, 0.0F);
   for_runs([&](const KvRun& run, int64_t n, const float* scores) {
     kernels_.accumulate_rows(dtype, run.v, row_bytes, scores, nullptr, n, 0, d, chunk);

@@ -42,7 +42,7 @@ class CpuAttention {
   void AttendChunks(const Lane& lane, const HostKvCache& cache, const AttentionOp& op,
                     const HeadRows& rows, const float* q, float* out);
   const void* PrepareHead(const Lane& lane, DType cache_type, const float* q, int64_t d);
-  void AttendChunk(const HeadQuery& query, int64_t begin, int64_t end, float* chunk) const;
+  void AttendChunk(const HeadQuery& query, int64_t chunk_begin, int64_t end, float* chunk) const;
   void MergeChunks(float* chunks, int64_t n_chunks, int64_t d, float* out) const;
 
   const KernelTable& kernels_;

@@ -21,7 +21,8 @@ bool CpuDeviceLimits::WantsPanelAttention(const KernelTable& kernels) const {
 
 uint64_t CpuDeviceLimits::ScratchBytes(const KernelTable& kernels) const {
   return CpuRows::Bytes(kernels, *this) + CpuGemm::Bytes(kernels, *this) +
-         CpuAttention::Bytes(kernels, *this) + CpuFfn::Bytes(kernels, *this);
+         CpuAttention::Bytes(kernels, *this) + CpuFfn::Bytes(kernels, *this) +
+         CpuLowRank::Bytes(*this);
 }
 
 int64_t MinPanelTokens(const KernelTable& kernels) {
@@ -37,7 +38,7 @@ CpuDeviceLimits MakeCpuDeviceLimits(const ModelConfig& config, int64_t max_token
   return {.n_lanes = n_lanes,
           .max_tokens = max_tokens,
           .d_model = config.d_model,
-          .max_d_in = std::max({config.d_model, config.d_ff, config.q_dim()}),
+          .max_d_in = std::max({config.d_model, config.d_ff, config.q_dim(), config.low_dim()}),
           .max_neurons = config.d_ff,
           .max_seq_len = max_seq_len,
           .n_heads = config.n_heads,
@@ -57,9 +58,11 @@ CpuDevice::CpuDevice(std::string name, const CpuDeviceLimits& limits)
     : kernels_(CpuKernels()),
       name_(std::move(name)),
       rows_(kernels_, limits),
-      gemm_(kernels_, limits),
+      low_rank_(kernels_, limits),
+      gemm_(kernels_, limits, low_rank_),
       attention_(kernels_, limits),
-      ffn_(kernels_, limits, rows_, gemm_),
+      ffn_(kernels_, limits, rows_, gemm_, low_rank_),
+      table_rows_(static_cast<size_t>(limits.n_lanes)),
       allocated_bytes_(limits.ScratchBytes(kernels_)) {}
 
 // Hands out memory from large blocks: each block is whole huge pages, and one per matrix would
@@ -95,8 +98,8 @@ TensorView CpuDevice::StoreRows(const TensorView& source, std::span<const int32_
 }
 
 std::unique_ptr<KvCache> CpuDevice::MakeKvCache(const ModelConfig& config, DType dtype,
-                                                int64_t n_pages) {
-  return std::make_unique<HostKvCache>(config, dtype, n_pages);
+                                                const KvLayout& layout) {
+  return std::make_unique<HostKvCache>(config, dtype, layout);
 }
 
 void CpuDevice::Embed(const Lane& lane, const TensorView& table, std::span<const int32_t> ids,
@@ -110,11 +113,36 @@ void CpuDevice::Embed(const Lane& lane, const TensorView& table, std::span<const
   lane.Sync();
 }
 
-void CpuDevice::RmsNorm(const Lane& lane, const float* x, const float* weight, float eps, int64_t n,
-                        int64_t d, float* out) {
-  const auto [begin, end] = lane.Split(n);
+void CpuDevice::AddPositions(const Lane& lane, const TensorView& table, const Batch& batch,
+                             int64_t offset, float* x) {
+  std::vector<float>& row = table_rows_[static_cast<size_t>(lane.rank)];
+  row.resize(static_cast<size_t>(table.cols));
+  const auto [begin, end] = lane.Split(batch.n_rows());
   for (int64_t t = begin; t < end; ++t) {
-    kernels_.rms_norm(x + t * d, weight, d, eps, out + t * d);
+    const int64_t position = batch.row(t).position + offset;
+    CHECK(position < table.rows);
+    kernels_.dequantize_f32(table.dtype, table.row(position), 0, table.cols, row.data());
+    kernels_.add(x + t * table.cols, row.data(), table.cols);
+  }
+  lane.Sync();
+}
+
+void CpuDevice::Norm(const Lane& lane, const NormOp& norm, const float* x, int64_t n, int64_t d,
+                     float* out) {
+  const int64_t width = d / norm.groups;
+  const auto [begin, end] = lane.Split(n * norm.groups);
+  for (int64_t i = begin; i < end; ++i) {
+    const int64_t own = norm.own_weights ? i % norm.groups * width : 0;
+    const float* from = x + i * width;
+    float* to = out + i * width;
+    if (!norm.weights) {
+      std::copy_n(from, width, to);
+    } else if (norm.kind == NormKind::kRms) {
+      kernels_.rms_norm(from, norm.weights.weight + own, width, norm.eps, to);
+    } else {
+      const float* bias = norm.weights.bias == nullptr ? nullptr : norm.weights.bias + own;
+      kernels_.layer_norm(from, norm.weights.weight + own, bias, width, norm.eps, to);
+    }
   }
   lane.Sync();
 }
@@ -126,6 +154,13 @@ void CpuDevice::Linear(const Lane& lane, std::span<const LinearOp> ops, const fl
     gemm_.Linear(lane, ops, x, n);
   }
   lane.Sync();
+}
+
+void CpuDevice::AddLowRank(const Lane& lane, const AdapterRows& rows,
+                           std::span<const AttentionLowRank> adapters,
+                           std::span<const LowRankOp> ops, const float* x, int64_t n,
+                           int64_t d_in) {
+  low_rank_.AddProducts(lane, rows, adapters, ops, x, n, d_in);
 }
 
 void CpuDevice::RopeAppend(const Lane& lane, const RopeOp& rope, const KvCache& cache,
@@ -149,11 +184,28 @@ void CpuDevice::Add(const Lane& lane, float* x, std::span<const float* const> ys
   lane.Sync();
 }
 
-void CpuDevice::AddRmsNorm(const Lane& lane, float* x, const float* y, const float* weight,
-                           float eps, int64_t n, int64_t d, float* out) {
+void CpuDevice::AddNorm(const Lane& lane, const NormOp& norm, float* x, const float* y, int64_t n,
+                        int64_t d, float* out) {
+  DCHECK(norm.groups == 1);  // so that a lane's rows are the same below
   const auto [begin, end] = lane.Split(n);
   kernels_.add(x + begin * d, y + begin * d, (end - begin) * d);
-  RmsNorm(lane, x, weight, eps, n, d, out);
+  Norm(lane, norm, x, n, d, out);
+}
+
+void CpuDevice::AddBias(const Lane& lane, float* x, const float* bias, int64_t n, int64_t d) {
+  const auto [begin, end] = lane.Split(n);
+  for (int64_t t = begin; t < end; ++t) kernels_.add(x + t * d, bias, d);
+  lane.Sync();
+}
+
+void CpuDevice::Scale(const Lane& lane, float* x, float scale, float soft_cap, int64_t n) {
+  const auto [begin, end] = lane.Split(n, 16);
+  if (scale == 0) {
+    std::fill(x + begin, x + end, 0.0F);
+  } else {
+    kernels_.scale(x + begin, end - begin, scale, soft_cap);
+  }
+  lane.Sync();
 }
 
 }  // namespace thermocline

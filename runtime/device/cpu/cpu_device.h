@@ -12,6 +12,7 @@
 #include "runtime/device/cpu/cpu_ffn.h"
 #include "runtime/device/cpu/cpu_gemm.h"
 #include "runtime/device/cpu/cpu_limits.h"
+#include "runtime/device/cpu/cpu_low_rank.h"
 #include "runtime/device/cpu/cpu_rows.h"
 #include "runtime/device/device.h"
 
@@ -28,13 +29,18 @@ class CpuDevice final : public Device {
   TensorView StoreRows(const TensorView& source, std::span<const int32_t> rows,
                        const std::string& purpose) override;
   std::unique_ptr<KvCache> MakeKvCache(const ModelConfig& config, DType dtype,
-                                       int64_t n_pages) override;
+                                       const KvLayout& layout) override;
 
   void Embed(const Lane& lane, const TensorView& table, std::span<const int32_t> ids,
              float* x) override;
-  void RmsNorm(const Lane& lane, const float* x, const float* weight, float eps, int64_t n,
-               int64_t d, float* out) override;
+  void AddPositions(const Lane& lane, const TensorView& table, const Batch& batch, int64_t offset,
+                    float* x) override;
+  void Norm(const Lane& lane, const NormOp& norm, const float* x, int64_t n, int64_t d,
+            float* out) override;
   void Linear(const Lane& lane, std::span<const LinearOp> ops, const float* x, int64_t n) override;
+  void AddLowRank(const Lane& lane, const AdapterRows& rows,
+                  std::span<const AttentionLowRank> adapters, std::span<const LowRankOp> ops,
+                  const float* x, int64_t n, int64_t d_in) override;
   void RopeAppend(const Lane& lane, const RopeOp& rope, const KvCache& cache, const AttentionOp& op,
                   float* q, float* k, const float* v) override;
   void Attend(const Lane& lane, const KvCache& cache, const AttentionOp& op, const float* q,
@@ -42,18 +48,34 @@ class CpuDevice final : public Device {
   FfnCount Ffn(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                const FfnState& state) override;
   void Add(const Lane& lane, float* x, std::span<const float* const> ys, int64_t n) override;
-  void AddRmsNorm(const Lane& lane, float* x, const float* y, const float* weight, float eps,
-                  int64_t n, int64_t d, float* out) override;
+  void AddNorm(const Lane& lane, const NormOp& norm, float* x, const float* y, int64_t n, int64_t d,
+               float* out) override;
+  void AddBias(const Lane& lane, float* x, const float* bias, int64_t n, int64_t d) override;
+  void Scale(const Lane& lane, float* x, float scale, float soft_cap, int64_t n) override;
+  // ---- cpu_streams.cc ----
+  void AddTableRows(const Lane& lane, const TensorView& table, std::span<const int32_t> ids,
+                    float scale, float* x) override;
+  void MultiplyRows(const Lane& lane, const float* x, const float* by, int64_t n, int64_t d,
+                    float* out) override;
+  void ActivateMultiply(const Lane& lane, Activation activation, float* x, const float* by,
+                        int64_t by_stride, int64_t n, int64_t d) override;
+  void MatchRms(const Lane& lane, const float* like, int64_t n, int64_t d, float* x) override;
+  void PredictStreams(const Lane& lane, const StreamsOp& op, int64_t n, int64_t d,
+                      float* x) override;
+  void CorrectStreams(const Lane& lane, const StreamsOp& op, int64_t n, int64_t d,
+                      const float* x) override;
 
  private:
   const KernelTable& kernels_;
   std::string name_;
   CpuRows rows_;
+  CpuLowRank low_rank_;
   CpuGemm gemm_;
   CpuAttention attention_;
   CpuFfn ffn_;
-  std::vector<AlignedBuffer> blocks_;  // what Allocate hands out
-  uint64_t block_used_ = 0;            // bytes used of the last block
+  std::vector<std::vector<float>> table_rows_;  // a lane's row of a table
+  std::vector<AlignedBuffer> blocks_;           // what Allocate hands out
+  uint64_t block_used_ = 0;                     // bytes used of the last block
   uint64_t allocated_bytes_ = 0;
 };
 

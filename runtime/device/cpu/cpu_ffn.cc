@@ -6,6 +6,7 @@
 #include "runtime/device/cpu/cpu_ffn.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "runtime/core/checked_math.h"
 #include "runtime/core/error.h"
@@ -47,21 +48,31 @@ uint64_t PartialBytes(const CpuDeviceLimits& limits) {
   return static_cast<uint64_t>(kFfnParts * limits.MaxRowTokens() * limits.d_model) * sizeof(float);
 }
 
+uint64_t PartLowRankBytes(const CpuDeviceLimits& limits) {
+  return static_cast<uint64_t>(kFfnParts * limits.MaxRowTokens() * limits.adapter_rank) *
+         sizeof(float);
+}
+
 }  // namespace
 
 CpuFfn::CpuFfn(const KernelTable& kernels, const CpuDeviceLimits& limits, CpuRows& rows,
-               CpuGemm& gemm)
+               CpuGemm& gemm, CpuLowRank& low_rank)
     : kernels_(kernels),
       rows_(rows),
       gemm_(gemm),
+      low_rank_(low_rank),
       partial_(PartialBytes(limits), "FFN outputs"),
       part_counts_(kFfnParts),
+      part_squares_(static_cast<size_t>(kFfnParts * limits.MaxRowTokens())),
+      part_low_rank_(PartLowRankBytes(limits), "adapters"),
+      adapter_rank_(limits.adapter_rank),
       inner_(InnerBytes(limits), "the predictor") {
   for (int i = 0; i < limits.n_lanes; ++i) {
     LaneScratch& lane = lanes_.emplace_back();
     lane.rows = AlignedBuffer(RowsBytes(limits.max_neurons), "neuron lists");
     lane.h = AlignedBuffer(HBytes(limits.max_neurons), "FFN activations");
     lane.inner = AlignedBuffer(LaneInnerBytes(kernels, limits), "the predictor");
+    lane.low_rank.resize(static_cast<size_t>(limits.adapter_rank));
     if (limits.predicts) lane.signs.resize(static_cast<size_t>(limits.MaxRowTokens()));
   }
 }
@@ -70,7 +81,7 @@ uint64_t CpuFfn::Bytes(const KernelTable& kernels, const CpuDeviceLimits& limits
   const uint64_t per_lane =
       LaneInnerBytes(kernels, limits) + RowsBytes(limits.max_neurons) + HBytes(limits.max_neurons);
   return per_lane * static_cast<uint64_t>(limits.n_lanes) + PartialBytes(limits) +
-         InnerBytes(limits);
+         InnerBytes(limits) + PartLowRankBytes(limits);
 }
 
 FfnCount CpuFfn::Run(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
@@ -79,6 +90,7 @@ FfnCount CpuFfn::Run(const Lane& lane, const FfnOp& op, const float* x, int64_t 
   // same bits.
   const bool per_neuron = op.slice->down_layout == DownLayout::kPerNeuron;
   const bool predicted = op.predictor != nullptr && n <= kListMaxTokens;
+  if (!op.adapters.empty()) low_rank_.PrepareFfn(lane, op, x, n);
   if (n >= (per_neuron ? kGemmMinTokens : MinPanelTokens(kernels_)) && !predicted) {
     gemm_.Ffn(lane, op, x, n, state);
     const int64_t all = n * op.slice->n_neurons;
@@ -91,22 +103,44 @@ FfnCount CpuFfn::Run(const Lane& lane, const FfnOp& op, const float* x, int64_t 
   return {.tokens = n, .gates = all, .active = all};
 }
 
-void CpuFfn::GateRows(const Part& part, int64_t token, int64_t begin, int64_t end) const {
+void CpuFfn::GateProducts(const Part& part, int64_t token, int64_t begin, int64_t end) const {
   const FfnSlice& slice = *part.op.slice;
   const TensorView& w = slice.gate;
   float* gate = part.state.gate + token * slice.n_neurons;
   kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols,
                   part.gate_x + token * part.gate_x_stride, nullptr, begin, end, gate);
   if (slice.gate_bias != nullptr) kernels_.add(gate + begin, slice.gate_bias + begin, end - begin);
-  kernels_.activate(part.op.activation, gate + begin, end - begin);
+  AddLowRank(part, CpuLowRank::Target::kGate, token, nullptr, begin, end, gate);
+}
+
+void CpuFfn::GateRows(const Part& part, int64_t token, int64_t begin, int64_t end) const {
+  if (!part.op.cuts_gates) GateProducts(part, token, begin, end);
+  ActivateGates(kernels_, part.op, part.state.gate + token * part.op.slice->n_neurons + begin,
+                end - begin);
+}
+
+// Cutting takes all gates of a token, so they come before everything else.
+void CpuFfn::CutGates(const Lane& lane, const Part& part) const {
+  const FfnSlice& slice = *part.op.slice;
+  const int64_t chunk_bytes = part.n_tokens == 1 ? kFfnStreamBytes : kFfnChunkBytes;
+  const int64_t grain = AlignUp(CeilDiv(chunk_bytes, slice.gate.row_stride_bytes), kNeuronUnit);
+  lane.Share(slice.n_neurons, kNeuronUnit, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t t = 0; t < part.n_tokens; ++t) GateProducts(part, t, begin, end);
+  });
+  lane.Sync(PassPart::kGate);
+  gemm_.CutGates(lane, part.op, part.n_tokens, part.state);
 }
 
 void CpuFfn::UpRows(const Part& part, int64_t token, int64_t begin, int64_t end) const {
   const FfnSlice& slice = *part.op.slice;
+  if (!slice.is_gated()) return;
   const TensorView& w = slice.up;
   float* up = part.state.up + token * slice.n_neurons;
   kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols, part.up_x + token * part.up_x_stride,
                   nullptr, begin, end, up);
+  if (slice.up_bias != nullptr) kernels_.add(up + begin, slice.up_bias + begin, end - begin);
+  AddLowRank(part, CpuLowRank::Target::kUp, token, nullptr, begin, end, up);
+  if (part.op.relu_up) kernels_.activate(Activation::kRelu, up + begin, end - begin);
   kernels_.multiply(part.state.gate + token * slice.n_neurons + begin, up + begin, end - begin);
 }
 
@@ -116,7 +150,7 @@ CpuFfn::Part CpuFfn::MakePart(const Lane& lane, const FfnOp& op, const float* x,
   const FfnSlice& slice = *op.slice;
   const int64_t d = slice.gate.cols;
   const VectorForm gate_form = kernels_.vector_form(slice.gate.dtype);
-  const VectorForm up_form = kernels_.vector_form(slice.up.dtype);
+  const VectorForm up_form = slice.is_gated() ? kernels_.vector_form(slice.up.dtype) : gate_form;
   LaneScratch& mine = scratch(lane);
   Part part{op,
             state,
@@ -130,7 +164,9 @@ CpuFfn::Part CpuFfn::MakePart(const Lane& lane, const FfnOp& op, const float* x,
             mine.inner.bytes(),
             mine.signs.data(),
             nullptr,
-            lane.timer};
+            nullptr,
+            lane.timer,
+            lane.rank};
   part.gate_x = rows_.Prepare(lane, gate_form, x, n, d);
   part.up_x = up_form == gate_form ? part.gate_x : rows_.Prepare(lane, up_form, x, n, d, 1);
   return part;
@@ -141,6 +177,7 @@ void CpuFfn::StockRows(const Lane& lane, const FfnOp& op, const float* x, int64_
   const FfnSlice& slice = *op.slice;
   const int64_t m = slice.n_neurons;
   const Part part = MakePart(lane, op, x, n, state);
+  if (op.cuts_gates) CutGates(lane, part);
   const int64_t chunk_bytes = n == 1 ? kFfnStreamBytes : kFfnChunkBytes;
   const int64_t grain = AlignUp(CeilDiv(chunk_bytes, slice.gate.row_stride_bytes), kNeuronUnit);
   lane.Share(m, kNeuronUnit, grain, [&](int64_t begin, int64_t end) {
@@ -150,14 +187,16 @@ void CpuFfn::StockRows(const Lane& lane, const FfnOp& op, const float* x, int64_
     }
   });
   lane.Sync(PassPart::kGate);
+  gemm_.NormHidden(lane, op, n, state);
   const LinearWeights down{slice.down, nullptr};
   const LinearOp ops[] = {{&down, state.y}};
   rows_.Linear(lane, ops, state.gate, n);
   lane.Sync(PassPart::kDown);
+  if (!op.adapters.empty()) low_rank_.AddDownOfAll(lane, op, state.gate, n, state.y);
 }
 
 // One lane runs gate, up and down of a part of the neurons in one go. The lanes meet once, and the
-// parts' outputs are added. Nothing of width d_ff is waited for.
+// parts' outputs are added. Nothing of width d_ff is waited for, but gates that are cut.
 FfnCount CpuFfn::Neurons(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                          const FfnState& state) {
   const FfnSlice& slice = *op.slice;
@@ -165,12 +204,20 @@ FfnCount CpuFfn::Neurons(const Lane& lane, const FfnOp& op, const float* x, int6
   const int64_t d_model = slice.gate.cols;
   const int64_t units = CeilDiv(m, kNeuronUnit);
   const int64_t n_parts = NumParts(slice);
+  CHECK(op.predictor == nullptr || !op.cuts_gates);
   if (op.predictor != nullptr) PredictInner(lane, op, n);
   const Part common = MakePart(lane, op, x, n, state);
+  if (op.cuts_gates) CutGates(lane, common);
   lane.Share(n_parts, 1, 1, [&](int64_t first, int64_t last) {
     for (int64_t p = first; p < last; ++p) {
       Part part = common;
       part.partial = partial_.as<float>() + p * n * d_model;
+      part.squares = part_squares_.data() + p * n;
+      if (!op.adapters.empty()) {
+        part.low_rank = part_low_rank_.as<float>() + p * n * adapter_rank_;
+        std::fill_n(part.low_rank, n * adapter_rank_, 0.0F);
+      }
+      std::fill_n(part.squares, n, 0.0);
       const int64_t begin = units * p / n_parts * kNeuronUnit;
       const int64_t end = std::min(units * (p + 1) / n_parts * kNeuronUnit, m);
       part_counts_[static_cast<size_t>(p)] = RunPart(part, begin, end);
@@ -183,10 +230,48 @@ FfnCount CpuFfn::Neurons(const Lane& lane, const FfnOp& op, const float* x, int6
   for (int64_t p = 1; p < n_parts; ++p) {
     kernels_.add(state.y + begin, partial_.as<float>() + p * n * d_model + begin, end - begin);
   }
+  if (!op.adapters.empty()) AddLowRankDown(lane, op, n, n_parts, begin, end, state.y);
+  if (slice.h_norm != nullptr) DivideByNorms(op, n, n_parts, begin, end, state.y);
   FfnCount count{.tokens = n};
   for (int64_t p = 0; p < n_parts; ++p) count.Add(part_counts_[static_cast<size_t>(p)]);
   lane.Sync(PassPart::kDown);
   return count;
+}
+
+// Where up is 0, too, down is not read.
+int64_t CpuFfn::DropZeros(const Part& part, int64_t n) {
+  int64_t kept = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    part.rows[kept] = part.rows[i];
+    part.h[kept] = part.h[i];
+    kept += part.h[i] != 0 ? 1 : 0;
+  }
+  return kept;
+}
+
+void CpuFfn::WeighHidden(const Part& part, int64_t token, const int32_t* rows, int64_t first,
+                         int64_t n, float* h) {
+  const float* const weights = part.op.slice->h_norm;
+  if (weights == nullptr) return;
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    sum += static_cast<double>(h[i]) * h[i];
+    h[i] *= weights[rows == nullptr ? first + i : rows[i]];
+  }
+  part.squares[token] += sum;
+}
+
+void CpuFfn::DivideByNorms(const FfnOp& op, int64_t n, int64_t n_parts, int64_t begin, int64_t end,
+                           float* y) const {
+  const int64_t d_model = op.slice->gate.cols;
+  for (int64_t t = begin / d_model; t < n && t * d_model < end; ++t) {
+    double sum = 0;
+    for (int64_t p = 0; p < n_parts; ++p) sum += part_squares_[static_cast<size_t>(p * n + t)];
+    const double mean = sum / static_cast<double>(op.slice->n_neurons);
+    const auto factor = static_cast<float>(1 / std::sqrt(mean + op.h_norm_eps));
+    const int64_t first = std::max(begin, t * d_model);
+    kernels_.scale(y + first, std::min(end, (t + 1) * d_model) - first, factor, 0);
+  }
 }
 
 // Takes several tokens over some neurons while their weights are in cache.
@@ -220,6 +305,10 @@ void CpuFfn::RunDensePart(const Part& part, int64_t token, int64_t begin, int64_
   const TensorView& down = slice.down;
   GateRows(part, token, begin, end);
   UpRows(part, token, begin, end);
+  WeighHidden(part, token, nullptr, begin, end - begin,
+              part.state.gate + token * slice.n_neurons + begin);
+  SumLowRank(part, token, part.state.gate + token * slice.n_neurons + begin, nullptr, begin,
+             end - begin);
   if (part.timer != nullptr) part.timer->Mark(PassPart::kGate);
   kernels_.accumulate_rows(down.dtype, down.row(begin), down.row_stride_bytes,
                            part.state.gate + token * slice.n_neurons + begin, nullptr, end - begin,
@@ -241,11 +330,22 @@ int64_t CpuFfn::RunExactPart(const Part& part, int64_t token, int64_t begin, int
 
 // Computes up and down rows of part.rows, whose gates are in part.h. up: (n_active) scratch.
 void CpuFfn::RunActive(const Part& part, int64_t token, int64_t n_active, float* up) const {
-  const TensorView& w = part.op.slice->up;
-  const TensorView& down = part.op.slice->down;
-  kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols, part.up_x + token * part.up_x_stride,
-                  part.rows, 0, n_active, up);
-  kernels_.multiply(part.h, up, n_active);
+  const FfnSlice& slice = *part.op.slice;
+  const TensorView& w = slice.up;
+  const TensorView& down = slice.down;
+  if (slice.is_gated()) {
+    kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols,
+                    part.up_x + token * part.up_x_stride, part.rows, 0, n_active, up);
+    for (int64_t i = 0; slice.up_bias != nullptr && i < n_active; ++i) {
+      up[i] += slice.up_bias[part.rows[i]];
+    }
+    AddLowRank(part, CpuLowRank::Target::kUp, token, part.rows, 0, n_active, up);
+    if (part.op.relu_up) kernels_.activate(Activation::kRelu, up, n_active);
+    kernels_.multiply(part.h, up, n_active);
+  }
+  if (part.op.relu_up) n_active = DropZeros(part, n_active);
+  WeighHidden(part, token, part.rows, 0, n_active, part.h);
+  SumLowRank(part, token, part.h, part.rows, 0, n_active);
   if (part.timer != nullptr) part.timer->Mark(PassPart::kUp);
   kernels_.accumulate_rows(down.dtype, down.data, down.row_stride_bytes, part.h, part.rows,
                            n_active, 0, down.cols, part.partial + token * down.cols);

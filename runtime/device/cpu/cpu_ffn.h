@@ -15,8 +15,10 @@ namespace thermocline {
 
 class CpuFfn {
  public:
-  // rows, gemm: products of few tokens and of batches; must outlive it.
-  CpuFfn(const KernelTable& kernels, const CpuDeviceLimits& limits, CpuRows& rows, CpuGemm& gemm);
+  // rows, gemm: products of few tokens and of batches; low_rank: what adapters add. They must
+  // outlive it.
+  CpuFfn(const KernelTable& kernels, const CpuDeviceLimits& limits, CpuRows& rows, CpuGemm& gemm,
+         CpuLowRank& low_rank);
   static uint64_t Bytes(const KernelTable& kernels, const CpuDeviceLimits& limits);
 
   // Is what DeviceOps says of Ffn.
@@ -37,13 +39,17 @@ class CpuFfn {
     const std::byte* inner;  // inner vectors of the lane
     const SignInput* signs;  // signs of the lane
     float* partial;          // (n_tokens, d_model) output of the part
+    double* squares;         // (n_tokens) of h, where it is normalised
     PassMarker* timer;
+    int lane_rank;
+    float* low_rank = nullptr;  // (n_tokens, total_rank) A h of down; null: no adapters
   };
   struct LaneScratch {
     AlignedBuffer rows;   // (max_neurons + 16) i32: active neurons of the part at hand
     AlignedBuffer h;      // (max_neurons) f32: h of the active neurons
     AlignedBuffer inner;  // up to MaxRowTokens vectors between a predictor's matrices, prepared
     std::vector<SignInput> signs;  // (MaxRowTokens)
+    std::vector<float> low_rank;   // (adapter_rank) the parts' sums of a token, together
   };
   LaneScratch& scratch(const Lane& lane) { return lanes_[static_cast<size_t>(lane.rank)]; }
 
@@ -62,8 +68,31 @@ class CpuFfn {
   void RunDensePart(const Part& part, int64_t token, int64_t begin, int64_t end) const;
   int64_t RunExactPart(const Part& part, int64_t token, int64_t begin, int64_t end) const;
   void RunActive(const Part& part, int64_t token, int64_t n_active, float* up) const;
+  // Takes neurons whose h is 0 off the list of n; returns how many stay.
+  static int64_t DropZeros(const Part& part, int64_t n);
+  // h *= weights of its norm; counts its squares. h: (n) of neurons rows[i], or first + i.
+  static void WeighHidden(const Part& part, int64_t token, const int32_t* rows, int64_t first,
+                          int64_t n, float* h);
+  // Divides elements [begin, end) of the outputs of n tokens by the root mean square of their h.
+  void DivideByNorms(const FfnOp& op, int64_t n, int64_t n_parts, int64_t begin, int64_t end,
+                     float* y) const;
+  // Cuts the gates of all neurons and tokens, which it computes. Collective.
+  void CutGates(const Lane& lane, const Part& part) const;
+  void GateProducts(const Part& part, int64_t token, int64_t begin, int64_t end) const;
+  // Computes activated gates; of cut ones the products are there.
   void GateRows(const Part& part, int64_t token, int64_t begin, int64_t end) const;
   void UpRows(const Part& part, int64_t token, int64_t begin, int64_t end) const;
+
+  // ---- cpu_ffn_low_rank.cc ----
+  // Adds what adapters add, where there are any, to gates or ups of some neurons of a token, and
+  // what their h adds to the sums of down. As CpuLowRank says it.
+  void AddLowRank(const Part& part, CpuLowRank::Target target, int64_t token, const int32_t* rows,
+                  int64_t begin, int64_t end, float* out) const;
+  void SumLowRank(const Part& part, int64_t token, const float* h, const int32_t* rows,
+                  int64_t first, int64_t n) const;
+  // Adds the parts' sums for adapters to elements [begin, end) of the outputs of n tokens.
+  void AddLowRankDown(const Lane& lane, const FfnOp& op, int64_t n, int64_t n_parts, int64_t begin,
+                      int64_t end, float* y);
 
   // ---- cpu_predict.cc ----
   // Computes what is the same for all neurons of a pass's predictor. Collective.
@@ -78,9 +107,13 @@ class CpuFfn {
   const KernelTable& kernels_;
   CpuRows& rows_;
   CpuGemm& gemm_;
+  CpuLowRank& low_rank_;
   std::vector<LaneScratch> lanes_;
   AlignedBuffer partial_;              // (kFfnParts, MaxRowTokens, d_model) f32: the parts' outputs
   std::vector<FfnCount> part_counts_;  // (kFfnParts)
+  std::vector<double> part_squares_;   // (kFfnParts, MaxRowTokens)
+  AlignedBuffer part_low_rank_;        // (kFfnParts, MaxRowTokens, adapter_rank) f32: A h of down
+  int64_t adapter_rank_;
   AlignedBuffer inner_;  // (MaxRowTokens, max_rank) f32: between a predictor's matrices
 };
 

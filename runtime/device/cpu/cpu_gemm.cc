@@ -1,6 +1,8 @@
 #include "runtime/device/cpu/cpu_gemm.h"
 
 #include <algorithm>
+#include <cmath>
+#include <numeric>
 
 #include "runtime/core/checked_math.h"
 #include "runtime/core/error.h"
@@ -8,10 +10,25 @@
 namespace thermocline {
 namespace {
 constexpr int64_t kPanelGrain = 4;  // panels that a lane takes at a time
+
+// Returns the sum of fn(x[i]), by several sums that do not wait for each other.
+template <typename Fn>
+double SumOf(const float* x, int64_t n, const Fn& fn) {
+  constexpr int64_t kSums = 8;
+  double sums[kSums] = {};
+  int64_t i = 0;
+  for (; i + kSums <= n; i += kSums) {
+    for (int64_t k = 0; k < kSums; ++k) sums[k] += fn(x[i + k]);
+  }
+  for (; i < n; ++i) sums[0] += fn(x[i]);
+  return std::accumulate(sums, sums + kSums, 0.0);
+}
+
 }  // namespace
 
-CpuGemm::CpuGemm(const KernelTable& kernels, const CpuDeviceLimits& limits)
+CpuGemm::CpuGemm(const KernelTable& kernels, const CpuDeviceLimits& limits, CpuLowRank& low_rank)
     : kernels_(kernels),
+      low_rank_(low_rank),
       input_(PanelGemm::InputBytes(kernels, limits.max_tokens, limits.max_d_in), "prefill inputs") {
   for (int i = 0; i < limits.n_lanes; ++i) {
     lanes_.push_back(std::make_unique<PanelGemm>(kernels, limits.max_d_in));
@@ -78,44 +95,115 @@ void CpuGemm::MultiplyPanel(PanelGemm& gemm, const LinearOp& op, int64_t panel,
 }
 
 // Runs gate and up panel by panel, so that h is made while both are in cache. Where the two want
-// different activations, the gate goes first for all panels.
+// different activations, or gates are cut by what all of them are, the gate goes first for all
+// panels.
 void CpuGemm::Ffn(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                   const FfnState& state) {
   const FfnSlice& slice = *op.slice;
   const int64_t m = slice.n_neurons;
   PanelGemm& gemm = this->gemm(lane);
   const GemmForm gate_form = PanelGemm::RowsForm(kernels_, slice.gate.dtype);
-  const GemmForm up_form = PanelGemm::RowsForm(kernels_, slice.up.dtype);
+  const bool gated = slice.is_gated();
+  const GemmForm up_form = gated ? PanelGemm::RowsForm(kernels_, slice.up.dtype) : gate_form;
   const int64_t n_panels = CeilDiv(m, kPanelRows);
   GemmInput input = MakeInput(lane, gate_form, x, n, slice.gate.cols);
   const auto gate_panel = [&](int64_t p) {
     const int64_t first = p * kPanelRows;
     gemm.MultiplyRows(slice.gate, first, std::min(first + kPanelRows, m), input, state.gate, m,
-                      PanelAhead(slice.up, first));
+                      gated ? PanelAhead(slice.up, first) : PanelAhead(slice.gate, first));
+    AddToGates(lane, op, n, first, std::min(first + kPanelRows, m), state);
   };
-  if (gate_form != up_form) {
+  const bool gates_first = gate_form != up_form || op.cuts_gates;
+  if (gates_first) {
     lane.Share(n_panels, 1, kPanelGrain, [&](int64_t begin, int64_t end) {
       for (int64_t p = begin; p < end; ++p) gate_panel(p);
     });
     lane.Sync();
-    input = MakeInput(lane, up_form, x, n, slice.up.cols);
+    if (op.cuts_gates) CutGates(lane, op, n, state);
+    if (gate_form != up_form) input = MakeInput(lane, up_form, x, n, slice.up.cols);
   }
   lane.Share(n_panels, 1, kPanelGrain, [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p) {
       const int64_t first = p * kPanelRows;
       const int64_t last = std::min(first + kPanelRows, m);
-      if (gate_form == up_form) gate_panel(p);
-      gemm.MultiplyRows(slice.up, first, last, input, state.up, m, PanelAhead(slice.gate, last));
-      for (int64_t t = 0; t < n; ++t) {
-        float* gate = state.gate + t * m + first;
-        if (slice.gate_bias != nullptr) kernels_.add(gate, slice.gate_bias + first, last - first);
-        kernels_.activate(op.activation, gate, last - first);
-        kernels_.multiply(gate, state.up + t * m + first, last - first);
+      if (!gates_first) gate_panel(p);
+      if (gated) {
+        gemm.MultiplyRows(slice.up, first, last, input, state.up, m, PanelAhead(slice.gate, last));
       }
+      Activate(lane, op, n, first, last, state);
     }
   });
   lane.Sync(PassPart::kGate);
+  NormHidden(lane, op, n, state);
   DownPanels(lane, slice, n, state);
+  if (!op.adapters.empty()) low_rank_.AddDownOfAll(lane, op, state.gate, n, state.y);
+}
+
+void ActivateGates(const KernelTable& kernels, const FfnOp& op, float* gates, int64_t n) {
+  if (op.activation == Activation::kRelu && op.activation_threshold > 0) {
+    kernels.drop_below(gates, n, op.activation_threshold);
+  } else {
+    kernels.activate(op.activation, gates, n);
+  }
+}
+
+void CpuGemm::AddToGates(const Lane& lane, const FfnOp& op, int64_t n, int64_t first, int64_t last,
+                         const FfnState& state) const {
+  const FfnSlice& slice = *op.slice;
+  for (int64_t t = 0; t < n; ++t) {
+    float* const gate = state.gate + t * slice.n_neurons;
+    if (slice.gate_bias != nullptr) {
+      kernels_.add(gate + first, slice.gate_bias + first, last - first);
+    }
+    if (op.adapters.empty()) continue;
+    low_rank_.AddTo(lane.rank, op, CpuLowRank::Target::kGate, t, nullptr, first, last, gate);
+  }
+}
+
+void CpuGemm::CutGates(const Lane& lane, const FfnOp& op, int64_t n, const FfnState& state) const {
+  const int64_t m = op.slice->n_neurons;
+  const auto [begin, end] = lane.Split(n);
+  for (int64_t t = begin; t < end; ++t) {
+    float* const gate = state.gate + t * m;
+    const double mean = SumOf(gate, m, [](double g) { return g; }) / static_cast<double>(m);
+    const double squares = SumOf(gate, m, [&](double g) { return (g - mean) * (g - mean); });
+    const double deviation = std::sqrt(squares / static_cast<double>(m));
+    const auto cut = static_cast<float>(mean + op.gate_cut * deviation);
+    for (int64_t i = 0; i < m; ++i) gate[i] -= cut;
+    kernels_.activate(Activation::kRelu, gate, m);
+  }
+  lane.Sync(PassPart::kGate);
+}
+
+// Makes h of gates and ups of neurons [first, last), for all tokens.
+void CpuGemm::Activate(const Lane& lane, const FfnOp& op, int64_t n, int64_t first, int64_t last,
+                       const FfnState& state) const {
+  const FfnSlice& slice = *op.slice;
+  for (int64_t t = 0; t < n; ++t) {
+    const int64_t at = t * slice.n_neurons + first;
+    float* const gate = state.gate + at;
+    ActivateGates(kernels_, op, gate, last - first);
+    if (!slice.is_gated()) continue;
+    if (slice.up_bias != nullptr) kernels_.add(state.up + at, slice.up_bias + first, last - first);
+    if (!op.adapters.empty()) {
+      low_rank_.AddTo(lane.rank, op, CpuLowRank::Target::kUp, t, nullptr, first, last,
+                      state.up + t * slice.n_neurons);
+    }
+    if (op.relu_up) kernels_.activate(Activation::kRelu, state.up + at, last - first);
+    kernels_.multiply(gate, state.up + at, last - first);
+  }
+}
+
+void CpuGemm::NormHidden(const Lane& lane, const FfnOp& op, int64_t n,
+                         const FfnState& state) const {
+  const FfnSlice& slice = *op.slice;
+  if (slice.h_norm == nullptr) return;
+  const auto [begin, end] = lane.Split(n);
+  for (int64_t t = begin; t < end; ++t) {
+    float* const h = state.gate + t * slice.n_neurons;
+    kernels_.rms_norm(h, slice.h_norm, slice.n_neurons, op.h_norm_eps, h);
+  }
+  lane.Sync(PassPart::kGate);
 }
 
 void CpuGemm::DownPanels(const Lane& lane, const FfnSlice& slice, int64_t n,

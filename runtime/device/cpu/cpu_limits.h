@@ -37,14 +37,15 @@ struct CpuDeviceLimits {
   int n_lanes = 1;         // lanes of the largest group that will run passes
   int64_t max_tokens = 1;  // tokens of a pass
   int64_t d_model = 0;
-  int64_t max_d_in = 0;     // longest input of a matrix (d_model, d_ff, n_heads * head_dim)
+  int64_t max_d_in = 0;     // longest input of a matrix (d_model, d_ff, n_heads * head_dim, ...)
   int64_t max_neurons = 0;  // neurons of an FFN slice
   int64_t max_seq_len = 0;
   int64_t n_heads = 0;
   int64_t n_kv_heads = 0;
   int64_t head_dim = 0;
-  bool predicts = false;  // passes may have a predictor
-  int64_t max_rank = 0;   // of the predictor's matrices
+  bool predicts = false;     // passes may have a predictor
+  int64_t max_rank = 0;      // of the predictor's matrices
+  int64_t adapter_rank = 0;  // of all adapters together
 
   int64_t KvChunk() const;       // positions whose attention is computed together
   int64_t MaxRowTokens() const;  // tokens of a pass that goes over its weights row by row

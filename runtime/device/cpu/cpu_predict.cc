@@ -90,7 +90,8 @@ FfnCount CpuFfn::RunPredictedPart(const Part& part, int64_t token, int64_t begin
   for (int64_t i = 0; slice.gate_bias != nullptr && i < count.gates; ++i) {
     h[i] += slice.gate_bias[rows[i]];
   }
-  kernels_.activate(part.op.activation, h, count.gates);
+  AddLowRank(part, CpuLowRank::Target::kGate, token, rows, 0, count.gates, h);
+  ActivateGates(kernels_, part.op, h, count.gates);
   for (int64_t i = 0; i < count.gates; ++i) {
     rows[count.active] = rows[i];
     h[count.active] = h[i];

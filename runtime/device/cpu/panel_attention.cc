@@ -6,21 +6,22 @@
 
 #include "runtime/core/checked_math.h"
 #include "runtime/core/error.h"
+#include "runtime/device/cpu/attention_bias.h"
 
 namespace thermocline {
 namespace {
 
 uint64_t FloatBytes(int64_t n) { return static_cast<uint64_t>(n) * sizeof(float); }
 
-// Returns the form for keys. Keys in f16 are not rounded any further, as scores go through an
-// exponential.
+// Returns the form for keys. Keys in f32 and f16 are not rounded any further, as scores go through
+// an exponential.
 GemmForm KeyForm(const GemmKernels& gemm, DType cache) {
-  return cache == DType::kF16 ? GemmForm::kF32 : gemm.rows_form(cache);
+  return cache == DType::kQ8_0 ? gemm.rows_form(cache) : GemmForm::kF32;
 }
 
-// Returns the bytes of rows in the wider of the cache's two types.
+// Returns the bytes of rows in the widest of the cache's types.
 uint64_t RowsBytes(int64_t head_dim, int64_t kv_chunk) {
-  return static_cast<uint64_t>(RowBytes(DType::kF16, head_dim) * kv_chunk);
+  return static_cast<uint64_t>(RowBytes(DType::kF32, head_dim) * kv_chunk);
 }
 
 int64_t PanelsBytes(const GemmKernels& gemm, GemmForm form, int64_t n_outputs, int64_t k) {
@@ -46,7 +47,7 @@ struct PanelAttention::Sizes {
       : queries(std::max(TileTokens(group) * group, kTileQueries)) {
     int64_t most = gemm.input_bytes(GemmForm::kF32, queries, kv_chunk);
     int64_t most_panels = PanelsBytes(gemm, GemmForm::kF32, head_dim, kv_chunk);
-    for (const DType dtype : {DType::kF16, DType::kQ8_0}) {
+    for (const DType dtype : {DType::kF32, DType::kF16, DType::kQ8_0}) {
       const GemmForm form = KeyForm(gemm, dtype);
       const int64_t k = AlignUp(head_dim, kQuantBlock);
       most = std::max(most, gemm.input_bytes(form, queries, k));
@@ -63,14 +64,26 @@ struct PanelAttention::Tile {
   const AttentionOp& op;
   int64_t kv_head;
   int64_t group;
-  std::span<const int32_t> pages;
-  int64_t first_n_kv;  // positions that the first token sees
-  int64_t n_queries;   // query i is head i % group of token i / group
+  KvPageTable pages;
+  int64_t first_position;  // of the first token
+  int64_t first_end;       // end of the positions that it may see
+  int64_t n_queries;       // query i is head i % group of token i / group
   GemmForm key_form;
 
-  // Returns how many positions of [begin, end) query i sees.
+  // Returns the end of the positions that query i may see.
+  int64_t EndSeen(int64_t i) const { return op.sees_encoder ? first_end : first_end + i / group; }
+
+  // Returns how many positions of [begin, end) query i sees, or has behind it.
   int64_t Seen(int64_t i, int64_t begin, int64_t end) const {
-    return std::clamp<int64_t>(first_n_kv + i / group - begin, 0, end - begin);
+    return std::clamp<int64_t>(EndSeen(i) - begin, 0, end - begin);
+  }
+  // Returns how many of them lie before the first that it sees.
+  int64_t Hidden(int64_t i, int64_t begin, int64_t end) const {
+    const int64_t first = op.FirstSeen(first_position + i / group);
+    return std::clamp<int64_t>(first - begin, 0, end - begin);
+  }
+  bool Sees(int64_t i, int64_t begin, int64_t end) const {
+    return Seen(i, begin, end) > Hidden(i, begin, end);
   }
 };
 
@@ -102,12 +115,14 @@ void PanelAttention::Run(const HostKvCache& cache, const AttentionOp& op, int64_
   const int64_t group = op.n_heads / op.n_kv_heads;
   const int64_t n_tokens = token_end - token_begin;
   DCHECK(n_tokens >= 1 && n_tokens <= TileTokens(group));
+  const BatchRow& row = op.batch->row(token_begin);
   const Tile tile{cache,
                   op,
                   kv_head,
                   group,
-                  op.batch->pages_of(op.batch->row(token_begin)),
-                  op.batch->row(token_begin).position + 1,
+                  op.PagesOf(row),
+                  row.position,
+                  op.EndSeen(row),
                   n_tokens * group,
                   KeyForm(*kernels_.gemm, cache.dtype())};
   // A token's heads of one KV head lie next to each other.
@@ -118,8 +133,9 @@ void PanelAttention::Run(const HostKvCache& cache, const AttentionOp& op, int64_
   }
   std::fill_n(sums_.as<float>(), tile.n_queries * d, 0.0F);
   std::fill_n(totals_.as<Totals>(), tile.n_queries, Totals{-INFINITY, 0, 0, 0});
-  const int64_t n_kv = tile.first_n_kv + n_tokens - 1;
-  for (int64_t begin = 0; begin < n_kv; begin += kv_chunk_) {
+  const int64_t n_kv = tile.EndSeen(tile.n_queries - 1);
+  const int64_t first = op.FirstSeen(tile.first_position) / kv_chunk_ * kv_chunk_;
+  for (int64_t begin = first; begin < n_kv; begin += kv_chunk_) {
     const int64_t end = std::min(begin + kv_chunk_, n_kv);
     Scores(tile, begin, end);
     WeighValues(tile, begin, end);
@@ -137,7 +153,10 @@ void PanelAttention::Run(const HostKvCache& cache, const AttentionOp& op, int64_
 const std::byte* PanelAttention::Rows(const Tile& tile, bool values, int64_t begin, int64_t n) {
   const auto row_bytes = static_cast<size_t>(RowBytes(tile.cache.dtype(), tile.op.head_dim));
   std::byte* copy = rows_.bytes();
-  for (int64_t at = 0; at < n;) {
+  const int64_t gone = std::clamp<int64_t>(tile.pages.first_position() - begin, 0, n);
+  std::memset(copy, 0, static_cast<size_t>(gone) * row_bytes);
+  copy += static_cast<size_t>(gone) * row_bytes;
+  for (int64_t at = gone; at < n;) {
     const KvRun run = tile.cache.RunAt(tile.op.layer, tile.kv_head, tile.pages, begin + at, n - at);
     const std::byte* rows = values ? run.v : run.k;
     if (at == 0 && run.n_tokens >= n) return rows;
@@ -177,12 +196,24 @@ void PanelAttention::Scores(const Tile& tile, int64_t begin, int64_t end) {
                  weights,
                  n,
                  {}});
-  const float scale = 1.0F / std::sqrt(static_cast<float>(d));
+  const AttentionOp& op = tile.op;
+  const bool scaled = op.ScalesFirst();
   for (int64_t i = 0; i < tile.n_queries; ++i, weights += n) {
+    const int64_t hidden = tile.Hidden(i, begin, end);
     const int64_t seen = tile.Seen(i, begin, end);
     Totals& totals = totals_.as<Totals>()[i];
     totals.chunk_sum = 0;
-    if (seen > 0) totals.chunk_sum = kernels_.exp_scores(weights, seen, scale, &totals.chunk_m);
+    if (seen > hidden) {
+      float* const own = weights + hidden;
+      if (scaled) kernels_.scale(own, seen - hidden, op.scale, op.soft_cap);
+      if (op.bias.by_distance != nullptr) {
+        AddRelativeBias(kernels_, op.bias, tile.kv_head * tile.group + i % tile.group,
+                        tile.first_position + i / tile.group, begin + hidden, begin + seen, own);
+      }
+      totals.chunk_sum =
+          kernels_.exp_scores(own, seen - hidden, scaled ? 1.0F : op.scale, &totals.chunk_m);
+    }
+    std::fill_n(weights, std::min(hidden, n), 0.0F);
     std::fill_n(weights + seen, n - seen, 0.0F);
   }
 }
@@ -215,7 +246,7 @@ void PanelAttention::WeighValues(const Tile& tile, int64_t begin, int64_t end) {
 void PanelAttention::Merge(const Tile& tile, int64_t begin, int64_t end) {
   const int64_t d = tile.op.head_dim;
   for (int64_t i = 0; i < tile.n_queries; ++i) {
-    if (tile.Seen(i, begin, end) == 0) continue;
+    if (!tile.Sees(i, begin, end)) continue;
     Totals& totals = totals_.as<Totals>()[i];
     const float m = std::max(totals.m, totals.chunk_m);
     const float before = std::exp(totals.m - m);

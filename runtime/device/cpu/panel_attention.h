@@ -44,6 +44,7 @@ class PanelAttention {
   void WeighValues(const Tile& tile, int64_t begin, int64_t end);
   void Merge(const Tile& tile, int64_t begin, int64_t end);
   // Returns n rows of the cache from a position on, end to end: where they are, or copied together.
+  // Rows that a window has let go of are zero. No query sees them, so they weigh nothing.
   const std::byte* Rows(const Tile& tile, bool values, int64_t begin, int64_t n);
 
   const KernelTable& kernels_;

@@ -8,8 +8,9 @@
 #include "gpu_kernels/tokens/attention.h"
 #include "gpu_kernels/tokens/elementwise.h"
 #include "gpu_kernels/tokens/embedding.h"
-#include "gpu_kernels/tokens/rms_norm.h"
+#include "gpu_kernels/tokens/norms.h"
 #include "runtime/core/error.h"
+#include "runtime/device/gpu/gpu_pass_tables.h"
 #include "runtime/device/gpu/gpu_rows.h"
 
 namespace thermocline {
@@ -53,16 +54,29 @@ uint64_t AttentionBytes(const ModelConfig& c, const GpuDeviceLimits& limits) {
                                limits.max_seq_len);
 }
 
+// Of all rotations, cos and sin.
 uint64_t RopeBytes(const ModelConfig& c, const GpuDeviceLimits& limits) {
-  return static_cast<uint64_t>(limits.max_seq_len * (c.rope.rot_dim / 2)) * sizeof(float);
+  const int64_t n = c.rope.rot_dim / 2 + (c.has_local_rope() ? c.local_rope.rot_dim / 2 : 0);
+  return static_cast<uint64_t>(2 * limits.max_seq_len * n) * sizeof(float);
+}
+
+GpuNorm NormOf(const NormOp& norm) {
+  const auto kind = norm.kind == NormKind::kRms ? GpuNormKind::kRms : GpuNormKind::kLayer;
+  return {kind, norm.weights.weight, norm.weights.bias, norm.eps};
 }
 
 GpuPassLimits PassLimits(const GpuDeviceLimits& limits) {
-  return {limits.max_tokens, limits.max_sequences * KvPagesFor(limits.max_seq_len)};
+  return {.max_rows = limits.max_tokens,
+          .max_pages = limits.n_kv_classes * limits.max_sequences * KvPagesFor(limits.max_seq_len),
+          .n_classes = limits.n_kv_classes};
 }
 
 GpuPredictor::Limits PredictorLimits(const ModelConfig& c, const GpuDeviceLimits& limits) {
   return {limits.max_neurons, kMaxKeptTokens, limits.max_rank, c.d_model};
+}
+
+GpuLowRank::Limits LowRankLimits(const GpuDeviceLimits& limits) {
+  return {std::max(limits.max_tokens, kMaxKeptTokens), limits.n_adapters, limits.adapter_rank};
 }
 
 }  // namespace
@@ -70,25 +84,40 @@ GpuPredictor::Limits PredictorLimits(const ModelConfig& c, const GpuDeviceLimits
 // Keys and values in the form of gpu_kernels/tokens/kv_planes.h.
 class GpuDevice::PagedCache final : public KvCache {
  public:
-  PagedCache(Stream& stream, const GpuKvCache::Shape& shape)
-      : stream_(stream), shape_(shape), cache_(shape) {}
-  DType dtype() const override { return shape_.dtype; }
-  int64_t n_pages() const override { return shape_.n_slots / kKvPageTokens; }
-  uint64_t allocated_bytes() const override { return GpuKvCache::Bytes(shape_); }
-  void CopyPage(const KvPageCopy& copy) override { cache_.CopyPage(stream_, copy.from, copy.to); }
-  GpuKvLayer Layer(int64_t layer) const { return cache_.Layer(layer); }
+  PagedCache(Stream& stream, const ModelConfig& config, DType dtype, const KvLayout& layout)
+      : stream_(stream), dtype_(dtype), layout_(layout) {
+    for (size_t c = 0; c < layout.classes.size(); ++c) {
+      const GpuKvCache::Shape shape{dtype, layout.n_layers(c), config.n_kv_heads, config.head_dim,
+                                    layout.classes[c].n_pages * kKvPageTokens};
+      classes_.emplace_back(shape);
+      allocated_bytes_ += GpuKvCache::Bytes(shape);
+    }
+  }
+  DType dtype() const override { return dtype_; }
+  const KvLayout& layout() const override { return layout_; }
+  uint64_t allocated_bytes() const override { return allocated_bytes_; }
+  void CopyPage(const KvPageCopy& copy) override {
+    classes_[copy.page_class].CopyPage(stream_, copy.from, copy.to);
+  }
+  GpuKvLayer Layer(int64_t layer) const {
+    const KvLayerPlace& place = layout_.PlaceOf(layer);
+    return classes_[place.page_class].Layer(place.layer);
+  }
 
  private:
   Stream& stream_;
-  GpuKvCache::Shape shape_;
-  GpuKvCache cache_;
+  DType dtype_;
+  KvLayout layout_;
+  std::vector<GpuKvCache> classes_;
+  uint64_t allocated_bytes_ = 0;
 };
 
 uint64_t GpuDevice::ScratchBytes(const ModelConfig& config, const GpuDeviceLimits& limits) {
   return GpuVectorsBytes(MaxInput(config, limits), kMaxKeptTokens) + DownBytes(config, limits) +
          BatchBytes(config, limits) + PanelBytes(config, limits) + AttentionBytes(config, limits) +
-         2 * RopeBytes(config, limits) +
+         RopeBytes(config, limits) +
          (limits.predicts ? GpuPredictor::Bytes(PredictorLimits(config, limits)) : 0) +
+         (limits.n_adapters > 0 ? GpuLowRank::Bytes(LowRankLimits(limits)) : 0) +
          GpuBest::Bytes(config.vocab_size) +
          (limits.max_tokens > kMaxKeptTokens ? GpuGemm::kWorkspaceBytes : 0) +
          static_cast<uint64_t>(config.n_layers) * sizeof(GpuLayerCounts) +
@@ -113,22 +142,22 @@ GpuDevice::GpuDevice(std::string name, const ModelConfig& config, const GpuDevic
       best_(config.vocab_size),
       predictor_(limits.predicts ? std::make_unique<GpuPredictor>(PredictorLimits(config, limits))
                                  : nullptr),
-      rope_cos_(RopeBytes(config, limits), "rotary angles"),
-      rope_sin_(RopeBytes(config, limits), "rotary angles"),
+      low_rank_(limits.n_adapters > 0 ? std::make_unique<GpuLowRank>(LowRankLimits(limits))
+                                      : nullptr),
+      main_rope_(MakeRopeTables(config.rope)),
       notes_(static_cast<size_t>(config.n_layers)) {
   allocated_bytes_ = ScratchBytes(config, limits);
   if (limits.max_tokens > kMaxKeptTokens) gemm_ = std::make_unique<GpuGemm>();
   stream_.Fill(counts_.as<void>(), 0, counts_.size());
-  FillRopeTables(config);
+  if (config.has_local_rope()) local_rope_ = MakeRopeTables(config.local_rope);
 }
 
 GpuDevice::~GpuDevice() = default;
 
 std::unique_ptr<KvCache> GpuDevice::MakeKvCache(const ModelConfig& config, DType dtype,
-                                                int64_t n_pages) {
-  return std::make_unique<PagedCache>(
-      stream_, GpuKvCache::Shape{dtype, config.n_layers, config.n_kv_heads, config.head_dim,
-                                 n_pages * kKvPageTokens});
+                                                const KvLayout& layout) {
+  CHECK(static_cast<int64_t>(layout.classes.size()) == limits_.n_kv_classes);
+  return std::make_unique<PagedCache>(stream_, config, dtype, layout);
 }
 
 // Attention's grid is made for so many positions: one graph serves while the context grows to
@@ -138,39 +167,16 @@ int64_t GpuDevice::PositionsBucket(int64_t n_positions) const {
   return std::min(static_cast<int64_t>(std::bit_ceil(wanted)), limits_.max_seq_len);
 }
 
-void GpuDevice::BeginPass(const Batch& batch, std::span<const BatchSegment> segments) {
+void GpuDevice::BeginPass(const Batch& batch, std::span<const BatchSegment> segments,
+                          const AdapterRows* adapter_rows) {
   ForgetPrepared();
+  adapts_ = adapter_rows != nullptr;
+  CHECK(!adapts_ || low_rank_ != nullptr);
+  if (adapts_) low_rank_->Set(*adapter_rows, batch.n_rows());
   n_tokens_ = batch.n_rows();
   bucket_ = PositionsBucket(batch.max_length());
-  std::vector<GpuPassRow> rows;
-  for (const BatchRow& row : batch.rows) {
-    const auto page = static_cast<size_t>(row.position / kKvPageTokens);
-    rows.push_back({.id = row.token,
-                    .position = static_cast<int32_t>(row.position),
-                    .slot = static_cast<int32_t>(batch.pages_of(row)[page] * kKvPageTokens +
-                                                 row.position % kKvPageTokens)});
-  }
-  // Pages are listed up to the last position that a row of their sequence looks back to.
-  std::vector<int64_t> n_pages(batch.sequences.size());
-  for (const BatchSegment& segment : segments) {
-    int64_t& n = n_pages[static_cast<size_t>(segment.sequence)];
-    n = std::max(n, KvPagesFor(segment.first_position + segment.n_rows));
-  }
-  std::vector<int32_t> pages;
-  std::vector<int32_t> first_pages;
-  for (size_t s = 0; s < batch.sequences.size(); ++s) {
-    first_pages.push_back(static_cast<int32_t>(pages.size()));
-    const auto used = batch.sequences[s].pages.first(static_cast<size_t>(n_pages[s]));
-    pages.insert(pages.end(), used.begin(), used.end());
-  }
-  std::vector<GpuPassSegment> gpu_segments;
-  for (const BatchSegment& segment : segments) {
-    gpu_segments.push_back({.first_row = static_cast<int32_t>(segment.first_row),
-                            .n_rows = static_cast<int32_t>(segment.n_rows),
-                            .first_position = static_cast<int32_t>(segment.first_position),
-                            .first_page = first_pages[static_cast<size_t>(segment.sequence)]});
-  }
-  inputs_.Set(rows, gpu_segments, pages);
+  const GpuPassTables tables(batch, segments, limits_.n_kv_classes);
+  inputs_.Set(tables.classes(), tables.pages());
   CountTraffic(BusLoad::kInputs, inputs_.SendPages(stream_));
   rows_sent_ = false;
   std::fill(notes_.begin(), notes_.end(), FfnNote{});
@@ -197,10 +203,13 @@ void GpuDevice::Run(int64_t key, const std::function<void()>& enqueue) {
   ForgetPrepared();
 }
 
-GpuPass GpuDevice::SentPass() {
-  if (!rows_sent_) CountTraffic(BusLoad::kInputs, inputs_.SendRows(stream_));
+GpuPass GpuDevice::SentPass(size_t page_class) {
+  if (!rows_sent_) {
+    CountTraffic(BusLoad::kInputs, inputs_.SendRows(stream_));
+    if (adapts_) CountTraffic(BusLoad::kInputs, low_rank_->Send(stream_));
+  }
   rows_sent_ = true;
-  return inputs_.pass();
+  return inputs_.pass(page_class);
 }
 
 PassMarker* GpuDevice::TimePasses(bool on) {
@@ -244,15 +253,27 @@ void GpuDevice::Embed(const Lane& /*lane*/, const TensorView& table, std::span<c
   GpuEmbed(stream_, MatrixOf(table), SentPass(), x);
 }
 
-void GpuDevice::RmsNorm(const Lane& /*lane*/, const float* x, const float* weight, float eps,
-                        int64_t n, int64_t d, float* out) {
+void GpuDevice::AddPositions(const Lane& /*lane*/, const TensorView& table, const Batch& batch,
+                             int64_t offset, float* x) {
   ForgetPrepared();
+  CHECK(limits_.max_seq_len + offset <= table.rows);  // for a graph outlives this batch
+  CountTraffic(BusLoad::kEmbedding, static_cast<uint64_t>(batch.n_rows() * table.row_stride_bytes));
+  GpuAddPositions(stream_, MatrixOf(table), SentPass(), offset, x);
+}
+
+void GpuDevice::Norm(const Lane& /*lane*/, const NormOp& norm, const float* x, int64_t n, int64_t d,
+                     float* out) {
+  ForgetPrepared();
+  if (norm.groups > 1) {
+    GpuNormParts(stream_, NormOf(norm), norm.own_weights, x, n, norm.groups, d / norm.groups, out);
+    return;
+  }
   if (IsBatch(n)) {
-    GpuRmsNorm(stream_, out, x, weight, eps, n, d);
+    GpuNormRows(stream_, NormOf(norm), x, n, d, out);
     return;
   }
   vectors_ = MakeGpuVectors(vectors_memory_.as<void>(), d, n);
-  GpuRmsNormPrepare(stream_, x, {weight, eps, out}, n, vectors_);
+  GpuNormPrepare(stream_, x, {NormOf(norm), out}, n, vectors_);
   prepared_ = {out, n};
 }
 
@@ -296,20 +317,23 @@ void GpuDevice::Linear(const Lane& /*lane*/, std::span<const LinearOp> ops, cons
 void GpuDevice::RopeAppend(const Lane& /*lane*/, const RopeOp& rope, const KvCache& cache,
                            const AttentionOp& op, float* q, float* k, const float* v) {
   ForgetPrepared();
-  const GpuRope angles{rope.pairing, rope.rot_dim, rope_cos_.as<float>(), rope_sin_.as<float>()};
-  GpuRopeAppend(stream_, angles, static_cast<const PagedCache&>(cache).Layer(op.layer), SentPass(),
-                op.n_heads, q, k, v);
+  const bool local = rope.layer_rope == LayerRope::kLocal;
+  const RopeTables& tables = local ? local_rope_.value() : main_rope_;
+  const GpuRope angles{rope.pairing, rope.rot_dim, tables.cos.as<float>(), tables.sin.as<float>()};
+  GpuRopeAppend(stream_, angles, static_cast<const PagedCache&>(cache).Layer(op.layer),
+                SentPass(op.page_class), op.n_heads, q, k, v);
 }
 
 void GpuDevice::Attend(const Lane& /*lane*/, const KvCache& cache, const AttentionOp& op,
                        const float* q, float* out) {
   ForgetPrepared();
   const GpuKvLayer kv = static_cast<const PagedCache&>(cache).Layer(op.layer);
+  const GpuAttention attention{op.n_heads, op.scale, op.soft_cap, op.window};
   if (IsBatch(op.n())) {
-    GpuAttendMany(stream_, kv, SentPass(), op.n_heads, q, out);
+    GpuAttendMany(stream_, kv, SentPass(op.page_class), attention, q, out);
   } else {
-    GpuAttendFew(stream_, kv, SentPass(), op.n_heads, bucket_, q, attention_scratch_.as<void>(),
-                 out);
+    GpuAttendFew(stream_, kv, SentPass(op.page_class), attention, bucket_, q,
+                 attention_scratch_.as<void>(), out);
   }
 }
 
@@ -318,105 +342,27 @@ void GpuDevice::Add(const Lane& /*lane*/, float* x, std::span<const float* const
   for (const float* y : ys) GpuAdd(stream_, x, y, n);
 }
 
-void GpuDevice::AddRmsNorm(const Lane& /*lane*/, float* x, const float* y, const float* weight,
-                           float eps, int64_t n, int64_t d, float* out) {
+void GpuDevice::AddNorm(const Lane& /*lane*/, const NormOp& norm, float* x, const float* y,
+                        int64_t n, int64_t d, float* out) {
   ForgetPrepared();
+  CHECK(norm.groups == 1);
   if (IsBatch(n)) {
-    GpuAddRmsNorm(stream_, x, y, weight, eps, n, d, out);
+    GpuAddNormRows(stream_, NormOf(norm), x, y, n, d, out);
     return;
   }
   vectors_ = MakeGpuVectors(vectors_memory_.as<void>(), d, n);
-  GpuAddRmsNormPrepare(stream_, x, y, {weight, eps, out}, n, vectors_);
+  GpuAddNormPrepare(stream_, x, y, {NormOf(norm), out}, n, vectors_);
   prepared_ = {out, n};
 }
 
-FfnCount GpuDevice::Ffn(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
-                        const FfnState& state) {
-  const FfnSlice& slice = *op.slice;
-  const bool listed = op.predictor != nullptr && n <= kMaxKeptTokens;
-  const bool per_neuron = slice.down_layout == DownLayout::kPerNeuron;
-  const GpuSkip skip = op.skip_inactive && per_neuron ? GpuSkip::kInactive : GpuSkip::kNothing;
-  notes_[static_cast<size_t>(op.layer)] = {
-      n, slice.n_neurons, skip == GpuSkip::kInactive && !IsBatch(n), listed, listed && op.audit};
-  if (IsBatch(n)) {
-    ForgetPrepared();
-    BatchFfn(lane, op, x, n, state);
-    return {};
-  }
-  const GpuVectors& vectors = PreparedOrPrepare(x, n, slice.gate.cols);
-  GpuNeuronList list;
-  if (listed) {
-    list = ListPredicted(op, vectors, x, n, state);
-    lane.Mark(PassPart::kPredict);
-  }
-  GateAndUp(op, list, skip, vectors, n, state);
-  lane.Mark(PassPart::kGate);
-  Down(op, skip, n, state);
-  lane.Mark(PassPart::kDown);
-  return {};  // known when it is finished: CountOf
+void GpuDevice::AddBias(const Lane& /*lane*/, float* x, const float* bias, int64_t n, int64_t d) {
+  ForgetPrepared();
+  GpuAddBias(stream_, x, bias, n, d);
 }
 
-void GpuDevice::BatchFfn(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
-                         const FfnState& state) {
-  const FfnSlice& slice = *op.slice;
-  const GpuBatch& batch = PrepareBatch(x, n, slice.gate.cols);
-  GpuBatchRows(stream_, *gemm_, MatrixOf(slice.gate), nullptr, batch, n, Panel(), state.gate);
-  GpuBatchRows(stream_, *gemm_, MatrixOf(slice.up), nullptr, batch, n, Panel(), state.up);
-  GpuActivateMultiply(stream_, op.activation, slice.gate_bias, state.up, n, slice.n_neurons,
-                      state.gate);
-  lane.Mark(PassPart::kGate);
-  const GpuBatch& h = PrepareBatch(state.gate, n, slice.n_neurons);
-  if (slice.down_layout == DownLayout::kStock) {
-    GpuBatchRows(stream_, *gemm_, MatrixOf(slice.down), nullptr, h, n, Panel(), state.y);
-  } else {
-    GpuBatchColumns(stream_, *gemm_, MatrixOf(slice.down), h, n, Panel(), state.y);
-  }
-  lane.Mark(PassPart::kDown);
-}
-
-GpuNeuronList GpuDevice::ListPredicted(const FfnOp& op, const GpuVectors& vectors, const float* x,
-                                       int64_t n, const FfnState& state) {
-  CHECK(predictor_ != nullptr && op.skip_inactive);
-  const FfnSlice& slice = *op.slice;
-  const GpuPredictor::Input input{op.predictor_x, op.predictor_x == x ? &vectors : nullptr, n};
-  GpuLayerCounts* const counts = CountsAt(op.layer);
-  const GpuNeuronList list =
-      predictor_->List(stream_, *op.predictor, input, slice.n_neurons, state.up, counts);
-  if (!op.audit) return list;
-  const GpuMatvecOp gates{MatrixOf(slice.gate), nullptr, state.up};
-  GpuMatvec(stream_, {&gates, 1}, vectors, n);
-  GpuAuditList(stream_, list, state.up, slice.gate_bias, op.activation, n, slice.n_neurons,
-               &counts->audit);
-  return list;
-}
-
-void GpuDevice::GateAndUp(const FfnOp& op, const GpuNeuronList& list, GpuSkip skip,
-                          const GpuVectors& x, int64_t n, const FfnState& state) {
-  const FfnSlice& slice = *op.slice;
-  if (slice.gate.dtype == slice.up.dtype) {
-    const GpuGateUp weights{MatrixOf(slice.gate), MatrixOf(slice.up), slice.gate_bias,
-                            op.activation};
-    GpuFfnGateUp(stream_, weights, skip, list, x, n, state.gate);
-    return;
-  }
-  // Types that no kernel takes together: everything is computed, and what nobody wants dropped.
-  const GpuMatvecOp both[] = {{MatrixOf(slice.gate), nullptr, state.gate},
-                              {MatrixOf(slice.up), nullptr, state.up}};
-  GpuMatvec(stream_, both, x, n);
-  GpuActivateMultiply(stream_, op.activation, slice.gate_bias, state.up, n, slice.n_neurons,
-                      state.gate);
-  if (list.rows != nullptr) GpuDropUnwanted(stream_, list, n, slice.n_neurons, state.gate);
-}
-
-void GpuDevice::Down(const FfnOp& op, GpuSkip skip, int64_t n, const FfnState& state) {
-  const FfnSlice& slice = *op.slice;
-  if (slice.down_layout == DownLayout::kStock) {
-    const GpuMatvecOp down{MatrixOf(slice.down), nullptr, state.y};
-    GpuMatvec(stream_, {&down, 1}, Prepare(state.gate, n, slice.n_neurons), n);
-    return;
-  }
-  GpuFfnDown(stream_, MatrixOf(slice.down), skip, state.gate, n, ffn_scratch_.as<void>(), state.y,
-             &CountsAt(op.layer)->active);
+void GpuDevice::Scale(const Lane& /*lane*/, float* x, float scale, float soft_cap, int64_t n) {
+  ForgetPrepared();
+  GpuScale(stream_, x, scale, soft_cap, n);
 }
 
 }  // namespace thermocline

@@ -24,6 +24,7 @@
 #include "gpu_kernels/tokens/rope_append.h"
 #include "runtime/device/device.h"
 #include "runtime/device/gpu/gpu_best.h"
+#include "runtime/device/gpu/gpu_low_rank.h"
 #include "runtime/device/gpu/gpu_pass_marks.h"
 #include "runtime/device/gpu/gpu_predictor.h"
 
@@ -34,8 +35,11 @@ struct GpuDeviceLimits {
   int64_t max_seq_len = 0;
   int64_t max_neurons = 0;    // of an FFN slice
   int64_t max_sequences = 1;  // of a pass
+  int64_t n_kv_classes = 1;   // of pages (runtime/device/kv_layout.h)
   bool predicts = false;      // a predictor names neurons of such slices
   int64_t max_rank = 0;       // of its matrices; 0: none
+  int64_t n_adapters = 0;     // of the model
+  int64_t adapter_rank = 0;   // of all of them together
 };
 
 class GpuDevice final : public QueuedDevice {
@@ -56,9 +60,10 @@ class GpuDevice final : public QueuedDevice {
   DeviceSigns StoreSigns(const SignRows& rows) override { return StoreGpuSigns(rows, *this); }
   TensorView StoreTable(const TensorView& source) override;
   std::unique_ptr<KvCache> MakeKvCache(const ModelConfig& config, DType dtype,
-                                       int64_t n_pages) override;
+                                       const KvLayout& layout) override;
 
-  void BeginPass(const Batch& batch, std::span<const BatchSegment> segments) override;
+  void BeginPass(const Batch& batch, std::span<const BatchSegment> segments,
+                 const AdapterRows* adapter_rows) override;
   void Run(int64_t key, const std::function<void()>& enqueue) override;
   void Finish() override;
   FfnCount CountOf(int64_t layer) const override;
@@ -79,9 +84,14 @@ class GpuDevice final : public QueuedDevice {
 
   void Embed(const Lane& lane, const TensorView& table, std::span<const int32_t> ids,
              float* x) override;
-  void RmsNorm(const Lane& lane, const float* x, const float* weight, float eps, int64_t n,
-               int64_t d, float* out) override;
+  void AddPositions(const Lane& lane, const TensorView& table, const Batch& batch, int64_t offset,
+                    float* x) override;
+  void Norm(const Lane& lane, const NormOp& norm, const float* x, int64_t n, int64_t d,
+            float* out) override;
   void Linear(const Lane& lane, std::span<const LinearOp> ops, const float* x, int64_t n) override;
+  void AddLowRank(const Lane& lane, const AdapterRows& rows,
+                  std::span<const AttentionLowRank> adapters, std::span<const LowRankOp> ops,
+                  const float* x, int64_t n, int64_t d_in) override;
   void RopeAppend(const Lane& lane, const RopeOp& rope, const KvCache& cache, const AttentionOp& op,
                   float* q, float* k, const float* v) override;
   void Attend(const Lane& lane, const KvCache& cache, const AttentionOp& op, const float* q,
@@ -89,8 +99,10 @@ class GpuDevice final : public QueuedDevice {
   FfnCount Ffn(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                const FfnState& state) override;
   void Add(const Lane& lane, float* x, std::span<const float* const> ys, int64_t n) override;
-  void AddRmsNorm(const Lane& lane, float* x, const float* y, const float* weight, float eps,
-                  int64_t n, int64_t d, float* out) override;
+  void AddNorm(const Lane& lane, const NormOp& norm, float* x, const float* y, int64_t n, int64_t d,
+               float* out) override;
+  void AddBias(const Lane& lane, float* x, const float* bias, int64_t n, int64_t d) override;
+  void Scale(const Lane& lane, float* x, float scale, float soft_cap, int64_t n) override;
 
   // For the hand-over and the weight stream.
   Stream& stream() { return stream_; }
@@ -110,6 +122,11 @@ class GpuDevice final : public QueuedDevice {
     bool skips = false;
     bool listed = false;
     bool audited = false;
+  };
+  // The cos and sin of one of the model's rotations: (max_seq_len, rot_dim / 2) f32 each.
+  struct RopeTables {
+    DeviceMemory cos;
+    DeviceMemory sin;
   };
   // The vectors that a norm has left for the pass behind it.
   struct Prepared {
@@ -148,15 +165,27 @@ class GpuDevice final : public QueuedDevice {
   const GpuVectors& PreparedOrPrepare(const float* x, int64_t n, int64_t d);
   void ForgetPrepared() { prepared_ = {}; }
   // The pass as kernels take it; its rows are sent before the first that asks.
-  GpuPass SentPass();
+  GpuPass SentPass(size_t page_class = 0);
   GpuLayerCounts* CountsAt(int64_t layer) const { return counts_.as<GpuLayerCounts>() + layer; }
   GpuNeuronList ListPredicted(const FfnOp& op, const GpuVectors& vectors, const float* x, int64_t n,
                               const FfnState& state);
-  void GateAndUp(const FfnOp& op, const GpuNeuronList& list, GpuSkip skip, const GpuVectors& x,
-                 int64_t n, const FfnState& state);
+  // vectors: x, prepared.
+  void GateAndUp(const FfnOp& op, const GpuNeuronList& list, GpuSkip skip,
+                 const GpuVectors& vectors, const float* x, int64_t n, const FfnState& state);
   void Down(const FfnOp& op, GpuSkip skip, int64_t n, const FfnState& state);
+  // What adapters add, of those of a slice. Gates' lie in state.gate and ups' in state.up, beside
+  // what is there or in its place; null where they add nothing.
+  struct AddedToFfn {
+    const float* gate = nullptr;
+    const float* up = nullptr;
+  };
+  AddedToFfn AddToGateAndUp(const FfnOp& op, const float* x, const FfnState& state,
+                            GpuLowRankInto into);
+  void AddToAuditedGates(const FfnOp& op, const float* x, float* gates);
+  // Of h in state.gate, to state.y.
+  void AddToDown(const FfnOp& op, const FfnState& state);
   int64_t PositionsBucket(int64_t n_positions) const;
-  void FillRopeTables(const ModelConfig& config);
+  RopeTables MakeRopeTables(const RopeConfig& rope);
 
   std::string name_;
   GpuDeviceLimits limits_;
@@ -181,8 +210,10 @@ class GpuDevice final : public QueuedDevice {
   int64_t vocab_size_;
   GpuBest best_;
   std::unique_ptr<GpuPredictor> predictor_;  // where neurons are predicted
-  DeviceMemory rope_cos_;                    // (max_seq_len, rot_dim / 2) f32
-  DeviceMemory rope_sin_;
+  std::unique_ptr<GpuLowRank> low_rank_;     // where the model has adapters
+  bool adapts_ = false;                      // rows of the pass at hand use some
+  RopeTables main_rope_;
+  std::optional<RopeTables> local_rope_;
   int64_t n_tokens_ = 0;
   std::map<Shape, Kept> kept_;
   int64_t bucket_ = 0;  // positions that the passes at hand are made for

@@ -66,7 +66,7 @@ TensorView GpuDevice::StoreRows(const TensorView& source, std::span<const int32_
 // In the host's memory, read over the bus row by row: a token needs one row.
 TensorView GpuDevice::StoreTable(const TensorView& source) {
   const int64_t row_bytes = GpuRowBytes(source.dtype, source.cols);
-  tables_.emplace_back(static_cast<uint64_t>(row_bytes * source.rows), "the embedding table");
+  tables_.emplace_back(static_cast<uint64_t>(row_bytes * source.rows), "a table of embeddings");
   allocated_bytes_ += tables_.back().size();
   for (int64_t r = 0; r < source.rows; ++r) {
     PackGpuRow(source, r, tables_.back().host<std::byte>() + r * row_bytes);
@@ -86,16 +86,20 @@ std::unique_ptr<WeightStream> GpuDevice::MakeWeightStream(const WeightStreamLimi
   return stream;
 }
 
-void GpuDevice::FillRopeTables(const ModelConfig& config) {
-  const RopeAngles angles(config.rope);
+GpuDevice::RopeTables GpuDevice::MakeRopeTables(const RopeConfig& rope) {
+  const RopeAngles angles(rope);
   const int64_t n = angles.n_frequencies();
   std::vector<float> cos(static_cast<size_t>(limits_.max_seq_len * n));
   std::vector<float> sin(cos.size());
   for (int64_t p = 0; p < limits_.max_seq_len; ++p) {
     angles.Fill(p, cos.data() + p * n, sin.data() + p * n);
   }
-  Upload(rope_cos_.as<void>(), cos.data(), cos.size() * sizeof(float));
-  Upload(rope_sin_.as<void>(), sin.data(), sin.size() * sizeof(float));
+  const uint64_t n_bytes = cos.size() * sizeof(float);
+  const uint64_t room = std::max<uint64_t>(n_bytes, 1);  // where nothing turns
+  RopeTables tables{DeviceMemory(room, "rotary angles"), DeviceMemory(room, "rotary angles")};
+  Upload(tables.cos.as<void>(), cos.data(), n_bytes);
+  Upload(tables.sin.as<void>(), sin.data(), n_bytes);
+  return tables;
 }
 
 }  // namespace thermocline

@@ -32,11 +32,11 @@ int64_t MaxPieceNeurons(const WeightStreamLimits& limits) {
   return std::min(kMaxPieceNeurons, limits.max_neurons);
 }
 
-// Returns the bytes of a neuron: gate, up and down rows and a bias, in the widest type.
+// Returns the bytes of a neuron: gate, up and down rows and two biases, in the widest type.
 uint64_t WidestNeurons(const WeightStreamLimits& limits, int64_t n) {
   const auto row = static_cast<uint64_t>(GpuRowBytes(DType::kF32, limits.d_model));
   const auto count = static_cast<uint64_t>(n);
-  return 3 * PlaneBytes(count * row) + PlaneBytes(count * sizeof(float));
+  return 3 * PlaneBytes(count * row) + 2 * PlaneBytes(count * sizeof(float));
 }
 
 uint64_t BufferBytes(const WeightStreamLimits& limits) {
@@ -97,12 +97,15 @@ void GpuWeightStream::BeginPass() {
 }
 
 GpuWeightStream::Piece GpuWeightStream::MakePiece(const FfnSlice& slice, int64_t first, int64_t n) {
+  const auto bias_bytes = [n](const float* bias) {
+    return bias == nullptr ? 0 : PlaneBytes(static_cast<uint64_t>(n) * sizeof(float));
+  };
   Piece piece{.first = first, .n = n};
   piece.up_at = MatrixBytes(slice.gate, n);
-  piece.down_at = piece.up_at + MatrixBytes(slice.up, n);
-  piece.bias_at = piece.down_at + MatrixBytes(slice.down, n);
-  const uint64_t bias = slice.gate_bias == nullptr ? 0 : static_cast<uint64_t>(n) * sizeof(float);
-  piece.n_bytes = piece.bias_at + PlaneBytes(bias);
+  piece.down_at = piece.up_at + (slice.is_gated() ? MatrixBytes(slice.up, n) : 0);
+  piece.gate_bias_at = piece.down_at + MatrixBytes(slice.down, n);
+  piece.up_bias_at = piece.gate_bias_at + bias_bytes(slice.gate_bias);
+  piece.n_bytes = piece.up_bias_at + bias_bytes(slice.up_bias);
   return piece;
 }
 
@@ -145,15 +148,19 @@ void GpuWeightStream::Pack(ThreadTeam& team, const FfnSlice& slice, const Piece&
   team.Run([&](int thread) {
     const auto [begin, end] = Lane{thread, team.n_threads()}.Split(piece.n);
     for (const auto& [matrix, at] : matrices) {
+      if (matrix->rows == 0) continue;  // up of a plain FFN
       const int64_t row_bytes = GpuRowBytes(matrix->dtype, matrix->cols);
       for (int64_t i = begin; i < end; ++i) {
         pack_row_(*matrix, piece.first + i, out + at + i * row_bytes);
       }
     }
   });
-  if (slice.gate_bias == nullptr) return;
-  std::memcpy(out + piece.bias_at, slice.gate_bias + piece.first,
-              static_cast<size_t>(piece.n) * sizeof(float));
+  const std::pair<const float*, uint64_t> biases[] = {{slice.gate_bias, piece.gate_bias_at},
+                                                      {slice.up_bias, piece.up_bias_at}};
+  for (const auto& [bias, at] : biases) {
+    if (bias == nullptr) continue;
+    std::memcpy(out + at, bias + piece.first, static_cast<size_t>(piece.n) * sizeof(float));
+  }
 }
 
 // Packs a piece and has it copied; the buffer's data is there once `copied` is reached.
@@ -179,13 +186,19 @@ void GpuWeightStream::Multiply(const FfnOp& op, const Piece& piece, const Buffer
   const auto matrix = [&](const TensorView& w, uint64_t at) {
     return MakeGpuMatrix(data + at, w.dtype, piece.n, w.cols);
   };
-  const auto* const bias =
-      slice.gate_bias == nullptr ? nullptr : reinterpret_cast<const float*>(data + piece.bias_at);
+  const auto bias = [&](const float* in_host, uint64_t at) {
+    return in_host == nullptr ? nullptr : reinterpret_cast<const float*>(data + at);
+  };
   auto* const gate = gate_.as<float>();
-  auto* const up = up_.as<float>();
+  auto* const up = slice.is_gated() ? up_.as<float>() : nullptr;
   GpuBatchRows(stream, gpu_.gemm(), matrix(slice.gate, 0), nullptr, x, n, gpu_.Panel(), gate);
-  GpuBatchRows(stream, gpu_.gemm(), matrix(slice.up, piece.up_at), nullptr, x, n, gpu_.Panel(), up);
-  GpuActivateMultiply(stream, op.activation, bias, up, n, piece.n, gate);
+  if (up != nullptr) {
+    GpuBatchRows(stream, gpu_.gemm(), matrix(slice.up, piece.up_at), nullptr, x, n, gpu_.Panel(),
+                 up);
+  }
+  const GpuActivateOp activate{ActivationOf(op), bias(slice.gate_bias, piece.gate_bias_at), up,
+                               bias(slice.up_bias, piece.up_bias_at)};
+  GpuActivateMultiply(stream, activate, n, piece.n, gate);
   const GpuBatch h = MakeGpuBatch(h_.as<void>(), piece.n, n);
   GpuPrepareBatch(stream, gate, n, h);
   // A batch of large magnitudes is scaled as a whole, so that its product is added in a second

@@ -35,7 +35,8 @@ class GpuWeightStream final : public WeightStream {
     int64_t n = 0;
     uint64_t up_at = 0;
     uint64_t down_at = 0;
-    uint64_t bias_at = 0;
+    uint64_t gate_bias_at = 0;
+    uint64_t up_bias_at = 0;
     uint64_t n_bytes = 0;
   };
   struct Buffer {

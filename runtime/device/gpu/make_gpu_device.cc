@@ -13,8 +13,11 @@ GpuDeviceLimits LimitsOf(const FastTierNeeds& needs) {
           .max_seq_len = needs.max_seq_len,
           .max_neurons = needs.max_neurons,
           .max_sequences = needs.max_sequences,
+          .n_kv_classes = needs.n_kv_classes,
           .predicts = needs.predicts,
-          .max_rank = needs.max_rank};
+          .max_rank = needs.max_rank,
+          .n_adapters = needs.n_adapters,
+          .adapter_rank = needs.adapter_rank};
 }
 
 WeightStreamBytes StreamBytes(const FastTierNeeds& needs) {

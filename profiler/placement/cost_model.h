@@ -1,0 +1,121 @@
+// How long a pass takes, from the bytes it reads and the rates of the machine: the yardstick of a
+// placement, before anything is loaded.
+//
+// In a layer whose neurons lie on both tiers the two work at once: max(fast, slow), and a
+// hand-over. Exact mode reads the gates of all neurons on the tier where they lie, and up and down
+// of those that fire; how many that is comes from the counts of these very neurons. Where both
+// tiers are devices of the host they read one memory, and each slows the other down.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "predictor/sparse_mode.h"
+#include "profiler/activations/profile_stats.h"
+#include "runtime/engine/opened_model.h"
+#include "runtime/rates/machine_rates.h"
+
+namespace thermocline {
+
+// A pass whose time is wanted.
+struct PassShape {
+  int64_t rows = 1;
+  bool prompt = false;         // the rows are a piece of one sequence; else each has its own
+  int64_t context_tokens = 0;  // in each sequence before the rows
+  SparseMode mode = SparseMode::kDense;
+  int n_threads = 1;
+  bool placed = true;  // with two tiers
+};
+
+struct LayerTime {
+  double attention_ms = 0;  // with norms, rotation and cache
+  double fast_ms = 0;       // of the FFN, were each tier alone
+  double slow_ms = 0;
+  double handover_ms = 0;  // 0 where only one tier has neurons
+  double ffn_ms = 0;       // of all that together
+};
+
+struct PassTime {
+  std::vector<LayerTime> layers;
+  double head_ms = 0;
+  double pass_ms = 0;  // once per pass: waking the team
+
+  double total_ms() const;
+};
+
+class CostModel {
+ public:
+  // orders: (n_layers) the neurons of each layer, hot to cold; empty: as in the file. stats: where
+  // nothing was counted every neuron counts as active. REQUIRES: rates of this machine that have
+  // RateTypesOf(model); everything outlives the model.
+  CostModel(const OpenedModel& model, const ProfileStats& stats,
+            std::span<const std::vector<int32_t>> orders, const MachineRates& rates,
+            const PassShape& shape);
+
+  const PassShape& shape() const { return shape_; }
+  bool fast_is_host() const { return fast_is_host_; }
+  // The time of a layer with its first n_hot neurons on the fast tier. fast_threads: how many of
+  // the host's threads the fast tier has where it is the host's, too.
+  LayerTime Layer(int64_t layer, int64_t n_hot, int fast_threads) const;
+  // How many that are with so many hot neurons in each layer, as the executor shares them out.
+  int FastThreads(std::span<const int64_t> n_hot) const;
+  PassTime Pass(std::span<const int64_t> n_hot) const;
+
+ private:
+  // Weights that are multiplied whole.
+  struct Matrix {
+    RateKey key;
+    double n_weights;
+  };
+  // A neuron's part of gate, up or down.
+  struct NeuronRow {
+    RateKey key;
+    double n_weights = 0;  // 0: there is none
+    double n_bytes = 0;
+  };
+  struct LayerCost {
+    std::vector<Matrix> attention;
+    NeuronRow gate, up, down;
+    // (d_ff + 1) sums over the first neurons: of the share of tokens that each is active in, and of
+    // the share of passes in which any row has it active.
+    std::vector<double> active;
+    std::vector<double> in_any_row;
+    double predicted = 1;  // share of the neurons that a predictor names
+    double predictor_bytes_per_neuron = 0;
+    double neuron_bytes() const { return gate.n_bytes + up.n_bytes + down.n_bytes; }
+  };
+  struct Slice {
+    const LayerCost* layer;
+    int64_t begin;
+    int64_t end;
+    int n_threads;
+    bool asks;  // a predictor
+  };
+
+  LayerCost ReadLayer(int64_t layer) const;
+  void CountActive(const LayerActivity* activity, const std::vector<int32_t>* order,
+                   int64_t n_tokens, LayerCost* cost) const;
+  double AttentionSeconds(int64_t layer) const;
+  double CacheSeconds(int64_t layer) const;
+  double HostSlice(const Slice& slice) const;
+  double RowsSlice(const Slice& slice) const;
+  double GpuSlice(const Slice& slice) const;
+  double Product(const RateKey& key, double n_weights, int n_threads, int64_t rows) const;
+  double GpuProduct(const RateKey& key, double n_weights, int64_t rows) const;
+  double OnFast(const RateKey& key, double n_weights, int64_t rows) const;
+  double FastOpSeconds() const;
+
+  const OpenedModel& model_;
+  const MachineRates& rates_;
+  PassShape shape_;
+  bool fast_is_host_;
+  std::vector<LayerCost> layers_;
+  Matrix head_;
+};
+
+// What a model's passes multiply with, placed or not, and the type of its KV cache.
+std::vector<RateKey> RateTypesOf(const OpenedModel& model);
+
+}  // namespace thermocline

@@ -1,0 +1,63 @@
+#include "runtime/device/gpu/gpu_pass_tables.h"
+
+#include <algorithm>
+
+namespace thermocline {
+
+GpuPassTables::GpuPassTables(const Batch& batch, std::span<const BatchSegment> segments,
+                             int64_t n_classes) {
+  for (size_t c = 0; c < static_cast<size_t>(n_classes); ++c) {
+    const std::vector<int64_t> first_pages = ListPages(batch, segments, c);
+    classes_.push_back(MakeClass(batch, segments, c, first_pages));
+  }
+}
+
+std::vector<GpuPassClass> GpuPassTables::classes() const {
+  std::vector<GpuPassClass> classes;
+  for (const Class& made : classes_) classes.push_back({made.rows, made.segments});
+  return classes;
+}
+
+// Pages are listed up to the last position that a row of their sequence looks back to.
+std::vector<int64_t> GpuPassTables::ListPages(const Batch& batch,
+                                              std::span<const BatchSegment> segments,
+                                              size_t page_class) {
+  std::vector<int64_t> end_pages(batch.sequences.size());
+  for (const BatchSegment& segment : segments) {
+    int64_t& end = end_pages[static_cast<size_t>(segment.sequence)];
+    end = std::max(end, KvPagesFor(segment.first_position + segment.n_rows));
+  }
+  std::vector<int64_t> first_pages;
+  for (size_t s = 0; s < batch.sequences.size(); ++s) {
+    const KvPageTable& table = batch.sequences[s].tables[page_class];
+    first_pages.push_back(static_cast<int64_t>(pages_.size()) - table.first_page);
+    const int64_t n_used = std::max<int64_t>(end_pages[s] - table.first_page, 0);
+    const auto used = table.pages.first(static_cast<size_t>(n_used));
+    pages_.insert(pages_.end(), used.begin(), used.end());
+  }
+  return first_pages;
+}
+
+GpuPassTables::Class GpuPassTables::MakeClass(const Batch& batch,
+                                              std::span<const BatchSegment> segments,
+                                              size_t page_class,
+                                              std::span<const int64_t> first_pages) {
+  Class made;
+  for (const BatchRow& row : batch.rows) {
+    const int32_t page = batch.sequence_of(row).tables[page_class].PageOf(row.position);
+    made.rows.push_back(
+        {.id = row.token,
+         .position = static_cast<int32_t>(row.position),
+         .slot = static_cast<int32_t>(page * kKvPageTokens + row.position % kKvPageTokens)});
+  }
+  for (const BatchSegment& segment : segments) {
+    const int64_t first_page = first_pages[static_cast<size_t>(segment.sequence)];
+    made.segments.push_back({.first_row = static_cast<int32_t>(segment.first_row),
+                             .n_rows = static_cast<int32_t>(segment.n_rows),
+                             .first_position = static_cast<int32_t>(segment.first_position),
+                             .first_page = static_cast<int32_t>(first_page)});
+  }
+  return made;
+}
+
+}  // namespace thermocline

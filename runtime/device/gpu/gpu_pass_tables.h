@@ -1,0 +1,40 @@
+// A batch as the kernels of a pass want to know it (gpu_kernels/base/pass_inputs.h), on the host.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "gpu_kernels/base/pass_inputs.h"
+#include "runtime/device/batch.h"
+
+namespace thermocline {
+
+class GpuPassTables {
+ public:
+  // REQUIRES: every sequence has a table of each of the n_classes classes of pages, with the pages
+  // of its rows.
+  GpuPassTables(const Batch& batch, std::span<const BatchSegment> segments, int64_t n_classes);
+
+  // Valid as long as this is.
+  std::vector<GpuPassClass> classes() const;
+  // The page table: of each class the pages of the sequences, end to end.
+  std::span<const int32_t> pages() const { return pages_; }
+
+ private:
+  struct Class {
+    std::vector<GpuPassRow> rows;
+    std::vector<GpuPassSegment> segments;
+  };
+  // Lists the pages of a class. Returns where in `pages_` the page of each sequence's position 0
+  // stands, or would stand before those that are there.
+  std::vector<int64_t> ListPages(const Batch& batch, std::span<const BatchSegment> segments,
+                                 size_t page_class);
+  static Class MakeClass(const Batch& batch, std::span<const BatchSegment> segments,
+                         size_t page_class, std::span<const int64_t> first_pages);
+
+  std::vector<Class> classes_;
+  std::vector<int32_t> pages_;
+};
+
+}  // namespace thermocline

@@ -1,0 +1,44 @@
+// Predicted against measured: synthetic models of several shapes and types are written, run in
+// several ways, and each way's time is compared with what the cost model said before.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "predictor/sparse_mode.h"
+#include "runtime/core/dtype.h"
+#include "runtime/core/progress.h"
+#include "runtime/rates/machine_rates.h"
+
+namespace thermocline {
+
+struct ValidationRow {
+  std::string shape = {};  // layers x d_model x d_ff
+  DType dtype = DType::kF32;
+  double hot_share = -1;  // of every layer's neurons; below 0: without a placement
+  int n_threads = 1;
+  SparseMode mode = SparseMode::kDense;
+  int64_t rows = 1;
+  bool prompt = false;
+  double predicted_ms = 0;  // per token
+  double measured_ms = 0;   // the median of several passes
+  // Their 10th percentile: what the machine does when other work leaves it alone for a pass.
+  double undisturbed_ms = 0;
+  double spread = 1;  // their 90th over their 10th percentile
+
+  double error() const { return predicted_ms / measured_ms - 1; }
+  double undisturbed_error() const { return predicted_ms / undisturbed_ms - 1; }
+};
+
+struct ValidationOptions {
+  std::string folder;  // where the models go, of some hundred MiB each; they are removed
+  int n_threads = 0;
+  ProgressFn progress;
+};
+
+// Returns a row per way. Rates that the models need and `rates` lacks are measured before. Throws
+// Error, Interrupted.
+std::vector<ValidationRow> ValidateCosts(MachineRates rates, const ValidationOptions& options);
+
+}  // namespace thermocline

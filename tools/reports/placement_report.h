@@ -1,0 +1,25 @@
+// What ways to place neurons are expected to take, as people read it and as programs do.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "profiler/placement/place_by_time.h"
+
+namespace thermocline {
+
+// A row per strategy, then where the bytes of each layer lie with the first.
+std::string SplitsTable(std::span<const RatedSplit> splits, int64_t d_ff);
+nlohmann::ordered_json SplitsJson(std::span<const RatedSplit> splits);
+
+// What the best split takes with one budget of a sweep.
+struct SweepPoint {
+  uint64_t vram_bytes = 0;
+  RatedSplit best;
+};
+std::string SweepTable(std::span<const SweepPoint> points);
+nlohmann::ordered_json SweepJson(std::span<const SweepPoint> points);
+
+}  // namespace thermocline
