@@ -21,6 +21,8 @@ struct GpuPassRow {
   int32_t id;        // the token
   int32_t position;  // in its sequence
   int32_t slot;      // where a class keeps it: its page times kGpuKvPageTokens, and its place there
+  // Positions of the text that an encoder read for its sequence; 0: none.
+  int32_t n_encoder = 0;
 };
 
 // Rows that follow each other, in the pass and in a sequence.
@@ -31,6 +33,9 @@ struct GpuPassSegment {
   // Where the page of the sequence's position 0 stands in the page table, or would stand where
   // a window has let go of it: the index, which may lie before the table.
   int32_t first_page;
+  // The same of the text that an encoder read for the sequence, and its positions; 0: none.
+  int32_t encoder_page = 0;
+  int32_t n_encoder = 0;
 };
 
 // The pass as kernels take it, for layers of one class of pages. The pointers are to device memory.

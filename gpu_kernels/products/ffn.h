@@ -30,6 +30,9 @@ struct GpuGateUp {
   // GPU, or null. Either may be h: a neuron's is read before its h is written.
   const float* gate_added = nullptr;
   const float* up_added = nullptr;
+  // The gates, (n_tokens, m) f32 on the GPU, where they are known; gate is then not read, and
+  // nothing is added to them. May be h, too. Null: they are computed.
+  const float* gates = nullptr;
 };
 
 // h[t, i] for every neuron i, 0 where the list says that token t does not want it. x: n_tokens
@@ -48,6 +51,11 @@ void GpuFfnGateUp(Stream& stream, const GpuGateUp& weights, GpuSkip skip, const 
 void GpuFfnDown(Stream& stream, const GpuMatrix& down, GpuSkip skip, const float* h,
                 int64_t n_tokens, void* workspace, float* y, int32_t* n_active);
 uint64_t GpuFfnDownBytes(const GpuMatrix& down, int64_t n_tokens);
+
+// gate = max(0, gate - mean - cut * std), with the mean and the standard deviation (of the whole
+// population) of a token's m gates. gate: (n_tokens, m) f32 on the GPU. Asynchronous on `stream`;
+// throws Error on launch.
+void GpuCutGates(Stream& stream, float cut, int64_t n_tokens, int64_t m, float* gate);
 
 // What becomes of gates that come from a GEMM, and of ups.
 struct GpuActivateOp {

@@ -4,6 +4,7 @@
 #include "gpu_kernels/products/activate.h"
 #include "gpu_kernels/products/dispatch.h"
 #include "gpu_kernels/products/ffn.h"
+#include "gpu_kernels/products/norm_row.h"
 #include "gpu_kernels/products/row_dot.h"
 #include "runtime/core/checked_math.h"
 #include "runtime/core/error.h"
@@ -21,6 +22,7 @@ struct GateUpOp {
   const float* up_bias;
   const float* gate_added;
   const float* up_added;
+  const float* gates;  // known already, or null
   float* h;
   int64_t row_bytes;
   int64_t n_neurons;
@@ -38,7 +40,7 @@ __device__ inline float OfLane(const float (&values)[kTokens], int lane) {
   return value;
 }
 
-// What is added to the gate or up of the lane's token.
+// Returns the lane's token's element of values that may be null.
 __device__ inline float Added(const float* added, int lane, int64_t n_tokens, int64_t n_neurons,
                               int64_t neuron) {
   return added == nullptr || lane >= n_tokens ? 0.0f : added[lane * n_neurons + neuron];
@@ -59,13 +61,18 @@ __global__ void __launch_bounds__(kThreads, MinBlocks(kTokens, kThreads))
     return;
   }
 
-  const std::byte* const gate_row[] = {op.gate + neuron * op.row_bytes};
-  float gate[1][kTokens];
-  DotRows<kType>(gate_row, x, n_tokens, 0, 1, gate);
-  const float bias = op.gate_bias == nullptr ? 0.0f : op.gate_bias[neuron];
-  // From here on a lane has a token of its own.
-  const float added = Added(op.gate_added, lane, n_tokens, op.n_neurons, neuron);
-  const float act = Activate(op.activation, OfLane(gate[0], lane) + bias + added);
+  float own;  // the gate of the lane's token: from here on a lane has one of its own
+  if (op.gates != nullptr) {
+    own = Added(op.gates, lane, n_tokens, op.n_neurons, neuron);
+  } else {
+    const std::byte* const gate_row[] = {op.gate + neuron * op.row_bytes};
+    float gate[1][kTokens];
+    DotRows<kType>(gate_row, x, n_tokens, 0, 1, gate);
+    const float bias = op.gate_bias == nullptr ? 0.0f : op.gate_bias[neuron];
+    const float added = Added(op.gate_added, lane, n_tokens, op.n_neurons, neuron);
+    own = OfLane(gate[0], lane) + bias + added;
+  }
+  const float act = Activate(op.activation, own);
   const bool mine = lane < n_tokens && (wanted >> lane & 1u) != 0;
   const bool active = __any_sync(kFullWarpMask, mine && act != 0) != 0 || !op.skip_inactive;
   float h = mine ? act : 0.0f;
@@ -80,6 +87,25 @@ __global__ void __launch_bounds__(kThreads, MinBlocks(kTokens, kThreads))
     h = mine ? act * factor : 0.0f;
   }
   if (lane < n_tokens) op.h[lane * op.n_neurons + neuron] = h;
+}
+
+// A block per token.
+__global__ void __launch_bounds__(kNormThreads)
+    cut_gates_kernel(float* gate, float cut, int64_t m) {
+  SHARED_ARRAY(float, sums, kWarpThreads);
+  SHARED_ARRAY(float, squares, kWarpThreads);
+  float* const row = gate + blockIdx.x * m;
+  const auto n = static_cast<float>(m);
+  float sum = 0;
+  for (int64_t i = threadIdx.x; i < m; i += kNormThreads) sum += row[i];
+  const float mean = BlockSum(sum, sums) / n;
+  float square = 0;
+  for (int64_t i = threadIdx.x; i < m; i += kNormThreads) {
+    const float off = row[i] - mean;
+    square = fmaf(off, off, square);
+  }
+  const float least = mean + cut * sqrtf(BlockSum(square, squares) / n);
+  for (int64_t i = threadIdx.x; i < m; i += kNormThreads) row[i] = DropBelow(row[i] - least, 0);
 }
 
 constexpr int kElementThreads = 256;
@@ -120,6 +146,7 @@ void GpuFfnGateUp(Stream& stream, const GpuGateUp& weights, GpuSkip skip, const 
                       weights.up_bias,
                       from_first(weights.gate_added, first),
                       from_first(weights.up_added, first),
+                      from_first(weights.gates, first),
                       h + first * gate.rows,
                       gate.row_bytes,
                       gate.rows,
@@ -132,6 +159,13 @@ void GpuFfnGateUp(Stream& stream, const GpuGateUp& weights, GpuSkip skip, const 
              n);
     });
   }
+}
+
+void GpuCutGates(Stream& stream, float cut, int64_t n_tokens, int64_t m, float* gate) {
+  if (n_tokens == 0 || m == 0) return;
+  Launch(KERNEL(cut_gates_kernel),
+         {.grid = static_cast<unsigned>(n_tokens), .block = kNormThreads, .stream = stream}, gate,
+         cut, m);
 }
 
 void GpuActivateMultiply(Stream& stream, const GpuActivateOp& op, int64_t n_tokens, int64_t m,

@@ -26,9 +26,10 @@ struct Rows {
   int n_heads;
   __device__ bool Has(int r) const { return first + r < n; }
   __device__ int Token(int r) const { return (first + r) / group; }
+  __device__ int Head(int r) const { return kv_head * group + (first + r) % group; }
   // In (n_rows, n_heads).
   __device__ int64_t Index(int r) const {
-    return int64_t{first_row + Token(r)} * n_heads + kv_head * group + (first + r) % group;
+    return int64_t{first_row + Token(r)} * n_heads + Head(r);
   }
 };
 
@@ -87,10 +88,24 @@ __device__ void ScoreChunk(const Rows& rows, const Keys& keys, const ChunkSlots&
   }
 }
 
+// What is added to scores by distance (GpuAttention::bias).
+struct Bias {
+  const float* by_distance;
+  int max_distance;
+  // Returns that of a key so many positions behind the query; before it they are negative.
+  __device__ float Of(int head, int distance) const {
+    if (by_distance == nullptr) return 0.0f;
+    const int near = max(-max_distance, min(distance, max_distance));
+    return by_distance[head * (2 * max_distance + 1) + max_distance + near];
+  }
+};
+
 struct Sight {
   int position;  // of the segment's first token, counted from the chunk's first
   int window;    // WindowOrAll
   float soft_cap;
+  bool all;  // rows see every position, not only those up to their own
+  Bias bias;
 };
 
 // A warp per row: its scores s, capped, become e^(s - m) with the chunk's own m, or 0 where the row
@@ -101,7 +116,8 @@ __device__ void WeighChunk(const Rows& rows, const Sight& sight, int n_positions
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   for (int r = static_cast<int>(threadIdx.x) / kWarpThreads; r < kQueries; r += kWarps) {
     const int own = sight.position + rows.Token(r);
-    const int n_seen = rows.Has(r) ? min(own + 1, n_positions) : 0;
+    const int last = sight.all ? n_positions : min(own + 1, n_positions);
+    const int n_seen = rows.Has(r) ? last : 0;
     const int first_seen = max(own + 1 - sight.window, 0);
     float score[kChunkPerLane];
     float m = -INFINITY;
@@ -109,7 +125,11 @@ __device__ void WeighChunk(const Rows& rows, const Sight& sight, int n_positions
     for (int i = 0; i < kChunkPerLane; ++i) {
       const int p = i * kWarpThreads + lane;
       const bool seen = p >= first_seen && p < n_seen;
-      score[i] = seen ? SoftCapped(scores[r * kChunk + p], sight.soft_cap) : -INFINITY;
+      score[i] = -INFINITY;
+      if (seen) {
+        score[i] = SoftCapped(scores[r * kChunk + p], sight.soft_cap) +
+                   sight.bias.Of(rows.Head(r), p - own);
+      }
       m = fmaxf(m, score[i]);
     }
     m = WarpMax(m);
@@ -193,6 +213,8 @@ struct Scoring {
   float scale;
   float soft_cap;
   int window;  // WindowOrAll
+  Bias bias;
+  bool sees_encoder;
 };
 
 // Grid: chunks, KV heads, and for every segment n_tiles tiles of kQueries rows.
@@ -210,8 +232,11 @@ __global__ void __launch_bounds__(kThreads)
   const Rows rows{z % n_tiles * kQueries, segment.n_rows * group, segment.first_row, group, kv_head,
                   scoring.n_heads};
   const int begin = static_cast<int>(blockIdx.x) * kChunk;
-  const int n_positions = min(kChunk, segment.first_position + segment.n_rows - begin);
-  const Sight sight{segment.first_position - begin, scoring.window, scoring.soft_cap};
+  const bool all = scoring.sees_encoder;
+  const int end = all ? segment.n_encoder : segment.first_position + segment.n_rows;
+  const int n_positions = min(kChunk, end - begin);
+  const Sight sight{segment.first_position - begin, scoring.window, scoring.soft_cap, all,
+                    scoring.bias};
   // Its first row looks back farthest.
   const int last_unseen = sight.position + rows.Token(0) - sight.window;
   if (n_positions <= 0 || !rows.Has(0) || last_unseen >= kChunk - 1) return;
@@ -219,7 +244,8 @@ __global__ void __launch_bounds__(kThreads)
   const ReadPart part{first_seen - first_seen % kGpuKvPageTokens, n_positions};
   const int page_begin = static_cast<int>(threadIdx.x) * kGpuKvPageTokens;
   if (page_begin >= part.first && page_begin < part.end) {
-    first_slots[threadIdx.x] = SlotOf(pass, segment, begin + page_begin);
+    const int first_page = all ? segment.encoder_page : segment.first_page;
+    first_slots[threadIdx.x] = SlotOf(pass, first_page, begin + page_begin);
   }
   __syncthreads();
   const ChunkSlots slots{first_slots};
@@ -235,14 +261,15 @@ __global__ void __launch_bounds__(kThreads)
 // A block per head and token: out = sum over the chunks that it sees of e^(m_c - m) sums_c, by the
 // sum of their weights. Each warp finds m and that sum for itself, in the same order.
 __global__ void __launch_bounds__(kThreads)
-    merge_chunks_kernel(GpuPass pass, int n_chunks_made, int window, int head_dim,
+    merge_chunks_kernel(GpuPass pass, int n_chunks_made, Scoring scoring, int head_dim,
                         const float* sums, const float2* norms, float* out) {
   DYNAMIC_SHARED(float, weights, 0, n_chunks_made);
   const int token = static_cast<int>(blockIdx.y);
   const int64_t row = int64_t{token} * gridDim.x + blockIdx.x;
-  const int position = pass.rows[token].position;
-  const int n_chunks = position / kChunk + 1;
-  const int first_chunk = max(position + 1 - window, 0) / kChunk;
+  const GpuPassRow& own = pass.rows[token];
+  const int end = scoring.sees_encoder ? own.n_encoder : own.position + 1;
+  const int n_chunks = (end + kChunk - 1) / kChunk;
+  const int first_chunk = max(end - scoring.window, 0) / kChunk;
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   norms += row * n_chunks_made;
   sums += row * n_chunks_made * head_dim;
@@ -327,8 +354,12 @@ void GpuAttendFew(Stream& stream, const GpuKvLayer& kv, const GpuPass& pass,
   auto* const sums = static_cast<float*>(scratch);
   auto* const norms =
       reinterpret_cast<float2*>(sums + pass.n_rows * n_heads * n_chunks * kv.head_dim);
-  const Scoring scoring{static_cast<int>(n_heads), attention.scale, attention.soft_cap,
-                        WindowOrAll(attention.window)};
+  const Scoring scoring{static_cast<int>(n_heads),
+                        attention.scale,
+                        attention.soft_cap,
+                        WindowOrAll(attention.window),
+                        {attention.bias, static_cast<int>(attention.max_distance)},
+                        attention.sees_encoder};
   const Call call{stream, kv, pass, scoring, n_chunks, q, sums, norms};
   kv.dtype == DType::kF16 ? ChooseLanes<F16Rows>(call) : ChooseLanes<Q8Rows>(call);
   const dim3 grid(static_cast<unsigned>(n_heads), static_cast<unsigned>(pass.n_rows));
@@ -337,7 +368,7 @@ void GpuAttendFew(Stream& stream, const GpuKvLayer& kv, const GpuPass& pass,
           .block = kThreads,
           .shared_bytes = static_cast<size_t>(n_chunks) * sizeof(float),
           .stream = stream},
-         pass, n_chunks, scoring.window, kv.head_dim, sums, norms, out);
+         pass, n_chunks, scoring, kv.head_dim, sums, norms, out);
 }
 
 }  // namespace thermocline

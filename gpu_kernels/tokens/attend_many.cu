@@ -44,15 +44,18 @@ struct Queries {
   int kv_head;
   int n_heads;
   int first_position;
-  int window;  // WindowOrAll
+  int window;     // WindowOrAll
+  int n_encoder;  // positions that every row sees; 0: those up to its own
   __device__ bool Has(int row) const { return first + row < n; }
+  __device__ int Position(int row) const { return first_position + (first + row) / group; }
+  __device__ int Head(int row) const { return kv_head * group + (first + row) % group; }
   __device__ int LastSeen(int row) const {
-    return Has(row) ? first_position + (first + row) / group : 0;
+    if (!Has(row)) return 0;
+    return n_encoder > 0 ? n_encoder - 1 : Position(row);
   }
   __device__ int FirstSeen(int row) const { return max(LastSeen(row) + 1 - window, 0); }
   __device__ int64_t Index(int row) const {
-    const int at = first + row;
-    return int64_t{first_row + at / group} * n_heads + kv_head * group + at % group;
+    return int64_t{first_row + (first + row) / group} * n_heads + Head(row);
   }
 };
 
@@ -92,12 +95,21 @@ __device__ float Dot(const float4& a, const float4& b, float sum) {
   return fmaf(a.w, b.w, fmaf(a.z, b.z, fmaf(a.y, b.y, fmaf(a.x, b.x, sum))));
 }
 
-// weights[p, row] = query row . key p, capped, or -inf where the row does not see it. A thread has
-// two rows and every eighth position.
+// Returns what is added to the score of a row and a position that it sees.
+__device__ float BiasOf(const GpuAttention& attention, const Queries& queries, int row,
+                        int position) {
+  if (attention.bias == nullptr) return 0.0f;
+  const int most = static_cast<int>(attention.max_distance);
+  const int distance = max(-most, min(position - queries.Position(row), most));
+  return attention.bias[queries.Head(row) * (2 * most + 1) + most + distance];
+}
+
+// weights[p, row] = query row . key p, capped, and the bias, or -inf where the row does not see it.
+// A thread has two rows and every eighth position.
 template <int kDim>
-__device__ void ScoreTile(const Queries& queries, int begin, int head_dim, float soft_cap,
-                          const SharedSpan<float4>& q, const SharedSpan<float4>& keys,
-                          const SharedSpan<float>& weights) {
+__device__ void ScoreTile(const Queries& queries, int begin, int head_dim,
+                          const GpuAttention& attention, const SharedSpan<float4>& q,
+                          const SharedSpan<float4>& keys, const SharedSpan<float>& weights) {
   using T = Tile<kDim>;
   constexpr int kThreadPositions = T::kPositions / 8;
   const int row = static_cast<int>(threadIdx.x) / 8;
@@ -122,7 +134,14 @@ __device__ void ScoreTile(const Queries& queries, int begin, int head_dim, float
     for (int j = 0; j < kThreadPositions; ++j) {
       const int p = position + 8 * j;
       const bool seen = p >= first && p <= last;
-      weights[p * T::kWeightStride + r] = seen ? SoftCapped(score[half][j], soft_cap) : -INFINITY;
+      float weight = -INFINITY;
+      if (seen && queries.Has(r)) {
+        weight = SoftCapped(score[half][j], attention.soft_cap) +
+                 BiasOf(attention, queries, r, begin + p);
+      } else if (seen) {
+        weight = 0;
+      }
+      weights[p * T::kWeightStride + r] = weight;
     }
   }
 }
@@ -250,7 +269,8 @@ __global__ void __launch_bounds__(kThreads)
                         kv_head,
                         n_heads,
                         segment.first_position,
-                        window};
+                        window,
+                        attention.sees_encoder ? segment.n_encoder : 0};
   if (!queries.Has(0)) return;
   const int last_row = min(kRows, queries.n - queries.first) - 1;
   const int n_positions = queries.LastSeen(last_row) + 1;
@@ -259,12 +279,13 @@ __global__ void __launch_bounds__(kThreads)
   Running running;
   Sums<kDim> sums;
   // Its first row looks back farthest.
+  const int first_page = attention.sees_encoder ? segment.encoder_page : segment.first_page;
   const int first_tile = queries.FirstSeen(0) / T::kPositions * T::kPositions;
   for (int begin = first_tile; begin < n_positions; begin += T::kPositions) {
-    const int slot = SlotOf(pass, segment, begin);
+    const int slot = SlotOf(pass, first_page, begin);
     LoadTile<kDim>(rows.keys, slot, n_positions - begin, kv_tile);
     __syncthreads();
-    ScoreTile<kDim>(queries, begin, head_dim, attention.soft_cap, q_tile, kv_tile, weights);
+    ScoreTile<kDim>(queries, begin, head_dim, attention, q_tile, kv_tile, weights);
     __syncthreads();
     WeighTile<kDim>(running, weights, factors);
     LoadTile<kDim>(rows.values, slot, n_positions - begin, kv_tile);

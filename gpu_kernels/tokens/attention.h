@@ -21,6 +21,13 @@ struct GpuAttention {
   float scale = 1;     // of the scores q . k
   float soft_cap = 0;  // c: scores become c tanh(score / c) (arXiv:2408.00118); 0: they stay
   int64_t window = 0;  // positions that a row sees, its own included; 0: all up to its own
+  // Added to scores, scaled and capped, by how far behind a row a key stands: (n_heads, 2 *
+  // max_distance + 1) f32 on the GPU, farther ones as the farthest; or null.
+  const float* bias = nullptr;
+  int64_t max_distance = 0;
+  // Rows see all positions of the text that an encoder read for their sequence, wherever they stand
+  // themselves. REQUIRES: no window.
+  bool sees_encoder = false;
 };
 
 // Positions that a block of GpuAttendFew goes through.

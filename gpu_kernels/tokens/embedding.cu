@@ -9,10 +9,12 @@ namespace {
 
 constexpr int kThreads = 64;
 
-// Which row of the table a token takes: that of its id, or that of its position, which is added.
+// Which row of the table a token takes, and what becomes of it.
 struct RowChoice {
   bool by_position = false;  // else by id
-  int64_t offset = 0;
+  int64_t offset = 0;        // to the position
+  bool adds = false;         // to x, times the scale; else x becomes the row as it is
+  float scale = 1;
 };
 
 // A row of blocks per token, a thread per LaneElements weights.
@@ -25,8 +27,8 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t step = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   const int64_t first = step * kElements;
   if (token >= pass.n_rows || first >= table.cols) return;
-  const bool adds = choice.by_position;
-  const int64_t row = adds ? pass.rows[token].position + choice.offset : pass.rows[token].id;
+  const int64_t row =
+      choice.by_position ? pass.rows[token].position + choice.offset : pass.rows[token].id;
   WeightWords<kType> w;
   w.Load(table.data + row * table.row_bytes, padded_cols, step);
   float* const out = x + token * table.cols + first;
@@ -34,7 +36,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int i = 0; i < kElements; ++i) {
     if (first + i >= table.cols) continue;
     const float weight = WeightOf<kType>(w, i);
-    out[i] = adds ? out[i] + weight : weight;
+    out[i] = choice.adds ? fmaf(choice.scale, weight, out[i]) : weight;
   }
 }
 
@@ -59,7 +61,12 @@ void GpuEmbed(Stream& stream, const GpuMatrix& table, const GpuPass& pass, float
 
 void GpuAddPositions(Stream& stream, const GpuMatrix& table, const GpuPass& pass, int64_t offset,
                      float* x) {
-  LaunchEmbed(stream, table, pass, {.by_position = true, .offset = offset}, x);
+  LaunchEmbed(stream, table, pass, {.by_position = true, .offset = offset, .adds = true}, x);
+}
+
+void GpuAddTableRows(Stream& stream, const GpuMatrix& table, const GpuPass& pass, float scale,
+                     float* x) {
+  LaunchEmbed(stream, table, pass, {.adds = true, .scale = scale}, x);
 }
 
 }  // namespace thermocline

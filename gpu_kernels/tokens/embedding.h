@@ -20,4 +20,8 @@ void GpuEmbed(Stream& stream, const GpuMatrix& table, const GpuPass& pass, float
 void GpuAddPositions(Stream& stream, const GpuMatrix& table, const GpuPass& pass, int64_t offset,
                      float* x);
 
+// x[t, i] += scale * table[id of row t, i]: what else is as for GpuEmbed.
+void GpuAddTableRows(Stream& stream, const GpuMatrix& table, const GpuPass& pass, float scale,
+                     float* x);
+
 }  // namespace thermocline

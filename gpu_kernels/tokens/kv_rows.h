@@ -80,9 +80,10 @@ inline int WindowOrAll(int64_t window) {
   return static_cast<int>(window == 0 || window > kAll ? kAll : window);
 }
 
-// The slot of a segment's position. REQUIRES: a row of the segment sees a position of that page.
-__device__ inline int SlotOf(const GpuPass& pass, const GpuPassSegment& segment, int position) {
-  const int page = pass.pages[segment.first_page + position / kGpuKvPageTokens];
+// The slot of a position whose text has its first page at first_page of the page table. REQUIRES: a
+// row of the pass sees a position of that page.
+__device__ inline int SlotOf(const GpuPass& pass, int first_page, int position) {
+  const int page = pass.pages[first_page + position / kGpuKvPageTokens];
   return page * kGpuKvPageTokens + position % kGpuKvPageTokens;
 }
 

@@ -86,7 +86,7 @@ __global__ void __launch_bounds__(kWarps* kWarpThreads)
   const int n_kv_heads = static_cast<int>(kv.n_kv_heads);
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   const int head = static_cast<int>(blockIdx.x * kWarps + threadIdx.x / kWarpThreads);
-  if (token >= pass.n_rows || head >= n_heads + 2 * n_kv_heads) return;
+  if (token >= pass.n_rows || head >= n_heads + (k == nullptr ? 0 : 2 * n_kv_heads)) return;
   const int64_t position = pass.rows[token].position;
   const int half = static_cast<int>(rope.rot_dim / 2);
   const Angles angles{rope.pairing, half, rope.cos + position * half, rope.sin + position * half};
@@ -108,7 +108,8 @@ void GpuRopeAppend(Stream& stream, const GpuRope& rope, const GpuKvLayer& kv, co
                    int64_t n_heads, float* q, const float* k, const float* v) {
   if (pass.n_rows == 0) return;
   const int64_t n_turned = rope.rot_dim == 0 ? 0 : n_heads;
-  const int64_t n_rows = n_turned + 2 * kv.n_kv_heads;
+  const int64_t n_rows = n_turned + (k == nullptr ? 0 : 2 * kv.n_kv_heads);
+  if (n_rows == 0) return;
   const dim3 grid(static_cast<unsigned>((n_rows + kWarps - 1) / kWarps),
                   static_cast<unsigned>(pass.n_rows));
   Launch(KERNEL(rope_append_kernel),

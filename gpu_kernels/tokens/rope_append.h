@@ -24,8 +24,9 @@ struct GpuRope {
 // angles of its position, and stores the turned heads of k and those of v: (n_rows, n_kv_heads,
 // head_dim) f32 in the cache at its slot. k and v themselves stay as they are. Stored as f16
 // rounded to nearest even, or as q8_0 with the bytes that the CPU's f32_to_q8_0 makes (blocks with
-// NaN or infinity decode to NaN). Asynchronous on `stream`; throws Error on launch. REQUIRES: slots
-// lie below kv.n_slots, positions in the rope's tables.
+// NaN or infinity decode to NaN). Without k and v (null), in a layer that reads another's, only q
+// is turned. Asynchronous on `stream`; throws Error on launch. REQUIRES: slots lie below
+// kv.n_slots, positions in the rope's tables.
 void GpuRopeAppend(Stream& stream, const GpuRope& rope, const GpuKvLayer& kv, const GpuPass& pass,
                    int64_t n_heads, float* q, const float* k, const float* v);
 

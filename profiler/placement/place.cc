@@ -19,12 +19,13 @@ int64_t NearestClusterEnd(double fraction, int64_t d_ff) {
   return wanted - static_cast<double>(below) < static_cast<double>(above) - wanted ? below : above;
 }
 
-// Layers whose gates are cut lie on one tier whole.
+// Layers that make something of all their neurons lie on one tier whole.
 std::vector<int64_t> HotOfFraction(const ModelConfig& config, double fraction) {
   std::vector<int64_t> n_hot;
   for (const LayerConfig& layer : config.layers) {
     const int64_t nearest = fraction < 0.5 ? 0 : config.d_ff;
-    n_hot.push_back(layer.ffn.cuts_gates ? nearest : NearestClusterEnd(fraction, config.d_ff));
+    n_hot.push_back(layer.ffn.keeps_together() ? nearest
+                                               : NearestClusterEnd(fraction, config.d_ff));
   }
   return n_hot;
 }

@@ -82,7 +82,7 @@ SolverProblem MakeProblem(const OpenedModel& model, const ProfileStats& stats,
     layer.slow_neuron_bytes = neuron_bytes(WeightForm::kAsInFile);
     layer.fast_neuron_bytes =
         model.gpu().empty() ? layer.slow_neuron_bytes : neuron_bytes(WeightForm::kOnGpu);
-    layer.whole = model.config().layer(static_cast<int64_t>(l)).ffn.cuts_gates;
+    layer.whole = model.config().layer(static_cast<int64_t>(l)).ffn.keeps_together();
     for (const int32_t id : ordered.layers[l].neuron_order) {
       layer.benefit.push_back(stats.calibration.layers[l].count[static_cast<size_t>(id)]);
     }

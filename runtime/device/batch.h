@@ -2,6 +2,7 @@
 // prompt, one row for each of many sequences, or both mixed.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -47,10 +48,11 @@ struct Batch {
     for (const BatchRow& row : rows) n += row.wants_logits ? 1 : 0;
     return n;
   }
-  // The largest position and one: how far any row looks back.
+  // The largest position and one, an encoder's texts included: how far any row looks.
   int64_t max_length() const {
     int64_t most = 0;
-    for (const BatchRow& row : rows) most = row.position >= most ? row.position + 1 : most;
+    for (const BatchRow& row : rows) most = std::max(most, row.position + 1);
+    for (const BatchSequence& sequence : sequences) most = std::max(most, sequence.encoder_length);
     return most;
   }
   // All rows, cut into as few segments as there are.

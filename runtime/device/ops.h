@@ -99,7 +99,7 @@ struct FfnOp {
   float activation_threshold = 0;  // see FfnConfig
   bool relu_up = false;
   // Gates are cut first (see FfnConfig), where the slice has all neurons of the layer.
-  // REQUIRES: the CPU, and no predictor.
+  // REQUIRES: no predictor.
   bool cuts_gates = false;
   float gate_cut = 0;
   // Exact: up and down only where act(gate) != 0. Of batches, which run dense, it may be ignored.
@@ -165,11 +165,11 @@ class DeviceOps {
                           int64_t d_in) = 0;
   // Turns q: (n, n_heads, head_dim) and k: (n, n_kv_heads, head_dim) in place (with rot_dim 0 they
   // stay), and stores k and v: (n, n_kv_heads, head_dim) in the cache, each row at its position of
-  // its sequence. k and v are null in a layer that reads another's, which the CPU runs.
+  // its sequence. k and v are null in a layer that reads another's.
   virtual void RopeAppend(const Lane& lane, const RopeOp& rope, const KvCache& cache,
                           const AttentionOp& op, float* q, float* k, const float* v) = 0;
-  // Attention of each row over its sequence, causal unless the op says otherwise. A device may take
-  // neither a bias nor an encoder's text, but the CPU. q, out: (n, n_heads, head_dim).
+  // Attention of each row over its sequence, causal unless the op says otherwise. q, out: (n,
+  // n_heads, head_dim).
   virtual void Attend(const Lane& lane, const KvCache& cache, const AttentionOp& op, const float* q,
                       float* out) = 0;
   // state.y = the slice's part of the FFN of x: (n, d_model). Returns what was computed, the same
@@ -187,41 +187,27 @@ class DeviceOps {
   // no number.
   virtual void Scale(const Lane& lane, float* x, float scale, float soft_cap, int64_t n) = 0;
 
-  // ---- ops of the CPU, which REQUIRE it ----
+  // ---- several streams, and what runs beside attention and FFN ----
 
   // x[t] += scale * table[ids[t]]. x: (n, d).
-  virtual void AddTableRows(const Lane& /*lane*/, const TensorView& /*table*/,
-                            std::span<const int32_t> /*ids*/, float /*scale*/, float* /*x*/) {
-    CHECK(false);
-  }
+  virtual void AddTableRows(const Lane& lane, const TensorView& table, std::span<const int32_t> ids,
+                            float scale, float* x) = 0;
   // out[t] = x[t] * by, element by element. x, out: (n, d); out may be x. by: (d).
-  virtual void MultiplyRows(const Lane& /*lane*/, const float* /*x*/, const float* /*by*/,
-                            int64_t /*n*/, int64_t /*d*/, float* /*out*/) {
-    CHECK(false);
-  }
+  virtual void MultiplyRows(const Lane& lane, const float* x, const float* by, int64_t n, int64_t d,
+                            float* out) = 0;
   // x[t] = act(x[t]) * by[t], element by element. x: (n, d). by: n rows of d, by_stride apart.
-  virtual void ActivateMultiply(const Lane& /*lane*/, Activation /*activation*/, float* /*x*/,
-                                const float* /*by*/, int64_t /*by_stride*/, int64_t /*n*/,
-                                int64_t /*d*/) {
-    CHECK(false);
-  }
+  virtual void ActivateMultiply(const Lane& lane, Activation activation, float* x, const float* by,
+                                int64_t by_stride, int64_t n, int64_t d) = 0;
   // Scales each row of x to the root mean square of the row of `like`. The square of its own counts
   // as kLeastMeanSquare or more. x, like: (n, d).
-  virtual void MatchRms(const Lane& /*lane*/, const float* /*like*/, int64_t /*n*/, int64_t /*d*/,
-                        float* /*x*/) {
-    CHECK(false);
-  }
+  virtual void MatchRms(const Lane& lane, const float* like, int64_t n, int64_t d, float* x) = 0;
   // streams[i] += sum over j of c[i, j] streams[j] for all i at once; x = the active stream then.
   // n_c: n_streams * n_streams. x: (n, d).
-  virtual void PredictStreams(const Lane& /*lane*/, const StreamsOp& /*op*/, int64_t /*n*/,
-                              int64_t /*d*/, float* /*x*/) {
-    CHECK(false);
-  }
+  virtual void PredictStreams(const Lane& lane, const StreamsOp& op, int64_t n, int64_t d,
+                              float* x) = 0;
   // streams[i] += (1 + c[i]) (x - streams[active]) for all i at once. n_c: n_streams. x: (n, d).
-  virtual void CorrectStreams(const Lane& /*lane*/, const StreamsOp& /*op*/, int64_t /*n*/,
-                              int64_t /*d*/, const float* /*x*/) {
-    CHECK(false);
-  }
+  virtual void CorrectStreams(const Lane& lane, const StreamsOp& op, int64_t n, int64_t d,
+                              const float* x) = 0;
 };
 
 inline constexpr double kLeastMeanSquare = 1e-5;

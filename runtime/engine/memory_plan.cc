@@ -153,10 +153,11 @@ MemoryPlan PlanMemory(const PlanInput& input) {
       return TensorBytes(table, *gguf.FindTensor(table.name), WeightForm::kOnGpu);
     };
     const uint64_t tokens = table_bytes(TensorRole::kTokenEmbd);
-    const uint64_t positions =
-        config.learned_positions ? table_bytes(TensorRole::kPositionEmbd) : uint64_t{0};
-    plan.host_table_bytes = tokens + positions;
-    plan.embedding_bytes -= config.tied_output ? positions : plan.host_table_bytes;
+    const uint64_t others =
+        (config.learned_positions ? table_bytes(TensorRole::kPositionEmbd) : uint64_t{0}) +
+        (config.layer_embd_dim > 0 ? table_bytes(TensorRole::kLayerEmbd) : uint64_t{0});
+    plan.host_table_bytes = tokens + others;
+    plan.embedding_bytes -= config.tied_output ? others : plan.host_table_bytes;
   }
   for (size_t c = 0; c < input.kv_layout.classes.size(); ++c) {
     const KvPageClass& pages = input.kv_layout.classes[c];

@@ -93,8 +93,14 @@ void CheckDownType(const EngineOptions& options, const ModelConfig& config) {
                      std::string(DTypeName(FittingType(*options.down_type, config.d_model)))}}});
 }
 
+// Whether a layer's neurons can be computed in pieces.
+bool StreamsNeurons(const ModelConfig& config) {
+  return std::ranges::none_of(config.layers, &FfnConfig::keeps_together, &LayerConfig::ffn);
+}
+
 // Streaming was asked for: it must not be left out silently.
-void CheckGpuStream(const EngineOptions& options, const std::string& gpu) {
+void CheckGpuStream(const EngineOptions& options, const ModelConfig& config,
+                    const std::string& gpu) {
   if (options.gpu_stream != StreamCold::kOn) return;
   if (!options.loras.empty()) {
     throw Error({.path = options.loras.front().path,
@@ -103,6 +109,14 @@ void CheckGpuStream(const EngineOptions& options, const std::string& gpu) {
                  .expected = "auto or off",
                  .found = "on",
                  .settings = {{Setting::kGpuStream, "auto"}, {Setting::kLora}}});
+  }
+  if (!StreamsNeurons(config)) {
+    throw Error({.path = options.model_path,
+                 .what = "what this model makes of all neurons of a layer cannot be made of the "
+                         "pieces in which weights are streamed to the GPU",
+                 .expected = "auto or off",
+                 .found = "on",
+                 .settings = {{Setting::kGpuStream, "auto"}}});
   }
   if (!gpu.empty()) return;
   throw Error({.what = "weights are to be streamed to a GPU, and the fast tier is none",
@@ -145,49 +159,23 @@ void CheckCacheType(const EngineOptions& options, const std::string& gpu) {
                .settings = {{Setting::kCacheType, "f16"}, {Setting::kFastTier, "cpu"}}});
 }
 
-// Of what the CPU alone computes, the GPU's ops have nothing.
-void CheckGpuOps(const ModelConfig& config, const EngineOptions& options, const std::string& gpu) {
-  const bool cpu_only = config.streams.several() || config.low_dim() > 0 || config.cuts_gates() ||
-                        config.has_encoder() || config.n_kv_layers() < config.n_layers;
-  if (gpu.empty() || !cpu_only) return;
-  throw Error({.path = options.model_path,
-               .what = fmt::format("models of family {} run on the CPU alone", config.architecture),
-               .expected = "one tier, the CPU",
-               .found = gpu,
-               .hint = "run the model on the CPU",
-               .settings = {{Setting::kFastTier, "cpu"}}});
-}
-
-// A layer whose gates are cut needs them on one tier.
-void CheckCutLayers(const ModelConfig& config, const Placement& placement,
-                    const EngineOptions& options) {
+// A layer that makes something of all its neurons needs them on one tier.
+void CheckWholeLayers(const ModelConfig& config, const Placement& placement,
+                      const EngineOptions& options) {
   for (int64_t l = 0; l < config.n_layers; ++l) {
     const LayerPlacement& layer = placement.layers[static_cast<size_t>(l)];
-    if (!config.layer(l).ffn.cuts_gates || layer.n_on[kVram] == 0 || layer.n_on[kDram] == 0) {
-      continue;
-    }
+    const FfnConfig& ffn = config.layer(l).ffn;
+    if (!ffn.keeps_together() || layer.n_on[kVram] == 0 || layer.n_on[kDram] == 0) continue;
+    const char* const done = ffn.cuts_gates ? "cuts its gates by" : "normalises its neurons by";
     throw Error(
         {.path = options.placement_path,
-         .what = fmt::format("gates of layer {} are cut by what all of them are, and its "
-                             "neurons are on two tiers",
-                             l),
+         .what =
+             fmt::format("layer {} {} what all of them are, and they are on two tiers", l, done),
          .expected = fmt::format("{} neurons on one tier", config.d_ff_of(l)),
          .found = fmt::format("{} in vram and {} in dram", layer.n_on[kVram], layer.n_on[kDram]),
-         .hint = "run the model without a placement"});
+         .hint = "place the model again, or run it without a placement",
+         .jobs = {Job::kPlace}});
   }
-}
-
-// A norm over all neurons of a layer needs them on one tier.
-void CheckSubNorms(const Family& family, const EngineOptions& options, bool several_tiers) {
-  if (!family.sub_norms || !several_tiers) return;
-  throw Error({.path = options.model_path,
-               .what =
-                   "a model that normalises its hidden neurons runs on the CPU alone, without a "
-                   "placement",
-               .expected = "one tier, the CPU",
-               .found = options.placement_path.empty() ? "a GPU" : options.placement_path,
-               .hint = "run the model on the CPU",
-               .settings = {{Setting::kFastTier, "cpu"}}});
 }
 
 std::vector<std::unique_ptr<const LoraFile>> OpenLoras(const EngineOptions& options,
@@ -216,12 +204,10 @@ OpenedModel::OpenedModel(const EngineOptions& options)
       n_threads_(options.n_threads > 0 ? options.n_threads : DefaultThreadCount()) {
   ChooseLongRope(context_tokens_, &config_.rope);
   CheckTensors(gguf_, family_, config_);
-  CheckGpuStream(options_, gpu_);
+  CheckGpuStream(options_, config_, gpu_);
   CheckSequences(options_);
   CheckCacheType(options_, gpu_);
-  CheckSubNorms(family_, options_, !gpu_.empty() || placement_.has_value());
-  CheckGpuOps(config_, options_, gpu_);
-  if (placement_) CheckCutLayers(config_, *placement_, options_);
+  if (placement_) CheckWholeLayers(config_, *placement_, options_);
   CheckDownType(options_, config_);
   if (!gpu_.empty()) RequireEqualHeads(config_, options.model_path, "attention on the GPU");
   if (!gpu_.empty() && !placement_) SplitLayers();
@@ -247,7 +233,8 @@ ExecutorOptions OpenedModel::executor_options() const {
           .mode = mode_,
           .predictor_input = predictor_ ? predictor_->input() : PredictorInput::kNormed,
           .keep_attention_input = options_.watch_attention,
-          .stream_cold = gpu_.empty() ? StreamCold::kOff : options_.gpu_stream,
+          .stream_cold =
+              gpu_.empty() || !StreamsNeurons(config_) ? StreamCold::kOff : options_.gpu_stream,
           .stream_piece_bytes = options_.stream_piece_bytes};
 }
 

@@ -94,7 +94,7 @@ class Loader {
   void LoadBeside() {
     ModelWeights& w = out_->weights;
     if (config_.layer_embd_dim > 0) {
-      w.layer_embd = Mapped(RequireWeights(gguf_, OfModel(TensorRole::kLayerEmbd)), 0);
+      w.layer_embd = PlaceTable(RequireWeights(gguf_, OfModel(TensorRole::kLayerEmbd)));
       w.layer_embd_proj.w = Place(RequireWeights(gguf_, OfModel(TensorRole::kLayerEmbdProj)));
       w.layer_embd_norm.weight = LoadVector(OfModel(TensorRole::kLayerEmbdNorm));
     }

@@ -101,10 +101,13 @@ struct FfnConfig {
   // deviation of all of a token's gates in the layer (statistical top-k, arXiv:2506.06644).
   bool cuts_gates = false;
   float gate_cut = 0;
+  bool norms_h = false;  // h goes through an RMS norm (FfnSlice::h_norm)
   int64_t d_ff = 0;
 
   // Whether a sizeable part of the neurons has an h of exactly 0.
   bool has_true_zeros() const { return cuts_gates || HasTrueZeros(activation); }
+  // Whether something is made of all of a token's neurons, which then lie on one tier.
+  bool keeps_together() const { return cuts_gates || norms_h; }
 };
 
 // Residual streams (AltUp, arXiv:2301.13310). Where there are several, a layer predicts all of them

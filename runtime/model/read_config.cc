@@ -338,6 +338,7 @@ void ReadLayers(const ConfigReader& keys, const Family& family, ModelConfig* con
     c.layers[l].ffn.kind = family.ffn;
     c.layers[l].ffn.activation_threshold = threshold;
     c.layers[l].ffn.relu_up = relu_up;
+    c.layers[l].ffn.norms_h = family.sub_norms;
     c.layers[l].norm = family.norm;
     c.layers[l].block = block;
     c.layers[l].attention.n_heads = n_heads[l];

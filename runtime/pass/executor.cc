@@ -28,7 +28,6 @@ Executor::Executor(const ModelConfig& config, const ModelWeights& weights,
                    std::span<Device* const> tiers, std::span<const LayerPredictors> predictors,
                    const ModelAdapters* adapters)
     : context_(config, weights, options, team, cache, tiers, predictors, adapters) {
-  CHECK(!config.has_encoder() || context_.fast().queued() == nullptr);
   for (const KvPageClass& page_class : cache.layout().classes) {
     std::vector<int32_t>& pages = all_pages_.emplace_back();
     for (int64_t i = 0; i < 2 * page_class.n_pages; ++i) {

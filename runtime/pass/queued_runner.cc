@@ -17,6 +17,7 @@ constexpr int64_t kNotKept = -1;
 int64_t QueuedRunner::KeyOf(const Pass& pass) const {
   const PassContext& c = context_;
   if (pass.n() > kMaxKeptTokens || c.observer != nullptr || c.keep_hidden) return kNotKept;
+  if (pass.encodes) return kNotKept;
   if (pass.wanted == LogitsWanted::kSome) return kNotKept;
   const auto variant =
       static_cast<int64_t>(c.options.mode) * kLogitsChoices + static_cast<int64_t>(pass.wanted);
@@ -59,6 +60,7 @@ void QueuedRunner::Enqueue(const Pass& pass) {
   const Lanes lanes = EnqueuingLanes();
   EmbedRows(context_, lanes.all, pass);
   RunLayersOneByOne(pass);
+  if (pass.encodes) StoreEncoderOutput(context_, lanes.all, pass);
   EnqueueHead(lanes.all, pass);
 }
 
@@ -92,9 +94,18 @@ void QueuedRunner::RunLayersOneByOne(const Pass& pass) {
     if (context_.observer != nullptr) Observe(layer, pass.n());
     if (!context_.keep_hidden) continue;
     Finish();
-    const int64_t d = context_.config.d_model;
-    queued_.Download(context_.hidden.data() + layer * d, context_.state.x + (pass.n() - 1) * d,
-                     static_cast<uint64_t>(d) * sizeof(float));
+    KeepHidden(layer, pass.n());
+  }
+}
+
+// Fetches the last token's stream, or all of its streams one after the other.
+void QueuedRunner::KeepHidden(int64_t layer, int64_t n) {
+  const int64_t d = context_.config.d_model;
+  const int64_t n_streams = context_.config.streams.n;
+  const float* const from = n_streams > 1 ? context_.state.streams : context_.state.x;
+  for (int64_t i = 0; i < n_streams; ++i) {
+    queued_.Download(context_.hidden.data() + (layer * n_streams + i) * d,
+                     from + (i * n + n - 1) * d, static_cast<uint64_t>(d) * sizeof(float));
   }
 }
 

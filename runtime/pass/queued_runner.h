@@ -41,6 +41,7 @@ class QueuedRunner : public PassRunner {
   void RunKept(const Pass& pass, int64_t key);
   int64_t KeyOf(const Pass& pass) const;
   void RunLayersOneByOne(const Pass& pass);
+  void KeepHidden(int64_t layer, int64_t n);
   void Observe(int64_t layer, int64_t n);
   void Fetch(std::vector<float>* to, const float* from, int64_t n);
 

@@ -5,7 +5,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -15,6 +14,7 @@
 #include "runtime/engine/beam_search.h"
 #include "runtime/engine/engine.h"
 #include "runtime/import/import_model.h"
+#include "tests/engine/family_models.h"
 #include "tests/placement/placements.h"
 #include "tests/support/temp_dir.h"
 
@@ -26,21 +26,6 @@ using Json = nlohmann::json;
 // In f32 throughout, sums alone differ; logits span tens.
 constexpr double kTolerance = 1e-3;
 constexpr int64_t kBeams = 4;
-
-std::string FamiliesFolder() {
-  return std::string(THERMOCLINE_SOURCE_DIR) + "/tests/golden/families/";
-}
-
-std::vector<std::string> FamilyNames() {
-  std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(FamiliesFolder())) {
-    const bool model = std::filesystem::exists(entry.path() / "config.json");
-    if (!model || !std::filesystem::exists(entry.path() / "golden.json")) continue;
-    names.push_back(entry.path().filename());
-  }
-  std::ranges::sort(names);
-  return names;
-}
 
 double MaxGap(std::span<const float> found, const Json& expected) {
   EXPECT_EQ(found.size(), expected.size());
@@ -181,10 +166,6 @@ TEST_P(FamilyGolden, PlacedAndPackedNeuronsGiveTheSameLogits) {
       EXPECT_LE(MaxGap(engine.Feed(ids), prompt["logits_last"]), kTolerance) << sparse;
     }
   };
-  if (FamilyNamed(config.architecture).sub_norms) {
-    EXPECT_THROW(run(path_, "dense"), Error);
-    return;
-  }
   PackOptions pack;
   pack.placement_path = placement_path;
   PackModel(path_, dir_.file("packed.gguf"), pack);

@@ -316,7 +316,7 @@ FAMILIES = [
     Family(
         "t5", "encoder and decoder, relu, RMS norms, relative positions (8 buckets, distance 20), no scaling of attention, "
         "tied with d_model^-0.5 (T5 1.0)", "T5ForConditionalGeneration",
-        dict(vocab_size=VOCAB_SIZE, d_model=32, d_kv=12, d_ff=48, num_layers=3, num_decoder_layers=2, num_heads=3,
+        dict(vocab_size=VOCAB_SIZE, d_model=32, d_kv=16, d_ff=48, num_layers=3, num_decoder_layers=2, num_heads=3,
              relative_attention_num_buckets=8, relative_attention_max_distance=20, layer_norm_epsilon=RMS_EPS,
              feed_forward_proj="relu", tie_word_embeddings=True, decoder_start_token_id=PAD, pad_token_id=PAD,
              eos_token_id=BOS),
@@ -329,7 +329,7 @@ FAMILIES = [
         "t5_v1_1", "the same with gated gelu (tanh) and an own lm_head, whose input is not scaled (T5 1.1); saved as "
         "bfloat16",
         "T5ForConditionalGeneration",
-        dict(vocab_size=VOCAB_SIZE, d_model=32, d_kv=12, d_ff=48, num_layers=2, num_decoder_layers=2, num_heads=3,
+        dict(vocab_size=VOCAB_SIZE, d_model=32, d_kv=16, d_ff=48, num_layers=2, num_decoder_layers=2, num_heads=3,
              relative_attention_num_buckets=8, relative_attention_max_distance=20, layer_norm_epsilon=RMS_EPS,
              feed_forward_proj="gated-gelu", tie_word_embeddings=False, decoder_start_token_id=PAD, pad_token_id=PAD,
              eos_token_id=BOS),

@@ -22,13 +22,25 @@ struct Case {
   int64_t n_tokens;
   int64_t window = 0;
   float soft_cap = 0;
-  float scale = 0;  // 0: 1 / sqrt(head_dim)
+  float scale = 0;           // 0: 1 / sqrt(head_dim)
+  int64_t n_encoder = 0;     // positions of an encoder's text, which rows see instead of their own
+  int64_t max_distance = 0;  // of a bias; 0: there is none
 
-  int64_t n_positions() const { return first_position + n_tokens; }
+  // Positions that the cache has.
+  int64_t n_positions() const { return std::max(first_position + n_tokens, n_encoder); }
+  int64_t EndSeen(int64_t token) const {
+    return n_encoder > 0 ? n_encoder : first_position + token + 1;
+  }
   GpuAttention attention() const {
     const float usual = 1 / std::sqrt(static_cast<float>(head_dim));
-    return {n_heads, scale == 0 ? usual : scale, soft_cap, window};
+    return {.n_heads = n_heads,
+            .scale = scale == 0 ? usual : scale,
+            .soft_cap = soft_cap,
+            .window = window,
+            .max_distance = max_distance,
+            .sees_encoder = n_encoder > 0};
   }
+  int64_t n_biases() const { return n_heads * (2 * max_distance + 1); }
 };
 
 // A cache filled with random keys and values, and random queries. Two layers: the other one keeps
@@ -40,6 +52,8 @@ struct Inputs {
         kv(cache.Layer(1)),
         q(RandomValues(static_cast<size_t>(c.n_tokens * c.n_heads * c.head_dim), 3)),
         q_device(stream, q),
+        bias(RandomValues(static_cast<size_t>(c.n_biases()), 4)),
+        bias_device(stream, bias),
         out(stream, std::vector<float>(q.size())) {
     const auto n = static_cast<size_t>(c.n_positions() * c.n_kv_heads * c.head_dim);
     const OnDevice<float> k(stream, RandomValues(n, 1));
@@ -55,15 +69,28 @@ struct Inputs {
     const int64_t max_positions = kv.n_slots;
     const DeviceMemory scratch(
         GpuAttendScratchBytes(c.n_tokens, c.n_heads, c.head_dim, max_positions), "a test");
-    const TestPass pass(stream, c.first_position, c.n_tokens);
-    GpuAttendFew(stream, kv, pass.get(), c.attention(), max_positions, q_device.data(),
+    const TestPass pass(stream, {Segment()});
+    GpuAttendFew(stream, kv, pass.get(), Attention(), max_positions, q_device.data(),
                  scratch.as<void>(), out.data());
     return out.Read();
   }
   std::vector<float> AttendMany() {
-    const TestPass pass(stream, c.first_position, c.n_tokens);
-    GpuAttendMany(stream, kv, pass.get(), c.attention(), q_device.data(), out.data());
+    const TestPass pass(stream, {Segment()});
+    GpuAttendMany(stream, kv, pass.get(), Attention(), q_device.data(), out.data());
     return out.Read();
+  }
+  // With an encoder's text, what rows see lies in the cache's pages from 0 on, and their own
+  // positions in none that is read.
+  TestSegment Segment() const {
+    const std::vector<int32_t> pages = PagesInOrder(c.n_positions());
+    if (c.n_encoder == 0) return {c.first_position, c.n_tokens, pages, {}};
+    const std::vector<int32_t> own(pages.size(), 999);
+    return {c.first_position, c.n_tokens, own, {}, 0, pages, c.n_encoder};
+  }
+  GpuAttention Attention() const {
+    GpuAttention attention = c.attention();
+    if (c.max_distance > 0) attention.bias = bias_device.data();
+    return attention;
   }
   std::vector<float> Attend(bool few) { return few ? AttendFew() : AttendMany(); }
 
@@ -82,6 +109,8 @@ struct Inputs {
   GpuKvLayer kv;
   std::vector<float> q;
   OnDevice<float> q_device;
+  std::vector<float> bias;
+  OnDevice<float> bias_device;
   OnDevice<float> out;
   KvImage keys;
   KvImage values;
@@ -97,7 +126,8 @@ void ExpectAttention(const Inputs& in, const std::vector<float>& out) {
       c.scale == 0 ? 1 / std::sqrt(static_cast<double>(c.head_dim)) : double{c.scale};
   for (int64_t row = 0; row < c.n_tokens * c.n_heads; ++row) {
     const int64_t kv_head = row % c.n_heads / (c.n_heads / c.n_kv_heads);
-    const int64_t n = c.first_position + row / c.n_heads + 1;
+    const int64_t position = c.first_position + row / c.n_heads;
+    const int64_t n = c.EndSeen(row / c.n_heads);
     const int64_t first = c.window == 0 ? 0 : std::max<int64_t>(0, n - c.window);
     const float* const q = in.q.data() + row * c.head_dim;
     std::vector<double> weights(static_cast<size_t>(n));
@@ -110,6 +140,13 @@ void ExpectAttention(const Inputs& in, const std::vector<float>& out) {
         magnitude += std::abs(product);
       }
       if (c.soft_cap != 0) dot = c.soft_cap * std::tanh(dot / c.soft_cap);
+      if (c.max_distance > 0) {
+        const int64_t most = c.max_distance;
+        const int64_t at = row % c.n_heads * (2 * most + 1) + most;
+        const float bias = in.bias[static_cast<size_t>(at + std::clamp(p - position, -most, most))];
+        dot += bias;
+        magnitude += std::abs(bias);
+      }
       weights[static_cast<size_t>(p)] = dot;
       largest = std::max(largest, dot);
       largest_sum = std::max(largest_sum, magnitude);
@@ -140,7 +177,8 @@ std::string Name(const Case& c, DType dtype) {
   return std::string(DTypeName(dtype)) + ", head_dim " + std::to_string(c.head_dim) + ", " +
          std::to_string(c.n_heads) + " heads on " + std::to_string(c.n_kv_heads) + ", " +
          std::to_string(c.n_tokens) + " tokens from " + std::to_string(c.first_position) +
-         ", window " + std::to_string(c.window) + ", cap " + std::to_string(c.soft_cap);
+         ", window " + std::to_string(c.window) + ", cap " + std::to_string(c.soft_cap) +
+         ", encoder " + std::to_string(c.n_encoder) + ", bias to " + std::to_string(c.max_distance);
 }
 
 using GpuAttendFewTest = GpuTest;
@@ -363,6 +401,10 @@ class GpuScoringTest : public GpuTest {
     cases.push_back({128, 4, 2, 40, 2, 0, 0.5F});
     cases.push_back({256, 2, 1, 130, 3, 100, 30.0F, 0.3F});
     cases.push_back({96, 3, 3, 20, 33, 9, 2.0F, 1.0F});
+    // An encoder's own layers, a decoder's on its text, and a decoder's own with a bias.
+    cases.push_back({64, 4, 2, 0, 45, 0, 0, 1.0F, 45, 7});
+    cases.push_back({64, 2, 1, 3, 2, 0, 0, 1.0F, 129});
+    cases.push_back({128, 2, 2, 130, 3, 0, 5.0F, 0.2F, 0, 128});
     return cases;
   }
 };
@@ -372,7 +414,7 @@ TEST_F(GpuScoringTest, EqualsTheReference) {
     for (const bool few : {true, false}) {
       const DType dtype = c.window % 2 == 0 ? DType::kF16 : DType::kQ8_0;
       SCOPED_TRACE(Name(c, dtype) + (few ? ", few" : ", many"));
-      InEveryOrderIf(c.window == 33 || c.soft_cap != 0, [&] {
+      InEveryOrderIf(c.window == 33 || c.soft_cap != 0 || c.n_encoder > 0, [&] {
         Inputs in(c, dtype, c.n_positions());
         ExpectAttention(in, in.Attend(few));
       });

@@ -68,6 +68,38 @@ TEST_F(GpuAddTest, AScaleOfZeroClearsWhatIsNoNumber) {
   EXPECT_EQ(x.Read(), (std::vector<float>{0, 0, 0}));
 }
 
+TEST_F(GpuAddTest, RowsAreMultiplied) {
+  constexpr size_t kRows = 3;
+  for (const size_t width : {1, 33, 700}) {
+    Stream stream;
+    const std::vector<float> x = RandomValues(kRows * width, 1);
+    const std::vector<float> by = RandomValues(width, 2);
+    const OnDevice<float> x_device(stream, x), by_device(stream, by);
+    const OnDevice<float> out(stream, std::vector<float>(x.size(), kNan));
+    const auto n = static_cast<int64_t>(width);
+    GpuMultiplyRows(stream, x_device.data(), by_device.data(), kRows, n, out.data());
+    GpuMultiplyRows(stream, x_device.data(), by_device.data(), kRows, n, x_device.data());
+    const std::vector<float> product = out.Read();
+    for (size_t i = 0; i < x.size(); ++i) ASSERT_EQ(product[i], x[i] * by[i % width]) << i;
+    EXPECT_EQ(x_device.Read(), product) << "in place";
+  }
+}
+
+TEST_F(GpuAddTest, ActivatedRowsAreMultipliedByRowsThatLieApart) {
+  constexpr size_t kRows = 4, kWidth = 37, kApart = 50;
+  Stream stream;
+  const std::vector<float> x = RandomValues(kRows * kWidth, 1);
+  const std::vector<float> by = RandomValues(kRows * kApart, 2);
+  const OnDevice<float> x_device(stream, x), by_device(stream, by);
+  GpuActivateMultiplyRows(stream, {Activation::kRelu, 0.25F}, x_device.data(), by_device.data(),
+                          kApart, kRows, kWidth);
+  const std::vector<float> product = x_device.Read();
+  for (size_t i = 0; i < x.size(); ++i) {
+    const float factor = by[i / kWidth * kApart + i % kWidth];
+    ASSERT_EQ(product[i], (x[i] < 0.25F ? 0.0F : x[i]) * factor) << i;
+  }
+}
+
 TEST_F(GpuAddTest, NothingToAddIsNoLaunch) {
   Stream stream;
   GpuAdd(stream, nullptr, nullptr, 0);

@@ -78,6 +78,26 @@ TEST_F(GpuEmbedTest, PositionsAreAdded) {
   }
 }
 
+TEST_F(GpuEmbedTest, ScaledRowsAreAdded) {
+  const std::vector<int32_t> ids = {3, 0, kRows - 1};
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kQ8_0, DType::kQ4_1}) {
+    Table table(dtype, 96);
+    Stream stream;
+    table.matrix.Upload(stream);
+    const std::vector<float> x = RandomValues(ids.size() * 96, 1);
+    const OnDevice<float> x_device(stream, x);
+    const TestPass pass(stream, {Segment(ids)});
+    GpuAddTableRows(stream, table.matrix.gpu(), pass.get(), 3.5F, x_device.data());
+    const std::vector<float> sum = x_device.Read();
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double added = 3.5 * table.matrix.row(ids[i / 96])[i % 96];
+      ASSERT_NEAR(sum[i], x[i] + added,
+                  0x1p-24 * (std::abs(x[i] + added) + 2 * std::abs(added)) + 1e-30)
+          << DTypeName(dtype) << ", element " << i;
+    }
+  }
+}
+
 // What a graph does is said by the inputs that its first node copies.
 TEST_F(GpuEmbedTest, AReplayedGraphTakesItsTokensFromTheInputs) {
   Table table(DType::kQ8_0, 64);

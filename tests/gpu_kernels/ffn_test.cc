@@ -63,6 +63,7 @@ struct Layer {
   // (n_tokens, m) what is added before the activation, where it is; the gates' lies in h.
   std::vector<float> gate_added;
   std::vector<float> up_added;
+  std::vector<float> gates;  // (n_tokens, m) where they are known
 
   Layer(DType dtype, int64_t m, int64_t d_model)
       : gate(dtype, m, d_model, 1),
@@ -120,7 +121,8 @@ std::vector<float> GateUp(Stream& stream, const Layer& layer, Activation activat
   const OnDevice<float> bias(stream, layer.gate_bias);
   const bool adds = !layer.gate_added.empty();
   const std::vector<float> nothing(static_cast<size_t>(n_tokens * m), kNan);
-  const OnDevice<float> h(stream, adds ? layer.gate_added : nothing);
+  const bool known = !layer.gates.empty();
+  const OnDevice<float> h(stream, known ? layer.gates : adds ? layer.gate_added : nothing);
   const OnDevice<float> up_added(stream, adds ? layer.up_added : nothing);
   const OnDevice<float> up_bias(stream, layer.up_bias);
   const ListOnDevice list(stream, rows, m);
@@ -130,7 +132,8 @@ std::vector<float> GateUp(Stream& stream, const Layer& layer, Activation activat
                           layer.has_up_bias ? up_bias.data() : nullptr,
                           {activation, layer.threshold, layer.relu_up},
                           adds ? h.data() : nullptr,
-                          adds ? up_added.data() : nullptr};
+                          adds ? up_added.data() : nullptr,
+                          known ? h.data() : nullptr};
   GpuFfnGateUp(stream, weights, skip, list.list(), x.gpu(), n_tokens, h.data());
   return h.Read();
 }
@@ -146,6 +149,7 @@ Expected ExpectedH(const Layer& layer, Activation activation, int64_t token, int
     gate.value += layer.gate_added[at];
     gate.error += std::fabs(gate.value) * 0x1p-23;
   }
+  if (!layer.gates.empty()) gate = {layer.gates[at], 0};
   const bool below = layer.threshold > 0 && gate.value < layer.threshold;
   const double act = below ? 0 : Activated(activation, gate.value);
   const double act_error = ActivationError(activation, gate.value, gate.error);
@@ -266,6 +270,57 @@ TEST_F(GpuFfnTest, AddsToGatesAndUpsOfEachToken) {
           ExpectGateUp(layer, Activation::kRelu, rows, x, h, n_tokens);
           EXPECT_EQ(GateUp(stream, layer, Activation::kRelu, GpuSkip::kInactive, rows, x, n_tokens),
                     h);
+        }
+      });
+    }
+  }
+}
+
+// What is known of gates is not read of weights, nor has it a bias to come.
+TEST_F(GpuFfnTest, TakesGatesThatAreKnown) {
+  constexpr int64_t kNeurons = 21;
+  for (const DType dtype : {DType::kF32, DType::kQ4_K}) {
+    for (const int64_t n_tokens : {1, 3, 9}) {
+      InEveryOrderIf(n_tokens == 3, [=] {
+        Stream stream;
+        Layer layer(dtype, kNeurons, testing::WholeBlocks(dtype, 96));
+        layer.gates = RandomValues(static_cast<size_t>(n_tokens * kNeurons), 17);
+        for (int64_t i = 0; HasNan(dtype) && i < kNeurons; ++i) layer.gate.SpoilRow(i);
+        layer.Upload(stream);
+        const TestVectors x(stream, layer.gate.cols(), n_tokens, 6);
+        const std::vector<int32_t> all = EveryNeuron(kNeurons);
+        const auto h =
+            GateUp(stream, layer, Activation::kRelu, GpuSkip::kNothing, all, x, n_tokens);
+        ExpectGateUp(layer, Activation::kRelu, all, x, h, n_tokens);
+        EXPECT_EQ(GateUp(stream, layer, Activation::kRelu, GpuSkip::kInactive, all, x, n_tokens),
+                  h);
+      });
+    }
+  }
+}
+
+// A gate is off by its own rounding, those of the mean and those of the deviation, times the cut.
+TEST_F(GpuFfnTest, CutsGatesByWhatAllOfATokensAre) {
+  for (const size_t m : {1, 33, 700}) {
+    for (const float cut : {0.0F, 1.6F, -0.5F}) {
+      InEveryOrderIf(m == 33, [=] {
+        constexpr size_t kTokens = 3;
+        Stream stream;
+        const std::vector<float> gates = RandomValues(kTokens * m, 21);
+        const OnDevice<float> device(stream, gates);
+        GpuCutGates(stream, cut, kTokens, static_cast<int64_t>(m), device.data());
+        const std::vector<float> found = device.Read();
+        for (size_t t = 0; t < kTokens; ++t) {
+          const float* const row = gates.data() + t * m;
+          const auto n = static_cast<double>(m);
+          const double mean = std::accumulate(row, row + m, 0.0) / n;
+          double squares = 0;
+          for (size_t i = 0; i < m; ++i) squares += (row[i] - mean) * (row[i] - mean);
+          const double least = mean + cut * std::sqrt(squares / n);
+          for (size_t i = 0; i < m; ++i) {
+            ASSERT_NEAR(found[t * m + i], std::max(row[i] - least, 0.0), 0x1p-24 * 2 * (n + 16))
+                << i << " of " << m << ", cut " << cut;
+          }
         }
       });
     }

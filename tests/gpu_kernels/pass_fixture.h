@@ -26,6 +26,9 @@ struct TestSegment {
   std::vector<int32_t> pages;
   std::vector<int32_t> ids;  // or empty
   int64_t first_page = 0;    // of the sequence, that is there: pages[0]
+  // Of the text that an encoder read for the sequence.
+  std::vector<int32_t> encoder_pages = {};
+  int64_t n_encoder = 0;
 
   int32_t SlotOf(int64_t position) const {
     return pages[static_cast<size_t>(position / kGpuKvPageTokens - first_page)] * kGpuKvPageTokens +
@@ -60,13 +63,16 @@ class TestPass {
       gpu_segments.push_back(
           {static_cast<int32_t>(rows.size()), static_cast<int32_t>(s.n_rows),
            static_cast<int32_t>(s.first_position),
-           static_cast<int32_t>(pages.size()) - static_cast<int32_t>(s.first_page)});
+           static_cast<int32_t>(pages.size()) - static_cast<int32_t>(s.first_page),
+           static_cast<int32_t>(pages.size() + s.pages.size()), static_cast<int32_t>(s.n_encoder)});
       for (int64_t i = 0; i < s.n_rows; ++i) {
         const int64_t position = s.first_position + i;
         rows.push_back({s.ids.empty() ? 0 : s.ids[static_cast<size_t>(i)],
-                        static_cast<int32_t>(position), s.SlotOf(position)});
+                        static_cast<int32_t>(position), s.SlotOf(position),
+                        static_cast<int32_t>(s.n_encoder)});
       }
       pages.insert(pages.end(), s.pages.begin(), s.pages.end());
+      pages.insert(pages.end(), s.encoder_pages.begin(), s.encoder_pages.end());
     }
     const GpuPassClass only{rows, gpu_segments};
     inputs_.Set({&only, 1}, pages);

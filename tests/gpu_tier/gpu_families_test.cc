@@ -141,19 +141,6 @@ TEST_F(GpuFamilies, EachMatchesTheCpu) {
   }
 }
 
-TEST_F(GpuFamilies, AModelWithAnEncoderIsRefused) {
-  EngineOptions options;
-  options.model_path = ModelOf({"t5",
-                                {{"decoder_start_token_id", GgufValue::u32(0)},
-                                 {"attention.relative_buckets_count", GgufValue::u32(8)}}});
-  options.fast_tier = FastTier::kCpu;
-  EXPECT_EQ(MessageOf([&] { OpenedModel{options}; }), "");
-  options.fast_tier = FastTier::kGpu;
-  EXPECT_NE(
-      MessageOf([&] { OpenedModel{options}; }).find("models of family t5 run on the CPU alone"),
-      std::string::npos);
-}
-
 // A plain FFN with a down projection as files have it; what is planned for a table of positions.
 TEST_F(GpuFamilies, StockDownOfAPlainFfnAndTheTableOfPositions) {
   const std::string model = ModelOf({"gpt2", {}});

@@ -79,6 +79,29 @@ class FailingDevice final : public Device {
   void Scale(const Lane& lane, float* x, float scale, float soft_cap, int64_t n) override {
     inner_.Scale(lane, x, scale, soft_cap, n);
   }
+  void AddTableRows(const Lane& lane, const TensorView& table, std::span<const int32_t> ids,
+                    float scale, float* x) override {
+    inner_.AddTableRows(lane, table, ids, scale, x);
+  }
+  void MultiplyRows(const Lane& lane, const float* x, const float* by, int64_t n, int64_t d,
+                    float* out) override {
+    inner_.MultiplyRows(lane, x, by, n, d, out);
+  }
+  void ActivateMultiply(const Lane& lane, Activation activation, float* x, const float* by,
+                        int64_t by_stride, int64_t n, int64_t d) override {
+    inner_.ActivateMultiply(lane, activation, x, by, by_stride, n, d);
+  }
+  void MatchRms(const Lane& lane, const float* like, int64_t n, int64_t d, float* x) override {
+    inner_.MatchRms(lane, like, n, d, x);
+  }
+  void PredictStreams(const Lane& lane, const StreamsOp& op, int64_t n, int64_t d,
+                      float* x) override {
+    inner_.PredictStreams(lane, op, n, d, x);
+  }
+  void CorrectStreams(const Lane& lane, const StreamsOp& op, int64_t n, int64_t d,
+                      const float* x) override {
+    inner_.CorrectStreams(lane, op, n, d, x);
+  }
 
  private:
   CpuDevice inner_;

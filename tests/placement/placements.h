@@ -37,7 +37,7 @@ inline Placement ShuffledPlacement(const std::string& fingerprint, const ModelCo
   placement.model_fingerprint = fingerprint;
   bool on_fast = false;
   for (int64_t l = 0; l < config.n_layers; ++l) {
-    const bool whole = config.layer(l).ffn.cuts_gates;
+    const bool whole = config.layer(l).ffn.keeps_together();
     if (whole) on_fast = !on_fast;
     const double share = !whole ? hot_share : on_fast ? 1 : 0;
     const auto seed = static_cast<uint32_t>(l + 1);

@@ -9,6 +9,7 @@
 #include "gpu_kernels/tokens/elementwise.h"
 #include "gpu_kernels/tokens/embedding.h"
 #include "gpu_kernels/tokens/norms.h"
+#include "gpu_kernels/tokens/streams.h"
 #include "runtime/core/error.h"
 #include "runtime/device/gpu/gpu_pass_tables.h"
 #include "runtime/device/gpu/gpu_rows.h"
@@ -22,10 +23,11 @@ constexpr int64_t kMinBucket = 512;  // positions
 
 static_assert(kMaxKeptRows == kMaxKeptTokens);
 static_assert(kGpuKvPageTokens == kKvPageTokens);
+static_assert(kMaxGpuStreams >= kMaxStreams);
 
 // Longest input of a product.
 int64_t MaxInput(const ModelConfig& c, const GpuDeviceLimits& limits) {
-  return std::max({c.d_model, c.q_dim(), limits.max_neurons});
+  return std::max({c.d_model, c.q_dim(), c.low_dim(), limits.max_neurons});
 }
 
 uint64_t DownBytes(const ModelConfig& c, const GpuDeviceLimits& limits) {
@@ -65,9 +67,20 @@ GpuNorm NormOf(const NormOp& norm) {
   return {kind, norm.weights.weight, norm.weights.bias, norm.eps};
 }
 
-GpuPassLimits PassLimits(const GpuDeviceLimits& limits) {
+GpuStreams StreamsOf(const StreamsOp& op, int64_t n, int64_t d) {
+  return {.streams = op.streams,
+          .route = op.route,
+          .coef = op.coef,
+          .n_streams = op.n_streams,
+          .active = op.active,
+          .n_rows = n,
+          .width = d};
+}
+
+GpuPassLimits PassLimits(const ModelConfig& c, const GpuDeviceLimits& limits) {
+  const int64_t n_tables = limits.n_kv_classes + (c.has_encoder() ? 1 : 0);
   return {.max_rows = limits.max_tokens,
-          .max_pages = limits.n_kv_classes * limits.max_sequences * KvPagesFor(limits.max_seq_len),
+          .max_pages = n_tables * limits.max_sequences * KvPagesFor(limits.max_seq_len),
           .n_classes = limits.n_kv_classes};
 }
 
@@ -121,14 +134,14 @@ uint64_t GpuDevice::ScratchBytes(const ModelConfig& config, const GpuDeviceLimit
          GpuBest::Bytes(config.vocab_size) +
          (limits.max_tokens > kMaxKeptTokens ? GpuGemm::kWorkspaceBytes : 0) +
          static_cast<uint64_t>(config.n_layers) * sizeof(GpuLayerCounts) +
-         GpuPassInputs::DeviceBytes(PassLimits(limits));
+         GpuPassInputs::DeviceBytes(PassLimits(config, limits));
 }
 
 GpuDevice::GpuDevice(std::string name, const ModelConfig& config, const GpuDeviceLimits& limits)
     : name_(std::move(name)),
       limits_(limits),
       staging_(kStagingBytes, "copies to the GPU"),
-      inputs_(PassLimits(limits)),
+      inputs_(PassLimits(config, limits)),
       host_counts_(static_cast<uint64_t>(config.n_layers) * sizeof(GpuLayerCounts),
                    "counts of neurons"),
       counts_(host_counts_.size(), "counts of neurons"),
@@ -261,6 +274,15 @@ void GpuDevice::AddPositions(const Lane& /*lane*/, const TensorView& table, cons
   GpuAddPositions(stream_, MatrixOf(table), SentPass(), offset, x);
 }
 
+void GpuDevice::AddTableRows(const Lane& /*lane*/, const TensorView& table,
+                             std::span<const int32_t> ids, float scale, float* x) {
+  ForgetPrepared();
+  const auto n = static_cast<int64_t>(ids.size());
+  CHECK(n == n_tokens_);
+  CountTraffic(BusLoad::kEmbedding, static_cast<uint64_t>(n * table.row_stride_bytes));
+  GpuAddTableRows(stream_, MatrixOf(table), SentPass(), scale, x);
+}
+
 void GpuDevice::Norm(const Lane& /*lane*/, const NormOp& norm, const float* x, int64_t n, int64_t d,
                      float* out) {
   ForgetPrepared();
@@ -328,7 +350,9 @@ void GpuDevice::Attend(const Lane& /*lane*/, const KvCache& cache, const Attenti
                        const float* q, float* out) {
   ForgetPrepared();
   const GpuKvLayer kv = static_cast<const PagedCache&>(cache).Layer(op.layer);
-  const GpuAttention attention{op.n_heads, op.scale, op.soft_cap, op.window};
+  const GpuAttention attention{
+      op.n_heads,           op.scale,       op.soft_cap, op.window, op.bias.by_distance,
+      op.bias.max_distance, op.sees_encoder};
   if (IsBatch(op.n())) {
     GpuAttendMany(stream_, kv, SentPass(op.page_class), attention, q, out);
   } else {
@@ -363,6 +387,35 @@ void GpuDevice::AddBias(const Lane& /*lane*/, float* x, const float* bias, int64
 void GpuDevice::Scale(const Lane& /*lane*/, float* x, float scale, float soft_cap, int64_t n) {
   ForgetPrepared();
   GpuScale(stream_, x, scale, soft_cap, n);
+}
+
+void GpuDevice::MultiplyRows(const Lane& /*lane*/, const float* x, const float* by, int64_t n,
+                             int64_t d, float* out) {
+  ForgetPrepared();
+  GpuMultiplyRows(stream_, x, by, n, d, out);
+}
+
+void GpuDevice::ActivateMultiply(const Lane& /*lane*/, Activation activation, float* x,
+                                 const float* by, int64_t by_stride, int64_t n, int64_t d) {
+  ForgetPrepared();
+  GpuActivateMultiplyRows(stream_, {activation}, x, by, by_stride, n, d);
+}
+
+void GpuDevice::MatchRms(const Lane& /*lane*/, const float* like, int64_t n, int64_t d, float* x) {
+  ForgetPrepared();
+  GpuMatchRms(stream_, like, static_cast<float>(kLeastMeanSquare), n, d, x);
+}
+
+void GpuDevice::PredictStreams(const Lane& /*lane*/, const StreamsOp& op, int64_t n, int64_t d,
+                               float* x) {
+  ForgetPrepared();
+  GpuPredictStreams(stream_, StreamsOf(op, n, d), x);
+}
+
+void GpuDevice::CorrectStreams(const Lane& /*lane*/, const StreamsOp& op, int64_t n, int64_t d,
+                               const float* x) {
+  ForgetPrepared();
+  GpuCorrectStreams(stream_, StreamsOf(op, n, d), x);
 }
 
 }  // namespace thermocline

@@ -103,6 +103,17 @@ class GpuDevice final : public QueuedDevice {
                float* out) override;
   void AddBias(const Lane& lane, float* x, const float* bias, int64_t n, int64_t d) override;
   void Scale(const Lane& lane, float* x, float scale, float soft_cap, int64_t n) override;
+  void AddTableRows(const Lane& lane, const TensorView& table, std::span<const int32_t> ids,
+                    float scale, float* x) override;
+  void MultiplyRows(const Lane& lane, const float* x, const float* by, int64_t n, int64_t d,
+                    float* out) override;
+  void ActivateMultiply(const Lane& lane, Activation activation, float* x, const float* by,
+                        int64_t by_stride, int64_t n, int64_t d) override;
+  void MatchRms(const Lane& lane, const float* like, int64_t n, int64_t d, float* x) override;
+  void PredictStreams(const Lane& lane, const StreamsOp& op, int64_t n, int64_t d,
+                      float* x) override;
+  void CorrectStreams(const Lane& lane, const StreamsOp& op, int64_t n, int64_t d,
+                      const float* x) override;
 
   // For the hand-over and the weight stream.
   Stream& stream() { return stream_; }
@@ -173,6 +184,9 @@ class GpuDevice final : public QueuedDevice {
   void GateAndUp(const FfnOp& op, const GpuNeuronList& list, GpuSkip skip,
                  const GpuVectors& vectors, const float* x, int64_t n, const FfnState& state);
   void Down(const FfnOp& op, GpuSkip skip, int64_t n, const FfnState& state);
+  // What a layer makes of all its gates, in state.gate, and of all its h.
+  void CutGates(const FfnOp& op, int64_t n, const FfnState& state);
+  void NormHidden(const FfnOp& op, int64_t n, const FfnState& state);
   // What adapters add, of those of a slice. Gates' lie in state.gate and ups' in state.up, beside
   // what is there or in its place; null where they add nothing.
   struct AddedToFfn {

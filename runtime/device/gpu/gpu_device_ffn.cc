@@ -1,5 +1,7 @@
 // The FFN of the neurons in a GPU's memory.
 #include "gpu_kernels/products/matvec.h"
+#include "gpu_kernels/tokens/elementwise.h"
+#include "gpu_kernels/tokens/norms.h"
 #include "runtime/core/error.h"
 #include "runtime/device/gpu/gpu_device.h"
 #include "runtime/device/gpu/gpu_rows.h"
@@ -10,7 +12,9 @@ namespace {
 // What becomes of gates and ups in `state`.
 GpuActivateOp ActivateOf(const FfnOp& op, const FfnState& state) {
   const FfnSlice& slice = *op.slice;
-  return {ActivationOf(op), slice.gate_bias, slice.is_gated() ? state.up : nullptr, slice.up_bias};
+  // What is cut has its bias already.
+  const float* const gate_bias = op.cuts_gates ? nullptr : slice.gate_bias;
+  return {ActivationOf(op), gate_bias, slice.is_gated() ? state.up : nullptr, slice.up_bias};
 }
 
 }  // namespace
@@ -35,6 +39,7 @@ FfnCount GpuDevice::Ffn(const Lane& lane, const FfnOp& op, const float* x, int64
     lane.Mark(PassPart::kPredict);
   }
   GateAndUp(op, list, skip, vectors, x, n, state);
+  NormHidden(op, n, state);
   lane.Mark(PassPart::kGate);
   Down(op, skip, n, state);
   AddToDown(op, state);
@@ -51,7 +56,9 @@ void GpuDevice::BatchFfn(const Lane& lane, const FfnOp& op, const float* x, int6
     GpuBatchRows(stream_, *gemm_, MatrixOf(slice.up), nullptr, batch, n, Panel(), state.up);
   }
   AddToGateAndUp(op, x, state, GpuLowRankInto::kAdd);
+  CutGates(op, n, state);
   GpuActivateMultiply(stream_, ActivateOf(op, state), n, slice.n_neurons, state.gate);
+  NormHidden(op, n, state);
   lane.Mark(PassPart::kGate);
   const GpuBatch& h = PrepareBatch(state.gate, n, slice.n_neurons);
   if (slice.down_layout == DownLayout::kStock) {
@@ -84,7 +91,20 @@ void GpuDevice::GateAndUp(const FfnOp& op, const GpuNeuronList& list, GpuSkip sk
                           const GpuVectors& vectors, const float* x, int64_t n,
                           const FfnState& state) {
   const FfnSlice& slice = *op.slice;
-  if (!slice.is_gated() || slice.gate.dtype == slice.up.dtype) {
+  const bool together = !slice.is_gated() || slice.gate.dtype == slice.up.dtype;
+  if (together && op.cuts_gates && op.adapters.empty()) {
+    const GpuMatvecOp gates{MatrixOf(slice.gate), nullptr, state.gate};
+    GpuMatvec(stream_, {&gates, 1}, vectors, n);
+    CutGates(op, n, state);
+    const GpuGateUp weights{.gate = MatrixOf(slice.gate),
+                            .up = MatrixOf(slice.up),
+                            .up_bias = slice.up_bias,
+                            .activation = ActivationOf(op),
+                            .gates = state.gate};
+    GpuFfnGateUp(stream_, weights, skip, list, vectors, n, state.gate);
+    return;
+  }
+  if (together && !op.cuts_gates) {
     const AddedToFfn added = AddToGateAndUp(op, x, state, GpuLowRankInto::kReplace);
     const GpuGateUp weights{
         MatrixOf(slice.gate), MatrixOf(slice.up), slice.gate_bias, slice.up_bias,
@@ -92,13 +112,30 @@ void GpuDevice::GateAndUp(const FfnOp& op, const GpuNeuronList& list, GpuSkip sk
     GpuFfnGateUp(stream_, weights, skip, list, vectors, n, state.gate);
     return;
   }
-  // Types that no kernel takes together: everything is computed, and what nobody wants dropped.
+  // What no kernel takes together: everything is computed, and what nobody wants dropped.
   const GpuMatvecOp both[] = {{MatrixOf(slice.gate), nullptr, state.gate},
                               {MatrixOf(slice.up), nullptr, state.up}};
   GpuMatvec(stream_, both, vectors, n);
   AddToGateAndUp(op, x, state, GpuLowRankInto::kAdd);
+  CutGates(op, n, state);
   GpuActivateMultiply(stream_, ActivateOf(op, state), n, slice.n_neurons, state.gate);
   if (list.rows != nullptr) GpuDropUnwanted(stream_, list, n, slice.n_neurons, state.gate);
+}
+
+void GpuDevice::CutGates(const FfnOp& op, int64_t n, const FfnState& state) {
+  if (!op.cuts_gates) return;
+  const FfnSlice& slice = *op.slice;
+  if (slice.gate_bias != nullptr) {
+    GpuAddBias(stream_, state.gate, slice.gate_bias, n, slice.n_neurons);
+  }
+  GpuCutGates(stream_, op.gate_cut, n, slice.n_neurons, state.gate);
+}
+
+void GpuDevice::NormHidden(const FfnOp& op, int64_t n, const FfnState& state) {
+  const FfnSlice& slice = *op.slice;
+  if (slice.h_norm == nullptr) return;
+  const GpuNorm norm{GpuNormKind::kRms, slice.h_norm, nullptr, op.h_norm_eps};
+  GpuNormRows(stream_, norm, state.gate, n, slice.n_neurons, state.gate);
 }
 
 void GpuDevice::Down(const FfnOp& op, GpuSkip skip, int64_t n, const FfnState& state) {

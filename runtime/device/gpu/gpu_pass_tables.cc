@@ -10,6 +10,28 @@ GpuPassTables::GpuPassTables(const Batch& batch, std::span<const BatchSegment> s
     const std::vector<int64_t> first_pages = ListPages(batch, segments, c);
     classes_.push_back(MakeClass(batch, segments, c, first_pages));
   }
+  AddEncoderTexts(batch, segments);
+}
+
+void GpuPassTables::AddEncoderTexts(const Batch& batch, std::span<const BatchSegment> segments) {
+  std::vector<int64_t> first_pages;
+  for (const BatchSequence& sequence : batch.sequences) {
+    first_pages.push_back(static_cast<int64_t>(pages_.size()));
+    const auto used =
+        sequence.encoder_pages.first(static_cast<size_t>(KvPagesFor(sequence.encoder_length)));
+    pages_.insert(pages_.end(), used.begin(), used.end());
+  }
+  for (Class& made : classes_) {
+    for (size_t i = 0; i < made.rows.size(); ++i) {
+      made.rows[i].n_encoder =
+          static_cast<int32_t>(batch.sequence_of(batch.rows[i]).encoder_length);
+    }
+    for (size_t i = 0; i < made.segments.size(); ++i) {
+      const auto sequence = static_cast<size_t>(segments[i].sequence);
+      made.segments[i].encoder_page = static_cast<int32_t>(first_pages[sequence]);
+      made.segments[i].n_encoder = static_cast<int32_t>(batch.sequences[sequence].encoder_length);
+    }
+  }
 }
 
 std::vector<GpuPassClass> GpuPassTables::classes() const {

@@ -18,7 +18,8 @@ class GpuPassTables {
 
   // Valid as long as this is.
   std::vector<GpuPassClass> classes() const;
-  // The page table: of each class the pages of the sequences, end to end.
+  // The page table: of each class the pages of the sequences, end to end, and behind them those of
+  // an encoder's texts.
   std::span<const int32_t> pages() const { return pages_; }
 
  private:
@@ -32,6 +33,9 @@ class GpuPassTables {
                                  size_t page_class);
   static Class MakeClass(const Batch& batch, std::span<const BatchSegment> segments,
                          size_t page_class, std::span<const int64_t> first_pages);
+  // Lists the pages of the texts that an encoder read for the sequences, which rows of all classes
+  // may look at.
+  void AddEncoderTexts(const Batch& batch, std::span<const BatchSegment> segments);
 
   std::vector<Class> classes_;
   std::vector<int32_t> pages_;
