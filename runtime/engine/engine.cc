@@ -31,6 +31,7 @@ Engine::Engine(std::unique_ptr<OpenedModel> model)
       model_->config(), executor_options.max_tokens, model_->context_tokens(), model_->n_threads(),
       predictor == nullptr ? kNoPredictor : predictor->max_rank());
   limits.adapter_rank = model_->adapter_rank();
+  limits.max_sequences = options.n_sequences;
   const std::vector<std::string> names = model_->TierNames();
   if (model_->gpu().empty()) {
     tiers_.push_back(std::make_unique<CpuDevice>(names[kVram], limits));
