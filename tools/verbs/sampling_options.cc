@@ -72,9 +72,9 @@ std::string DefaultOrder() {
 }
 
 // Adds numbers whose help ends with their default.
-class Numbers {
+class NumberFlags {
  public:
-  explicit Numbers(CLI::App& verb) : verb_(verb) {}
+  explicit NumberFlags(CLI::App& verb) : verb_(verb) {}
   template <typename T>
   void Add(const char* flags, T* value, Bounds<T> bounds, const std::string& help) {
     AddNumberOption(verb_, flags, value, bounds, fmt::format("{} (default {})", help, *value));
@@ -84,7 +84,7 @@ class Numbers {
   CLI::App& verb_;
 };
 
-void AddTruncations(Numbers numbers, SamplerOptions* s) {
+void AddTruncations(NumberFlags numbers, SamplerOptions* s) {
   numbers.Add("--temp,--temperature", &s->temperature, Real{.least = 0},
               "Temperature; 0 always takes the likeliest token");
   numbers.Add("--top-k", &s->top_k, Whole{.least = 0},
@@ -116,7 +116,7 @@ void AddTruncations(Numbers numbers, SamplerOptions* s) {
               "How fast mirostat learns");
 }
 
-void AddPenalties(Numbers numbers, SamplerOptions* s) {
+void AddPenalties(NumberFlags numbers, SamplerOptions* s) {
   numbers.Add("--repeat-penalty", &s->repeat_penalty, Real{.least = 0, .above = true},
               "Makes recent tokens less likely; 1: off");
   numbers.Add("--repeat-last-n", &s->repeat_last_n, Whole{.least = -1},
@@ -143,8 +143,8 @@ void AddSamplingOptions(CLI::App& verb, SamplingArgs* args) {
                   "Seed of the random choice; the same seed gives the same text. -1 (the "
                   "default): a random one");
   SamplerOptions* const s = &args->sampling;
-  AddTruncations(Numbers(verb), s);
-  AddPenalties(Numbers(verb), s);
+  AddTruncations(NumberFlags(verb), s);
+  AddPenalties(NumberFlags(verb), s);
   verb.add_option_function<std::vector<std::string>>(
           "--dry-sequence-breaker",
           [args](const std::vector<std::string>& texts) {
