@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "runtime/core/error.h"
+#include "runtime/schedule/ms_since.h"
 #include "runtime/schedule/scheduler_state.h"
 
 namespace thermocline {
@@ -51,8 +52,7 @@ void Scheduler::State::Run(const std::vector<Feed>& plan) {
     for (const Feed& feed : plan) Finish(feed.entry, EndReason::kFailed, failure.what());
     return;
   }
-  Count(plan, std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started)
-                  .count());
+  Count(plan, MsSince(started));
   KeepPages(plan);
   HandOut(plan, logits);
 }

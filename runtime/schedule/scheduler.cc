@@ -6,16 +6,12 @@
 #include <chrono>
 #include <utility>
 
+#include "runtime/schedule/ms_since.h"
 #include "runtime/schedule/scheduler_state.h"
 #include "runtime/schedule/slot_file.h"
 
 namespace thermocline {
 namespace {
-
-double MsSince(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
-      .count();
-}
 
 [[noreturn]] void FailSlot(int32_t n_slots, int32_t slot) {
   throw Error({.what = "the slot",

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "runtime/core/error.h"
+#include "runtime/schedule/ms_since.h"
 
 namespace thermocline {
 namespace {
@@ -12,11 +13,6 @@ SamplerOptions OptionsOf(const Request& request, int32_t index) {
   SamplerOptions options = request.sampler;
   options.seed += static_cast<uint64_t>(index);
   return options;
-}
-
-double MillisecondsSince(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
-      .count();
 }
 
 }  // namespace
@@ -67,7 +63,7 @@ void TextRun::Begin(int32_t slot, int64_t n_cached) {
   stats_.slot = slot;
   if (!first) return;
   stats_.cached_tokens = n_cached;
-  stats_.queue_ms = MillisecondsSince(submitted_);
+  stats_.queue_ms = MsSince(submitted_);
   began_ = Clock::now();
   if (index_ == 0) shared_->listener->OnPromptProgress(stats_);
 }
@@ -77,7 +73,7 @@ void TextRun::HaveFed(int64_t n_fed) {
   const int64_t n_read = std::min(n_fed, stats_.prompt_tokens) - stats_.cached_tokens;
   if (n_read <= stats_.processed_tokens) return;
   stats_.processed_tokens = n_read;
-  stats_.prompt_ms = MillisecondsSince(began_);
+  stats_.prompt_ms = MsSince(began_);
   if (index_ == 0) shared_->listener->OnPromptProgress(stats_);
 }
 
@@ -118,10 +114,10 @@ TextRun::Written TextRun::Write(const NextLogits& logits) {
   if (mask_ != nullptr) mask_->Accept(id);
   if (!has_written()) {
     first_token_ = Clock::now();
-    stats_.prompt_ms = MillisecondsSince(began_);
+    stats_.prompt_ms = MsSince(began_);
   }
   ++stats_.generated_tokens;
-  stats_.decode_ms = MillisecondsSince(first_token_);
+  stats_.decode_ms = MsSince(first_token_);
   const bool ends = Ends(id);
   if (!ends) ids_.push_back(id);
   const bool goes_on = Tell(id, ends, logits.all);
