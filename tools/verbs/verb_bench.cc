@@ -17,6 +17,7 @@
 #include "tools/reports/roofline.h"
 #include "tools/reports/trace_file.h"
 #include "tools/terminal/progress_bar.h"
+#include "tools/verbs/bench_serve.h"
 #include "tools/verbs/cli_options.h"
 #include "tools/verbs/number_option.h"
 #include "tools/verbs/output_path.h"
@@ -47,6 +48,7 @@ constexpr const char* kBenchDetails =
 constexpr uint64_t kBenchReadBytes = uint64_t{192} << 20;  // read per measurement
 
 constexpr int64_t kMaxParallel = 1024;
+constexpr int64_t kServedAtATime = 8;  // where --parallel is not given
 
 struct BenchArgs {
   EngineOptions engine;
@@ -57,6 +59,7 @@ struct BenchArgs {
   bool roofline = false;
   std::optional<std::string> trace_path;
   std::string report_path;
+  BenchServeArgs serve;
 };
 
 std::vector<std::vector<int32_t>> MakePrompts(const BenchArgs& options, const Engine& engine) {
@@ -180,6 +183,16 @@ void Run(BenchArgs& options) {
   WriteOutput(BenchTable(report));
 }
 
+// slots_given: --parallel says how many texts are written at a time.
+void RunServe(BenchArgs& options, bool slots_given) {
+  BenchServeArgs& serve = options.serve;
+  serve.shape.n_requests = options.comparison.n_prompts;
+  serve.shape.prompt_tokens = options.comparison.prompt_tokens;
+  serve.shape.max_tokens = options.comparison.decode_tokens;
+  if (!slots_given) options.engine.n_sequences = kServedAtATime;
+  RunBenchServe({options.engine, options.format, options.report_path}, serve);
+}
+
 }  // namespace
 
 void AddBenchVerb(CLI::App& app) {
@@ -212,7 +225,11 @@ void AddBenchVerb(CLI::App& app) {
       ->type_name("N");
   AddTraceOption(*verb, &options->trace_path);
   AddReportOption(*verb, &options->report_path, "the modes beside each other");
-  verb->callback([options] { Run(*options); });
+  const CLI::App* const serve = AddBenchServe(*verb, &options->serve);
+  verb->callback([options, serve, verb] {
+    if (!serve->parsed()) return Run(*options);
+    RunServe(*options, verb->count("--parallel") > 0);
+  });
 }
 
 }  // namespace thermocline

@@ -1,0 +1,32 @@
+// `bench serve`: a subcommand of bench, which takes the model and how it is run from there.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <string>
+
+#include "runtime/engine/engine_options.h"
+#include "tools/bench/serve_trace.h"
+
+namespace thermocline {
+
+struct BenchServeArgs {
+  std::string trace_path;
+  LoadShape shape;
+  double ttft_bound_ms = 0;
+  double gap_bound_ms = 0;
+};
+
+// Adds the subcommand; `args` must outlive the parsing.
+CLI::App* AddBenchServe(CLI::App& bench, BenchServeArgs* args);
+
+// What it takes from bench: the model, requests (--prompts), their lengths, the slots (--parallel),
+// and where the results go.
+struct BenchServeRun {
+  EngineOptions engine;
+  std::string format;
+  std::string report_path;
+};
+void RunBenchServe(BenchServeRun run, const BenchServeArgs& args);
+
+}  // namespace thermocline
