@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <map>
+#include <initializer_list>
 #include <optional>
 #include <set>
 #include <unordered_map>
@@ -42,6 +42,11 @@ constexpr const char* kUnkept[] = {"not",
 const SchemaJson* Find(const SchemaJson& schema, const char* key) {
   const auto at = schema.find(key);
   return at == schema.end() ? nullptr : &*at;
+}
+
+bool HasAny(const SchemaJson& schema, std::initializer_list<const char*> keys) {
+  return std::any_of(keys.begin(), keys.end(),
+                     [&](const char* key) { return schema.contains(key); });
 }
 
 class SchemaConverter {
@@ -241,6 +246,7 @@ class SchemaConverter {
   std::string ConvertPlain(const SchemaJson& schema, const std::string& where) {
     if (schema.contains("const") || schema.contains("enum")) return ConvertListed(schema, where);
     const std::vector<std::string> types = TypesOf(schema, where);
+    if (types.size() == 6 && !schema.contains("type")) return rules_.Value();  // nothing is said
     if (types.size() == 1) return ConvertType(schema, types.front(), where);
     std::string body;
     for (const std::string& type : types) {
@@ -322,6 +328,7 @@ class SchemaConverter {
   }
 
   std::string ConvertArray(const SchemaJson& schema, const std::string& where) {
+    if (!HasAny(schema, {"items", "prefixItems", "minItems", "maxItems"})) return rules_.Array();
     const int64_t least = CountOf(schema, "minItems", 0, where);
     const int64_t most = CountOf(schema, "maxItems", -1, where);
     if (std::max(least, most) > kMaxRepetitions) {
@@ -355,9 +362,15 @@ class SchemaConverter {
   }
 
   std::string ConvertObject(const SchemaJson& schema, const std::string& where) {
-    const SchemaJson* properties = Find(schema, "properties");
-    if (properties != nullptr && !properties->is_object()) {
-      FailSchema(where, "properties", "an object", ShortJson(*properties));
+    if (!HasAny(schema, {"properties", "required", "additionalProperties", "minProperties",
+                         "maxProperties"})) {
+      return rules_.Object();
+    }
+    static const SchemaJson kNoProperties = SchemaJson::object();
+    const SchemaJson* given = Find(schema, "properties");
+    const SchemaJson& properties = given == nullptr ? kNoProperties : *given;
+    if (!properties.is_object()) {
+      FailSchema(where, "properties", "an object", ShortJson(properties));
     }
     std::set<std::string> required;
     if (const SchemaJson* names = Find(schema, "required"); names != nullptr) {
@@ -372,7 +385,7 @@ class SchemaConverter {
     }
     const SchemaJson* rest = Find(schema, "additionalProperties");
     ObjectParts parts;
-    for (const auto& [name, property] : (properties ? *properties : SchemaJson::object()).items()) {
+    for (const auto& [name, property] : properties.items()) {
       const std::string value = ConvertWithin(property, where + "/properties/" + name);
       parts.properties.push_back({name, value, required.erase(name) > 0});
     }
