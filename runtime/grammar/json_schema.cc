@@ -22,6 +22,7 @@ namespace thermocline {
 namespace {
 
 constexpr int kMaxSchemaDepth = 100;
+constexpr int kMaxJsonDepth = 500;
 constexpr size_t kMaxSchemas = 50'000;
 
 // Keywords that change what is allowed and that no grammar here keeps.
@@ -47,6 +48,21 @@ const SchemaJson* Find(const SchemaJson& schema, const char* key) {
 bool HasAny(const SchemaJson& schema, std::initializer_list<const char*> keys) {
   return std::any_of(keys.begin(), keys.end(),
                      [&](const char* key) { return schema.contains(key); });
+}
+
+// Copying and writing JSON goes as deep as it nests. This does not.
+void CheckJsonDepth(const SchemaJson& json, const std::string& where) {
+  std::vector<std::pair<const SchemaJson*, int>> to_do = {{&json, 0}};
+  while (!to_do.empty()) {
+    const auto [value, depth] = to_do.back();
+    to_do.pop_back();
+    if (depth > kMaxJsonDepth) {
+      throw Error({.what = fmt::format("the JSON schema at {}", Printable(where, 200)),
+                   .expected = fmt::format("JSON that nests at most {} deep", kMaxJsonDepth)});
+    }
+    if (!value->is_structured()) continue;
+    for (const SchemaJson& item : *value) to_do.emplace_back(&item, depth + 1);
+  }
 }
 
 class SchemaConverter {
@@ -447,6 +463,7 @@ class SchemaConverter {
 }  // namespace
 
 std::string AddJsonSchema(const SchemaJson& schema, const std::string& where, JsonRules& rules) {
+  CheckJsonDepth(schema, where);
   return SchemaConverter(schema, where, rules).ConvertRoot();
 }
 

@@ -115,8 +115,8 @@ CallScanner::State CallScanner::InValue(char c) {
   if (is_part && IsArguments(key_) && !scanner_.is_text()) {
     has_arguments_ = true;
     arguments_ += c;
-  } else if (is_part && (key_ == "name" || key_ == "id" || key_ == "function" ||
-                         IsArguments(key_))) {
+  } else if (is_part &&
+             (key_ == "name" || key_ == "id" || key_ == "function" || IsArguments(key_))) {
     value_ += c;
     if (!IsArguments(key_) && value_.size() > kMaxNameBytes) return State::kBroken;
   }

@@ -6,12 +6,9 @@ namespace thermocline {
 namespace {
 
 constexpr std::pair<std::string_view, std::string_view> kThinkTags[] = {
-    {"<think>", "</think>"},
-    {"<|START_THINKING|>", "<|END_THINKING|>"},
-    {"[THINK]", "[/THINK]"},
-    {"<thinking>", "</thinking>"},
-    {"<seed:think>", "</seed:think>"},
-    {"<reasoning>", "</reasoning>"},
+    {"<think>", "</think>"},           {"<|START_THINKING|>", "<|END_THINKING|>"},
+    {"[THINK]", "[/THINK]"},           {"<thinking>", "</thinking>"},
+    {"<seed:think>", "</seed:think>"}, {"<reasoning>", "</reasoning>"},
 };
 
 bool Has(std::string_view text, std::string_view part) {

@@ -251,8 +251,7 @@ bool ReplyParser::StepContent(bool at_end) {
     PutContent(std::exchange(pending_, {}));
     return false;
   }
-  const int found =
-      TakeUntil({mark}, at_end, [this](std::string_view text) { PutContent(text); });
+  const int found = TakeUntil({mark}, at_end, [this](std::string_view text) { PutContent(text); });
   if (found < 0) return false;
   raw_ = space_ + std::string(mark);
   space_.clear();
@@ -483,13 +482,12 @@ bool ReplyParser::StepHeader(bool at_end) {
 
 bool ReplyParser::StepBody(bool at_end) {
   if (pending_.empty()) return false;
-  const int mark =
-      TakeUntil({std::begin(kHarmonyEnds), std::end(kHarmonyEnds)}, at_end,
-                [this](std::string_view text) {
-                  if (state_ == State::kAnalysis) return PutReasoning(text);
-                  if (state_ == State::kArguments) return PutArguments(text);
-                  PutContent(text);
-                });
+  const int mark = TakeUntil({std::begin(kHarmonyEnds), std::end(kHarmonyEnds)}, at_end,
+                             [this](std::string_view text) {
+                               if (state_ == State::kAnalysis) return PutReasoning(text);
+                               if (state_ == State::kArguments) return PutArguments(text);
+                               PutContent(text);
+                             });
   if (mark < 0) {
     if (at_end && state_ == State::kFinal) delta_.content += std::exchange(space_, {});
     return false;

@@ -54,19 +54,19 @@ class ReplyParser {
 
  private:
   enum class State : uint8_t {
-    kStart,         // nothing but white space so far
+    kStart,  // nothing but white space so far
     kReasoning,
     kContent,
-    kCall,          // within a call's object
-    kCallName,      // of Mistral, up to [ARGS]
-    kCallValue,     // the arguments alone
-    kAfterCall,     // where another one may follow
-    kCode,          // behind <|python_tag|>: a program
-    kHeader,        // Harmony's, up to <|message|>
-    kAnalysis,      // bodies of Harmony's messages
+    kCall,       // within a call's object
+    kCallName,   // of Mistral, up to [ARGS]
+    kCallValue,  // the arguments alone
+    kAfterCall,  // where another one may follow
+    kCode,       // behind <|python_tag|>: a program
+    kHeader,     // Harmony's, up to <|message|>
+    kAnalysis,   // bodies of Harmony's messages
     kFinal,
     kArguments,
-    kBetween,       // Harmony's messages
+    kBetween,  // Harmony's messages
   };
 
   // Each makes a step; false: more text is needed.
@@ -103,17 +103,17 @@ class ReplyParser {
   ReplyFormat format_;
   ReplyParserOptions options_;
   State state_ = State::kStart;
-  std::string pending_;         // not taken yet
+  std::string pending_;  // not taken yet
   ReplyDelta delta_;
-  std::string space_;           // held back: white space that a mark may follow
-  bool trims_ = false;          // white space that comes next is nobody's
+  std::string space_;   // held back: white space that a mark may follow
+  bool trims_ = false;  // white space that comes next is nobody's
   bool has_content_ = false;
   size_t n_calls_ = 0;
   // The call that is being read.
-  bool tagged_ = false;         // a mark announced it
+  bool tagged_ = false;  // a mark announced it
   bool in_list_ = false;
-  bool begun_ = false;          // it was handed out
-  std::string raw_;             // its text with the mark, until it was
+  bool begun_ = false;  // it was handed out
+  std::string raw_;     // its text with the mark, until it was
   CallScanner scanner_;
   JsonValueScanner value_;
 };
