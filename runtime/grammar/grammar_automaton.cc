@@ -19,7 +19,7 @@ class AutomatonMaker {
     out_.n_byte_classes_ = classes.n;
   }
 
-  void Make(size_t longest_token) {
+  void Make(const GrammarAutomaton::TokenLengths& longest) {
     FindLive();
     if (live_[dfa_.starts.front()] == 0) {
       throw Error({.what = "the grammar matches no text that ends",
@@ -27,7 +27,7 @@ class AutomatonMaker {
     }
     FillTables();
     FillFlags();
-    FindMaskClasses(longest_token);
+    FindMaskClasses(longest);
   }
 
  private:
@@ -149,34 +149,37 @@ class AutomatonMaker {
   }
 
   // Each round parts states that texts of one more byte tell apart.
-  void FindMaskClasses(size_t longest_token) {
+  void FindMaskClasses(const GrammarAutomaton::TokenLengths& longest) {
     std::vector<uint32_t> of(n_states());
-    for (uint32_t state = 1; state < n_states(); ++state) {
-      of[state] = out_.accepts(state) ? 2 : 1;
-    }
+    for (uint32_t state = 1; state < n_states(); ++state) of[state] = out_.accepts(state) ? 2 : 1;
     std::vector<uint32_t> refined(n_states());
     std::unordered_map<uint64_t, uint32_t> numbers;
-    size_t n_before = 0;
+    size_t n_classes = 3;
     size_t work = 0;
-    for (size_t round = 0; round < longest_token; ++round) {
-      work += out_.next_.size();
-      if (work > kMaxClassWork) {  // too large to tell: every state is a class
-        for (uint32_t state = 0; state < n_states(); ++state) of[state] = state;
-        n_before = n_states();
-        break;
+    size_t round = 0;
+    bool stable = false;
+    for (size_t kind = 0; kind < longest.size(); ++kind) {
+      for (; round < longest[kind] && !stable; ++round) {
+        work += out_.next_.size();
+        if (work > kMaxClassWork) {  // too large to tell: every state is a class
+          for (uint32_t state = 0; state < n_states(); ++state) of[state] = state;
+          n_classes = n_states();
+          stable = true;
+          break;
+        }
+        numbers.clear();
+        numbers.reserve(n_classes * 2);
+        for (uint32_t state = 0; state < n_states(); ++state) {
+          const auto number = static_cast<uint32_t>(numbers.size());
+          refined[state] = numbers.try_emplace(Signature(state, of), number).first->second;
+        }
+        of.swap(refined);
+        stable = round > 0 && numbers.size() == n_classes;
+        n_classes = numbers.size();
       }
-      numbers.clear();
-      numbers.reserve(n_before * 2);
-      for (uint32_t state = 0; state < n_states(); ++state) {
-        const auto number = static_cast<uint32_t>(numbers.size());
-        refined[state] = numbers.try_emplace(Signature(state, of), number).first->second;
-      }
-      of.swap(refined);
-      if (numbers.size() == n_before) break;
-      n_before = numbers.size();
+      out_.mask_class_[kind] = of;
+      out_.n_mask_classes_[kind] = n_classes;
     }
-    out_.mask_class_ = std::move(of);
-    out_.n_mask_classes_ = n_before;
   }
 
   static constexpr size_t kMaxClassWork = size_t{200} << 20;
@@ -187,11 +190,11 @@ class AutomatonMaker {
   std::vector<uint8_t> live_;
 };
 
-GrammarAutomaton::GrammarAutomaton(const GrammarRules& grammar, size_t longest_token) {
+GrammarAutomaton::GrammarAutomaton(const GrammarRules& grammar, const TokenLengths& longest) {
   const RuleGraph graph(grammar);
   const GrammarNfa nfa = MakeGrammarNfa(grammar, graph);
   const ByteClasses classes = FindByteClasses(nfa);
-  AutomatonMaker(Determinize(nfa, classes), classes, this).Make(longest_token);
+  AutomatonMaker(Determinize(nfa, classes), classes, this).Make(longest);
 }
 
 }  // namespace thermocline

@@ -28,9 +28,11 @@ class GrammarAutomaton {
     State target;
   };
 
-  // longest_token: bytes; see mask_class. Throws Error for a grammar that is left-recursive, too
-  // large, or matches no text.
-  GrammarAutomaton(const GrammarRules& grammar, size_t longest_token);
+  // Bytes of the longest tokens of two kinds, the shorter kind first; see mask_class.
+  using TokenLengths = std::array<size_t, 2>;
+
+  // Throws Error for a grammar that is left-recursive, too large, or matches no text.
+  GrammarAutomaton(const GrammarRules& grammar, const TokenLengths& longest);
 
   State start() const { return start_; }
   State Next(State state, uint8_t byte) const {
@@ -51,13 +53,13 @@ class GrammarAutomaton {
   bool only_ends(State state) const { return (flags_[state] & kOnlyEnds) != 0; }
   // Nothing goes on but calls.
   bool only_calls(State state) const { return (flags_[state] & kOnlyCalls) != 0; }
-  // States of one class are alike as far as a token reaches: no text of at most longest_token bytes
+  // States of one class are alike as far as a token of a kind reaches: no text of so many bytes
   // tells them apart (Moore's partition, stopped after so many rounds). The characters of a counted
-  // repetition are one class but for the last few.
-  uint32_t mask_class(State state) const { return mask_class_[state]; }
+  // repetition are one class but for the last few. kind: 0 or 1.
+  uint32_t mask_class(size_t kind, State state) const { return mask_class_[kind][state]; }
 
   size_t n_states() const { return flags_.size(); }
-  size_t n_mask_classes() const { return n_mask_classes_; }
+  size_t n_mask_classes(size_t kind) const { return n_mask_classes_[kind]; }
 
  private:
   friend class AutomatonMaker;
@@ -74,8 +76,8 @@ class GrammarAutomaton {
   std::vector<uint32_t> token_begin_;
   std::vector<TokenEdge> tokens_;
   std::vector<uint8_t> flags_;
-  std::vector<uint32_t> mask_class_;
-  size_t n_mask_classes_ = 0;
+  std::array<std::vector<uint32_t>, 2> mask_class_;
+  std::array<size_t, 2> n_mask_classes_{};
   State start_ = kNone;
 };
 

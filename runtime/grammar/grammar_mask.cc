@@ -23,8 +23,22 @@ GrammarRules ParseFor(std::string_view gbnf, const GrammarVocabulary& vocabulary
 CompiledGrammar::CompiledGrammar(std::string_view gbnf,
                                  std::shared_ptr<const GrammarVocabulary> vocabulary)
     : vocabulary_(std::move(vocabulary)),
-      automaton_(ParseFor(gbnf, *vocabulary_), vocabulary_->trie().longest()),
-      masks_(automaton_, *vocabulary_) {}
+      automaton_(ParseFor(gbnf, *vocabulary_),
+                 {vocabulary_->short_tokens().longest(), vocabulary_->long_tokens().longest()}),
+      short_masks_(automaton_, vocabulary_->short_tokens(), 0, vocabulary_->size()),
+      long_masks_(automaton_, vocabulary_->long_tokens(), 1, vocabulary_->size()) {}
+
+void CompiledGrammar::AddAllowed(std::span<const GrammarStack> stacks, const FramePool& pool,
+                                 std::span<uint32_t> allowed) const {
+  short_masks_.AddAllowed(stacks, pool, allowed);
+  if (long_masks_.has_tokens()) long_masks_.AddAllowed(stacks, pool, allowed);
+}
+
+MaskCache::Stats CompiledGrammar::mask_stats() const {
+  const MaskCache::Stats a = short_masks_.stats();
+  const MaskCache::Stats b = long_masks_.stats();
+  return {a.n_contexts + b.n_contexts, a.kept_bytes + b.kept_bytes, a.n_walks + b.n_walks};
+}
 
 GrammarMask::GrammarMask(std::shared_ptr<const CompiledGrammar> grammar, std::vector<int32_t> ends)
     : grammar_(std::move(grammar)) {
@@ -49,7 +63,7 @@ void GrammarMask::Fill(std::span<uint32_t> allowed) {
   };
   const int32_t n_tokens = grammar_->vocabulary().size();
   if (!ended_) {
-    grammar_->masks().AddAllowed(stacks_, pool_, allowed);
+    grammar_->AddAllowed(stacks_, pool_, allowed);
     for (const GrammarStack& stack : stacks_) {
       for (const GrammarAutomaton::TokenEdge& edge : grammar_->automaton().tokens(stack.state)) {
         if (!edge.negated) {

@@ -25,12 +25,17 @@ class CompiledGrammar {
 
   const GrammarAutomaton& automaton() const { return automaton_; }
   const GrammarVocabulary& vocabulary() const { return *vocabulary_; }
-  MaskCache& masks() const { return masks_; }
+  // Sets the bits of the tokens whose bytes may follow in one of the stacks.
+  void AddAllowed(std::span<const GrammarStack> stacks, const FramePool& pool,
+                  std::span<uint32_t> allowed) const;
+  // What is kept of masks.
+  MaskCache::Stats mask_stats() const;
 
  private:
   std::shared_ptr<const GrammarVocabulary> vocabulary_;
   GrammarAutomaton automaton_;
-  mutable MaskCache masks_;
+  mutable MaskCache short_masks_;
+  mutable MaskCache long_masks_;
 };
 
 class GrammarMask : public TokenMask {

@@ -31,11 +31,14 @@ std::unordered_map<std::string, int32_t> NamesOf(const Tokenizer& tokenizer) {
 }  // namespace
 
 GrammarVocabulary::GrammarVocabulary(const Tokenizer& tokenizer)
-    : bytes_(BytesOf(tokenizer)), names_(NamesOf(tokenizer)), trie_(bytes_) {}
+    : GrammarVocabulary(BytesOf(tokenizer), NamesOf(tokenizer)) {}
 
 GrammarVocabulary::GrammarVocabulary(std::vector<std::string> bytes,
                                      std::unordered_map<std::string, int32_t> names)
-    : bytes_(std::move(bytes)), names_(std::move(names)), trie_(bytes_) {}
+    : bytes_(std::move(bytes)),
+      names_(std::move(names)),
+      short_(bytes_, 1, kShortTokenBytes),
+      long_(bytes_, kShortTokenBytes + 1, TokenTrie::kMaxTokenBytes) {}
 
 int32_t GrammarVocabulary::Find(std::string_view name) const {
   const auto found = names_.find(std::string(name));

@@ -13,6 +13,8 @@ namespace thermocline {
 
 class Tokenizer;
 
+inline constexpr size_t kShortTokenBytes = 14;
+
 class GrammarVocabulary {
  public:
   explicit GrammarVocabulary(const Tokenizer& tokenizer);
@@ -23,14 +25,18 @@ class GrammarVocabulary {
   int32_t size() const { return static_cast<int32_t>(bytes_.size()); }
   // Empty for a token that writes nothing (a control token).
   const std::string& bytes(int32_t id) const { return bytes_[static_cast<size_t>(id)]; }
-  const TokenTrie& trie() const { return trie_; }
+  // The tokens of at most kShortTokenBytes, nearly all of them, and the others that have bytes.
+  // Fewer states of a grammar differ as far as a short token reaches.
+  const TokenTrie& short_tokens() const { return short_; }
+  const TokenTrie& long_tokens() const { return long_; }
   // Returns the token that is called so, a control token or one that writes just this; or -1.
   int32_t Find(std::string_view name) const;
 
  private:
   std::vector<std::string> bytes_;
   std::unordered_map<std::string, int32_t> names_;
-  TokenTrie trie_;
+  TokenTrie short_;
+  TokenTrie long_;
 };
 
 }  // namespace thermocline

@@ -92,26 +92,24 @@ MaskCache::Stats MaskCache::stats() const {
   return stats_;
 }
 
-const MaskCache::Context& MaskCache::Find(GrammarStack stack, const FramePool& pool,
-                                          std::span<uint32_t> allowed) {
-  std::unique_ptr<Context>& top = top_[automaton_.mask_class(stack.state)];
+void MaskCache::Find(GrammarStack stack, const FramePool& pool, std::span<uint32_t> allowed) {
+  std::unique_ptr<Context>& top = top_[ClassOf(stack.state)];
   if (!top) top = MakeTop(stack.state);
   Context* context = top.get();
   Add(*context, allowed);
   for (FramePool::Frame frame = stack.frame;
        !context->leaves.empty() && frame != FramePool::kBottom; frame = pool.below(frame)) {
     const GrammarAutomaton::State back = pool.back(frame);
-    std::unique_ptr<Context>& below = context->below[automaton_.mask_class(back)];
+    std::unique_ptr<Context>& below = context->below[ClassOf(back)];
     if (!below) below = MakeBelow(back, context->leaves);
     context = below.get();
     Add(*context, allowed);
   }
-  return *context;
 }
 
 std::unique_ptr<MaskCache::Context> MaskCache::MakeTop(GrammarAutomaton::State state) {
   FramePool pool;
-  Walk walk(automaton_, vocabulary_.trie(), pool);
+  Walk walk(automaton_, trie_, pool);
   walk.FromTop({state, FramePool::kBottom});
   return Keep(walk);
 }
@@ -119,14 +117,14 @@ std::unique_ptr<MaskCache::Context> MaskCache::MakeTop(GrammarAutomaton::State s
 std::unique_ptr<MaskCache::Context> MaskCache::MakeBelow(GrammarAutomaton::State state,
                                                          std::span<const uint32_t> leaves) {
   FramePool pool;
-  Walk walk(automaton_, vocabulary_.trie(), pool);
+  Walk walk(automaton_, trie_, pool);
   for (const uint32_t node : leaves) walk.FromNode(node, {state, FramePool::kBottom});
   return Keep(walk);
 }
 
 std::unique_ptr<MaskCache::Context> MaskCache::Keep(Walk& walk) {
   auto context = std::make_unique<Context>();
-  const size_t n_words = (static_cast<size_t>(vocabulary_.size()) + 31) / 32;
+  const size_t n_words = (static_cast<size_t>(n_tokens_) + 31) / 32;
   if (walk.tokens.size() > n_words) {
     context->bits.resize(n_words, 0);
     for (const int32_t id : walk.tokens) SetBit(context->bits, id);
@@ -146,7 +144,7 @@ std::unique_ptr<MaskCache::Context> MaskCache::Keep(Walk& walk) {
 
 void MaskCache::AddByWalk(GrammarStack stack, const FramePool& pool, std::span<uint32_t> allowed) {
   FramePool copy = pool;
-  Walk walk(automaton_, vocabulary_.trie(), copy);
+  Walk walk(automaton_, trie_, copy);
   walk.FromTop(stack);
   for (const int32_t id : walk.tokens) SetBit(allowed, id);
 }

@@ -15,21 +15,24 @@
 
 #include "runtime/grammar/grammar_automaton.h"
 #include "runtime/grammar/grammar_stacks.h"
-#include "runtime/grammar/grammar_vocabulary.h"
+#include "runtime/grammar/token_trie.h"
 
 namespace thermocline {
 
 // May be used by several threads.
 class MaskCache {
  public:
-  // Both must outlive the cache.
-  MaskCache(const GrammarAutomaton& automaton, const GrammarVocabulary& vocabulary)
-      : automaton_(automaton), vocabulary_(vocabulary) {}
+  // Both must outlive the cache. kind: of tokens, see GrammarAutomaton::mask_class; n_tokens: the
+  // vocabulary's.
+  MaskCache(const GrammarAutomaton& automaton, const TokenTrie& trie, size_t kind, int32_t n_tokens)
+      : automaton_(automaton), trie_(trie), kind_(kind), n_tokens_(n_tokens) {}
 
-  // Sets the bits of the tokens whose bytes may follow in one of the stacks, which must be closed
-  // (StackStepper::Close). allowed: a bit per token, see TokenMask::Fill.
+  // Sets the bits of the trie's tokens whose bytes may follow in one of the stacks, which must be
+  // closed (StackStepper::Close). allowed: a bit per token, see TokenMask::Fill.
   void AddAllowed(std::span<const GrammarStack> stacks, const FramePool& pool,
                   std::span<uint32_t> allowed);
+
+  bool has_tokens() const { return trie_.size() > 1; }
 
   struct Stats {
     size_t n_contexts = 0;
@@ -49,7 +52,10 @@ class MaskCache {
   };
   class Walk;
 
-  const Context& Find(GrammarStack stack, const FramePool& pool, std::span<uint32_t> allowed);
+  uint32_t ClassOf(GrammarAutomaton::State state) const {
+    return automaton_.mask_class(kind_, state);
+  }
+  void Find(GrammarStack stack, const FramePool& pool, std::span<uint32_t> allowed);
   std::unique_ptr<Context> MakeTop(GrammarAutomaton::State state);
   std::unique_ptr<Context> MakeBelow(GrammarAutomaton::State state,
                                      std::span<const uint32_t> leaves);
@@ -58,7 +64,9 @@ class MaskCache {
   static void Add(const Context& context, std::span<uint32_t> allowed);
 
   const GrammarAutomaton& automaton_;
-  const GrammarVocabulary& vocabulary_;
+  const TokenTrie& trie_;
+  size_t kind_;
+  int32_t n_tokens_;
   mutable std::mutex mutex_;
   std::unordered_map<uint32_t, std::unique_ptr<Context>> top_;  // by the state's class
   Stats stats_;

@@ -5,9 +5,9 @@
 
 namespace thermocline {
 
-TokenTrie::TokenTrie(std::span<const std::string> bytes) {
+TokenTrie::TokenTrie(std::span<const std::string> bytes, size_t least, size_t most) {
   for (size_t id = 0; id < bytes.size(); ++id) {
-    if (bytes[id].empty() || bytes[id].size() > kMaxTokenBytes) continue;
+    if (bytes[id].size() < least || bytes[id].size() > most) continue;
     tokens_.push_back(static_cast<int32_t>(id));
     longest_ = std::max(longest_, bytes[id].size());
   }

@@ -20,9 +20,9 @@ class TokenTrie {
   };
   static constexpr size_t kMaxTokenBytes = 1024;
 
-  // bytes: of every token by its id. Tokens without bytes, or with more than kMaxTokenBytes, are in
-  // no node.
-  explicit TokenTrie(std::span<const std::string> bytes);
+  // bytes: of every token by its id. Those with `least` to `most` bytes are in the trie.
+  // REQUIRES: 1 <= least, most <= kMaxTokenBytes.
+  TokenTrie(std::span<const std::string> bytes, size_t least, size_t most);
 
   // The root's children are from node 1 on. nodes()[size()] is a node behind all.
   std::span<const Node> nodes() const { return nodes_; }

@@ -159,7 +159,7 @@ TEST(GbnfTest, LongCountsAreFewMasks) {
   mask.Fill(allowed);
   EXPECT_FALSE(HasToken(allowed, 'x'));
   EXPECT_TRUE(HasToken(allowed, '>'));
-  EXPECT_LT(grammar->masks().stats().n_walks, 20U);
+  EXPECT_LT(grammar->mask_stats().n_walks, 20U);
 }
 
 TEST(GbnfTest, AmbiguityIsBounded) {

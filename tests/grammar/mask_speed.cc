@@ -83,7 +83,7 @@ void Measure(const char* name, const std::string& gbnf,
   const auto compiling = Clock::now();
   const auto grammar = std::make_shared<CompiledGrammar>(gbnf, vocabulary);
   std::printf("%s: %zu states, %zu classes, compiled in %.1f ms\n", name,
-              grammar->automaton().n_states(), grammar->automaton().n_mask_classes(),
+              grammar->automaton().n_states(), grammar->automaton().n_mask_classes(0),
               micros(compiling, Clock::now()) / 1000);
   std::mt19937 random(5);
   std::vector<uint32_t> allowed(static_cast<size_t>(TokenMaskWords(vocabulary->size())));
@@ -125,7 +125,7 @@ void Measure(const char* name, const std::string& gbnf,
   };
   print("first texts", cold);
   print("later texts", warm);
-  const MaskCache::Stats stats = grammar->masks().stats();
+  const MaskCache::Stats stats = grammar->mask_stats();
   std::printf("  %zu walks, %.1f MiB kept\n", stats.n_walks,
               static_cast<double>(stats.kept_bytes) / (1 << 20));
 }
@@ -143,7 +143,7 @@ int Main(int argc, char** argv) {
     vocabulary = MadeUpVocabulary();
   }
   std::printf("%d tokens, %u nodes, made in %.0f ms\n", vocabulary->size(),
-              vocabulary->trie().size(),
+              vocabulary->short_tokens().size(),
               std::chrono::duration<double, std::milli>(Clock::now() - began).count());
   Measure("a usual schema", JsonSchemaGbnf(SchemaJson::parse(kUsualSchema)), vocabulary, end);
   Measure("any object", JsonObjectGbnf(), vocabulary, end);
