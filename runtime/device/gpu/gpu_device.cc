@@ -99,6 +99,19 @@ class GpuDevice::PagedCache final : public KvCache {
   void CopyPage(const KvPageCopy& copy) override {
     classes_[copy.page_class].CopyPage(stream_, copy.from, copy.to);
   }
+  // Where blocks are stored, scales lie apart from what they scale.
+  std::string page_form() const override {
+    return dtype_ == DType::kQ8_0 ? "q8_0, scales behind" : KvCache::page_form();
+  }
+  uint64_t PageBytes(size_t page_class) const override { return classes_[page_class].PageBytes(); }
+  void ReadPage(size_t page_class, int32_t page, std::span<std::byte> to) const override {
+    CHECK(to.size() == PageBytes(page_class));
+    classes_[page_class].ReadPage(stream_, page, to.data());
+  }
+  void WritePage(size_t page_class, int32_t page, std::span<const std::byte> from) override {
+    CHECK(from.size() == PageBytes(page_class));
+    classes_[page_class].WritePage(stream_, page, from.data());
+  }
   GpuKvLayer Layer(int64_t layer) const {
     const KvLayerPlace& place = layout_.PlaceOf(layer);
     return classes_[place.page_class].Layer(place.layer);
@@ -118,7 +131,7 @@ uint64_t GpuDevice::ScratchBytes(const ModelConfig& config, const GpuDeviceLimit
          RopeBytes(config, limits) +
          (limits.predicts ? GpuPredictor::Bytes(PredictorLimits(config, limits)) : 0) +
          (limits.n_adapters > 0 ? GpuLowRank::Bytes(LowRankLimits(limits)) : 0) +
-         GpuBest::Bytes(config.vocab_size) +
+         GpuBest::Bytes(config.vocab_size, limits.max_sequences) +
          (limits.max_tokens > kMaxKeptTokens ? GpuGemm::kWorkspaceBytes : 0) +
          static_cast<uint64_t>(config.n_layers) * sizeof(GpuLayerCounts) +
          GpuPassInputs::DeviceBytes(PassLimits(limits));
@@ -139,7 +152,7 @@ GpuDevice::GpuDevice(std::string name, const ModelConfig& config, const GpuDevic
       ffn_scratch_(DownBytes(config, limits), "the FFN"),
       attention_scratch_(AttentionBytes(config, limits), "attention"),
       vocab_size_(config.vocab_size),
-      best_(config.vocab_size),
+      best_(config.vocab_size, limits.max_sequences),
       predictor_(limits.predicts ? std::make_unique<GpuPredictor>(PredictorLimits(config, limits))
                                  : nullptr),
       low_rank_(limits.n_adapters > 0 ? std::make_unique<GpuLowRank>(LowRankLimits(limits))

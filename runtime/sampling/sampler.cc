@@ -1,0 +1,202 @@
+#include "runtime/sampling/sampler.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "runtime/core/error.h"
+
+namespace thermocline {
+namespace {
+
+[[noreturn]] void FailEmpty(bool masked, size_t n_all) {
+  if (masked) {
+    throw Error({.what = "no token can come next",
+                 .expected = "one that the constraints on the text allow",
+                 .found = "none",
+                 .hint = "allow more"});
+  }
+  throw Error({"", "the model's output", "at least one finite logit",
+               fmt::format("none among {}", n_all), "the model file or its computation is broken"});
+}
+
+}  // namespace
+
+Sampler::Sampler(const SamplerOptions& options)
+    : options_(options),
+      random_(options.seed),
+      penalties_(options),
+      surprise_(2 * static_cast<double>(options.mirostat_tau)) {
+  Validate(options);
+}
+
+void Sampler::Forget() { penalties_.Forget(); }
+
+void Sampler::Accept(int32_t id) { penalties_.Accept(id); }
+
+int32_t Sampler::Sample(std::span<const float> logits, TokenMask* mask) {
+  allowed_.clear();
+  if (mask != nullptr && mask->constrains()) {
+    allowed_.resize(static_cast<size_t>(TokenMaskWords(static_cast<int64_t>(logits.size()))));
+    mask->Fill(allowed_);
+  }
+  candidates_.Collect(logits, allowed_);
+  AddBias();
+  if (candidates_.empty()) {
+    FailEmpty(!allowed_.empty() || !options_.logit_bias.empty(), logits.size());
+  }
+  return Choose();
+}
+
+std::optional<int32_t> Sampler::SampleBest(std::span<const TokenLogit> best, int64_t n,
+                                           TokenMask* mask) {
+  const int64_t n_needed = n_deciding();
+  CHECK(n_needed > 0 && n >= n_needed);
+  if (mask != nullptr && mask->constrains()) {
+    std::vector<TokenLogit> allowed;
+    for (const TokenLogit& token : best) {
+      if (mask->Allows(token.id)) allowed.push_back(token);
+    }
+    const auto n_allowed = static_cast<int64_t>(allowed.size());
+    const bool all_seen = static_cast<int64_t>(best.size()) < n;
+    if (n_allowed < n_needed && !all_seen) return std::nullopt;
+    candidates_.Collect(allowed);
+  } else {
+    candidates_.Collect(best);
+  }
+  AddBias();
+  if (candidates_.empty()) {
+    FailEmpty(mask != nullptr || !options_.logit_bias.empty(), best.size());
+  }
+  return Choose();
+}
+
+// What only lowers some tokens leaves the others where they are: the best k behind it are among the
+// best k + lowered before. One more tells whether there are more than k at all; Draw() goes by ids
+// where there are not.
+int64_t Sampler::n_deciding() const {
+  int64_t lowered = penalties_.MostLowered();
+  if (lowered < 0 || options_.mirostat != 0) return 0;
+  for (const TokenLogit& bias : options_.logit_bias) {
+    if (bias.logit > 0) return 0;
+    ++lowered;
+  }
+  if (options_.temperature == 0.0F) return 1 + lowered;
+  for (const SamplerStep step : options_.steps) {
+    switch (step) {
+      case SamplerStep::kPenalties:
+      case SamplerStep::kDry:
+        break;
+      case SamplerStep::kTopK:
+        if (options_.top_k > 0) {
+          return std::max(options_.top_k, options_.min_keep) + lowered + 1;
+        }
+        break;
+      // What these keep depends on the tokens that top-k would have dropped.
+      case SamplerStep::kTopNSigma:
+        if (options_.top_n_sigma > 0) return 0;
+        break;
+      case SamplerStep::kTypicalP:
+        if (options_.typical_p < 1) return 0;
+        break;
+      case SamplerStep::kTopP:
+        if (options_.top_p < 1) return 0;
+        break;
+      case SamplerStep::kMinP:
+        if (options_.min_p > 0) return 0;
+        break;
+      case SamplerStep::kXtc:
+        if (options_.xtc_probability > 0) return 0;
+        break;
+      case SamplerStep::kTemperature:
+        if (options_.dynatemp_range > 0) return 0;
+        break;
+    }
+  }
+  return 0;
+}
+
+void Sampler::AddBias() {
+  for (const TokenLogit& bias : options_.logit_bias) {
+    if (auto* const found = candidates_.Find(bias.id)) found->logit += bias.logit;
+  }
+  if (!options_.logit_bias.empty()) candidates_.DropNotFinite();
+}
+
+int32_t Sampler::Choose() {
+  if (options_.mirostat != 0 && options_.temperature > 0) return ChooseByMirostat();
+  for (const SamplerStep step : options_.steps) Run(step);
+  if (options_.temperature == 0.0F) {
+    const int32_t id = candidates_.best();
+    candidates_.KeepOnly(id);
+    return id;
+  }
+  return candidates_.Draw(random_.Uniform()).id;
+}
+
+void Sampler::Run(SamplerStep step) {
+  const auto min_keep = static_cast<size_t>(options_.min_keep);
+  if (step == SamplerStep::kPenalties) return penalties_.ApplyRecent(&candidates_);
+  if (step == SamplerStep::kDry) return penalties_.ApplyDry(&candidates_);
+  if (options_.temperature == 0.0F) return;  // nothing else keeps the best from being chosen
+  switch (step) {
+    case SamplerStep::kTopNSigma:
+      if (options_.top_n_sigma > 0) candidates_.KeepTopNSigma(options_.top_n_sigma);
+      return;
+    case SamplerStep::kTopK:
+      if (options_.top_k > 0) candidates_.KeepTopK(std::max(options_.top_k, options_.min_keep));
+      return;
+    case SamplerStep::kTypicalP:
+      if (options_.typical_p < 1) candidates_.KeepTypical(options_.typical_p, min_keep);
+      return;
+    case SamplerStep::kTopP:
+      return candidates_.KeepTopP(options_.top_p, min_keep);
+    case SamplerStep::kMinP:
+      return candidates_.KeepMinP(options_.min_p, min_keep);
+    case SamplerStep::kXtc:
+      if (options_.xtc_probability <= 0 || options_.xtc_threshold > 0.5F) return;
+      if (random_.Uniform() >= static_cast<double>(options_.xtc_probability)) return;
+      return candidates_.ExcludeTopChoices(options_.xtc_threshold, min_keep);
+    case SamplerStep::kTemperature:
+      return Heat();
+    default:
+      return;
+  }
+}
+
+void Sampler::Heat() {
+  float temperature = options_.temperature;
+  if (options_.dynatemp_range > 0 && candidates_.size() > 1) {
+    const float least = std::max(0.0F, temperature - options_.dynatemp_range);
+    const float most = temperature + options_.dynatemp_range;
+    const double share = candidates_.Entropy() / std::log(static_cast<double>(candidates_.size()));
+    temperature =
+        least + (most - least) * static_cast<float>(std::pow(
+                                     share, static_cast<double>(options_.dynatemp_exponent)));
+  }
+  candidates_.Heat(temperature);
+}
+
+int32_t Sampler::ChooseByMirostat() {
+  Run(SamplerStep::kPenalties);
+  Run(SamplerStep::kDry);
+  Heat();
+  if (options_.mirostat == 1) {
+    candidates_.KeepZipf(surprise_, static_cast<int64_t>(candidates_.size()));
+  } else {
+    candidates_.KeepSurprise(surprise_);
+  }
+  const Candidates::Candidate& chosen = candidates_.Draw(random_.Uniform());
+  const double error = candidates_.BitsOf(chosen) - static_cast<double>(options_.mirostat_tau);
+  surprise_ -= static_cast<double>(options_.mirostat_eta) * error;
+  return chosen.id;
+}
+
+std::vector<TokenChance> Sampler::LastChances(int64_t n) const {
+  return candidates_.Likeliest(static_cast<size_t>(n));
+}
+
+double Sampler::LastChanceOf(int32_t id) const { return candidates_.ChanceOf(id); }
+
+}  // namespace thermocline
