@@ -76,6 +76,8 @@ class ReplyParser {
   bool StepContent(bool at_end);
   bool StepCall(bool at_end);
   bool StepCallName(bool at_end);
+  bool BeginCode();
+  bool StepNamedCall(size_t begin, bool at_end);
   bool StepCallValue(bool at_end);
   bool StepAfterCall(bool at_end);
   bool StepCode(bool at_end);

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "runtime/reply/reply_parser.h"
+#include "runtime/text/utf8.h"
 
 namespace {
 
@@ -33,6 +34,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const thermocline::ReplyParserOptions options{.tools = {"f", "python"},
                                                 .new_id = [] { return std::string("ID"); }};
   const std::string_view text(reinterpret_cast<const char*>(data) + 1, size - 1);
+  // What a model writes is decoded into whole characters before it is parsed.
+  if (!thermocline::IsValidUtf8(text)) return 0;
   const std::string whole = Shown(thermocline::ParseReply(format, options, text));
   const size_t step = 1 + data[0] / 6 % 7;
   thermocline::ReplyParser parser(format, options);
