@@ -132,6 +132,8 @@ bool Generator::Ends(int32_t id) const {
 Generation Generator::ReadAndWrite(const std::vector<int32_t>& unread, std::span<const int32_t> ids,
                                    int64_t max_tokens, const TextSink& sink) {
   Generation generation;
+  // A reply that goes on is where its mask is.
+  if (!ids.empty() || !first_mask_) mask_ = first_mask_ ? first_mask_->Clone() : nullptr;
   const Stopwatch prefill;
   const std::optional<Choices> choices = Read(unread);
   generation.prefill_ms = prefill.ms();
@@ -161,8 +163,10 @@ Generator::Choices Generator::Feed(std::span<const int32_t> ids, const FeedProgr
 }
 
 int32_t Generator::Sample(const Choices& choices) {
-  return FeedsBest() ? *sampler_.SampleBest(choices.best, n_best())
-                     : sampler_.Sample(choices.logits);
+  if (!FeedsBest()) return sampler_.Sample(choices.logits, mask_.get());
+  const std::optional<int32_t> id = sampler_.SampleBest(choices.best, n_best(), mask_.get());
+  // Where the mask forbids so many of the best that others decide, all are fetched.
+  return id ? *id : sampler_.Sample(engine_.LogitsOfRow(0), mask_.get());
 }
 
 std::optional<Generator::Choices> Generator::Read(const std::vector<int32_t>& ids) {
@@ -210,6 +214,7 @@ StopReason Generator::Write(Choices choices, int64_t max_tokens, const TextSink&
       break;
     }
     sampler_.Accept(id);
+    if (mask_) mask_->Accept(id);
     pending_ = {id};
     ++generation->generated_tokens;
     hand_out(decoder.Push(id));

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -13,6 +14,7 @@
 
 #include "runtime/engine/engine.h"
 #include "runtime/sampling/sampler.h"
+#include "runtime/sampling/token_mask.h"
 
 namespace thermocline {
 
@@ -77,6 +79,10 @@ class Generator {
   // From now on these tokens end a reply, too.
   void EndAlsoAt(std::vector<int32_t> ids) { further_ends_ = std::move(ids); }
 
+  // From now on each reply is held to this mask, from its beginning on; null: to none. The mask
+  // must allow the tokens that end a reply where it may end.
+  void set_mask(std::unique_ptr<const TokenMask> mask) { first_mask_ = std::move(mask); }
+
   // Forgets the conversation; the sampler starts anew from its seed.
   void Reset();
 
@@ -95,8 +101,11 @@ class Generator {
     std::span<const float> logits = {};
     std::span<const TokenLogit> best = {};
   };
-  bool FeedsBest() const { return sampler_.n_deciding() > 0 && n_best() <= engine_.max_best(); }
-  int64_t n_best() const { return sampler_.n_deciding(); }
+  bool FeedsBest() const {
+    return sampler_.n_deciding() > 0 && sampler_.n_deciding() <= engine_.max_best();
+  }
+  // With a mask as many as there can be: it may forbid the best.
+  int64_t n_best() const { return mask_ ? engine_.max_best() : sampler_.n_deciding(); }
   Choices Feed(std::span<const int32_t> ids, const FeedProgress& progress = {});
   int32_t Sample(const Choices& choices);
   // After the ids; none when interrupted.
@@ -107,7 +116,9 @@ class Generator {
   Engine& engine_;
   SamplerOptions options_;
   Sampler sampler_;
-  std::vector<int32_t> cached_;   // what the cache holds
+  std::unique_ptr<const TokenMask> first_mask_;  // where a reply begins; null: none
+  std::unique_ptr<TokenMask> mask_;              // of the reply that is being written
+  std::vector<int32_t> cached_;                  // what the cache holds
   std::vector<int32_t> again_;    // before that, to be fed again: a rollback could not keep it
   std::vector<int32_t> pending_;  // handed out, not in the cache yet: none or one
   std::vector<int32_t> further_ends_;

@@ -42,6 +42,10 @@ constexpr std::string_view kNamesOfEnds[] = {
     "<｜end▁of▁sentence｜>",
 };
 
+// gpt-oss ends each message of a reply with <|end|>, and the reply with one of these.
+constexpr std::string_view kHarmonyEnd = "<|end|>";
+constexpr std::string_view kHarmonyNamesOfEnds[] = {"<|return|>", "<|call|>"};
+
 void ReadTokens(const GgufReader& gguf, Vocabulary* vocab) {
   const auto* tokens = gguf.GetStrings(kTokensKey);
   if (tokens == nullptr)
@@ -167,11 +171,19 @@ void ReadTextBounds(const GgufReader& gguf, const TextBounds& fallback, Vocabula
     }
   }
   ReadFurtherEnds(gguf, vocab);
+  const auto has = [&](std::string_view name) {
+    return std::find(vocab->tokens.begin(), vocab->tokens.end(), name) != vocab->tokens.end();
+  };
+  const bool harmony =
+      std::all_of(std::begin(kHarmonyNamesOfEnds), std::end(kHarmonyNamesOfEnds), has);
+  const auto is_among = [](const auto& names, const std::string& token) {
+    return std::find(std::begin(names), std::end(names), token) != std::end(names);
+  };
   for (int32_t id = 0; id < vocab->size(); ++id) {
+    const std::string& token = vocab->tokens[id];
     if (vocab->types[id] != TokenType::kControl) continue;
-    const auto* name =
-        std::find(std::begin(kNamesOfEnds), std::end(kNamesOfEnds), vocab->tokens[id]);
-    if (name != std::end(kNamesOfEnds)) vocab->ends.push_back(id);
+    const bool ends = is_among(kNamesOfEnds, token) && !(harmony && token == kHarmonyEnd);
+    if (ends || (harmony && is_among(kHarmonyNamesOfEnds, token))) vocab->ends.push_back(id);
   }
 }
 

@@ -57,6 +57,18 @@ TEST(VocabularyTest, FollowsTheFilesKeys) {
   EXPECT_THAT(tokenizer->EncodePrompt("hello"), ElementsAre(hello.at(0)));
 }
 
+TEST(VocabularyTest, WhatEndsAMessageOfAReplyEndsNoReply) {
+  Vocabulary vocab = HelloVocabulary();
+  const int32_t end = AddToken(&vocab, "<|end|>", 0, TokenType::kControl);
+  EXPECT_TRUE(TokenizerFromKeys(KeysOf(vocab))->EndsText(end));
+  const int32_t call = AddToken(&vocab, "<|call|>", 0, TokenType::kControl);
+  const int32_t last = AddToken(&vocab, "<|return|>", 0, TokenType::kControl);
+  const auto harmony = TokenizerFromKeys(KeysOf(vocab));
+  EXPECT_FALSE(harmony->EndsText(end));
+  EXPECT_TRUE(harmony->EndsText(call));
+  EXPECT_TRUE(harmony->EndsText(last));
+}
+
 TEST(VocabularyTest, WithoutTokenTypesNamesAndIdsSayThem) {
   Keys keys = KeysOf(HelloVocabulary());
   const auto typed = TokenizerFromKeys(keys);

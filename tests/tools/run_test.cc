@@ -87,6 +87,32 @@ TEST(RunTest, SameSeedSameText) {
   EXPECT_THAT(first.err, HasSubstr("seed 7"));
 }
 
+TEST(RunTest, GrammarsAndSchemasHoldTheText) {
+  TempDir dir;
+  WriteWholeFile(dir.file("g.gbnf"), "root ::= [0-9]{3} \"-\" [a-c]{2,4} \"!\"\n");
+  WriteWholeFile(dir.file("s.json"), R"({"enum": ["red", "green"]})");
+  const Strings base = {"run", "-m", DemoModel(), "-p", "The captain", "-s", "3", "-n", "60"};
+  const auto text = [&](const Strings& more) { return RunTool(Join(base, more)).out; };
+  const std::string free = text({"--grammar", "root ::= [0-9]{3} \"-\" [a-c]{2,4} \"!\""});
+  EXPECT_THAT(free, testing::MatchesRegex("[0-9][0-9][0-9]-[a-c][a-c]+!\n"));
+  EXPECT_EQ(text({"--grammar-file", dir.file("g.gbnf")}), free);
+  EXPECT_THAT(text({"-jf", dir.file("s.json")}), testing::ContainsRegex("^\"(red|green)\""));
+  const auto object = nlohmann::json::parse(
+      text({"-j", R"({"properties": {"a": {"type": "integer"}, "b": {"type": "boolean"}},
+                      "required": ["a", "b"]})"}));
+  EXPECT_TRUE(object.at("a").is_number_integer());
+  EXPECT_TRUE(object.at("b").is_boolean());
+  for (const auto& [more, message] :
+       std::vector<std::pair<Strings, std::string>>{{{"--grammar", "root ::= ("}, "line 1"},
+                                                    {{"-j", R"({"not": {}})"}, "\"not\" at #"},
+                                                    {{"-j", "{"}, "JSON"}}) {
+    const ToolResult result = RunTool(Join(base, more));
+    EXPECT_EQ(result.exit_code, 1);
+    EXPECT_THAT(result.err, HasSubstr(message));
+  }
+  EXPECT_EQ(RunTool(Join(base, {"-j", "{}", "--grammar", "root ::= \"a\""})).exit_code, 2);
+}
+
 TEST(RunTest, PromptFromFileAndStandardInputAreTheSame) {
   TempDir dir;
   WriteWholeFile(dir.file("prompt.txt"), "The captain\n");

@@ -30,6 +30,7 @@ constexpr const char* kExitCodes =
 constexpr std::pair<std::string_view, std::string_view> kShortSpellings[] = {
     {"-ngl", "--gpu-layers"},
     {"-sys", "--system"},
+    {"-jf", "--json-schema-file"},
 };
 
 // Reads "0.1" or "10%" as 0.1. Returns nullopt for anything else, and outside 0 to 1.

@@ -22,6 +22,7 @@
 #include "tools/terminal/text_session.h"
 #include "tools/verbs/chat_options.h"
 #include "tools/verbs/cli_options.h"
+#include "tools/verbs/grammar_options.h"
 #include "tools/verbs/number_option.h"
 #include "tools/verbs/output_path.h"
 #include "tools/verbs/sampling_options.h"
@@ -64,6 +65,7 @@ Examples:
 struct RunArgs {
   EngineOptions engine;
   SamplingArgs sampling;
+  GrammarArgs grammar;
   std::optional<std::string> prompt;
   std::optional<std::string> prompt_path;
   std::optional<std::string> trace_path;
@@ -122,6 +124,9 @@ void CheckUsage(const RunArgs& args) {
   }
   if (args.beams > 0 && IsSession(args) && !args.dry_run) {
     FailUsage("run", "--beams searches for one reply: give -p or -f, and no -i");
+  }
+  if (args.beams > 0 && args.grammar.given()) {
+    FailUsage("run", "--beams searches without a grammar");
   }
   const bool may_chat = AsksForChat(args) || (TypesOnTerminal() && !args.raw);
   if (!HasPrompt(args) && !args.interactive && !args.dry_run && !may_chat) FailWithoutPrompt();
@@ -319,6 +324,7 @@ void RunBeams(const RunArgs& args, Engine& engine, const ChatFormat* format,
 
 void RunModel(const RunArgs& args) {
   const std::string prompt = ReadPrompt(args);
+  const std::string gbnf = ReadGrammar(args.grammar);
   std::optional<TraceFile> trace;
   if (args.trace_path) {
     std::vector<std::string> inputs = InputFiles(args.engine);
@@ -337,6 +343,8 @@ void RunModel(const RunArgs& args) {
   const ChatFormat* chat_format = format ? &*format : nullptr;
   CheckOneText(args, chat_format, *model);
   const std::vector<int32_t> first_ids = EncodeFirst(args, prompt, chat_format, *model);
+  const std::vector<int32_t> no_ends;
+  auto mask = MakeTextMask(gbnf, model->tokenizer(), format ? format->reply_ends() : no_ends);
   Engine engine(std::move(model));
   RunSummary summary;
   summary.load_ms =
@@ -348,6 +356,7 @@ void RunModel(const RunArgs& args) {
   PassProfile profile(engine.model().n_threads(), TraceFile::kMaxSpans);
   if (trace) engine.executor().set_profile(&profile);
   Generator generator(engine, summary.sampling);
+  generator.set_mask(std::move(mask));
   bool interrupted = false;
   if (args.beams > 0) {
     RunBeams(args, engine, chat_format, first_ids, &summary);
@@ -417,6 +426,7 @@ void AddRunVerb(CLI::App& app) {
   AddLoraOption(*verb, &args->engine);
   AddBeamOption(*verb, args.get());
   AddSamplingOptions(*verb, &args->sampling);
+  AddGrammarOptions(*verb, &args->grammar);
   AddTraceOption(*verb, &args->trace_path);
   verb->add_flag("--dry-run", args->dry_run, "Print the memory plan and stop before loading");
   verb->add_flag("--json", args->json, "With --dry-run: the plan as JSON");
