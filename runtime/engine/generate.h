@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "runtime/engine/engine.h"
-#include "runtime/engine/sampler.h"
+#include "runtime/sampling/sampler.h"
 
 namespace thermocline {
 

@@ -1,0 +1,44 @@
+// A scheduler with a thread of its own, for callers on any thread.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "runtime/schedule/scheduler.h"
+
+namespace thermocline {
+
+class SchedulerThread {
+ public:
+  SchedulerThread(Engine& engine, const ScheduleOptions& options);
+  // Stops.
+  ~SchedulerThread();
+
+  // As Scheduler's. Submit throws what Scheduler::Submit throws, and ServerStopping once Drain or
+  // Stop was called. The listener is kept until its OnEnd calls are made.
+  RequestId Submit(Request request, std::shared_ptr<RequestListener> listener);
+  // Does not wait. OnEnd follows, unless the request has ended.
+  void Cancel(RequestId id);
+
+  // Wait until the slot is idle, and for the answer.
+  SlotFileResult SaveSlot(int32_t slot, const std::string& path);
+  SlotFileResult RestoreSlot(int32_t slot, const std::string& path);
+  int64_t EraseSlot(int32_t slot);
+
+  // As they were after the last pass; these never wait for one.
+  std::vector<SlotState> slots() const;
+  ScheduleStats stats() const;
+  int64_t context_tokens() const;
+
+  // Takes no more requests, and returns when all have ended.
+  void Drain();
+  // Takes no more requests, cancels all, and returns when the thread has ended.
+  void Stop();
+
+ private:
+  class State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace thermocline
