@@ -17,6 +17,7 @@ constexpr KindRow kKinds[] = {
     {ApiErrorKind::kInvalidRequest, 400, "invalid_request_error"},
     {ApiErrorKind::kTooLong, 400, "exceed_context_size_error"},
     {ApiErrorKind::kAuthentication, 401, "authentication_error"},
+    {ApiErrorKind::kForbidden, 403, "permission_error"},
     {ApiErrorKind::kNotFound, 404, "not_found_error"},
     {ApiErrorKind::kNotAllowed, 405, "invalid_request_error"},
     {ApiErrorKind::kTimeout, 408, "timeout_error"},

@@ -16,6 +16,7 @@ enum class ApiErrorKind : unsigned char {
   kInvalidRequest,   // 400
   kTooLong,          // 400, of a prompt that does not fit
   kAuthentication,   // 401
+  kForbidden,        // 403
   kNotFound,         // 404
   kNotAllowed,       // 405
   kTimeout,          // 408

@@ -67,14 +67,14 @@ void GenerationRun::Start() {
   try {
     for (size_t prompt = 0; prompt < parts_.spec->prompts.size(); ++prompt) {
       const RequestId id =
-          parts_.scheduler->Submit(RequestFor(prompt), std::make_shared<Listener>(self, prompt));
+          parts_.model->scheduler.Submit(RequestFor(prompt), std::make_shared<Listener>(self, prompt));
       bool cancel = false;
       {
         const std::lock_guard lock(mutex_);
         ids_.push_back(id);
         cancel = gone_;
       }
-      if (cancel) parts_.scheduler->Cancel(id);
+      if (cancel) parts_.model->scheduler.Cancel(id);
     }
   } catch (const PromptTooLong& error) {
     CancelAll();
@@ -115,7 +115,7 @@ void GenerationRun::CancelAll() {
     gone_ = true;
     ids = ids_;
   }
-  for (const RequestId id : ids) parts_.scheduler->Cancel(id);
+  for (const RequestId id : ids) parts_.model->scheduler.Cancel(id);
 }
 
 GenerationRun::Text& GenerationRun::TextOf(size_t prompt, int32_t index) {

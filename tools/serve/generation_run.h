@@ -9,11 +9,11 @@
 #include <string>
 #include <vector>
 
-#include "runtime/schedule/scheduler_thread.h"
 #include "runtime/text/tokenizer.h"
 #include "tools/http/http_server.h"
 #include "tools/serve/answer.h"
 #include "tools/serve/metrics.h"
+#include "tools/serve/model_host.h"
 #include "tools/serve/stop_strings.h"
 
 namespace thermocline {
@@ -25,7 +25,7 @@ class GenerationRun : public std::enable_shared_from_this<GenerationRun> {
     AnswerContext context;
     std::shared_ptr<HttpReply> reply;
     std::vector<std::pair<std::string, std::string>> headers;  // of the answer
-    SchedulerThread* scheduler = nullptr;
+    std::shared_ptr<LoadedModel> model;
     Metrics* metrics = nullptr;
     bool context_shift = false;
   };
