@@ -83,4 +83,41 @@ void GpuKvCache::CopyPage(Stream& stream, int64_t from, int64_t to) const {
   GpuCopyKvPage(stream, scales_.as<void>(), ScaleBytes(shape_), n_planes, shape_.n_slots, from, to);
 }
 
+uint64_t GpuKvCache::PageBytes() const {
+  return Bytes(shape_) / static_cast<uint64_t>(shape_.n_slots / kGpuKvPageTokens);
+}
+
+template <typename Visit>
+void GpuKvCache::VisitPage(int64_t page, const Visit& visit) const {
+  CHECK(page >= 0 && (page + 1) * kGpuKvPageTokens <= shape_.n_slots);
+  const int64_t n_planes = 2 * shape_.n_layers * shape_.n_kv_heads;
+  const auto planes = [&](const DeviceMemory& memory, uint64_t n_bytes) {
+    const uint64_t plane_bytes = n_bytes / static_cast<uint64_t>(n_planes);
+    const uint64_t part = plane_bytes / static_cast<uint64_t>(shape_.n_slots / kGpuKvPageTokens);
+    for (int64_t plane = 0; part > 0 && plane < n_planes; ++plane) {
+      visit(memory.as<std::byte>() + static_cast<uint64_t>(plane) * plane_bytes +
+                static_cast<uint64_t>(page) * part,
+            part);
+    }
+  };
+  planes(values_, ValueBytes(shape_));
+  planes(scales_, ScaleBytes(shape_));
+}
+
+void GpuKvCache::ReadPage(Stream& stream, int64_t page, std::byte* to) const {
+  VisitPage(page, [&](const std::byte* from, uint64_t n_bytes) {
+    stream.Copy(to, from, n_bytes);
+    to += n_bytes;
+  });
+  stream.Synchronize();
+}
+
+void GpuKvCache::WritePage(Stream& stream, int64_t page, const std::byte* from) const {
+  VisitPage(page, [&](std::byte* to, uint64_t n_bytes) {
+    stream.Copy(to, from, n_bytes);
+    from += n_bytes;
+  });
+  stream.Synchronize();
+}
+
 }  // namespace thermocline

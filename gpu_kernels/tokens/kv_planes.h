@@ -8,6 +8,7 @@
 // kGpuKvPageTokens + p % kGpuKvPageTokens of each head.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "gpu_kernels/base/device_memory.h"
@@ -51,8 +52,17 @@ class GpuKvCache {
   GpuKvLayer Layer(int64_t layer) const;
   // Enqueues the copy of a page, in all layers and heads. REQUIRES: both are pages of n_slots.
   void CopyPage(Stream& stream, int64_t from, int64_t to) const;
+  // A page in host memory: its values, plane by plane (layer, keys or values, head), then scales.
+  uint64_t PageBytes() const;
+  // Wait until the copy is made.
+  void ReadPage(Stream& stream, int64_t page, std::byte* to) const;
+  void WritePage(Stream& stream, int64_t page, const std::byte* from) const;
 
  private:
+  // Calls visit(device memory, n_bytes) for each plane's part of a page, in that order.
+  template <typename Visit>
+  void VisitPage(int64_t page, const Visit& visit) const;
+
   Shape shape_;
   DeviceMemory values_;  // (n_layers, 2, n_kv_heads, n_slots, head_dim)
   DeviceMemory scales_;  // (n_layers, 2, n_kv_heads, n_slots, head_dim / 32)

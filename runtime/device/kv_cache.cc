@@ -69,6 +69,41 @@ void HostKvCache::CopyPage(const KvPageCopy& copy) {
   }
 }
 
+uint64_t HostKvCache::PageBytes(size_t page_class) const {
+  return static_cast<uint64_t>(layout_.n_layers(page_class) * 2 * n_kv_heads_ * kKvPageTokens *
+                               row_bytes_);
+}
+
+template <typename Visit>
+void HostKvCache::VisitPage(size_t page_class, int32_t page, const Visit& visit) const {
+  const int64_t page_bytes = kKvPageTokens * row_bytes_;
+  const int64_t plane_bytes = layout_.classes[page_class].n_pages * page_bytes;
+  // The buffer is written through what the visitor is given.
+  auto* plane = static_cast<std::byte*>(const_cast<void*>(memory_.data())) +
+                class_begins_[page_class] + page * page_bytes;
+  for (int64_t i = 0; i < layout_.n_layers(page_class) * 2 * n_kv_heads_; ++i) {
+    visit(plane + i * plane_bytes, static_cast<size_t>(page_bytes));
+  }
+}
+
+void HostKvCache::ReadPage(size_t page_class, int32_t page, std::span<std::byte> to) const {
+  CHECK(to.size() == PageBytes(page_class));
+  std::byte* next = to.data();
+  VisitPage(page_class, page, [&next](const std::byte* from, size_t n_bytes) {
+    std::memcpy(next, from, n_bytes);
+    next += n_bytes;
+  });
+}
+
+void HostKvCache::WritePage(size_t page_class, int32_t page, std::span<const std::byte> from) {
+  CHECK(from.size() == PageBytes(page_class));
+  const std::byte* next = from.data();
+  VisitPage(page_class, page, [&next](std::byte* to, size_t n_bytes) {
+    std::memcpy(to, next, n_bytes);
+    next += n_bytes;
+  });
+}
+
 KvRun HostKvCache::RunAt(int64_t layer, int64_t kv_head, const KvPageTable& table, int64_t position,
                          int64_t n_tokens) const {
   DCHECK(table.Has(position) && n_tokens > 0);

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
+#include <string>
 #include <vector>
 
 #include "runtime/core/aligned_buffer.h"
@@ -27,6 +29,14 @@ class KvCache {
   virtual uint64_t allocated_bytes() const = 0;
   // Copies a page's keys and values, of all layers of its class and heads.
   virtual void CopyPage(const KvPageCopy& copy) = 0;
+
+  // A page of a class as it lies, for files and for memory beside the cache. How that is, so that
+  // no other cache takes it for its own: "f16", ...
+  virtual std::string page_form() const { return std::string(DTypeName(dtype())); }
+  virtual uint64_t PageBytes(size_t page_class) const = 0;
+  // to, from: PageBytes(page_class).
+  virtual void ReadPage(size_t page_class, int32_t page, std::span<std::byte> to) const = 0;
+  virtual void WritePage(size_t page_class, int32_t page, std::span<const std::byte> from) = 0;
 };
 
 // It has the layers with keys and values of their own. Pages of a class that follow each other in
@@ -46,6 +56,9 @@ class HostKvCache final : public KvCache {
   const KvLayout& layout() const override { return layout_; }
   uint64_t allocated_bytes() const override { return memory_.size(); }
   void CopyPage(const KvPageCopy& copy) override;
+  uint64_t PageBytes(size_t page_class) const override;
+  void ReadPage(size_t page_class, int32_t page, std::span<std::byte> to) const override;
+  void WritePage(size_t page_class, int32_t page, std::span<const std::byte> from) override;
 
   // The positions from `position` on that lie together, at most n_tokens. REQUIRES: the table is
   // of the layer's class and has `position`.
@@ -58,6 +71,10 @@ class HostKvCache final : public KvCache {
     uint64_t begin;
     int64_t head_bytes;
   };
+
+  // Calls visit(memory, n_bytes) for a page's part of each layer and head: keys, then values.
+  template <typename Visit>
+  void VisitPage(size_t page_class, int32_t page, const Visit& visit) const;
 
   DType dtype_;
   KvLayout layout_;

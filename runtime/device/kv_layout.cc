@@ -8,7 +8,8 @@ namespace thermocline {
 namespace {
 
 int64_t ContextPages(const KvRoom& room) {
-  return room.n_sequences * KvPagesFor(room.context_tokens);
+  const int64_t of_contexts = room.n_sequences * KvPagesFor(room.context_tokens);
+  return room.all_tokens == 0 ? of_contexts : std::min(of_contexts, KvPagesFor(room.all_tokens));
 }
 
 // Returns how far back the readers of each layer of the cache see; 0: all before.

@@ -33,6 +33,7 @@ struct KvRoom {
   int64_t batch_tokens = 1;    // of a pass, all sequences together
   int64_t n_sequences = 1;
   bool keeps_all = false;  // also positions that no layer sees any more
+  int64_t all_tokens = 0;  // of all sequences together; 0: a context for each
 };
 
 // A layer that others read, too, is in the class of who looks back farthest. A window that would

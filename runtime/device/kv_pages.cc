@@ -88,6 +88,42 @@ int32_t KvSequences::Fork(int32_t id) {
   return next_id_++;
 }
 
+int32_t KvSequences::AddFrom(std::span<const KvPageTable> tables, int64_t n_tokens) {
+  CHECK(tables.size() == n_classes() && n_tokens % kKvPageTokens == 0);
+  Sequence sequence;
+  for (size_t c = 0; c < n_classes(); ++c) {
+    const KvPageTable& table = tables[c];
+    CHECK(table.end_position() == n_tokens);
+    CHECK(n_tokens == 0 || table.first_position() <= classes_[c].FirstSeen(n_tokens));
+    for (const int32_t page : table.pages) pools_[c].Share(page);
+    sequence.held.push_back({table.first_page, {table.pages.begin(), table.pages.end()}});
+  }
+  sequence.length = n_tokens;
+  sequences_[next_id_] = std::move(sequence);
+  return next_id_++;
+}
+
+int32_t KvSequences::AddUnwritten(std::span<const int64_t> first_pages, int64_t n_tokens) {
+  CHECK(first_pages.size() == n_classes());
+  const int64_t end = KvPagesFor(n_tokens);
+  for (size_t c = 0; c < n_classes(); ++c) {
+    CHECK(first_pages[c] >= 0 && first_pages[c] <= end);
+    CHECK(first_pages[c] * kKvPageTokens <= classes_[c].FirstSeen(n_tokens));
+    CheckFree(end - first_pages[c], pools_[c].n_free(), c);
+  }
+  Sequence sequence;
+  for (size_t c = 0; c < n_classes(); ++c) {
+    Held& held = sequence.held.emplace_back();
+    held.first_page = first_pages[c];
+    while (held.end_page() < end) {
+      held.pages.push_back(pools_[c].Take(held.pages.empty() ? -1 : held.pages.back()));
+    }
+  }
+  sequence.length = n_tokens;
+  sequences_[next_id_] = std::move(sequence);
+  return next_id_++;
+}
+
 void KvSequences::Remove(int32_t id) {
   Sequence& sequence = At(id);
   for (size_t c = 0; c < n_classes(); ++c) KeepFirst(0, c, &sequence.held[c]);

@@ -97,8 +97,22 @@ class KvSequences {
   // A new empty sequence, and one that shares all that another holds. Returns its id.
   int32_t Add();
   int32_t Fork(int32_t id);
+  // A new sequence of n_tokens positions that lie in pages of others, by class; it shares them.
+  // REQUIRES: the tables have all that a row at position n_tokens sees, whole pages of it, and
+  // nothing behind it.
+  int32_t AddFrom(std::span<const KvPageTable> tables, int64_t n_tokens);
+  // A new sequence of n_tokens positions whose keys and values the caller writes, of each class
+  // from page first_pages[class] on. Throws Error, and changes nothing, when too few pages are
+  // free. REQUIRES: a row at position n_tokens sees nothing before these.
+  int32_t AddUnwritten(std::span<const int64_t> first_pages, int64_t n_tokens);
   // Gives back what no other sequence uses. REQUIRES: the sequence is there.
   void Remove(int32_t id);
+
+  // For who keeps pages beyond the sequences that they come from: counts as one more, and one
+  // fewer, that uses the page. REQUIRES: the page is used.
+  void Hold(int32_t page, size_t page_class) { pools_[page_class].Share(page); }
+  void LetGo(int32_t page, size_t page_class) { pools_[page_class].Release(page); }
+  const KvPageClass& page_class(size_t c) const { return classes_[c]; }
 
   // Positions that the sequence has, and the pages of those that are kept and of what was reserved.
   int64_t length(int32_t id) const { return At(id).length; }

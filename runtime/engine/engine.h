@@ -21,6 +21,7 @@ namespace thermocline {
 struct SequenceInput {
   int32_t sequence = 0;
   std::span<const int32_t> ids;
+  bool wants_logits = true;  // after the last of them
 };
 
 // Called with the number of tokens fed so far.
@@ -83,6 +84,8 @@ class Engine {
   // Who holds which pages. New sequences are made, forked, cut and removed there; the main one must
   // stay.
   KvSequences& sequences() { return kv_; }
+  KvCache& cache() { return *cache_; }  // where their keys and values lie
+  const KvCache& cache() const { return *cache_; }
   int32_t main_sequence() const { return main_; }
   // ---- adapters (EngineOptions::loras) ----
 
@@ -94,9 +97,9 @@ class Engine {
   void set_adapters(int32_t adapter_set) { kv_.set_adapter_set(main_, adapter_set); }
 
   // Feeds all inputs in one pass, at the ends of their sequences; returns the logits after the last
-  // token of each: (inputs, vocab_size). Valid until the next call. Throws Error when a context or
-  // the cache is full.
-  // REQUIRES: no sequence twice, no input empty, at most batch_tokens tokens in all.
+  // token of each that wants them: (those inputs, vocab_size). Valid until the next call. Throws
+  // Error when a context or the cache is full. REQUIRES: no sequence twice, no input empty, at most
+  // batch_tokens tokens in all.
   std::span<const float> FeedSequences(std::span<const SequenceInput> inputs);
 
  private:

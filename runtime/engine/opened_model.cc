@@ -73,6 +73,14 @@ void CheckSequences(const ContextOptions& options) {
                .settings = {{Setting::kSequences}}});
 }
 
+void CheckKvTokens(const ContextOptions& options, int64_t context_tokens) {
+  if (options.kv_tokens == 0 || options.kv_tokens >= context_tokens) return;
+  throw Error({.what = "the tokens that the KV cache has room for",
+               .expected = fmt::format("at least a context, {}", context_tokens),
+               .found = std::to_string(options.kv_tokens),
+               .settings = {{Setting::kContextSize}}});
+}
+
 void CheckDownType(const EngineOptions& options, const ModelConfig& config) {
   if (!options.down_type) return;
   const WeightTypeInfo& info = GetWeightTypeInfo(*options.down_type);
@@ -222,6 +230,7 @@ OpenedModel::OpenedModel(const EngineOptions& options)
   CheckSubNorms(family_, options_, !gpu_.empty() || placement_.has_value());
   CheckGpuOps(config_, options_, gpu_);
   if (placement_) CheckCutLayers(config_, *placement_, options_);
+  CheckKvTokens(options_, context_tokens_);
   CheckDownType(options_, config_);
   if (!gpu_.empty()) RequireEqualHeads(config_, options.model_path, "attention on the GPU");
   if (!gpu_.empty() && !placement_) SplitLayers();
@@ -237,7 +246,8 @@ KvLayout OpenedModel::kv_layout() const {
   return MakeKvLayout(config_, {.context_tokens = context_tokens_,
                                 .batch_tokens = batch_tokens(),
                                 .n_sequences = options_.n_sequences,
-                                .keeps_all = options_.keep_all_kv});
+                                .keeps_all = options_.keep_all_kv,
+                                .all_tokens = options_.kv_tokens});
 }
 
 ExecutorOptions OpenedModel::executor_options() const {

@@ -30,15 +30,16 @@ class Candidates {
   bool empty() const { return all_.empty(); }
   size_t size() const { return all_.size(); }
   std::span<const Candidate> all() const { return all_; }
-  // The candidate of an id, or null. REQUIRES: no step has dropped or sorted candidates since
-  // Collect.
+  // The candidate of an id, or null.
   Candidate* Find(int32_t id);
   // Leaves out those whose logit has become infinite or NaN.
   void DropNotFinite();
 
   // The likeliest; of equal ones the lowest id. REQUIRES: not empty.
   int32_t best() const;
-  void Scale(float factor);  // all logits
+  // Divides all logits by a temperature of at least 0, which sharpens or flattens their
+  // distribution (0: all but the best go down as far as they can).
+  void Heat(float temperature);
   // The entropy of their distribution, in nats.
   double Entropy();
 
@@ -73,6 +74,7 @@ class Candidates {
   double total() const;
 
   std::vector<Candidate> all_;
+  bool by_id_ = true;  // in the order of ids
 };
 
 }  // namespace thermocline

@@ -53,7 +53,7 @@ struct SamplerOptions {
   float dry_multiplier = 0;  // 0: off
   float dry_base = 1.75F;
   int32_t dry_allowed_length = 2;
-  int32_t dry_last_n = -1;                // tokens that are looked at; 0: off, -1: all
+  int32_t dry_last_n = -1;                 // tokens that are looked at; 0: off, -1: all
   std::vector<int32_t> dry_breakers = {};  // no repetition goes on across one of these tokens
   // Keeps the surprise of the text near a target, in place of all that drops tokens (Basu et al.,
   // arXiv:2007.14966). 0: off, or version 1 or 2.

@@ -18,7 +18,7 @@ struct ScheduleStats {
   // Now.
   int64_t n_running = 0;
   int64_t n_waiting = 0;
-  std::vector<PageCounts> pages;    // by page class
+  std::vector<PageCounts> pages;     // by page class
   std::vector<uint64_t> used_bytes;  // by tier, from the fastest on (Engine::UsedBytes)
   // Since the scheduler was made.
   int64_t n_requests = 0;
@@ -28,17 +28,17 @@ struct ScheduleStats {
   int64_t n_preempted = 0;
   int64_t n_shifted = 0;
   int64_t n_passes = 0;
-  int64_t n_busy_slots = 0;  // summed over passes
-  int64_t longest_text = 0;  // in tokens
-  int64_t prompt_tokens = 0;     // fed
-  int64_t cached_tokens = 0;     // of prompts, not fed
-  int64_t prefix_pages_hit = 0;  // pages of the prefix cache that prompts began with
-  int64_t prefix_pages_missed = 0;
-  int64_t generated_tokens = 0;
-  int64_t decode_passes_tokens = 0;  // of them, those that took a row of a pass of their own
-  double prompt_ms = 0;
-  double decode_ms = 0;
-  FfnCounts neurons;  // which share of them was computed (runtime/pass/ffn_counts.h)
+  int64_t n_busy_slots = 0;         // summed over passes
+  int64_t longest_text = 0;         // in tokens
+  int64_t prompt_tokens = 0;        // fed, those of texts that were fed again included
+  int64_t cached_tokens = 0;        // of prompts, not fed
+  int64_t prefix_pages_hit = 0;     // pages of the prefix cache that prompts began with
+  int64_t prefix_pages_missed = 0;  // and whole pages of prompts that were fed
+  int64_t generated_tokens = 0;     // those that ended a text included
+  int64_t written_rows = 0;         // of passes: all of them but each text's first
+  double reading_ms = 0;            // of passes that read something of a prompt
+  double writing_ms = 0;            // of the others
+  FfnCounts neurons;                // which share of them was computed (runtime/pass/ffn_counts.h)
 };
 
 }  // namespace thermocline

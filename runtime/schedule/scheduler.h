@@ -71,15 +71,17 @@ class Scheduler {
   Scheduler(Engine& engine, const ScheduleOptions& options);
   ~Scheduler();  // ends all requests as kCancelled
 
-  // Queues a request. Throws QueueFull, PromptTooLong, or Error for what makes no sense.
-  RequestId Submit(Request request, std::shared_ptr<RequestListener> listener);
+  // Throws PromptTooLong, or Error for what makes no sense. May be called on any thread.
+  void Check(const Request& request) const;
+  // Queues a request, which is called `id` from here on. Throws what Check does, and QueueFull.
+  void Submit(RequestId id, Request request, std::shared_ptr<RequestListener> listener);
   // Ends a request now, and gives its pages back; nothing where it has ended already.
   void Cancel(RequestId id);
+  void CancelAll();
   // Runs one pass, if anything is to be done. Returns whether anything was.
   bool Step();
   bool idle() const;
 
-  int64_t context_tokens() const;  // of a text
   std::vector<SlotState> slots() const;
   bool is_busy(int32_t slot) const;
   // Writes, reads and forgets what an idle slot holds. Throws Error where it is busy or not there,

@@ -9,14 +9,20 @@
 
 namespace thermocline {
 
+// No more requests are taken.
+class Stopping : public Error {
+ public:
+  using Error::Error;
+};
+
 class SchedulerThread {
  public:
   SchedulerThread(Engine& engine, const ScheduleOptions& options);
   // Stops.
   ~SchedulerThread();
 
-  // As Scheduler's. Submit throws what Scheduler::Submit throws, and ServerStopping once Drain or
-  // Stop was called. The listener is kept until its OnEnd calls are made.
+  // As Scheduler's; throws what that throws, and Stopping once Drain or Stop was called. Waits for
+  // no pass. The listener is kept until its OnEnd calls are made.
   RequestId Submit(Request request, std::shared_ptr<RequestListener> listener);
   // Does not wait. OnEnd follows, unless the request has ended.
   void Cancel(RequestId id);
@@ -29,7 +35,6 @@ class SchedulerThread {
   // As they were after the last pass; these never wait for one.
   std::vector<SlotState> slots() const;
   ScheduleStats stats() const;
-  int64_t context_tokens() const;
 
   // Takes no more requests, and returns when all have ended.
   void Drain();

@@ -99,6 +99,19 @@ class GpuDevice::PagedCache final : public KvCache {
   void CopyPage(const KvPageCopy& copy) override {
     classes_[copy.page_class].CopyPage(stream_, copy.from, copy.to);
   }
+  // Where blocks are stored, scales lie apart from what they scale.
+  std::string page_form() const override {
+    return dtype_ == DType::kQ8_0 ? "q8_0, scales behind" : KvCache::page_form();
+  }
+  uint64_t PageBytes(size_t page_class) const override { return classes_[page_class].PageBytes(); }
+  void ReadPage(size_t page_class, int32_t page, std::span<std::byte> to) const override {
+    CHECK(to.size() == PageBytes(page_class));
+    classes_[page_class].ReadPage(stream_, page, to.data());
+  }
+  void WritePage(size_t page_class, int32_t page, std::span<const std::byte> from) override {
+    CHECK(from.size() == PageBytes(page_class));
+    classes_[page_class].WritePage(stream_, page, from.data());
+  }
   GpuKvLayer Layer(int64_t layer) const {
     const KvLayerPlace& place = layout_.PlaceOf(layer);
     return classes_[place.page_class].Layer(place.layer);

@@ -1,4 +1,4 @@
-#include "runtime/engine/sampler.h"
+#include "runtime/sampling/sampler.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

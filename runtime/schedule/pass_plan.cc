@@ -1,0 +1,107 @@
+// Which tokens the next pass feeds, and where their pages come from.
+#include <algorithm>
+
+#include "runtime/core/error.h"
+#include "runtime/schedule/scheduler_state.h"
+
+namespace thermocline {
+
+std::vector<Scheduler::State::Feed> Scheduler::State::Plan() {
+  std::ranges::fill(planned_pages_, 0);
+  std::vector<Entries::iterator> entries;  // the oldest first
+  for (auto entry = running_.begin(); entry != running_.end(); ++entry) entries.push_back(entry);
+  std::vector<Feed> plan;
+  for (const auto entry : entries) {
+    if (IsRunning(*entry) && PendingOf(*entry->text) == 1) PlanWriter(entry, &plan);
+  }
+  const auto n_writers = static_cast<int64_t>(plan.size());
+  int64_t budget = engine_.model().batch_tokens() - n_writers;
+  if (n_writers > 0 && options_.max_slowdown > 0) {
+    const int64_t most = pace_.ReadTokens(options_.max_slowdown);
+    if (most > 0) budget = std::min(budget, most);
+  }
+  for (const auto entry : entries) {
+    if (budget <= 0) break;
+    if (!IsRunning(*entry) || PendingOf(*entry->text) == 1) continue;
+    budget -= PlanReader(entry, budget, &plan);
+  }
+  return plan;
+}
+
+// A row for a text that is being written. Where pages are short the youngest goes, if need be the
+// text itself; whose row is planned already is older and stays.
+void Scheduler::State::PlanWriter(Entries::iterator entry, std::vector<Feed>* plan) {
+  while (!MakeRoom(*entry->text, 1)) {
+    const auto youngest = std::prev(running_.end());
+    const bool alone = youngest == running_.begin();
+    CHECK(!alone);  // a context fits into the cache
+    Preempt(youngest);
+    if (youngest == entry) return;
+  }
+  AddFeed(entry, 1, plan);
+}
+
+// Returns how many tokens of it the pass reads: at most `most`, and as many as there are pages for.
+// A text that finds none takes them from the youngest, where that is younger.
+int64_t Scheduler::State::PlanReader(Entries::iterator entry, int64_t most,
+                                     std::vector<Feed>* plan) {
+  int64_t n = std::min(most, PendingOf(*entry->text));
+  while (!MakeRoom(*entry->text, n)) {
+    if (n > 1) {
+      n = (n + 1) / 2;
+      continue;
+    }
+    const auto youngest = std::prev(running_.end());
+    if (youngest == entry) return 0;
+    std::erase_if(*plan, [&](const Feed& feed) { return feed.entry == youngest; });
+    Preempt(youngest);
+  }
+  AddFeed(entry, n, plan);
+  return n;
+}
+
+void Scheduler::State::AddFeed(Entries::iterator entry, int64_t n, std::vector<Feed>* plan) {
+  const TextRun& text = *entry->text;
+  for (size_t c = 0; c < kv_.n_classes(); ++c) {
+    planned_pages_[c] += kv_.PagesNeeded(SlotOf(text).sequence, n, c);
+  }
+  plan->push_back({entry, n, n == PendingOf(text)});
+}
+
+bool Scheduler::State::MakeRoom(const TextRun& text, int64_t n_tokens) {
+  const int32_t sequence = SlotOf(text).sequence;
+  for (size_t c = 0; c < kv_.n_classes(); ++c) {
+    const auto needed = [&] { return planned_pages_[c] + kv_.PagesNeeded(sequence, n_tokens, c); };
+    while (kv_.pool(c).n_free() < needed()) {
+      if (!DropOldest(c)) return false;
+    }
+  }
+  return true;
+}
+
+// Of what nobody who runs uses: a page of the prefix cache, or all that an idle slot holds (what
+// the prefix cache has of it is then the next that goes).
+bool Scheduler::State::DropOldest(size_t page_class) {
+  const uint64_t of_prefixes = prefixes_.oldest_use(page_class);
+  const std::optional<int32_t> slot = slots_.Oldest();
+  const uint64_t of_slot = slot ? slots_.at(*slot).last_use : PrefixCache::kNever;
+  if (of_slot < of_prefixes) {
+    slots_.Empty(*slot);
+    return true;
+  }
+  return prefixes_.DropOldest(page_class);
+}
+
+void Scheduler::State::Preempt(Entries::iterator running) {
+  TextRun& text = *running->text;
+  const int32_t slot = text.stats().slot;
+  slots_.at(slot).busy = false;
+  slots_.Empty(slot);
+  text.Preempt();
+  ++stats_.n_preempted;
+  const auto younger = std::ranges::find_if(
+      waiting_, [&](const Entry& other) { return other.text->order() > text.order(); });
+  waiting_.splice(younger, running_, running);
+}
+
+}  // namespace thermocline

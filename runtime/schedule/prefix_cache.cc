@@ -1,0 +1,224 @@
+#include "runtime/schedule/prefix_cache.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "runtime/core/error.h"
+
+namespace thermocline {
+namespace {
+
+std::vector<int32_t> PageTokens(std::span<const int32_t> ids, int64_t page) {
+  const auto tokens =
+      ids.subspan(static_cast<size_t>(page * kKvPageTokens), static_cast<size_t>(kKvPageTokens));
+  return {tokens.begin(), tokens.end()};
+}
+
+}  // namespace
+
+size_t PrefixCache::KeyHash::operator()(const std::vector<int32_t>& tokens) const {
+  uint64_t hash = 0xcbf29ce484222325;  // FNV-1a, a token at a time
+  for (const int32_t token : tokens) {
+    hash = (hash ^ static_cast<uint32_t>(token)) * 0x100000001b3;
+    hash ^= hash >> 29;
+  }
+  return hash;
+}
+
+PrefixCache::PrefixCache(KvSequences& kv) : kv_(kv), oldest_first_(kv.n_classes()) {}
+
+PrefixCache::~PrefixCache() {
+  for (size_t c = 0; c < oldest_first_.size(); ++c) {
+    for (const Node* node : oldest_first_[c]) kv_.LetGo(node->pages[c], c);
+  }
+}
+
+std::shared_ptr<PrefixCache::Node> PrefixCache::RootOf(const TextKind& kind) {
+  std::shared_ptr<Node>& root = roots_[kind];
+  if (root == nullptr) {
+    root = std::make_shared<Node>();
+    root->kind = &roots_.find(kind)->first;
+  }
+  return root;
+}
+
+std::vector<PrefixCache::Node*> PrefixCache::PathOf(const TextKind& kind,
+                                                    std::span<const int32_t> ids,
+                                                    int64_t max_pages) const {
+  std::vector<Node*> path;
+  const auto root = roots_.find(kind);
+  if (root == roots_.end()) return path;
+  const Node* node = root->second.get();
+  const int64_t n_pages = std::min(max_pages, static_cast<int64_t>(ids.size()) / kKvPageTokens);
+  for (int64_t page = 0; page < n_pages; ++page) {
+    const auto child = node->children.find(PageTokens(ids, page));
+    if (child == node->children.end()) break;
+    path.push_back(child->second.get());
+    node = path.back();
+  }
+  return path;
+}
+
+bool PrefixCache::CanTakeUp(std::span<Node* const> path, int64_t n_pages) const {
+  for (size_t c = 0; c < kv_.n_classes(); ++c) {
+    const int64_t first = kv_.page_class(c).FirstSeen(n_pages * kKvPageTokens) / kKvPageTokens;
+    for (int64_t page = n_pages - 1; page >= first; --page) {
+      if (path[static_cast<size_t>(page)]->pages[c] < 0) return false;
+    }
+  }
+  return true;
+}
+
+int64_t PrefixCache::Find(const TextKind& kind, std::span<const int32_t> ids, int64_t max_tokens) {
+  const std::vector<Node*> path = PathOf(kind, ids, max_tokens / kKvPageTokens);
+  auto n_pages = static_cast<int64_t>(path.size());
+  while (n_pages > 0 && !CanTakeUp(path, n_pages)) --n_pages;
+  return n_pages * kKvPageTokens;
+}
+
+std::vector<int32_t> PrefixCache::PagesOf(const TextKind& kind, std::span<const int32_t> ids,
+                                          size_t page_class) const {
+  std::vector<int32_t> pages;
+  for (const Node* node : PathOf(kind, ids, static_cast<int64_t>(ids.size()) / kKvPageTokens)) {
+    if (node->pages[page_class] < 0) break;
+    pages.push_back(node->pages[page_class]);
+  }
+  return pages;
+}
+
+int32_t PrefixCache::TakeUp(const TextKind& kind, std::span<const int32_t> ids, int64_t n_tokens,
+                            Place* place) {
+  const int64_t n_pages = n_tokens / kKvPageTokens;
+  const std::vector<Node*> path = PathOf(kind, ids, n_pages);
+  CHECK(static_cast<int64_t>(path.size()) == n_pages && CanTakeUp(path, n_pages));
+  std::vector<std::vector<int32_t>> pages(kv_.n_classes());
+  std::vector<KvPageTable> tables;
+  for (size_t c = 0; c < kv_.n_classes(); ++c) {
+    const int64_t first = kv_.page_class(c).FirstSeen(n_tokens) / kKvPageTokens;
+    for (int64_t page = first; page < n_pages; ++page) {
+      pages[c].push_back(path[static_cast<size_t>(page)]->pages[c]);
+    }
+    tables.push_back({std::min(first, n_pages), pages[c]});
+  }
+  Touch(path);
+  *place = {};
+  if (!path.empty()) place->node_ = path.back()->shared_from_this();
+  place->n_pages_ = n_pages;
+  return kv_.AddFrom(tables, n_tokens);
+}
+
+void PrefixCache::Keep(const TextKind& kind, std::span<const int32_t> ids, int32_t sequence,
+                       Place* place) {
+  const int64_t n_pages = kv_.length(sequence) / kKvPageTokens;
+  if (place->n_pages_ >= n_pages) return;
+  if (place->node_ == nullptr || place->node_->gone) {
+    place->node_ = RootOf(kind);
+    place->n_pages_ = 0;
+  }
+  for (; place->n_pages_ < n_pages; ++place->n_pages_) {
+    std::vector<int32_t> tokens = PageTokens(ids, place->n_pages_);
+    std::shared_ptr<Node>& child = place->node_->children[tokens];
+    if (child == nullptr) {
+      child = std::make_shared<Node>();
+      child->parent = place->node_.get();
+      child->tokens = std::move(tokens);
+      child->pages.assign(kv_.n_classes(), -1);
+      child->in_use.resize(kv_.n_classes());
+    }
+    child->last_use = Now();
+    for (size_t c = 0; c < kv_.n_classes(); ++c) {
+      const KvPageTable table = kv_.table(sequence, c);
+      const int64_t position = place->n_pages_ * kKvPageTokens;
+      if (child->pages[c] < 0 && table.Has(position)) {
+        KeepPage(child.get(), c, table.PageOf(position));
+      }
+    }
+    place->node_ = std::shared_ptr<Node>(child);
+  }
+}
+
+void PrefixCache::Forget(const TextKind& kind, std::span<const int32_t> ids) {
+  std::vector<Node*> path = PathOf(kind, ids, static_cast<int64_t>(ids.size()) / kKvPageTokens);
+  while (!path.empty() && path.back()->children.empty()) {
+    Node* const node = path.back();
+    path.pop_back();
+    for (size_t c = 0; c < kv_.n_classes(); ++c) {
+      const int32_t page = node->pages[c];
+      if (page >= 0 && kv_.pool(c).references(page) > 1) return;
+    }
+    const std::shared_ptr<Node> kept_alive = node->shared_from_this();
+    for (size_t c = 0; c < kv_.n_classes(); ++c) {
+      if (node->pages[c] >= 0) DropPage(node, c);
+    }
+    Prune(node);
+  }
+}
+
+void PrefixCache::Touch(std::span<Node* const> path) {
+  // The last page first, so that it is older than those that it needs.
+  for (auto node = path.rbegin(); node != path.rend(); ++node) {
+    (*node)->last_use = Now();
+    for (size_t c = 0; c < kv_.n_classes(); ++c) {
+      NodeList& list = oldest_first_[c];
+      if ((*node)->pages[c] >= 0) list.splice(list.end(), list, (*node)->in_use[c]);
+    }
+  }
+}
+
+void PrefixCache::KeepPage(Node* node, size_t page_class, int32_t page) {
+  kv_.Hold(page, page_class);
+  node->pages[page_class] = page;
+  NodeList& list = oldest_first_[page_class];
+  node->in_use[page_class] = list.insert(list.end(), node);
+}
+
+void PrefixCache::DropPage(Node* node, size_t page_class) {
+  kv_.LetGo(node->pages[page_class], page_class);
+  node->pages[page_class] = -1;
+  oldest_first_[page_class].erase(node->in_use[page_class]);
+}
+
+// Takes nodes out of the tree that hold nothing and lead to nothing.
+void PrefixCache::Prune(Node* node) {
+  while (node->children.empty() && !node->gone &&
+         std::ranges::all_of(node->pages, [](int32_t page) { return page < 0; })) {
+    node->gone = true;
+    Node* const parent = node->parent;
+    if (parent == nullptr) {
+      const TextKind kind = *node->kind;
+      roots_.erase(kind);
+      return;
+    }
+    const std::vector<int32_t> tokens = node->tokens;
+    parent->children.erase(tokens);
+    node = parent;
+  }
+}
+
+PrefixCache::Node* PrefixCache::Oldest(size_t page_class) const {
+  for (Node* const node : oldest_first_[page_class]) {
+    if (kv_.pool(page_class).references(node->pages[page_class]) == 1) return node;
+  }
+  return nullptr;
+}
+
+int64_t PrefixCache::n_kept(size_t page_class) const {
+  return std::ranges::count_if(oldest_first_[page_class], [&](const Node* node) {
+    return kv_.pool(page_class).references(node->pages[page_class]) == 1;
+  });
+}
+
+uint64_t PrefixCache::oldest_use(size_t page_class) const {
+  const Node* const node = Oldest(page_class);
+  return node == nullptr ? kNever : node->last_use;
+}
+
+bool PrefixCache::DropOldest(size_t page_class) {
+  Node* const node = Oldest(page_class);
+  if (node == nullptr) return false;
+  DropPage(node, page_class);
+  Prune(node);
+  return true;
+}
+
+}  // namespace thermocline

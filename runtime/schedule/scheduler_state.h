@@ -1,0 +1,111 @@
+// What a scheduler works with; Scheduler is its door.
+//
+//   scheduler.cc   requests come, are asked about, and go
+//   admission.cc   who gets a slot, and what a text begins with
+//   pass_plan.cc   which tokens the next pass feeds, and where their pages come from
+//   pass.cc        feeds them and hands out what was written
+#pragma once
+
+#include <list>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "runtime/schedule/pass_pace.h"
+#include "runtime/schedule/prefix_cache.h"
+#include "runtime/schedule/scheduler.h"
+#include "runtime/schedule/slots.h"
+#include "runtime/schedule/text_run.h"
+
+namespace thermocline {
+
+class Scheduler::State {
+ public:
+  State(Engine& engine, const ScheduleOptions& options);
+  ~State();
+
+  // A text, wherever it is.
+  struct Entry {
+    std::unique_ptr<TextRun> text;
+    // It shares its prompt's pages with the request's first one, and waits for that to read them.
+    bool waits_for_first = false;
+  };
+  using Entries = std::list<Entry>;
+
+  // ---- scheduler.cc ----
+  void Check(const Request& request) const;
+  void Add(RequestId id, Request request, std::shared_ptr<RequestListener> listener);
+  void Cancel(RequestId id);
+  void CancelAll();
+  bool idle() const { return waiting_.empty() && running_.empty(); }
+  Slot& SlotAt(int32_t slot);    // throws Error where it is not there
+  Slot& IdleSlot(int32_t slot);  // or is at work
+  int64_t Erase(int32_t slot);
+  SlotFileResult Save(int32_t slot, const std::string& path);
+  SlotFileResult Restore(int32_t slot, const std::string& path);
+  std::vector<SlotState> SlotStates() const;
+  ScheduleStats Stats() const;
+
+  // ---- pass.cc ----
+  bool Step();
+
+ private:
+  // Tokens of a text that a pass feeds: the next n that the KV cache does not have.
+  struct Feed {
+    Entries::iterator entry;
+    int64_t n = 0;
+    bool wants_logits = false;  // they are all that it has
+  };
+
+  Slot& SlotOf(const TextRun& text) { return slots_.at(text.stats().slot); }
+  int64_t FedOf(const TextRun& text) { return kv_.length(SlotOf(text).sequence); }
+  int64_t PendingOf(const TextRun& text) { return text.n_ids() - FedOf(text); }
+  // In the order of age.
+  void Wait(Entry entry);
+  // Ends a text and gives its slot back.
+  void Finish(Entries::iterator running, EndReason reason, const std::string& error = {});
+  void EndWaiting(Entries::iterator waiting, EndReason reason, const std::string& error = {});
+  void LetSiblingsGo(RequestId id);
+
+  // ---- admission.cc ----
+  void Admit();
+  bool TryAdmit(Entries::iterator waiting);
+  void Occupy(Entries::iterator waiting, int32_t slot, int32_t sequence, int64_t n_cached);
+  // Whether the cache has room for all who run, for the text, and some to grow.
+  bool HasPagesFor(const TextRun& text) const;
+
+  // ---- pass_plan.cc ----
+  std::vector<Feed> Plan();
+  // Whether it still has its slot.
+  static bool IsRunning(const Entry& entry) { return entry.text->stats().slot >= 0; }
+  void PlanWriter(Entries::iterator entry, std::vector<Feed>* plan);
+  int64_t PlanReader(Entries::iterator entry, int64_t most, std::vector<Feed>* plan);
+  void AddFeed(Entries::iterator entry, int64_t n, std::vector<Feed>* plan);
+  // Makes pages for n more tokens of the text free, beside those that are planned. Returns whether
+  // it could.
+  bool MakeRoom(const TextRun& text, int64_t n_tokens);
+  bool DropOldest(size_t page_class);
+  void Preempt(Entries::iterator running);
+
+  // ---- pass.cc ----
+  void Run(std::vector<Feed>& plan);
+  void HandOut(const std::vector<Feed>& plan, std::span<const float> logits);
+  std::vector<Entries::iterator> ForkSiblings(Entries::iterator first);
+  void WriteNext(Entries::iterator entry, const NextLogits& logits);
+  void ShiftContext(TextRun& text);
+
+  Engine& engine_;
+  ScheduleOptions options_;
+  KvSequences& kv_;
+  PrefixCache prefixes_;
+  Slots slots_;
+  Entries running_;  // the oldest first
+  Entries waiting_;
+  std::vector<int64_t> planned_pages_;  // by class, while a pass is planned
+  PassPace pace_;
+  int64_t next_order_ = 0;
+  ScheduleStats stats_;
+};
+
+}  // namespace thermocline
