@@ -232,6 +232,7 @@ void GenerationRun::Fail(const ApiError& error) {
   failed_ = true;
   if (parts_.spec->stream) {
     Emit(ErrorEvent(parts_.spec->api, error));
+    WhenOpen([reply = parts_.reply] { reply->End(); });
   } else {
     SendWhenOpen(ErrorResponseOf(error));
   }
@@ -240,13 +241,12 @@ void GenerationRun::Fail(const ApiError& error) {
 }
 
 void GenerationRun::Finish() {
+  if (failed_) return;
   std::vector<Choice> choices;
   for (Text& text : texts_) choices.push_back(std::move(text.choice));
-  if (!parts_.spec->stream) {
-    if (!failed_) SendWhenOpen(JsonResponse(answer_->Whole(choices)));
-    return;
-  }
-  if (!failed_) Emit(answer_->OnAllEnded(choices));
+  if (!parts_.spec->stream) return SendWhenOpen(JsonResponse(answer_->Whole(choices)));
+  parts_.metrics->AddAnswer(200);
+  Emit(answer_->OnAllEnded(choices));
   WhenOpen([reply = parts_.reply] { reply->End(); });
 }
 

@@ -13,8 +13,10 @@ int32_t FindToken(const GgufReader& gguf, const Tokenizer& tokenizer,
                   std::initializer_list<const char*> keys,
                   std::initializer_list<const char*> names) {
   for (const char* key : keys) {
-    const auto id = gguf.GetInt(key);
-    if (id && *id >= 0 && *id < tokenizer.vocab_size()) return static_cast<int32_t>(*id);
+    const auto id = gguf.GetU64(key);
+    if (id && *id < static_cast<uint64_t>(tokenizer.vocab_size())) {
+      return static_cast<int32_t>(*id);
+    }
   }
   for (const char* name : names) {
     const std::vector<int32_t> ids = tokenizer.Encode(name, true);

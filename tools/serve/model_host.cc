@@ -130,13 +130,4 @@ ModelHost::BytesPerToken ModelHost::Bytes(const ScheduleStats& stats) const {
   return {.read = touched.bytes, .dense = touched.dense_bytes};
 }
 
-void ModelHost::Drain() {
-  std::shared_ptr<LoadedModel> loaded;
-  {
-    const std::lock_guard lock(mutex_);
-    loaded = loaded_;
-  }
-  if (loaded != nullptr) loaded->scheduler.Drain();
-}
-
 }  // namespace thermocline

@@ -60,9 +60,6 @@ class ModelHost {
   BytesPerToken Bytes(const ScheduleStats& stats) const;
   std::vector<std::string> tier_names() const { return tier_names_; }
 
-  // Ends what runs, at most until everything has ended by itself.
-  void Drain();
-
  private:
   const ServeOptions& options_;
   std::unique_ptr<OpenedModel> opened_;

@@ -20,12 +20,9 @@ void Serve(const ServeOptions& options, const std::function<void(const std::stri
     service.Tick();
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
   }
-  say("stopping: requests that run may end\n");
-  std::thread draining([&service] { service.Drain(); });
-  const bool all_out = server.Drain();
-  if (!all_out) say("stopped what had not ended\n");
-  service.Stop();
-  draining.join();
+  say("stopping: what runs may end\n");
+  service.Close();
+  if (!server.Drain()) say("stopped what had not ended\n");
 }
 
 }  // namespace thermocline

@@ -52,11 +52,6 @@ void Service::Tick() {
   if (ready_) model_->host.SleepWhereIdle();
 }
 
-void Service::Drain() {
-  draining_ = true;
-  if (ready_) model_->host.Drain();
-}
-
 void Service::AddRoutes() {
   const auto get = [this](const char* path, AtOnce endpoint) {
     routes_[path]["GET"] = {.at_once = endpoint};

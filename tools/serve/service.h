@@ -35,8 +35,8 @@ class Service : public HttpHandler {
   void Load();
   // Called now and then.
   void Tick();
-  // Takes no more generation, and returns when what runs has ended.
-  void Drain();
+  // Takes no more generation; what runs goes on.
+  void Close() { draining_ = true; }
 
   std::optional<HttpResponse> Refuse(const HttpRequest& head) override;
   void Handle(HttpRequest request, std::shared_ptr<HttpReply> reply) override;
