@@ -161,7 +161,8 @@ Generator::Choices Generator::Feed(std::span<const int32_t> ids, const FeedProgr
 }
 
 int32_t Generator::Sample(const Choices& choices) {
-  return FeedsBest() ? sampler_.SampleBest(choices.best) : sampler_.Sample(choices.logits);
+  return FeedsBest() ? *sampler_.SampleBest(choices.best, n_best())
+                     : sampler_.Sample(choices.logits);
 }
 
 std::optional<Generator::Choices> Generator::Read(const std::vector<int32_t>& ids) {

@@ -53,7 +53,7 @@ ROOMS = {
     "profiler/placement": ["profiler/activations", "runtime/rates"],
     "profiler/predictors": ["profiler/activations"],
     "profiler/synthetic": ["profiler/placement", "profiler/predictors", "runtime/synth"],
-    "tools/bench": ["profiler/synthetic"],
+    "tools/bench": ["profiler/synthetic", "runtime/schedule"],
     "tools/pictures": ["runtime/core"],
     "tools/reports": ["tools/bench", "tools/pictures", "profiler/synthetic", "runtime/convert", "runtime/import"],
     "tools/terminal": ["tools/reports", "runtime/chat"],

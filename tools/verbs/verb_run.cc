@@ -5,7 +5,6 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <random>
 #include <utility>
 
 #include "runtime/chat/chat.h"
@@ -25,6 +24,7 @@
 #include "tools/verbs/cli_options.h"
 #include "tools/verbs/number_option.h"
 #include "tools/verbs/output_path.h"
+#include "tools/verbs/sampling_options.h"
 #include "tools/verbs/verbs.h"
 
 namespace thermocline {
@@ -63,7 +63,7 @@ Examples:
 
 struct RunArgs {
   EngineOptions engine;
-  SamplerOptions sampling;
+  SamplingArgs sampling;
   std::optional<std::string> prompt;
   std::optional<std::string> prompt_path;
   std::optional<std::string> trace_path;
@@ -73,7 +73,6 @@ struct RunArgs {
   bool chat = false;
   bool raw = false;
   int64_t beams = 0;  // 0: tokens are sampled
-  int64_t seed = -1;
   bool interactive = false;
   bool dry_run = false;
   bool json = false;
@@ -130,7 +129,7 @@ void CheckUsage(const RunArgs& args) {
     FailUsage("run", "-f - and -i cannot both read standard input");
   }
   try {
-    Validate(args.sampling);
+    Validate(args.sampling.sampling);
   } catch (const Error& error) {
     FailUsage("run", ErrorText(error, "run"));
   }
@@ -342,13 +341,13 @@ void RunModel(const RunArgs& args) {
   RunSummary summary;
   summary.load_ms =
       std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started).count();
-  summary.sampling = args.sampling;
+  summary.sampling = ResolveSampling(args.sampling, engine.tokenizer());
   if (args.verbose) PrintNote(EngineDescription(engine) + MemoryPlanTable(engine.model()) + "\n");
 
   engine.executor().ResetCounts();
   PassProfile profile(engine.model().n_threads(), TraceFile::kMaxSpans);
   if (trace) engine.executor().set_profile(&profile);
-  Generator generator(engine, args.sampling);
+  Generator generator(engine, summary.sampling);
   bool interrupted = false;
   if (args.beams > 0) {
     RunBeams(args, engine, chat_format, first_ids, &summary);
@@ -365,7 +364,6 @@ void RunModel(const RunArgs& args) {
 }
 
 void Run(RunArgs& args) {
-  args.sampling.seed = args.seed < 0 ? std::random_device{}() : static_cast<uint64_t>(args.seed);
   CheckUsage(args);
   args.engine.progress = StderrProgress();
   // Each beam is a sequence, beside the main one, which keeps the prompt.
@@ -377,31 +375,10 @@ void Run(RunArgs& args) {
   }
 }
 
-void AddSamplingOptions(CLI::App& verb, RunArgs* args) {
-  SamplerOptions* s = &args->sampling;
-  AddNumberOption(
-      verb, "-s,--seed", &args->seed, {.least = -1},
-      "Seed of the random choice; the same seed gives the same text. -1 (the default): a "
-      "random one, which the summary names");
-  const auto number = [&](const char* flag, auto* value, auto bounds, const std::string& help) {
-    AddNumberOption(verb, flag, value, bounds, fmt::format("{} (default {})", help, *value));
-  };
-  using Real = Bounds<float>;
-  using Whole = Bounds<int32_t>;
+void AddBeamOption(CLI::App& verb, RunArgs* args) {
   AddNumberOption(verb, "--beams", &args->beams, {.least = 0, .most = 64},
                   "Search for the likeliest reply with so many beams instead of sampling; it is "
                   "printed when it is found (-v prints the others); 0 (the default): sample");
-  number("--temp,--temperature", &s->temperature, Real{.least = 0},
-         "Temperature; 0 always takes the likeliest token");
-  number("--top-k", &s->top_k, Whole{.least = 0}, "Choose among the K likeliest tokens; 0: all");
-  number("--top-p", &s->top_p, Real{.least = 0, .most = 1, .above = true},
-         "Choose among the likeliest with this total probability; 1: all");
-  number("--min-p", &s->min_p, Real{.least = 0, .most = 1},
-         "Leave out tokens with less than this share of the likeliest one's probability; 0: none");
-  number("--repeat-penalty", &s->repeat_penalty, Real{.least = 0, .above = true},
-         "Makes recent tokens less likely; 1: off");
-  number("--repeat-last-n", &s->repeat_last_n, Whole{.least = -1},
-         "How many tokens are recent; -1: all");
 }
 
 void AddChatOptions(CLI::App& verb, RunArgs* args) {
@@ -438,7 +415,8 @@ void AddRunVerb(CLI::App& app) {
   AddChatOptions(*verb, args.get());
   AddEngineOptions(*verb, &args->engine);
   AddLoraOption(*verb, &args->engine);
-  AddSamplingOptions(*verb, args.get());
+  AddBeamOption(*verb, args.get());
+  AddSamplingOptions(*verb, &args->sampling);
   AddTraceOption(*verb, &args->trace_path);
   verb->add_flag("--dry-run", args->dry_run, "Print the memory plan and stop before loading");
   verb->add_flag("--json", args->json, "With --dry-run: the plan as JSON");
