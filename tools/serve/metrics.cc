@@ -25,11 +25,11 @@ std::string Counters(const ScheduleStats& s) {
           Real(s.prompt_tokens));
   counter("llamacpp:prompt_tokens_cached_total", "Tokens of prompts found in the cache.",
           Real(s.cached_tokens));
-  counter("llamacpp:prompt_seconds_total", "Time until prompts were read.", s.prompt_ms / 1e3);
+  counter("llamacpp:prompt_seconds_total", "Time until prompts were read.", s.reading_ms / 1e3);
   counter("llamacpp:tokens_predicted_total", "Tokens that were written.",
           Real(s.generated_tokens));
   counter("llamacpp:tokens_predicted_seconds_total", "Time that writing took.",
-          s.decode_ms / 1e3);
+          s.writing_ms / 1e3);
   counter("llamacpp:n_decode_total", "Passes of the model.", Real(s.n_passes));
   counter("llamacpp:n_tokens_max", "Tokens of the longest text.", Real(s.longest_text));
   for (const char* what : {"draft", "accepted"}) {
@@ -132,10 +132,10 @@ std::string Metrics::Text(const MetricsLook& look) {
     text += Line(name, "gauge", help, value);
   };
   gauge("llamacpp:prompt_tokens_seconds", "Tokens of prompts per second since the last look.",
-        Rate(stats.prompt_tokens - last_.prompt_tokens, stats.prompt_ms - last_.prompt_ms));
+        Rate(stats.prompt_tokens - last_.prompt_tokens, stats.reading_ms - last_.reading_ms));
   gauge("llamacpp:predicted_tokens_seconds", "Tokens written per second since the last look.",
-        Rate(stats.decode_passes_tokens - last_.decode_passes_tokens,
-             stats.decode_ms - last_.decode_ms));
+        Rate(stats.written_rows - last_.written_rows,
+             stats.writing_ms - last_.writing_ms));
   gauge("llamacpp:requests_processing", "Requests that run.", Real(stats.n_running));
   gauge("llamacpp:requests_deferred", "Requests that wait.", Real(stats.n_waiting));
   gauge("llamacpp:n_busy_slots_per_decode", "Texts in a pass, on average.",

@@ -24,9 +24,9 @@ ScheduleStats Together(const ScheduleStats& before, ScheduleStats now) {
   now.prefix_pages_hit += before.prefix_pages_hit;
   now.prefix_pages_missed += before.prefix_pages_missed;
   now.generated_tokens += before.generated_tokens;
-  now.decode_passes_tokens += before.decode_passes_tokens;
-  now.prompt_ms += before.prompt_ms;
-  now.decode_ms += before.decode_ms;
+  now.written_rows += before.written_rows;
+  now.reading_ms += before.reading_ms;
+  now.writing_ms += before.writing_ms;
   if (now.neurons.layers.empty()) {
     now.neurons = before.neurons;
   } else if (!before.neurons.layers.empty()) {

@@ -9,6 +9,7 @@
 #include <random>
 
 #include "runtime/core/error.h"
+#include "runtime/text/token_sets.h"
 #include "tools/serve/stop_strings.h"
 
 namespace thermocline {
@@ -67,11 +68,8 @@ void ReadPenalties(const Fields& fields, const Tokenizer& tokenizer, SamplerOpti
   TakeWhole(fields, "dry_allowed_length", 0, kMost, &s->dry_allowed_length);
   TakeWhole(fields, "dry_penalty_last_n", -1, kMost, &s->dry_last_n);
   if (fields.Has("dry_sequence_breakers")) {
-    s->dry_breakers.clear();
-    for (const std::string& text : fields.Texts("dry_sequence_breakers", kMaxBreakers)) {
-      const std::vector<int32_t> ids = tokenizer.Encode(text);
-      if (!ids.empty()) s->dry_breakers.push_back(ids.back());
-    }
+    s->dry_breakers =
+        TokensWith(tokenizer, fields.Texts("dry_sequence_breakers", kMaxBreakers));
   }
 }
 
@@ -167,8 +165,7 @@ void ReadBiases(const Fields& fields, const Tokenizer& tokenizer, GenerationSpec
   }
   TakeFlag(fields, "ignore_eos", &spec->ignore_eos);
   if (!spec->ignore_eos) return;
-  for (int32_t id = 0; id < tokenizer.vocab_size(); ++id) {
-    if (!tokenizer.EndsText(id)) continue;
+  for (const int32_t id : EndTokens(tokenizer)) {
     spec->sampler.logit_bias.push_back({id, -std::numeric_limits<float>::infinity()});
   }
 }
@@ -208,6 +205,7 @@ void ReadGenerationFields(const Fields& fields, const RequestDefaults& defaults,
                           const Tokenizer& tokenizer, GenerationSpec* spec) {
   spec->sampler = defaults.sampler;
   spec->verbose = defaults.verbose;
+  spec->ignore_eos = defaults.ignore_eos;
   ReadFilters(fields, &spec->sampler);
   ReadPenalties(fields, tokenizer, &spec->sampler);
   ReadSteps(fields, &spec->sampler);

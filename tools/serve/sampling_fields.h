@@ -10,6 +10,7 @@ namespace thermocline {
 // What holds where a request says nothing.
 struct RequestDefaults {
   SamplerOptions sampler;
+  bool ignore_eos = false;
   int64_t seed = -1;       // -1: a random one for each request
   int64_t n_predict = -1;  // most tokens of a reply; -1: no limit
   bool verbose = false;

@@ -19,6 +19,7 @@ struct ServeOptions {
   ScheduleOptions schedule;
   bool shares_context = false;  // all slots share one context's room, each may have all of it
   RequestDefaults defaults;
+  std::vector<std::string> dry_breakers;  // texts that no repetition goes across
   bool context_shift = false;
 
   std::string host = "127.0.0.1";

@@ -5,6 +5,7 @@
 #include "runtime/chat/named_templates.h"
 #include "runtime/core/error.h"
 #include "runtime/text/jinja/model_template.h"
+#include "runtime/text/token_sets.h"
 
 namespace thermocline {
 namespace {
@@ -18,6 +19,13 @@ ChatFormatOptions TemplateOf(const ServeOptions& options, const GgufReader& gguf
   return format;
 }
 
+// The defaults, with what needs the vocabulary.
+RequestDefaults DefaultsOf(const ServeOptions& options, const Tokenizer& tokenizer) {
+  RequestDefaults defaults = options.defaults;
+  defaults.sampler.dry_breakers = TokensWith(tokenizer, options.dry_breakers);
+  return defaults;
+}
+
 // "/slots/3" is the endpoint "/slots/*".
 std::string EndpointOf(const std::string& path) {
   constexpr std::string_view kSlots = "/slots/";
@@ -28,9 +36,10 @@ std::string EndpointOf(const std::string& path) {
 
 ServedModel::ServedModel(const ServeOptions& options)
     : host(options),
+      defaults(DefaultsOf(options, host.tokenizer())),
       chat(TemplateOf(options, host.model().gguf()), host.tokenizer(), options.thinking),
       constraints(host.tokenizer()),
-      parser(host.tokenizer(), chat, constraints, options.defaults) {}
+      parser(host.tokenizer(), chat, constraints, defaults) {}
 
 Service::Service(const ServeOptions& options)
     : options_(options),

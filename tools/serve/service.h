@@ -21,6 +21,7 @@ struct ServedModel {
   explicit ServedModel(const ServeOptions& options);
 
   ModelHost host;
+  RequestDefaults defaults;
   ChatPrompts chat;
   Constraints constraints;
   RequestParser parser;

@@ -43,6 +43,7 @@ constexpr int64_t kDefaultQueue = 256;
 
 struct ServeArgs {
   ServeOptions options;
+  SamplingArgs sampling;
   std::optional<std::string> chat_template;
   std::string chat_template_file;
   std::string template_vars;
@@ -138,7 +139,11 @@ void Run(ServeArgs& args) {
                  .expected = "a folder",
                  .found = "none"});
   }
-  Validate(options.defaults.sampler);
+  Validate(args.sampling.sampling);
+  options.defaults.sampler = args.sampling.sampling;
+  options.defaults.seed = args.sampling.seed;
+  options.defaults.ignore_eos = args.sampling.ignore_end;
+  options.dry_breakers = args.sampling.dry_breakers;
   ShareContext(&args);
   options.engine.progress = StderrProgress();
   Serve(options, [](const std::string& text) { PrintNote("thermocline: " + text); });
@@ -274,9 +279,7 @@ void AddServeVerb(CLI::App& app) {
   AddTemplateFlags(*verb, args.get());
   AddEngineOptions(*verb, &args->options.engine);
   AddLoraOption(*verb, &args->options.engine);
-  AddNumberOption(*verb, "-s,--seed", &args->options.defaults.seed, {.least = -1},
-                  "Seed of requests that give none; -1 (the default): a random one for each");
-  AddSamplingOptions(*verb, &args->options.defaults.sampler);
+  AddSamplingOptions(*verb, &args->sampling);
   AddFlagsOfOthers(*verb);
   verb->callback([args] { Run(*args); });
 }
