@@ -46,7 +46,7 @@ void RequestParser::ReadResponseFormat(const Json& format, GenerationSpec* spec)
     FailField("response_format.type", "'text', 'json_object' or 'json_schema'",
               fields.Find("type"));
   }
-  spec->mask = constraints_.OfSchema(*schema);
+  spec->mask = constraints_.OfSchema(*schema, spec->ends);
 }
 
 void RequestParser::ReadConstraint(const Fields& fields, GenerationSpec* spec) const {
@@ -60,9 +60,9 @@ void RequestParser::ReadConstraint(const Fields& fields, GenerationSpec* spec) c
   }
   if (has_grammar) {
     spec->grammar = *grammar;
-    spec->mask = constraints_.OfGrammar(*grammar);
+    spec->mask = constraints_.OfGrammar(*grammar, spec->ends);
   } else if (schema != nullptr) {
-    spec->mask = constraints_.OfSchema(*schema);
+    spec->mask = constraints_.OfSchema(*schema, spec->ends);
   } else if (format != nullptr) {
     ReadResponseFormat(*format, spec);
   }
@@ -108,9 +108,9 @@ GenerationSpec RequestParser::ChatForm(const Json& chat_request, Api api,
   if (!chat.tools.is_null() && chat.tool_choice != "none") {
     throw ApiError(ApiErrorKind::kInvalidRequest, "'tools' are not supported");
   }
+  spec.ends = chat_.reply_ends();
   ReadConstraint(fields, &spec);
   spec.prompts.push_back(chat_.Make(chat).ids);
-  spec.ends = chat_.reply_ends();
   return spec;
 }
 
