@@ -20,13 +20,19 @@ std::string EscapedChar(uint32_t c) {
   return c <= 0xFFFF ? fmt::format("\\u{:04X}", c) : fmt::format("\\U{:08X}", c);
 }
 
-// What a rule may be called in llama.cpp, too.
+// What a rule may be called in llama.cpp, too. No name has two '-' in a row: GbnfWriter::Reserve
+// numbers rules with them.
 std::string AsName(std::string_view hint) {
   std::string name;
   for (const char c : hint.substr(0, 40)) {
     const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-    name += plain ? c : '-';
+    if (plain) {
+      name += c;
+    } else if (!name.empty() && name.back() != '-') {
+      name += '-';
+    }
   }
+  if (name.ends_with('-')) name.pop_back();
   return name.empty() ? "rule" : name;
 }
 
@@ -102,7 +108,6 @@ std::string GbnfWriter::Add(std::string_view hint, std::string_view body) {
 
 std::string GbnfWriter::Reserve(std::string_view hint) {
   std::string name = AsName(hint);
-  // A number at a hint's end could be another one's.
   const int n = n_of_[name]++;
   if (n > 0) name += fmt::format("--{}", n);
   return name;

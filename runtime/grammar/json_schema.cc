@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <map>
+#include <initializer_list>
 #include <optional>
 #include <set>
 #include <unordered_map>
@@ -22,6 +22,7 @@ namespace thermocline {
 namespace {
 
 constexpr int kMaxSchemaDepth = 100;
+constexpr int kMaxJsonDepth = 500;
 constexpr size_t kMaxSchemas = 50'000;
 
 // Keywords that change what is allowed and that no grammar here keeps.
@@ -42,6 +43,26 @@ constexpr const char* kUnkept[] = {"not",
 const SchemaJson* Find(const SchemaJson& schema, const char* key) {
   const auto at = schema.find(key);
   return at == schema.end() ? nullptr : &*at;
+}
+
+bool HasAny(const SchemaJson& schema, std::initializer_list<const char*> keys) {
+  return std::any_of(keys.begin(), keys.end(),
+                     [&](const char* key) { return schema.contains(key); });
+}
+
+// Copying and writing JSON goes as deep as it nests. This does not.
+void CheckJsonDepth(const SchemaJson& json, const std::string& where) {
+  std::vector<std::pair<const SchemaJson*, int>> to_do = {{&json, 0}};
+  while (!to_do.empty()) {
+    const auto [value, depth] = to_do.back();
+    to_do.pop_back();
+    if (depth > kMaxJsonDepth) {
+      throw Error({.what = fmt::format("the JSON schema at {}", Printable(where, 200)),
+                   .expected = fmt::format("JSON that nests at most {} deep", kMaxJsonDepth)});
+    }
+    if (!value->is_structured()) continue;
+    for (const SchemaJson& item : *value) to_do.emplace_back(&item, depth + 1);
+  }
 }
 
 class SchemaConverter {
@@ -241,6 +262,7 @@ class SchemaConverter {
   std::string ConvertPlain(const SchemaJson& schema, const std::string& where) {
     if (schema.contains("const") || schema.contains("enum")) return ConvertListed(schema, where);
     const std::vector<std::string> types = TypesOf(schema, where);
+    if (types.size() == 6 && !schema.contains("type")) return rules_.Value();  // nothing is said
     if (types.size() == 1) return ConvertType(schema, types.front(), where);
     std::string body;
     for (const std::string& type : types) {
@@ -322,6 +344,7 @@ class SchemaConverter {
   }
 
   std::string ConvertArray(const SchemaJson& schema, const std::string& where) {
+    if (!HasAny(schema, {"items", "prefixItems", "minItems", "maxItems"})) return rules_.Array();
     const int64_t least = CountOf(schema, "minItems", 0, where);
     const int64_t most = CountOf(schema, "maxItems", -1, where);
     if (std::max(least, most) > kMaxRepetitions) {
@@ -355,9 +378,15 @@ class SchemaConverter {
   }
 
   std::string ConvertObject(const SchemaJson& schema, const std::string& where) {
-    const SchemaJson* properties = Find(schema, "properties");
-    if (properties != nullptr && !properties->is_object()) {
-      FailSchema(where, "properties", "an object", ShortJson(*properties));
+    if (!HasAny(schema, {"properties", "required", "additionalProperties", "minProperties",
+                         "maxProperties"})) {
+      return rules_.Object();
+    }
+    static const SchemaJson kNoProperties = SchemaJson::object();
+    const SchemaJson* given = Find(schema, "properties");
+    const SchemaJson& properties = given == nullptr ? kNoProperties : *given;
+    if (!properties.is_object()) {
+      FailSchema(where, "properties", "an object", ShortJson(properties));
     }
     std::set<std::string> required;
     if (const SchemaJson* names = Find(schema, "required"); names != nullptr) {
@@ -372,7 +401,7 @@ class SchemaConverter {
     }
     const SchemaJson* rest = Find(schema, "additionalProperties");
     ObjectParts parts;
-    for (const auto& [name, property] : (properties ? *properties : SchemaJson::object()).items()) {
+    for (const auto& [name, property] : properties.items()) {
       const std::string value = ConvertWithin(property, where + "/properties/" + name);
       parts.properties.push_back({name, value, required.erase(name) > 0});
     }
@@ -434,6 +463,7 @@ class SchemaConverter {
 }  // namespace
 
 std::string AddJsonSchema(const SchemaJson& schema, const std::string& where, JsonRules& rules) {
+  CheckJsonDepth(schema, where);
   return SchemaConverter(schema, where, rules).ConvertRoot();
 }
 
