@@ -49,13 +49,13 @@ class DeviceSampling {
  public:
   virtual ~DeviceSampling() = default;
 
-  // Enqueues a search for the k best of a row of logits (vocab_size) in this device's memory.
-  // REQUIRES: 1 <= k <= max_best().
+  // Enqueues a search for the k best of each row of logits (n_rows, vocab_size) in this device's
+  // memory. REQUIRES: 1 <= k <= max_best(), no more rows than sequences of a pass.
   virtual int64_t max_best() const = 0;
-  virtual void FindBest(const float* logits, int64_t k) = 0;
-  // What it found, best first (of equal logits the lower id); fewer where fewer than k are finite.
-  // REQUIRES: finished.
-  virtual std::vector<TokenLogit> Best(int64_t k) const = 0;
+  virtual void FindBest(const float* logits, int64_t n_rows, int64_t k) = 0;
+  // What it found in a row, best first (of equal logits the lower id); fewer where fewer than k are
+  // finite. REQUIRES: finished.
+  virtual std::vector<TokenLogit> Best(int64_t row, int64_t k) const = 0;
 };
 
 // Where a pass's time goes on the device.

@@ -31,6 +31,7 @@ Engine::Engine(std::unique_ptr<OpenedModel> model)
       model_->config(), executor_options.max_tokens, model_->context_tokens(), model_->n_threads(),
       predictor == nullptr ? kNoPredictor : predictor->max_rank());
   limits.adapter_rank = model_->adapter_rank();
+  limits.max_sequences = options.n_sequences;
   const std::vector<std::string> names = model_->TierNames();
   if (model_->gpu().empty()) {
     tiers_.push_back(std::make_unique<CpuDevice>(names[kVram], limits));
@@ -191,7 +192,7 @@ std::span<const TokenLogit> Engine::FeedBest(std::span<const int32_t> ids, int64
   const auto best = executor_->RunBest(MakeBatch({&last, 1}, LogitsWanted::kLast), k);
   kv_.Advance(main_, static_cast<int64_t>(last.ids.size()));
   if (progress) progress(ids.size());
-  return best;
+  return best.front();
 }
 
 std::span<const float> Engine::EvaluateAll(std::span<const int32_t> ids) {
@@ -204,10 +205,27 @@ std::span<const float> Engine::EvaluateAll(std::span<const int32_t> ids) {
 
 std::span<const float> Engine::FeedSequences(std::span<const SequenceInput> inputs) {
   const auto logits = executor_->Run(MakeBatch(inputs, LogitsWanted::kLast));
+  Advance(inputs);
+  return logits;
+}
+
+std::span<const std::vector<TokenLogit>> Engine::FeedSequencesBest(
+    std::span<const SequenceInput> inputs, int64_t k) {
+  const auto best = executor_->RunBest(MakeBatch(inputs, LogitsWanted::kLast), k);
+  Advance(inputs);
+  return best;
+}
+
+std::span<const float> Engine::FeedHidden(const SequenceInput& input) {
+  const auto hidden = executor_->RunHidden(MakeBatch({&input, 1}, LogitsWanted::kAll));
+  Advance({&input, 1});
+  return hidden;
+}
+
+void Engine::Advance(std::span<const SequenceInput> inputs) {
   for (const SequenceInput& input : inputs) {
     kv_.Advance(input.sequence, static_cast<int64_t>(input.ids.size()));
   }
-  return logits;
 }
 
 }  // namespace thermocline

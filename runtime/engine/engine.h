@@ -101,11 +101,22 @@ class Engine {
   // Error when a context or the cache is full. REQUIRES: no sequence twice, no input empty, at most
   // batch_tokens tokens in all.
   std::span<const float> FeedSequences(std::span<const SequenceInput> inputs);
+  // The same, but of each row's logits only the k best come to the host, as with FeedBest; by input
+  // that wants some. All of one can still be asked for, until something is fed.
+  // REQUIRES: 1 <= k <= max_best().
+  std::span<const std::vector<TokenLogit>> FeedSequencesBest(std::span<const SequenceInput> inputs,
+                                                             int64_t k);
+  std::span<const float> LogitsOfRow(int64_t row) { return executor_->LogitsOfRow(row); }
+  // Feeds a sequence, and returns what the head would compute logits from, after each token:
+  // (n, d_model), normalised by the model's last norm. Valid until the next call.
+  // REQUIRES: as FeedSequences.
+  std::span<const float> FeedHidden(const SequenceInput& input);
 
  private:
   void CheckRoom(int32_t sequence, size_t n_ids) const;
   // A pass that appends the inputs; its pages are reserved and what must be copied is.
   Batch MakeBatch(std::span<const SequenceInput> inputs, LogitsWanted wanted);
+  void Advance(std::span<const SequenceInput> inputs);
   // Feeds all but the last batch, and returns that.
   std::span<const int32_t> FeedBatches(std::span<const int32_t> ids, const FeedProgress& progress);
 

@@ -189,6 +189,7 @@ MemoryPlan PlanMemory(const PlanInput& input) {
       MakeCpuDeviceLimits(config, input.executor.max_tokens, input.context_tokens, input.n_threads,
                           input.predictor == nullptr ? kNoPredictor : input.predictor->max_rank());
   limits.adapter_rank = input.adapter_rank;
+  limits.max_sequences = input.n_sequences;
   const uint64_t cpu_scratch = limits.ScratchBytes(CpuKernels());
   plan.tiers[0].scratch_bytes = buffers[0] + input.gpu_scratch_bytes.value_or(cpu_scratch);
   for (size_t tier = 1; tier < plan.tiers.size(); ++tier) {

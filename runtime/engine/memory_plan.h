@@ -78,6 +78,7 @@ struct PlanInput {
   int64_t adapter_rank = 0;  // of all of them together
   ExecutorOptions executor;
   int64_t context_tokens = 0;
+  int64_t n_sequences = 1;  // at a time
   KvLayout kv_layout;
   DType cache_type = DType::kF16;
   int n_threads = 1;

@@ -317,6 +317,7 @@ MemoryPlan OpenedModel::PlanOf(const Placement* placement) const {
   input.adapter_rank = adapter_rank();
   input.executor = executor_options();
   input.context_tokens = context_tokens_;
+  input.n_sequences = options_.n_sequences;
   input.kv_layout = kv_layout();
   input.cache_type = options_.cache_type;
   input.n_threads = n_threads_;

@@ -136,17 +136,34 @@ void Executor::Encode(const Batch& batch) {
 std::span<const float> Executor::Run(const Batch& batch) {
   CHECK(batch.n_wanted() <= context_.options.max_logits);
   PassRunner& runner = RunPass(DecoderPass(batch));
-  const auto logits = runner.Logits(batch.n_wanted() * context_.config.vocab_size);
+  const auto logits = runner.Logits(0, batch.n_wanted() * context_.config.vocab_size);
   EndPass(runner, batch.n_rows());
   return logits;
 }
 
-std::span<const TokenLogit> Executor::RunBest(const Batch& batch, int64_t k) {
-  CHECK(k >= 1 && k <= max_best());
+std::span<const std::vector<TokenLogit>> Executor::RunBest(const Batch& batch, int64_t k) {
+  CHECK(k >= 1 && k <= max_best() && batch.n_wanted() <= context_.options.max_logits);
   PassRunner& runner = RunPass(DecoderPass(batch, k));
-  best_ = runner.Best(k);
+  best_.clear();
+  for (int64_t row = 0; row < batch.n_wanted(); ++row) best_.push_back(runner.Best(row, k));
+  last_runner_ = &runner;
   EndPass(runner, batch.n_rows());
   return best_;
+}
+
+std::span<const float> Executor::LogitsOfRow(int64_t row) {
+  CHECK(last_runner_ != nullptr);
+  const int64_t width = context_.config.vocab_size;
+  return last_runner_->Logits(row * width, width);
+}
+
+std::span<const float> Executor::RunHidden(const Batch& batch) {
+  Pass pass = DecoderPass(batch);
+  pass.wants_hidden = true;
+  PassRunner& runner = RunPass(pass);
+  const auto hidden = runner.Hidden(batch.n_wanted() * context_.config.d_model);
+  EndPass(runner, batch.n_rows());
+  return hidden;
 }
 
 PassRunner& Executor::RunPass(const Pass& pass) {

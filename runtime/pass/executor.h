@@ -40,10 +40,16 @@ class Executor {
 
   // Most tokens that RunBest can be asked for; 0 where the logits lie in host memory anyway.
   int64_t max_best() const { return runner_->max_best(); }
-  // Runs a batch whose last row alone wants logits, of which only the k best come to the
-  // host, best first (of equal ones the lower id); fewer where fewer are finite.
-  // REQUIRES: 1 <= k <= max_best().
-  std::span<const TokenLogit> RunBest(const Batch& batch, int64_t k);
+  // Runs a batch, but of the logits of each row that wants some only the k best come to the host,
+  // best first (of equal ones the lower id); fewer where fewer are finite. Returns them by row;
+  // valid until the next call. REQUIRES: 1 <= k <= max_best().
+  std::span<const std::vector<TokenLogit>> RunBest(const Batch& batch, int64_t k);
+  // All logits of such a row of the last RunBest: (vocab_size), valid until the next call.
+  // REQUIRES: no pass since.
+  std::span<const float> LogitsOfRow(int64_t row);
+  // Runs a batch, and returns in the place of logits what they are computed from, the rows'
+  // residual streams, normalised: (n_wanted, d_model), valid until the next call.
+  std::span<const float> RunHidden(const Batch& batch);
 
   // One segment of a sequence that has the cache to itself. Position p lies in page p /
   // kKvPageTokens of a class, or where these come round, in that less a multiple of their number.
@@ -96,7 +102,8 @@ class Executor {
   std::unique_ptr<StreamedRunner> streamed_;     // where batches may be streamed
   std::vector<std::vector<int32_t>> all_pages_;  // of each class, in their order, twice
   FfnCounts counts_;
-  std::vector<TokenLogit> best_;
+  std::vector<std::vector<TokenLogit>> best_;
+  PassRunner* last_runner_ = nullptr;  // of RunBest
 };
 
 }  // namespace thermocline

@@ -19,11 +19,14 @@ class HostRunner final : public PassRunner {
   void Embed(const Pass& pass, float* x) override;
   void RunLayers(const Pass& pass, float* x) override;
   void Ffn(const Lanes& lanes, int64_t layer, const Pass& pass) override;
-  std::span<const float> Logits(int64_t n) override {
-    return {context_.state.logits, static_cast<size_t>(n)};
+  std::span<const float> Logits(int64_t begin, int64_t n) override {
+    return {context_.state.logits + begin, static_cast<size_t>(n)};
   }
   int64_t max_best() const override { return 0; }  // the logits lie in host memory anyway
-  std::vector<TokenLogit> Best(int64_t /*k*/) const override { return {}; }
+  std::span<const float> Hidden(int64_t n) override {
+    return {context_.state.xn, static_cast<size_t>(n)};
+  }
+  std::vector<TokenLogit> Best(int64_t /*row*/, int64_t /*k*/) const override { return {}; }
   void TimePasses(bool /*on*/) override {}
   void AddTimes(PassProfile* /*profile*/) override {}
 

@@ -229,6 +229,7 @@ void RunHead(PassContext& context, const Lane& lane, const Pass& pass) {
     }
     begin = end + 1;
   }
+  if (pass.wants_hidden) return;
   fast.Linear(lane, output, s.xn, n_wanted);
   const float scale = context.config.logit_scale;
   const float soft_cap = context.config.logit_soft_cap;

@@ -11,10 +11,7 @@ Pass MakePass(const Batch& batch, int64_t n_layers, int64_t n_best) {
   const int64_t n_wanted = batch.n_wanted();
   pass.n_best = n_best;
   if (n_wanted == 0) return pass;
-  if (n_best > 0) {
-    CHECK(n_wanted == 1 && batch.rows.back().wants_logits);
-    pass.wanted = LogitsWanted::kBest;
-  } else if (n_wanted == 1 && batch.rows.back().wants_logits) {
+  if (n_wanted == 1 && batch.rows.back().wants_logits) {
     pass.wanted = LogitsWanted::kLast;
   } else {
     pass.wanted = n_wanted == pass.n() ? LogitsWanted::kAll : LogitsWanted::kSome;

@@ -11,17 +11,17 @@
 
 namespace thermocline {
 
-// Which rows want logits. kSome: others than the last alone or all; kBest: the last, and of its
-// logits the best few.
-enum class LogitsWanted : uint8_t { kNone, kLast, kAll, kSome, kBest };
-inline constexpr int64_t kLogitsChoices = 5;
+// Which rows want logits. kSome: others than the last alone or all.
+enum class LogitsWanted : uint8_t { kNone, kLast, kAll, kSome };
+inline constexpr int64_t kLogitsChoices = 4;
 
 struct Pass {
   const Batch* batch = nullptr;
   std::vector<int32_t> ids;            // the rows' tokens
   std::vector<BatchSegment> segments;  // of the batch
   LogitsWanted wanted = LogitsWanted::kNone;
-  int64_t n_best = 0;  // of kBest
+  int64_t n_best = 0;         // only so many best logits of each row that wants some; 0: all
+  bool wants_hidden = false;  // no logits, but what they are computed from, normalised
   // The rows are the text that an encoder reads: the pass ends with what decoders attend to.
   bool encodes = false;
   // Layers [layer_begin, layer_end).
@@ -32,7 +32,7 @@ struct Pass {
   int64_t first_position() const { return batch->rows.front().position; }
 };
 
-// A pass through n_layers layers. n_best: 0, or how many of the last row's logits are wanted.
+// A pass through n_layers layers. n_best: 0, or how many of each row's logits are wanted.
 Pass MakePass(const Batch& batch, int64_t n_layers, int64_t n_best = 0);
 
 inline constexpr size_t kMaxTiers = 4;

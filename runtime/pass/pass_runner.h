@@ -21,11 +21,14 @@ class PassRunner : public LayerFfn {
   // x = layers [pass.layer_begin, pass.layer_end) of x. REQUIRES as above.
   virtual void RunLayers(const Pass& pass, float* x) = 0;
 
-  // The first n of state.logits, in host memory. Valid until the next pass.
-  virtual std::span<const float> Logits(int64_t n) = 0;
-  // What a pass that wanted kBest found. REQUIRES: max_best() > 0.
+  // state.logits [begin, begin + n), in host memory. Valid until the next call or pass.
+  virtual std::span<const float> Logits(int64_t begin, int64_t n) = 0;
+  // The first n of what a pass with wants_hidden left. Valid until the next pass.
+  virtual std::span<const float> Hidden(int64_t n) = 0;
+  // What a pass with n_best = k found in a row of those that wanted logits.
+  // REQUIRES: max_best() > 0.
   virtual int64_t max_best() const = 0;
-  virtual std::vector<TokenLogit> Best(int64_t k) const = 0;
+  virtual std::vector<TokenLogit> Best(int64_t row, int64_t k) const = 0;
 
   // Where the passes' time goes on the fast tier, if the host's clocks do not see it.
   virtual void TimePasses(bool on) = 0;

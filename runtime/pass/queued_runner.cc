@@ -17,7 +17,7 @@ constexpr int64_t kNotKept = -1;
 int64_t QueuedRunner::KeyOf(const Pass& pass) const {
   const PassContext& c = context_;
   if (pass.n() > kMaxKeptTokens || c.observer != nullptr || c.keep_hidden) return kNotKept;
-  if (pass.wanted == LogitsWanted::kSome) return kNotKept;
+  if (pass.wanted == LogitsWanted::kSome || pass.wants_hidden) return kNotKept;
   const auto variant =
       static_cast<int64_t>(c.options.mode) * kLogitsChoices + static_cast<int64_t>(pass.wanted);
   const int64_t flags = (c.audit ? 1 : 0) + (c.adapts() ? 2 : 0);
@@ -65,7 +65,9 @@ void QueuedRunner::Enqueue(const Pass& pass) {
 void QueuedRunner::EnqueueHead(const Lane& lane, const Pass& pass) {
   if (pass.wanted == LogitsWanted::kNone) return;
   RunHead(context_, lane, pass);
-  if (pass.wanted == LogitsWanted::kBest) queued_.FindBest(context_.state.logits, pass.n_best);
+  if (pass.n_best > 0) {
+    queued_.FindBest(context_.state.logits, pass.batch->n_wanted(), pass.n_best);
+  }
   lane.Mark(PassPart::kHead);
 }
 
@@ -181,8 +183,13 @@ void QueuedRunner::Observe(int64_t layer, int64_t n) {
   });
 }
 
-std::span<const float> QueuedRunner::Logits(int64_t n) {
-  Fetch(&logits_, context_.state.logits, n);
+std::span<const float> QueuedRunner::Hidden(int64_t n) {
+  Fetch(&x_, context_.state.xn, n);
+  return x_;
+}
+
+std::span<const float> QueuedRunner::Logits(int64_t begin, int64_t n) {
+  Fetch(&logits_, context_.state.logits + begin, n);
   return logits_;
 }
 

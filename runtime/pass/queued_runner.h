@@ -20,9 +20,12 @@ class QueuedRunner : public PassRunner {
   void Embed(const Pass& pass, float* x) override;
   void RunLayers(const Pass& pass, float* x) override;
   void Ffn(const Lanes& lanes, int64_t layer, const Pass& pass) override;
-  std::span<const float> Logits(int64_t n) override;
+  std::span<const float> Logits(int64_t begin, int64_t n) override;
   int64_t max_best() const override { return queued_.max_best(); }
-  std::vector<TokenLogit> Best(int64_t k) const override { return queued_.Best(k); }
+  std::span<const float> Hidden(int64_t n) override;
+  std::vector<TokenLogit> Best(int64_t row, int64_t k) const override {
+    return queued_.Best(row, k);
+  }
   void TimePasses(bool on) override { marks_ = queued_.TimePasses(on); }
   void AddTimes(PassProfile* profile) override;
 

@@ -27,17 +27,17 @@ bool Scheduler::State::TryAdmit(Entries::iterator waiting) {
   const Request& request = text.request();
   // One token at least must be fed, to know what follows it.
   const int64_t most = text.n_ids() - 1;
-  const int64_t n_kept = request.use_cache ? prefixes_.Find(text.kind(), text.ids(), most) : 0;
+  const int64_t n_kept = text.may_reuse() ? prefixes_.Find(text.kind(), text.ids(), most) : 0;
   const bool has_own = request.slot >= 0 && text.index() == 0;
   std::optional<int32_t> slot;
   if (has_own) {
     slot = request.slot;
   } else {
     slot = slots_.Choose(text.kind(), text.ids(),
-                         request.use_cache ? options_.slot_similarity : HUGE_VAL);
+                         text.may_reuse() ? options_.slot_similarity : HUGE_VAL);
   }
   const auto reusable = [&](int32_t held) {
-    const bool may = request.use_cache && (has_own || !slots_.at(held).from_file);
+    const bool may = text.may_reuse() && (has_own || !slots_.at(held).from_file);
     return may ? slots_.Reusable(held, text.kind(), text.ids(), most) : 0;
   };
   if (!has_own && n_kept > 0 && n_kept >= reusable(*slot)) {
@@ -107,9 +107,8 @@ bool Scheduler::State::HasPagesFor(const TextRun& text) const {
       n_used += KvPagesFor(entry.text->n_ids()) -
                 KvPagesFor(kv_.length(slots_.at(entry.text->stats().slot).sequence)) + 1;
     }
-    const std::vector<int32_t> shared = text.request().use_cache
-                                            ? prefixes_.PagesOf(text.kind(), text.ids(), c)
-                                            : std::vector<int32_t>{};
+    const std::vector<int32_t> shared =
+        text.may_reuse() ? prefixes_.PagesOf(text.kind(), text.ids(), c) : std::vector<int32_t>{};
     use(shared);
     n_used += KvPagesFor(text.n_ids() + 1) - static_cast<int64_t>(shared.size());
     if (n_used > page_class.n_pages) return false;

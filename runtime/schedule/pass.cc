@@ -10,6 +10,12 @@
 
 namespace thermocline {
 
+namespace {
+
+bool Embeds(const TextRun& text) { return text.request().kind == RequestKind::kEmbed; }
+
+}  // namespace
+
 bool Scheduler::State::Step() {
   Admit();
   std::vector<Feed> plan = Plan();
@@ -17,46 +23,73 @@ bool Scheduler::State::Step() {
     CHECK(idle());  // the oldest always gets on
     return false;
   }
-  Run(plan);
+  // Hidden states are handed out by passes of their own.
+  std::vector<Feed> embedded;
+  std::ranges::copy_if(plan, std::back_inserter(embedded),
+                       [](const Feed& feed) { return Embeds(*feed.entry->text); });
+  std::erase_if(plan, [](const Feed& feed) { return Embeds(*feed.entry->text); });
+  if (!plan.empty()) Run(plan);
+  for (const Feed& feed : embedded) EmbedSome(feed);
   return true;
 }
 
-void Scheduler::State::Run(std::vector<Feed>& plan) {
+void Scheduler::State::Run(const std::vector<Feed>& plan) {
   std::vector<SequenceInput> inputs;
-  int64_t n_written = 0;
-  int64_t n_read = 0;
   for (const Feed& feed : plan) {
     const TextRun& text = *feed.entry->text;
     const auto unfed = std::span(text.ids()).subspan(static_cast<size_t>(FedOf(text)));
     inputs.push_back({.sequence = SlotOf(text).sequence,
                       .ids = unfed.first(static_cast<size_t>(feed.n)),
                       .wants_logits = feed.wants_logits});
-    const bool writes = text.has_written() && feed.n == 1;
-    ++(writes ? n_written : n_read);
-    if (!writes) n_read += feed.n - 1;
   }
   const auto started = std::chrono::steady_clock::now();
-  std::span<const float> logits;
+  PassLogits logits;
   try {
-    logits = engine_.FeedSequences(inputs);
+    logits = FeedPass(plan, inputs);
   } catch (const std::exception& failure) {
     // Whose tokens they were cannot be told.
     for (const Feed& feed : plan) Finish(feed.entry, EndReason::kFailed, failure.what());
     return;
   }
-  const double ms =
-      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started).count();
+  Count(plan, std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started)
+                  .count());
+  KeepPages(plan);
+  HandOut(plan, logits);
+}
+
+// How many of the best logits decide the next tokens of all texts that are content with some; 0:
+// none is.
+int64_t Scheduler::State::MostDeciding(const std::vector<Feed>& plan) {
+  int64_t most = 0;
+  for (const Feed& feed : plan) {
+    if (feed.wants_logits) most = std::max(most, feed.entry->text->n_deciding());
+  }
+  return most;
+}
+
+Scheduler::State::PassLogits Scheduler::State::FeedPass(const std::vector<Feed>& plan,
+                                                        std::span<const SequenceInput> inputs) {
+  const int64_t n_best = MostDeciding(plan);
+  if (n_best == 0 || n_best > engine_.max_best()) return {.all = engine_.FeedSequences(inputs)};
+  return {.best = engine_.FeedSequencesBest(inputs, n_best), .n_best = n_best};
+}
+
+void Scheduler::State::Count(const std::vector<Feed>& plan, double ms) {
+  int64_t n_written = 0;
+  int64_t n_read = 0;
+  for (const Feed& feed : plan) {
+    const bool writes = feed.entry->text->has_written() && feed.n == 1;
+    (writes ? n_written : n_read) += feed.n;
+  }
   pace_.Measure(n_written, n_read, ms);
   ++stats_.n_passes;
   stats_.n_busy_slots += static_cast<int64_t>(running_.size());
   stats_.prompt_tokens += n_read;
   stats_.written_rows += n_written;
   (n_read > 0 ? stats_.reading_ms : stats_.writing_ms) += ms;
-  HandOut(plan, logits);
 }
 
-void Scheduler::State::HandOut(const std::vector<Feed>& plan, std::span<const float> logits) {
-  const auto width = static_cast<size_t>(engine_.config().vocab_size);
+void Scheduler::State::KeepPages(const std::vector<Feed>& plan) {
   for (const Feed& feed : plan) {
     TextRun& text = *feed.entry->text;
     const int64_t n_fed = FedOf(text);
@@ -67,14 +100,45 @@ void Scheduler::State::HandOut(const std::vector<Feed>& plan, std::span<const fl
     }
     text.HaveFed(n_fed);
   }
+}
+
+NextLogits Scheduler::State::LogitsOf(const TextRun& text, const PassLogits& logits, size_t row) {
+  if (logits.n_best == 0) {
+    const auto width = static_cast<size_t>(engine_.config().vocab_size);
+    return {.all = logits.all.subspan(row * width, width)};
+  }
+  if (text.n_deciding() == 0) return {.all = engine_.LogitsOfRow(static_cast<int64_t>(row))};
+  return {.best = logits.best[row], .n_best = logits.n_best};
+}
+
+void Scheduler::State::HandOut(const std::vector<Feed>& plan, const PassLogits& logits) {
+  size_t row = 0;
   for (const Feed& feed : plan) {
     if (!feed.wants_logits) continue;
-    const NextLogits next{.all = logits.first(width)};
-    logits = logits.subspan(width);
     std::vector<Entries::iterator> writers = ForkSiblings(feed.entry);
     writers.push_back(feed.entry);
-    for (const auto writer : writers) WriteNext(writer, next);
+    const NextLogits next = LogitsOf(*feed.entry->text, logits, row);
+    for (const auto writer : writers) WriteNext(writer, next, row);
+    ++row;
   }
+}
+
+void Scheduler::State::EmbedSome(const Feed& feed) {
+  TextRun& text = *feed.entry->text;
+  const auto unfed = std::span(text.ids()).subspan(static_cast<size_t>(FedOf(text)));
+  try {
+    const auto hidden = engine_.FeedHidden(
+        {.sequence = SlotOf(text).sequence, .ids = unfed.first(static_cast<size_t>(feed.n))});
+    text.AddHidden(hidden, static_cast<size_t>(engine_.config().d_model));
+  } catch (const std::exception& failure) {
+    return Finish(feed.entry, EndReason::kFailed, failure.what());
+  }
+  ++stats_.n_passes;
+  stats_.prompt_tokens += feed.n;
+  KeepPages({feed});
+  if (PendingOf(text) > 0) return;
+  text.TellEmbedding();
+  Finish(feed.entry, EndReason::kEndOfText);
 }
 
 // The request's other continuations go on from the prompt that its first one has read, as far as
@@ -99,11 +163,15 @@ std::vector<Scheduler::State::Entries::iterator> Scheduler::State::ForkSiblings(
   return siblings;
 }
 
-void Scheduler::State::WriteNext(Entries::iterator entry, const NextLogits& logits) {
+void Scheduler::State::WriteNext(Entries::iterator entry, const NextLogits& logits, size_t row) {
   TextRun& text = *entry->text;
   TextRun::Written written;
   try {
     written = text.Write(logits);
+    if (written.step == TextRun::Step::kNeedsAll) {
+      ++stats_.n_all_fetched;
+      written = text.Write({.all = engine_.LogitsOfRow(static_cast<int64_t>(row))});
+    }
   } catch (const std::exception& failure) {
     return Finish(entry, EndReason::kFailed, failure.what());
   }

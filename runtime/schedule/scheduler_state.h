@@ -89,10 +89,22 @@ class Scheduler::State {
   void Preempt(Entries::iterator running);
 
   // ---- pass.cc ----
-  void Run(std::vector<Feed>& plan);
-  void HandOut(const std::vector<Feed>& plan, std::span<const float> logits);
+  // The logits of a pass, by the texts that want some.
+  struct PassLogits {
+    std::span<const float> all = {};
+    std::span<const std::vector<TokenLogit>> best = {};
+    int64_t n_best = 0;
+  };
+  void Run(const std::vector<Feed>& plan);
+  PassLogits FeedPass(const std::vector<Feed>& plan, std::span<const SequenceInput> inputs);
+  static int64_t MostDeciding(const std::vector<Feed>& plan);
+  void Count(const std::vector<Feed>& plan, double ms);
+  void KeepPages(const std::vector<Feed>& plan);
+  void HandOut(const std::vector<Feed>& plan, const PassLogits& logits);
+  NextLogits LogitsOf(const TextRun& text, const PassLogits& logits, size_t row);
+  void EmbedSome(const Feed& feed);
   std::vector<Entries::iterator> ForkSiblings(Entries::iterator first);
-  void WriteNext(Entries::iterator entry, const NextLogits& logits);
+  void WriteNext(Entries::iterator entry, const NextLogits& logits, size_t row);
   void ShiftContext(TextRun& text);
 
   Engine& engine_;

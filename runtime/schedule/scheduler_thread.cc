@@ -187,9 +187,8 @@ void SchedulerThread::State::Loop() {
       }
     }
     TakeIn(inbox);
-    DoSlotWork();
     scheduler_.Step();
-    DoSlotWork();
+    DoSlotWork();  // behind the requests that came before it
     Publish();
   }
 }

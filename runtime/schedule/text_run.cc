@@ -84,6 +84,7 @@ void TextRun::HaveFed(int64_t n_fed) {
 void TextRun::Preempt() {
   stats_.slot = -1;
   ++stats_.n_preempted;
+  embedding_.clear();
 }
 
 void TextRun::Shift(int64_t n_keep, int64_t n_dropped) {
@@ -93,8 +94,11 @@ void TextRun::Shift(int64_t n_keep, int64_t n_dropped) {
 }
 
 int64_t TextRun::n_deciding() const {
-  const bool wants_model_probs = request().n_probs >= 0 && !request().after_sampling;
-  return wants_model_probs ? 0 : sampler_.n_deciding();
+  if (request().n_probs >= 0 && !request().after_sampling) return 0;
+  // Some more, so that a mask may forbid some.
+  constexpr int64_t kForMask = 32;
+  const int64_t n = sampler_.n_deciding();
+  return n > 0 && mask_ != nullptr ? n + kForMask : n;
 }
 
 std::optional<int32_t> TextRun::Choose(const NextLogits& logits) {
@@ -148,8 +152,20 @@ bool TextRun::Tell(int32_t id, bool ends, std::span<const float> logits) {
                                      .stats = stats_});
 }
 
-void TextRun::TellEmbedding(std::span<const float> embedding) {
-  shared_->listener->OnEmbedding(embedding);
+void TextRun::AddHidden(std::span<const float> hidden, size_t width) {
+  embedding_.resize(width);
+  if (request().pooling == Pooling::kLast) {
+    std::ranges::copy(hidden.last(width), embedding_.begin());
+    return;
+  }
+  for (size_t i = 0; i < hidden.size(); ++i) embedding_[i % width] += hidden[i];
+}
+
+void TextRun::TellEmbedding() {
+  if (request().pooling == Pooling::kMean) {
+    for (float& value : embedding_) value /= static_cast<float>(stats_.prompt_tokens);
+  }
+  shared_->listener->OnEmbedding(embedding_);
 }
 
 void TextRun::End(EndReason reason, const std::string& error) {

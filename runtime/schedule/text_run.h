@@ -49,6 +49,13 @@ class TextRun {
   bool has_written() const { return stats_.generated_tokens > 0; }
   const RunStats& stats() const { return stats_; }
 
+  // Whether it may begin with what is there of it; a mean needs every token fed.
+  bool may_reuse() const {
+    const bool needs_all =
+        request().kind == RequestKind::kEmbed && request().pooling == Pooling::kMean;
+    return request().use_cache && !needs_all;
+  }
+
   // Has a slot, and n_cached of its tokens in the KV cache already.
   void Begin(int32_t slot, int64_t n_cached);
   // The first n_fed of ids() are in the KV cache now.
@@ -58,7 +65,8 @@ class TextRun {
   // Has dropped the tokens [n_keep, n_keep + n_dropped).
   void Shift(int64_t n_keep, int64_t n_dropped);
 
-  // How many of the best logits it needs to choose its next token; 0: all.
+  // How many of the best logits decide its next token, as a rule (a mask may forbid too many of
+  // them); 0: all are needed.
   int64_t n_deciding() const;
   enum class Step : uint8_t { kGoesOn, kEnded, kNeedsAll };
   struct Written {
@@ -69,7 +77,9 @@ class TextRun {
   // Only where `best` do not decide it does nothing (kNeedsAll).
   Written Write(const NextLogits& logits);
 
-  void TellEmbedding(std::span<const float> embedding);
+  // For kEmbed: the hidden states of tokens that were fed, in their order: (n, width).
+  void AddHidden(std::span<const float> hidden, size_t width);
+  void TellEmbedding();
   // Tells the listener, for the last time.
   void End(EndReason reason, const std::string& error = {});
 
@@ -87,6 +97,7 @@ class TextRun {
   Sampler sampler_;
   std::unique_ptr<TokenMask> mask_;
   std::vector<int32_t> ids_;
+  std::vector<float> embedding_;  // the sum so far, or the last
   RunStats stats_;
   Clock::time_point submitted_ = Clock::now();
   Clock::time_point began_ = {};

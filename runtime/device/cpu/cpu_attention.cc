@@ -5,7 +5,9 @@
 // shared them.
 //
 // At n positions a token reads, per layer, 2 n n_kv_heads rows of head_dim. Each is read once, also
-// where several query heads share a KV head.
+// where several query heads share a KV head. Rows of sequences that share their first pages go
+// through these chunk by chunk together, so that what they share is read once for all of them
+// (ChunkAttention, arXiv:2402.15220, whose first phase this is); then each goes through its own.
 #include "runtime/device/cpu/cpu_attention.h"
 
 #include <algorithm>
@@ -28,7 +30,7 @@ uint64_t HeadChunksBytes(const CpuDeviceLimits& limits) {
   return static_cast<uint64_t>(MaxChunks(limits) * (limits.head_dim + kChunkExtra)) * sizeof(float);
 }
 uint64_t SharedChunksBytes(const CpuDeviceLimits& limits) {
-  return HeadChunksBytes(limits) * static_cast<uint64_t>(limits.n_heads * (kGemmMinTokens - 1));
+  return HeadChunksBytes(limits) * static_cast<uint64_t>(limits.n_heads * limits.ChunkedRows());
 }
 uint64_t ScoresBytes(const CpuDeviceLimits& limits) {
   return static_cast<uint64_t>(limits.KvChunk()) * sizeof(float);
@@ -148,9 +150,9 @@ struct CpuAttention::HeadRows {
   }
 };
 
-// Long segments attend as panels. With few other rows over a long context, lanes share out heads
-// and chunks, and meet before the chunks are put together. Otherwise there are heads enough, and a
-// lane does all chunks of one.
+// Long segments attend as panels. With few other rows over a long context, or rows that share
+// pages, lanes share out heads and chunks, and meet before the chunks are put together. Otherwise
+// there are heads enough, and a lane does all chunks of one.
 void CpuAttention::Attend(const Lane& lane, const HostKvCache& cache, const AttentionOp& op,
                           const float* q, float* out) {
   const HeadRows rows(op, kernels_.gemm != nullptr);
@@ -158,9 +160,10 @@ void CpuAttention::Attend(const Lane& lane, const HostKvCache& cache, const Atte
     AttendPanels(lane, cache, op, q, out);
     if (rows.n > 0) lane.Sync();
   }
-  const int64_t n_chunks = CeilDiv(rows.max_length, kv_chunk_);
-  if (rows.n > 0 && rows.n < kGemmMinTokens && n_chunks > 1) {
-    AttendChunks(lane, cache, op, rows, q, out);
+  std::vector<int64_t>& order = scratch(lane).order;
+  const bool several_chunks = rows.n > 0 && rows.max_length > kv_chunk_;
+  if (several_chunks && (OrderByPages(op, rows, &order) || rows.n < kGemmMinTokens)) {
+    AttendChunks(lane, cache, op, order, q, out);
   } else if (rows.n > 0) {
     AttendHeads(lane, cache, op, rows, q, out);
   }
@@ -238,12 +241,58 @@ void CpuAttention::AttendHeads(const Lane& lane, const HostKvCache& cache, const
   });
 }
 
+// Puts the rows in an order in which those whose pages begin alike follow each other. Returns
+// whether two of different sequences have all pages of a chunk in common.
+bool CpuAttention::OrderByPages(const AttentionOp& op, const HeadRows& rows,
+                                std::vector<int64_t>* order) const {
+  order->clear();
+  for (int64_t i = 0; i < rows.n; ++i) order->push_back(rows.At(i));
+  if (rows.n < 2) return false;
+  const auto table_of = [&](int64_t t) { return op.PagesOf(op.batch->row(t)); };
+  std::ranges::stable_sort(*order, [&](int64_t a, int64_t b) {
+    const KvPageTable x = table_of(a);
+    const KvPageTable y = table_of(b);
+    if (x.first_page != y.first_page) return x.first_page < y.first_page;
+    return std::ranges::lexicographical_compare(x.pages, y.pages);
+  });
+  for (size_t i = 1; i < order->size(); ++i) {
+    const int64_t a = (*order)[i - 1];
+    const int64_t b = (*order)[i];
+    if (op.batch->row(a).sequence == op.batch->row(b).sequence) continue;
+    const KvPageTable x = table_of(a);
+    const KvPageTable y = table_of(b);
+    const auto parts = std::ranges::mismatch(x.pages, y.pages);
+    const int64_t n_shared = parts.in1 - x.pages.begin();
+    if (x.first_page == y.first_page && n_shared * kKvPageTokens >= kv_chunk_) return true;
+  }
+  return false;
+}
+
 void CpuAttention::AttendChunks(const Lane& lane, const HostKvCache& cache, const AttentionOp& op,
-                                const HeadRows& rows, const float* q, float* out) {
+                                std::span<const int64_t> order, const float* q, float* out) {
+  int64_t max_length = 0;
+  for (const int64_t t : order) max_length = std::max(max_length, op.EndSeen(op.batch->row(t)));
+  const int64_t n_chunks = CeilDiv(max_length, kv_chunk_);
+  const auto row_bytes =
+      static_cast<uint64_t>(op.n_heads * n_chunks * (op.head_dim + kChunkExtra)) * sizeof(float);
+  const size_t most = chunks_.size() / row_bytes;
+  while (!order.empty()) {
+    const size_t n = std::min(most, order.size());
+    AttendTile(lane, cache, op, order.first(n), n_chunks, q, out);
+    order = order.subspan(n);
+    if (!order.empty()) lane.Sync();  // the chunks are used again
+  }
+}
+
+// Some rows, as many as chunks_ has room for. Lanes share out KV heads and chunks, and go through a
+// chunk for all of the rows.
+void CpuAttention::AttendTile(const Lane& lane, const HostKvCache& cache, const AttentionOp& op,
+                              std::span<const int64_t> tile, int64_t n_chunks, const float* q,
+                              float* out) {
   const int64_t d = op.head_dim;
-  const int64_t n_chunks = CeilDiv(rows.max_length, kv_chunk_);
   const int64_t group = op.n_heads / op.n_kv_heads;
   const int64_t stride = d + kChunkExtra;
+  const auto n = static_cast<int64_t>(tile.size());
   // Returns chunk c of query head `head` of the r-th of the rows.
   const auto chunk_at = [&](int64_t r, int64_t head, int64_t c) {
     return chunks_.as<float>() + ((r * op.n_heads + head) * n_chunks + c) * stride;
@@ -254,8 +303,8 @@ void CpuAttention::AttendChunks(const Lane& lane, const HostKvCache& cache, cons
     for (int64_t item = begin; item < end; ++item) {
       const int64_t kv_head = item / n_chunks;
       const int64_t c = item % n_chunks;
-      for (int64_t i = 0; i < rows.n * group; ++i) {
-        const int64_t t = rows.At(i / group);
+      for (int64_t i = 0; i < n * group; ++i) {
+        const int64_t t = tile[static_cast<size_t>(i / group)];
         const BatchRow& row = op.batch->row(t);
         const int64_t head = kv_head * group + i % group;
         const int64_t last = std::min((c + 1) * kv_chunk_, op.EndSeen(row));
@@ -272,10 +321,10 @@ void CpuAttention::AttendChunks(const Lane& lane, const HostKvCache& cache, cons
     }
   });
   lane.Sync();
-  const auto [begin, end] = lane.Split(rows.n * op.n_heads);
+  const auto [begin, end] = lane.Split(n * op.n_heads);
   for (int64_t i = begin; i < end; ++i) {
     const int64_t head = i % op.n_heads;
-    const int64_t t = rows.At(i / op.n_heads);
+    const int64_t t = tile[static_cast<size_t>(i / op.n_heads)];
     const BatchRow& row = op.batch->row(t);
     const int64_t first = op.FirstSeen(row.position) / kv_chunk_;
     MergeChunks(chunk_at(i / op.n_heads, head, first), CeilDiv(op.EndSeen(row), kv_chunk_) - first,

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "cpu_kernels/kernels.h"
@@ -29,6 +30,7 @@ class CpuAttention {
     AlignedBuffer scores;  // (kv_chunk) f32
     AlignedBuffer chunks;  // (chunks of a context, head_dim + kChunkExtra) f32 of one query head
     AlignedBuffer head;    // one query head, prepared
+    std::vector<int64_t> order;              // rows, in the order in which they attend
     std::unique_ptr<PanelAttention> panels;  // null where passes are too short for it
   };
   struct HeadQuery;
@@ -39,15 +41,20 @@ class CpuAttention {
                     const float* q, float* out);
   void AttendHeads(const Lane& lane, const HostKvCache& cache, const AttentionOp& op,
                    const HeadRows& rows, const float* q, float* out);
+  // Attends to `order`, rows that share pages behind each other, where it returns true.
+  bool OrderByPages(const AttentionOp& op, const HeadRows& rows, std::vector<int64_t>* order) const;
   void AttendChunks(const Lane& lane, const HostKvCache& cache, const AttentionOp& op,
-                    const HeadRows& rows, const float* q, float* out);
+                    std::span<const int64_t> order, const float* q, float* out);
+  void AttendTile(const Lane& lane, const HostKvCache& cache, const AttentionOp& op,
+                  std::span<const int64_t> tile, int64_t n_chunks, const float* q, float* out);
   const void* PrepareHead(const Lane& lane, DType cache_type, const float* q, int64_t d);
   void AttendChunk(const HeadQuery& query, int64_t chunk_begin, int64_t end, float* chunk) const;
   void MergeChunks(float* chunks, int64_t n_chunks, int64_t d, float* out) const;
 
   const KernelTable& kernels_;
   std::vector<LaneScratch> lanes_;
-  // (kGemmMinTokens - 1, n_heads, chunks of the context, head_dim + kChunkExtra) f32
+  // (ChunkedRows(), n_heads, chunks of the context, head_dim + kChunkExtra) f32, or more rows of
+  // shorter texts
   AlignedBuffer chunks_;
   int64_t kv_chunk_;
 };

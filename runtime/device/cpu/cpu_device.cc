@@ -54,6 +54,11 @@ int64_t CpuDeviceLimits::KvChunk() const {
   return std::max<int64_t>(256, AlignUp(CeilDiv(max_seq_len, 64), 64));
 }
 
+int64_t CpuDeviceLimits::ChunkedRows() const {
+  constexpr int64_t kMost = 16;
+  return std::clamp<int64_t>(max_sequences, kGemmMinTokens - 1, kMost);
+}
+
 CpuDevice::CpuDevice(std::string name, const CpuDeviceLimits& limits)
     : kernels_(CpuKernels()),
       name_(std::move(name)),

@@ -43,11 +43,15 @@ struct CpuDeviceLimits {
   int64_t n_heads = 0;
   int64_t n_kv_heads = 0;
   int64_t head_dim = 0;
-  bool predicts = false;     // passes may have a predictor
-  int64_t max_rank = 0;      // of the predictor's matrices
-  int64_t adapter_rank = 0;  // of all adapters together
+  bool predicts = false;      // passes may have a predictor
+  int64_t max_rank = 0;       // of the predictor's matrices
+  int64_t adapter_rank = 0;   // of all adapters together
+  int64_t max_sequences = 1;  // of a pass
 
-  int64_t KvChunk() const;       // positions whose attention is computed together
+  int64_t KvChunk() const;  // positions whose attention is computed together
+  // Rows whose chunks of positions, up to a whole context of them, are kept at a time: what rows
+  // that share a beginning read once.
+  int64_t ChunkedRows() const;
   int64_t MaxRowTokens() const;  // tokens of a pass that goes over its weights row by row
   // Memory of a device beside what it allocates for others.
   uint64_t ScratchBytes(const KernelTable& kernels) const;

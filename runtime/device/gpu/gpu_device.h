@@ -68,11 +68,13 @@ class GpuDevice final : public QueuedDevice {
   void Finish() override;
   FfnCount CountOf(int64_t layer) const override;
   int64_t max_best() const override { return GpuBest::MaxTokens(vocab_size_); }
-  void FindBest(const float* logits, int64_t k) override {
-    best_.Find(stream_, logits, k);
+  void FindBest(const float* logits, int64_t n_rows, int64_t k) override {
+    best_.Find(stream_, logits, n_rows, k);
     CountTraffic(BusLoad::kResults, static_cast<uint64_t>(k) * sizeof(TokenLogit));
   }
-  std::vector<TokenLogit> Best(int64_t k) const override { return best_.Found(k); }
+  std::vector<TokenLogit> Best(int64_t row, int64_t k) const override {
+    return best_.Found(row, k);
+  }
   void Download(void* destination, const void* source, uint64_t n_bytes) override;
   std::unique_ptr<Handover> MakeHandover(int64_t max_tokens, int64_t d_model,
                                          bool predictor_apart) override;
