@@ -38,7 +38,7 @@ class MessagesAnswer : public Answer {
     if (!choice.content.empty() || (choice.calls.empty() && choice.reasoning.empty())) {
       content.push_back({{"type", "text"}, {"text", choice.content}});
     }
-    for (const ToolCall& call : choice.calls) {
+    for (const ParsedCall& call : choice.calls) {
       const Json input = Json::parse(call.arguments, nullptr, false);
       content.push_back({{"type", "tool_use"},
                          {"id", call.id},

@@ -135,7 +135,7 @@ Json MessageJson(const Choice& choice) {
   if (!choice.reasoning.empty()) message["reasoning_content"] = choice.reasoning;
   if (!choice.calls.empty()) {
     Json& calls = message["tool_calls"] = Json::array();
-    for (const ToolCall& call : choice.calls) {
+    for (const ParsedCall& call : choice.calls) {
       calls.push_back({{"type", "function"},
                        {"id", call.id},
                        {"function", {{"name", call.name}, {"arguments", call.arguments}}}});
@@ -224,7 +224,7 @@ class ChatAnswer : public OpenAiAnswer {
     std::vector<Json> deltas;
     if (!delta.reasoning.empty()) deltas.push_back({{"reasoning_content", delta.reasoning}});
     if (!delta.content.empty()) deltas.push_back({{"content", delta.content}});
-    for (const ReplyDelta::Call& call : delta.calls) {
+    for (const ToolCallDelta& call : delta.calls) {
       Json json = {{"index", call.index}};
       Json function = Json::object();
       if (!call.name.empty()) {

@@ -46,7 +46,7 @@ class ResponsesAnswer : public Answer {
     const Choice& choice = choices.front();
     ReplyDelta all = {.content = choice.content, .reasoning = choice.reasoning, .calls = {}};
     for (size_t i = 0; i < choice.calls.size(); ++i) {
-      const ToolCall& call = choice.calls[i];
+      const ParsedCall& call = choice.calls[i];
       all.calls.push_back(
           {.index = i, .id = call.id, .name = call.name, .arguments = call.arguments});
     }

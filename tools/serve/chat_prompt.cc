@@ -48,6 +48,7 @@ Json WithArgumentTexts(Json messages) {
 ChatPrompts::ChatPrompts(const ChatFormatOptions& options, const Tokenizer& tokenizer,
                          Thinking thinking)
     : source_(options.source),
+      reply_format_(DetectReplyFormat(options.source)),
       tokenizer_(tokenizer),
       format_(options, tokenizer),
       thinking_(thinking) {}
@@ -101,12 +102,11 @@ ChatPrompt ChatPrompts::Make(const ChatRequest& request) const {
   std::string shielded = Render(request);
   if (!request.thinks.value_or(thinking_ != Thinking::kOff)) CloseThought(&shielded);
   if (request.continues_last) {
-    prompt.begun = request.messages.back()["content"].get<std::string>();
-    shielded += ShieldControlTokens(tokenizer_, prompt.begun);
+    const auto& begun = request.messages.back()["content"].get_ref<const std::string&>();
+    shielded += ShieldControlTokens(tokenizer_, begun);
   }
-  for (const ThoughtMarks& marks : kThoughtMarks) {
-    prompt.thinks = prompt.thinks || TrimmedEnd(shielded).ends_with(marks.open);
-  }
+  prompt.format = reply_format_;
+  prompt.format.starts_thinking = EndsInThinking(reply_format_, shielded);
   prompt.ids = EncodeShielded(tokenizer_, shielded);
   prompt.text = WithoutShields(shielded);
   // BOS is a token that every prompt begins with, whoever writes its name.

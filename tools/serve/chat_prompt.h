@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "runtime/chat/chat_format.h"
+#include "runtime/reply/reply_format.h"
 #include "tools/serve/chat_request.h"
 
 namespace thermocline {
@@ -15,8 +16,7 @@ enum class Thinking : unsigned char { kAuto, kOn, kOff };
 struct ChatPrompt {
   std::string text;  // as it is shown
   std::vector<int32_t> ids;
-  std::string begun;  // of the reply, what the prompt ends with: a message to be continued
-  bool thinks = false;  // the prompt ends within a thought
+  ReplyFormat format;  // of the reply
 };
 
 class ChatPrompts {
@@ -35,6 +35,7 @@ class ChatPrompts {
   void CloseThought(std::string* prompt) const;
 
   std::string source_;
+  const ReplyFormat reply_format_;
   const Tokenizer& tokenizer_;
   ChatFormat format_;
   Thinking thinking_;

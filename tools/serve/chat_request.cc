@@ -9,7 +9,7 @@ namespace {
 
 constexpr size_t kMaxMessages = 4096;
 constexpr size_t kMaxParts = 1024;
-constexpr size_t kMaxTools = 512;
+constexpr size_t kMaxCalls = 512;
 
 [[noreturn]] void FailMedia(const std::string& path, const std::string& kind) {
   throw ApiError(ApiErrorKind::kNoImages,
@@ -64,8 +64,8 @@ Json ReadMessage(const Json& json, const std::string& path) {
   message["role"] = fields.RequiredText("role");
   bool has_more = fields.Has("reasoning_content");
   if (const Json* calls = fields.Array("tool_calls")) {
-    if (calls->size() > kMaxTools) {
-      FailField(fields.PathOf("tool_calls"), fmt::format("at most {} calls", kMaxTools), calls);
+    if (calls->size() > kMaxCalls) {
+      FailField(fields.PathOf("tool_calls"), fmt::format("at most {} calls", kMaxCalls), calls);
     }
     Json list = Json::array();
     for (size_t i = 0; i < calls->size(); ++i) {
@@ -85,64 +85,6 @@ Json ReadMessage(const Json& json, const std::string& path) {
   message["content"] =
       content == nullptr ? "" : ContentText(*content, fields.PathOf("content"));
   return message;
-}
-
-Json ReadTools(const Fields& fields) {
-  const Json* list = fields.Array("tools");
-  if (list == nullptr || list->empty()) return nullptr;
-  if (list->size() > kMaxTools) {
-    FailField("tools", fmt::format("at most {} tools", kMaxTools), list);
-  }
-  Json tools = Json::array();
-  for (size_t i = 0; i < list->size(); ++i) {
-    const std::string path = fmt::format("tools[{}]", i);
-    const Fields tool((*list)[i], path);
-    if (tool.RequiredText("type") != "function") {
-      FailField(path + ".type", "'function'", tool.Find("type"));
-    }
-    const Json* function = tool.Object("function");
-    if (function == nullptr) FailField(path + ".function", "an object", nullptr);
-    const Fields inner(*function, path + ".function");
-    (void)inner.RequiredText("name");
-    (void)inner.Object("parameters");
-    tools.push_back((*list)[i]);
-  }
-  return tools;
-}
-
-bool HasTool(const Json& tools, const std::string& name) {
-  for (const Json& tool : tools) {
-    if (tool["function"]["name"] == name) return true;
-  }
-  return false;
-}
-
-void ReadToolChoice(const Fields& fields, ChatRequest* request) {
-  const Json* choice = fields.Find("tool_choice");
-  if (choice == nullptr) return;
-  constexpr const char* kExpected =
-      "'auto', 'none', 'required' or {\"type\": \"function\", \"function\": {\"name\": ...}}";
-  if (choice->is_string()) {
-    request->tool_choice = choice->get<std::string>();
-    const bool known = request->tool_choice == "auto" || request->tool_choice == "none" ||
-                       request->tool_choice == "required";
-    if (!known) FailField("tool_choice", kExpected, choice);
-  } else if (choice->is_object()) {
-    const Fields object(*choice, "tool_choice");
-    const Json* function = object.Object("function");
-    if (function == nullptr) FailField("tool_choice", kExpected, choice);
-    request->forced_tool = Fields(*function, "tool_choice.function").RequiredText("name");
-    request->tool_choice = "required";
-    if (!HasTool(request->tools, request->forced_tool)) {
-      FailField("tool_choice.function.name", "the name of one of 'tools'",
-                function->contains("name") ? &(*function)["name"] : nullptr);
-    }
-  } else {
-    FailField("tool_choice", kExpected, choice);
-  }
-  if (request->tool_choice == "required" && request->tools.is_null()) {
-    FailField("tools", "at least one tool, since one must be called", fields.Find("tools"));
-  }
 }
 
 void ReadContinuation(const Fields& fields, ChatRequest* request) {
@@ -219,8 +161,12 @@ ChatRequest ReadChatRequest(const Fields& fields) {
       request.messages.back()["content"] = ContentText(list.back()["content"], path, "\n\n");
     }
   }
-  request.tools = ReadTools(fields);
-  ReadToolChoice(fields, &request);
+  const Json* tools = fields.Array("tools");
+  if (tools != nullptr && !tools->empty()) {
+    request.tools = *tools;
+    request.tool_list = ReadTools(*tools);
+  }
+  if (const Json* choice = fields.Find("tool_choice")) request.tool_choice = ReadToolChoice(*choice);
   request.parallel_calls = fields.Bool("parallel_tool_calls").value_or(true);
   ReadContinuation(fields, &request);
   ReadThinking(fields, &request);

@@ -4,7 +4,9 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "runtime/reply/tool_grammar.h"
 #include "tools/serve/json_fields.h"
 
 namespace thermocline {
@@ -12,9 +14,8 @@ namespace thermocline {
 struct ChatRequest {
   Json messages = Json::array();  // as templates take them: every content is a text
   Json tools = nullptr;           // OpenAI's: [{"type": "function", "function": {...}}]
-  // auto, none, required, or the name of a function that must be called.
-  std::string tool_choice = "auto";
-  std::string forced_tool;
+  std::vector<Tool> tool_list;    // the same
+  ToolChoice tool_choice;
   bool parallel_calls = true;
   bool add_generation_prompt = true;
   bool continues_last = false;  // the last message is the beginning of the reply
@@ -22,7 +23,7 @@ struct ChatRequest {
   Json variables = Json::object();  // further ones of the template
 };
 
-// Reads "messages", "tools", "tool_choice", ... of a chat completion. Throws ApiError.
+// Reads "messages", "tools", "tool_choice", ... of a chat completion. Throws ApiError, or Error.
 ChatRequest ReadChatRequest(const Fields& fields);
 
 // Reads the messages alone. path: for messages.

@@ -9,7 +9,7 @@
 
 #include "runtime/grammar/grammar_mask.h"
 #include "runtime/text/tokenizer.h"
-#include "tools/serve/api_error.h"
+#include "tools/serve/chat_request.h"
 
 namespace thermocline {
 
@@ -26,11 +26,19 @@ class Constraints {
   std::shared_ptr<const TokenMask> OfGrammar(const std::string& gbnf,
                                              const std::vector<int32_t>& ends);
   std::shared_ptr<const TokenMask> OfSchema(const Json& schema, const std::vector<int32_t>& ends);
+  // The same for the answer behind a reply's reasoning, and for calls of tools; null: nothing is
+  // constrained.
+  std::shared_ptr<const TokenMask> OfAnswer(const Json& schema, const ReplyFormat& format,
+                                            const std::vector<int32_t>& ends);
+  std::shared_ptr<const TokenMask> OfTools(const ChatRequest& chat, const ReplyFormat& format,
+                                           const std::vector<int32_t>& ends);
 
  private:
   static constexpr size_t kMaxKept = 32;
 
+  std::shared_ptr<const GrammarVocabulary> Vocabulary();
   std::shared_ptr<const CompiledGrammar> Compile(const std::string& gbnf);
+  std::shared_ptr<const TokenMask> Mask(const std::string& gbnf, const std::vector<int32_t>& ends);
   std::vector<int32_t> AllEnds(const std::vector<int32_t>& ends) const;
 
   const Tokenizer& tokenizer_;

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
+#include "runtime/reply/reply_parser.h"
 #include "runtime/sampling/sampler_options.h"
 #include "runtime/schedule/request.h"
 #include "tools/serve/api_error.h"
@@ -21,33 +23,12 @@ enum class Api : unsigned char {
   kMessages,         // Anthropic's /v1/messages
 };
 
-struct ToolCall {
-  std::string id;
-  std::string name;
-  std::string arguments;  // JSON
-};
-
-// What a reply has grown by, in parts.
-struct ReplyDelta {
-  struct Call {
-    size_t index = 0;
-    std::string id = {};    // with the first piece of a call
-    std::string name = {};  // with the first piece of a call
-    std::string arguments = {};
-  };
-  std::string content = {};
-  std::string reasoning = {};
-  std::vector<Call> calls = {};
-  bool empty() const { return content.empty() && reasoning.empty() && calls.empty(); }
-};
-
-// Tells the parts of a reply apart while it is written: what a model thinks, what it says, and
-// calls of tools. Called on the scheduler's thread, for one continuation.
-class ReplyReader {
- public:
-  virtual ~ReplyReader() = default;
-  virtual ReplyDelta Push(std::string_view text) = 0;
-  virtual ReplyDelta Finish() = 0;  // what was held back
+// How a reply is taken apart while it is written.
+struct ReplyReading {
+  ReplyFormat format;
+  ReplyParserOptions options;
+  // Control tokens whose names its parser must see.
+  std::unordered_map<int32_t, std::string> spoken;
 };
 
 struct GenerationSpec {
@@ -60,8 +41,8 @@ struct GenerationSpec {
   std::vector<int32_t> ends;  // tokens that end a reply, beside the vocabulary's
   std::shared_ptr<const TokenMask> mask;  // null: any text
   std::string grammar;                    // the mask's source, where a client gave it
-  // Makes what reads one reply; null: all of it is content.
-  std::function<std::unique_ptr<ReplyReader>()> make_reader;
+  // How a reply's parts are told apart; nullopt: all of it is content.
+  std::optional<ReplyReading> reading;
   int32_t slot = -1;
   int64_t n_keep = 0;
   int64_t n_probs = 0;  // likeliest tokens to tell of; 0: none
@@ -89,20 +70,16 @@ struct TokenRecord {
 
 enum class StopKind : unsigned char { kNone, kEndOfText, kLimit, kWord };
 
-// One continuation.
-struct Choice {
+// One continuation: what it says, and how it stands.
+struct Choice : ParsedReply {
   int32_t index = 0;
   size_t prompt = 0;  // of the spec's
-  std::string content;
-  std::string reasoning;
-  std::vector<ToolCall> calls;
   std::string text;  // all of it, as it was written
   std::vector<int32_t> ids;
   std::vector<TokenRecord> records;  // where probabilities are wanted
   StopKind stop = StopKind::kNone;
   std::string stopping_word;
   bool context_full = false;
-  bool ended = false;
   RunStats stats;
 };
 

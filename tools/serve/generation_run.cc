@@ -35,8 +35,9 @@ GenerationRun::GenerationRun(Parts parts)
       texts_.push_back({.choice = std::move(choice),
                         .decoder = StreamDecoder(*parts_.context.tokenizer, false),
                         .stop = StopStrings(spec.stop),
-                        .reader = spec.make_reader ? spec.make_reader() : nullptr,
+                        .reader = {},
                         .last_token = {}});
+      if (spec.reading) texts_.back().reader.emplace(spec.reading->format, spec.reading->options);
     }
   }
 }
@@ -143,7 +144,7 @@ ReplyDelta GenerationRun::Take(Text& text, std::string_view piece, bool is_last)
   Choice& choice = text.choice;
   choice.text += piece;
   ReplyDelta delta;
-  if (text.reader == nullptr) {
+  if (!text.reader) {
     delta.content = piece;
   } else {
     delta = text.reader->Push(piece);
@@ -151,18 +152,10 @@ ReplyDelta GenerationRun::Take(Text& text, std::string_view piece, bool is_last)
       ReplyDelta rest = text.reader->Finish();
       delta.content += rest.content;
       delta.reasoning += rest.reasoning;
-      for (ReplyDelta::Call& call : rest.calls) delta.calls.push_back(std::move(call));
+      for (ToolCallDelta& call : rest.calls) delta.calls.push_back(std::move(call));
     }
   }
-  choice.content += delta.content;
-  choice.reasoning += delta.reasoning;
-  for (const ReplyDelta::Call& call : delta.calls) {
-    if (choice.calls.size() <= call.index) choice.calls.resize(call.index + 1);
-    ToolCall& whole = choice.calls[call.index];
-    if (!call.id.empty()) whole.id = call.id;
-    if (!call.name.empty()) whole.name = call.name;
-    whole.arguments += call.arguments;
-  }
+  choice.Add(delta);
   return delta;
 }
 
@@ -192,7 +185,12 @@ bool GenerationRun::OnToken(size_t prompt, const TokenEvent& event) {
   }
   if (event.ends_text) return false;
   choice.ids.push_back(event.id);
-  const std::string piece = text.stop.Push(text.decoder.Push(event.id));
+  std::string written = text.decoder.Push(event.id);
+  if (const auto& reading = parts_.spec->reading) {
+    const auto spoken = reading->spoken.find(event.id);
+    if (spoken != reading->spoken.end()) written += spoken->second;
+  }
+  const std::string piece = text.stop.Push(written);
   const ReplyDelta delta = Take(text, piece, false);
   Emit(answer_->OnToken(choice, delta));
   return !text.stop.found();
@@ -202,7 +200,6 @@ void GenerationRun::OnEnd(size_t prompt, int32_t index, EndReason reason, const 
   Text& text = TextOf(prompt, index);
   Choice& choice = text.choice;
   choice.stats = stats;
-  choice.ended = true;
   ++n_ended_;
   if (reason == EndReason::kFailed) {
     Fail(ApiError(ApiErrorKind::kServer, stats.error));

@@ -42,7 +42,7 @@ class GenerationRun : public std::enable_shared_from_this<GenerationRun> {
     Choice choice;
     StreamDecoder decoder;
     StopStrings stop;
-    std::unique_ptr<ReplyReader> reader;
+    std::optional<ReplyParser> reader;
     std::optional<std::chrono::steady_clock::time_point> last_token;
   };
 

@@ -28,7 +28,7 @@ std::vector<BlockEvent> ReplyBlocks::Add(const ReplyDelta& delta) {
   std::vector<BlockEvent> events;
   Grow(BlockKind::kReasoning, delta.reasoning, &events);
   Grow(BlockKind::kText, delta.content, &events);
-  for (const ReplyDelta::Call& call : delta.calls) {
+  for (const ToolCallDelta& call : delta.calls) {
     if (call.index >= n_calls_) {
       n_calls_ = call.index + 1;
       Open({.kind = BlockKind::kCall, .text = {}, .call = {call.id, call.name, ""}}, &events);

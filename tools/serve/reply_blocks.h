@@ -15,7 +15,7 @@ enum class BlockKind : unsigned char { kReasoning, kText, kCall };
 struct ReplyBlock {
   BlockKind kind = BlockKind::kText;
   std::string text;  // a call's arguments
-  ToolCall call;     // of a call: id and name
+  ParsedCall call;     // of a call: id and name
 };
 
 struct BlockEvent {

@@ -17,6 +17,26 @@ const Json& AnyObject() {
   return kSchema;
 }
 
+// Returns the schema of a `response_format`; null: any text.
+const Json* SchemaOfFormat(const Json& format) {
+  const Fields fields(format, "response_format");
+  const std::string type = fields.RequiredText("type");
+  if (type == "text") return nullptr;
+  if (type == "json_object") {
+    const Json* schema = fields.Find("schema");
+    return schema == nullptr ? &AnyObject() : schema;
+  }
+  if (type != "json_schema") {
+    FailField("response_format.type", "'text', 'json_object' or 'json_schema'",
+              fields.Find("type"));
+  }
+  const Json* inner = fields.Object("json_schema");
+  if (inner == nullptr) FailField("response_format.json_schema", "an object", nullptr);
+  const Json* schema = Fields(*inner, "response_format.json_schema").Find("schema");
+  if (schema == nullptr) FailField("response_format.json_schema.schema", "a schema", nullptr);
+  return schema;
+}
+
 }  // namespace
 
 GenerationSpec RequestParser::Base(const Json& request, Api api) const {
@@ -29,30 +49,17 @@ GenerationSpec RequestParser::Base(const Json& request, Api api) const {
   return spec;
 }
 
-void RequestParser::ReadResponseFormat(const Json& format, GenerationSpec* spec) const {
-  const Fields fields(format, "response_format");
-  const std::string type = fields.RequiredText("type");
-  if (type == "text") return;
-  const Json* schema = nullptr;
-  if (type == "json_object") {
-    schema = fields.Find("schema");
-    if (schema == nullptr) schema = &AnyObject();
-  } else if (type == "json_schema") {
-    const Json* inner = fields.Object("json_schema");
-    if (inner == nullptr) FailField("response_format.json_schema", "an object", nullptr);
-    schema = Fields(*inner, "response_format.json_schema").Find("schema");
-    if (schema == nullptr) FailField("response_format.json_schema.schema", "a schema", nullptr);
-  } else {
-    FailField("response_format.type", "'text', 'json_object' or 'json_schema'",
-              fields.Find("type"));
-  }
-  spec->mask = constraints_.OfSchema(*schema, spec->ends);
+void RequestParser::TakeSchema(const Json& schema, const ReplyFormat* format,
+                               GenerationSpec* spec) const {
+  spec->mask = format == nullptr ? constraints_.OfSchema(schema, spec->ends)
+                                 : constraints_.OfAnswer(schema, *format, spec->ends);
 }
 
-void RequestParser::ReadConstraint(const Fields& fields, GenerationSpec* spec) const {
+void RequestParser::ReadConstraint(const Fields& fields, const ReplyFormat* format,
+                                   GenerationSpec* spec) const {
   const auto grammar = fields.Text("grammar");
   const Json* schema = fields.Find("json_schema");
-  const Json* format = fields.Object("response_format");
+  const Json* wanted = fields.Object("response_format");
   const bool has_grammar = grammar && !grammar->empty();
   if (has_grammar && schema != nullptr) {
     throw ApiError(ApiErrorKind::kInvalidRequest,
@@ -62,9 +69,9 @@ void RequestParser::ReadConstraint(const Fields& fields, GenerationSpec* spec) c
     spec->grammar = *grammar;
     spec->mask = constraints_.OfGrammar(*grammar, spec->ends);
   } else if (schema != nullptr) {
-    spec->mask = constraints_.OfSchema(*schema, spec->ends);
-  } else if (format != nullptr) {
-    ReadResponseFormat(*format, spec);
+    TakeSchema(*schema, format, spec);
+  } else if (wanted != nullptr) {
+    if (const Json* of_format = SchemaOfFormat(*wanted)) TakeSchema(*of_format, format, spec);
   }
 }
 
@@ -76,7 +83,7 @@ GenerationSpec RequestParser::Native(const Json& request) const {
   spec.prompts = ReadPrompts(*prompt, "prompt", tokenizer_);
   ReadTokenLimit(fields, {"n_predict", "max_tokens"}, defaults_, &spec);
   spec.response_fields = fields.Texts("response_fields", kMaxResponseFields);
-  ReadConstraint(fields, &spec);
+  ReadConstraint(fields, nullptr, &spec);
   return spec;
 }
 
@@ -95,7 +102,7 @@ GenerationSpec RequestParser::TextCompletions(const Json& request) const {
   if (fields.Has("suffix") && !fields.RequiredText("suffix").empty()) {
     FailField("suffix", "nothing: /infill fills in", fields.Find("suffix"));
   }
-  ReadConstraint(fields, &spec);
+  ReadConstraint(fields, nullptr, &spec);
   return spec;
 }
 
@@ -105,13 +112,44 @@ GenerationSpec RequestParser::ChatForm(const Json& chat_request, Api api,
   GenerationSpec spec = Base(chat_request, api);
   ReadTokenLimit(fields, limits, defaults_, &spec);
   const ChatRequest chat = ReadChatRequest(fields);
-  if (!chat.tools.is_null() && chat.tool_choice != "none") {
-    throw ApiError(ApiErrorKind::kInvalidRequest, "'tools' are not supported");
-  }
+  ChatPrompt prompt = chat_.Make(chat);
+  spec.prompts.push_back(std::move(prompt.ids));
   spec.ends = chat_.reply_ends();
-  ReadConstraint(fields, &spec);
-  spec.prompts.push_back(chat_.Make(chat).ids);
+  ReadConstraint(fields, &prompt.format, &spec);
+  ReadTools(fields, chat, prompt.format, &spec);
   return spec;
+}
+
+std::unordered_map<int32_t, std::string> RequestParser::Spoken(const ReplyFormat& format) const {
+  std::unordered_map<int32_t, std::string> spoken;
+  for (const std::string& name : SpokenTokens(format)) {
+    const std::vector<int32_t> ids = tokenizer_.Encode(name, true);
+    const bool is_token = ids.size() == 1 && tokenizer_.TokenBytes(ids[0]).empty();
+    if (is_token) spoken[ids[0]] = name;
+  }
+  return spoken;
+}
+
+void RequestParser::ReadTools(const Fields& fields, const ChatRequest& chat,
+                              const ReplyFormat& format, GenerationSpec* spec) const {
+  const bool calls =
+      !chat.tool_list.empty() && chat.tool_choice.kind != ToolChoice::Kind::kNone;
+  if (calls && spec->mask != nullptr) {
+    throw ApiError(ApiErrorKind::kInvalidRequest,
+                   "'tools' and a grammar or schema of the reply cannot both be given");
+  }
+  if (calls || chat.tool_choice.kind == ToolChoice::Kind::kRequired ||
+      chat.tool_choice.kind == ToolChoice::Kind::kNamed) {
+    spec->mask = constraints_.OfTools(chat, format, spec->ends);
+  }
+  const bool parts_reasoning = fields.Text("reasoning_format").value_or("auto") != "none";
+  const bool thinks = format.thinks() || format.calls == CallFormat::kHarmony;
+  if (!calls && !(thinks && parts_reasoning)) return;
+  ReplyReading reading = {.format = format, .options = {}, .spoken = Spoken(format)};
+  reading.options.calls = calls;
+  reading.options.reasoning = parts_reasoning;
+  for (const Tool& tool : chat.tool_list) reading.options.tools.push_back(tool.name);
+  spec->reading = std::move(reading);
 }
 
 GenerationSpec RequestParser::Chat(const Json& request) const {

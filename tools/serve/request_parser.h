@@ -30,8 +30,12 @@ class RequestParser {
   GenerationSpec Base(const Json& request, Api api) const;
   GenerationSpec ChatForm(const Json& chat_request, Api api,
                           std::initializer_list<const char*> limits) const;
-  void ReadConstraint(const Fields& fields, GenerationSpec* spec) const;
-  void ReadResponseFormat(const Json& format, GenerationSpec* spec) const;
+  // format: of the reply, whose reasoning is not constrained; null: all of it is.
+  void ReadConstraint(const Fields& fields, const ReplyFormat* format, GenerationSpec* spec) const;
+  void TakeSchema(const Json& schema, const ReplyFormat* format, GenerationSpec* spec) const;
+  void ReadTools(const Fields& fields, const ChatRequest& chat, const ReplyFormat& format,
+                 GenerationSpec* spec) const;
+  std::unordered_map<int32_t, std::string> Spoken(const ReplyFormat& format) const;
 
   const Tokenizer& tokenizer_;
   const ChatPrompts& chat_;
