@@ -85,9 +85,9 @@ class MessagesAnswer : public Answer {
   }
   static Json BlockJson(const ReplyBlock& block) {
     switch (block.kind) {
-      case BlockKind::kReasoning:
+      case ReplyBlockKind::kReasoning:
         return {{"type", "thinking"}, {"thinking", ""}, {"signature", ""}};
-      case BlockKind::kCall:
+      case ReplyBlockKind::kCall:
         return {{"type", "tool_use"},
                 {"id", block.call.id},
                 {"name", block.call.name},
@@ -96,11 +96,11 @@ class MessagesAnswer : public Answer {
         return {{"type", "text"}, {"text", ""}};
     }
   }
-  static Json GrowthJson(BlockKind kind, const std::string& text) {
+  static Json GrowthJson(ReplyBlockKind kind, const std::string& text) {
     switch (kind) {
-      case BlockKind::kReasoning:
+      case ReplyBlockKind::kReasoning:
         return {{"type", "thinking_delta"}, {"thinking", text}};
-      case BlockKind::kCall:
+      case ReplyBlockKind::kCall:
         return {{"type", "input_json_delta"}, {"partial_json", text}};
       default:
         return {{"type", "text_delta"}, {"text", text}};
@@ -127,7 +127,7 @@ class MessagesAnswer : public Answer {
           break;
         case BlockEvent::What::kClosed:
           // Clients expect a signature; nothing is signed here.
-          if (block.kind == BlockKind::kReasoning) {
+          if (block.kind == ReplyBlockKind::kReasoning) {
             events += BlockDelta(event.index, {{"type", "signature_delta"}, {"signature", ""}});
           }
           events += Event({{"type", "content_block_stop"}, {"index", event.index}},

@@ -106,8 +106,8 @@ class ResponsesAnswer : public Answer {
     return Numbered("response.created", data) + Numbered("response.in_progress", data);
   }
   std::string ItemId(const ReplyBlock& block, size_t index) const {
-    const char* kind = block.kind == BlockKind::kText ? "msg" : "rs";
-    if (block.kind == BlockKind::kCall) kind = "fc";
+    const char* kind = block.kind == ReplyBlockKind::kText ? "msg" : "rs";
+    if (block.kind == ReplyBlockKind::kCall) kind = "fc";
     return fmt::format("{}_{}{}", kind, context().id, index);
   }
   static Json TextPart(const std::string& text) {
@@ -120,7 +120,7 @@ class ResponsesAnswer : public Answer {
     const char* status = whole ? "completed" : "in_progress";
     Json item = {{"id", ItemId(block, index)}};
     switch (block.kind) {
-      case BlockKind::kReasoning:
+      case ReplyBlockKind::kReasoning:
         item["type"] = "reasoning";
         item["summary"] = Json::array();
         item["content"] = Json::array();
@@ -128,7 +128,7 @@ class ResponsesAnswer : public Answer {
           item["content"].push_back({{"type", "reasoning_text"}, {"text", block.text}});
         }
         break;
-      case BlockKind::kCall:
+      case ReplyBlockKind::kCall:
         item["type"] = "function_call";
         item["call_id"] = block.call.id;
         item["name"] = block.call.name;
@@ -153,11 +153,11 @@ class ResponsesAnswer : public Answer {
                         {"delta", event.text}};
     return Numbered(DeltaName(block.kind), delta, extra);
   }
-  static const char* DeltaName(BlockKind kind) {
+  static const char* DeltaName(ReplyBlockKind kind) {
     switch (kind) {
-      case BlockKind::kReasoning:
+      case ReplyBlockKind::kReasoning:
         return "response.reasoning_text.delta";
-      case BlockKind::kCall:
+      case ReplyBlockKind::kCall:
         return "response.function_call_arguments.delta";
       default:
         return "response.output_text.delta";
@@ -167,7 +167,7 @@ class ResponsesAnswer : public Answer {
     std::string events =
         Numbered("response.output_item.added",
                  {{"output_index", index}, {"item", Item(block, index, false)}});
-    if (block.kind == BlockKind::kText) {
+    if (block.kind == ReplyBlockKind::kText) {
       events += Numbered("response.content_part.added", {{"item_id", ItemId(block, index)},
                                                          {"output_index", index},
                                                          {"content_index", 0},
@@ -184,11 +184,11 @@ class ResponsesAnswer : public Answer {
     };
     std::string events;
     switch (block.kind) {
-      case BlockKind::kReasoning:
+      case ReplyBlockKind::kReasoning:
         events += Numbered("response.reasoning_text.done",
                            with({{"content_index", 0}, {"text", block.text}}));
         break;
-      case BlockKind::kCall:
+      case ReplyBlockKind::kCall:
         events += Numbered("response.function_call_arguments.done",
                            with({{"name", block.call.name}, {"arguments", block.text}}));
         break;

@@ -8,16 +8,6 @@
 namespace thermocline {
 namespace {
 
-// What opens and closes a thought, by who uses it.
-struct ThoughtMarks {
-  const char* open;
-  const char* close;
-};
-constexpr ThoughtMarks kThoughtMarks[] = {
-    {"<think>", "</think>"},
-    {"<|START_THINKING|>", "<|END_THINKING|>"},
-};
-
 std::string_view TrimmedEnd(std::string_view text) {
   const size_t last = text.find_last_not_of(" \t\r\n");
   return last == std::string_view::npos ? std::string_view() : text.substr(0, last + 1);
@@ -82,18 +72,16 @@ std::string ChatPrompts::Render(const ChatRequest& request) const {
 }
 
 void ChatPrompts::CloseThought(std::string* prompt) const {
-  for (const ThoughtMarks& marks : kThoughtMarks) {
-    if (TrimmedEnd(*prompt).ends_with(marks.open)) {
-      *prompt += marks.close;
-      return;
-    }
+  if (!reply_format_.thinks()) return;
+  if (EndsInThinking(reply_format_, *prompt)) {
+    *prompt += reply_format_.think_close;
+    return;
   }
   // Command R7B thinks unless its reply begins with an empty thought.
-  const ThoughtMarks& cohere = kThoughtMarks[1];
-  const bool knows = source_.find(cohere.open) != std::string::npos;
-  if (knows && prompt->find(cohere.close) == std::string::npos &&
+  if (reply_format_.think_open == "<|START_THINKING|>" &&
+      prompt->find(reply_format_.think_close) == std::string::npos &&
       TrimmedEnd(*prompt).ends_with("<|CHATBOT_TOKEN|>")) {
-    *prompt += std::string(cohere.open) + cohere.close;
+    *prompt += reply_format_.think_open + reply_format_.think_close;
   }
 }
 

@@ -48,7 +48,7 @@ ModelHost::ModelHost(const ServeOptions& options)
       tokenizer_(opened_->tokenizer()),
       tier_names_(opened_->TierNames()),
       loaded_(std::make_shared<LoadedModel>(options, ScheduleStats())) {
-  context_tokens_ = loaded_->scheduler.context_tokens();
+  context_tokens_ = loaded_->engine.context_tokens();
   for (const LayerWeights& layer : loaded_->engine.weights().layers) {
     int64_t n_all = 0;
     for (const FfnSlice& slice : layer.slices) n_all += slice.n_neurons;

@@ -17,7 +17,7 @@ void ReplyBlocks::Open(ReplyBlock block, std::vector<BlockEvent>* events) {
   events->push_back({BlockEvent::What::kOpened, blocks_.size() - 1});
 }
 
-void ReplyBlocks::Grow(BlockKind kind, const std::string& text, std::vector<BlockEvent>* events) {
+void ReplyBlocks::Grow(ReplyBlockKind kind, const std::string& text, std::vector<BlockEvent>* events) {
   if (text.empty()) return;
   if (!is_open_ || blocks_.back().kind != kind) Open({.kind = kind, .text = {}, .call = {}}, events);
   blocks_.back().text += text;
@@ -26,14 +26,14 @@ void ReplyBlocks::Grow(BlockKind kind, const std::string& text, std::vector<Bloc
 
 std::vector<BlockEvent> ReplyBlocks::Add(const ReplyDelta& delta) {
   std::vector<BlockEvent> events;
-  Grow(BlockKind::kReasoning, delta.reasoning, &events);
-  Grow(BlockKind::kText, delta.content, &events);
+  Grow(ReplyBlockKind::kReasoning, delta.reasoning, &events);
+  Grow(ReplyBlockKind::kText, delta.content, &events);
   for (const ToolCallDelta& call : delta.calls) {
     if (call.index >= n_calls_) {
       n_calls_ = call.index + 1;
-      Open({.kind = BlockKind::kCall, .text = {}, .call = {call.id, call.name, ""}}, &events);
+      Open({.kind = ReplyBlockKind::kCall, .text = {}, .call = {call.id, call.name, ""}}, &events);
     }
-    Grow(BlockKind::kCall, call.arguments, &events);
+    Grow(ReplyBlockKind::kCall, call.arguments, &events);
   }
   return events;
 }

@@ -10,10 +10,10 @@
 
 namespace thermocline {
 
-enum class BlockKind : unsigned char { kReasoning, kText, kCall };
+enum class ReplyBlockKind : unsigned char { kReasoning, kText, kCall };
 
 struct ReplyBlock {
-  BlockKind kind = BlockKind::kText;
+  ReplyBlockKind kind = ReplyBlockKind::kText;
   std::string text;  // a call's arguments
   ParsedCall call;     // of a call: id and name
 };
@@ -34,7 +34,7 @@ class ReplyBlocks {
   std::vector<BlockEvent> Close();
 
  private:
-  void Grow(BlockKind kind, const std::string& text, std::vector<BlockEvent>* events);
+  void Grow(ReplyBlockKind kind, const std::string& text, std::vector<BlockEvent>* events);
   void Open(ReplyBlock block, std::vector<BlockEvent>* events);
   void CloseLast(std::vector<BlockEvent>* events);
 
