@@ -75,10 +75,9 @@ void HttpConnection::Queue(std::string bytes) {
 void HttpConnection::WriteNext() {
   // A body may be on its way in while "100 Continue" goes out: its time goes on.
   if (state_ != State::kReading) stream_.expires_after(shared_.limits.write_time);
-  boost::asio::async_write(stream_, boost::asio::buffer(unsent_.front()),
-                           [self = shared_from_this()](beast::error_code error, size_t) {
-                             self->OnWritten(error);
-                           });
+  boost::asio::async_write(
+      stream_, boost::asio::buffer(unsent_.front()),
+      [self = shared_from_this()](beast::error_code error, size_t) { self->OnWritten(error); });
 }
 
 void HttpConnection::OnWritten(beast::error_code error) {

@@ -54,10 +54,9 @@ void HttpConnection::ReadHead() {
   // A connection may idle; a head that has begun to come may not take long.
   if (buffer_.size() > 0) {
     stream_.expires_after(shared_.limits.head_time);
-    http::async_read_header(stream_, buffer_, *parser_,
-                            [self = shared_from_this()](beast::error_code error, size_t) {
-                              self->OnHead(error);
-                            });
+    http::async_read_header(
+        stream_, buffer_, *parser_,
+        [self = shared_from_this()](beast::error_code error, size_t) { self->OnHead(error); });
     return;
   }
   stream_.expires_after(shared_.limits.idle);
@@ -67,11 +66,10 @@ void HttpConnection::ReadHead() {
                             if (error) return self->Close();
                             self->buffer_.commit(n_bytes);
                             self->stream_.expires_after(self->shared_.limits.head_time);
-                            http::async_read_header(
-                                self->stream_, self->buffer_, *self->parser_,
-                                [self](beast::error_code head_error, size_t) {
-                                  self->OnHead(head_error);
-                                });
+                            http::async_read_header(self->stream_, self->buffer_, *self->parser_,
+                                                    [self](beast::error_code head_error, size_t) {
+                                                      self->OnHead(head_error);
+                                                    });
                           });
 }
 
@@ -161,8 +159,7 @@ void HttpConnection::Watch() {
 void HttpConnection::OnReadable(const HttpExchange* watched) {
   if (state_ != State::kAnswering || exchange_.get() != watched) return;
   char byte = 0;
-  const ssize_t n =
-      ::recv(stream_.socket().native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+  const ssize_t n = ::recv(stream_.socket().native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
   if (n > 0) return;  // the next request: it waits until this one is answered
   if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) return Watch();
   ClientGone();

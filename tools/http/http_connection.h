@@ -78,8 +78,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   State state_ = State::kWaiting;
   HttpRequest request_;
   std::shared_ptr<HttpExchange> exchange_;
-  bool is_head_ = false;     // HEAD: no body is sent
-  bool http_10_ = false;     // knows no chunks
+  bool is_head_ = false;  // HEAD: no body is sent
+  bool http_10_ = false;  // knows no chunks
   bool keep_alive_ = false;
   bool began_ = false;
   bool chunked_ = false;

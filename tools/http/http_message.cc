@@ -96,9 +96,8 @@ std::string_view StatusText(int status) {
 }
 
 std::string HeadText(const HttpResponse& response, BodyLength length, bool keep_alive) {
-  std::string head =
-      fmt::format("HTTP/1.1 {} {}\r\nServer: thermocline\r\n", response.status,
-                  StatusText(response.status));
+  std::string head = fmt::format("HTTP/1.1 {} {}\r\nServer: thermocline\r\n", response.status,
+                                 StatusText(response.status));
   if (!response.content_type.empty()) {
     head += fmt::format("Content-Type: {}\r\n", OneLine(response.content_type));
   }

@@ -19,18 +19,18 @@
 namespace thermocline {
 
 struct HttpLimits {
-  uint64_t head_bytes = uint64_t{32} << 10;  // of a request, else 431
-  uint64_t n_headers = 100;                  // else 431
+  uint64_t head_bytes = uint64_t{32} << 10;   // of a request, else 431
+  uint64_t n_headers = 100;                   // else 431
   uint64_t target_bytes = uint64_t{8} << 10;  // else 414
   uint64_t body_bytes = uint64_t{32} << 20;   // else 413
   uint64_t unsent_bytes = uint64_t{8} << 20;  // that wait for a slow reader of a stream
   int64_t n_connections = 256;                // else 503 and closed
   int64_t n_workers = 4;
-  std::chrono::milliseconds idle{75'000};          // between requests
-  std::chrono::milliseconds head_time{15'000};     // for a head once its first byte is there: 408
-  std::chrono::milliseconds body_time{120'000};    // for a body: 408
-  std::chrono::milliseconds write_time{30'000};    // for one piece to be taken
-  std::chrono::milliseconds drain_time{30'000};    // for what runs when the server stops
+  std::chrono::milliseconds idle{75'000};        // between requests
+  std::chrono::milliseconds head_time{15'000};   // for a head once its first byte is there: 408
+  std::chrono::milliseconds body_time{120'000};  // for a body: 408
+  std::chrono::milliseconds write_time{30'000};  // for one piece to be taken
+  std::chrono::milliseconds drain_time{30'000};  // for what runs when the server stops
 };
 
 // The answer to one request. Threads may call it at any time, also when the client is gone: then

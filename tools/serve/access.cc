@@ -89,8 +89,7 @@ std::optional<ApiError> Access::Refuse(const HttpRequest& head) const {
   return std::nullopt;
 }
 
-std::vector<std::pair<std::string, std::string>> Access::Headers(
-    const HttpRequest& request) const {
+std::vector<std::pair<std::string, std::string>> Access::Headers(const HttpRequest& request) const {
   const std::string_view origin = request.Header("origin");
   if (origin.empty() || !MayCall(origin)) return {};
   return {{"Access-Control-Allow-Origin", std::string(origin)},

@@ -15,9 +15,9 @@ namespace thermocline {
 struct AnswerContext {
   std::shared_ptr<const GenerationSpec> spec;
   const Tokenizer* tokenizer = nullptr;
-  std::string model;  // its name, as the server has it
+  std::string model;    // its name, as the server has it
   int64_t created = 0;  // seconds since 1970
-  std::string id;     // random letters, of this answer
+  std::string id;       // random letters, of this answer
 };
 
 class Answer {

@@ -32,8 +32,7 @@ class MessagesAnswer : public Answer {
     const Choice& choice = choices.front();
     Json content = Json::array();
     if (!choice.reasoning.empty()) {
-      content.push_back(
-          {{"type", "thinking"}, {"thinking", choice.reasoning}, {"signature", ""}});
+      content.push_back({{"type", "thinking"}, {"thinking", choice.reasoning}, {"signature", ""}});
     }
     if (!choice.content.empty() || (choice.calls.empty() && choice.reasoning.empty())) {
       content.push_back({{"type", "text"}, {"text", choice.content}});
@@ -107,9 +106,8 @@ class MessagesAnswer : public Answer {
     }
   }
   std::string BlockDelta(size_t index, Json delta) const {
-    return Event(
-        {{"type", "content_block_delta"}, {"index", index}, {"delta", std::move(delta)}},
-        "content_block_delta");
+    return Event({{"type", "content_block_delta"}, {"index", index}, {"delta", std::move(delta)}},
+                 "content_block_delta");
   }
   std::string Blocks(const std::vector<BlockEvent>& happened) const {
     std::string events;
@@ -130,8 +128,8 @@ class MessagesAnswer : public Answer {
           if (block.kind == ReplyBlockKind::kReasoning) {
             events += BlockDelta(event.index, {{"type", "signature_delta"}, {"signature", ""}});
           }
-          events += Event({{"type", "content_block_stop"}, {"index", event.index}},
-                          "content_block_stop");
+          events +=
+              Event({{"type", "content_block_stop"}, {"index", event.index}}, "content_block_stop");
           break;
       }
     }

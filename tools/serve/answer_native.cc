@@ -180,7 +180,8 @@ std::string ErrorEvent(Api api, const ApiError& error) {
     return Event(object, "error");
   }
   if (api == Api::kResponses) {
-    object = {{"type", "error"}, {"code", object["error"]["type"]},
+    object = {{"type", "error"},
+              {"code", object["error"]["type"]},
               {"message", object["error"]["message"]}};
     return Event(object, "error");
   }

@@ -73,8 +73,7 @@ class TextAnswer : public OpenAiAnswer {
     for (const Choice& choice : choices) {
       Json one = ChoiceJson(choice, Echo(choice) + choice.text, Reason(choice));
       if (spec().wants_probs) {
-        one["logprobs"] =
-            LogprobsJson(choice.records, RecordsJson(context(), choice.records));
+        one["logprobs"] = LogprobsJson(choice.records, RecordsJson(context(), choice.records));
       }
       list.push_back(std::move(one));
     }
@@ -216,9 +215,10 @@ class ChatAnswer : public OpenAiAnswer {
     return {{"role", "assistant"}, {"content", nullptr}};
   }
   Json Part(const Choice& choice, Json delta) const {
-    return Frame("chat.completion.chunk", Json::array({{{"index", choice.index},
-                                                        {"delta", std::move(delta)},
-                                                        {"finish_reason", nullptr}}}));
+    return Frame(
+        "chat.completion.chunk",
+        Json::array(
+            {{{"index", choice.index}, {"delta", std::move(delta)}, {"finish_reason", nullptr}}}));
   }
   static std::vector<Json> Deltas(const ReplyDelta& delta) {
     std::vector<Json> deltas;

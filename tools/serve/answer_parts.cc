@@ -27,8 +27,7 @@ Json TokenJson(const AnswerContext& context, int32_t id, float logprob) {
   if (context.spec->after_sampling) {
     json["prob"] = std::exp(static_cast<double>(logprob));
   } else {
-    json["logprob"] =
-        std::isfinite(logprob) ? logprob : std::numeric_limits<float>::lowest();
+    json["logprob"] = std::isfinite(logprob) ? logprob : std::numeric_limits<float>::lowest();
   }
   return json;
 }
@@ -62,10 +61,11 @@ Json TimingsJson(const RunStats& stats) {
 }
 
 Json ProgressJson(const RunStats& stats) {
-  return {{"total", stats.prompt_tokens},
-          {"cache", stats.cached_tokens},
-          {"processed", std::min(stats.prompt_tokens, stats.cached_tokens + stats.processed_tokens)},
-          {"time_ms", stats.prompt_ms}};
+  return {
+      {"total", stats.prompt_tokens},
+      {"cache", stats.cached_tokens},
+      {"processed", std::min(stats.prompt_tokens, stats.cached_tokens + stats.processed_tokens)},
+      {"time_ms", stats.prompt_ms}};
 }
 
 TokenCounts CountTokens(const GenerationSpec& spec, std::span<const Choice> choices) {

@@ -37,7 +37,8 @@ class ResponsesAnswer : public Answer {
     for (size_t i = 0; i < blocks_.blocks().size(); ++i) {
       output.push_back(Item(blocks_.blocks()[i], i, true));
     }
-    // A reply that was cut is completed, too: incomplete_details says so, and clients wait for this.
+    // A reply that was cut is completed, too: incomplete_details says so, and clients wait for
+    // this.
     return Numbered("response.completed", {{"response", Finished(choices, std::move(output))}},
                     {{"timings", TimingsJson(choices.front().stats)}});
   }
@@ -164,9 +165,8 @@ class ResponsesAnswer : public Answer {
     }
   }
   std::string Opened(const ReplyBlock& block, size_t index) {
-    std::string events =
-        Numbered("response.output_item.added",
-                 {{"output_index", index}, {"item", Item(block, index, false)}});
+    std::string events = Numbered("response.output_item.added",
+                                  {{"output_index", index}, {"item", Item(block, index, false)}});
     if (block.kind == ReplyBlockKind::kText) {
       events += Numbered("response.content_part.added", {{"item_id", ItemId(block, index)},
                                                          {"output_index", index},

@@ -62,8 +62,8 @@ HttpResponse ErrorResponseOf(const std::exception& error) {
   if (const auto* api = dynamic_cast<const ApiError*>(&error)) return ErrorResponseOf(*api);
   // What the runtime refuses it refuses for what was asked of it.
   const bool of_request = dynamic_cast<const Error*>(&error) != nullptr;
-  return ErrorResponseOf(ApiError(
-      of_request ? ApiErrorKind::kInvalidRequest : ApiErrorKind::kServer, error.what()));
+  return ErrorResponseOf(
+      ApiError(of_request ? ApiErrorKind::kInvalidRequest : ApiErrorKind::kServer, error.what()));
 }
 
 }  // namespace thermocline

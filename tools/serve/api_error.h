@@ -13,19 +13,19 @@ namespace thermocline {
 using Json = nlohmann::ordered_json;
 
 enum class ApiErrorKind : unsigned char {
-  kInvalidRequest,   // 400
-  kTooLong,          // 400, of a prompt that does not fit
-  kAuthentication,   // 401
-  kForbidden,        // 403
-  kNotFound,         // 404
-  kNotAllowed,       // 405
-  kTimeout,          // 408
-  kTooLarge,         // 413
-  kTooMany,          // 429
-  kServer,           // 500
-  kNoImages,         // 500, as clients of other servers know it
-  kNotSupported,     // 501
-  kUnavailable,      // 503
+  kInvalidRequest,  // 400
+  kTooLong,         // 400, of a prompt that does not fit
+  kAuthentication,  // 401
+  kForbidden,       // 403
+  kNotFound,        // 404
+  kNotAllowed,      // 405
+  kTimeout,         // 408
+  kTooLarge,        // 413
+  kTooMany,         // 429
+  kServer,          // 500
+  kNoImages,        // 500, as clients of other servers know it
+  kNotSupported,    // 501
+  kUnavailable,     // 503
 };
 
 class ApiError : public std::runtime_error {

@@ -64,9 +64,9 @@ std::string ChatPrompts::Render(const ChatRequest& request) const {
       input.messages = WithArgumentTexts(std::move(input.messages));
       return format_.ShieldedPrompt(input);
     } catch (const Error&) {
-      throw ApiError(ApiErrorKind::kInvalidRequest,
-                     "the model's chat template refuses the conversation: " +
-                         Printable(error.what(), 400));
+      throw ApiError(
+          ApiErrorKind::kInvalidRequest,
+          "the model's chat template refuses the conversation: " + Printable(error.what(), 400));
     }
   }
 }

@@ -82,8 +82,7 @@ Json ReadMessage(const Json& json, const std::string& path) {
   if (content == nullptr && !has_more) {
     FailField(fields.PathOf("content"), "a text or an array of parts", nullptr);
   }
-  message["content"] =
-      content == nullptr ? "" : ContentText(*content, fields.PathOf("content"));
+  message["content"] = content == nullptr ? "" : ContentText(*content, fields.PathOf("content"));
   return message;
 }
 
@@ -166,7 +165,8 @@ ChatRequest ReadChatRequest(const Fields& fields) {
     request.tools = *tools;
     request.tool_list = ReadTools(*tools);
   }
-  if (const Json* choice = fields.Find("tool_choice")) request.tool_choice = ReadToolChoice(*choice);
+  if (const Json* choice = fields.Find("tool_choice"))
+    request.tool_choice = ReadToolChoice(*choice);
   request.parallel_calls = fields.Bool("parallel_tool_calls").value_or(true);
   ReadContinuation(fields, &request);
   ReadThinking(fields, &request);

@@ -18,8 +18,8 @@ struct ChatRequest {
   ToolChoice tool_choice;
   bool parallel_calls = true;
   bool add_generation_prompt = true;
-  bool continues_last = false;  // the last message is the beginning of the reply
-  std::optional<bool> thinks;   // nullopt: as the server is set
+  bool continues_last = false;      // the last message is the beginning of the reply
+  std::optional<bool> thinks;       // nullopt: as the server is set
   Json variables = Json::object();  // further ones of the template
 };
 
@@ -31,7 +31,8 @@ Json ReadMessages(const Json& list, const std::string& path);
 // A content (a text, an array of parts, null) as one text; parts are joined by `between`.
 std::string ContentText(const Json& content, const std::string& path, const char* between = "\n");
 
-// Turn a request of another API into a chat completion's. Members that are not a conversation's stay.
+// Turn a request of another API into a chat completion's. Members that are not a conversation's
+// stay.
 Json FromMessagesApi(const Json& request);
 Json FromResponsesApi(const Json& request);
 

@@ -39,8 +39,8 @@ std::shared_ptr<const GrammarVocabulary> Constraints::Vocabulary() {
 std::shared_ptr<const CompiledGrammar> Constraints::Compile(const std::string& gbnf) {
   const std::shared_ptr<const GrammarVocabulary> vocabulary = Vocabulary();
   const std::lock_guard lock(mutex_);
-  const auto found = std::find_if(kept_.begin(), kept_.end(),
-                                  [&](const Kept& kept) { return kept.gbnf == gbnf; });
+  const auto found =
+      std::find_if(kept_.begin(), kept_.end(), [&](const Kept& kept) { return kept.gbnf == gbnf; });
   if (found != kept_.end()) {
     kept_.splice(kept_.begin(), kept_, found);
     return kept_.front().grammar;
@@ -78,9 +78,9 @@ std::shared_ptr<const TokenMask> Constraints::OfTools(const ChatRequest& chat,
                                                       const ReplyFormat& format,
                                                       const std::vector<int32_t>& ends) {
   return Named("'tools'", [&] {
-    return Mask(ToolCallGbnf(chat.tool_list, chat.tool_choice, chat.parallel_calls, format,
-                             *Vocabulary()),
-                ends);
+    return Mask(
+        ToolCallGbnf(chat.tool_list, chat.tool_choice, chat.parallel_calls, format, *Vocabulary()),
+        ends);
   });
 }
 

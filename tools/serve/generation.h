@@ -38,7 +38,7 @@ struct GenerationSpec {
   int32_t n = 1;            // continuations of each prompt
   int64_t max_tokens = -1;  // of each; -1: no limit
   std::vector<std::string> stop;
-  std::vector<int32_t> ends;  // tokens that end a reply, beside the vocabulary's
+  std::vector<int32_t> ends;              // tokens that end a reply, beside the vocabulary's
   std::shared_ptr<const TokenMask> mask;  // null: any text
   std::string grammar;                    // the mask's source, where a client gave it
   // How a reply's parts are told apart; nullopt: all of it is content.
@@ -74,7 +74,7 @@ enum class StopKind : unsigned char { kNone, kEndOfText, kLimit, kWord };
 struct Choice : ParsedReply {
   int32_t index = 0;
   size_t prompt = 0;  // of the spec's
-  std::string text;  // all of it, as it was written
+  std::string text;   // all of it, as it was written
   std::vector<int32_t> ids;
   std::vector<TokenRecord> records;  // where probabilities are wanted
   StopKind stop = StopKind::kNone;

@@ -67,8 +67,8 @@ void GenerationRun::Start() {
   });
   try {
     for (size_t prompt = 0; prompt < parts_.spec->prompts.size(); ++prompt) {
-      const RequestId id =
-          parts_.model->scheduler.Submit(RequestFor(prompt), std::make_shared<Listener>(self, prompt));
+      const RequestId id = parts_.model->scheduler.Submit(RequestFor(prompt),
+                                                          std::make_shared<Listener>(self, prompt));
       bool cancel = false;
       {
         const std::lock_guard lock(mutex_);

@@ -12,7 +12,9 @@ std::string Line(const char* name, const char* type, const char* help, double va
   return fmt::format("# HELP {0} {2}\n# TYPE {0} {1}\n{0} {3:.12g}\n", name, type, help, value);
 }
 
-double Rate(int64_t n, double ms) { return n > 0 && ms > 0 ? static_cast<double>(n) * 1e3 / ms : 0; }
+double Rate(int64_t n, double ms) {
+  return n > 0 && ms > 0 ? static_cast<double>(n) * 1e3 / ms : 0;
+}
 
 double Real(int64_t n) { return static_cast<double>(n); }
 
@@ -26,10 +28,8 @@ std::string Counters(const ScheduleStats& s) {
   counter("llamacpp:prompt_tokens_cached_total", "Tokens of prompts found in the cache.",
           Real(s.cached_tokens));
   counter("llamacpp:prompt_seconds_total", "Time until prompts were read.", s.reading_ms / 1e3);
-  counter("llamacpp:tokens_predicted_total", "Tokens that were written.",
-          Real(s.generated_tokens));
-  counter("llamacpp:tokens_predicted_seconds_total", "Time that writing took.",
-          s.writing_ms / 1e3);
+  counter("llamacpp:tokens_predicted_total", "Tokens that were written.", Real(s.generated_tokens));
+  counter("llamacpp:tokens_predicted_seconds_total", "Time that writing took.", s.writing_ms / 1e3);
   counter("llamacpp:n_decode_total", "Passes of the model.", Real(s.n_passes));
   counter("llamacpp:n_tokens_max", "Tokens of the longest text.", Real(s.longest_text));
   for (const char* what : {"draft", "accepted"}) {
@@ -72,8 +72,10 @@ std::string Own(const MetricsLook& look) {
   gauge("thermocline:connections", "Open connections.", Real(look.n_connections));
   for (size_t c = 0; c < s.pages.size(); ++c) {
     const PageCounts& pages = s.pages[c];
-    if (c == 0) text += "# HELP thermocline:kv_pages Pages of the KV cache, by class and state.\n"
-                        "# TYPE thermocline:kv_pages gauge\n";
+    if (c == 0)
+      text +=
+          "# HELP thermocline:kv_pages Pages of the KV cache, by class and state.\n"
+          "# TYPE thermocline:kv_pages gauge\n";
     const auto line = [&](const char* state, int64_t n) {
       text += fmt::format("thermocline:kv_pages{{class=\"{}\",state=\"{}\"}} {}\n", c, state, n);
     };
@@ -82,8 +84,10 @@ std::string Own(const MetricsLook& look) {
     line("free", pages.n_free);
   }
   for (size_t t = 0; t < s.used_bytes.size(); ++t) {
-    if (t == 0) text += "# HELP thermocline:tier_bytes Bytes that a tier holds, fastest first.\n"
-                        "# TYPE thermocline:tier_bytes gauge\n";
+    if (t == 0)
+      text +=
+          "# HELP thermocline:tier_bytes Bytes that a tier holds, fastest first.\n"
+          "# TYPE thermocline:tier_bytes gauge\n";
     text += fmt::format("thermocline:tier_bytes{{tier=\"{}\"}} {}\n", t, s.used_bytes[t]);
   }
   return text;
@@ -134,8 +138,7 @@ std::string Metrics::Text(const MetricsLook& look) {
   gauge("llamacpp:prompt_tokens_seconds", "Tokens of prompts per second since the last look.",
         Rate(stats.prompt_tokens - last_.prompt_tokens, stats.reading_ms - last_.reading_ms));
   gauge("llamacpp:predicted_tokens_seconds", "Tokens written per second since the last look.",
-        Rate(stats.written_rows - last_.written_rows,
-             stats.writing_ms - last_.writing_ms));
+        Rate(stats.written_rows - last_.written_rows, stats.writing_ms - last_.writing_ms));
   gauge("llamacpp:requests_processing", "Requests that run.", Real(stats.n_running));
   gauge("llamacpp:requests_deferred", "Requests that wait.", Real(stats.n_waiting));
   gauge("llamacpp:n_busy_slots_per_decode", "Texts in a pass, on average.",
@@ -144,11 +147,12 @@ std::string Metrics::Text(const MetricsLook& look) {
   text += first_token_.Text("thermocline:time_to_first_token_seconds",
                             "From a request to its first token.");
   text += inter_token_.Text("thermocline:inter_token_seconds", "From token to token of a text.");
-  text += "# HELP thermocline:answers_total Answers, by class of status.\n"
-          "# TYPE thermocline:answers_total counter\n";
+  text +=
+      "# HELP thermocline:answers_total Answers, by class of status.\n"
+      "# TYPE thermocline:answers_total counter\n";
   for (size_t digit = 1; digit < answers_.size(); ++digit) {
-    text += fmt::format("thermocline:answers_total{{status=\"{}xx\"}} {}\n", digit,
-                        answers_[digit]);
+    text +=
+        fmt::format("thermocline:answers_total{{status=\"{}xx\"}} {}\n", digit, answers_[digit]);
   }
   last_ = stats;
   return text;

@@ -125,8 +125,7 @@ std::vector<LayerHeat> ModelHost::Heat(const ScheduleStats& stats) const {
 ModelHost::BytesPerToken ModelHost::Bytes(const ScheduleStats& stats) const {
   const std::lock_guard lock(mutex_);
   if (loaded_ == nullptr || stats.neurons.layers.empty() || stats.neurons.tokens == 0) return {};
-  const TouchedBytes touched =
-      TouchedPerToken(loaded_->engine, stats.neurons, opened_->mode());
+  const TouchedBytes touched = TouchedPerToken(loaded_->engine, stats.neurons, opened_->mode());
   return {.read = touched.bytes, .dense = touched.dense_bytes};
 }
 

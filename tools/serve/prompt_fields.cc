@@ -8,8 +8,7 @@
 namespace thermocline {
 namespace {
 
-constexpr const char* kPromptForms =
-    "a text, an array of token ids, or an array of such prompts";
+constexpr const char* kPromptForms = "a text, an array of token ids, or an array of such prompts";
 
 int32_t ReadId(const Json& json, const std::string& path, const Tokenizer& tokenizer) {
   const int64_t n = tokenizer.vocab_size();
@@ -55,8 +54,8 @@ std::vector<int32_t> ReadMixed(const Json& json, const std::string& path,
 }
 
 bool IsOnePrompt(const Json& json) {
-  const bool has_id = std::any_of(json.begin(), json.end(),
-                                  [](const Json& item) { return item.is_number(); });
+  const bool has_id =
+      std::any_of(json.begin(), json.end(), [](const Json& item) { return item.is_number(); });
   const bool has_other = std::any_of(json.begin(), json.end(), [](const Json& item) {
     return !item.is_number() && !item.is_string();
   });

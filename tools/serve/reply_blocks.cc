@@ -17,9 +17,11 @@ void ReplyBlocks::Open(ReplyBlock block, std::vector<BlockEvent>* events) {
   events->push_back({BlockEvent::What::kOpened, blocks_.size() - 1});
 }
 
-void ReplyBlocks::Grow(ReplyBlockKind kind, const std::string& text, std::vector<BlockEvent>* events) {
+void ReplyBlocks::Grow(ReplyBlockKind kind, const std::string& text,
+                       std::vector<BlockEvent>* events) {
   if (text.empty()) return;
-  if (!is_open_ || blocks_.back().kind != kind) Open({.kind = kind, .text = {}, .call = {}}, events);
+  if (!is_open_ || blocks_.back().kind != kind)
+    Open({.kind = kind, .text = {}, .call = {}}, events);
   blocks_.back().text += text;
   events->push_back({BlockEvent::What::kGrew, blocks_.size() - 1, text});
 }

@@ -1,5 +1,6 @@
-// A reply as a row of blocks of one kind each, in the order in which the model wrote them: thoughts,
-// text, calls of tools. The APIs whose streams open and close blocks write them from this.
+// A reply as a row of blocks of one kind each, in the order in which the model wrote them:
+// thoughts, text, calls of tools. The APIs whose streams open and close blocks write them from
+// this.
 #pragma once
 
 #include <optional>
@@ -15,7 +16,7 @@ enum class ReplyBlockKind : unsigned char { kReasoning, kText, kCall };
 struct ReplyBlock {
   ReplyBlockKind kind = ReplyBlockKind::kText;
   std::string text;  // a call's arguments
-  ParsedCall call;     // of a call: id and name
+  ParsedCall call;   // of a call: id and name
 };
 
 struct BlockEvent {

@@ -132,8 +132,7 @@ std::unordered_map<int32_t, std::string> RequestParser::Spoken(const ReplyFormat
 
 void RequestParser::ReadTools(const Fields& fields, const ChatRequest& chat,
                               const ReplyFormat& format, GenerationSpec* spec) const {
-  const bool calls =
-      !chat.tool_list.empty() && chat.tool_choice.kind != ToolChoice::Kind::kNone;
+  const bool calls = !chat.tool_list.empty() && chat.tool_choice.kind != ToolChoice::Kind::kNone;
   if (calls && spec->mask != nullptr) {
     throw ApiError(ApiErrorKind::kInvalidRequest,
                    "'tools' and a grammar or schema of the reply cannot both be given");
@@ -172,8 +171,8 @@ GenerationSpec RequestParser::Responses(const Json& request) const {
   GenerationSpec spec =
       ChatForm(FromResponsesApi(request), Api::kResponses, {"max_output_tokens", "max_tokens"});
   spec.n = 1;
-  for (const char* name : {"instructions", "max_output_tokens", "metadata", "tools",
-                           "tool_choice", "parallel_tool_calls", "text", "reasoning"}) {
+  for (const char* name : {"instructions", "max_output_tokens", "metadata", "tools", "tool_choice",
+                           "parallel_tool_calls", "text", "reasoning"}) {
     const auto found = request.find(name);
     if (found != request.end()) spec.echoed[name] = *found;
   }

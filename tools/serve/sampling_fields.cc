@@ -68,8 +68,7 @@ void ReadPenalties(const Fields& fields, const Tokenizer& tokenizer, SamplerOpti
   TakeWhole(fields, "dry_allowed_length", 0, kMost, &s->dry_allowed_length);
   TakeWhole(fields, "dry_penalty_last_n", -1, kMost, &s->dry_last_n);
   if (fields.Has("dry_sequence_breakers")) {
-    s->dry_breakers =
-        TokensWith(tokenizer, fields.Texts("dry_sequence_breakers", kMaxBreakers));
+    s->dry_breakers = TokensWith(tokenizer, fields.Texts("dry_sequence_breakers", kMaxBreakers));
   }
 }
 
@@ -172,9 +171,10 @@ void ReadBiases(const Fields& fields, const Tokenizer& tokenizer, GenerationSpec
 
 void ReadSeed(const Fields& fields, const RequestDefaults& defaults, SamplerOptions* s) {
   // Seeds of 32 bits come signed and unsigned.
-  const int64_t seed = fields.Integer("seed", std::numeric_limits<int64_t>::min(),
-                                      std::numeric_limits<int64_t>::max())
-                           .value_or(defaults.seed);
+  const int64_t seed =
+      fields
+          .Integer("seed", std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max())
+          .value_or(defaults.seed);
   constexpr int64_t kRandom = 0xFFFFFFFF;  // -1 in 32 bits
   s->seed = seed < 0 || seed == kRandom ? std::random_device{}() : static_cast<uint64_t>(seed);
 }

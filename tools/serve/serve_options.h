@@ -25,7 +25,7 @@ struct ServeOptions {
   std::string host = "127.0.0.1";
   uint16_t port = 8080;
   HttpLimits http;
-  std::vector<std::string> api_keys;        // none: nobody is asked for one
+  std::vector<std::string> api_keys;         // none: nobody is asked for one
   std::vector<std::string> allowed_origins;  // pages of other sites that may call, "*": any
   std::vector<std::string> allowed_hosts;    // further names of this machine
 
@@ -37,7 +37,8 @@ struct ServeOptions {
   bool tells_slots = true;
   bool tells_metrics = false;
   bool has_page = true;
-  int64_t sleep_idle_seconds = -1;  // after how long without a request the model is unloaded; -1: never
+  int64_t sleep_idle_seconds =
+      -1;  // after how long without a request the model is unloaded; -1: never
 };
 
 }  // namespace thermocline

@@ -15,7 +15,8 @@ ChatFormatOptions TemplateOf(const ServeOptions& options, const GgufReader& gguf
   ChatFormatOptions format;
   format.name = gguf.path();
   format.source = ReadModelTemplate(gguf).source;
-  if (format.source.empty()) format = {.source = std::string(*NamedTemplate("chatml")), .name = "chatml"};
+  if (format.source.empty())
+    format = {.source = std::string(*NamedTemplate("chatml")), .name = "chatml"};
   return format;
 }
 
@@ -109,14 +110,13 @@ void Service::AddGenerationRoutes() {
 const Service::Route* Service::FindRoute(const HttpRequest& request) const {
   const auto path = routes_.find(EndpointOf(request.path));
   if (path == routes_.end()) {
-    throw ApiError(ApiErrorKind::kNotFound,
-                   "there is no endpoint " + Printable(request.path, 100));
+    throw ApiError(ApiErrorKind::kNotFound, "there is no endpoint " + Printable(request.path, 100));
   }
   const auto route = path->second.find(request.method == "HEAD" ? "GET" : request.method);
   if (route == path->second.end()) {
-    throw ApiError(ApiErrorKind::kNotAllowed,
-                   Printable(request.path, 100) + " takes " + path->second.begin()->first +
-                       ", found " + Printable(request.method, 20));
+    throw ApiError(ApiErrorKind::kNotAllowed, Printable(request.path, 100) + " takes " +
+                                                  path->second.begin()->first + ", found " +
+                                                  Printable(request.method, 20));
   }
   return &route->second;
 }
@@ -141,8 +141,7 @@ std::optional<HttpResponse> Service::Refuse(const HttpRequest& head) {
   return response;
 }
 
-void Service::Answer(const HttpRequest& request, const Reply& reply,
-                     HttpResponse response) const {
+void Service::Answer(const HttpRequest& request, const Reply& reply, HttpResponse response) const {
   for (auto& header : access_.Headers(request)) response.headers.push_back(std::move(header));
   reply->Send(std::move(response));
 }

@@ -53,8 +53,8 @@ class EmbeddingRun : public std::enable_shared_from_this<EmbeddingRun> {
         found_(prompts_.size()) {}
 
   // `answer` is called once, with what to send.
-  void Start(std::shared_ptr<LoadedModel> model, Pooling pooling, const std::shared_ptr<HttpReply>& reply,
-             std::function<void(HttpResponse)> answer) {
+  void Start(std::shared_ptr<LoadedModel> model, Pooling pooling,
+             const std::shared_ptr<HttpReply>& reply, std::function<void(HttpResponse)> answer) {
     model_ = std::move(model);
     answer_ = std::move(answer);
     reply->OnGone([weak = weak_from_this()] {
@@ -133,10 +133,11 @@ class EmbeddingRun : public std::enable_shared_from_this<EmbeddingRun> {
                       {"index", i},
                       {"embedding", EmbeddingJson(found_[i], base64_)}});
     }
-    SendOnce(JsonResponse({{"object", "list"},
-                           {"model", model_name_},
-                           {"data", std::move(data)},
-                           {"usage", {{"prompt_tokens", n_tokens_}, {"total_tokens", n_tokens_}}}}));
+    SendOnce(
+        JsonResponse({{"object", "list"},
+                      {"model", model_name_},
+                      {"data", std::move(data)},
+                      {"usage", {{"prompt_tokens", n_tokens_}, {"total_tokens", n_tokens_}}}}));
   }
 
   const std::vector<std::vector<int32_t>> prompts_;

@@ -82,7 +82,8 @@ HttpResponse Service::SlotAction(const HttpRequest& request) {
   const bool save = action == "save";
   SlotFileResult result;
   try {
-    result = save ? model->scheduler.SaveSlot(slot, path) : model->scheduler.RestoreSlot(slot, path);
+    result =
+        save ? model->scheduler.SaveSlot(slot, path) : model->scheduler.RestoreSlot(slot, path);
   } catch (const Error& error) {
     // Where the folder lies is nothing that clients need to know.
     ErrorInfo info = error.info();

@@ -17,7 +17,8 @@ std::string StopStrings::Push(std::string_view text) {
       word = &string;
     }
     size_t n = std::min(string.size() - 1, held_.size());
-    while (n > n_keep && !std::string_view(held_).ends_with(std::string_view(string).substr(0, n))) {
+    while (n > n_keep &&
+           !std::string_view(held_).ends_with(std::string_view(string).substr(0, n))) {
       --n;
     }
     n_keep = std::max(n_keep, n);

@@ -75,8 +75,8 @@ std::vector<std::string> SplitList(const std::string& text, char separator) {
 std::optional<ChatFormatOptions> ChooseTemplate(const ServeArgs& args) {
   TemplateOptions given;
   given.variables = args.template_vars;
-  given.name_or_path = args.chat_template_file.empty() ? args.chat_template.value_or("")
-                                                       : args.chat_template_file;
+  given.name_or_path =
+      args.chat_template_file.empty() ? args.chat_template.value_or("") : args.chat_template_file;
   const bool is_text = args.chat_template_file.empty() &&
                        given.name_or_path.find_first_of(" \n{") != std::string::npos;
   if (is_text) given.name_or_path = "chatml";
@@ -172,19 +172,18 @@ void AddNetworkOptions(CLI::App& verb, ServeArgs* args) {
                   "Further names by which requests without a key may call this machine")
       ->type_name("NAMES");
   AddNumberFunction<int64_t>(
-      verb, "--timeout", [options](int64_t seconds) {
+      verb, "--timeout",
+      [options](int64_t seconds) {
         options->http.write_time = std::chrono::seconds(seconds);
         options->http.body_time = std::chrono::seconds(seconds);
       },
       {.least = 1, .most = 86'400},
       "Also written -to. Seconds in which a client must send a request, and take what is sent to "
       "it (default 120 and 30)");
-  AddNumberOption(verb, "--connections", &options->http.n_connections,
-                  {.least = 1, .most = 65'536},
+  AddNumberOption(verb, "--connections", &options->http.n_connections, {.least = 1, .most = 65'536},
                   fmt::format("Connections at a time (default {})", options->http.n_connections));
   AddNumberOption(verb, "--threads-http", &options->http.n_workers, {.least = 1, .most = 256},
-                  fmt::format("Threads that read requests (default {})",
-                              options->http.n_workers));
+                  fmt::format("Threads that read requests (default {})", options->http.n_workers));
 }
 
 void AddModelNameOptions(CLI::App& verb, ServeArgs* args) {
@@ -198,8 +197,10 @@ void AddModelNameOptions(CLI::App& verb, ServeArgs* args) {
 // `on` turns something on, `off` turns it off.
 void AddSwitch(CLI::App& verb, const std::string& on, const std::string& off, bool* value,
                const std::string& help) {
-  verb.add_flag_callback(on, [value] { *value = true; }, help);
-  verb.add_flag_callback(off, [value] { *value = false; }, "The other way");
+  verb.add_flag_callback(
+      on, [value] { *value = true; }, help);
+  verb.add_flag_callback(
+      off, [value] { *value = false; }, "The other way");
 }
 
 void AddServingOptions(CLI::App& verb, ServeArgs* args) {
@@ -211,12 +212,12 @@ void AddServingOptions(CLI::App& verb, ServeArgs* args) {
   verb.add_flag_callback(
       "--kv-unified", [args] { args->unified = true; },
       "Also written -kvu. All slots share the context's room, and each may have all of it");
-  AddNumberOption(verb, "--queue", &options->schedule.max_waiting, {.least = 1, .most = 1 << 20},
-                  fmt::format("Requests that may wait; more are refused (default {})",
-                              kDefaultQueue));
-  AddNumberOption(verb, "-n,--n-predict", &options->defaults.n_predict,
-                  {.least = -1, .most = kMaxTokensFlag},
-                  "Most tokens of a reply, whatever a request asks for; -1 (the default): no limit");
+  AddNumberOption(
+      verb, "--queue", &options->schedule.max_waiting, {.least = 1, .most = 1 << 20},
+      fmt::format("Requests that may wait; more are refused (default {})", kDefaultQueue));
+  AddNumberOption(
+      verb, "-n,--n-predict", &options->defaults.n_predict, {.least = -1, .most = kMaxTokensFlag},
+      "Most tokens of a reply, whatever a request asks for; -1 (the default): no limit");
   AddSwitch(verb, "--context-shift", "--no-context-shift", &options->context_shift,
             "When a context is full, forget the older half of what follows the prompt's kept part "
             "and go on (default: the reply ends)");
@@ -258,10 +259,10 @@ void AddTemplateFlags(CLI::App& verb, ServeArgs* args) {
 
 // What users of other servers type, and what holds here anyway.
 void AddFlagsOfOthers(CLI::App& verb) {
-  for (const char* flags :
-       {"--jinja,--no-jinja", "--cont-batching,--no-cont-batching",
-        "--backend-sampling,--backend_sampling", "--embedding,--embeddings"}) {
-    verb.add_flag_callback(flags, [] {}, "Taken, and changes nothing: it is so anyway");
+  for (const char* flags : {"--jinja,--no-jinja", "--cont-batching,--no-cont-batching",
+                            "--backend-sampling,--backend_sampling", "--embedding,--embeddings"}) {
+    verb.add_flag_callback(
+        flags, [] {}, "Taken, and changes nothing: it is so anyway");
   }
 }
 
