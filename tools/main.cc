@@ -99,6 +99,7 @@ int ReportParseOutcome(const CLI::App& app, const CLI::ParseError& outcome) {
 // Adds the verbs in the order in which --help lists them.
 void AddVerbs(CLI::App& app) {
   AddRunVerb(app);
+  AddServeVerb(app);
   AddProfileVerb(app);
   AddPlaceVerb(app);
   AddPredictorVerb(app);

@@ -37,17 +37,26 @@ ChatFormat::ChatFormat(const ChatFormatOptions& options, const Tokenizer& tokeni
       variables_(options.variables),
       reply_ends_(FindReplyEnds()) {}
 
-std::string ChatFormat::Render(const Json& messages, bool add_generation_prompt) const {
-  return template_.Render({.messages = messages,
-                           .add_generation_prompt = add_generation_prompt,
+std::string ChatFormat::Render(const PromptInput& input) const {
+  Json variables = variables_;
+  variables.update(input.variables);
+  return template_.Render({.messages = input.messages,
+                           .tools = input.tools,
+                           .add_generation_prompt = input.add_generation_prompt,
                            .bos_token = NameOf(tokenizer_, tokenizer_.bos_id()),
                            .eos_token = NameOf(tokenizer_, tokenizer_.eos_id()),
-                           .extra = variables_});
+                           .extra = std::move(variables)});
+}
+
+std::string ChatFormat::ShieldedPrompt(const PromptInput& input) const {
+  PromptInput shielded = input;
+  shielded.messages = Shielded(tokenizer_, input.messages);
+  shielded.tools = Shielded(tokenizer_, input.tools);
+  return Render(shielded);
 }
 
 std::vector<int32_t> ChatFormat::Encode(const Conversation& conversation) const {
-  const Json messages = Shielded(tokenizer_, conversation.messages());
-  return EncodeShielded(tokenizer_, Render(messages, true));
+  return EncodeShielded(tokenizer_, ShieldedPrompt({.messages = conversation.messages()}));
 }
 
 std::vector<int32_t> ChatFormat::FindReplyEnds() const {
@@ -55,7 +64,7 @@ std::vector<int32_t> ChatFormat::FindReplyEnds() const {
                          {{"role", "assistant"}, {"content", kReplyMark}}};
   std::string text;
   try {
-    text = Render(messages, false);
+    text = Render({.messages = messages, .add_generation_prompt = false});
   } catch (const Error&) {
     return {};  // a template for something else; a real conversation will tell
   }

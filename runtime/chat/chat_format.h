@@ -29,12 +29,24 @@ class ChatFormat {
   // Throws Error where the template refuses the conversation.
   std::vector<int32_t> Encode(const Conversation& conversation) const;
 
+  // What a prompt is made of beyond a conversation, for who talks to the template directly.
+  struct PromptInput {
+    nlohmann::ordered_json messages = nlohmann::ordered_json::array();
+    nlohmann::ordered_json tools = nullptr;  // null: the template sees none
+    bool add_generation_prompt = true;
+    // Further variables; they take precedence over those of the format.
+    nlohmann::ordered_json variables = nlohmann::ordered_json::object();
+  };
+  // Returns the text of the prompt, with a mark in every name of a control token that stands in a
+  // message or a tool (shielded_text.h). Throws Error where the template refuses it.
+  std::string ShieldedPrompt(const PromptInput& input) const;
+
   // The tokens that the template writes behind a reply: a model that was trained on it ends its
   // replies with them. Empty where the template writes none, or text.
   const std::vector<int32_t>& reply_ends() const { return reply_ends_; }
 
  private:
-  std::string Render(const nlohmann::ordered_json& messages, bool add_generation_prompt) const;
+  std::string Render(const PromptInput& input) const;
   std::vector<int32_t> FindReplyEnds() const;
 
   const Tokenizer& tokenizer_;

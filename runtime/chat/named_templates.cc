@@ -19,6 +19,16 @@ constexpr NamedRow kNamedTemplates[] = {
 {{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}
 {%- endfor %}
 {% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %})"},
+    {"command-r", R"({{ bos_token }}
+{%- for m in messages %}
+{{- '<|START_OF_TURN_TOKEN|>' }}
+{%- if m.role == 'system' %}{{ '<|SYSTEM_TOKEN|>' }}
+{%- elif m.role == 'user' %}{{ '<|USER_TOKEN|>' }}
+{%- else %}{{ '<|CHATBOT_TOKEN|>' }}
+{%- endif %}
+{{- m.content | trim + '<|END_OF_TURN_TOKEN|>' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>' }}{% endif %})"},
     {"deepseek", R"({{ bos_token }}
 {%- for m in messages %}
 {%- if m.role == 'system' %}{{ m.content }}

@@ -11,7 +11,7 @@ inline void AddAllVerbs(CLI::App& app) {
   for (const auto add :
        {AddRunVerb, AddProfileVerb, AddPlaceVerb, AddPredictorVerb, AddBenchVerb, AddPerplexityVerb,
         AddInspectVerb, AddConvertVerb, AddQuantizeVerb, AddPackVerb, AddSynthVerb, AddTokenizeVerb,
-        AddRenderVerb, AddCalibrateVerb}) {
+        AddRenderVerb, AddCalibrateVerb, AddServeVerb}) {
     add(app);
   }
 }

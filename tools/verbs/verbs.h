@@ -23,5 +23,6 @@ void AddCalibrateVerb(CLI::App& app);
 void AddTokenizeVerb(CLI::App& app);
 void AddSynthVerb(CLI::App& app);
 void AddRenderVerb(CLI::App& app);
+void AddServeVerb(CLI::App& app);
 
 }  // namespace thermocline

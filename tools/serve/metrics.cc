@@ -1,0 +1,161 @@
+#include "tools/serve/metrics.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace thermocline {
+namespace {
+
+// Names as tools that watch llama.cpp's server know them; what only this server has is ours.
+std::string Line(const char* name, const char* type, const char* help, double value) {
+  return fmt::format("# HELP {0} {2}\n# TYPE {0} {1}\n{0} {3:.12g}\n", name, type, help, value);
+}
+
+double Rate(int64_t n, double ms) {
+  return n > 0 && ms > 0 ? static_cast<double>(n) * 1e3 / ms : 0;
+}
+
+double Real(int64_t n) { return static_cast<double>(n); }
+
+std::string Counters(const ScheduleStats& s) {
+  std::string text;
+  const auto counter = [&text](const char* name, const char* help, double value) {
+    text += Line(name, "counter", help, value);
+  };
+  counter("llamacpp:prompt_tokens_total", "Tokens of prompts that were read.",
+          Real(s.prompt_tokens));
+  counter("llamacpp:prompt_tokens_cached_total", "Tokens of prompts found in the cache.",
+          Real(s.cached_tokens));
+  counter("llamacpp:prompt_seconds_total", "Time until prompts were read.", s.reading_ms / 1e3);
+  counter("llamacpp:tokens_predicted_total", "Tokens that were written.", Real(s.generated_tokens));
+  counter("llamacpp:tokens_predicted_seconds_total", "Time that writing took.", s.writing_ms / 1e3);
+  counter("llamacpp:n_decode_total", "Passes of the model.", Real(s.n_passes));
+  counter("llamacpp:n_tokens_max", "Tokens of the longest text.", Real(s.longest_text));
+  for (const char* what : {"draft", "accepted"}) {
+    text += Line(fmt::format("llamacpp:spec_decode_num_{}_tokens_total", what).c_str(), "counter",
+                 "Tokens of drafts: none are made here.", 0);
+  }
+  counter("llamacpp:spec_decode_num_drafts_total", "Drafts: none are made here.", 0);
+  return text;
+}
+
+std::string Own(const MetricsLook& look) {
+  const ScheduleStats& s = look.stats;
+  std::string text;
+  const auto counter = [&text](const char* name, const char* help, double value) {
+    text += Line(name, "counter", help, value);
+  };
+  const auto gauge = [&text](const char* name, const char* help, double value) {
+    text += Line(name, "gauge", help, value);
+  };
+  counter("thermocline:requests_total", "Requests taken.", Real(s.n_requests));
+  counter("thermocline:requests_ended_total", "Requests that ended.", Real(s.n_ended));
+  counter("thermocline:requests_cancelled_total", "Requests that clients gave up.",
+          Real(s.n_cancelled));
+  counter("thermocline:requests_failed_total", "Requests that failed.", Real(s.n_failed));
+  counter("thermocline:preemptions_total", "Texts that gave their pages to older ones.",
+          Real(s.n_preempted));
+  counter("thermocline:context_shifts_total", "Contexts that were shifted.", Real(s.n_shifted));
+  counter("thermocline:prefix_pages_hit_total", "Pages that prompts found in the cache.",
+          Real(s.prefix_pages_hit));
+  counter("thermocline:prefix_pages_missed_total", "Pages that prompts did not find.",
+          Real(s.prefix_pages_missed));
+  const FfnCount neurons = s.neurons.Sum();
+  counter("thermocline:neurons_total",
+          "Neurons of all layers, for tokens whose neurons could be skipped one by one.",
+          Real(look.neurons));
+  counter("thermocline:neuron_gates_total", "Of them, those whose gate was computed.",
+          Real(neurons.gates));
+  counter("thermocline:neurons_active_total", "Of them, those that were computed whole.",
+          Real(neurons.active));
+  gauge("thermocline:connections", "Open connections.", Real(look.n_connections));
+  for (size_t c = 0; c < s.pages.size(); ++c) {
+    const PageCounts& pages = s.pages[c];
+    if (c == 0)
+      text +=
+          "# HELP thermocline:kv_pages Pages of the KV cache, by class and state.\n"
+          "# TYPE thermocline:kv_pages gauge\n";
+    const auto line = [&](const char* state, int64_t n) {
+      text += fmt::format("thermocline:kv_pages{{class=\"{}\",state=\"{}\"}} {}\n", c, state, n);
+    };
+    line("used", pages.n_pages - pages.n_free - pages.n_kept);
+    line("kept", pages.n_kept);
+    line("free", pages.n_free);
+  }
+  for (size_t t = 0; t < s.used_bytes.size(); ++t) {
+    if (t == 0)
+      text +=
+          "# HELP thermocline:tier_bytes Bytes that a tier holds, fastest first.\n"
+          "# TYPE thermocline:tier_bytes gauge\n";
+    text += fmt::format("thermocline:tier_bytes{{tier=\"{}\"}} {}\n", t, s.used_bytes[t]);
+  }
+  return text;
+}
+
+}  // namespace
+
+void Histogram::Add(double seconds) {
+  const auto* const bound = std::lower_bound(kBoundsSeconds.begin(), kBoundsSeconds.end(), seconds);
+  ++counts_[static_cast<size_t>(bound - kBoundsSeconds.begin())];
+  sum_ += seconds;
+}
+
+std::string Histogram::Text(const std::string& name, const std::string& help) const {
+  std::string text = fmt::format("# HELP {0} {1}\n# TYPE {0} histogram\n", name, help);
+  int64_t n = 0;
+  for (size_t i = 0; i < counts_.size(); ++i) {
+    n += counts_[i];
+    const std::string bound =
+        i < kBoundsSeconds.size() ? fmt::format("{}", kBoundsSeconds[i]) : "+Inf";
+    text += fmt::format("{}_bucket{{le=\"{}\"}} {}\n", name, bound, n);
+  }
+  return text + fmt::format("{0}_sum {1:.9g}\n{0}_count {2}\n", name, sum_, n);
+}
+
+void Metrics::AddFirstToken(double seconds) {
+  const std::lock_guard lock(mutex_);
+  first_token_.Add(seconds);
+}
+
+void Metrics::AddInterToken(double seconds) {
+  const std::lock_guard lock(mutex_);
+  inter_token_.Add(seconds);
+}
+
+void Metrics::AddAnswer(int status) {
+  const std::lock_guard lock(mutex_);
+  ++answers_[static_cast<size_t>(std::clamp(status / 100, 0, 5))];
+}
+
+std::string Metrics::Text(const MetricsLook& look) {
+  const ScheduleStats& stats = look.stats;
+  const std::lock_guard lock(mutex_);
+  std::string text = Counters(stats);
+  const auto gauge = [&text](const char* name, const char* help, double value) {
+    text += Line(name, "gauge", help, value);
+  };
+  gauge("llamacpp:prompt_tokens_seconds", "Tokens of prompts per second since the last look.",
+        Rate(stats.prompt_tokens - last_.prompt_tokens, stats.reading_ms - last_.reading_ms));
+  gauge("llamacpp:predicted_tokens_seconds", "Tokens written per second since the last look.",
+        Rate(stats.written_rows - last_.written_rows, stats.writing_ms - last_.writing_ms));
+  gauge("llamacpp:requests_processing", "Requests that run.", Real(stats.n_running));
+  gauge("llamacpp:requests_deferred", "Requests that wait.", Real(stats.n_waiting));
+  gauge("llamacpp:n_busy_slots_per_decode", "Texts in a pass, on average.",
+        stats.n_passes > 0 ? Real(stats.n_busy_slots) / Real(stats.n_passes) : 0);
+  text += Own(look);
+  text += first_token_.Text("thermocline:time_to_first_token_seconds",
+                            "From a request to its first token.");
+  text += inter_token_.Text("thermocline:inter_token_seconds", "From token to token of a text.");
+  text +=
+      "# HELP thermocline:answers_total Answers, by class of status.\n"
+      "# TYPE thermocline:answers_total counter\n";
+  for (size_t digit = 1; digit < answers_.size(); ++digit) {
+    text +=
+        fmt::format("thermocline:answers_total{{status=\"{}xx\"}} {}\n", digit, answers_[digit]);
+  }
+  last_ = stats;
+  return text;
+}
+
+}  // namespace thermocline
