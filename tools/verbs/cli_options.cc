@@ -172,6 +172,22 @@ void AddGpuStreamOption(CLI::App& verb, EngineOptions* options) {
       ->check(CLI::IsMember({"auto", "on", "off"}));
 }
 
+void AddAdaptOption(CLI::App& verb, EngineOptions* options) {
+  options->adapt = Adapt::kAuto;
+  const auto choose = [options](const std::string& name) {
+    if (name == "on") options->adapt = Adapt::kOn;
+    if (name == "off") options->adapt = Adapt::kOff;
+  };
+  verb.add_option_function<std::string>(
+          "--adapt", choose,
+          "With a placement, in modes exact and predicted: whether neurons change tiers while the "
+          "model runs, so that those on the fast tier are the ones the text at hand needs; auto "
+          "(the default): where the fast tier is a GPU and the copies pay. It changes the order of "
+          "sums, and with it text at near-ties from run to run")
+      ->type_name("auto|on|off")
+      ->check(CLI::IsMember({"auto", "on", "off"}));
+}
+
 void AddDownTypeOption(CLI::App& verb, EngineOptions* options) {
   const auto choose = [options](const std::string& name) {
     options->down_type = ParseWeightDType(name);
@@ -264,6 +280,7 @@ void AddEngineOptions(CLI::App& verb, EngineOptions* options) {
       ->type_name("auto|cpu|gpu")
       ->check(CLI::IsMember({"auto", "cpu", "gpu"}));
   AddGpuStreamOption(verb, options);
+  AddAdaptOption(verb, options);
   AddDownTypeOption(verb, options);
 }
 

@@ -67,6 +67,7 @@ struct RunArgs {
   std::optional<std::string> prompt;
   std::optional<std::string> prompt_path;
   std::optional<std::string> trace_path;
+  std::string learned_path;  // empty: what was learned is not kept
   std::optional<std::string> system;
   TemplateOptions chat_template;
   std::optional<int64_t> max_tokens;
@@ -115,6 +116,9 @@ void CheckUsage(const RunArgs& args) {
   if (args.json && !args.dry_run) FailUsage("run", "--json goes with --dry-run");
   if (args.trace_path && args.dry_run) {
     FailUsage("run", "--trace needs a run, and --dry-run runs nothing");
+  }
+  if (!args.learned_path.empty() && args.dry_run) {
+    FailUsage("run", "--save-placement needs a run, and --dry-run runs nothing");
   }
   if (args.raw && AsksForChat(args)) {
     FailUsage("run",
@@ -327,8 +331,17 @@ void RunModel(const RunArgs& args) {
     CheckNotRead(*args.trace_path, inputs);
     trace.emplace(*args.trace_path);
   }
+  if (!args.learned_path.empty()) {
+    CheckOutputPath(args.learned_path, {args.engine.model_path, args.prompt_path.value_or("")});
+  }
   const auto started = std::chrono::steady_clock::now();
   auto model = std::make_unique<OpenedModel>(args.engine);
+  if (!args.learned_path.empty() && !model->adapt().moves) {
+    throw Error({.path = args.learned_path,
+                 .what = "a run in which no neuron moves learns no placement",
+                 .found = model->adapt().why_not.empty() ? "--adapt off" : model->adapt().why_not,
+                 .hint = "give --adapt on, with a placement"});
+  }
   std::optional<ChatFormat> format;
   if (const auto chosen = ChooseChat(args, model->gguf())) {
     format.emplace(*chosen, model->tokenizer());
@@ -356,6 +369,7 @@ void RunModel(const RunArgs& args) {
     interrupted = RunLoaded({args, prompt, generator, summary}, chat_format, first_ids,
                             engine.config().has_encoder());
   }
+  if (!args.learned_path.empty()) WritePlacement(args.learned_path, engine.LearnedPlacement());
   PrintNote(RunSummaryText(engine, summary));
   if (trace) {
     engine.executor().set_profile(nullptr);
@@ -439,6 +453,10 @@ void AddRunVerb(CLI::App& app) {
   AddEngineOptions(*verb, &args->engine);
   AddLoraOption(*verb, &args->engine);
   AddSamplingOptions(*verb, args.get());
+  verb->add_option("--save-placement", args->learned_path,
+                   "At the end, write the placement as it is then: where neurons have come to lie "
+                   "(needs --adapt on, or auto where it adapts). May be the one that was read")
+      ->type_name("FILE");
   AddTraceOption(*verb, &args->trace_path);
   verb->add_flag("--dry-run", args->dry_run, "Print the memory plan and stop before loading");
   verb->add_flag("--json", args->json, "With --dry-run: the plan as JSON");
