@@ -14,7 +14,7 @@ namespace {
 constexpr double kUsualSlowBytesPerS = 40e9;
 constexpr double kUsualFastBytesPerS = 400e9;
 constexpr double kUsualLinkBytesPerS = 12e9;
-// A swap must pay within a half-life for a neuron that fires in half of the tokens more.
+// A swap must pay at least for a neuron that fires in half of the tokens more.
 constexpr double kMostDifference = 0.5;
 // What a layer's turn takes of the threads that run passes, and the share of a token that it may.
 constexpr double kTurnNs = 30'000;
@@ -96,8 +96,7 @@ AdaptChoice ChooseAdapt(const OpenedModel& model) {
     return {.moves = false,
             .why_not = "both tiers are memory of the host, so that moving makes nothing faster"};
   }
-  const MoveOptions defaults;
-  if (LeastDifference(CostsOf(model), defaults.half_life_tokens) > kMostDifference) {
+  if (LeastDifference(CostsOf(model)) > kMostDifference) {
     return {.moves = false, .why_not = "a neuron's copies would cost more than they bring"};
   }
   return {.moves = true, .why_not = {}};
@@ -106,8 +105,8 @@ AdaptChoice ChooseAdapt(const OpenedModel& model) {
 MoverOptions MoverOptionsOf(const OpenedModel& model) {
   MoverOptions options;
   options.in_step = model.options().adapt_in_step;
-  const double least = LeastDifference(CostsOf(model), options.half_life_tokens);
-  options.least_difference = std::max(options.least_difference, least);
+  options.least_difference =
+      std::max(options.least_difference, LeastDifference(CostsOf(model)));
   options.tokens_between = model.options().adapt_tokens_between;
   if (options.tokens_between > 0) return options;
   const MemoryPlan plan = model.Plan();

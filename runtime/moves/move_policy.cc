@@ -8,14 +8,14 @@
 
 namespace thermocline {
 
-double LeastDifference(const MoveCosts& costs, double half_life_tokens) {
+double LeastDifference(const MoveCosts& costs, double pay_back_tokens) {
   constexpr double kNever = 2;
   // What an active neuron takes longer on the slow tier.
   const double gain_s =
       costs.active_bytes / costs.slow_bytes_per_s - costs.active_bytes / costs.fast_bytes_per_s;
   if (!(gain_s > 0)) return kNever;
   const double cost_s = 2 * costs.neuron_bytes / costs.link_bytes_per_s;
-  return cost_s / (gain_s * half_life_tokens);
+  return cost_s / (gain_s * pay_back_tokens);
 }
 
 MovePolicy::MovePolicy(std::span<const Layer> layers, const MoveOptions& options)

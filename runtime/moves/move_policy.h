@@ -12,14 +12,14 @@
 namespace thermocline {
 
 struct MoveOptions {
-  double half_life_tokens = 512;   // of what is known of a neuron
-  int64_t warm_up_tokens = 128;    // of a layer, before anything in it moves
-  int64_t tokens_between = 1;      // from one layer's turn to the next one's
+  double half_life_tokens = 256;        // of what is known of a neuron
+  int64_t warm_up_tokens = 128;         // of a layer, before anything in it moves
+  int64_t tokens_between = 1;           // from one layer's turn to the next one's
   int64_t max_swaps = kClusterNeurons;  // of a layer's turn: a cluster for a cluster
   // A swap must bring this many standard deviations of the difference between the two shares, so
   // that chance moves nothing.
-  double deviations = 2.5;
-  // And this share of the tokens: what its copies cost (LeastDifference).
+  double deviations = 2;
+  // And this share of the tokens, so that it pays for its copies (LeastDifference).
   double least_difference = 0.01;
 };
 
@@ -31,9 +31,11 @@ struct MoveCosts {
   double slow_bytes_per_s = 0;  // the slow tier's rate
   double fast_bytes_per_s = 0;  // the fast tier's
 };
-// Returns by which share of the tokens the colder neuron must be the more active one for a swap to
-// pay for its copies within the half-life; above 1 where it never does.
-double LeastDifference(const MoveCosts& costs, double half_life_tokens);
+// A swap pays for its copies within so many tokens.
+inline constexpr double kPayBackTokens = 1024;
+// Returns by which share of the tokens the neuron of the slow tier must be the more active one for
+// that; above 1 where it never pays.
+double LeastDifference(const MoveCosts& costs, double pay_back_tokens = kPayBackTokens);
 
 // Two neurons that change places, by their positions in the layer's order.
 struct NeuronSwap {

@@ -53,6 +53,19 @@ inline void FeedTokens(Engine& engine, int n, size_t tokens_per_pass = 1) {
   }
 }
 
+// The placement as neurons lie now, slot by slot.
+inline Placement PlacementAsItLies(Engine& engine) {
+  Placement placement = engine.LearnedPlacement();
+  for (size_t l = 0; l < placement.layers.size(); ++l) {
+    std::vector<int32_t>& order = placement.layers[l].neuron_order;
+    order.clear();
+    for (const FfnSlice& slice : engine.weights().layers[l].slices) {
+      order.insert(order.end(), slice.neuron_ids, slice.neuron_ids + slice.n_neurons);
+    }
+  }
+  return placement;
+}
+
 // Every neuron lies somewhere once, and each slot of a tier in memory of the host holds all of the
 // neuron that the order names.
 inline void ExpectWholeNeurons(Engine& engine) {

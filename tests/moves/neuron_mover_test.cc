@@ -54,7 +54,7 @@ TEST_F(NeuronMoverTest, ChangesResultsByRoundingOnly) {
     const EngineOptions options = Options(GoldenModel(name));
     Engine moving(options);
     Engine dense(WithoutMoves(options));
-    FeedTokens(moving, 400);
+    FeedTokens(moving, 30, 16);
     ExpectWholeNeurons(moving);
     EXPECT_GT(moving.mover()->n_swaps(), 0);
     const std::vector<int32_t> prompt = {1, 20, 30, 40, 50};
@@ -68,8 +68,8 @@ TEST_F(NeuronMoverTest, WritesTheTextOfTheDenseRun) {
   Engine moving(options);
   Engine dense(WithoutMoves(options));
   const std::vector<int32_t> prompt = dense.tokenizer().EncodePrompt("It was a dark night, and");
-  const GreedyComparison text = CompareGreedy(dense, moving, prompt, 220, 0.2);
-  EXPECT_GT(moving.mover()->n_swaps(), 300);
+  const GreedyComparison text = CompareGreedy(dense, moving, prompt, 200, 0.2);
+  EXPECT_GT(moving.mover()->n_swaps(), 100);
   EXPECT_LE(text.near_ties, 2);
   ExpectWholeNeurons(moving);
 }
@@ -78,8 +78,8 @@ TEST_F(NeuronMoverTest, TheSameMovesFromRunToRunInStep) {
   const EngineOptions options = Options(GoldenModel("gqa_relu"));
   Engine first(options);
   Engine second(options);
-  FeedTokens(first, 300);
-  FeedTokens(second, 300);
+  FeedTokens(first, 30, 16);
+  FeedTokens(second, 30, 16);
   EXPECT_EQ(first.mover()->n_swaps(), second.mover()->n_swaps());
   EXPECT_EQ(HotSets(first.LearnedPlacement()), HotSets(second.LearnedPlacement()));
 }
@@ -101,7 +101,7 @@ TEST_F(NeuronMoverTest, MovesBesideThePasses) {
 TEST_F(NeuronMoverTest, WhatItLearnedIsAPlacement) {
   const EngineOptions options = Options(GoldenModel("gqa_relu"));
   Engine moving(options);
-  FeedTokens(moving, 400);
+  FeedTokens(moving, 30, 16);
   const Placement learned = moving.LearnedPlacement();
   const Placement before = ReadPlacement(options.placement_path);
   EXPECT_NE(HotSets(learned), HotSets(before));
@@ -135,7 +135,7 @@ TEST_F(NeuronMoverTest, MovesThoseOfAPackedModel) {
   EngineOptions options = stock;
   options.model_path = dir_.file("packed.gguf");
   Engine moving(options);
-  FeedTokens(moving, 400);
+  FeedTokens(moving, 30, 16);
   EXPECT_GT(moving.mover()->n_swaps(), 0);
   ExpectWholeNeurons(moving);
   Engine dense(WithoutMoves(stock));
@@ -153,20 +153,31 @@ TEST_F(NeuronMoverTest, TakesTheMemoryThatWasPlanned) {
   }
 }
 
-// Signs of the gates are packed anew where a gate has come.
+// Signs of the gates are packed anew where a gate has come, rows of a file's predictor are read from
+// it: a run that loads the same places computes the same bits. A predicted token depends on which
+// neurons are asked about, so nothing moves while the two are compared.
 TEST_F(NeuronMoverTest, ThePredictorMovesWithItsNeurons) {
-  EngineOptions options = Options(GoldenModel("gqa_relu"));
-  options.predictor = kSignPredictor;
-  Engine moving(options);
-  FeedTokens(moving, 600);
-  EXPECT_GT(moving.mover()->n_swaps(), 0);
-  ExpectWholeNeurons(moving);
-  EngineOptions again = options;
-  again.adapt = Adapt::kOff;
-  again.placement_path = dir_.file("learned.gguf");
-  WritePlacement(again.placement_path, moving.LearnedPlacement());
-  Engine reloaded(again);
-  CompareGreedy(reloaded, moving, std::vector<int32_t>{1, 20, 30}, 40, 5e-3);
+  const std::string own =
+      std::string(THERMOCLINE_SOURCE_DIR) + "/tests/powerinfer/reglu_f16.powerinfer.gguf";
+  const std::pair<std::string, std::string> cases[] = {
+      {GoldenModel("gqa_relu"), std::string(kSignPredictor)}, {own, ""}};
+  for (const auto& [model, predictor] : cases) {
+    SCOPED_TRACE(model);
+    EngineOptions options = Options(model);
+    options.sparse = "predicted";
+    options.predictor = predictor;
+    Engine moving(options);
+    FeedTokens(moving, 300, 2);
+    EXPECT_GT(moving.mover()->n_swaps(), 0);
+    ExpectWholeNeurons(moving);
+    EngineOptions again = options;
+    again.adapt = Adapt::kOff;
+    again.placement_path = dir_.file("learned.gguf");
+    WritePlacement(again.placement_path, PlacementAsItLies(moving));
+    moving.executor().set_between_passes({});
+    Engine reloaded(again);
+    EXPECT_EQ(CompareGreedy(reloaded, moving, std::vector<int32_t>{1, 20, 30}, 40, 0).noise, 0);
+  }
 }
 
 // With an observer and in dense passes nothing is counted.

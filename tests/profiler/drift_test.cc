@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <numeric>
 #include <random>
 #include <string>
@@ -12,6 +14,7 @@
 
 #include "profiler/activations/drift_run.h"
 #include "profiler/activations/profile_run.h"
+#include "tests/profiler/profiler_testing.h"
 #include "tests/support/temp_dir.h"
 
 namespace thermocline {
@@ -85,7 +88,67 @@ class ClassicsModelDrift : public testing::Test {
   static std::string Demo(const std::string& name) {
     return std::string(THERMOCLINE_SOURCE_DIR) + "/tools/demo.d/" + name;
   }
+  // The beginning of all files of this tree with an ending in a folder, end to end.
+  std::string TextOfTree(const std::string& folder, const std::string& ending) const {
+    constexpr size_t kMaxBytes = 40'000;
+    std::vector<std::filesystem::path> paths;
+    const std::filesystem::path root(THERMOCLINE_SOURCE_DIR);
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(root / folder)) {
+      if (entry.path().extension() == ending) paths.push_back(entry.path());
+    }
+    std::ranges::sort(paths);
+    std::string text;
+    for (const auto& path : paths) {
+      std::ifstream file(path, std::ios::binary);
+      text.append(std::istreambuf_iterator<char>(file), {});
+      if (text.size() > kMaxBytes) break;
+    }
+    text.resize(std::min(text.size(), kMaxBytes));
+    WriteWholeFile(dir_.file(folder), text);
+    return dir_.file(folder);
+  }
+
+  TempDir dir_;
 };
+
+TEST_F(ClassicsModelDrift, MovingBringsBackHalfOfWhatIsLostAndCostsASteadyTextNothing) {
+  constexpr int64_t kTokens = 3000;
+  EngineOptions options;
+  options.model_path = Demo("classics-9m-relu-q8_0.gguf");
+  options.sparse = "dense";
+  options.n_threads = 2;
+  Engine engine(options);
+  ProfileOptions profile;
+  profile.text_path = Demo("calibration.txt");
+  profile.heldout_path = Demo("heldout.txt");
+  profile.max_tokens = kTokens;
+  ProfileTexts texts(engine.model(), engine.tokenizer(), profile);
+  ProfileRun run(engine, texts, profile);
+  run.Calibrate();
+  std::vector<DriftSimulation> simulations;
+  for (const double share : {0.1, 0.3, 0.5}) {
+    simulations.emplace_back(engine.config().d_ff, HottestShare(run.stats(), share),
+                             MoveOptions{});
+  }
+  const std::vector<std::string> kinds = {Demo("heldout.txt"), TextOfTree("docs", ".md"),
+                                          TextOfTree("runtime", ".cc")};
+  RunDrift(engine, kinds, {.max_tokens = kTokens, .activation_threshold = 0, .progress = {}},
+           simulations);
+  for (const DriftSimulation& simulation : simulations) {
+    const std::vector<DriftedText> found = simulation.Texts();
+    ASSERT_EQ(found.size(), kinds.size());
+    EXPECT_GE(found[0].moving, found[0].fixed);
+    DriftedText drifting;
+    for (size_t i = 1; i < found.size(); ++i) drifting.Add(found[i]);
+    // There is something to bring back, and at least half of it comes.
+    EXPECT_GT(drifting.Lost(), 0.02 * drifting.activations);
+    EXPECT_GE(drifting.Recovered(), 0.5);
+    DriftedText all = drifting;
+    all.Add(found[0]);
+    EXPECT_GE(all.Recovered(), 0.5);
+    EXPECT_LE(all.moving, all.activations);
+  }
+}
 
 }  // namespace
 }  // namespace thermocline
