@@ -20,8 +20,8 @@ namespace thermocline {
 class DriftObserver final : public FfnObserver {
  public:
   // All must outlive it. orders: ReadChannelOrders.
-  DriftObserver(const ModelConfig& config, const ChannelOrders& orders,
-                double activation_threshold, std::span<DriftSimulation> simulations);
+  DriftObserver(const ModelConfig& config, const ChannelOrders& orders, double activation_threshold,
+                std::span<DriftSimulation> simulations);
 
   void OnFfn(const Lane& lane, const FfnObservation& observation) override;
 

@@ -58,9 +58,8 @@ MoveCosts CostsOf(const OpenedModel& model) {
     if (own.n_on[kVram] > 0 && own.n_on[kDram] > 0) layer = l;
   }
   MoveCosts costs;
-  costs.neuron_bytes =
-      static_cast<double>(NeuronBytes(model.gguf(), model.family(), config, layer,
-                                      model.down_storage(), WeightForm::kAsInFile));
+  costs.neuron_bytes = static_cast<double>(NeuronBytes(
+      model.gguf(), model.family(), config, layer, model.down_storage(), WeightForm::kAsInFile));
   const bool gated = config.layer(layer).ffn.kind == FfnKind::kGated;
   // In exact mode an inactive neuron's gate is read, too.
   const double skipped = gated ? 2.0 / 3 : 1.0 / 2;
@@ -86,10 +85,10 @@ AdaptChoice ChooseAdapt(const OpenedModel& model) {
   Obstacle obstacle = ObstacleOf(model);
   if (wanted == Adapt::kOn) {
     if (obstacle.what.empty()) return {.moves = true, .why_not = {}};
-    throw Error({.path = model.options().model_path,
-                 .what = "the hot sets are to follow the text, and no neuron can move: " +
-                         obstacle.what,
-                 .settings = std::move(obstacle.settings)});
+    throw Error(
+        {.path = model.options().model_path,
+         .what = "the hot sets are to follow the text, and no neuron can move: " + obstacle.what,
+         .settings = std::move(obstacle.settings)});
   }
   if (!obstacle.what.empty()) return {.moves = false, .why_not = std::move(obstacle.what)};
   if (model.gpu().empty()) {
@@ -105,8 +104,7 @@ AdaptChoice ChooseAdapt(const OpenedModel& model) {
 MoverOptions MoverOptionsOf(const OpenedModel& model) {
   MoverOptions options;
   options.in_step = model.options().adapt_in_step;
-  options.least_difference =
-      std::max(options.least_difference, LeastDifference(CostsOf(model)));
+  options.least_difference = std::max(options.least_difference, LeastDifference(CostsOf(model)));
   options.tokens_between = model.options().adapt_tokens_between;
   if (options.tokens_between > 0) return options;
   const MemoryPlan plan = model.Plan();

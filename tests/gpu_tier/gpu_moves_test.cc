@@ -92,8 +92,7 @@ TEST_F(GpuMoves, ExchangedRowsAreStoredRows) {
     const TensorView stored = queued.StoreRows(in_file, first, "a test");
     const TensorView expected = queued.StoreRows(in_file, wanted, "a test");
     const auto numbers = static_cast<float*>(queued.Allocate(2 * sizeof(float), "a test"));
-    const auto exchange =
-        queued.MakeRowExchange({.max_rows = 3, .dtypes = {dtype}, .cols = cols});
+    const auto exchange = queued.MakeRowExchange({.max_rows = 3, .dtypes = {dtype}, .cols = cols});
     // Twice, as buffers are used again.
     for (int round = 0; round < 2; ++round) {
       exchange->StageRow(stored, 0, in_file.row(round == 0 ? 4 : 5));

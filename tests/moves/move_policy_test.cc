@@ -31,8 +31,7 @@ MoveOptions Options() {
 TEST(MovePolicy, SwapsTheHottestColdNeuronForTheColdestHotOne) {
   const Layer layers[] = {{.n_fast = 3, .n_slow = 3}};
   MovePolicy policy(layers, Options());
-  EXPECT_THAT(policy.Turn(0, Counts{90, 2, 40, 1, 80, 60}, kTokens),
-              ElementsAre(NeuronSwap{1, 4}));
+  EXPECT_THAT(policy.Turn(0, Counts{90, 2, 40, 1, 80, 60}, kTokens), ElementsAre(NeuronSwap{1, 4}));
   // What it knows moved with them: 80 and 2 have changed places, and 60 against 40 is too close.
   EXPECT_NEAR(policy.heat(0).Share(1), 0.8, 0.01);
   EXPECT_NEAR(policy.heat(0).Share(4), 0.02, 0.01);

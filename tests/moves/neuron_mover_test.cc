@@ -153,9 +153,9 @@ TEST_F(NeuronMoverTest, TakesTheMemoryThatWasPlanned) {
   }
 }
 
-// Signs of the gates are packed anew where a gate has come, rows of a file's predictor are read from
-// it: a run that loads the same places computes the same bits. A predicted token depends on which
-// neurons are asked about, so nothing moves while the two are compared.
+// Signs of the gates are packed anew where a gate has come, rows of a file's predictor are read
+// from it: a run that loads the same places computes the same bits. A predicted token depends on
+// which neurons are asked about, so nothing moves while the two are compared.
 TEST_F(NeuronMoverTest, ThePredictorMovesWithItsNeurons) {
   const std::string own =
       std::string(THERMOCLINE_SOURCE_DIR) + "/tests/powerinfer/reglu_f16.powerinfer.gguf";

@@ -127,8 +127,7 @@ TEST_F(ClassicsModelDrift, MovingBringsBackHalfOfWhatIsLostAndCostsASteadyTextNo
   run.Calibrate();
   std::vector<DriftSimulation> simulations;
   for (const double share : {0.1, 0.3, 0.5}) {
-    simulations.emplace_back(engine.config().d_ff, HottestShare(run.stats(), share),
-                             MoveOptions{});
+    simulations.emplace_back(engine.config().d_ff, HottestShare(run.stats(), share), MoveOptions{});
   }
   const std::vector<std::string> kinds = {Demo("heldout.txt"), TextOfTree("docs", ".md"),
                                           TextOfTree("runtime", ".cc")};

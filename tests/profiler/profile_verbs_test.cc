@@ -107,8 +107,8 @@ TEST_F(ProfileVerbsTest, DriftTellsWhatMovingBringsBack) {
       Call(ProfileArgs({"--hot", "34%", "--drift", other, "--drift", text_, "--report", page}));
   EXPECT_THAT(out, AllOf(HasSubstr("held-out"), HasSubstr("other"), HasSubstr("recovered"),
                          HasSubstr("all but the first")));
-  EXPECT_THAT(ReadWholeFile(page), AllOf(HasSubstr("held-out, adapted"),
-                                         HasSubstr("Hot sets that follow the text")));
+  EXPECT_THAT(ReadWholeFile(page),
+              AllOf(HasSubstr("held-out, adapted"), HasSubstr("Hot sets that follow the text")));
   EXPECT_THAT(UsageError(ProfileArgs({"--drift", other})), HasSubstr("--vram"));
   EXPECT_THAT(CallError(ProfileArgs({"--hot", "34%", "--drift", dir_.file("none")})),
               HasSubstr("none"));

@@ -56,9 +56,9 @@ TEST(RunTest, DenseAndExactWriteTheSameText) {
 TEST(RunTest, SavesWhereNeuronsHaveCome) {
   TempDir dir;
   WriteShuffledPlacement(DemoModel(), dir.file("placement"));
-  const Strings base = {"run",         "-m",     DemoModel(), "--placement", dir.file("placement"),
-                        "--fast-tier", "cpu",    "-p",        "The captain", "--temp",
-                        "0",           "-n",     "250",       "-c",          "256",
+  const Strings base = {"run",         "-m",  DemoModel(), "--placement", dir.file("placement"),
+                        "--fast-tier", "cpu", "-p",        "The captain", "--temp",
+                        "0",           "-n",  "250",       "-c",          "256",
                         "-t",          "2"};
   const Strings save = {"--save-placement", dir.file("learned")};
   const ToolResult plain = RunTool(base);

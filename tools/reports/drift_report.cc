@@ -10,12 +10,12 @@
 namespace thermocline {
 namespace {
 
-double Share(double part, const DriftedText& text) {
+double CoveredShare(double part, const DriftedText& text) {
   return text.activations > 0 ? part / text.activations : 0;
 }
-std::string Percent(double share) { return fmt::format("{:.1f} %", 100 * share); }
+std::string CoveredText(double share) { return fmt::format("{:.1f} %", 100 * share); }
 
-DriftedText SumOf(std::span<const DriftedText> texts) {
+DriftedText SumOfTexts(std::span<const DriftedText> texts) {
   DriftedText sum;
   for (const DriftedText& text : texts) sum.Add(text);
   return sum;
@@ -30,25 +30,30 @@ std::string RecoveredText(const DriftedText& text) {
 std::string DriftTable(std::span<const DriftedText> texts, const MoveOptions& options) {
   size_t width = 16;
   for (const DriftedText& text : texts) width = std::max(width, text.name.size());
-  std::string table = fmt::format("{:<{}} {:>8} {:>8} {:>8} {:>8} {:>8} {:>10} {:>8}\n", "text",
-                                  width, "tokens", "fixed", "moving", "best", "lost", "recovered",
-                                  "swaps");
+  std::string table =
+      fmt::format("{:<{}} {:>8} {:>8} {:>8} {:>8} {:>8} {:>10} {:>8}\n", "text", width, "tokens",
+                  "fixed", "moving", "best", "lost", "recovered", "swaps");
   const auto row = [&](const std::string& name, const DriftedText& text) {
-    table += fmt::format("{:<{}} {:>8} {:>8} {:>8} {:>8} {:>8} {:>10} {:>8}\n", name, width,
-                         text.n_tokens, Percent(Share(text.fixed, text)),
-                         Percent(Share(text.moving, text)), Percent(Share(text.best, text)),
-                         Percent(Share(text.Lost(), text)), RecoveredText(text), text.n_swaps);
+    table += fmt::format(
+        "{:<{}} {:>8} {:>8} {:>8} {:>8} {:>8} {:>10} {:>8}\n", name, width, text.n_tokens,
+        CoveredText(CoveredShare(text.fixed, text)), CoveredText(CoveredShare(text.moving, text)),
+        CoveredText(CoveredShare(text.best, text)), CoveredText(CoveredShare(text.Lost(), text)),
+        RecoveredText(text), text.n_swaps);
   };
   for (const DriftedText& text : texts) row(text.name, text);
-  if (texts.size() > 2) row("all but the first", SumOf(texts.subspan(1)));
-  return table +
-         fmt::format(
-             "Coverage of the texts one after another, by neurons on the fast tier: of the placement "
-             "as it is\n(fixed), where neurons move as in a run with --adapt on (moving), and of the "
-             "best that one could\nhave chosen knowing the text (best). Lost is what fixed misses of "
-             "best, recovered the share of it\nthat moving brings back. Up to {} neurons of a layer "
-             "change places at a time, a layer every {} token{}.\n",
-             options.max_swaps, options.tokens_between, options.tokens_between == 1 ? "" : "s");
+  if (texts.size() > 2) row("all but the first", SumOfTexts(texts.subspan(1)));
+  return table + fmt::format(
+                     "Coverage of the texts one after another, by neurons on the fast tier: of the "
+                     "placement "
+                     "as it is\n(fixed), where neurons move as in a run with --adapt on (moving), "
+                     "and of the "
+                     "best that one could\nhave chosen knowing the text (best). Lost is what fixed "
+                     "misses of "
+                     "best, recovered the share of it\nthat moving brings back. Up to {} neurons "
+                     "of a layer "
+                     "change places at a time, a layer every {} token{}.\n",
+                     options.max_swaps, options.tokens_between,
+                     options.tokens_between == 1 ? "" : "s");
 }
 
 void AddDrift(std::span<const DriftedText> texts, HtmlPage* page) {
@@ -59,20 +64,22 @@ void AddDrift(std::span<const DriftedText> texts, HtmlPage* page) {
   HtmlTable table{{"text", "tokens", "fixed", "moving", "best of its own", "lost", "recovered"},
                   {}};
   for (const DriftedText& text : texts) {
-    const double fixed = Share(text.fixed, text);
-    const double moving = std::max(fixed, Share(text.moving, text));
-    const double best = std::max(moving, Share(text.best, text));
+    const double fixed = CoveredShare(text.fixed, text);
+    const double moving = std::max(fixed, CoveredShare(text.moving, text));
+    const double best = std::max(moving, CoveredShare(text.best, text));
     chart.x.most = std::max(chart.x.most, best);
     chart.rows.push_back({text.name, {fixed, moving - fixed, best - moving}});
-    table.rows.push_back({text.name, fmt::format("{}", text.n_tokens), Percent(fixed),
-                          Percent(Share(text.moving, text)), Percent(Share(text.best, text)),
-                          Percent(Share(text.Lost(), text)), RecoveredText(text)});
+    table.rows.push_back({text.name, fmt::format("{}", text.n_tokens), CoveredText(fixed),
+                          CoveredText(CoveredShare(text.moving, text)),
+                          CoveredText(CoveredShare(text.best, text)),
+                          CoveredText(CoveredShare(text.Lost(), text)), RecoveredText(text)});
   }
-  page->AddPicture(
-      "Hot sets that follow the text",
-      "The share of activations on the fast tier while one text follows another: with the placement "
-      "as it is, what moving neurons adds, and what the best placement of that very text would add.",
-      DrawBars(chart), table);
+  page->AddPicture("Hot sets that follow the text",
+                   "The share of activations on the fast tier while one text follows another: with "
+                   "the placement "
+                   "as it is, what moving neurons adds, and what the best placement of that very "
+                   "text would add.",
+                   DrawBars(chart), table);
 }
 
 }  // namespace thermocline

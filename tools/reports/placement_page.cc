@@ -103,7 +103,8 @@ void AddCoverage(const ProfileStats& stats, const CoverageReport& coverage,
       "Coverage",
       "The share of activations (a token and a neuron that fires in it) that fall on hot neurons. "
       "The lines take the same share of every layer, hottest in calibration first; a placement "
-      "may give layers different shares. Adapted is the held-out text with neurons that move between "
+      "may give layers different shares. Adapted is the held-out text with neurons that move "
+      "between "
       "the tiers while it is read.",
       DrawLines(chart), table);
 }

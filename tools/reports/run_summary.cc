@@ -95,8 +95,9 @@ std::string AdaptText(Engine& engine) {
   }
   NeuronMover& mover = *engine.mover();
   mover.Settle();
-  return fmt::format("adapt    {} neurons moved to the fast tier, and as many from it, in {} tokens\n",
-                     mover.n_swaps(), mover.n_tokens());
+  return fmt::format(
+      "adapt    {} neurons moved to the fast tier, and as many from it, in {} tokens\n",
+      mover.n_swaps(), mover.n_tokens());
 }
 
 }  // namespace

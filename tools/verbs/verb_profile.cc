@@ -83,8 +83,9 @@ void CheckOutputs(ProfileArgs* args) {
     FailUsage("profile", "--placement needs --vram SIZE (or --hot SHARE)");
   }
   if (!placing && !args->drift_paths.empty()) {
-    FailUsage("profile", "--drift tells how a placement covers texts, which needs --vram SIZE (or "
-                         "--hot SHARE)");
+    FailUsage("profile",
+              "--drift tells how a placement covers texts, which needs --vram SIZE (or "
+              "--hot SHARE)");
   }
   std::vector<std::string> inputs = {args->common.engine.model_path, args->profile.text_path};
   inputs.insert(inputs.end(), args->drift_paths.begin(), args->drift_paths.end());
@@ -232,8 +233,7 @@ void RunProfile(ProfileArgs& args) {
   }
   Moves moves(args, run.stats(), solved ? &*solved : nullptr);
   const ChannelOrders orders = ReadChannelOrders(model.gguf(), model.config());
-  DriftObserver drift(model.config(), orders, args.profile.activation_threshold,
-                      moves.simulations);
+  DriftObserver drift(model.config(), orders, args.profile.activation_threshold, moves.simulations);
   run.HoldOut(vram_neurons, moves.simulations.empty() ? nullptr : &drift);
   const std::span<DriftSimulation> all(moves.simulations);
   RunDrift(engine, args.drift_paths,
@@ -292,9 +292,10 @@ void AddProfileVerb(CLI::App& app) {
   verb->add_option("--placement", args->placement_path,
                    "Placement file to write; default with --vram: -o with .placement.gguf")
       ->type_name("FILE");
-  verb->add_option("--drift", args->drift_paths,
-                   "Text that follows the held-out one, to see how the placement covers it and what "
-                   "moving neurons brings; may be given more than once")
+  verb->add_option(
+          "--drift", args->drift_paths,
+          "Text that follows the held-out one, to see how the placement covers it and what "
+          "moving neurons brings; may be given more than once")
       ->type_name("FILE")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
