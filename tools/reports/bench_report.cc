@@ -179,6 +179,7 @@ std::string BenchTable(const BenchReport& report) {
     }
   }
   for (const Roofline& roofline : report.rooflines) text += RooflineTable(roofline);
+  for (const LayerTimes& times : report.layer_times) text += LayerTimesTable(times);
   for (const PassReport& steps : report.steps) text += PassTable(steps);
   if (!report.parallel.empty()) text += ParallelTable(report.parallel);
   return text;
@@ -198,6 +199,9 @@ std::string BenchJson(const BenchReport& report) {
     json["modes"].push_back(ModeJson(mode, BandwidthShare(report, mode)));
   for (const Roofline& roofline : report.rooflines) {
     json["rooflines"].push_back(RooflineJson(roofline));
+  }
+  for (const LayerTimes& times : report.layer_times) {
+    json["layer_times"].push_back(LayerTimesJson(times));
   }
   for (const PassReport& steps : report.steps) json["steps"].push_back(PassJson(steps));
   for (const ParallelResult& result : report.parallel) {

@@ -7,6 +7,7 @@
 #include "runtime/device/stream_choice.h"
 #include "tools/bench/compare_modes.h"
 #include "tools/bench/parallel_decode.h"
+#include "tools/reports/layer_times.h"
 #include "tools/reports/pass_report.h"
 #include "tools/reports/roofline.h"
 
@@ -24,6 +25,7 @@ struct BenchReport {
   double requant_error = -1;
   std::vector<ModeResult> modes;
   std::vector<Roofline> rooflines;
+  std::vector<LayerTimes> layer_times;
   std::string gpu_note;
   StreamUse stream;
   std::vector<PassReport> steps;         // with a GPU

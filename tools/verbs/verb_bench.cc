@@ -6,6 +6,7 @@
 #include <optional>
 #include <random>
 
+#include "profiler/activations/profile_file.h"
 #include "runtime/core/error.h"
 #include "runtime/rates/read_bandwidth.h"
 #include "tools/bench/compare_modes.h"
@@ -20,6 +21,7 @@
 #include "tools/verbs/cli_options.h"
 #include "tools/verbs/number_option.h"
 #include "tools/verbs/output_path.h"
+#include "tools/verbs/placement_options.h"
 #include "tools/verbs/verbs.h"
 
 namespace thermocline {
@@ -40,6 +42,8 @@ constexpr const char* kBenchDetails =
     "With a GPU, a pass of its own shows per token: the time of each part on the GPU and on the "
     "CPU,\n"
     "the share in which either had nothing to do, and the bytes over the bus (table and json).\n"
+    "With --profile another pass of its own shows what every layer takes beside what was "
+    "predicted.\n"
     "\n"
     "Example:\n"
     "  thermocline bench -m model.gguf --placement model.placement.gguf -f text.txt";
@@ -57,6 +61,8 @@ struct BenchArgs {
   bool roofline = false;
   std::optional<std::string> trace_path;
   std::string report_path;
+  std::string profile_path;  // empty: no times of layers
+  std::string rates_path;
 };
 
 std::vector<std::vector<int32_t>> MakePrompts(const BenchArgs& options, const Engine& engine) {
@@ -104,9 +110,44 @@ void MeasurePassesOf(const std::vector<SparseMode>& modes,
   if (!gpu) report->steps.clear();
 }
 
+// What the prediction of layers goes by.
+struct Expectation {
+  ProfileStats stats;
+  MachineRates rates;
+};
+
+// Returns nothing where it was not asked for.
+std::optional<Expectation> ExpectationOf(const BenchArgs& options, const OpenedModel& model) {
+  if (options.profile_path.empty()) return std::nullopt;
+  Expectation expected{ReadProfile(options.profile_path), {}};
+  CheckProfileFits(expected.stats, model.config(), options.engine.model_path,
+                   ModelFingerprints(model.gguf()));
+  PlacementArgs rates;
+  rates.rates_path = options.rates_path;
+  PrintNote(SettleRates(model, /*needed=*/true, &rates));
+  expected.rates = *rates.rates;
+  return expected;
+}
+
+void MeasureLayers(const std::vector<SparseMode>& modes,
+                   const std::vector<std::vector<int32_t>>& prompts, const BenchArgs& options,
+                   const Expectation& expected, Engine& engine, BenchReport* report) {
+  const auto prompt_tokens = static_cast<int64_t>(prompts.front().size());
+  for (const SparseMode mode : modes) {
+    const PassReport measured =
+        MeasurePasses(engine, mode, prompts, options.comparison, TraceFile::kMaxSpans);
+    report->layer_times.push_back(
+        MakeLayerTimes(engine, measured, expected.stats, expected.rates,
+                       prompt_tokens + options.comparison.decode_tokens / 2));
+  }
+}
+
 void Run(BenchArgs& options) {
   if (options.format == "csv" && (options.roofline || options.engine.n_sequences > 1)) {
     FailUsage("bench", "--roofline and --parallel go with -o table or -o json, not with csv");
+  }
+  if (!options.rates_path.empty() && options.profile_path.empty()) {
+    FailUsage("bench", "--rates goes with --profile, which has layers predicted");
   }
   std::optional<TraceFile> trace;
   if (options.trace_path) {
@@ -124,6 +165,7 @@ void Run(BenchArgs& options) {
   options.comparison.progress = options.engine.progress;
   auto model = std::make_unique<OpenedModel>(options.engine);
   RequireNoEncoder(model->config(), options.engine.model_path, "a bench");
+  const std::optional<Expectation> expected = ExpectationOf(options, *model);
   Engine engine(std::move(model));
   if (options.roofline && !engine.model().gpu().empty()) {
     throw Error({.what = "--roofline measures tiers of the CPU, and this run has a GPU",
@@ -169,6 +211,7 @@ void Run(BenchArgs& options) {
   report.gpu_note = NoteText(engine.model().gpu_note(), "bench");
   report.stream = engine.executor().stream_use();
   MeasurePassesOf(modes, prompts, options, engine, trace ? &*trace : nullptr, &report);
+  if (expected) MeasureLayers(modes, prompts, options, *expected, engine, &report);
   for (size_t m = 0; options.engine.n_sequences > 1 && m < modes.size(); ++m) {
     report.parallel.push_back(MeasureParallel(engine, modes[m], options.engine.n_sequences, prompts,
                                               options.comparison.decode_tokens));
@@ -210,6 +253,15 @@ void AddBenchVerb(CLI::App& app) {
                   "also decode so many sequences in one pass per token, in turn with one, and "
                   "print tokens/s in all and per sequence (table and json; CPU)")
       ->type_name("N");
+  verb->add_option("--profile", options->profile_path,
+                   "Statistics of the model, made by `profile`: also print what each layer takes "
+                   "beside what they and the rates of this machine predict (table, json and "
+                   "--report)")
+      ->type_name("FILE");
+  verb->add_option("--rates", options->rates_path,
+                   "With --profile: rates of this machine, made by `calibrate`; default: those "
+                   "that it keeps, and where there are none what is needed is measured")
+      ->type_name("FILE");
   AddTraceOption(*verb, &options->trace_path);
   AddReportOption(*verb, &options->report_path, "the modes beside each other");
   verb->callback([options] { Run(*options); });
