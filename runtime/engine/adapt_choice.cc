@@ -50,11 +50,11 @@ Obstacle ObstacleOf(const OpenedModel& model) {
 }
 
 // Of the first layer with neurons on both tiers; layers are alike.
-MoveCosts CostsOf(const OpenedModel& model) {
+MoveCosts CostsOf(const OpenedModel& model, const Placement& placement) {
   const ModelConfig& config = model.config();
   int64_t layer = 0;
   for (int64_t l = config.n_layers; l-- > 0;) {
-    const LayerPlacement& own = model.placement()->layers[static_cast<size_t>(l)];
+    const LayerPlacement& own = placement.layers[static_cast<size_t>(l)];
     if (own.n_on[kVram] > 0 && own.n_on[kDram] > 0) layer = l;
   }
   MoveCosts costs;
@@ -68,7 +68,7 @@ MoveCosts CostsOf(const OpenedModel& model) {
   costs.link_bytes_per_s = kUsualLinkBytesPerS;
   costs.slow_bytes_per_s = kUsualSlowBytesPerS;
   costs.fast_bytes_per_s = kUsualFastBytesPerS;
-  const auto& prediction = model.placement()->prediction;
+  const auto& prediction = placement.prediction;
   if (!model.gpu().empty() && prediction && prediction->slow_bytes_per_s > 0 &&
       prediction->fast_bytes_per_s > 0) {
     costs.slow_bytes_per_s = prediction->slow_bytes_per_s;
@@ -95,19 +95,20 @@ AdaptChoice ChooseAdapt(const OpenedModel& model) {
     return {.moves = false,
             .why_not = "both tiers are memory of the host, so that moving makes nothing faster"};
   }
-  if (LeastDifference(CostsOf(model)) > kMostDifference) {
+  if (LeastDifference(CostsOf(model, *model.placement())) > kMostDifference) {
     return {.moves = false, .why_not = "a neuron's copies would cost more than they bring"};
   }
   return {.moves = true, .why_not = {}};
 }
 
-MoverOptions MoverOptionsOf(const OpenedModel& model) {
+MoverOptions MoverOptionsOf(const OpenedModel& model, const Placement& placement) {
   MoverOptions options;
   options.in_step = model.options().adapt_in_step;
-  options.least_difference = std::max(options.least_difference, LeastDifference(CostsOf(model)));
+  options.least_difference =
+      std::max(options.least_difference, LeastDifference(CostsOf(model, placement)));
   options.tokens_between = model.options().adapt_tokens_between;
   if (options.tokens_between > 0) return options;
-  const MemoryPlan plan = model.Plan();
+  const MemoryPlan plan = model.PlanOf(&placement);
   // A sparse token reads about a third of its neurons' bytes.
   const double token_bytes =
       static_cast<double>(plan.attention_bytes()) +

@@ -69,7 +69,7 @@ void Engine::MakeMover(std::span<Device* const> tiers) {
                             .loaded_predictor = &loaded_predictor_,
                             .predictor = model_->predictor(),
                             .tiers = {tiers.begin(), tiers.end()}};
-  mover_ = std::make_unique<NeuronMover>(moved, MoverOptionsOf(*model_));
+  mover_ = std::make_unique<NeuronMover>(moved, MoverOptionsOf(*model_, *model_->placement()));
   executor_->set_fired(&mover_->fired());
   executor_->set_between_passes([this](int64_t n_tokens) { mover_->BetweenPasses(n_tokens); });
 }

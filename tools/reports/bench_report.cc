@@ -171,6 +171,7 @@ std::string BenchTable(const BenchReport& report) {
   if (!report.gpu_note.empty()) text += report.gpu_note + "\n";
   const std::string stream = StreamUseText(report.stream);
   if (!stream.empty()) text += stream + "\n";
+  if (!report.adapt.empty()) text += "adapt: " + report.adapt + "\n";
   if (!report.mode_note.empty()) text += report.mode_note + "\n";
   for (const ModeResult& mode : report.modes) {
     for (const float margin : mode.first_difference_margins) {

@@ -28,6 +28,7 @@ struct BenchReport {
   std::vector<LayerTimes> layer_times;
   std::string gpu_note;
   StreamUse stream;
+  std::string adapt;                     // what moved between the tiers; empty: nothing was to
   std::vector<PassReport> steps;         // with a GPU
   std::vector<ParallelResult> parallel;  // reports of several sequences
 };

@@ -10,6 +10,12 @@
 namespace thermocline {
 namespace {
 
+constexpr const char* kDriftLegend =
+    "the share of activations on the fast tier while one text follows another:\n"
+    "fixed: the placement as it is; moving: neurons change tiers as in a run with --adapt on\n"
+    "best: the best that one could have chosen knowing the text, of as many neurons per layer\n"
+    "lost: what fixed misses of best; recovered: how much of that moving brings back\n";
+
 double CoveredShare(double part, const DriftedText& text) {
   return text.activations > 0 ? part / text.activations : 0;
 }
@@ -42,18 +48,11 @@ std::string DriftTable(std::span<const DriftedText> texts, const MoveOptions& op
   };
   for (const DriftedText& text : texts) row(text.name, text);
   if (texts.size() > 2) row("all but the first", SumOfTexts(texts.subspan(1)));
-  return table + fmt::format(
-                     "Coverage of the texts one after another, by neurons on the fast tier: of the "
-                     "placement "
-                     "as it is\n(fixed), where neurons move as in a run with --adapt on (moving), "
-                     "and of the "
-                     "best that one could\nhave chosen knowing the text (best). Lost is what fixed "
-                     "misses of "
-                     "best, recovered the share of it\nthat moving brings back. Up to {} neurons "
-                     "of a layer "
-                     "change places at a time, a layer every {} token{}.\n",
-                     options.max_swaps, options.tokens_between,
-                     options.tokens_between == 1 ? "" : "s");
+  return table + kDriftLegend +
+         fmt::format(
+             "up to {} neurons of a layer change places at a time, and a layer has its turn "
+             "every {} tokens\n",
+             options.max_swaps, options.tokens_between);
 }
 
 void AddDrift(std::span<const DriftedText> texts, HtmlPage* page) {

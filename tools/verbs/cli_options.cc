@@ -172,22 +172,6 @@ void AddGpuStreamOption(CLI::App& verb, EngineOptions* options) {
       ->check(CLI::IsMember({"auto", "on", "off"}));
 }
 
-void AddAdaptOption(CLI::App& verb, EngineOptions* options) {
-  options->adapt = Adapt::kAuto;
-  const auto choose = [options](const std::string& name) {
-    if (name == "on") options->adapt = Adapt::kOn;
-    if (name == "off") options->adapt = Adapt::kOff;
-  };
-  verb.add_option_function<std::string>(
-          "--adapt", choose,
-          "With a placement, in modes exact and predicted: whether neurons change tiers while the "
-          "model runs, so that those on the fast tier are the ones the text at hand needs; auto "
-          "(the default): where the fast tier is a GPU and the copies pay. It changes the order of "
-          "sums, and with it text at near-ties from run to run")
-      ->type_name("auto|on|off")
-      ->check(CLI::IsMember({"auto", "on", "off"}));
-}
-
 void AddDownTypeOption(CLI::App& verb, EngineOptions* options) {
   const auto choose = [options](const std::string& name) {
     options->down_type = ParseWeightDType(name);
@@ -280,8 +264,25 @@ void AddEngineOptions(CLI::App& verb, EngineOptions* options) {
       ->type_name("auto|cpu|gpu")
       ->check(CLI::IsMember({"auto", "cpu", "gpu"}));
   AddGpuStreamOption(verb, options);
-  AddAdaptOption(verb, options);
   AddDownTypeOption(verb, options);
+}
+
+void AddAdaptOption(CLI::App& verb, Adapt usual, EngineOptions* options) {
+  options->adapt = usual;
+  const auto choose = [options](const std::string& name) {
+    options->adapt = name == "on" ? Adapt::kOn : name == "off" ? Adapt::kOff : Adapt::kAuto;
+  };
+  const bool automatic = usual == Adapt::kAuto;
+  verb.add_option_function<std::string>(
+          "--adapt", choose,
+          fmt::format(
+              "With a placement, in modes exact and predicted: whether neurons change tiers while "
+              "the model runs, so that those on the fast tier are the ones the text at hand needs; "
+              "auto{}: where the fast tier is a GPU and the copies pay; off{}. Moving changes the "
+              "order of sums, and with it text at near-ties",
+              automatic ? " (the default)" : "", automatic ? "" : " (the default)"))
+      ->type_name("auto|on|off")
+      ->check(CLI::IsMember({"auto", "on", "off"}));
 }
 
 void AddLoraOption(CLI::App& verb, EngineOptions* options) {

@@ -16,6 +16,7 @@
 #include "tools/reports/messages.h"
 #include "tools/reports/pass_report.h"
 #include "tools/reports/roofline.h"
+#include "tools/reports/run_summary.h"
 #include "tools/reports/trace_file.h"
 #include "tools/terminal/progress_bar.h"
 #include "tools/verbs/cli_options.h"
@@ -210,6 +211,7 @@ void Run(BenchArgs& options) {
   }
   report.gpu_note = NoteText(engine.model().gpu_note(), "bench");
   report.stream = engine.executor().stream_use();
+  report.adapt = AdaptText(engine);
   MeasurePassesOf(modes, prompts, options, engine, trace ? &*trace : nullptr, &report);
   if (expected) MeasureLayers(modes, prompts, options, *expected, engine, &report);
   for (size_t m = 0; options.engine.n_sequences > 1 && m < modes.size(); ++m) {
@@ -231,6 +233,7 @@ void AddBenchVerb(CLI::App& app) {
       AddVerb(app, "bench", "Compares dense with sparse: speed, bytes and quality", kBenchDetails);
   AddModelOptions(*verb, &options->engine);
   AddEngineOptions(*verb, &options->engine);
+  AddAdaptOption(*verb, Adapt::kOff, &options->engine);
   AddLoraOption(*verb, &options->engine);
   verb->add_option("-f,--file", options->text_path, "text the prompts are cut from")
       ->type_name("FILE");

@@ -174,8 +174,10 @@ struct Moves {
   std::vector<DriftSimulation> simulations;
   std::vector<double> shares;  // of those behind the placement's
 
-  Moves(const ProfileArgs& args, const ProfileStats& stats, const SolvedPlacement* solved) {
+  Moves(const ProfileArgs& args, const OpenedModel& model, const ProfileStats& stats,
+        const SolvedPlacement* solved) {
     if (solved == nullptr || (args.drift_paths.empty() && args.report_path.empty())) return;
+    options = MoverOptionsOf(model, solved->placement);
     simulations.emplace_back(stats.d_ff(), solved->placement, options);
     if (!args.report_path.empty()) shares = {0.05, 0.1, 0.2, 0.3, 0.5, 0.75};
     for (const double share : shares) {
@@ -231,7 +233,7 @@ void RunProfile(ProfileArgs& args) {
       vram_neurons.push_back(layer.n_on[kVram]);
     }
   }
-  Moves moves(args, run.stats(), solved ? &*solved : nullptr);
+  Moves moves(args, model, run.stats(), solved ? &*solved : nullptr);
   const ChannelOrders orders = ReadChannelOrders(model.gguf(), model.config());
   DriftObserver drift(model.config(), orders, args.profile.activation_threshold, moves.simulations);
   run.HoldOut(vram_neurons, moves.simulations.empty() ? nullptr : &drift);

@@ -16,6 +16,7 @@
 #include "runtime/engine/generate.h"
 #include "tools/reports/messages.h"
 #include "tools/reports/plan_table.h"
+#include "tools/reports/plan_times.h"
 #include "tools/reports/run_summary.h"
 #include "tools/reports/trace_file.h"
 #include "tools/terminal/chat_session.h"
@@ -52,7 +53,7 @@ In what users write (messages, the system prompt, loaded conversations) names of
 <|im_end|> are text; only the template's own are tokens.
 
 --dry-run prints what the run would hold in memory (weights, KV cache, scratch; per tier and layer) and
-loads nothing.
+what a token is expected to take by the rates that `calibrate` keeps, and loads nothing.
 
 Examples:
   thermocline run -m model.gguf
@@ -156,7 +157,11 @@ std::string ReadPrompt(const RunArgs& args) {
 
 void PrintPlan(const RunArgs& args) {
   const OpenedModel model(args.engine);
-  WriteOutput(args.json ? MemoryPlanJson(model).dump(2) + "\n" : MemoryPlanTable(model));
+  const PlanTimes times = TimesOfPlan(model);
+  if (!args.json) return WriteOutput(MemoryPlanTable(model) + PlanTimesText(times));
+  nlohmann::ordered_json plan = MemoryPlanJson(model);
+  plan["time"] = PlanTimesJson(times);
+  WriteOutput(plan.dump(2) + "\n");
 }
 
 void CheckFits(const RunArgs& args, size_t n_tokens, int64_t context_tokens) {
@@ -451,6 +456,7 @@ void AddRunVerb(CLI::App& app) {
   verb->add_flag("-i,--interactive", args->interactive, "A session: type, read, go on");
   AddChatOptions(*verb, args.get());
   AddEngineOptions(*verb, &args->engine);
+  AddAdaptOption(*verb, Adapt::kAuto, &args->engine);
   AddLoraOption(*verb, &args->engine);
   AddSamplingOptions(*verb, args.get());
   verb->add_option("--save-placement", args->learned_path,
