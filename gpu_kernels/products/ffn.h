@@ -44,12 +44,14 @@ void GpuFfnGateUp(Stream& stream, const GpuGateUp& weights, GpuSkip skip, const 
 
 // y[t, c] = sum over i of h[t, i] * down[i, c], down with one row per neuron: (m, d_model). h:
 // (n_tokens, m) f32. With kInactive, rows are read where h is not 0 for some token. y: (n_tokens,
-// d_model) f32. n_active: null, or how many elements of h are not 0, one int32. All lie on the GPU.
+// d_model) f32. n_active: null, or how many elements of h are not 0, one int32. fired: null, or (m)
+// to which a neuron's elements of h that are not 0 are added. All lie on the GPU.
 // workspace: GpuFfnDownBytes(down, n_tokens) on the GPU, 16-byte aligned. Sums are f32 in an order
 // that depends on down's shape and type alone, in which zeros change nothing: a token's y is the
 // same bits beside any others, whatever they want.
 void GpuFfnDown(Stream& stream, const GpuMatrix& down, GpuSkip skip, const float* h,
-                int64_t n_tokens, void* workspace, float* y, int32_t* n_active);
+                int64_t n_tokens, void* workspace, float* y, int32_t* n_active,
+                uint32_t* fired = nullptr);
 uint64_t GpuFfnDownBytes(const GpuMatrix& down, int64_t n_tokens);
 
 // gate = max(0, gate - mean - cut * std), with the mean and the standard deviation (of the whole

@@ -32,6 +32,7 @@ struct DownOp {
   const float* h;        // (n_tokens, n_neurons)
   float* partial;        // (n_chunks, n_tokens of the launch, padded_cols)
   int32_t* counts;       // (n_chunks) elements of h that are not 0
+  uint32_t* fired;       // (n_neurons) or null: tokens in which h was not 0, so far
   int neurons_per_warp;  // a chunk of neurons is this for each of a block's warps
   bool skip_inactive;
 
@@ -161,6 +162,13 @@ __global__ void __launch_bounds__(kThreads, MinBlocks(kTokens, kThreads))
     wanted |= h[t] != 0;
   }
   if (blockIdx.x == 0) CountActive(op, h);
+  // No other thread has this neuron.
+  if (blockIdx.x == 0 && mine && op.fired != nullptr) {
+    uint32_t fired = 0;
+#pragma unroll
+    for (int t = 0; t < kTokens; ++t) fired += h[t] != 0 ? 1 : 0;
+    op.fired[neuron] += fired;
+  }
   const unsigned mask = __ballot_sync(kFullWarpMask, wanted);
 
   constexpr int kElements = LaneElements(kType);
@@ -255,7 +263,7 @@ uint64_t GpuFfnDownBytes(const GpuMatrix& down, int64_t n_tokens) {
 }
 
 void GpuFfnDown(Stream& stream, const GpuMatrix& down, GpuSkip skip, const float* h,
-                int64_t n_tokens, void* workspace, float* y, int32_t* n_active) {
+                int64_t n_tokens, void* workspace, float* y, int32_t* n_active, uint32_t* fired) {
   if (n_tokens == 0 || down.cols == 0) return;
   const DownPlan plan(down);
   const int64_t n_passes = CeilDiv(n_tokens, DownTokens(down.dtype));
@@ -273,6 +281,7 @@ void GpuFfnDown(Stream& stream, const GpuMatrix& down, GpuSkip skip, const float
                     h + first * down.rows,
                     partial,
                     counts + pass * plan.n_chunks,
+                    fired,
                     plan.neurons_per_warp,
                     skip == GpuSkip::kInactive};
     const MergeOp merge{.partial = partial,

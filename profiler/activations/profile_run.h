@@ -53,14 +53,15 @@ class ProfileRun {
   ProfileRun(Engine& engine, ProfileTexts& texts, const ProfileOptions& options);
 
   void Calibrate();
-  // lru_sizes: neurons per layer of the caches to simulate; empty: none.
-  void HoldOut(const std::vector<int64_t>& lru_sizes);
+  // lru_sizes: neurons per layer of the caches to simulate; empty: none. also: who watches as well;
+  // null: nobody.
+  void HoldOut(const std::vector<int64_t>& lru_sizes, FfnObserver* also = nullptr);
 
   const ProfileStats& stats() const { return stats_; }
   const LruBaseline* lru() const { return lru_ ? &*lru_ : nullptr; }
 
  private:
-  void RunSplit(bool calibration);
+  void RunSplit(bool calibration, FfnObserver* also);
 
   Engine& engine_;
   ProfileTexts& texts_;

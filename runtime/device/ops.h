@@ -114,6 +114,9 @@ struct FfnOp {
   // Gates decide which neurons are active with what adapters add to them.
   std::span<const FfnLowRank> adapters = {};
   const AdapterRows* adapter_rows = nullptr;
+  // (neurons of the slice) in the device's memory, or null: each token adds 1 to those of its
+  // active neurons that it computes. A batch that a GPU runs dense adds nothing.
+  uint32_t* fired = nullptr;
 };
 
 // What a pass computed of a slice's neurons, summed over its tokens.

@@ -12,6 +12,9 @@
 
 namespace thermocline {
 
+class RowExchange;
+struct RowExchangeLimits;
+
 class DeviceStore {
  public:
   virtual ~DeviceStore() = default;
@@ -25,6 +28,8 @@ class DeviceStore {
   // their order, or all of them where `rows` is empty. source: in host memory, in a file's form.
   virtual TensorView StoreRows(const TensorView& source, std::span<const int32_t> rows,
                                const std::string& purpose) = 0;
+  // For neurons that move between devices while a model runs (row_exchange.h).
+  virtual std::unique_ptr<RowExchange> MakeRowExchange(const RowExchangeLimits& limits) = 0;
   // Room for the keys and values of all sequences. Throws Error when the memory is not there, or
   // when the type does not go with head_dim.
   virtual std::unique_ptr<KvCache> MakeKvCache(const ModelConfig& config, DType dtype,

@@ -47,6 +47,7 @@ Engine::Engine(std::unique_ptr<OpenedModel> model)
   load.placement = model_->placement();
   load.n_threads = model_->n_threads();
   load.copy_weights = options.copy_weights;
+  load.movable_neurons = model_->adapt().moves;
   load.progress = options.progress;
   loaded_ = LoadWeights(model_->gguf(), model_->family(), model_->config(), load, tiers);
   if (predictor != nullptr) {
@@ -57,6 +58,31 @@ Engine::Engine(std::unique_ptr<OpenedModel> model)
   cache_ = tiers_.front()->MakeKvCache(model_->config(), options.cache_type, model_->kv_layout());
   executor_ = std::make_unique<Executor>(model_->config(), loaded_->weights, executor_options,
                                          team_, *cache_, tiers, predictors(), adapters_.get());
+  if (model_->adapt().moves) MakeMover(tiers);
+}
+
+void Engine::MakeMover(std::span<Device* const> tiers) {
+  const MovedModel moved = {.gguf = &model_->gguf(),
+                            .family = &model_->family(),
+                            .config = &model_->config(),
+                            .down = model_->down_storage(),
+                            .weights = loaded_.get(),
+                            .loaded_predictor = &loaded_predictor_,
+                            .predictor = model_->predictor(),
+                            .tiers = {tiers.begin(), tiers.end()}};
+  mover_ = std::make_unique<NeuronMover>(moved, MoverOptionsOf(*model_, *model_->placement()));
+  executor_->set_fired(&mover_->fired());
+  executor_->set_between_passes([this](int64_t n_tokens) { mover_->BetweenPasses(n_tokens); });
+}
+
+Placement Engine::LearnedPlacement() {
+  CHECK(mover_ != nullptr);
+  mover_->Settle();
+  Placement placement = *model_->placement();
+  for (size_t l = 0; l < placement.layers.size(); ++l) {
+    placement.layers[l].neuron_order = mover_->LearnedOrder(static_cast<int64_t>(l));
+  }
+  return placement;
 }
 
 Engine::~Engine() = default;

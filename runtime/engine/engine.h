@@ -12,6 +12,7 @@
 #include "runtime/engine/opened_model.h"
 #include "runtime/load/model_predictor.h"
 #include "runtime/load/weights.h"
+#include "runtime/moves/neuron_mover.h"
 #include "runtime/pass/executor.h"
 #include "runtime/text/tokenizer.h"
 
@@ -79,6 +80,13 @@ class Engine {
   // cache is full. REQUIRES: ids not empty.
   void Encode(int32_t sequence, std::span<const int32_t> ids);
 
+  // ---- neurons that move (AdaptOptions) ----
+
+  // Null where none does.
+  NeuronMover* mover() { return mover_.get(); }
+  // The placement as it is now, on each tier in the order of what was learned. REQUIRES: mover().
+  Placement LearnedPlacement();
+
   // ---- several sequences ----
 
   // Who holds which pages. New sequences are made, forked, cut and removed there; the main one must
@@ -113,6 +121,7 @@ class Engine {
   std::span<const float> FeedHidden(const SequenceInput& input);
 
  private:
+  void MakeMover(std::span<Device* const> tiers);
   void CheckRoom(int32_t sequence, size_t n_ids) const;
   // A pass that appends the inputs; its pages are reserved and what must be copied is.
   Batch MakeBatch(std::span<const SequenceInput> inputs, LogitsWanted wanted);
@@ -129,6 +138,7 @@ class Engine {
   std::unique_ptr<ModelAdapters> adapters_;  // null: none
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<Executor> executor_;
+  std::unique_ptr<NeuronMover> mover_;  // null: no neuron moves
   KvSequences kv_;
   int32_t main_;
 };

@@ -70,6 +70,18 @@ struct TierOptions {
   uint64_t stream_piece_bytes = kStreamPieceBytes;
 };
 
+// Whether neurons change tiers while the model runs, so that the hot sets follow the text
+// (runtime/moves). kAuto: where that is expected to pay.
+enum class Adapt : uint8_t { kOff, kAuto, kOn };
+
+struct AdaptOptions {
+  Adapt adapt = Adapt::kOff;
+  // From one layer's turn to the next one's; 0: as many as the turn costs less than half a percent
+  // of.
+  int64_t adapt_tokens_between = 0;
+  bool adapt_in_step = false;  // see MoverOptions
+};
+
 struct ThreadOptions {
   int n_threads = 0;  // 0: one per physical core
   Pinning pinning = Pinning::kAuto;
@@ -89,7 +101,12 @@ struct ContextOptions {
   bool watch_attention = false;  // observers see what attention read, too
 };
 
-struct EngineOptions : FileOptions, SparseOptions, TierOptions, ThreadOptions, ContextOptions {
+struct EngineOptions : FileOptions,
+                       SparseOptions,
+                       TierOptions,
+                       AdaptOptions,
+                       ThreadOptions,
+                       ContextOptions {
   ProgressFn progress;
 };
 

@@ -4,7 +4,10 @@
 
 #include "runtime/core/error.h"
 #include "runtime/device/cpu/cpu_device.h"
+#include "runtime/device/cpu/cpu_row_exchange.h"
 #include "runtime/device/gpu/make_gpu_device.h"
+#include "runtime/model/stored_ffn.h"
+#include "runtime/moves/neuron_mover.h"
 #include "runtime/pass/pass_context.h"
 
 namespace thermocline {
@@ -120,6 +123,37 @@ void CountAdapters(const PlanInput& input, MemoryPlan* plan) {
   }
 }
 
+// What moving neurons takes: counters of those that may, and room for a cluster under way.
+void CountMoves(const PlanInput& input, MemoryPlan* plan) {
+  const ModelConfig& config = *input.config;
+  std::vector<DType> dtypes;
+  uint64_t predictor_bytes = 0;
+  for (int64_t l = 0; l < config.n_layers; ++l) {
+    const FileFfn ffn = ReadFileFfn(*input.gguf, *input.family, config, l);
+    dtypes.push_back(ffn.gate.dtype);
+    if (ffn.up.rows > 0) dtypes.push_back(ffn.up.dtype);
+    dtypes.push_back(ffn.layout == DownLayout::kPerNeuron
+                         ? ffn.down.dtype
+                         : DownTypeOf(ffn.down.dtype, config.d_model, input.down));
+    if (input.predictor != nullptr) {
+      predictor_bytes = std::max(predictor_bytes, input.predictor->OutRowBytes(l));
+    }
+    if (!NeuronMover::MayMove(config.layer(l).ffn) || NeuronsOn(input, l, 0) == 0 ||
+        NeuronsOn(input, l, 1) == 0) {
+      continue;
+    }
+    for (size_t tier = 0; tier < 2; ++tier) {
+      plan->tiers[tier].scratch_bytes += NeuronMover::CounterBytes(NeuronsOn(input, l, tier));
+    }
+  }
+  const RowExchangeLimits limits =
+      NeuronMover::ExchangeLimits(config.d_model, std::move(dtypes), predictor_bytes);
+  const uint64_t on_host = CpuRowExchange::Bytes(limits);
+  plan->tiers[0].scratch_bytes +=
+      input.gpu_scratch_bytes.has_value() ? GpuExchangeBytes(limits) : on_host;
+  plan->tiers[1].scratch_bytes += on_host;
+}
+
 }  // namespace
 
 uint64_t NeuronBytes(const GgufReader& gguf, const Family& family, const ModelConfig& config,
@@ -198,6 +232,7 @@ MemoryPlan PlanMemory(const PlanInput& input) {
     plan.tiers[tier].scratch_bytes =
         buffers[tier] + cpu_scratch + (tier == 1 ? input.gpu_pinned_bytes : 0);
   }
+  if (input.moves_neurons) CountMoves(input, &plan);
   return plan;
 }
 

@@ -84,6 +84,7 @@ struct PlanInput {
   int n_threads = 1;
   std::optional<uint64_t> gpu_scratch_bytes;  // of the fast tier, where it is a GPU
   uint64_t gpu_pinned_bytes = 0;              // of the host, for it
+  bool moves_neurons = false;                 // between the first two tiers (runtime/moves)
   // Names of the tiers that run, from the fastest on; the second is memory of the host.
   std::vector<std::string> tier_names;
 };

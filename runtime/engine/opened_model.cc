@@ -220,6 +220,7 @@ OpenedModel::OpenedModel(const EngineOptions& options)
   CheckDownType(options_, config_);
   if (!gpu_.empty()) RequireEqualHeads(config_, options.model_path, "attention on the GPU");
   if (!gpu_.empty() && !placement_) SplitLayers();
+  adapt_ = ChooseAdapt(*this);
 }
 
 int64_t OpenedModel::batch_tokens() const {
@@ -314,6 +315,7 @@ MemoryPlan OpenedModel::PlanOf(const Placement* placement) const {
     input.gpu_pinned_bytes = GpuPinnedBytes(needs);
   }
   input.tier_names = TierNames();
+  input.moves_neurons = adapt_.moves;
   return PlanMemory(input);
 }
 

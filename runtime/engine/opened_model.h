@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "runtime/device/gpu/make_gpu_device.h"
+#include "runtime/engine/adapt_choice.h"
 #include "runtime/engine/engine_options.h"
 #include "runtime/engine/memory_plan.h"
 #include "runtime/load/model_predictor.h"
@@ -55,6 +56,8 @@ class OpenedModel {
   // For the user, where the GPU holds less than it was hoped to: how much, and what to do. Or an
   // empty text.
   const Note& gpu_note() const { return gpu_note_; }
+  // Whether neurons move between the tiers while it runs, and why not where they were asked to.
+  const AdaptChoice& adapt() const { return adapt_; }
   bool has_cold() const;  // a placement that leaves neurons on the slow tier
   FastTierNeeds fast_tier_needs() const { return NeedsOf(placement()); }
   MemoryPlan Plan() const { return PlanOf(placement()); }
@@ -81,6 +84,7 @@ class OpenedModel {
   std::vector<std::unique_ptr<const LoraFile>> loras_;
   int64_t context_tokens_;
   int n_threads_;
+  AdaptChoice adapt_;
   std::unique_ptr<Tokenizer> tokenizer_;
 };
 

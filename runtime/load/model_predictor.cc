@@ -150,6 +150,25 @@ uint64_t ModelPredictor::Bytes(int64_t layer, int64_t n_neurons) const {
   return static_cast<uint64_t>(in + out) + static_cast<uint64_t>(n_neurons) * sizeof(float);
 }
 
+// A packed model's own predictor has its rows in the file's order.
+bool ModelPredictor::HasNeuronParts() const {
+  return !IsSign() && !(by_file_row_ && IsPacked(gguf_));
+}
+
+ModelPredictor::NeuronPart ModelPredictor::PartOf(int64_t layer, int32_t channel) const {
+  CHECK(HasNeuronParts());
+  const Layer& own = layers_[static_cast<size_t>(layer)];
+  const OperatingPoint& point = own.stored.points[own.point];
+  const float bias = point.bias == nullptr ? 0.0F : point.bias[channel];
+  return {own.stored.out_proj.row(channel), bias - point.predictor_threshold};
+}
+
+uint64_t ModelPredictor::OutRowBytes(int64_t layer) const {
+  if (IsSign()) return 0;
+  const TensorView& rows = layers_[static_cast<size_t>(layer)].stored.out_proj;
+  return static_cast<uint64_t>(RowBytes(rows.dtype, rows.cols));
+}
+
 // The rows of the stored matrices for a slice whose neurons begin at `first` of the layer.
 std::vector<int32_t> ModelPredictor::StoredRows(int64_t layer, const FfnSlice& slice,
                                                 int64_t first) const {

@@ -46,8 +46,22 @@ class ModelPredictor {
   // The share of a layer's neurons that it names, on its own held-out text; nullopt where it does
   // not say.
   std::optional<double> Density(int64_t layer) const;
+  // Bytes of a neuron's row of out_proj; 0: there is none.
+  uint64_t OutRowBytes(int64_t layer) const;
   // Memory for n_neurons of a layer.
   uint64_t Bytes(int64_t layer, int64_t n_neurons) const;
+
+  // What a neuron's prediction takes: its row of out_proj, and its bias with the threshold taken
+  // into it. In memory of the predictor's file.
+  struct NeuronPart {
+    const std::byte* out_row = nullptr;
+    float bias = 0;
+  };
+  // Of a layer's channel. REQUIRES: HasNeuronParts().
+  NeuronPart PartOf(int64_t layer, int32_t channel) const;
+  // Whether it has matrices, with rows that channels can be found by.
+  bool HasNeuronParts() const;
+  bool IsSign() const { return kind_ == PredictorKind::kSign; }
 
   // Puts it beside the neurons it predicts. A CPU device's sign bits are memory of the host's.
   // placed: with a placement.
@@ -62,7 +76,6 @@ class ModelPredictor {
 
   void OpenFile(const std::string& path, double recall);
   void OpenOwn();
-  bool IsSign() const { return kind_ == PredictorKind::kSign; }
   std::vector<int32_t> StoredRows(int64_t layer, const FfnSlice& slice, int64_t first) const;
   SlicePredictor LoadLayer(int64_t layer, const FfnSlice& slice, int64_t first,
                            Device& device) const;

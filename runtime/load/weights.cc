@@ -377,7 +377,11 @@ class Loader {
     if (begin == end) return;
     Device& device = *tiers_[tier];
     const auto store = [&](const TensorView& rows, const char* purpose) {
-      return device.queued() ? device.StoreRows(rows, {}, purpose) : Mapped(rows, tier);
+      const bool copies = device.queued() != nullptr || options_.movable_neurons;
+      if (!copies) return Mapped(rows, tier);
+      const TensorView stored = device.StoreRows(rows, {}, purpose);
+      if (options_.movable_neurons) gguf_.ReleasePages(rows);
+      return stored;
     };
     slice->n_neurons = end - begin;
     slice->gate = store(file.ffn.gate.SliceRows(begin, end), "gate projections");

@@ -33,6 +33,8 @@ struct LoadOptions {
   // Copy matrices into the device's own memory (huge pages) instead of reading them from the
   // mapping.
   bool copy_weights = false;
+  // Neurons will move between tiers (runtime/moves): none is read where the file has it.
+  bool movable_neurons = false;
   ProgressFn progress;
 };
 

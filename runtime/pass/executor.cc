@@ -1,6 +1,7 @@
 #include "runtime/pass/executor.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "gpu_kernels/base/trace_range.h"
 #include "runtime/core/error.h"
@@ -94,6 +95,8 @@ Batch Executor::OnlySequence(std::span<const int32_t> ids, int64_t first_positio
 PassRunner& Executor::BeginPass(const Pass& pass) {
   // Before anything else: of a pass that failed, nothing may be under way.
   if (streamed_) streamed_->stream().BeginPass();
+  if (between_passes_) between_passes_(std::exchange(n_fired_tokens_, 0));
+  if (context_.CountsFired(pass.n())) n_fired_tokens_ += pass.n();
   context_.BeginPass(pass);
   const bool streams = streamed_ && streamed_->Chooses(pass.n());
   return streams ? *streamed_ : *runner_;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -74,6 +75,13 @@ class Executor {
   void set_audit(bool audit) { context_.audit = audit; }
   // With an observer every FFN runs dense, since h of all neurons is what it wants. Null: none.
   void set_observer(FfnObserver* observer) { context_.observer = observer; }
+  // Count which neurons fire from now on; null: no more. The counters outlive it. An observer has
+  // everything run dense, and nothing is counted then.
+  void set_fired(const FiredCounters* fired) { context_.fired = fired; }
+  // Called before every pass, while nothing is under way, with the tokens that were counted since
+  // the last time.
+  using BetweenPasses = std::function<void(int64_t n_tokens)>;
+  void set_between_passes(BetweenPasses work) { between_passes_ = std::move(work); }
   const FfnCounts& counts() const { return counts_; }
   // Measure where the time of the passes goes that follow, until it is null (costs a clock reading
   // per part and layer on each thread, and on a queued device a kernel). REQUIRES: made for as many
@@ -104,6 +112,8 @@ class Executor {
   FfnCounts counts_;
   std::vector<std::vector<TokenLogit>> best_;
   PassRunner* last_runner_ = nullptr;  // of RunBest
+  BetweenPasses between_passes_;
+  int64_t n_fired_tokens_ = 0;  // since it was called
 };
 
 }  // namespace thermocline

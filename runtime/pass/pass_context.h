@@ -36,6 +36,10 @@ struct ExecutorOptions {
   bool MayStream() const { return stream_cold != StreamCold::kOff && max_tokens > kMaxKeptTokens; }
 };
 
+// Counters of a model's neurons, in memory of the tiers' devices: (n_layers) by tier, null where
+// nothing is counted. FfnOp::fired says what they count.
+using FiredCounters = std::vector<std::vector<uint32_t*>>;
+
 // A tier while the model runs. The first is the fast one: it computes everything but the FFNs of
 // the neurons that lie on others.
 struct Tier {
@@ -70,6 +74,11 @@ class PassContext {
   }
   // Whether rows of the pass use adapters.
   bool adapts() const { return adapters != nullptr && !adapter_rows.groups().empty(); }
+  // Whether a pass of n rows counts which neurons fire. All tiers count the same passes.
+  bool CountsFired(int64_t n) const {
+    return fired != nullptr && observer == nullptr && options.mode != SparseMode::kDense &&
+           (fast().queued() == nullptr || n <= kMaxKeptTokens);
+  }
   bool Has(int64_t layer, size_t tier) const { return slice(layer, tier).n_neurons > 0; }
   PassTimer* TimerOf(int thread) const { return profile ? profile->timer(thread) : nullptr; }
   RopeOp rope(int64_t layer) const;
@@ -89,6 +98,7 @@ class PassContext {
   LaneGroup* all_lanes;
   bool audit = false;
   FfnObserver* observer = nullptr;
+  const FiredCounters* fired = nullptr;
   PassProfile* profile = nullptr;
   bool keep_hidden = false;
   std::vector<float> hidden;                  // (n_layers, n_streams * d_model), where it is kept

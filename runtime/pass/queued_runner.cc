@@ -20,8 +20,9 @@ int64_t QueuedRunner::KeyOf(const Pass& pass) const {
   if (pass.encodes || pass.wants_hidden || pass.wanted == LogitsWanted::kSome) return kNotKept;
   const auto variant =
       static_cast<int64_t>(c.options.mode) * kLogitsChoices + static_cast<int64_t>(pass.wanted);
-  const int64_t flags = (c.audit ? 1 : 0) + (c.adapts() ? 2 : 0);
-  const int64_t shape = (variant * 4 + flags) * (kMaxKeptTokens + 1) + pass.n();
+  const int64_t flags =
+      (c.audit ? 1 : 0) + (c.adapts() ? 2 : 0) + (c.CountsFired(pass.n()) ? 4 : 0);
+  const int64_t shape = (variant * 8 + flags) * (kMaxKeptTokens + 1) + pass.n();
   return shape * (queued_.max_best() + 1) + pass.n_best;
 }
 

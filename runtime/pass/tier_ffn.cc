@@ -4,7 +4,7 @@
 
 namespace thermocline {
 
-FfnOp TierFfn::MakeOp(int64_t layer, size_t tier) const {
+FfnOp TierFfn::MakeOp(int64_t layer, size_t tier, int64_t n) const {
   const PassContext& c = context_;
   FfnOp op = context_.MakeFfnOp(layer, c.slice(layer, tier));
   if (c.adapts()) {
@@ -12,6 +12,7 @@ FfnOp TierFfn::MakeOp(int64_t layer, size_t tier) const {
     op.adapter_rows = &c.adapter_rows;
   }
   if (c.observer != nullptr || c.options.mode == SparseMode::kDense) return op;
+  if (c.CountsFired(n)) op.fired = (*c.fired)[static_cast<size_t>(layer)][tier];
   op.skip_inactive = c.config.layer(layer).ffn.has_true_zeros();
   // With one tier every neuron is asked about, with several those of the others.
   const bool predicted = tier > 0 || c.tiers.size() == 1;
@@ -34,7 +35,7 @@ uint32_t TierFfn::IndexOf(size_t tier, int64_t layer, const Pass& pass) const {
 }
 
 void TierFfn::RunFastTier(const Lane& lane, int64_t layer, const Pass& pass) {
-  FfnOp op = MakeOp(layer, 0);
+  FfnOp op = MakeOp(layer, 0, pass.n());
   op.predictor_x = PredictorInputOf(context_, layer, 0);
   RunTier(lane, 0, op, FfnInput(context_, layer), pass.n());
 }
@@ -51,7 +52,7 @@ void TierFfn::RunSlowTier(const Lane& lane, size_t tier, int64_t layer, const Pa
   lane.MarkLayer(layer);
   handover.AwaitInput(lane, index);
   lane.Mark(PassPart::kAwait);
-  FfnOp op = MakeOp(layer, tier);
+  FfnOp op = MakeOp(layer, tier, pass.n());
   const bool apart = op.predictor != nullptr &&
                      PredictorInputOf(context_, layer, tier) != FfnInput(context_, layer);
   op.predictor_x = apart ? handover.predictor_x() : handover.x();
@@ -72,7 +73,7 @@ void TierFfn::Run(const Lanes& lanes, int64_t layer, const Pass& pass) {
     for (size_t tier = 1; tier < c.tiers.size(); ++tier) {
       if (!c.Has(layer, tier)) continue;
       const float* const predictor_x = PredictorInputOf(c, layer, tier);
-      const bool asks = MakeOp(layer, tier).predictor != nullptr;
+      const bool asks = MakeOp(layer, tier, n).predictor != nullptr;
       c.tiers[tier].handover->SendInput(x, asks && predictor_x != x ? predictor_x : nullptr, n);
     }
     lanes.all.Mark(PassPart::kSend);

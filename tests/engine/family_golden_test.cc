@@ -175,6 +175,57 @@ TEST_P(FamilyGolden, PlacedAndPackedNeuronsGiveTheSameLogits) {
   }
 }
 
+// What a run holds is what its plan says, within 2 %: norms, biases, tables, windows, streams.
+TEST_P(FamilyGolden, TakesTheMemoryThatWasPlanned) {
+  EngineOptions options = Options("auto", 64);
+  const OpenedModel model(options);
+  const std::string placement_path = dir_.file("placement.gguf");
+  WritePlacement(placement_path, ShuffledPlacement(model.gguf().fingerprint(), model.config(), 0.4));
+  for (const bool placed : {false, true}) {
+    for (const bool copies : {false, true}) {
+      if (placed && FamilyNamed(model.config().architecture).sub_norms) continue;
+      options.placement_path = placed ? placement_path : "";
+      options.copy_weights = copies;
+      const Engine engine(options);
+      const MemoryPlan plan = engine.model().Plan();
+      const std::vector<uint64_t> used = engine.UsedBytes();
+      for (size_t tier = 0; tier < used.size(); ++tier) {
+        const auto planned = static_cast<double>(plan.total_bytes(tier));
+        EXPECT_NEAR(static_cast<double>(used[tier]), planned, 0.02 * planned)
+            << "tier " << tier << (placed ? ", placed" : "") << (copies ? ", copied" : "");
+      }
+    }
+  }
+}
+
+// Neurons that change tiers take all of themselves along: biases, up rows, other activations.
+TEST_P(FamilyGolden, NeuronsThatMoveGiveTheSameLogits) {
+  EngineOptions options = Options("auto", 64);
+  const OpenedModel model(options);
+  if (!model.config().has_true_zeros() || model.config().cuts_gates() ||
+      FamilyNamed(model.config().architecture).sub_norms) {
+    return;  // nothing is skipped by the neuron, so nothing moves
+  }
+  options.placement_path = dir_.file("placement.gguf");
+  WritePlacement(options.placement_path,
+                 ShuffledPlacement(model.gguf().fingerprint(), model.config(), 0.4));
+  options.adapt = Adapt::kOn;
+  options.adapt_in_step = true;
+  options.adapt_tokens_between = 1;
+  const Json& prompt = golden_["prompts"][0];
+  const auto ids = prompt["ids"].get<std::vector<int32_t>>();
+  options.context_tokens = static_cast<int64_t>(ids.size() + prompt["greedy_ids"].size());
+  Engine engine(options);
+  for (int i = 0; i < 100 && engine.mover()->n_swaps() < 8; ++i) {
+    Encode(engine, prompt);
+    engine.Reset();
+    engine.Feed(ids);
+  }
+  EXPECT_GT(engine.mover()->n_swaps(), 0);
+  engine.Reset();
+  EXPECT_LE(MaxGap(engine.Feed(ids), prompt["logits_last"]), kTolerance);
+}
+
 INSTANTIATE_TEST_SUITE_P(Transformers, FamilyGolden, testing::ValuesIn(FamilyNames()),
                          [](const auto& test) { return test.param; });
 

@@ -96,6 +96,27 @@ class MemoryFit : public testing::Test {
   EngineOptions options_;
 };
 
+// With everything on the fast tier there is no other: nothing is held there, and nothing handed over.
+TEST_F(MemoryFit, ABudgetLargerThanTheModelHasNoColdPath) {
+  options_.context_tokens = 64;
+  const OpenedModel opened(options_);
+  options_.placement_path = dir_.file("p.gguf");
+  WritePlacement(options_.placement_path,
+                 ShuffledPlacement(opened.gguf().fingerprint(), opened.config(), 1.0));
+  Engine placed(options_);
+  EXPECT_EQ(placed.UsedBytes().size(), 1U);
+  EXPECT_EQ(placed.model().Plan().total_bytes(1), 0U);
+  PassProfile profile(placed.model().n_threads());
+  placed.executor().set_profile(&profile);
+  placed.Feed(std::vector<int32_t>{5, 6, 7});
+  placed.executor().set_profile(nullptr);
+  for (int thread = 0; thread < profile.n_threads(); ++thread) {
+    for (const PassPart part : {PassPart::kSend, PassPart::kAwait}) {
+      EXPECT_EQ(profile.thread_times(thread)[static_cast<size_t>(part)], 0) << PassPartName(part);
+    }
+  }
+}
+
 TEST_F(MemoryFit, WhatFitsIsTaken) {
   const uint64_t planned = Planned(kContext, 128, DType::kF16);
   EXPECT_EQ(MessageFor(planned), "");

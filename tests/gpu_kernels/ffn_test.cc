@@ -414,7 +414,9 @@ TEST_F(GpuFfnTest, ReadsUpOnlyWhereTheGateFires) {
 struct DownResult {
   std::vector<float> y;
   int32_t n_active;
+  std::vector<uint32_t> fired;  // counts from kFiredBefore on
 };
+constexpr uint32_t kFiredBefore = 5;
 
 DownResult Down(Stream& stream, const TestMatrix& down, GpuSkip skip, const std::vector<float>& h,
                 int64_t n_tokens) {
@@ -422,10 +424,12 @@ DownResult Down(Stream& stream, const TestMatrix& down, GpuSkip skip, const std:
   const OnDevice<float> y(stream,
                           std::vector<float>(static_cast<size_t>(n_tokens * down.cols()), kNan));
   const OnDevice<int32_t> n_active(stream, std::vector<int32_t>{-1});
+  const OnDevice<uint32_t> fired(
+      stream, std::vector<uint32_t>(static_cast<size_t>(down.rows()), kFiredBefore));
   const DeviceMemory workspace(GpuFfnDownBytes(down.gpu(), n_tokens), "a test's workspace");
   GpuFfnDown(stream, down.gpu(), skip, h_device.data(), n_tokens, workspace.as<void>(), y.data(),
-             n_active.data());
-  return {y.Read(), n_active.Read()[0]};
+             n_active.data(), fired.data());
+  return {y.Read(), n_active.Read()[0], fired.Read()};
 }
 
 // Three in four are 0.
@@ -443,9 +447,13 @@ void ExpectDown(const TestMatrix& down, const std::vector<float>& h, const DownR
   // A chain of up to 32 rows, then 8 warps, the chunks of one warp, 8 warps; the product's own.
   const testing::Tolerance tolerance{.fixed = 56, .per_term = 1.0 / 256};
   int32_t n_active = 0;
+  std::vector<uint32_t> fired(m, kFiredBefore);
   for (int64_t t = 0; t < n_tokens; ++t) {
     const float* const h_row = h.data() + static_cast<size_t>(t) * m;
-    for (size_t i = 0; i < m; ++i) n_active += h_row[i] != 0 ? 1 : 0;
+    for (size_t i = 0; i < m; ++i) {
+      n_active += h_row[i] != 0 ? 1 : 0;
+      fired[i] += h_row[i] != 0 ? 1 : 0;
+    }
     for (int64_t c = 0; c < down.cols(); ++c) {
       double sum = 0;
       double magnitudes = 0;
@@ -462,6 +470,7 @@ void ExpectDown(const TestMatrix& down, const std::vector<float>& h, const DownR
     }
   }
   EXPECT_EQ(result.n_active, n_active);
+  EXPECT_EQ(result.fired, fired);
 }
 
 TEST_F(GpuFfnTest, DownEqualsTheReferenceWhateverTheShape) {

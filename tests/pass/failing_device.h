@@ -6,6 +6,7 @@
 
 #include "runtime/core/error.h"
 #include "runtime/device/cpu/cpu_device.h"
+#include "runtime/device/row_exchange.h"
 
 namespace thermocline {
 
@@ -26,6 +27,9 @@ class FailingDevice final : public Device {
   TensorView StoreRows(const TensorView& source, std::span<const int32_t> rows,
                        const std::string& purpose) override {
     return inner_.StoreRows(source, rows, purpose);
+  }
+  std::unique_ptr<RowExchange> MakeRowExchange(const RowExchangeLimits& limits) override {
+    return inner_.MakeRowExchange(limits);
   }
   std::unique_ptr<KvCache> MakeKvCache(const ModelConfig& config, DType dtype,
                                        const KvLayout& layout) override {

@@ -99,6 +99,21 @@ TEST_F(ProfileVerbsTest, SharesAndTheDefaultOfRam) {
   EXPECT_EQ(ReadPlacement(dir_.file("p.gguf")).layers[0].n_on[kVram], 32);
 }
 
+TEST_F(ProfileVerbsTest, DriftTellsWhatMovingBringsBack) {
+  const std::string other = dir_.file("other");
+  WriteWholeFile(other, std::string(900, 'x') + WordText(100, 7));
+  const std::string page = dir_.file("page.html");
+  const std::string out =
+      Call(ProfileArgs({"--hot", "34%", "--drift", other, "--drift", text_, "--report", page}));
+  EXPECT_THAT(out, AllOf(HasSubstr("held-out"), HasSubstr("other"), HasSubstr("recovered"),
+                         HasSubstr("all but the first")));
+  EXPECT_THAT(ReadWholeFile(page),
+              AllOf(HasSubstr("held-out, adapted"), HasSubstr("Hot sets that follow the text")));
+  EXPECT_THAT(UsageError(ProfileArgs({"--drift", other})), HasSubstr("--vram"));
+  EXPECT_THAT(CallError(ProfileArgs({"--hot", "34%", "--drift", dir_.file("none")})),
+              HasSubstr("none"));
+}
+
 TEST_F(ProfileVerbsTest, AModelWithoutZerosGetsANote) {
   std::vector<std::string> args = ProfileArgs({"--max-tokens", "600"});
   args[2] = SiluModelPath();

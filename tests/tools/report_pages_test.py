@@ -36,7 +36,8 @@ def make_pages(program, demo, folder):
     printed = {
         "profile": run(program, "profile", "-m", model, "-f", os.path.join(demo, "calibration.txt"), "--max-tokens",
                        "1500", "--vram", "10M", "--ram", "1G", "-o", path("p.profile.gguf"), "--placement",
-                       path("p.placement.gguf"), "--report", path("profile.html")),
+                       path("p.placement.gguf"), "--drift", os.path.join(demo, "README.md"), "--report",
+                       path("profile.html")),
         "place": run(program, "place", "-m", model, "--profile", path("p.profile.gguf"), "--hot", "20%", "-o",
                      path("h.placement.gguf"), "--report", path("place.html")),
         "bench": run(program, "bench", "-m", model, "--prompts", "1", "--prompt-tokens", "8", "-n", "8",

@@ -53,6 +53,33 @@ TEST(RunTest, DenseAndExactWriteTheSameText) {
   EXPECT_THAT(dense.err, Not(HasSubstr("FFN sparsity")));
 }
 
+TEST(RunTest, SavesWhereNeuronsHaveCome) {
+  TempDir dir;
+  WriteShuffledPlacement(DemoModel(), dir.file("placement"));
+  const Strings base = {"run",         "-m",  DemoModel(), "--placement", dir.file("placement"),
+                        "--fast-tier", "cpu", "-p",        "The captain", "--temp",
+                        "0",           "-n",  "250",       "-c",          "256",
+                        "-t",          "2"};
+  const Strings save = {"--save-placement", dir.file("learned")};
+  const ToolResult plain = RunTool(base);
+  const ToolResult moved = RunTool(Join(Join(base, {"--adapt", "on"}), save));
+  ASSERT_EQ(moved.exit_code, 0) << moved.err;
+  EXPECT_THAT(moved.err, HasSubstr("neurons moved to the fast tier"));
+  EXPECT_THAT(plain.err, HasSubstr("adapt    off: both tiers are memory of the host"));
+  const Placement before = ReadPlacement(dir.file("placement"));
+  const Placement after = ReadPlacement(dir.file("learned"));
+  EXPECT_EQ(after.model_fingerprint, before.model_fingerprint);
+  EXPECT_NE(after.layers[7].neuron_order, before.layers[7].neuron_order);
+  // Over what was read, too.
+  const Strings again = Join(base, {"--adapt", "on", "--save-placement", dir.file("placement")});
+  EXPECT_EQ(RunTool(again).exit_code, 0);
+  const ToolResult nothing = RunTool(Join(base, save));
+  EXPECT_EQ(nothing.exit_code, 1);
+  EXPECT_THAT(nothing.err, HasSubstr("learns no placement"));
+  EXPECT_EQ(RunTool(Join(Join(base, save), {"--dry-run"})).exit_code, 2);
+  EXPECT_EQ(RunTool(Join(base, {"--adapt", "on", "--save-placement", DemoModel()})).exit_code, 1);
+}
+
 TEST(RunTest, ATraceHoldsEveryPassAndChangesNothing) {
   TempDir dir;
   const Strings base = {"run", "-m", kModel, "-p", "abc", "-n",

@@ -83,6 +83,7 @@ HtmlPage BenchPage(const BenchReport& report) {
   AddSpeeds(report, "Prefill", "The prompts, in batches.", &ModeResult::prefill_tokens_per_s,
             &page);
   AddBytes(report, &page);
+  for (const LayerTimes& times : report.layer_times) AddLayerTimes(times, &page);
   return page;
 }
 

@@ -171,6 +171,7 @@ std::string BenchTable(const BenchReport& report) {
   if (!report.gpu_note.empty()) text += report.gpu_note + "\n";
   const std::string stream = StreamUseText(report.stream);
   if (!stream.empty()) text += stream + "\n";
+  if (!report.adapt.empty()) text += "adapt: " + report.adapt + "\n";
   if (!report.mode_note.empty()) text += report.mode_note + "\n";
   for (const ModeResult& mode : report.modes) {
     for (const float margin : mode.first_difference_margins) {
@@ -179,6 +180,7 @@ std::string BenchTable(const BenchReport& report) {
     }
   }
   for (const Roofline& roofline : report.rooflines) text += RooflineTable(roofline);
+  for (const LayerTimes& times : report.layer_times) text += LayerTimesTable(times);
   for (const PassReport& steps : report.steps) text += PassTable(steps);
   if (!report.parallel.empty()) text += ParallelTable(report.parallel);
   return text;
@@ -198,6 +200,9 @@ std::string BenchJson(const BenchReport& report) {
     json["modes"].push_back(ModeJson(mode, BandwidthShare(report, mode)));
   for (const Roofline& roofline : report.rooflines) {
     json["rooflines"].push_back(RooflineJson(roofline));
+  }
+  for (const LayerTimes& times : report.layer_times) {
+    json["layer_times"].push_back(LayerTimesJson(times));
   }
   for (const PassReport& steps : report.steps) json["steps"].push_back(PassJson(steps));
   for (const ParallelResult& result : report.parallel) {

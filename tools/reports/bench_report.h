@@ -7,6 +7,7 @@
 #include "runtime/device/stream_choice.h"
 #include "tools/bench/compare_modes.h"
 #include "tools/bench/parallel_decode.h"
+#include "tools/reports/layer_times.h"
 #include "tools/reports/pass_report.h"
 #include "tools/reports/roofline.h"
 
@@ -24,8 +25,10 @@ struct BenchReport {
   double requant_error = -1;
   std::vector<ModeResult> modes;
   std::vector<Roofline> rooflines;
+  std::vector<LayerTimes> layer_times;
   std::string gpu_note;
   StreamUse stream;
+  std::string adapt;                     // what moved between the tiers; empty: nothing was to
   std::vector<PassReport> steps;         // with a GPU
   std::vector<ParallelResult> parallel;  // reports of several sequences
 };

@@ -8,6 +8,7 @@
 
 #include "runtime/core/size_text.h"
 #include "tools/pictures/svg.h"
+#include "tools/reports/drift_report.h"
 #include "tools/reports/plan_table.h"
 
 namespace thermocline {
@@ -67,7 +68,7 @@ std::optional<double> HotShare(const OpenedModel* placed) {
 }
 
 void AddCoverage(const ProfileStats& stats, const CoverageReport& coverage,
-                 const OpenedModel* placed, HtmlPage* page) {
+                 const OpenedModel* placed, const PlacementMoves& moves, HtmlPage* page) {
   const CoverageCurve curve = MakeCoverageCurve(stats, kCurvePoints);
   LineChart chart{"Share of activations on the hottest neurons",
                   {"share of each layer's neurons that is hot", 0, 1, true},
@@ -78,6 +79,7 @@ void AddCoverage(const ProfileStats& stats, const CoverageReport& coverage,
     chart.lines[0].points.emplace_back(curve.shares[i], curve.calibration[i]);
     chart.lines[1].points.emplace_back(curve.shares[i], curve.heldout[i]);
   }
+  if (!moves.held_out.empty()) chart.lines.push_back({"held-out, adapted", moves.held_out});
   HtmlTable table{{"hot", "calibration", "held-out", "uniform"}, {}};
   for (const double share : kTableShares) {
     const auto i = static_cast<size_t>(std::lround(share * (kCurvePoints - 1)));
@@ -94,11 +96,16 @@ void AddCoverage(const ProfileStats& stats, const CoverageReport& coverage,
       table.rows.push_back({"LRU caches of that size", "-", Percent(total.lru), "-"});
     }
   }
+  for (const auto& [share, covered] : moves.held_out) {
+    table.rows.push_back({"adapted: " + Percent(share), "-", Percent(covered), Percent(share)});
+  }
   page->AddPicture(
       "Coverage",
       "The share of activations (a token and a neuron that fires in it) that fall on hot neurons. "
       "The lines take the same share of every layer, hottest in calibration first; a placement "
-      "may give layers different shares.",
+      "may give layers different shares. Adapted is the held-out text with neurons that move "
+      "between "
+      "the tiers while it is read.",
       DrawLines(chart), table);
 }
 
@@ -236,7 +243,7 @@ void AddLayers(const CoverageReport& coverage, bool placed, HtmlPage* page) {
 
 HtmlPage PlacementPage(const OpenedModel& model, const ProfileStats& stats,
                        const CoverageReport& coverage, const OpenedModel* placed,
-                       const PlacementTimes& times) {
+                       const PlacementTimes& times, const PlacementMoves& moves) {
   const ModelConfig& config = model.config();
   HtmlPage page(
       "Neurons of " + BaseName(model.gguf().path()),
@@ -245,7 +252,8 @@ HtmlPage PlacementPage(const OpenedModel& model, const ProfileStats& stats,
                   config.n_layers, config.d_ff, ActivationName(config.activation),
                   stats.calibration.n_tokens, stats.heldout.n_tokens, stats.activation_threshold));
   AddHeat(stats, &page);
-  AddCoverage(stats, coverage, placed, &page);
+  AddCoverage(stats, coverage, placed, moves, &page);
+  if (!moves.texts.empty()) AddDrift(moves.texts, &page);
   if (placed != nullptr) AddBytes(*placed, &page);
   if (!times.splits.empty()) AddSplits(times.splits, &page);
   if (!times.sweep.empty()) AddSweep(times.sweep, &page);

@@ -2,9 +2,11 @@
 // and where the bytes lie.
 #pragma once
 
+#include <utility>
 #include <vector>
 
 #include "profiler/activations/coverage.h"
+#include "profiler/activations/drift.h"
 #include "profiler/activations/profile_stats.h"
 #include "runtime/engine/opened_model.h"
 #include "tools/pictures/html_page.h"
@@ -18,9 +20,16 @@ struct PlacementTimes {
   std::vector<SweepPoint> sweep;
 };
 
+// Coverage where neurons move, by the share of each layer's that is hot, and of texts one after
+// another; empty where that was not asked for.
+struct PlacementMoves {
+  std::vector<std::pair<double, double>> held_out;  // (share, coverage) of the held-out text
+  std::vector<DriftedText> texts;
+};
+
 // placed: opened with the placement that the coverage is of; null where none was made.
 HtmlPage PlacementPage(const OpenedModel& model, const ProfileStats& stats,
                        const CoverageReport& coverage, const OpenedModel* placed,
-                       const PlacementTimes& times = {});
+                       const PlacementTimes& times = {}, const PlacementMoves& moves = {});
 
 }  // namespace thermocline

@@ -100,6 +100,8 @@ std::string RunSummaryText(Engine& engine, const RunSummary& summary) {
   text += ModeText(engine, g.decode_passes);
   text += MemoryText(engine);
   text += PredictionText(engine, g);
+  const std::string adapt = AdaptText(engine);
+  if (!adapt.empty()) text += "adapt    " + adapt + "\n";
   const std::string stream = StreamUseText(engine.executor().stream_use());
   if (!stream.empty()) text += "stream   " + stream + "\n";
   const std::string gpu_note = NoteText(engine.model().gpu_note());
@@ -117,6 +119,19 @@ std::string RunSummaryText(Engine& engine, const RunSummary& summary) {
         100 * engine.requant().relative_rms_error);
   }
   return text;
+}
+
+std::string AdaptText(Engine& engine) {
+  const AdaptChoice& choice = engine.model().adapt();
+  if (!choice.moves) {
+    // Who has no placement need not be told.
+    const bool told = engine.model().has_cold() && !choice.why_not.empty();
+    return told ? "off: " + choice.why_not : "";
+  }
+  NeuronMover& mover = *engine.mover();
+  mover.Settle();
+  return fmt::format("{} neurons moved to the fast tier, and as many from it, in {} tokens",
+                     mover.n_swaps(), mover.n_tokens());
 }
 
 std::string EngineDescription(const Engine& engine) {

@@ -16,6 +16,9 @@ struct RunSummary {
 
 std::string RunSummaryText(Engine& engine, const RunSummary& summary);
 
+// What moved between the tiers, or why nothing does; empty where nobody asked. Without a line end.
+std::string AdaptText(Engine& engine);
+
 // Returns instruction set, fingerprint and tiers, for -v.
 std::string EngineDescription(const Engine& engine);
 

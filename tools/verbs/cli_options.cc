@@ -273,6 +273,24 @@ void AddEngineOptions(CLI::App& verb, EngineOptions* options) {
   AddDownTypeOption(verb, options);
 }
 
+void AddAdaptOption(CLI::App& verb, Adapt usual, EngineOptions* options) {
+  options->adapt = usual;
+  const auto choose = [options](const std::string& name) {
+    options->adapt = name == "on" ? Adapt::kOn : name == "off" ? Adapt::kOff : Adapt::kAuto;
+  };
+  const bool automatic = usual == Adapt::kAuto;
+  verb.add_option_function<std::string>(
+          "--adapt", choose,
+          fmt::format(
+              "With a placement, in modes exact and predicted: whether neurons change tiers while "
+              "the model runs, so that those on the fast tier are the ones the text at hand needs; "
+              "auto{}: where the fast tier is a GPU and the copies pay; off{}. Moving changes the "
+              "order of sums, and with it text at near-ties",
+              automatic ? " (the default)" : "", automatic ? "" : " (the default)"))
+      ->type_name("auto|on|off")
+      ->check(CLI::IsMember({"auto", "on", "off"}));
+}
+
 void AddLoraOption(CLI::App& verb, EngineOptions* options) {
   const auto add = [options](const CLI::results_t& values) {
     for (const std::string& value : values) options->loras.push_back(ParseLora(value));

@@ -43,6 +43,8 @@ CLI::Option* AddShareOption(CLI::App& verb, const std::string& flags, double* sh
 void AddModelOptions(CLI::App& verb, EngineOptions* options);
 // Adds --sparse, -t, --pin, -c, -b, -ngl, --fast-tier: how the engine runs.
 void AddEngineOptions(CLI::App& verb, EngineOptions* options);
+// Adds --adapt. usual: what it is where it is not given.
+void AddAdaptOption(CLI::App& verb, Adapt usual, EngineOptions* options);
 // Adds --lora, for verbs that run the model as a user would.
 void AddLoraOption(CLI::App& verb, EngineOptions* options);
 // Adds -t alone, for verbs that only count or convert. 0: one per physical core.

@@ -6,6 +6,7 @@
 #include <optional>
 #include <random>
 
+#include "profiler/activations/profile_file.h"
 #include "runtime/core/error.h"
 #include "runtime/rates/read_bandwidth.h"
 #include "tools/bench/compare_modes.h"
@@ -15,12 +16,14 @@
 #include "tools/reports/messages.h"
 #include "tools/reports/pass_report.h"
 #include "tools/reports/roofline.h"
+#include "tools/reports/run_summary.h"
 #include "tools/reports/trace_file.h"
 #include "tools/terminal/progress_bar.h"
 #include "tools/verbs/bench_serve.h"
 #include "tools/verbs/cli_options.h"
 #include "tools/verbs/number_option.h"
 #include "tools/verbs/output_path.h"
+#include "tools/verbs/placement_options.h"
 #include "tools/verbs/verbs.h"
 
 namespace thermocline {
@@ -41,6 +44,8 @@ constexpr const char* kBenchDetails =
     "With a GPU, a pass of its own shows per token: the time of each part on the GPU and on the "
     "CPU,\n"
     "the share in which either had nothing to do, and the bytes over the bus (table and json).\n"
+    "With --profile another pass of its own shows what every layer takes beside what was "
+    "predicted.\n"
     "\n"
     "Example:\n"
     "  thermocline bench -m model.gguf --placement model.placement.gguf -f text.txt";
@@ -60,6 +65,8 @@ struct BenchArgs {
   std::optional<std::string> trace_path;
   std::string report_path;
   BenchServeArgs serve;
+  std::string profile_path;  // empty: no times of layers
+  std::string rates_path;
 };
 
 std::vector<std::vector<int32_t>> MakePrompts(const BenchArgs& options, const Engine& engine) {
@@ -107,9 +114,44 @@ void MeasurePassesOf(const std::vector<SparseMode>& modes,
   if (!gpu) report->steps.clear();
 }
 
+// What the prediction of layers goes by.
+struct Expectation {
+  ProfileStats stats;
+  MachineRates rates;
+};
+
+// Returns nothing where it was not asked for.
+std::optional<Expectation> ExpectationOf(const BenchArgs& options, const OpenedModel& model) {
+  if (options.profile_path.empty()) return std::nullopt;
+  Expectation expected{ReadProfile(options.profile_path), {}};
+  CheckProfileFits(expected.stats, model.config(), options.engine.model_path,
+                   ModelFingerprints(model.gguf()));
+  PlacementArgs rates;
+  rates.rates_path = options.rates_path;
+  PrintNote(SettleRates(model, /*needed=*/true, &rates));
+  expected.rates = *rates.rates;
+  return expected;
+}
+
+void MeasureLayers(const std::vector<SparseMode>& modes,
+                   const std::vector<std::vector<int32_t>>& prompts, const BenchArgs& options,
+                   const Expectation& expected, Engine& engine, BenchReport* report) {
+  const auto prompt_tokens = static_cast<int64_t>(prompts.front().size());
+  for (const SparseMode mode : modes) {
+    const PassReport measured =
+        MeasurePasses(engine, mode, prompts, options.comparison, TraceFile::kMaxSpans);
+    report->layer_times.push_back(
+        MakeLayerTimes(engine, measured, expected.stats, expected.rates,
+                       prompt_tokens + options.comparison.decode_tokens / 2));
+  }
+}
+
 void Run(BenchArgs& options) {
   if (options.format == "csv" && (options.roofline || options.engine.n_sequences > 1)) {
     FailUsage("bench", "--roofline and --parallel go with -o table or -o json, not with csv");
+  }
+  if (!options.rates_path.empty() && options.profile_path.empty()) {
+    FailUsage("bench", "--rates goes with --profile, which has layers predicted");
   }
   std::optional<TraceFile> trace;
   if (options.trace_path) {
@@ -127,6 +169,7 @@ void Run(BenchArgs& options) {
   options.comparison.progress = options.engine.progress;
   auto model = std::make_unique<OpenedModel>(options.engine);
   RequireNoEncoder(model->config(), options.engine.model_path, "a bench");
+  const std::optional<Expectation> expected = ExpectationOf(options, *model);
   Engine engine(std::move(model));
   if (options.roofline && !engine.model().gpu().empty()) {
     throw Error({.what = "--roofline measures tiers of the CPU, and this run has a GPU",
@@ -171,7 +214,9 @@ void Run(BenchArgs& options) {
   }
   report.gpu_note = NoteText(engine.model().gpu_note(), "bench");
   report.stream = engine.executor().stream_use();
+  report.adapt = AdaptText(engine);
   MeasurePassesOf(modes, prompts, options, engine, trace ? &*trace : nullptr, &report);
+  if (expected) MeasureLayers(modes, prompts, options, *expected, engine, &report);
   for (size_t m = 0; options.engine.n_sequences > 1 && m < modes.size(); ++m) {
     report.parallel.push_back(MeasureParallel(engine, modes[m], options.engine.n_sequences, prompts,
                                               options.comparison.decode_tokens));
@@ -201,6 +246,7 @@ void AddBenchVerb(CLI::App& app) {
       AddVerb(app, "bench", "Compares dense with sparse: speed, bytes and quality", kBenchDetails);
   AddModelOptions(*verb, &options->engine);
   AddEngineOptions(*verb, &options->engine);
+  AddAdaptOption(*verb, Adapt::kOff, &options->engine);
   AddLoraOption(*verb, &options->engine);
   verb->add_option("-f,--file", options->text_path, "text the prompts are cut from")
       ->type_name("FILE");
@@ -223,6 +269,15 @@ void AddBenchVerb(CLI::App& app) {
                   "also decode so many sequences in one pass per token, in turn with one, and "
                   "print tokens/s in all and per sequence (table and json; CPU)")
       ->type_name("N");
+  verb->add_option("--profile", options->profile_path,
+                   "Statistics of the model, made by `profile`: also print what each layer takes "
+                   "beside what they and the rates of this machine predict (table, json and "
+                   "--report)")
+      ->type_name("FILE");
+  verb->add_option("--rates", options->rates_path,
+                   "With --profile: rates of this machine, made by `calibrate`; default: those "
+                   "that it keeps, and where there are none what is needed is measured")
+      ->type_name("FILE");
   AddTraceOption(*verb, &options->trace_path);
   AddReportOption(*verb, &options->report_path, "the modes beside each other");
   const CLI::App* const serve = AddBenchServe(*verb, &options->serve);

@@ -195,6 +195,7 @@ void AddPerplexityVerb(CLI::App& app) {
                            kPerplexityDetails);
   AddModelOptions(*verb, &options->engine);
   AddEngineOptions(*verb, &options->engine);
+  AddAdaptOption(*verb, Adapt::kOff, &options->engine);
   AddLoraOption(*verb, &options->engine);
   options->sparse = verb->get_option("--sparse");
   options->batch = verb->get_option("--batch");

@@ -6,11 +6,13 @@
 #include <memory>
 #include <optional>
 
+#include "profiler/activations/drift_run.h"
 #include "profiler/activations/profile_file.h"
 #include "profiler/activations/profile_run.h"
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
 #include "runtime/core/size_text.h"
+#include "tools/reports/drift_report.h"
 #include "tools/reports/placement_page.h"
 #include "tools/reports/plan_table.h"
 #include "tools/terminal/progress_bar.h"
@@ -36,6 +38,10 @@ byte first, the rest in RAM. Without it only the statistics are written, and `th
 placements of them later. The printed coverage compares the placement with as many neurons picked at
 random and with an LRU cache of the same size.
 
+--drift FILE (more than once) has further texts follow the held-out one, and prints how the placement
+covers each: as it is, with neurons that change tiers as `run --adapt on` moves them, and the best that
+one could have chosen knowing that text.
+
 A text is plain bytes in any encoding, of the kind the model will be used for; 100 000 tokens give steady
 counts. Sizes: 8G, 512M, 1.5G (binary units).
 
@@ -53,6 +59,7 @@ struct ProfileArgs {
   std::string output_path;
   std::string placement_path;
   std::string report_path;
+  std::vector<std::string> drift_paths;
 };
 
 bool EndsWith(const std::string& text, const std::string& end) {
@@ -75,7 +82,13 @@ void CheckOutputs(ProfileArgs* args) {
   if (!placing && !args->placement_path.empty()) {
     FailUsage("profile", "--placement needs --vram SIZE (or --hot SHARE)");
   }
+  if (!placing && !args->drift_paths.empty()) {
+    FailUsage("profile",
+              "--drift tells how a placement covers texts, which needs --vram SIZE (or "
+              "--hot SHARE)");
+  }
   std::vector<std::string> inputs = {args->common.engine.model_path, args->profile.text_path};
+  inputs.insert(inputs.end(), args->drift_paths.begin(), args->drift_paths.end());
   if (!args->profile.heldout_path.empty()) inputs.push_back(args->profile.heldout_path);
   CheckOutputPath(args->output_path, inputs);
   if (!placing) return;
@@ -92,7 +105,7 @@ void CheckReport(const ProfileArgs& args) {
 }
 
 void WriteReport(const ProfileArgs& args, const OpenedModel& model, const ProfileStats& stats,
-                 const CoverageReport& coverage, bool placed) {
+                 const CoverageReport& coverage, bool placed, const PlacementMoves& moves) {
   if (args.report_path.empty()) return;
   std::optional<OpenedModel> placed_model;
   if (placed) {
@@ -102,7 +115,7 @@ void WriteReport(const ProfileArgs& args, const OpenedModel& model, const Profil
     placed_model.emplace(options);
   }
   WritePage(args.report_path,
-            PlacementPage(model, stats, coverage, placed ? &*placed_model : nullptr));
+            PlacementPage(model, stats, coverage, placed ? &*placed_model : nullptr, {}, moves));
 }
 
 std::string Introduction(const ProfileArgs& args, const OpenedModel& model,
@@ -154,6 +167,39 @@ std::string Closing(const ProfileArgs& args, const ProfileStats& stats, double s
                             FormatBytes(solved->plan.total_bytes(1)));
 }
 
+// Simulations of neurons that move: of the placement, and of some shares of every layer for the
+// report. They see the held-out text first.
+struct Moves {
+  MoveOptions options;
+  std::vector<DriftSimulation> simulations;
+  std::vector<double> shares;  // of those behind the placement's
+
+  Moves(const ProfileArgs& args, const OpenedModel& model, const ProfileStats& stats,
+        const SolvedPlacement* solved) {
+    if (solved == nullptr || (args.drift_paths.empty() && args.report_path.empty())) return;
+    options = MoverOptionsOf(model, solved->placement);
+    simulations.emplace_back(stats.d_ff(), solved->placement, options);
+    if (!args.report_path.empty()) shares = {0.05, 0.1, 0.2, 0.3, 0.5, 0.75};
+    for (const double share : shares) {
+      simulations.emplace_back(stats.d_ff(), HottestShare(stats, share), options);
+    }
+    for (DriftSimulation& simulation : simulations) simulation.BeginText("held-out");
+  }
+
+  PlacementMoves Results() const {
+    PlacementMoves moves;
+    if (simulations.empty()) return moves;
+    moves.texts = simulations.front().Texts();
+    for (size_t i = 0; i < shares.size(); ++i) {
+      const DriftedText text = simulations[i + 1].Texts().front();
+      if (text.activations > 0) {
+        moves.held_out.emplace_back(shares[i], text.moving / text.activations);
+      }
+    }
+    return moves;
+  }
+};
+
 void RunProfile(ProfileArgs& args) {
   CheckOutputs(&args);
   CheckReport(args);
@@ -187,7 +233,14 @@ void RunProfile(ProfileArgs& args) {
       vram_neurons.push_back(layer.n_on[kVram]);
     }
   }
-  run.HoldOut(vram_neurons);
+  Moves moves(args, model, run.stats(), solved ? &*solved : nullptr);
+  const ChannelOrders orders = ReadChannelOrders(model.gguf(), model.config());
+  DriftObserver drift(model.config(), orders, args.profile.activation_threshold, moves.simulations);
+  run.HoldOut(vram_neurons, moves.simulations.empty() ? nullptr : &drift);
+  const std::span<DriftSimulation> all(moves.simulations);
+  RunDrift(engine, args.drift_paths,
+           {args.profile.max_tokens, args.profile.activation_threshold, args.profile.progress},
+           all.first(std::min<size_t>(1, all.size())));
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
   ThrowIfInterrupted();
@@ -197,8 +250,10 @@ void RunProfile(ProfileArgs& args) {
   ClearStderrProgress();
   const CoverageReport report =
       MakeCoverageReport(run.stats(), solved ? &solved->placement : nullptr, run.lru());
-  WriteReport(args, model, run.stats(), report, placing);
+  const PlacementMoves moved = moves.Results();
+  WriteReport(args, model, run.stats(), report, placing, moved);
   WriteOutput(CoverageTable(report, placing, run.lru() != nullptr) +
+              (args.drift_paths.empty() ? "" : "\n" + DriftTable(moved.texts, moves.options)) +
               SparsityNote(report, args.profile.activation_threshold) + "\n" +
               Closing(args, run.stats(), seconds, solved ? &*solved : nullptr));
 }
@@ -239,6 +294,13 @@ void AddProfileVerb(CLI::App& app) {
   verb->add_option("--placement", args->placement_path,
                    "Placement file to write; default with --vram: -o with .placement.gguf")
       ->type_name("FILE");
+  verb->add_option(
+          "--drift", args->drift_paths,
+          "Text that follows the held-out one, to see how the placement covers it and what "
+          "moving neurons brings; may be given more than once")
+      ->type_name("FILE")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   AddReportOption(*verb, &args->report_path,
                   "which neurons fire, what is covered and, with --vram, where the bytes lie");
   verb->callback([args] { RunProfile(*args); });

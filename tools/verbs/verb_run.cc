@@ -15,6 +15,7 @@
 #include "runtime/engine/generate.h"
 #include "tools/reports/messages.h"
 #include "tools/reports/plan_table.h"
+#include "tools/reports/plan_times.h"
 #include "tools/reports/run_summary.h"
 #include "tools/reports/trace_file.h"
 #include "tools/terminal/chat_session.h"
@@ -53,7 +54,7 @@ In what users write (messages, the system prompt, loaded conversations) names of
 <|im_end|> are text; only the template's own are tokens.
 
 --dry-run prints what the run would hold in memory (weights, KV cache, scratch; per tier and layer) and
-loads nothing.
+what a token is expected to take by the rates that `calibrate` keeps, and loads nothing.
 
 Examples:
   thermocline run -m model.gguf
@@ -69,6 +70,7 @@ struct RunArgs {
   std::optional<std::string> prompt;
   std::optional<std::string> prompt_path;
   std::optional<std::string> trace_path;
+  std::string learned_path;  // empty: what was learned is not kept
   std::optional<std::string> system;
   TemplateOptions chat_template;
   std::optional<int64_t> max_tokens;
@@ -117,6 +119,9 @@ void CheckUsage(const RunArgs& args) {
   if (args.trace_path && args.dry_run) {
     FailUsage("run", "--trace needs a run, and --dry-run runs nothing");
   }
+  if (!args.learned_path.empty() && args.dry_run) {
+    FailUsage("run", "--save-placement needs a run, and --dry-run runs nothing");
+  }
   if (args.raw && AsksForChat(args)) {
     FailUsage("run",
               "--raw continues text; --chat, -sys, --chat-template, --template-vars and "
@@ -156,7 +161,11 @@ std::string ReadPrompt(const RunArgs& args) {
 
 void PrintPlan(const RunArgs& args) {
   const OpenedModel model(args.engine);
-  WriteOutput(args.json ? MemoryPlanJson(model).dump(2) + "\n" : MemoryPlanTable(model));
+  const PlanTimes times = TimesOfPlan(model);
+  if (!args.json) return WriteOutput(MemoryPlanTable(model) + PlanTimesText(times));
+  nlohmann::ordered_json plan = MemoryPlanJson(model);
+  plan["time"] = PlanTimesJson(times);
+  WriteOutput(plan.dump(2) + "\n");
 }
 
 void CheckFits(const RunArgs& args, size_t n_tokens, int64_t context_tokens) {
@@ -332,8 +341,17 @@ void RunModel(const RunArgs& args) {
     CheckNotRead(*args.trace_path, inputs);
     trace.emplace(*args.trace_path);
   }
+  if (!args.learned_path.empty()) {
+    CheckOutputPath(args.learned_path, {args.engine.model_path, args.prompt_path.value_or("")});
+  }
   const auto started = std::chrono::steady_clock::now();
   auto model = std::make_unique<OpenedModel>(args.engine);
+  if (!args.learned_path.empty() && !model->adapt().moves) {
+    throw Error({.path = args.learned_path,
+                 .what = "a run in which no neuron moves learns no placement",
+                 .found = model->adapt().why_not.empty() ? "--adapt off" : model->adapt().why_not,
+                 .hint = "give --adapt on, with a placement"});
+  }
   std::optional<ChatFormat> format;
   if (const auto chosen = ChooseChat(args, model->gguf())) {
     format.emplace(*chosen, model->tokenizer());
@@ -364,6 +382,7 @@ void RunModel(const RunArgs& args) {
     interrupted = RunLoaded({args, prompt, generator, summary}, chat_format, first_ids,
                             engine.config().has_encoder());
   }
+  if (!args.learned_path.empty()) WritePlacement(args.learned_path, engine.LearnedPlacement());
   PrintNote(RunSummaryText(engine, summary));
   if (trace) {
     engine.executor().set_profile(nullptr);
@@ -423,10 +442,15 @@ void AddRunVerb(CLI::App& app) {
   verb->add_flag("-i,--interactive", args->interactive, "A session: type, read, go on");
   AddChatOptions(*verb, args.get());
   AddEngineOptions(*verb, &args->engine);
+  AddAdaptOption(*verb, Adapt::kAuto, &args->engine);
   AddLoraOption(*verb, &args->engine);
   AddBeamOption(*verb, args.get());
   AddSamplingOptions(*verb, &args->sampling);
   AddGrammarOptions(*verb, &args->grammar);
+  verb->add_option("--save-placement", args->learned_path,
+                   "At the end, write the placement as it is then: where neurons have come to lie "
+                   "(needs --adapt on, or auto where it adapts). May be the one that was read")
+      ->type_name("FILE");
   AddTraceOption(*verb, &args->trace_path);
   verb->add_flag("--dry-run", args->dry_run, "Print the memory plan and stop before loading");
   verb->add_flag("--json", args->json, "With --dry-run: the plan as JSON");

@@ -5,6 +5,7 @@
 
 #include "runtime/core/checked_math.h"
 #include "runtime/core/error.h"
+#include "runtime/device/cpu/cpu_row_exchange.h"
 #include "runtime/threads/memory_nodes.h"
 
 namespace thermocline {
@@ -100,6 +101,12 @@ TensorView CpuDevice::StoreRows(const TensorView& source, std::span<const int32_
     std::memcpy(memory + i * row_bytes, source.row(row), static_cast<size_t>(row_bytes));
   }
   return DenseView(memory, source.dtype, n, source.cols);
+}
+
+std::unique_ptr<RowExchange> CpuDevice::MakeRowExchange(const RowExchangeLimits& limits) {
+  auto exchange = std::make_unique<CpuRowExchange>(limits);
+  allocated_bytes_ += CpuRowExchange::Bytes(limits);
+  return exchange;
 }
 
 std::unique_ptr<KvCache> CpuDevice::MakeKvCache(const ModelConfig& config, DType dtype,

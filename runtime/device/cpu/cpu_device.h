@@ -15,6 +15,7 @@
 #include "runtime/device/cpu/cpu_low_rank.h"
 #include "runtime/device/cpu/cpu_rows.h"
 #include "runtime/device/device.h"
+#include "runtime/device/row_exchange.h"
 
 namespace thermocline {
 
@@ -28,6 +29,7 @@ class CpuDevice final : public Device {
   uint64_t allocated_bytes() const override { return allocated_bytes_; }
   TensorView StoreRows(const TensorView& source, std::span<const int32_t> rows,
                        const std::string& purpose) override;
+  std::unique_ptr<RowExchange> MakeRowExchange(const RowExchangeLimits& limits) override;
   std::unique_ptr<KvCache> MakeKvCache(const ModelConfig& config, DType dtype,
                                        const KvLayout& layout) override;
 

@@ -93,6 +93,7 @@ FfnCount CpuFfn::Run(const Lane& lane, const FfnOp& op, const float* x, int64_t 
   if (!op.adapters.empty()) low_rank_.PrepareFfn(lane, op, x, n);
   if (n >= (per_neuron ? kGemmMinTokens : MinPanelTokens(kernels_)) && !predicted) {
     gemm_.Ffn(lane, op, x, n, state);
+    if (op.fired != nullptr) CountFired(lane, op, n, state);
     const int64_t all = n * op.slice->n_neurons;
     return {.tokens = 0, .gates = all, .active = all};
   }
@@ -101,6 +102,17 @@ FfnCount CpuFfn::Run(const Lane& lane, const FfnOp& op, const float* x, int64_t 
   StockRows(lane, op, x, n, state);
   const int64_t all = n * op.slice->n_neurons;
   return {.tokens = n, .gates = all, .active = all};
+}
+
+// Of a batch, whose h are all there.
+void CpuFfn::CountFired(const Lane& lane, const FfnOp& op, int64_t n, const FfnState& state) {
+  const int64_t m = op.slice->n_neurons;
+  const auto [begin, end] = lane.Split(m, kNeuronUnit);
+  for (int64_t t = 0; t < n; ++t) {
+    const float* const h = state.gate + t * m;
+    for (int64_t i = begin; i < end; ++i) op.fired[i] += h[i] != 0 ? 1 : 0;
+  }
+  lane.Sync();
 }
 
 void CpuFfn::GateProducts(const Part& part, int64_t token, int64_t begin, int64_t end) const {
@@ -333,6 +345,10 @@ void CpuFfn::RunActive(const Part& part, int64_t token, int64_t n_active, float*
   const FfnSlice& slice = *part.op.slice;
   const TensorView& w = slice.up;
   const TensorView& down = slice.down;
+  if (part.op.fired != nullptr) {
+    // Parts share no neuron, and lanes no part.
+    for (int64_t i = 0; i < n_active; ++i) ++part.op.fired[part.rows[i]];
+  }
   if (slice.is_gated()) {
     kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols,
                     part.up_x + token * part.up_x_stride, part.rows, 0, n_active, up);

@@ -58,6 +58,7 @@ class CpuFfn {
   // skipped.
   void StockRows(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                  const FfnState& state);
+  static void CountFired(const Lane& lane, const FfnOp& op, int64_t n, const FfnState& state);
   // Runs tokens with down per neuron, part by part of the neurons.
   FfnCount Neurons(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                    const FfnState& state);

@@ -57,6 +57,7 @@ class GpuDevice final : public QueuedDevice {
   uint64_t allocated_bytes() const override { return allocated_bytes_; }
   TensorView StoreRows(const TensorView& source, std::span<const int32_t> rows,
                        const std::string& purpose) override;
+  std::unique_ptr<RowExchange> MakeRowExchange(const RowExchangeLimits& limits) override;
   DeviceSigns StoreSigns(const SignRows& rows) override { return StoreGpuSigns(rows, *this); }
   TensorView StoreTable(const TensorView& source) override;
   std::unique_ptr<KvCache> MakeKvCache(const ModelConfig& config, DType dtype,

@@ -146,7 +146,7 @@ void GpuDevice::Down(const FfnOp& op, GpuSkip skip, int64_t n, const FfnState& s
     return;
   }
   GpuFfnDown(stream_, MatrixOf(slice.down), skip, state.gate, n, ffn_scratch_.as<void>(), state.y,
-             &CountsAt(op.layer)->active);
+             &CountsAt(op.layer)->active, op.fired);
 }
 
 }  // namespace thermocline

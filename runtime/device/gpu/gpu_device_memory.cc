@@ -6,6 +6,7 @@
 #include "runtime/core/error.h"
 #include "runtime/device/gpu/gpu_device.h"
 #include "runtime/device/gpu/gpu_handover.h"
+#include "runtime/device/gpu/gpu_row_exchange.h"
 #include "runtime/device/gpu/gpu_rows.h"
 #include "runtime/device/gpu/gpu_weight_stream.h"
 #include "runtime/model/rope.h"
@@ -77,6 +78,11 @@ TensorView GpuDevice::StoreTable(const TensorView& source) {
 std::unique_ptr<Handover> GpuDevice::MakeHandover(int64_t max_tokens, int64_t d_model,
                                                   bool predictor_apart) {
   return std::make_unique<GpuTierHandover>(*this, max_tokens, d_model, predictor_apart);
+}
+
+std::unique_ptr<RowExchange> GpuDevice::MakeRowExchange(const RowExchangeLimits& limits) {
+  allocated_bytes_ += GpuRowExchange::DeviceBytes(limits);
+  return std::make_unique<GpuRowExchange>(*this, limits);
 }
 
 std::unique_ptr<WeightStream> GpuDevice::MakeWeightStream(const WeightStreamLimits& limits) {

@@ -3,6 +3,7 @@
 #include "gpu_kernels/base/device_memory.h"
 #include "gpu_kernels/products/weight_layout.h"
 #include "runtime/device/gpu/gpu_device.h"
+#include "runtime/device/gpu/gpu_row_exchange.h"
 #include "runtime/device/gpu/gpu_weight_stream.h"
 
 namespace thermocline {
@@ -41,6 +42,10 @@ uint64_t GpuScratchBytes(const FastTierNeeds& needs) {
 }
 
 uint64_t GpuPinnedBytes(const FastTierNeeds& needs) { return StreamBytes(needs).pinned; }
+
+uint64_t GpuExchangeBytes(const RowExchangeLimits& limits) {
+  return GpuRowExchange::DeviceBytes(limits);
+}
 
 uint64_t GpuMatrixBytes(DType dtype, int64_t rows, int64_t cols) {
   return static_cast<uint64_t>(rows * GpuRowBytes(dtype, cols));

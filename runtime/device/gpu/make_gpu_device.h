@@ -5,6 +5,7 @@
 #include <string>
 
 #include "runtime/device/device.h"
+#include "runtime/device/row_exchange.h"
 
 namespace thermocline {
 
@@ -33,6 +34,8 @@ uint64_t GpuFreeBytes();
 uint64_t GpuScratchBytes(const FastTierNeeds& needs);
 // Pinned memory of the host that weights are streamed from.
 uint64_t GpuPinnedBytes(const FastTierNeeds& needs);
+// What a row exchange (runtime/device/row_exchange.h) takes there.
+uint64_t GpuExchangeBytes(const RowExchangeLimits& limits);
 // What a matrix of weights takes there, which for some types is more than in a file.
 uint64_t GpuMatrixBytes(DType dtype, int64_t rows, int64_t cols);
 

@@ -23,6 +23,11 @@ uint64_t GpuPinnedBytes(const FastTierNeeds& /*needs*/) {
   return 0;
 }
 
+uint64_t GpuExchangeBytes(const RowExchangeLimits& /*limits*/) {
+  CHECK(false);
+  return 0;
+}
+
 uint64_t GpuMatrixBytes(DType /*dtype*/, int64_t /*rows*/, int64_t /*cols*/) {
   CHECK(false);
   return 0;
