@@ -101,6 +101,9 @@ struct KernelTable {
   void (*activate)(Activation activation, float* gate, int64_t n);
   // x[i] = 0 where x[i] < threshold (FATReLU, arXiv:2402.13516); NaN stays NaN. x: (n) f32.
   void (*drop_below)(float* x, int64_t n, float threshold);
+  // out[i] = x[i] where |x[i]| * factors[i] >= least, else 0; NaN stays NaN. factors may be null: all
+  // 1. x, factors, out: (n) f32; out may be x. What is kept is the same with every table.
+  void (*cut_below)(const float* x, const float* factors, float least, int64_t n, float* out);
   // x[i] = cap * tanh(scale * x[i] / cap), or scale * x[i] where cap is 0. x: (n) f32.
   void (*scale)(float* x, int64_t n, float scale, float cap);
   void (*multiply)(float* x, const float* y, int64_t n);  // x *= y

@@ -65,6 +65,7 @@ struct SimdKernels {
     table->exp_scores = exp_scores_simd<V>;
     table->activate = activate_simd<V>;
     table->drop_below = drop_below_simd<V>;
+    table->cut_below = cut_below_simd<V>;
     table->scale = scale_simd<V>;
     table->multiply = multiply_simd<V>;
     table->add = add_simd<V>;

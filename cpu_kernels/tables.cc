@@ -36,6 +36,7 @@ KernelTable scalar_table() {
   table.exp_scores = scalar::exp_scores;
   table.activate = scalar::activate;
   table.drop_below = scalar::drop_below;
+  table.cut_below = scalar::cut_below;
   table.scale = scalar::scale;
   table.multiply = scalar::multiply;
   table.add = scalar::add;

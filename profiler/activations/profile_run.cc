@@ -22,6 +22,20 @@ CorpusOptions MakeCorpusOptions(const OpenedModel& model, const ProfileOptions& 
   return corpus;
 }
 
+// Two observers, one after the other.
+class ObserverPair final : public FfnObserver {
+ public:
+  ObserverPair(FfnObserver* first, FfnObserver* second) : first_(first), second_(second) {}
+  void OnFfn(const Lane& lane, const FfnObservation& observation) override {
+    first_->OnFfn(lane, observation);
+    if (second_ != nullptr) second_->OnFfn(lane, observation);
+  }
+
+ private:
+  FfnObserver* first_;
+  FfnObserver* second_;  // null: none
+};
+
 void CheckNumbers(const std::string& model_path, const SplitActivity& split) {
   for (size_t l = 0; l < split.layers.size(); ++l) {
     for (const double mass : split.layers[l].mass) {
@@ -88,30 +102,33 @@ ProfileRun::ProfileRun(Engine& engine, ProfileTexts& texts, const ProfileOptions
   stats_.context_tokens = engine.context_tokens();
 }
 
-void ProfileRun::Calibrate() {
+void ProfileRun::Calibrate(Watcher* watcher) {
   counter_.CountInto(&stats_.calibration, nullptr);
   if (engine_.model().options().watch_attention) counter_.SumSquaresInto(&stats_.input_squares);
-  RunSplit(/*calibration=*/true);
+  RunSplit(/*calibration=*/true, watcher);
 }
 
 void ProfileRun::HoldOut(const std::vector<int64_t>& lru_sizes) {
   if (!lru_sizes.empty()) lru_.emplace(engine_.config().d_ff, lru_sizes);
   counter_.CountInto(&stats_.heldout, lru_ ? &*lru_ : nullptr);
   counter_.SumSquaresInto(nullptr);
-  RunSplit(/*calibration=*/false);
+  RunSplit(/*calibration=*/false, nullptr);
 }
 
-void ProfileRun::RunSplit(bool calibration) {
+void ProfileRun::RunSplit(bool calibration, Watcher* watcher) {
   SplitActivity& split = calibration ? stats_.calibration : stats_.heldout;
   const std::string label = calibration ? "calibration tokens" : "held-out tokens";
   const int64_t n_windows = calibration ? texts_.calibration_windows() : texts_.heldout_windows();
   const int64_t n_tokens = calibration ? texts_.calibration_tokens() : texts_.heldout_tokens();
-  const ScopedObserver watching(engine_.executor(), &counter_);
+  ObserverPair both(&counter_, watcher);
+  const ScopedObserver watching(engine_.executor(), &both);
   Fnv1a hash;
   for (int64_t w = 0; w < n_windows; ++w) {
     ThrowIfInterrupted();
     const std::vector<int32_t> ids =
         calibration ? texts_.NextCalibrationWindow() : texts_.NextHeldoutWindow();
+    if (w == 0) first_windows_[calibration ? 0 : 1] = ids;
+    if (watcher != nullptr) watcher->BeginText();
     engine_.Reset();
     engine_.Feed(ids);
     for (const int32_t id : ids) hash.AddNumber(id);

@@ -31,6 +31,8 @@ Engine::Engine(std::unique_ptr<OpenedModel> model)
       model_->config(), executor_options.max_tokens, model_->context_tokens(), model_->n_threads(),
       predictor == nullptr ? kNoPredictor : predictor->max_rank());
   limits.adapter_rank = model_->adapter_rank();
+  limits.cuts = model_->cuts_channels();
+  limits.by_column = model_->column_storage().attention;
   const std::vector<std::string> names = model_->TierNames();
   if (model_->gpu().empty()) {
     tiers_.push_back(std::make_unique<CpuDevice>(names[kVram], limits));
@@ -43,6 +45,7 @@ Engine::Engine(std::unique_ptr<OpenedModel> model)
   for (const auto& tier : tiers_) tiers.push_back(tier.get());
   LoadOptions load;
   load.down = model_->down_storage();
+  load.columns = model_->column_storage();
   load.placement = model_->placement();
   load.n_threads = model_->n_threads();
   load.copy_weights = options.copy_weights;
@@ -56,6 +59,12 @@ Engine::Engine(std::unique_ptr<OpenedModel> model)
   cache_ = tiers_.front()->MakeKvCache(model_->config(), options.cache_type, model_->kv_layout());
   executor_ = std::make_unique<Executor>(model_->config(), loaded_->weights, executor_options,
                                          team_, *cache_, tiers, predictors(), adapters_.get());
+  if (!model_->threshold_choice()) return;
+  orders_ = ReadChannelOrders(model_->gguf(), model_->config());
+  cuts_ = std::make_unique<ModelCuts>(model_->TakeThresholds(), model_->config(), weights(),
+                                      orders_, executor_options.max_tokens);
+  cuts_->Choose(*model_->threshold_choice(), options.threshold_split);
+  executor_->set_cuts(cuts_->cuts());
 }
 
 Engine::~Engine() = default;

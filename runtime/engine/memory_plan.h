@@ -73,6 +73,8 @@ struct PlanInput {
   const ModelConfig* config = nullptr;
   const Placement* placement = nullptr;  // null: one tier
   DownStorage down;
+  ColumnStorage columns;
+  bool cuts = false;  // channels may be left out
   const ModelPredictor* predictor = nullptr;  // null: none
   std::vector<const LoraFile*> loras;
   int64_t adapter_rank = 0;  // of all of them together

@@ -68,6 +68,10 @@ class Executor {
   void set_audit(bool audit) { context_.audit = audit; }
   // With an observer every FFN runs dense, since h of all neurons is what it wants. Null: none.
   void set_observer(FfnObserver* observer) { context_.observer = observer; }
+  // What mode kThreshold leaves out; null: none. REQUIRES: outlives the executor; made for its
+  // layers and max_tokens.
+  void set_cuts(ChannelCuts* cuts) { context_.cuts = cuts; }
+  ChannelCuts* cuts() { return context_.cuts; }
   const FfnCounts& counts() const { return counts_; }
   // Measure where the time of the passes goes that follow, until it is null (costs a clock reading
   // per part and layer on each thread, and on a queued device a kernel). REQUIRES: made for as many
@@ -89,6 +93,7 @@ class Executor {
   PassRunner& BeginPass(const Pass& pass);
   PassRunner& RunPass(const Pass& pass);
   void EndPass(PassRunner& runner, int64_t n);
+  void CountChannels();
   void CountPass(int64_t n);
 
   PassContext context_;

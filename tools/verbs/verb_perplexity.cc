@@ -45,7 +45,10 @@ void SettleMode(PerplexityArgs* options) {
   EngineOptions& engine = options->engine;
   if (options->sparse->count() == 0)
     engine.sparse = engine.predictor.empty() ? "dense" : "predicted";
-  if (engine.sparse == "dense") return;
+  const bool thresholds = engine.sparse.find(':') != std::string::npos;
+  const bool combined = engine.sparse.find('+') != std::string::npos;
+  // Thresholds cut batches, too, where they are measured.
+  if (engine.sparse == "dense" || (thresholds && !combined)) return;
   const bool predicted = engine.sparse == "predicted" || !engine.predictor.empty();
   if (options->batch->count() == 0) {
     engine.batch_tokens = predicted ? kListMaxTokens : kGemmMinTokens - 1;

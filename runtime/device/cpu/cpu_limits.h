@@ -46,6 +46,8 @@ struct CpuDeviceLimits {
   bool predicts = false;     // passes may have a predictor
   int64_t max_rank = 0;      // of the predictor's matrices
   int64_t adapter_rank = 0;  // of all adapters together
+  bool cuts = false;         // passes may leave out channels (ChannelCut)
+  bool by_column = false;    // matrices may be stored by column
 
   int64_t KvChunk() const;       // positions whose attention is computed together
   int64_t MaxRowTokens() const;  // tokens of a pass that goes over its weights row by row
