@@ -55,6 +55,7 @@ struct SimdKernels {
 
   static void fill(KernelTable* table) {
     table->accumulate_rows = accumulate_rows;
+    table->accumulate_channels = accumulate_rows;
     table->dequantize_f32 = dequantize<ToF32<V>>;
     table->f32_to_f16 = narrow<ToF16<V>>;
     table->f32_to_bf16 = narrow<ToBf16<V>>;

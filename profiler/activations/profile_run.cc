@@ -22,20 +22,6 @@ CorpusOptions MakeCorpusOptions(const OpenedModel& model, const ProfileOptions& 
   return corpus;
 }
 
-// Two observers, one after the other.
-class ObserverPair final : public FfnObserver {
- public:
-  ObserverPair(FfnObserver* first, FfnObserver* second) : first_(first), second_(second) {}
-  void OnFfn(const Lane& lane, const FfnObservation& observation) override {
-    first_->OnFfn(lane, observation);
-    if (second_ != nullptr) second_->OnFfn(lane, observation);
-  }
-
- private:
-  FfnObserver* first_;
-  FfnObserver* second_;  // null: none
-};
-
 void CheckNumbers(const std::string& model_path, const SplitActivity& split) {
   for (size_t l = 0; l < split.layers.size(); ++l) {
     for (const double mass : split.layers[l].mass) {

@@ -51,6 +51,10 @@ void Executor::ResetCounts() {
   counts_.tokens = 0;
   counts_.layers.assign(context_.weights.layers.size(), {});
   counts_.channels = {};
+  if (context_.cuts == nullptr) return;
+  for (auto& layer : context_.cuts->kept) {
+    for (std::atomic<int64_t>& kept : layer) kept.store(0, std::memory_order_relaxed);
+  }
 }
 
 void Executor::set_profile(PassProfile* profile) {

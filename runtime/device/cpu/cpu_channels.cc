@@ -1,5 +1,5 @@
-// A matrix by column is (d_in, d_out): y = sum over the channels j that are kept of x_j row_j. Of d_in
-// rows of b bytes a token reads the share that is kept, in stretches of a stripe's width.
+// A matrix by column is (d_in, d_out): y = sum over the channels j that are kept of x_j row_j. Of
+// d_in rows of b bytes a token reads the share that is kept, in stretches of a stripe's width.
 #include "runtime/device/cpu/cpu_channels.h"
 
 #include <algorithm>
@@ -12,12 +12,13 @@ namespace {
 
 // Outputs that a stripe is cut at: what the kernels of 4-bit types take at a time.
 constexpr int64_t kStripeUnit = 128;
-// Bytes of a row in a stripe. Rows that lie apart are read fastest as a few kB each.
-constexpr int64_t kStripeBytes = 2048;
-constexpr int64_t kTasks = 32;               // of a product, so that lanes can share them out
-constexpr int64_t kMaxColumnParts = 16;      // of the channels: each has sums of its own
-constexpr int64_t kTaskBytes = 128 << 10;    // of weights, dense, that are worth sums of their own
-constexpr int64_t kMaxColumnOps = 3;         // products that one call makes (q, k, v)
+// Bytes of a row in a stripe, so that its sums stay in the second cache. Rows that lie apart are
+// read the faster the longer they are.
+constexpr int64_t kStripeBytes = 8192;
+constexpr int64_t kTasks = 16;             // of a product, so that lanes can share them out
+constexpr int64_t kMaxColumnParts = 8;     // of the channels: each has sums of its own
+constexpr int64_t kTaskBytes = 128 << 10;  // of weights, dense, that are worth sums of their own
+constexpr int64_t kMaxColumnOps = 3;       // products that one call makes (q, k, v)
 
 int64_t MostParts(const CpuDeviceLimits& limits) {
   return kMaxColumnParts * (kGemmMinTokens - 1) * kMaxColumnOps * AlignUp(limits.max_d_in, 16);
@@ -108,8 +109,7 @@ int64_t CpuChannels::Keep(const ChannelCut& cut, const float* x, int64_t begin, 
                           int32_t* rows, float* kept) const {
   const float* const factors = cut.factors == nullptr ? nullptr : cut.factors + begin;
   kernels_.cut_below(x + begin, factors, cut.least, end - begin, kept);
-  const int64_t n =
-      kernels_.compact_nonzero(kept, end - begin, static_cast<int32_t>(begin), rows);
+  const int64_t n = kernels_.compact_nonzero(kept, end - begin, static_cast<int32_t>(begin), rows);
   for (int64_t i = 0; i < n; ++i) kept[i] = kept[rows[i] - begin];
   return n;
 }
@@ -129,16 +129,19 @@ void CpuChannels::RunTask(const Lane& lane, const LinearOp& op, const Grid& grid
     const float* const from = x + t * w.rows;
     float* const y = partial + (part * n + t) * w.cols;
     std::fill(y + col_begin, y + col_end, 0.0F);
-    if (op.cut == nullptr || !op.cut->CutsRow(t)) {
-      kernels_.accumulate_rows(w.dtype, w.row(begin), w.row_stride_bytes, from + begin, nullptr,
-                               end - begin, col_begin, col_end, y);
+    if (op.cut == nullptr || !op.cut->CutsRow(t) || op.cut->least <= 0) {
+      kernels_.accumulate_channels(w.dtype, w.row(begin), w.row_stride_bytes, from + begin, nullptr,
+                                   end - begin, col_begin, col_end, y);
+      if (op.cut != nullptr && op.cut->CutsRow(t) && stripe == 0) {
+        op.cut->kept->fetch_add(end - begin, std::memory_order_relaxed);
+      }
       continue;
     }
     auto* const rows = scratch.rows.as<int32_t>();
     auto* const kept = scratch.kept.as<float>();
     const int64_t n_kept = Keep(*op.cut, from, begin, end, rows, kept);
-    kernels_.accumulate_rows(w.dtype, w.data, w.row_stride_bytes, kept, rows, n_kept, col_begin,
-                             col_end, y);
+    kernels_.accumulate_channels(w.dtype, w.data, w.row_stride_bytes, kept, rows, n_kept, col_begin,
+                                 col_end, y);
     if (stripe == 0) op.cut->kept->fetch_add(n_kept, std::memory_order_relaxed);
   }
 }

@@ -154,9 +154,9 @@ void CpuDevice::Linear(const Lane& lane, std::span<const LinearOp> ops, const fl
     return op.cut != nullptr || op.weights->by_column;
   };
   while (!ops.empty()) {
-    const auto* const other = std::ranges::find_if(
+    const auto other = std::ranges::find_if(
         ops, [&](const LinearOp& op) { return by_channels(op) != by_channels(ops.front()); });
-    const auto same = ops.first(static_cast<size_t>(other - ops.data()));
+    const auto same = ops.first(static_cast<size_t>(other - ops.begin()));
     if (by_channels(ops.front())) {
       LinearOfChannels(lane, same, x, n);
     } else if (n < MinPanelTokens(kernels_)) {
@@ -180,8 +180,8 @@ void CpuDevice::LinearOfChannels(const Lane& lane, std::span<const LinearOp> ops
     if (&op != ops.data()) lane.Sync();
     const bool in_rows = !by_column(op) && n < MinPanelTokens(kernels_);
     const int64_t d = op.weights->d_in();
-    const float* const cut_x =
-        in_rows ? channels_.CutRows(lane, op.cut, x, n, d) : channels_.CutBatch(lane, op.cut, x, n, d);
+    const float* const cut_x = in_rows ? channels_.CutRows(lane, op.cut, x, n, d)
+                                       : channels_.CutBatch(lane, op.cut, x, n, d);
     const LinearOp plain = {op.weights, op.out};
     if (in_rows) {
       rows_.Linear(lane, {&plain, 1}, cut_x, n);
