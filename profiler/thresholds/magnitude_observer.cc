@@ -60,15 +60,15 @@ void MagnitudeObserver::ReadNorms(int64_t l) {
                        const auto* const role = std::ranges::find(kRoles, tensor.row->role);
                        if (role == std::end(kRoles) || tensor.unused || info == nullptr) return;
                        layer.norms[static_cast<size_t>(role - kRoles)] =
-                           Narrowed(ColumnNorms(RequireWeights(model_.gguf(), tensor)));
+                           Narrowed(InputNorms(RequireWeights(model_.gguf(), tensor)));
                      });
   const FileFfn file = ReadFileFfn(model_.gguf(), model_.family(), config, l);
-  layer.norms[kGateMatrix] = Narrowed(ColumnNorms(file.gate));
-  if (file.up.rows > 0) layer.norms[kGateMatrix + 1] = Narrowed(ColumnNorms(file.up));
+  layer.norms[kGateMatrix] = Narrowed(InputNorms(file.gate));
+  if (file.up.rows > 0) layer.norms[kGateMatrix + 1] = Narrowed(InputNorms(file.up));
   const std::vector<double> down = DownNorms(file.down, file.layout);
   std::vector<double> weights = down;
   if (file.up.rows > 0) {
-    const std::vector<double> up = RowNorms(file.up);
+    const std::vector<double> up = config.by_column ? ColumnNorms(file.up) : RowNorms(file.up);
     for (size_t i = 0; i < weights.size(); ++i) weights[i] *= up[i];
   }
   down_norms_[index] = Narrowed(down);
@@ -83,6 +83,10 @@ void MagnitudeObserver::ReadNorms(int64_t l) {
   };
   layer.norms[kDownMatrix] = by_channel(down_norms_[index]);
   layer.gate_weights = by_channel(gate_weights_[index]);
+}
+
+std::vector<double> MagnitudeObserver::InputNorms(const TensorView& w) const {
+  return model_.config().by_column ? RowNorms(w) : ColumnNorms(w);
 }
 
 void MagnitudeObserver::BeginText() { std::ranges::fill(positions_, 0); }
@@ -112,8 +116,7 @@ void MagnitudeObserver::OnFfn(const Lane& lane, const FfnObservation& seen) {
   const ModelConfig& config = model_.config();
   const auto l = static_cast<size_t>(seen.layer);
   LayerThresholds& to = thresholds_.layers[l];
-  const int64_t first =
-      std::clamp<int64_t>(kUncutPositions - positions_[l], 0, seen.n_tokens);
+  const int64_t first = std::clamp<int64_t>(kUncutPositions - positions_[l], 0, seen.n_tokens);
   const int64_t d_att = config.layer(seen.layer).attention.q_dim();
   const float* const inputs[] = {seen.attention_x, seen.attended, seen.x, seen.h};
   const int64_t dims[] = {config.d_model, d_att, config.d_model, seen.slice->n_neurons};

@@ -27,6 +27,8 @@ class MagnitudeObserver final : public ProfileRun::Watcher {
 
  private:
   void ReadNorms(int64_t layer);
+  // Norms by channel of the matrix's input.
+  std::vector<double> InputNorms(const TensorView& w) const;
   void AddGates(size_t layer, const FfnObservation& seen, int64_t first, bool weighed);
 
   const OpenedModel& model_;

@@ -32,7 +32,7 @@ Engine::Engine(std::unique_ptr<OpenedModel> model)
       predictor == nullptr ? kNoPredictor : predictor->max_rank());
   limits.adapter_rank = model_->adapter_rank();
   limits.cuts = model_->cuts_channels();
-  limits.by_column = model_->column_storage().attention;
+  limits.by_column = model_->has_columns();
   const std::vector<std::string> names = model_->TierNames();
   if (model_->gpu().empty()) {
     tiers_.push_back(std::make_unique<CpuDevice>(names[kVram], limits));

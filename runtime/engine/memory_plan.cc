@@ -80,8 +80,8 @@ class ByteCounter {
   }
   uint64_t BytesByColumn(const GgufTensorInfo& info) const {
     const auto rows = static_cast<int64_t>(info.rows());
-    return MatrixBytes({DownTypeOf(info.dtype, rows, down_), static_cast<int64_t>(info.cols()), rows},
-                       form_);
+    return MatrixBytes(
+        {DownTypeOf(info.dtype, rows, down_), static_cast<int64_t>(info.cols()), rows}, form_);
   }
 
   uint64_t BytesOfDown(const ModelTensor& tensor, const GgufTensorInfo& info) {
@@ -214,7 +214,7 @@ MemoryPlan PlanMemory(const PlanInput& input) {
                           input.predictor == nullptr ? kNoPredictor : input.predictor->max_rank());
   limits.adapter_rank = input.adapter_rank;
   limits.cuts = input.cuts;
-  limits.by_column = input.columns.attention;
+  limits.by_column = input.has_columns;
   const uint64_t cpu_scratch = limits.ScratchBytes(CpuKernels());
   plan.tiers[0].scratch_bytes = buffers[0] + input.gpu_scratch_bytes.value_or(cpu_scratch);
   for (size_t tier = 1; tier < plan.tiers.size(); ++tier) {

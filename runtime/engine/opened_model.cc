@@ -55,8 +55,7 @@ SparseMode ModeOf(const EngineOptions& options, const ModelConfig& config,
   if (choice && (options.predictor.empty() || predicted_ffn)) {
     if (!predicted_ffn || !config.cuts_gates()) return SparseMode::kThreshold;
   }
-  const bool wanted =
-      !options.predictor.empty() || options.sparse == "predicted" || predicted_ffn;
+  const bool wanted = !options.predictor.empty() || options.sparse == "predicted" || predicted_ffn;
   if (wanted && config.cuts_gates()) {
     throw Error({.path = options.model_path,
                  .what = "gates of this model are cut by what all of a token's gates are, which a "
@@ -135,12 +134,12 @@ std::optional<ModelPredictor> OpenPredictor(const EngineOptions& options, Sparse
 void CheckThresholdModel(const EngineOptions& options, const ModelConfig& config,
                          const Family& family, const std::string& gpu) {
   if (family.sub_norms || config.has_encoder()) {
-    throw Error({.path = options.model_path,
-                 .what = fmt::format("models of family {} run without thresholds",
-                                     config.architecture),
-                 .expected = "auto or dense",
-                 .found = options.sparse,
-                 .settings = {{Setting::kSparseMode, "auto"}}});
+    throw Error(
+        {.path = options.model_path,
+         .what = fmt::format("models of family {} run without thresholds", config.architecture),
+         .expected = "auto or dense",
+         .found = options.sparse,
+         .settings = {{Setting::kSparseMode, "auto"}}});
   }
   if (gpu.empty()) return;
   throw Error({.path = options.model_path,
@@ -150,10 +149,26 @@ void CheckThresholdModel(const EngineOptions& options, const ModelConfig& config
                .settings = {{Setting::kFastTier, "cpu"}, {Setting::kSparseMode}}});
 }
 
+// What lies by column is whole on the CPU, and neurons' gates are not read one by one.
+void CheckColumns(const ModelConfig& config, const EngineOptions& options, SparseMode ffn_mode,
+                  const std::string& gpu, bool placed) {
+  if (!config.by_column) return;
+  const bool predicted = ffn_mode == SparseMode::kPredicted;
+  if (gpu.empty() && !placed && !predicted) return;
+  throw Error({.path = options.model_path,
+               .what =
+                   "a model that is stored by column runs on the CPU alone, without a placement "
+                   "or a predictor",
+               .expected = "the model that it was packed from",
+               .found = predicted ? "a predictor"
+                        : placed  ? options.placement_path
+                                  : gpu,
+               .settings = {{Setting::kFastTier, "cpu"}, {Setting::kPlacement}}});
+}
+
 std::optional<ModelThresholds> ReadThresholdsOf(const EngineOptions& options,
                                                 const std::optional<ThresholdChoice>& choice,
-                                                const GgufReader& gguf,
-                                                const ModelConfig& config) {
+                                                const GgufReader& gguf, const ModelConfig& config) {
   if (!choice) {
     if (options.thresholds_path.empty() && !options.by_column) return std::nullopt;
     throw Error({.what = options.by_column ? "matrices by column are for thresholds"
@@ -282,6 +297,8 @@ OpenedModel::OpenedModel(const EngineOptions& options)
   if (placement_) CheckCutLayers(config_, *placement_, options_);
   CheckDownType(options_, config_);
   if (choice_) CheckThresholdModel(options_, config_, family_, gpu_);
+  CheckColumns(config_, options_, choice_ ? choice_->ffn_mode : mode_, gpu_,
+               placement_.has_value());
   if (!gpu_.empty()) RequireEqualHeads(config_, options.model_path, "attention on the GPU");
   if (!gpu_.empty() && !placement_) SplitLayers();
 }
@@ -320,7 +337,7 @@ DownStorage OpenedModel::DownStorageFor(const Placement* placement) const {
 
 // With a placement gates and ups lie by neuron, on their tiers.
 ColumnStorage OpenedModel::ColumnStorageFor(const Placement* placement) const {
-  if (!options_.by_column || !choice_ || choice_->by_gate()) return {};
+  if (config_.by_column || !options_.by_column || !choice_ || choice_->by_gate()) return {};
   const bool ffn = choice_->ffn_mode == SparseMode::kThreshold && placement == nullptr;
   return {.attention = true, .ffn = ffn};
 }
@@ -370,6 +387,7 @@ MemoryPlan OpenedModel::PlanOf(const Placement* placement) const {
   input.down = DownStorageFor(placement);
   input.columns = ColumnStorageFor(placement);
   input.cuts = cuts_channels();
+  input.has_columns = config_.by_column || input.columns.attention;
   input.predictor = predictor();
   for (const auto& lora : loras_) input.loras.push_back(lora.get());
   input.adapter_rank = adapter_rank();

@@ -47,6 +47,8 @@ class OpenedModel {
   ModelThresholds TakeThresholds() { return std::move(*thresholds_); }
   // Whether passes may leave out channels.
   bool cuts_channels() const { return choice_.has_value() || options_.sets_cuts; }
+  // Whether matrices lie by column, in the file or as they are loaded.
+  bool has_columns() const { return config_.by_column || column_storage().attention; }
   // How other matrices of a stock file are stored.
   ColumnStorage column_storage() const { return ColumnStorageFor(placement()); }
   int64_t context_tokens() const { return context_tokens_; }

@@ -206,9 +206,11 @@ class Loader {
                          }
                          if (row.matrix == nullptr) return;
                          const TensorView file = RequireWeights(gguf_, tensor);
-                         const bool turned = options_.columns.attention && IsAttention(row.role);
+                         const bool stored = config_.by_column && IsStoredByColumn(row.role);
+                         const bool turned =
+                             options_.columns.attention && IsAttention(row.role) && !stored;
                          (w.*row.matrix).w = turned ? ByColumn(file) : Place(file);
-                         (w.*row.matrix).by_column = turned;
+                         (w.*row.matrix).by_column = stored || turned;
                        });
     const int64_t first = config_.in_encoder(layer) ? 0 : config_.n_encoder_layers;
     if (w.relative_bias == nullptr) {
@@ -278,9 +280,9 @@ class Loader {
   // All neurons on the fast device, in file order; only a stock file's down may have to be rebuilt.
   void LoadWholeFfn(int64_t layer, const FileNeurons& file, FfnSlice* slice) {
     slice->n_neurons = file.n_neurons;
-    slice->by_column = options_.columns.ffn;
+    slice->by_column = config_.by_column || options_.columns.ffn;
     const auto place = [&](const TensorView& w) {
-      return slice->by_column ? ByColumn(w) : Place(w);
+      return slice->by_column && !config_.by_column ? ByColumn(w) : Place(w);
     };
     slice->gate = place(file.ffn.gate);
     if (file.is_gated()) slice->up = place(file.ffn.up);

@@ -154,6 +154,7 @@ struct ModelConfig {
   float logit_scale = 1;           // and logits
   float logit_soft_cap = 0;        // c: logits become c tanh(logit / c); 0: they stay
   bool tied_output = false;        // the output head is the embedding table
+  bool by_column = false;          // the file has q, k, v, o, gate and up by column (LinearWeights)
   StreamsConfig streams;
   int64_t laurel_rank = 0;     // of a low-rank block beside attention (arXiv:2411.07501); 0: none
   int64_t layer_embd_dim = 0;  // width of what each layer embeds of a token by itself; 0: nothing

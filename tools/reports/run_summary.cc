@@ -36,7 +36,7 @@ std::string ThresholdNote(const OpenedModel& model) {
   std::string text =
       "         thresholds change the text: score them on your own task first; reasoning suffers "
       "long before\n         perplexity shows it, and at half of the weights it is known to\n";
-  if (!choice.by_gate() && choice.sparsity > 0 && !model.options().by_column) {
+  if (!choice.by_gate() && choice.sparsity > 0 && !model.has_columns()) {
     text +=
         "         matrices lie by row, so that what is skipped is read all the same, but for down "
         "projections;\n         stored by column (--columns) it is not\n";
