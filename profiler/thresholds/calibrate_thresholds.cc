@@ -4,9 +4,12 @@
 
 #include "profiler/thresholds/share_search.h"
 #include "runtime/core/error.h"
+#include "runtime/engine/scoped_batch_cuts.h"
 
 namespace thermocline {
 namespace {
+
+constexpr size_t kMeasuredTokens = 512;
 
 // Has an executor work with cuts while it lives.
 class ScopedCuts {
@@ -25,11 +28,29 @@ class ScopedCuts {
   Executor& executor_;
 };
 
+// Measures what is skipped of a text where kMeasuredShares are asked for.
+std::vector<float> MeasureReached(Engine& engine, std::span<const int32_t> text, ModelCuts* cuts,
+                                  ThresholdMethod method, ThresholdSplit split) {
+  const ScopedBatchCuts cutting(cuts->cuts());
+  engine.executor().set_mode(SparseMode::kThreshold);
+  std::vector<float> reached;
+  for (const double share : kMeasuredShares) {
+    cuts->Choose({.method = method, .sparsity = share}, split);
+    engine.Reset();
+    engine.executor().ResetCounts();
+    engine.Feed(text);
+    reached.push_back(static_cast<float>(cuts->ShareSkipped(engine.executor().counts().channels)));
+  }
+  engine.Reset();
+  engine.executor().set_mode(SparseMode::kDense);
+  return reached;
+}
+
 ThresholdScore Score(Engine& engine, std::span<const int32_t> heldout, ModelCuts* cuts,
                      ThresholdMethod method, ThresholdSplit split, double share) {
   cuts->Choose({.method = method, .sparsity = share}, split);
-  const int64_t window = std::min<int64_t>(engine.context_tokens() - 1,
-                                           static_cast<int64_t>(heldout.size()));
+  const int64_t window =
+      std::min<int64_t>(engine.context_tokens() - 1, static_cast<int64_t>(heldout.size()));
   PerplexityOptions options;
   options.window_tokens = window;
   options.compare_to_dense = true;
@@ -78,21 +99,34 @@ std::vector<ThresholdScore> CalibrateThresholds(Engine& engine, std::span<const 
     SearchShares(engine, searched, static_cast<ThresholdMethod>(m), &cuts, options.progress);
     cuts.mutable_thresholds().layer_shares[m] = SplitOverLayers(cuts.thresholds(), m, config);
   }
-  std::vector<ThresholdScore> scores;
-  const auto scored = heldout.first(
-      std::min(heldout.size(), static_cast<size_t>(options.scored_tokens)));
   const bool gated = config.layer(0).ffn.kind == FfnKind::kGated;
+  const auto splits_of = [&](size_t method) {
+    return method >= kPathMethods || !searches ? size_t{2} : kThresholdSplits;
+  };
+  const auto measured = text.first(std::min(text.size(), kMeasuredTokens));
+  for (size_t m = 0; m < kThresholdMethods && measured.size() > kUncutPositions; ++m) {
+    if (m >= kPathMethods && !gated) continue;
+    for (size_t split = 1; split < splits_of(m); ++split) {
+      Report(options.progress, "measuring shares", m, kThresholdMethods);
+      auto reached = MeasureReached(engine, measured, &cuts, static_cast<ThresholdMethod>(m),
+                                    static_cast<ThresholdSplit>(split));
+      cuts.mutable_thresholds().reached[m][split] = std::move(reached);
+    }
+  }
+  Report(options.progress, "measuring shares", kThresholdMethods, kThresholdMethods);
+  std::vector<ThresholdScore> scores;
+  const auto scored =
+      heldout.first(std::min(heldout.size(), static_cast<size_t>(options.scored_tokens)));
   if (scored.size() > static_cast<size_t>(2 * kUncutPositions)) {
     for (size_t m = 0; m < kThresholdMethods; ++m) {
       const auto method = static_cast<ThresholdMethod>(m);
       const bool by_gate = m >= kPathMethods;
       if (by_gate && !gated) continue;
-      const size_t n_splits = by_gate || !searches ? 2 : kThresholdSplits;
-      for (size_t split = 1; split < n_splits; ++split) {
+      for (size_t split = 1; split < splits_of(m); ++split) {
         for (const double share : kScoredShares) {
           Report(options.progress, "scoring thresholds", scores.size(), 32);
-          scores.push_back(Score(engine, scored, &cuts, method, static_cast<ThresholdSplit>(split),
-                                 share));
+          scores.push_back(
+              Score(engine, scored, &cuts, method, static_cast<ThresholdSplit>(split), share));
         }
       }
       if (!by_gate && searches) cuts.mutable_thresholds().best[m] = BestOf(scores, method);

@@ -68,11 +68,17 @@ void ModelCuts::Choose(const ThresholdChoice& choice, ThresholdSplit split) {
   choice_ = choice;
   cuts_.ffn_mode = choice.ffn_mode;
   const int64_t n_layers = config_.n_layers;
+  split = SplitOf(thresholds_, choice.method, split);
+  ThresholdChoice asked = choice;
+  // What was measured is of cuts in all matrices.
+  if (choice.ffn_mode == SparseMode::kThreshold) {
+    asked.sparsity = ShareToAsk(thresholds_, choice.method, split, choice.sparsity);
+  }
   if (choice.by_gate()) {
-    for (int64_t l = 0; l < n_layers; ++l) SetGates(l, choice.method, choice.sparsity);
+    for (int64_t l = 0; l < n_layers; ++l) SetGates(l, choice.method, asked.sparsity);
     return;
   }
-  const auto shares = ChooseShares(thresholds_, choice, split, config_);
+  const auto shares = ChooseShares(thresholds_, asked, split, config_);
   for (int64_t l = 0; l < n_layers; ++l) Set(l, choice.method, shares[static_cast<size_t>(l)]);
 }
 

@@ -23,10 +23,12 @@ constexpr int64_t kMaxPathPoints = 4096;
 std::string MethodName(size_t method) {
   return std::string(ThresholdMethodName(static_cast<ThresholdMethod>(method)));
 }
-std::string BestKey(size_t method) {
-  return "thermocline.thresholds.best." + MethodName(method);
-}
+std::string BestKey(size_t method) { return "thermocline.thresholds.best." + MethodName(method); }
 std::string SharesName(size_t method) { return "thresholds.layer_shares." + MethodName(method); }
+std::string ReachedName(size_t method, size_t split) {
+  return fmt::format("thresholds.reached.{}.{}", MethodName(method),
+                     ThresholdSplitName(static_cast<ThresholdSplit>(split)));
+}
 std::string PathName(size_t layer, size_t method) {
   return fmt::format("blk.{}.sparsity_path.{}", layer, MethodName(method));
 }
@@ -90,6 +92,11 @@ void ForTensors(const ModelThresholds& thresholds, const Take& take) {
   for (size_t method = 0; method < kPathMethods; ++method) {
     floats(SharesName(method), thresholds.layer_shares[method]);
   }
+  for (size_t method = 0; method < kThresholdMethods; ++method) {
+    for (size_t split = 0; split < kThresholdSplits; ++split) {
+      floats(ReachedName(method, split), thresholds.reached[method][split]);
+    }
+  }
 }
 
 [[noreturn]] void FailTensor(const GgufReader& gguf, const std::string& name,
@@ -146,7 +153,8 @@ std::vector<PathPoint> ReadPath(const GgufReader& gguf, const std::string& name)
     point.error = values[at + 1];
     std::copy_n(values.begin() + static_cast<int64_t>(at) + 2, kMatrices, point.matrices.begin());
     const bool shares = std::ranges::all_of(point.matrices, [](float s) { return s <= 1; });
-    const bool rises = path.size() == 1 ? point.share == 0 : point.share >= path[path.size() - 2].share;
+    const bool rises =
+        path.size() == 1 ? point.share == 0 : point.share >= path[path.size() - 2].share;
     if (!shares || !rises) FailTensor(gguf, name, "shares that rise from 0");
   }
   return path;
@@ -250,12 +258,11 @@ std::vector<MatrixShares> ChooseShares(const ModelThresholds& thresholds,
                                        const ModelConfig& config) {
   const auto method = static_cast<size_t>(choice.method);
   CHECK(method < kPathMethods);
-  if (split == ThresholdSplit::kAuto) {
-    split = thresholds.best[method].value_or(ThresholdSplit::kUniform);
-  }
-  const bool searched = split == ThresholdSplit::kUniform ||
-                        (!thresholds.layers.front().paths[method].empty() &&
-                         (split == ThresholdSplit::kBlock || !thresholds.layer_shares[method].empty()));
+  split = SplitOf(thresholds, choice.method, split);
+  const bool searched =
+      split == ThresholdSplit::kUniform ||
+      (!thresholds.layers.front().paths[method].empty() &&
+       (split == ThresholdSplit::kBlock || !thresholds.layer_shares[method].empty()));
   if (!searched) {
     throw Error({.path = thresholds.path,
                  .what = "how the thresholds' share is split over matrices was not searched",
@@ -277,6 +284,34 @@ std::vector<MatrixShares> ChooseShares(const ModelThresholds& thresholds,
     shares[l] = OnPath(thresholds.layers[l].paths[method], share, sizes);
   }
   return shares;
+}
+
+ThresholdSplit SplitOf(const ModelThresholds& thresholds, ThresholdMethod method,
+                       ThresholdSplit split) {
+  const auto m = static_cast<size_t>(method);
+  if (m >= kPathMethods) return ThresholdSplit::kUniform;
+  if (split != ThresholdSplit::kAuto) return split;
+  return thresholds.best[m].value_or(ThresholdSplit::kUniform);
+}
+
+double ShareToAsk(const ModelThresholds& thresholds, ThresholdMethod method, ThresholdSplit split,
+                  double share) {
+  const std::vector<float>& reached =
+      thresholds.reached[static_cast<size_t>(method)][static_cast<size_t>(split)];
+  double asked_below = 0;
+  double reached_below = 0;
+  for (size_t i = 0; i < reached.size(); ++i) {
+    const double asked = kMeasuredShares[i];
+    const double at = reached[i];
+    if (at <= reached_below) continue;
+    if (share <= at || i + 1 == reached.size()) {
+      const double weight = (share - reached_below) / (at - reached_below);
+      return std::min(asked_below + weight * (asked - asked_below), kMaxMatrixSparsity);
+    }
+    asked_below = asked;
+    reached_below = at;
+  }
+  return share;
 }
 
 float ThresholdFor(const LayerThresholds& layer, ThresholdMethod method, size_t matrix,
@@ -309,7 +344,8 @@ void DeclareThresholds(const ModelThresholds& thresholds, GgufWriter* writer) {
 
 void WriteThresholds(const ModelThresholds& thresholds, GgufWriter* writer) {
   ForTensors(thresholds, [&](const std::string& name, DType dtype, const void* data, size_t n) {
-    writer->WriteTensor(name, data, static_cast<uint64_t>(RowBytes(dtype, static_cast<int64_t>(n))));
+    writer->WriteTensor(name, data,
+                        static_cast<uint64_t>(RowBytes(dtype, static_cast<int64_t>(n))));
   });
 }
 
@@ -329,6 +365,12 @@ std::optional<ModelThresholds> ReadThresholds(const GgufReader& gguf, const Mode
       if (share > 1) FailTensor(gguf, SharesName(method), "shares up to 1");
     }
     thresholds.best[method] = ReadBest(gguf, method);
+  }
+  for (size_t method = 0; method < kThresholdMethods; ++method) {
+    for (size_t split = 0; split < kThresholdSplits; ++split) {
+      thresholds.reached[method][split] = ReadFloats(gguf, ReachedName(method, split),
+                                                     static_cast<int64_t>(kMeasuredShares.size()));
+    }
   }
   return thresholds;
 }

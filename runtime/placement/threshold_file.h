@@ -4,13 +4,14 @@
 // Keys, all `thermocline.`: thresholds.tokens, and thresholds.best.METHOD (uniform, block, layers)
 // where ways to split a share were compared. Tensors, for METHOD teal and wina:
 //   blk.N.magnitudes.INPUT         I64 a MagnitudeHistogram: its first bin that is not 0, then the
-//                                      counts from there on. INPUT: attention (of q, k, v), attended
-//                                      (of o), ffn (of gate, up), down, gates (activated ones),
-//                                      weighed_gates; and wina.MATRIX, of |x_j| times a norm
+//                                      counts from there on. INPUT: attention (of q, k, v),
+//                                      attended (of o), ffn (of gate, up), down, gates (activated
+//                                      ones), weighed_gates; and wina.MATRIX, of |x_j| times a norm
 //   blk.N.channel_norms.MATRIX     F32 (d_in) norms of the columns. MATRIX: q k v o gate up down
 //   blk.N.gate_weights             F32 (d_ff) what up and down are on average to a gate
 //   blk.N.sparsity_path.METHOD     F32 (points, 9): share of the layer's weights that is skipped,
 //                                      error of the layer's output, share of each matrix
+//   thresholds.reached.METHOD.SPLIT F32 what was skipped where kMeasuredShares were asked for
 //   thresholds.layer_shares.METHOD F32 (kShareTargets, n_layers): share of each layer where that of
 //                                      all is ShareTarget(i)
 // Channels of down, gates and gate_weights are those of the model; of a packed one, of its source.
@@ -32,12 +33,15 @@ namespace thermocline {
 
 inline constexpr size_t kMatrices = 7;  // q k v o gate up down
 inline constexpr size_t kMatrixInputs = 4;
-inline constexpr size_t kPathMethods = 2;   // teal, wina
+inline constexpr size_t kPathMethods = 2;  // teal, wina
 inline constexpr double kMaxMatrixSparsity = 0.95;
 inline constexpr size_t kShareTargets = 19;  // 0 to kMaxSparsity
 inline constexpr double ShareTarget(size_t i) {
   return kMaxSparsity * static_cast<double>(i) / static_cast<double>(kShareTargets - 1);
 }
+// Inputs get smaller where those before them were cut, so that more is skipped than a quantile
+// says. How much it is was measured where these shares were asked for.
+inline constexpr std::array<double, 5> kMeasuredShares = {0.25, 0.4, 0.5, 0.6, 0.8};
 // Which of the inputs a matrix reads.
 inline constexpr std::array<size_t, kMatrices> kInputOf = {0, 0, 0, 1, 2, 2, 3};
 using MatrixShares = std::array<float, kMatrices>;
@@ -66,6 +70,8 @@ struct ModelThresholds {
   std::vector<LayerThresholds> layers;
   // (kShareTargets, n_layers), or empty.
   std::array<std::vector<float>, kPathMethods> layer_shares;
+  // By method and split: what was skipped where kMeasuredShares were asked for, or empty.
+  std::array<std::array<std::vector<float>, kThresholdSplits>, kThresholdMethods> reached;
   // Absent where ways were not compared: then kUniform.
   std::array<std::optional<ThresholdSplit>, kPathMethods> best;
 };
@@ -79,6 +85,13 @@ std::array<int64_t, kMatrices> MatrixSizes(const ModelConfig& config, int64_t la
 std::vector<MatrixShares> ChooseShares(const ModelThresholds& thresholds,
                                        const ThresholdChoice& choice, ThresholdSplit split,
                                        const ModelConfig& config);
+
+// The split that kAuto stands for.
+ThresholdSplit SplitOf(const ModelThresholds& thresholds, ThresholdMethod method,
+                       ThresholdSplit split);
+// The share to ask for so that `share` is skipped, by what was measured; `share` where nothing was.
+double ShareToAsk(const ModelThresholds& thresholds, ThresholdMethod method, ThresholdSplit split,
+                  double share);
 
 // The magnitude below which that share of a matrix's inputs lies, by the method's score.
 float ThresholdFor(const LayerThresholds& layer, ThresholdMethod method, size_t matrix,

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "tests/cpu_kernels/kernel_reference.h"
 
@@ -306,7 +307,7 @@ TEST_P(OpsTest, CutBelow) {
     for (float& factor : factors) factor = std::fabs(factor);
     if (n > 3) x[3] = NAN;
     if (n > 5) x[5] = 0.5F;  // the threshold itself is kept
-    for (const float* of : {static_cast<const float*>(nullptr), factors.data()}) {
+    for (const float* of : {static_cast<const float*>(nullptr), std::as_const(factors).data()}) {
       std::vector<float> out(static_cast<size_t>(n) + 1, -7.0F);
       kernels().cut_below(x.data(), of, 0.5F, n, out.data());
       ASSERT_EQ(out.back(), -7.0F);

@@ -106,7 +106,9 @@ class Columns {
             << "row " << t << ", output " << c;
       }
     }
-    if (least >= 0) EXPECT_EQ(kept_.load(), n_kept);
+    if (least >= 0) {
+      EXPECT_EQ(kept_.load(), n_kept);
+    }
   }
 
  private:

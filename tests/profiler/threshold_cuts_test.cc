@@ -143,7 +143,7 @@ TEST_P(ThresholdRun, BatchesAreDenseUnlessMeasured) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, ThresholdRun, ::testing::Values(SiluModelPath(), ReluModelPath()),
-                         [](const auto& info) { return info.index == 0 ? "silu" : "relu"; });
+                         [](const auto& param) { return param.index == 0 ? "silu" : "relu"; });
 
 // Attention alone is cut beside another mode of the FFN, whose text stays what it is at 0.
 TEST(ThresholdRunBeside, ExactFfns) {

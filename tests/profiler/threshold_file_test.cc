@@ -60,6 +60,21 @@ TEST(ThresholdChoice, ReadsMethodsAndShares) {
   EXPECT_THROW(ParseThresholdChoice("exact+teal:0.4", false, "silu"), Error);
 }
 
+TEST(ThresholdShares, AreAskedForByWhatWasReached) {
+  ModelThresholds thresholds;
+  const auto ask = [&](double share) {
+    return ShareToAsk(thresholds, ThresholdMethod::kWina, ThresholdSplit::kBlock, share);
+  };
+  EXPECT_EQ(ask(0.4), 0.4);
+  thresholds.reached[1][2] = {0.25F, 0.41F, 0.53F, 0.65F, 0.9F};
+  EXPECT_EQ(ask(0), 0);
+  EXPECT_NEAR(ask(0.2), 0.2, 1e-6);
+  EXPECT_NEAR(ask(0.53), 0.5, 1e-6);
+  EXPECT_NEAR(ask(0.59), 0.55, 1e-6);
+  EXPECT_NEAR(ask(0.9), 0.8, 1e-6);
+  EXPECT_LE(ask(1), kMaxMatrixSparsity);
+}
+
 class ThresholdFile : public ::testing::Test {
  protected:
   ThresholdFile() : engine_(CalibrationOptions(SiluModelPath())) {

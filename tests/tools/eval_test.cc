@@ -104,7 +104,9 @@ TEST(EvalScores, AreThoseOfTheWholeTexts) {
     bool best = true;
     for (const std::string& choice : item.choices)
       best = best && score(choice).nll >= alone.nll - 0.05;
-    if (item.choices.size() > 1) EXPECT_EQ(scores[i].right, best);
+    if (item.choices.size() > 1) {
+      EXPECT_EQ(scores[i].right, best);
+    }
   }
   EXPECT_TRUE(scores[2].right);
 }
