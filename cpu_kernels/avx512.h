@@ -15,9 +15,13 @@ void matvec_float(DType dtype, const MatvecArgs& args);  // x: kF32
 // accumulate_rows for types of nibbles.
 void accumulate_q4_0(const AccumulateArgs& args);
 void accumulate_q4_1(const AccumulateArgs& args);
+void accumulate_any(DType dtype, const AccumulateArgs& args);
 
 // VectorForm::kQ8 and the products with it (Q8_0, Q6_K, Q4_1, Q4_0). REQUIRES: AVX512_VNNI.
 int64_t vnni_q8_bytes(int64_t n);
+void vnni_accumulate_channels(DType dtype, const std::byte* w, int64_t row_stride_bytes,
+                              const float* h, const int32_t* rows, int64_t n_rows,
+                              int64_t col_begin, int64_t col_end, float* y);
 void vnni_prepare_q8(const float* x, int64_t n, void* out);
 void vnni_matvec_quantised(DType dtype, const MatvecArgs& args);
 void vnni_matvec_q6_k(const MatvecArgs& args);

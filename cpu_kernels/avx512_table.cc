@@ -24,6 +24,10 @@ using Kernels = SimdKernels<Simd, Accumulate>;
 
 void fill_table(KernelTable* table) { Kernels::fill(table); }
 
+void accumulate_any(DType dtype, const AccumulateArgs& args) {
+  VisitWeightType(dtype, [&](auto type) { Accumulate::template run<type()>(args); });
+}
+
 void matvec_float(DType dtype, const MatvecArgs& args) { Kernels::matvec_float(dtype, args); }
 
 }  // namespace thermocline::avx512

@@ -64,6 +64,14 @@ struct KernelTable {
                           const int32_t* rows, int64_t n_rows, int64_t col_begin, int64_t col_end,
                           float* y);
 
+  // The same for many rows of which few are left out, where it may be faster to round h: with types
+  // of 4 bits the products of h and a block's scale are rounded to 8 bits, by one scale for some
+  // rows of the list that follow each other. Columns do not depend on the range where col_begin is
+  // a multiple of 128 and col_end is one, too, or n_cols.
+  void (*accumulate_channels)(DType dtype, const std::byte* w, int64_t row_stride_bytes,
+                              const float* h, const int32_t* rows, int64_t n_rows,
+                              int64_t col_begin, int64_t col_end, float* y);
+
   // Products with batches of tokens. Null where a library's GEMM on dequantised panels serves
   // instead.
   const GemmKernels* gemm;
@@ -101,6 +109,10 @@ struct KernelTable {
   void (*activate)(Activation activation, float* gate, int64_t n);
   // x[i] = 0 where x[i] < threshold (FATReLU, arXiv:2402.13516); NaN stays NaN. x: (n) f32.
   void (*drop_below)(float* x, int64_t n, float threshold);
+  // out[i] = x[i] where |x[i]| * factors[i] >= least, else 0; NaN stays NaN. factors may be null:
+  // all
+  // 1. x, factors, out: (n) f32; out may be x. What is kept is the same with every table.
+  void (*cut_below)(const float* x, const float* factors, float least, int64_t n, float* out);
   // x[i] = cap * tanh(scale * x[i] / cap), or scale * x[i] where cap is 0. x: (n) f32.
   void (*scale)(float* x, int64_t n, float scale, float cap);
   void (*multiply)(float* x, const float* y, int64_t n);  // x *= y

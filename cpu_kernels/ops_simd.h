@@ -243,6 +243,25 @@ void drop_below_simd(float* x, int64_t n, float threshold) {
 }
 
 template <class V>
+void cut_below_simd(const float* x, const float* factors, float least, int64_t n, float* out) {
+  using Reg = typename V::Reg;
+  const Reg limit = V::set1(least);
+  const auto cut = [limit](Reg v, Reg factor) {
+    return V::where_less(V::mul(V::abs(v), factor), limit, V::zero(), v);
+  };
+  const Reg one = V::set1(1.0F);
+  for_vectors<V>(
+      n,
+      [&](int64_t i) {
+        V::store(out + i, cut(V::load(x + i), factors == nullptr ? one : V::load(factors + i)));
+      },
+      [&](int64_t i, int64_t k) {
+        const Reg factor = factors == nullptr ? one : V::load_n(factors + i, k);
+        V::store_n(out + i, cut(V::load_n(x + i, k), factor), k);
+      });
+}
+
+template <class V>
 void scale_simd(float* x, int64_t n, float scale, float cap) {
   using Reg = typename V::Reg;
   const Reg factor = V::set1(scale);

@@ -26,6 +26,7 @@ void rope(RopePairing pairing, float* head, int64_t rot_dim, const float* cos, c
 float exp_scores(float* x, int64_t n, float scale, float* m);
 void activate(Activation activation, float* gate, int64_t n);
 void drop_below(float* x, int64_t n, float threshold);
+void cut_below(const float* x, const float* factors, float least, int64_t n, float* out);
 void scale(float* x, int64_t n, float scale, float cap);
 void multiply(float* x, const float* y, int64_t n);
 void add(float* x, const float* y, int64_t n);

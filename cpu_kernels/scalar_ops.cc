@@ -82,6 +82,13 @@ void drop_below(float* x, int64_t n, float threshold) {
   for (int64_t i = 0; i < n; ++i) x[i] = x[i] < threshold ? 0.0F : x[i];
 }
 
+void cut_below(const float* x, const float* factors, float least, int64_t n, float* out) {
+  for (int64_t i = 0; i < n; ++i) {
+    const float score = factors == nullptr ? std::abs(x[i]) : std::abs(x[i]) * factors[i];
+    out[i] = score < least ? 0.0F : x[i];
+  }
+}
+
 void scale(float* x, int64_t n, float scale, float cap) {
   for (int64_t i = 0; i < n; ++i) {
     const float scaled = scale * x[i];

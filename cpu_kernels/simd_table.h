@@ -55,6 +55,7 @@ struct SimdKernels {
 
   static void fill(KernelTable* table) {
     table->accumulate_rows = accumulate_rows;
+    table->accumulate_channels = accumulate_rows;
     table->dequantize_f32 = dequantize<ToF32<V>>;
     table->f32_to_f16 = narrow<ToF16<V>>;
     table->f32_to_bf16 = narrow<ToBf16<V>>;
@@ -65,6 +66,7 @@ struct SimdKernels {
     table->exp_scores = exp_scores_simd<V>;
     table->activate = activate_simd<V>;
     table->drop_below = drop_below_simd<V>;
+    table->cut_below = cut_below_simd<V>;
     table->scale = scale_simd<V>;
     table->multiply = multiply_simd<V>;
     table->add = add_simd<V>;

@@ -26,6 +26,7 @@ KernelTable scalar_table() {
   table.prepare = scalar::prepare;
   table.matvec = scalar::matvec;
   table.accumulate_rows = scalar::accumulate_rows;
+  table.accumulate_channels = scalar::accumulate_rows;
   table.dequantize_f32 = scalar::dequantize_f32;
   table.f32_to_f16 = scalar::f32_to_f16_row;
   table.f32_to_bf16 = scalar::f32_to_bf16_row;
@@ -36,6 +37,7 @@ KernelTable scalar_table() {
   table.exp_scores = scalar::exp_scores;
   table.activate = scalar::activate;
   table.drop_below = scalar::drop_below;
+  table.cut_below = scalar::cut_below;
   table.scale = scalar::scale;
   table.multiply = scalar::multiply;
   table.add = scalar::add;
@@ -184,10 +186,14 @@ void append_x86_tables(std::vector<KernelTable>* tables) {
   if (!has_avx512()) return;
   tables->push_back(table_of<Avx512Parts>("avx512", "avx512", avx512::fill_table, &avx512_gemm()));
   if (!__builtin_cpu_supports("avx512vnni")) return;
+  const auto fill_vnni = [](KernelTable* table) {
+    avx512::fill_table(table);
+    table->accumulate_channels = avx512::vnni_accumulate_channels;
+  };
   tables->push_back(
-      table_of<Avx512VnniParts>("avx512", "avx512 vnni", avx512::fill_table, &avx512_vnni_gemm()));
+      table_of<Avx512VnniParts>("avx512", "avx512 vnni", fill_vnni, &avx512_vnni_gemm()));
   if (!__builtin_cpu_supports("avx512bf16")) return;
-  tables->push_back(table_of<Avx512VnniBf16Parts>("avx512", "avx512 vnni bf16", avx512::fill_table,
+  tables->push_back(table_of<Avx512VnniBf16Parts>("avx512", "avx512 vnni bf16", fill_vnni,
                                                   &avx512_vnni_bf16_gemm()));
 }
 

@@ -105,6 +105,7 @@ void AddVerbs(CLI::App& app) {
   AddPredictorVerb(app);
   AddBenchVerb(app);
   AddPerplexityVerb(app);
+  AddEvalVerb(app);
   AddInspectVerb(app);
   AddCalibrateVerb(app);
   AddTokenizeVerb(app);

@@ -52,6 +52,20 @@ class ActivationCounter final : public FfnObserver {
   std::vector<int32_t> active_;  // active neurons of the token that the caches are seeing
 };
 
+// Two observers, one after the other.
+class ObserverPair final : public FfnObserver {
+ public:
+  ObserverPair(FfnObserver* first, FfnObserver* second) : first_(first), second_(second) {}
+  void OnFfn(const Lane& lane, const FfnObservation& observation) override {
+    first_->OnFfn(lane, observation);
+    if (second_ != nullptr) second_->OnFfn(lane, observation);
+  }
+
+ private:
+  FfnObserver* first_;
+  FfnObserver* second_;  // null: none
+};
+
 // Watches the executor while it lives.
 class ScopedObserver {
  public:

@@ -165,11 +165,13 @@ void WriteProfile(const std::string& path, const ProfileStats& stats) {
   for_squares([&](const std::string& name, const std::vector<double>& values) {
     writer.DeclareTensor(name, DType::kF64, {values.size()});
   });
+  if (stats.thresholds) DeclareThresholds(*stats.thresholds, &writer);
   WriteSplit(writer, stats.calibration, kCalibration);
   WriteSplit(writer, stats.heldout, kHeldout);
   for_squares([&](const std::string& name, const std::vector<double>& values) {
     writer.WriteTensor(name, values.data(), values.size() * sizeof(double));
   });
+  if (stats.thresholds) WriteThresholds(*stats.thresholds, &writer);
   writer.Finish();
 }
 

@@ -5,6 +5,8 @@
 // Tensors: blk.N.ffn_count and blk.N.ffn_mass, and the same with _heldout behind; and, where they
 // were summed, blk.N.input_squares.attention, .attended, .ffn and .down (F64).
 //
+// And thresholds, where they were calibrated (runtime/placement/threshold_file.h).
+//
 // Counts are I64, exact however long the text (F32 ends at 2^24 tokens); masses are F64, so that a
 // placement made from the file is the one made from memory, down to the last tie.
 #pragma once

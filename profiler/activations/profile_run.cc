@@ -22,20 +22,6 @@ CorpusOptions MakeCorpusOptions(const OpenedModel& model, const ProfileOptions& 
   return corpus;
 }
 
-// Two who watch the same passes.
-class BothObservers final : public FfnObserver {
- public:
-  BothObservers(FfnObserver& first, FfnObserver* second) : first_(first), second_(second) {}
-  void OnFfn(const Lane& lane, const FfnObservation& observation) override {
-    first_.OnFfn(lane, observation);
-    if (second_ != nullptr) second_->OnFfn(lane, observation);
-  }
-
- private:
-  FfnObserver& first_;
-  FfnObserver* second_;
-};
-
 void CheckNumbers(const std::string& model_path, const SplitActivity& split) {
   for (size_t l = 0; l < split.layers.size(); ++l) {
     for (const double mass : split.layers[l].mass) {
@@ -102,31 +88,33 @@ ProfileRun::ProfileRun(Engine& engine, ProfileTexts& texts, const ProfileOptions
   stats_.context_tokens = engine.context_tokens();
 }
 
-void ProfileRun::Calibrate() {
+void ProfileRun::Calibrate(Watcher* watcher) {
   counter_.CountInto(&stats_.calibration, nullptr);
   if (engine_.model().options().watch_attention) counter_.SumSquaresInto(&stats_.input_squares);
-  RunSplit(/*calibration=*/true, nullptr);
+  RunSplit(/*calibration=*/true, watcher, watcher);
 }
 
 void ProfileRun::HoldOut(const std::vector<int64_t>& lru_sizes, FfnObserver* also) {
   if (!lru_sizes.empty()) lru_.emplace(engine_.config().d_ff, lru_sizes);
   counter_.CountInto(&stats_.heldout, lru_ ? &*lru_ : nullptr);
   counter_.SumSquaresInto(nullptr);
-  RunSplit(/*calibration=*/false, also);
+  RunSplit(/*calibration=*/false, also, nullptr);
 }
 
-void ProfileRun::RunSplit(bool calibration, FfnObserver* also) {
+void ProfileRun::RunSplit(bool calibration, FfnObserver* also, Watcher* told) {
   SplitActivity& split = calibration ? stats_.calibration : stats_.heldout;
   const std::string label = calibration ? "calibration tokens" : "held-out tokens";
   const int64_t n_windows = calibration ? texts_.calibration_windows() : texts_.heldout_windows();
   const int64_t n_tokens = calibration ? texts_.calibration_tokens() : texts_.heldout_tokens();
-  BothObservers both(counter_, also);
+  ObserverPair both(&counter_, also);
   const ScopedObserver watching(engine_.executor(), &both);
   Fnv1a hash;
   for (int64_t w = 0; w < n_windows; ++w) {
     ThrowIfInterrupted();
     const std::vector<int32_t> ids =
         calibration ? texts_.NextCalibrationWindow() : texts_.NextHeldoutWindow();
+    if (w == 0) first_windows_[calibration ? 0 : 1] = ids;
+    if (told != nullptr) told->BeginText();
     engine_.Reset();
     engine_.Feed(ids);
     for (const int32_t id : ids) hash.AddNumber(id);

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "profiler/activations/activation_counter.h"
@@ -48,20 +49,32 @@ class ProfileTexts {
 // Interrupted between the batches of a window.
 class ProfileRun {
  public:
+  // Another observer of the calibration, told when a text begins; null: none.
+  class Watcher : public FfnObserver {
+   public:
+    virtual void BeginText() = 0;
+  };
+
   // `engine` must run the whole model on one tier. Where it watches attention, the statistics hold
   // the squares of the matrices' inputs. It and `texts` must outlive the run.
   ProfileRun(Engine& engine, ProfileTexts& texts, const ProfileOptions& options);
 
-  void Calibrate();
+  void Calibrate(Watcher* watcher = nullptr);
   // lru_sizes: neurons per layer of the caches to simulate; empty: none. also: who watches as well;
   // null: nobody.
   void HoldOut(const std::vector<int64_t>& lru_sizes, FfnObserver* also = nullptr);
 
   const ProfileStats& stats() const { return stats_; }
+  void SetThresholds(ModelThresholds thresholds) { stats_.thresholds = std::move(thresholds); }
+  // The first window of each split, with its BOS.
+  const std::vector<int32_t>& first_window(bool calibration) const {
+    return first_windows_[calibration ? 0 : 1];
+  }
   const LruBaseline* lru() const { return lru_ ? &*lru_ : nullptr; }
 
  private:
-  void RunSplit(bool calibration, FfnObserver* also);
+  // also: who watches beside the counter. told: who is told of texts. Either may be null.
+  void RunSplit(bool calibration, FfnObserver* also, Watcher* told);
 
   Engine& engine_;
   ProfileTexts& texts_;
@@ -70,6 +83,7 @@ class ProfileRun {
   ActivationCounter counter_;
   std::optional<LruBaseline> lru_;
   ProfileStats stats_;
+  std::vector<int32_t> first_windows_[2];
 };
 
 }  // namespace thermocline

@@ -4,8 +4,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
+
+#include "runtime/placement/threshold_file.h"
 
 namespace thermocline {
 
@@ -40,6 +43,7 @@ struct ProfileStats {
   int64_t context_tokens = 0;  // of a window, with its BOS
   SplitActivity calibration;
   SplitActivity heldout;
+  std::optional<ModelThresholds> thresholds;     // of the calibration; read with OpenThresholds
   std::vector<LayerInputSquares> input_squares;  // (n_layers), of the calibration; empty: not known
 
   int64_t n_layers() const { return static_cast<int64_t>(calibration.layers.size()); }

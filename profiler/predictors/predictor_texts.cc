@@ -58,6 +58,12 @@ int64_t RankOf(const ModelConfig& config, const PredictorOptions& options) {
 }
 
 void CheckPredictorOptions(const OpenedModel& model, const PredictorOptions& options) {
+  if (model.config().by_column) {
+    throw Error({.path = model.gguf().path(),
+                 .what = "predictors are built from gates that lie by row",
+                 .expected = "the model that this one was packed from",
+                 .found = "a model that is stored by column"});
+  }
   const ModelConfig& config = model.config();
   if (!HasTrueZeros(config.activation)) {
     throw Error({.path = model.gguf().path(),

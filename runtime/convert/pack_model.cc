@@ -35,7 +35,7 @@ class Packer {
         family_(FindFamily(gguf_)),
         config_(ReadModelConfig(gguf_, family_)),
         placement_(ReadPlacement(options.placement_path)) {
-    if (IsPacked(gguf_)) {
+    if (IsPacked(gguf_) || config_.by_column) {
       throw Error({.path = input,
                    .what = "the model is packed already",
                    .hint = "pack from the model it was made of"});

@@ -12,6 +12,7 @@
 #include "runtime/core/error.h"
 #include "runtime/device/adapters.h"
 #include "runtime/device/batch.h"
+#include "runtime/device/channel_cuts.h"
 #include "runtime/device/kv_cache.h"
 #include "runtime/model/model.h"
 #include "runtime/threads/team.h"
@@ -19,8 +20,9 @@
 namespace thermocline {
 
 struct LinearOp {
-  const LinearWeights* weights;  // (d_out, d_in)
-  float* out;                    // (n, d_out)
+  const LinearWeights* weights;     // (d_out, d_in)
+  float* out;                       // (n, d_out)
+  const ChannelCut* cut = nullptr;  // of x; null: every channel is read
 };
 
 // The angles of a pass's tokens: cos, sin: (n, n_frequencies) f32 in host memory.
@@ -109,6 +111,9 @@ struct FfnOp {
   const float* predictor_x = nullptr;  // (n, d_model) what it reads
   // Also count the active neurons that it does not name, which takes every gate.
   bool audit = false;
+  // Thresholds: what gate, up and down read of their inputs, and which activated gates count. Null:
+  // all of them.
+  const FfnCuts* cuts = nullptr;
   float h_norm_eps = 0;  // of the norm of h, where the slice has one; it then has all neurons
   // What adapters add in this slice, by adapter, and which rows use them; empty: no row does.
   // Gates decide which neurons are active with what adapters add to them.

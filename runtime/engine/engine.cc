@@ -32,6 +32,8 @@ Engine::Engine(std::unique_ptr<OpenedModel> model)
       predictor == nullptr ? kNoPredictor : predictor->max_rank());
   limits.adapter_rank = model_->adapter_rank();
   limits.max_sequences = options.n_sequences;
+  limits.cuts = model_->cuts_channels();
+  limits.by_column = model_->has_columns();
   const std::vector<std::string> names = model_->TierNames();
   if (model_->gpu().empty()) {
     tiers_.push_back(std::make_unique<CpuDevice>(names[kVram], limits));
@@ -44,6 +46,7 @@ Engine::Engine(std::unique_ptr<OpenedModel> model)
   for (const auto& tier : tiers_) tiers.push_back(tier.get());
   LoadOptions load;
   load.down = model_->down_storage();
+  load.columns = model_->column_storage();
   load.placement = model_->placement();
   load.n_threads = model_->n_threads();
   load.copy_weights = options.copy_weights;
@@ -59,6 +62,12 @@ Engine::Engine(std::unique_ptr<OpenedModel> model)
   executor_ = std::make_unique<Executor>(model_->config(), loaded_->weights, executor_options,
                                          team_, *cache_, tiers, predictors(), adapters_.get());
   if (model_->adapt().moves) MakeMover(tiers);
+  if (!model_->threshold_choice()) return;
+  orders_ = ReadChannelOrders(model_->gguf(), model_->config());
+  cuts_ = std::make_unique<ModelCuts>(model_->TakeThresholds(), model_->config(), weights(),
+                                      orders_, executor_options.max_tokens);
+  cuts_->Choose(*model_->threshold_choice(), options.threshold_split);
+  executor_->set_cuts(cuts_->cuts());
 }
 
 void Engine::MakeMover(std::span<Device* const> tiers) {

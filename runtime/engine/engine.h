@@ -10,6 +10,7 @@
 
 #include "runtime/engine/engine_options.h"
 #include "runtime/engine/opened_model.h"
+#include "runtime/load/model_cuts.h"
 #include "runtime/load/model_predictor.h"
 #include "runtime/load/weights.h"
 #include "runtime/moves/neuron_mover.h"
@@ -46,6 +47,9 @@ class Engine {
   int64_t n_past() const { return kv_.length(main_); }  // tokens of the main sequence
   int64_t context_tokens() const { return model_->context_tokens(); }
   uint64_t allocated_bytes() const;
+  // What mode kThreshold leaves out; null in other modes.
+  ModelCuts* cuts() { return cuts_.get(); }
+  const ModelCuts* cuts() const { return cuts_.get(); }
   // What each tier holds: allocated, and mapped weights. (tiers that run)
   std::vector<uint64_t> UsedBytes() const;
 
@@ -136,6 +140,8 @@ class Engine {
   std::unique_ptr<LoadedWeights> loaded_;
   LoadedPredictor loaded_predictor_;
   std::unique_ptr<ModelAdapters> adapters_;  // null: none
+  ChannelOrders orders_;                     // for cuts_
+  std::unique_ptr<ModelCuts> cuts_;          // null: none
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<NeuronMover> mover_;  // null: no neuron moves

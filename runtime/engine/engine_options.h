@@ -42,6 +42,12 @@ struct FileOptions {
 struct SparseOptions {
   std::string sparse = "auto";  // auto with a predictor is predicted
   double predictor_recall = kDefaultPredictorRecall;
+  // Thresholds of the modes METHOD:SHARE: a profile that was made with them, and how the share is
+  // split over layers and matrices.
+  std::string thresholds_path;
+  ThresholdSplit threshold_split = ThresholdSplit::kAuto;
+  // Load them in a mode that does not use them, too: for who sets cuts itself.
+  bool sets_cuts = false;
 };
 
 // What lies on which tier, and how it gets there.
@@ -55,6 +61,9 @@ struct TierOptions {
   // Store down per neuron also where nothing could be skipped (where something could, it always is,
   // so that dense and sparse read the same weights).
   bool always_per_neuron = false;
+  // Store q, k, v, gate and up of a file with rows by column where thresholds skip columns of them:
+  // it takes memory of its own, and weights are rounded once more, to down_type.
+  bool by_column = false;
   // What a stock file's down projections become where they are stored per neuron; nullopt: what
   // adds little to the error of the file's type (WeightTypeInfo::for_down).
   std::optional<DType> down_type = {};

@@ -8,6 +8,7 @@
 
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
+#include "runtime/engine/scoped_batch_cuts.h"
 
 namespace thermocline {
 namespace {
@@ -44,7 +45,8 @@ class Evaluation {
       : engine_(engine),
         vocab_(static_cast<size_t>(engine.config().vocab_size)),
         batch_(static_cast<size_t>(engine.model().executor_options().max_tokens)),
-        compare_(options.compare_to_dense) {}
+        compare_(options.compare_to_dense),
+        mode_(options.mode.value_or(engine.model().mode())) {}
 
   void Window(std::span<const int32_t> targets) {
     std::vector<int32_t> inputs;
@@ -52,21 +54,22 @@ class Evaluation {
     inputs.insert(inputs.end(), targets.begin(), targets.end() - 1);
     // Without a BOS the window's first token has nothing to be predicted from.
     const size_t first = targets.size() - inputs.size();
-    const SparseMode mode = engine_.model().mode();
+    const ScopedBatchCuts cutting(engine_.executor().cuts());
     if (compare_) {
       engine_.executor().set_mode(SparseMode::kDense);
       Run(inputs, [&](size_t at, std::span<const float> logits) {
         dense_.resize(inputs.size() * vocab_);
         std::copy(logits.begin(), logits.end(), dense_.begin() + static_cast<int64_t>(at * vocab_));
       });
-      engine_.executor().set_mode(mode);
     }
+    engine_.executor().set_mode(mode_);
     engine_.executor().ResetCounts();
     engine_.executor().set_audit(true);
     Run(inputs,
         [&](size_t at, std::span<const float> logits) { Score(targets[at + first], at, logits); });
     engine_.executor().set_audit(false);
     counts_.Add(engine_.executor().counts());
+    engine_.executor().set_mode(engine_.model().mode());
   }
 
   PerplexityResult Result() const {
@@ -112,6 +115,7 @@ class Evaluation {
   size_t vocab_;
   size_t batch_;
   bool compare_;
+  SparseMode mode_;
   std::vector<float> dense_;  // (inputs of the window, vocab_size)
   Moments nll_;
   Moments difference_;  // nll - dense nll, per token

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -15,6 +16,9 @@ struct PerplexityOptions {
   int64_t window_tokens = 0;  // scored per window; 0: the context less one (BOS stands in front)
   int64_t max_windows = 0;    // 0: all, the last one shorter
   bool compare_to_dense = false;
+  // The mode to score; nullopt: the model's. In kThreshold the rows of batches are cut, too, but
+  // those at a text's first kUncutPositions.
+  std::optional<SparseMode> mode = {};
   ProgressFn progress;
 };
 

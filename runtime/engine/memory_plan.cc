@@ -47,23 +47,46 @@ struct PartBytes {
 // Counts tensors as they are stored: as in the file, but for a stock down.
 class ByteCounter {
  public:
-  ByteCounter(const ModelConfig& config, const DownStorage& down, WeightForm form)
-      : config_(config), down_(down), form_(form) {}
+  ByteCounter(const ModelConfig& config, const DownStorage& down, WeightForm form,
+              const ColumnStorage& columns = {})
+      : config_(config), down_(down), form_(form), columns_(columns) {}
 
   void Add(const ModelTensor& tensor, const GgufTensorInfo* info, PartBytes* bytes) {
     CHECK(info != nullptr);  // CheckTensors
     const TensorRow& row = *tensor.row;
     if (tensor.unused) return;
-    if (row.tier == TensorTier::kFast) bytes->fixed += TensorBytes(row, *info, form_);
+    const uint64_t n_bytes =
+        IsByColumn(row.role) ? BytesByColumn(*info) : TensorBytes(row, *info, form_);
+    if (row.tier == TensorTier::kFast) bytes->fixed += n_bytes;
     if (row.tier != TensorTier::kNeurons) return;
     const bool transposed =
         row.role == TensorRole::kDown &&
         down_.LayoutOf(config_.layer(tensor.layer).ffn) == DownLayout::kPerNeuron;
-    bytes->neurons += transposed ? BytesOfDown(tensor, *info) : TensorBytes(row, *info, form_);
+    bytes->neurons += transposed ? BytesOfDown(tensor, *info) : n_bytes;
   }
   const std::vector<MemoryPlan::Down>& downs() const { return downs_; }
 
  private:
+  bool IsByColumn(TensorRole role) const {
+    switch (role) {
+      case TensorRole::kWq:
+      case TensorRole::kWk:
+      case TensorRole::kWv:
+      case TensorRole::kWo:
+        return columns_.attention;
+      case TensorRole::kGate:
+      case TensorRole::kUp:
+        return columns_.ffn;
+      default:
+        return false;
+    }
+  }
+  uint64_t BytesByColumn(const GgufTensorInfo& info) const {
+    const auto rows = static_cast<int64_t>(info.rows());
+    return MatrixBytes(
+        {DownTypeOf(info.dtype, rows, down_), static_cast<int64_t>(info.cols()), rows}, form_);
+  }
+
   uint64_t BytesOfDown(const ModelTensor& tensor, const GgufTensorInfo& info) {
     const StoredMatrix stored = {DownTypeOf(info.dtype, config_.d_model, down_),
                                  config_.d_ff_of(tensor.layer), config_.d_model};
@@ -83,6 +106,7 @@ class ByteCounter {
   const ModelConfig& config_;
   DownStorage down_;
   WeightForm form_;
+  ColumnStorage columns_;
   std::vector<MemoryPlan::Down> downs_;
 };
 
@@ -95,7 +119,7 @@ struct ModelBytes {
 ModelBytes BytesOf(const PlanInput& input, WeightForm form) {
   const ModelConfig& config = *input.config;
   ModelBytes bytes{{}, std::vector<PartBytes>(static_cast<size_t>(config.n_layers)), {}};
-  ByteCounter counter(config, input.down, form);
+  ByteCounter counter(config, input.down, form, input.columns);
   ForEachTensor(*input.gguf, input.family->tensors, config,
                 [&](const ModelTensor& tensor, const GgufTensorInfo* info) {
                   const bool in_layer = tensor.layer != kNoLayer;
@@ -225,6 +249,8 @@ MemoryPlan PlanMemory(const PlanInput& input) {
                           input.predictor == nullptr ? kNoPredictor : input.predictor->max_rank());
   limits.adapter_rank = input.adapter_rank;
   limits.max_sequences = input.n_sequences;
+  limits.cuts = input.cuts;
+  limits.by_column = input.has_columns;
   const uint64_t cpu_scratch = limits.ScratchBytes(CpuKernels());
   plan.tiers[0].scratch_bytes = buffers[0] + input.gpu_scratch_bytes.value_or(cpu_scratch);
   for (size_t tier = 1; tier < plan.tiers.size(); ++tier) {

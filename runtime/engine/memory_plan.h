@@ -73,6 +73,9 @@ struct PlanInput {
   const ModelConfig* config = nullptr;
   const Placement* placement = nullptr;  // null: one tier
   DownStorage down;
+  ColumnStorage columns;
+  bool cuts = false;                          // channels may be left out
+  bool has_columns = false;                   // in the file or by `columns`
   const ModelPredictor* predictor = nullptr;  // null: none
   std::vector<const LoraFile*> loras;
   int64_t adapter_rank = 0;  // of all of them together

@@ -42,10 +42,20 @@ int64_t ContextTokens(const EngineOptions& options, const ModelConfig& config) {
   return options.context_tokens;
 }
 
-SparseMode ModeOf(const EngineOptions& options, const ModelConfig& config) {
+std::optional<ThresholdChoice> ChoiceOf(const EngineOptions& options, const ModelConfig& config) {
+  return ParseThresholdChoice(options.sparse, config.has_true_zeros(),
+                              ActivationName(config.activation));
+}
+
+SparseMode ModeOf(const EngineOptions& options, const ModelConfig& config,
+                  const std::optional<ThresholdChoice>& choice) {
   const bool zeros = config.has_true_zeros();
   const std::string_view activation = ActivationName(config.activation);
-  const bool wanted = !options.predictor.empty() || options.sparse == "predicted";
+  const bool predicted_ffn = choice && choice->ffn_mode == SparseMode::kPredicted;
+  if (choice && (options.predictor.empty() || predicted_ffn)) {
+    if (!predicted_ffn || !config.cuts_gates()) return SparseMode::kThreshold;
+  }
+  const bool wanted = !options.predictor.empty() || options.sparse == "predicted" || predicted_ffn;
   if (wanted && config.cuts_gates()) {
     throw Error({.path = options.model_path,
                  .what = "gates of this model are cut by what all of a token's gates are, which a "
@@ -134,9 +144,70 @@ void CheckGpuStream(const EngineOptions& options, const ModelConfig& config,
 }
 
 std::optional<ModelPredictor> OpenPredictor(const EngineOptions& options, SparseMode mode,
+                                            const std::optional<ThresholdChoice>& choice,
                                             const GgufReader& gguf, const ModelConfig& config) {
-  if (mode != SparseMode::kPredicted) return std::nullopt;
+  const SparseMode of_ffn = choice ? choice->ffn_mode : mode;
+  if (of_ffn != SparseMode::kPredicted) return std::nullopt;
   return ModelPredictor(options.predictor, options.predictor_recall, gguf, config);
+}
+
+// Families of which more is known of h than its size, or where the pass is another, have no
+// thresholds; neither have GPUs.
+void CheckThresholdModel(const EngineOptions& options, const ModelConfig& config,
+                         const Family& family, const std::string& gpu) {
+  if (family.sub_norms || config.has_encoder()) {
+    throw Error(
+        {.path = options.model_path,
+         .what = fmt::format("models of family {} run without thresholds", config.architecture),
+         .expected = "auto or dense",
+         .found = options.sparse,
+         .settings = {{Setting::kSparseMode, "auto"}}});
+  }
+  if (gpu.empty()) return;
+  throw Error({.path = options.model_path,
+               .what = "thresholds are computed on the CPU alone",
+               .expected = "the CPU as the fast tier",
+               .found = gpu,
+               .settings = {{Setting::kFastTier, "cpu"}, {Setting::kSparseMode}}});
+}
+
+// What lies by column is whole on the CPU, and neurons' gates are not read one by one.
+void CheckColumns(const ModelConfig& config, const EngineOptions& options, SparseMode ffn_mode,
+                  const std::string& gpu, bool placed) {
+  if (!config.by_column) return;
+  const bool predicted = ffn_mode == SparseMode::kPredicted;
+  if (gpu.empty() && !placed && !predicted) return;
+  throw Error({.path = options.model_path,
+               .what =
+                   "a model that is stored by column runs on the CPU alone, without a placement "
+                   "or a predictor",
+               .expected = "the model that it was packed from",
+               .found = predicted ? "a predictor"
+                        : placed  ? options.placement_path
+                                  : gpu,
+               .settings = {{Setting::kFastTier, "cpu"}, {Setting::kPlacement}}});
+}
+
+std::optional<ModelThresholds> ReadThresholdsOf(const EngineOptions& options,
+                                                const std::optional<ThresholdChoice>& choice,
+                                                const GgufReader& gguf, const ModelConfig& config) {
+  if (!choice) {
+    if (options.thresholds_path.empty() && !options.by_column) return std::nullopt;
+    throw Error({.what = options.by_column ? "matrices by column are for thresholds"
+                                           : "thresholds are for the modes METHOD:SHARE",
+                 .expected = "a mode such as teal:0.4",
+                 .found = options.sparse,
+                 .settings = {{Setting::kSparseMode, "teal:0.4"}}});
+  }
+  if (options.thresholds_path.empty()) {
+    throw Error({.what = fmt::format("the mode {} needs thresholds", options.sparse),
+                 .expected = "a profile of the model that was made with thresholds",
+                 .found = "none",
+                 .settings = {{Setting::kThresholds}},
+                 .jobs = {Job::kProfile}});
+  }
+  return OpenThresholds(options.thresholds_path, config, options.model_path,
+                        ModelFingerprints(gguf));
 }
 
 std::optional<Placement> OpenPlacement(const EngineOptions& options, const GgufReader& gguf,
@@ -205,8 +276,10 @@ OpenedModel::OpenedModel(const EngineOptions& options)
       config_(ReadModelConfig(gguf_, family_)),
       gpu_(ChooseGpu(options.fast_tier)),
       placement_(OpenPlacement(options, gguf_, config_)),
-      mode_(ModeOf(options, config_)),
-      predictor_(OpenPredictor(options, mode_, gguf_, config_)),
+      choice_(ChoiceOf(options, config_)),
+      mode_(ModeOf(options, config_, choice_)),
+      thresholds_(ReadThresholdsOf(options, choice_, gguf_, config_)),
+      predictor_(OpenPredictor(options, mode_, choice_, gguf_, config_)),
       loras_(OpenLoras(options, config_, family_)),
       context_tokens_(ContextTokens(options, config_)),
       n_threads_(options.n_threads > 0 ? options.n_threads : DefaultThreadCount()) {
@@ -218,6 +291,9 @@ OpenedModel::OpenedModel(const EngineOptions& options)
   if (placement_) CheckWholeLayers(config_, *placement_, options_);
   CheckKvTokens(options_, context_tokens_);
   CheckDownType(options_, config_);
+  if (choice_) CheckThresholdModel(options_, config_, family_, gpu_);
+  CheckColumns(config_, options_, choice_ ? choice_->ffn_mode : mode_, gpu_,
+               placement_.has_value());
   if (!gpu_.empty()) RequireEqualHeads(config_, options.model_path, "attention on the GPU");
   if (!gpu_.empty() && !placement_) SplitLayers();
   adapt_ = ChooseAdapt(*this);
@@ -252,9 +328,16 @@ ExecutorOptions OpenedModel::executor_options() const {
 // Dense and exact read the same rows, so that they write the same text: what could skip is stored
 // per neuron in every mode.
 DownStorage OpenedModel::DownStorageFor(const Placement* placement) const {
-  const bool all_layers = placement != nullptr || options_.always_per_neuron;
+  const bool all_layers = placement != nullptr || options_.always_per_neuron || choice_.has_value();
   const bool per_neuron = mode_ != SparseMode::kDense || all_layers || config_.has_true_zeros();
   return {per_neuron ? DownLayout::kPerNeuron : DownLayout::kStock, options_.down_type, all_layers};
+}
+
+// With a placement gates and ups lie by neuron, on their tiers.
+ColumnStorage OpenedModel::ColumnStorageFor(const Placement* placement) const {
+  if (config_.by_column || !options_.by_column || !choice_ || choice_->by_gate()) return {};
+  const bool ffn = choice_->ffn_mode == SparseMode::kThreshold && placement == nullptr;
+  return {.attention = true, .ffn = ffn};
 }
 
 int64_t OpenedModel::adapter_rank() const {
@@ -300,6 +383,9 @@ MemoryPlan OpenedModel::PlanOf(const Placement* placement) const {
   input.config = &config_;
   input.placement = placement;
   input.down = DownStorageFor(placement);
+  input.columns = ColumnStorageFor(placement);
+  input.cuts = cuts_channels();
+  input.has_columns = config_.by_column || input.columns.attention;
   input.predictor = predictor();
   for (const auto& lora : loras_) input.loras.push_back(lora.get());
   input.adapter_rank = adapter_rank();

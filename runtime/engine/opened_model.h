@@ -17,6 +17,7 @@
 #include "runtime/model/families.h"
 #include "runtime/pass/pass_context.h"
 #include "runtime/placement/placement.h"
+#include "runtime/placement/threshold_file.h"
 #include "runtime/text/tokenizer.h"
 
 namespace thermocline {
@@ -41,6 +42,16 @@ class OpenedModel {
   // Made when it is first asked for. Throws Error where it does not go with the embedding table.
   const Tokenizer& tokenizer();
   SparseMode mode() const { return mode_; }
+  // Of mode kThreshold.
+  const std::optional<ThresholdChoice>& threshold_choice() const { return choice_; }
+  // Gives away what was read for it. REQUIRES: mode kThreshold, once.
+  ModelThresholds TakeThresholds() { return std::move(*thresholds_); }
+  // Whether passes may leave out channels.
+  bool cuts_channels() const { return choice_.has_value() || options_.sets_cuts; }
+  // Whether matrices lie by column, in the file or as they are loaded.
+  bool has_columns() const { return config_.by_column || column_storage().attention; }
+  // How other matrices of a stock file are stored.
+  ColumnStorage column_storage() const { return ColumnStorageFor(placement()); }
   int64_t context_tokens() const { return context_tokens_; }
   // The KV cache: a context for each sequence, or what the layers' windows leave of it, and with an
   // encoder one for its text.
@@ -68,6 +79,7 @@ class OpenedModel {
  private:
   FastTierNeeds NeedsOf(const Placement* placement) const;
   DownStorage DownStorageFor(const Placement* placement) const;
+  ColumnStorage ColumnStorageFor(const Placement* placement) const;
   // ---- layer_split.cc ----
   void SplitLayers();
   int64_t LayersThatFit(uint64_t n_bytes) const;
@@ -79,7 +91,9 @@ class OpenedModel {
   std::string gpu_;
   Note gpu_note_;
   std::optional<Placement> placement_;
+  std::optional<ThresholdChoice> choice_;
   SparseMode mode_;
+  std::optional<ModelThresholds> thresholds_;
   std::optional<ModelPredictor> predictor_;
   std::vector<std::unique_ptr<const LoraFile>> loras_;
   int64_t context_tokens_;

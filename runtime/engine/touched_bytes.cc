@@ -33,6 +33,8 @@ TouchedBytes TouchedPerToken(const Engine& engine, const FfnCounts& counts, Spar
   const ModelWeights& weights = engine.weights();
   const std::span<const LayerPredictors> predictors = engine.predictors();
   TouchedBytes touched;
+  const bool cuts = mode == SparseMode::kThreshold;
+  if (cuts) mode = engine.cuts()->choice().ffn_mode;
   const auto add = [&](PassPart part, double bytes) {
     touched.parts[static_cast<size_t>(part)] += bytes;
   };
@@ -51,8 +53,17 @@ TouchedBytes TouchedPerToken(const Engine& engine, const FfnCounts& counts, Spar
   const auto n_layers = static_cast<double>(config.n_kv_layers());
   for (auto l = static_cast<size_t>(config.n_encoder_layers); l < weights.layers.size(); ++l) {
     const LayerWeights& w = weights.layers[l];
-    add(PassPart::kQkv, norm + WeightBytes(w.wq.w) + WeightBytes(w.wk.w) + WeightBytes(w.wv.w));
-    add(PassPart::kOutput, WeightBytes(w.wo.w));
+    // Returns the bytes read of a matrix that thresholds may be for.
+    const auto read = [&](CutMatrix matrix, double bytes) {
+      const double left =
+          cuts ? bytes * engine.cuts()->ShareRead(counts.channels, l, matrix) : bytes;
+      skipped += bytes - left;
+      return left;
+    };
+    add(PassPart::kQkv, norm + read(CutMatrix::kQ, WeightBytes(w.wq.w)) +
+                            read(CutMatrix::kK, WeightBytes(w.wk.w)) +
+                            read(CutMatrix::kV, WeightBytes(w.wv.w)));
+    add(PassPart::kOutput, read(CutMatrix::kO, WeightBytes(w.wo.w)));
     if (w.cross_norm) {
       add(PassPart::kQkv, norm + WeightBytes(w.cross_q.w));
       add(PassPart::kOutput, WeightBytes(w.cross_o.w));
@@ -65,7 +76,12 @@ TouchedBytes TouchedPerToken(const Engine& engine, const FfnCounts& counts, Spar
     const double density = static_cast<double>(counts.layers[l].active) / neurons;
     touched.mean_density += density / n_layers;
     touched.mean_gate_density += asked / n_layers;
-    if (mode != SparseMode::kDense) {
+    if (mode == SparseMode::kThreshold) {
+      const bool by_gate = engine.cuts()->choice().by_gate();
+      add(PassPart::kGate, read(CutMatrix::kGate, gate));
+      add(PassPart::kUp, read(by_gate ? CutMatrix::kActivated : CutMatrix::kUp, up));
+      add(PassPart::kDown, read(by_gate ? CutMatrix::kActivated : CutMatrix::kDown, down));
+    } else if (mode != SparseMode::kDense) {
       add(PassPart::kGate, gate * asked);
       add(PassPart::kUp, up * density);
       add(PassPart::kDown, down * density);
@@ -83,6 +99,7 @@ TouchedBytes TouchedPerToken(const Engine& engine, const FfnCounts& counts, Spar
   }
   touched.bytes = std::accumulate(touched.parts.begin(), touched.parts.end(), 0.0);
   touched.dense_bytes = touched.bytes + skipped;
+  if (cuts) touched.sparsity = engine.cuts()->ShareSkipped(counts.channels);
   return touched;
 }
 

@@ -16,6 +16,8 @@ struct TouchedBytes {
   double dense_bytes = 0;
   double mean_density = 0;       // neurons whose up and down were read / neurons, mean over layers
   double mean_gate_density = 0;  // the same of gates
+  // Of kThreshold: which share was skipped of the weights of the matrices that thresholds are for.
+  double sparsity = 0;
   std::array<double, kPassParts> parts{};  // `bytes` by the part of the pass that reads them
 
   double of(PassPart part) const { return parts[static_cast<size_t>(part)]; }

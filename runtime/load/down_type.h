@@ -22,6 +22,13 @@ struct DownStorage {
   }
 };
 
+// Which other matrices of a file with rows are stored by column, so that channels of their inputs
+// can be skipped.
+struct ColumnStorage {
+  bool attention = false;  // q, k, v and o
+  bool ffn = false;        // gate and up
+};
+
 // Returns the type of a row per neuron of what a file stores as `in_file`. REQUIRES: rows of
 // d_model hold whole blocks of storage.dtype, if any.
 inline DType DownTypeOf(DType in_file, int64_t d_model, const DownStorage& storage) {

@@ -160,6 +160,25 @@ class Loader {
     return stored;
   }
 
+  static bool IsAttention(TensorRole role) {
+    return role == TensorRole::kWq || role == TensorRole::kWk || role == TensorRole::kWv ||
+           role == TensorRole::kWo;
+  }
+
+  // A matrix of the file with a row per channel of its input, in the fast device's memory, which is
+  // the host's.
+  TensorView ByColumn(const TensorView& file) {
+    const DType stored = DownTypeOf(file.dtype, file.rows, options_.down);
+    const int64_t bytes = RowBytes(stored, file.rows);
+    std::vector<int32_t> identity(static_cast<size_t>(file.cols));
+    std::iota(identity.begin(), identity.end(), 0);
+    auto* memory = static_cast<std::byte*>(
+        fast_.Allocate(static_cast<uint64_t>(bytes * file.cols), "matrices by column"));
+    Account(file, TransposeDown(file, identity, stored, memory, bytes, options_.n_threads));
+    gguf_.ReleasePages(file);
+    return DenseView(memory, stored, file.cols, file.rows);
+  }
+
   const float* UploadVector(const Floats& values, const std::string& name, Device& device) {
     const uint64_t n_bytes = values.size() * sizeof(float);
     void* memory = device.Allocate(n_bytes, name);
@@ -186,7 +205,12 @@ class Loader {
                            w.relative_bias = LoadRelativeBias(tensor);
                          }
                          if (row.matrix == nullptr) return;
-                         (w.*row.matrix).w = Place(RequireWeights(gguf_, tensor));
+                         const TensorView file = RequireWeights(gguf_, tensor);
+                         const bool stored = config_.by_column && IsStoredByColumn(row.role);
+                         const bool turned =
+                             options_.columns.attention && IsAttention(row.role) && !stored;
+                         (w.*row.matrix).w = turned ? ByColumn(file) : Place(file);
+                         (w.*row.matrix).by_column = stored || turned;
                        });
     const int64_t first = config_.in_encoder(layer) ? 0 : config_.n_encoder_layers;
     if (w.relative_bias == nullptr) {
@@ -256,8 +280,12 @@ class Loader {
   // All neurons on the fast device, in file order; only a stock file's down may have to be rebuilt.
   void LoadWholeFfn(int64_t layer, const FileNeurons& file, FfnSlice* slice) {
     slice->n_neurons = file.n_neurons;
-    slice->gate = Place(file.ffn.gate);
-    if (file.is_gated()) slice->up = Place(file.ffn.up);
+    slice->by_column = config_.by_column || options_.columns.ffn;
+    const auto place = [&](const TensorView& w) {
+      return slice->by_column && !config_.by_column ? ByColumn(w) : Place(w);
+    };
+    slice->gate = place(file.ffn.gate);
+    if (file.is_gated()) slice->up = place(file.ffn.up);
     slice->down_layout = file.ffn.layout;
     UploadVectors(file, {}, fast_, slice);
     const DownLayout wanted = options_.down.LayoutOf(config_.layer(layer).ffn);

@@ -18,8 +18,8 @@
 
 namespace thermocline {
 
-// What storing a stock file's down projection per neuron cost: quantised blocks run along d_model
-// instead of d_ff, so the weights are rounded once more.
+// What storing a stock file's down projection per neuron cost, and others by column: quantised
+// blocks run the other way, so the weights are rounded once more.
 struct RequantReport {
   bool requantised = false;
   double relative_rms_error = 0;  // over all layers: sqrt(sum (new - old)^2 / sum old^2)
@@ -28,6 +28,7 @@ struct RequantReport {
 
 struct LoadOptions {
   DownStorage down;
+  ColumnStorage columns;
   const Placement* placement = nullptr;  // null: every neuron on the fast device, in file order
   int n_threads = 1;                     // for transposing
   // Copy matrices into the device's own memory (huge pages) instead of reading them from the
@@ -56,7 +57,8 @@ std::unique_ptr<LoadedWeights> LoadWeights(const GgufReader& gguf, const Family&
 // that a packed model's order of neurons is one.
 void CheckTensors(const GgufReader& gguf, const Family& family, const ModelConfig& config);
 
-// The down projection of a stock file as rows per neuron, stored as `stored`.
+// The down projection of a stock file as rows per neuron, stored as `stored`; or another matrix
+// (d_out, d_in) as rows per channel of its input.
 // down: (d_model, d_ff). Row of neuron order[i] goes to out + i * out_stride_bytes.
 RequantReport TransposeDown(const TensorView& down, const std::vector<int32_t>& order, DType stored,
                             std::byte* out, int64_t out_stride_bytes, int n_threads);

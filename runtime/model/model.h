@@ -157,6 +157,7 @@ struct ModelConfig {
   float logit_scale = 1;           // and logits
   float logit_soft_cap = 0;        // c: logits become c tanh(logit / c); 0: they stay
   bool tied_output = false;        // the output head is the embedding table
+  bool by_column = false;          // the file has q, k, v, o, gate and up by column (LinearWeights)
   StreamsConfig streams;
   int64_t laurel_rank = 0;     // of a low-rank block beside attention (arXiv:2411.07501); 0: none
   int64_t layer_embd_dim = 0;  // width of what each layer embeds of a token by itself; 0: nothing
@@ -186,8 +187,14 @@ struct ModelConfig {
 };
 
 struct LinearWeights {
-  TensorView w;                 // (d_out, d_in)
+  TensorView w;                 // (d_out, d_in), or where it is stored by column (d_in, d_out)
   const float* bias = nullptr;  // (d_out) or null
+  // A row of w is then what one channel of the input adds to all outputs, so that channels can be
+  // skipped.
+  bool by_column = false;
+
+  int64_t d_out() const { return by_column ? w.cols : w.rows; }
+  int64_t d_in() const { return by_column ? w.rows : w.cols; }
 };
 
 // The weight is null where nothing is normalised.
@@ -206,16 +213,18 @@ enum class DownLayout : uint8_t {
 // The neurons of one layer that lie on one tier, in placement order.
 struct FfnSlice {
   int64_t n_neurons = 0;
-  TensorView gate;  // (n_neurons, d_model)
-  TensorView up;    // (n_neurons, d_model); empty in a plain FFN
+  TensorView gate;  // (n_neurons, d_model), or by column (d_model, n_neurons)
+  TensorView up;    // as gate; empty in a plain FFN
   TensorView down;  // see DownLayout
   DownLayout down_layout = DownLayout::kPerNeuron;
+  bool by_column = false;               // gate and up, see LinearWeights
   const float* gate_bias = nullptr;     // (n_neurons) or null
   const float* up_bias = nullptr;       // (n_neurons) or null
   const float* h_norm = nullptr;        // (n_neurons) or null: weights of an RMS norm of h
   const int32_t* neuron_ids = nullptr;  // (n_neurons) channel in the file; null: 0, 1, 2, ...
 
   bool is_gated() const { return up.rows > 0; }
+  int64_t d_model() const { return by_column ? gate.rows : gate.cols; }
   uint64_t weight_bytes() const {
     return n_neurons == 0 ? 0 : gate.weight_bytes() + up.weight_bytes() + down.weight_bytes();
   }

@@ -371,6 +371,7 @@ ModelConfig ReadModelConfig(const GgufReader& gguf, const Family& family) {
   c.architecture = std::string(family.architecture);
   c.name = gguf.GetString("general.name").value_or("");
   c.n_layers = keys.Require("block_count", kMaxLayers);
+  c.by_column = gguf.Find(kColumnsSourceKey) != nullptr;
   if (family.encoder) {
     c.n_encoder_layers = c.n_layers;
     c.n_layers += keys.GetInt("decoder_block_count", c.n_layers, kMaxLayers);

@@ -67,11 +67,12 @@ int64_t DimOf(TensorDim dim, const ModelConfig& config, const LayerConfig* layer
 ModelTensor MakeTensor(const TensorRow& row, const ModelConfig& config, int64_t layer) {
   CHECK(row.in_layer() == (layer != kNoLayer));
   const LayerConfig* own = row.in_layer() ? &config.layer(layer) : nullptr;
+  const bool turned = config.by_column && IsStoredByColumn(row.role);
   return {.row = &row,
           .layer = layer,
           .name = row.in_layer() ? LayerTensorName(row.name, config, layer) : std::string(row.name),
-          .rows = DimOf(row.rows, config, own),
-          .cols = DimOf(row.cols, config, own),
+          .rows = DimOf(turned ? row.cols : row.rows, config, own),
+          .cols = DimOf(turned ? row.rows : row.cols, config, own),
           .unused = row.own_kv && !own->attention.has_own_kv()};
 }
 
@@ -171,6 +172,20 @@ constexpr RoleName kRoleNames[] = {
 };
 
 }  // namespace
+
+bool IsStoredByColumn(TensorRole role) {
+  switch (role) {
+    case TensorRole::kWq:
+    case TensorRole::kWk:
+    case TensorRole::kWv:
+    case TensorRole::kWo:
+    case TensorRole::kGate:
+    case TensorRole::kUp:
+      return true;
+    default:
+      return false;
+  }
+}
 
 bool IsPacked(const GgufReader& gguf) { return gguf.Find(kPackedSourceKey) != nullptr; }
 

@@ -176,12 +176,17 @@ struct ModelTensor {
 // A packed model's own tensors and keys (neurons hot to cold, down transposed, up and down rows
 // side by side), and those of PowerInfer's predictor.
 inline constexpr const char* kPackedSourceKey = "thermocline.packed.source_fingerprint";
+// A model whose matrices are stored by column names its source here.
+inline constexpr const char* kColumnsSourceKey = "thermocline.columns.source_fingerprint";
 inline constexpr std::string_view kPackedUpDown = "blk.{}.ffn_up_down.weight";
 inline constexpr std::string_view kPackedOrder = "blk.{}.neuron_order";
 inline constexpr std::string_view kPowerInferIn = "blk.{}.fc1.weight";
 inline constexpr std::string_view kPowerInferOut = "blk.{}.fc2.weight";
 
 bool IsPacked(const GgufReader& gguf);
+// Whether a matrix has a row per channel of its input in a model that is stored by column. (Down
+// then has a row per neuron, which is the same.)
+bool IsStoredByColumn(TensorRole role);
 
 // Turns "blk.{}.ffn_up.weight" into "blk.7.ffn_up.weight".
 std::string LayerTensorName(std::string_view pattern, int64_t layer);

@@ -50,6 +50,11 @@ Executor::Executor(const ModelConfig& config, const ModelWeights& weights,
 void Executor::ResetCounts() {
   counts_.tokens = 0;
   counts_.layers.assign(context_.weights.layers.size(), {});
+  counts_.channels = {};
+  if (context_.cuts == nullptr) return;
+  for (auto& layer : context_.cuts->kept) {
+    for (std::atomic<int64_t>& kept : layer) kept.store(0, std::memory_order_relaxed);
+  }
 }
 
 void Executor::set_profile(PassProfile* profile) {
@@ -185,7 +190,21 @@ void Executor::EndPass(PassRunner& runner, int64_t n) {
   context_.profile->EndPass(n);
 }
 
+// Takes the counts of the pass's cuts.
+void Executor::CountChannels() {
+  if (context_.n_cut_rows == 0) return;
+  ChannelCounts counts{.rows = context_.n_cut_rows};
+  counts.kept.resize(context_.cuts->kept.size());
+  for (size_t l = 0; l < counts.kept.size(); ++l) {
+    for (size_t m = 0; m < kCutMatrices; ++m) {
+      counts.kept[l][m] = context_.cuts->kept[l][m].exchange(0, std::memory_order_relaxed);
+    }
+  }
+  counts_.channels.Add(counts);
+}
+
 void Executor::CountPass(int64_t n) {
+  CountChannels();
   const auto by_rows = [](const std::vector<FfnCount>& tiers) {
     return std::ranges::any_of(tiers, [](const FfnCount& count) { return count.tokens > 0; });
   };

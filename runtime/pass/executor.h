@@ -82,6 +82,10 @@ class Executor {
   // the last time.
   using BetweenPasses = std::function<void(int64_t n_tokens)>;
   void set_between_passes(BetweenPasses work) { between_passes_ = std::move(work); }
+  // What mode kThreshold leaves out; null: none. REQUIRES: outlives the executor; made for its
+  // layers and max_tokens.
+  void set_cuts(ChannelCuts* cuts) { context_.cuts = cuts; }
+  ChannelCuts* cuts() { return context_.cuts; }
   const FfnCounts& counts() const { return counts_; }
   // Measure where the time of the passes goes that follow, until it is null (costs a clock reading
   // per part and layer on each thread, and on a queued device a kernel). REQUIRES: made for as many
@@ -103,6 +107,7 @@ class Executor {
   PassRunner& BeginPass(const Pass& pass);
   PassRunner& RunPass(const Pass& pass);
   void EndPass(PassRunner& runner, int64_t n);
+  void CountChannels();
   void CountPass(int64_t n);
 
   PassContext context_;

@@ -12,10 +12,12 @@ namespace thermocline {
 struct FfnCounts {
   int64_t tokens = 0;
   std::vector<FfnCount> layers;  // (n_layers), all tiers together
+  ChannelCounts channels;        // of mode kThreshold, batches as well where they are cut
 
   void Add(const FfnCounts& other) {
     layers.resize(other.layers.size());
     tokens += other.tokens;
+    channels.Add(other.channels);
     for (size_t l = 0; l < layers.size(); ++l) layers[l].Add(other.layers[l]);
   }
   FfnCount Sum() const {

@@ -97,6 +97,7 @@ void HostRunner::Ffn(const Lanes& lanes, int64_t layer, const Pass& pass) {
     if (!context_.Has(layer, tier)) continue;
     seen.slice = &context_.slice(layer, tier);
     seen.h = context_.tiers[tier].state.gate;
+    seen.up = context_.tiers[tier].state.up;
     context_.observer->OnFfn(lanes.all, seen);
   }
 }

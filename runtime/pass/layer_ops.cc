@@ -78,6 +78,11 @@ AttentionOp MakeCrossAttention(const PassContext& context, int64_t layer, const 
   return op;
 }
 
+// Returns the cut of a matrix's input, or null where nothing is left out.
+const ChannelCut* CutOf(const LayerCuts* cuts, ChannelCut LayerCuts::*matrix) {
+  return cuts != nullptr && (cuts->*matrix).least > 0 ? &(cuts->*matrix) : nullptr;
+}
+
 // Returns whether the FFN's outputs go to the residual stream as they are.
 bool AddsAsItIs(const PassContext& context, const LayerWeights& w) {
   return !w.ffn_post_norm && context.config.residual_scale == 1;
@@ -103,8 +108,11 @@ void RunLayer(PassContext& context, const Lanes& lanes, int64_t layer, const Pas
   const AttentionConfig& a = c.layer(layer).attention;
   const bool own_kv = a.has_own_kv();
   const AttentionOp attention = MakeAttention(context, layer, pass);
-  const LinearOp qkv[] = {{&w.wq, s.q}, {&w.wk, s.k}, {&w.wv, s.v}};
-  const LinearOp output[] = {{&w.wo, s.proj}};
+  const LayerCuts* const cuts = context.CutsOf(layer);
+  const LinearOp qkv[] = {{&w.wq, s.q, CutOf(cuts, &LayerCuts::q)},
+                          {&w.wk, s.k, CutOf(cuts, &LayerCuts::k)},
+                          {&w.wv, s.v, CutOf(cuts, &LayerCuts::v)}};
+  const LinearOp output[] = {{&w.wo, s.proj, CutOf(cuts, &LayerCuts::o)}};
   const LinearOp cross_q[] = {{&w.cross_q, s.q}};
   const LinearOp cross_output[] = {{&w.cross_o, s.proj}};
   const LowRankOp qkv_added[] = {{&AttentionLowRank::wq, s.q, a.q_dim()},

@@ -189,6 +189,19 @@ void PassContext::CheckPages(const BatchRow& row, const BatchSequence& sequence)
   CHECK(!config.has_encoder() || sequence.encoder_length > 0);
 }
 
+// Batches run dense unless somebody measures, and an observer sees the dense pass.
+void PassContext::MarkCutRows(const Pass& pass) {
+  n_cut_rows = 0;
+  if (cuts == nullptr || options.mode != SparseMode::kThreshold || observer != nullptr) return;
+  if (pass.encodes || (pass.n() >= kGemmMinTokens && !cuts->cut_batches)) return;
+  CHECK(static_cast<int64_t>(cuts->rows.size()) >= pass.n());
+  for (int64_t t = 0; t < pass.n(); ++t) {
+    const bool cut = pass.batch->row(t).position >= kUncutPositions;
+    cuts->rows[static_cast<size_t>(t)] = cut ? 1 : 0;
+    n_cut_rows += cut ? 1 : 0;
+  }
+}
+
 void PassContext::BeginPass(const Pass& pass) {
   CHECK(pass.n() > 0 && pass.n() <= options.max_tokens);
   for (int64_t t = 0; t < pass.n(); ++t) {
@@ -198,6 +211,7 @@ void PassContext::BeginPass(const Pass& pass) {
     main_turns_.Fill(t, row.position);
     if (local_turns_) local_turns_->Fill(t, row.position);
   }
+  MarkCutRows(pass);
   if (adapters != nullptr) adapter_rows.Fill(*adapters, *pass.batch);
   for (auto& layer : counts) std::ranges::fill(layer, FfnCount{});
   for (const Tier& tier : tiers) {

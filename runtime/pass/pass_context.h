@@ -82,6 +82,10 @@ class PassContext {
   bool Has(int64_t layer, size_t tier) const { return slice(layer, tier).n_neurons > 0; }
   PassTimer* TimerOf(int thread) const { return profile ? profile->timer(thread) : nullptr; }
   RopeOp rope(int64_t layer) const;
+  // What the running pass leaves out in a layer; null: nothing by thresholds.
+  const LayerCuts* CutsOf(int64_t layer) const {
+    return n_cut_rows == 0 ? nullptr : &cuts->layers[static_cast<size_t>(layer)];
+  }
   // Returns the dense FFN of a layer over some of its neurons.
   FfnOp MakeFfnOp(int64_t layer, const FfnSlice& slice) const;
 
@@ -96,15 +100,18 @@ class PassContext {
   AdapterRows adapter_rows;       // of the running pass
   RunState state;
   LaneGroup* all_lanes;
+  int64_t n_cut_rows = 0;  // of the running pass: rows whose channels are cut
   bool audit = false;
   FfnObserver* observer = nullptr;
   const FiredCounters* fired = nullptr;
+  ChannelCuts* cuts = nullptr;  // of mode kThreshold; null: there are none
   PassProfile* profile = nullptr;
   bool keep_hidden = false;
   std::vector<float> hidden;                  // (n_layers, n_streams * d_model), where it is kept
   std::vector<std::vector<FfnCount>> counts;  // (n_layers) by tier, of the running pass
 
  private:
+  void MarkCutRows(const Pass& pass);
   void CheckPages(const BatchRow& row, const BatchSequence& sequence) const;
   void AllocateState();
   void AllocateTiers(std::span<Device* const> devices);

@@ -11,12 +11,24 @@ FfnOp TierFfn::MakeOp(int64_t layer, size_t tier, int64_t n) const {
     op.adapters = c.adapters->ffn[static_cast<size_t>(layer)][tier];
     op.adapter_rows = &c.adapter_rows;
   }
-  if (c.observer != nullptr || c.options.mode == SparseMode::kDense) return op;
+  SparseMode mode = c.options.mode;
+  if (c.observer != nullptr || mode == SparseMode::kDense) return op;
   if (c.CountsFired(n)) op.fired = (*c.fired)[static_cast<size_t>(layer)][tier];
+  if (mode == SparseMode::kThreshold) {
+    mode = c.cuts->ffn_mode;
+    if (mode == SparseMode::kDense) return op;
+  }
+  if (mode == SparseMode::kThreshold) {
+    const LayerCuts* const cuts = c.CutsOf(layer);
+    if (cuts == nullptr) return op;
+    op.cuts = &cuts->ffn[tier];
+    op.skip_inactive = op.cuts->by_gate;
+    return op;
+  }
   op.skip_inactive = c.config.layer(layer).ffn.has_true_zeros();
   // With one tier every neuron is asked about, with several those of the others.
   const bool predicted = tier > 0 || c.tiers.size() == 1;
-  if (c.options.mode != SparseMode::kPredicted || !predicted) return op;
+  if (mode != SparseMode::kPredicted || !predicted) return op;
   const SlicePredictor& predictor = c.predictors[static_cast<size_t>(layer)][tier];
   if (predictor.runs) op.predictor = &predictor;
   op.audit = c.audit;

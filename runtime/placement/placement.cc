@@ -146,7 +146,9 @@ void WritePlacement(const std::string& path, const Placement& placement) {
 
 std::vector<std::string> ModelFingerprints(const GgufReader& gguf) {
   std::vector<std::string> fingerprints = {gguf.fingerprint()};
-  if (const auto source = gguf.GetString(kPackedSourceKey)) fingerprints.push_back(*source);
+  for (const char* key : {kPackedSourceKey, kColumnsSourceKey}) {
+    if (const auto source = gguf.GetString(key)) fingerprints.push_back(*source);
+  }
   return fingerprints;
 }
 

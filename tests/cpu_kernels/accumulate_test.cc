@@ -113,6 +113,56 @@ TEST_P(AccumulateTest, SplittingTheListChangesNoBit) {
   EXPECT_EQ(parts, whole);
 }
 
+// accumulate_channels may round the factors of 16 rows and a block to 8 bits, by the largest of
+// them.
+TEST_P(AccumulateTest, ChannelsAreWithinTheRoundingOfTheirFactors) {
+  std::mt19937 rng(5);
+  const int64_t n_cols = WholeBlocks(dtype(), 416);
+  const Matrix w(dtype(), 60, n_cols, 1, &rng);
+  for (const std::vector<int32_t>& rows : RowLists(60, &rng)) {
+    const std::vector<float> h = RandomFloats(&rng, static_cast<int64_t>(rows.size()));
+    const std::vector<float> before = RandomFloats(&rng, n_cols);
+    const auto add = [&](const int32_t* list, int64_t begin, int64_t end, std::vector<float>* y) {
+      kernels().accumulate_channels(dtype(), w.data(), w.stride(), h.data(), list,
+                                    static_cast<int64_t>(h.size()), begin, end, y->data());
+    };
+    std::vector<float> y = before;
+    add(rows.data(), 0, n_cols, &y);
+    float most = 0;
+    for (const float value : h) most = std::max(most, std::fabs(value));
+    for (size_t c = 0; c < y.size(); ++c) {
+      double reference = before[c];
+      double magnitudes = std::fabs(before[c]);
+      double largest = 0;  // weight of the column's block
+      const size_t block = c / 32 * 32;
+      for (size_t i = 0; i < rows.size(); ++i) {
+        reference += h[i] * w.decoded(rows[i])[c];
+        magnitudes += std::fabs(h[i] * w.decoded(rows[i])[c]);
+        for (size_t k = block; k < std::min(block + 32, y.size()); ++k) {
+          largest = std::max(largest, std::fabs(w.decoded(rows[i])[k]));
+        }
+      }
+      // Half a step of 1/127 of the largest factor; a weight is at most 8 scales, and its block's
+      // largest at least 7.
+      const double rounding = dtype() == DType::kQ4_0
+                                  ? static_cast<double>(rows.size()) * most * largest * 8 / 7 / 254
+                                  : 0;
+      ASSERT_NEAR(y[c], reference, rounding + 1e-5 * magnitudes) << "column " << c;
+    }
+    if (rows.size() == 60) {
+      std::vector<float> without_list = before;
+      add(nullptr, 0, n_cols, &without_list);
+      EXPECT_EQ(without_list, y);
+    }
+    if (!IsQuantised(dtype())) continue;
+    std::vector<float> parts = before;
+    add(rows.data(), 0, 256, &parts);
+    for (size_t c = 256; c < parts.size(); ++c) ASSERT_EQ(parts[c], before[c]);
+    add(rows.data(), 256, n_cols, &parts);
+    EXPECT_EQ(parts, y);
+  }
+}
+
 std::string ParamName(const ::testing::TestParamInfo<Param>& info) {
   return TableName(*std::get<0>(info.param)) + "_" +
          std::string(DTypeName(std::get<1>(info.param)));

@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
+#include <utility>
 
 #include "tests/cpu_kernels/kernel_reference.h"
 
@@ -293,6 +295,33 @@ TEST_P(OpsTest, CompactNonzero) {
       ASSERT_EQ(indices.back(), -1);
       indices.resize(static_cast<size_t>(count));
       ASSERT_EQ(indices, expected);
+    }
+  }
+}
+
+TEST_P(OpsTest, CutBelow) {
+  std::mt19937 rng(17);
+  for (int64_t n = 0; n <= 70; ++n) {
+    std::vector<float> x = RandomFloats(&rng, n);
+    std::vector<float> factors = RandomFloats(&rng, n);
+    for (float& factor : factors) factor = std::fabs(factor);
+    if (n > 3) x[3] = NAN;
+    if (n > 5) x[5] = 0.5F;  // the threshold itself is kept
+    for (const float* of : {static_cast<const float*>(nullptr), std::as_const(factors).data()}) {
+      std::vector<float> out(static_cast<size_t>(n) + 1, -7.0F);
+      kernels().cut_below(x.data(), of, 0.5F, n, out.data());
+      ASSERT_EQ(out.back(), -7.0F);
+      for (size_t i = 0; i < x.size(); ++i) {
+        const float score = of == nullptr ? std::fabs(x[i]) : std::fabs(x[i]) * of[i];
+        if (std::isnan(x[i])) {
+          ASSERT_TRUE(std::isnan(out[i]));
+        } else {
+          ASSERT_EQ(out[i], score < 0.5F ? 0.0F : x[i]) << "n " << n << ", element " << i;
+        }
+      }
+      std::vector<float> in_place = x;
+      kernels().cut_below(in_place.data(), of, 0.0F, n, in_place.data());
+      ASSERT_EQ(std::memcmp(in_place.data(), x.data(), x.size() * sizeof(float)), 0);
     }
   }
 }

@@ -10,8 +10,8 @@ namespace thermocline {
 inline void AddAllVerbs(CLI::App& app) {
   for (const auto add :
        {AddRunVerb, AddProfileVerb, AddPlaceVerb, AddPredictorVerb, AddBenchVerb, AddPerplexityVerb,
-        AddInspectVerb, AddConvertVerb, AddQuantizeVerb, AddPackVerb, AddSynthVerb, AddTokenizeVerb,
-        AddRenderVerb, AddCalibrateVerb, AddServeVerb}) {
+        AddEvalVerb, AddInspectVerb, AddConvertVerb, AddQuantizeVerb, AddPackVerb, AddSynthVerb,
+        AddTokenizeVerb, AddRenderVerb, AddCalibrateVerb, AddServeVerb}) {
     add(app);
   }
 }

@@ -93,6 +93,7 @@ nlohmann::ordered_json ModeJson(const ModeResult& m, const Spread& share) {
           {"read_bytes_per_s", m.read_bytes_per_s},
           {"share_of_read_bandwidth", SpreadJson(share)},
           {"ffn_sparsity", 1 - m.touched.mean_density},
+          {"threshold_sparsity", m.touched.sparsity},
           {"gates_computed", m.touched.mean_gate_density},
           {"recall", m.recall < 0 ? Json(nullptr) : Json(m.recall)},
           {"followed_the_baseline", m.followed},
@@ -138,6 +139,10 @@ std::string BenchTable(const BenchReport& report) {
   row("FFN neurons skipped", [](const ModeResult& m) {
     return fmt::format("{:.1f} %", 100 * (1 - m.touched.mean_density));
   });
+  if (report.modes.back().mode == SparseMode::kThreshold) {
+    row("weights below thresholds",
+        [](const ModeResult& m) { return fmt::format("{:.1f} %", 100 * m.touched.sparsity); });
+  }
   const bool predicted =
       std::ranges::any_of(report.modes, [](const auto& m) { return m.recall >= 0; });
   if (predicted) {

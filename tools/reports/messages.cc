@@ -27,6 +27,8 @@ constexpr FlagRow kFlags[] = {
     {Setting::kPlacement, "--placement"},
     {Setting::kSparseMode, "--sparse"},
     {Setting::kPredictor, "--predictor"},
+    {Setting::kThresholds, "--thresholds"},
+    {Setting::kByColumn, "--columns"},
     {Setting::kCacheType, "--cache-type"},
     {Setting::kFastTier, "--fast-tier"},
     {Setting::kGpuLayers, "-ngl"},

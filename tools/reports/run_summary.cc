@@ -30,6 +30,20 @@ std::string StopText(const Engine& engine, StopReason stop) {
   return "";
 }
 
+// What a user of a mode that changes the text should know.
+std::string ThresholdNote(const OpenedModel& model) {
+  const ThresholdChoice& choice = *model.threshold_choice();
+  std::string text =
+      "         thresholds change the text: score them on your own task first; reasoning suffers "
+      "long before\n         perplexity shows it, and at half of the weights it is known to\n";
+  if (!choice.by_gate() && choice.sparsity > 0 && !model.has_columns()) {
+    text +=
+        "         matrices lie by row, so that what is skipped is read all the same, but for down "
+        "projections;\n         stored by column (--columns) it is not\n";
+  }
+  return text;
+}
+
 std::string ModeText(Engine& engine, int64_t decode_passes) {
   const OpenedModel& model = engine.model();
   const SparseMode mode = model.mode();
@@ -37,10 +51,14 @@ std::string ModeText(Engine& engine, int64_t decode_passes) {
       fmt::format("mode     {}, {} threads", SparseModeName(mode), model.n_threads());
   if (decode_passes == 0) return text + "\n";
   const TouchedBytes touched = TouchedPerToken(engine, engine.executor().counts(), mode);
+  if (mode == SparseMode::kThreshold) {
+    text += fmt::format(" {}, {:.1f} % of its weights skipped", model.options().sparse,
+                        100 * touched.sparsity);
+  }
   if (mode == SparseMode::kPredicted) {
     text += fmt::format(", {:.1f} % of the gates computed", 100 * touched.mean_gate_density);
   }
-  if (mode != SparseMode::kDense) {
+  if (mode != SparseMode::kDense && mode != SparseMode::kThreshold) {
     text += fmt::format(", FFN sparsity {:.1f} %", 100 * (1 - touched.mean_density));
   }
   text += fmt::format(", {} of weights read per token",
@@ -49,6 +67,7 @@ std::string ModeText(Engine& engine, int64_t decode_passes) {
     text += fmt::format(" ({} dense)", FormatBytes(static_cast<uint64_t>(touched.dense_bytes)));
   }
   text += "\n";
+  if (mode == SparseMode::kThreshold) text += ThresholdNote(model);
   if (model.predictor() != nullptr) {
     text += fmt::format("         predictor: {}\n", model.predictor()->Description());
   }
@@ -113,9 +132,9 @@ std::string RunSummaryText(Engine& engine, const RunSummary& summary) {
   }
   if (engine.requant().requantised) {
     text += fmt::format(
-        "note     the down projections were quantised a second time, to lie per neuron: relative "
-        "RMS error "
-        "{:.3f} %\n",
+        "note     {} were quantised a second time, to lie per neuron: relative RMS error {:.3f} "
+        "%\n",
+        engine.model().column_storage().attention ? "matrices" : "the down projections",
         100 * engine.requant().relative_rms_error);
   }
   return text;

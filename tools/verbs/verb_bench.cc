@@ -186,7 +186,12 @@ void Run(BenchArgs& options) {
   BenchReport report;
   std::vector<SparseMode> modes = {SparseMode::kDense};
   if (engine.model().mode() != SparseMode::kDense) {
-    modes.push_back(SparseMode::kExact);
+    const auto& choice = engine.model().threshold_choice();
+    if (engine.config().has_true_zeros()) modes.push_back(SparseMode::kExact);
+    // Beside thresholds what the FFN does without them.
+    if (choice && choice->ffn_mode == SparseMode::kPredicted) {
+      modes.push_back(SparseMode::kPredicted);
+    }
     if (engine.model().mode() != SparseMode::kExact) modes.push_back(engine.model().mode());
   } else if (options.engine.sparse == "auto") {
     report.mode_note = "this model's activation has no true zeros: there is nothing exact to skip";

@@ -7,11 +7,11 @@
 
 #include "runtime/core/error.h"
 #include "runtime/core/size_text.h"
-#include "runtime/device/cpu/cpu_device.h"
 #include "runtime/engine/evaluate.h"
 #include "tools/terminal/progress_bar.h"
 #include "tools/verbs/cli_options.h"
 #include "tools/verbs/number_option.h"
+#include "tools/verbs/scored_mode.h"
 #include "tools/verbs/verbs.h"
 
 namespace thermocline {
@@ -38,23 +38,6 @@ struct PerplexityArgs {
   std::string text_path;
   bool json = false;
 };
-
-// Settles the mode, dense unless something else is asked for, and a batch size with which the mode
-// is what runs.
-void SettleMode(PerplexityArgs* options) {
-  EngineOptions& engine = options->engine;
-  if (options->sparse->count() == 0)
-    engine.sparse = engine.predictor.empty() ? "dense" : "predicted";
-  if (engine.sparse == "dense") return;
-  const bool predicted = engine.sparse == "predicted" || !engine.predictor.empty();
-  if (options->batch->count() == 0) {
-    engine.batch_tokens = predicted ? kListMaxTokens : kGemmMinTokens - 1;
-  } else if (predicted && engine.batch_tokens > kListMaxTokens) {
-    FailUsage("perplexity", fmt::format("-b is at most {} in mode predicted, as larger batches run "
-                                        "dense; it is {}",
-                                        kListMaxTokens, engine.batch_tokens));
-  }
-}
 
 // What a predictor does, of one layer or of all that are predicted.
 struct PredictorQuality {
@@ -138,6 +121,10 @@ void PrintTable(const PerplexityResult& r, const Engine& engine, bool compared) 
     text += fmt::format("                mean KL {:.3e} nats, same best token {:.3f} %\n",
                         r.mean_kl, 100 * r.top1_agreement);
   }
+  if (const ModelCuts* const cuts = engine.cuts()) {
+    text += fmt::format("skipped         {:.3f} of the weights that {} is for\n",
+                        cuts->ShareSkipped(r.counts.channels), engine.model().options().sparse);
+  }
   if (engine.model().predictor() != nullptr) text += PredictorTable(r, engine);
   WriteOutput(text);
 }
@@ -157,6 +144,10 @@ void PrintJson(const PerplexityResult& r, const Engine& engine, bool compared) {
     json["mean_kl_nats"] = r.mean_kl;
     json["top1_agreement"] = r.top1_agreement;
   }
+  if (const ModelCuts* const cuts = engine.cuts()) {
+    json["sparse"] = engine.model().options().sparse;
+    json["skipped_share"] = cuts->ShareSkipped(r.counts.channels);
+  }
   if (engine.model().predictor() != nullptr) {
     json["predictor"] = engine.model().predictor()->Description();
     json["layers"] = nlohmann::ordered_json::array();
@@ -172,7 +163,7 @@ void Run(PerplexityArgs& options) {
   if (text.empty()) {
     throw Error({.path = options.text_path, .what = "the text is empty"});
   }
-  SettleMode(&options);
+  SettleScoredMode("perplexity", *options.sparse, *options.batch, &options.engine);
   options.engine.all_logits = true;
   options.engine.progress = StderrProgress();
   options.perplexity.progress = options.engine.progress;

@@ -9,12 +9,15 @@
 #include "profiler/activations/drift_run.h"
 #include "profiler/activations/profile_file.h"
 #include "profiler/activations/profile_run.h"
+#include "profiler/thresholds/calibrate_thresholds.h"
+#include "profiler/thresholds/magnitude_observer.h"
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
 #include "runtime/core/size_text.h"
 #include "tools/reports/drift_report.h"
 #include "tools/reports/placement_page.h"
 #include "tools/reports/plan_table.h"
+#include "tools/reports/threshold_table.h"
 #include "tools/terminal/progress_bar.h"
 #include "tools/verbs/cli_options.h"
 #include "tools/verbs/number_option.h"
@@ -32,6 +35,11 @@ front of each; every position counts. The last fifth of the windows (--heldout-f
 (--heldout), is held out: it is counted apart, and what is printed of a placement is measured on it.
 
 It also sums the squares of what every matrix reads, for `quantize --importance`.
+
+With --thresholds it also measures how large what every matrix reads is, so that small inputs can be skipped
+(--sparse teal:0.4 and others, see `run --help`), searches how a share is best split over matrices and layers
+(--search-tokens, some minutes for a small model and hours for a large one; 0: no search), and scores the ways
+on held-out text against dense.
 
 With --vram a placement is made in the same go: which neurons lie in VRAM, the most often active ones per
 byte first, the rest in RAM. Without it only the statistics are written, and `thermocline place` makes
@@ -60,6 +68,8 @@ struct ProfileArgs {
   std::string placement_path;
   std::string report_path;
   std::vector<std::string> drift_paths;
+  bool thresholds = false;
+  ThresholdOptions threshold;
 };
 
 bool EndsWith(const std::string& text, const std::string& end) {
@@ -200,6 +210,38 @@ struct Moves {
   }
 };
 
+// What thresholds are calibrated for must run with them.
+void CheckThresholds(const OpenedModel& model) {
+  EngineOptions options = model.options();
+  if (!model.gpu().empty()) {
+    throw Error({.path = options.model_path,
+                 .what = "thresholds are calibrated on the CPU alone",
+                 .expected = "the CPU as the fast tier",
+                 .found = model.gpu(),
+                 .settings = {{Setting::kFastTier, "cpu"}}});
+  }
+  if (!model.family().sub_norms) return;
+  throw Error({.path = options.model_path,
+               .what = fmt::format("models of family {} run without thresholds",
+                                   model.config().architecture)});
+}
+
+// Searches and scores by the first windows of both splits.
+std::vector<ThresholdScore> MakeThresholds(const ProfileArgs& args, Engine& engine,
+                                           MagnitudeObserver* magnitudes, ProfileRun* run) {
+  ThresholdOptions options = args.threshold;
+  options.progress = args.profile.progress;
+  ModelThresholds thresholds = magnitudes->Take(run->stats().calibration.n_tokens);
+  const std::vector<int32_t>& text = run->first_window(/*calibration=*/true);
+  std::span<const int32_t> heldout = run->first_window(/*calibration=*/false);
+  if (!heldout.empty() && heldout.front() == engine.tokenizer().bos_id()) {
+    heldout = heldout.subspan(1);
+  }
+  auto scores = CalibrateThresholds(engine, text, heldout, options, &thresholds);
+  run->SetThresholds(std::move(thresholds));
+  return scores;
+}
+
 void RunProfile(ProfileArgs& args) {
   CheckOutputs(&args);
   CheckReport(args);
@@ -210,6 +252,7 @@ void RunProfile(ProfileArgs& args) {
   options.progress = args.profile.progress;
   const OpenedModel model(options);
   RequireNoEncoder(model.config(), options.model_path, "profiling");
+  if (args.thresholds) CheckThresholds(model);
   const std::string budgets = placing ? SettleBudgets(&args.common) : "";
   const std::string rates = placing ? SettleRates(model, /*needed=*/false, &args.common) : "";
   if (placing) CheckPlacementArgs(model, args.common);
@@ -221,10 +264,15 @@ void RunProfile(ProfileArgs& args) {
   EngineOptions whole = options;
   whole.may_split_layers = false;  // the LRU caches watch layers whole
   whole.watch_attention = true;    // `quantize --importance` wants what its matrices read
+  whole.sets_cuts = args.thresholds;
+  whole.all_logits = args.thresholds && args.threshold.scored_tokens > 0;
   Engine engine(whole);
   const auto started = std::chrono::steady_clock::now();
   ProfileRun run(engine, texts, args.profile);
-  run.Calibrate();
+  const ChannelOrders orders = ReadChannelOrders(engine.model().gguf(), engine.config());
+  std::optional<MagnitudeObserver> magnitudes;
+  if (args.thresholds) magnitudes.emplace(engine.model(), orders);
+  run.Calibrate(magnitudes ? &*magnitudes : nullptr);
   std::optional<SolvedPlacement> solved;
   std::vector<int64_t> vram_neurons;
   if (placing) {
@@ -234,13 +282,14 @@ void RunProfile(ProfileArgs& args) {
     }
   }
   Moves moves(args, model, run.stats(), solved ? &*solved : nullptr);
-  const ChannelOrders orders = ReadChannelOrders(model.gguf(), model.config());
   DriftObserver drift(model.config(), orders, args.profile.activation_threshold, moves.simulations);
   run.HoldOut(vram_neurons, moves.simulations.empty() ? nullptr : &drift);
   const std::span<DriftSimulation> all(moves.simulations);
   RunDrift(engine, args.drift_paths,
            {args.profile.max_tokens, args.profile.activation_threshold, args.profile.progress},
            all.first(std::min<size_t>(1, all.size())));
+  const auto scores = magnitudes ? MakeThresholds(args, engine, &*magnitudes, &run)
+                                 : std::vector<ThresholdScore>();
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
   ThrowIfInterrupted();
@@ -255,6 +304,7 @@ void RunProfile(ProfileArgs& args) {
   WriteOutput(CoverageTable(report, placing, run.lru() != nullptr) +
               (args.drift_paths.empty() ? "" : "\n" + DriftTable(moved.texts, moves.options)) +
               SparsityNote(report, args.profile.activation_threshold) + "\n" +
+              ThresholdTable(scores, run.stats().thresholds ? &*run.stats().thresholds : nullptr) +
               Closing(args, run.stats(), seconds, solved ? &*solved : nullptr));
 }
 
@@ -301,6 +351,20 @@ void AddProfileVerb(CLI::App& app) {
       ->type_name("FILE")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  CLI::Option* const thresholds = verb->add_flag(
+      "--thresholds", args->thresholds, "Also calibrate thresholds for --sparse METHOD:SHARE");
+  AddNumberOption(*verb, "--search-tokens", &args->threshold.search_tokens,
+                  {.least = 0, .most = kMaxTokensFlag},
+                  fmt::format("Tokens for the search of how shares are split, at most a batch; 0: no "
+                              "search (default {})",
+                              args->threshold.search_tokens))
+      ->needs(thresholds);
+  AddNumberOption(*verb, "--scored-tokens", &args->threshold.scored_tokens,
+                  {.least = 0, .most = kMaxTokensFlag},
+                  fmt::format("Held-out tokens, at most a window, on which thresholds are scored; 0: "
+                              "not at all (default {})",
+                              args->threshold.scored_tokens))
+      ->needs(thresholds);
   AddReportOption(*verb, &args->report_path,
                   "which neurons fire, what is covered and, with --vram, where the bytes lie");
   verb->callback([args] { RunProfile(*args); });

@@ -9,6 +9,7 @@
 #include "profiler/activations/profile_file.h"
 #include "profiler/synthetic/synth_predictor.h"
 #include "profiler/synthetic/synth_profile.h"
+#include "profiler/synthetic/synth_thresholds.h"
 #include "runtime/core/error.h"
 #include "runtime/core/size_text.h"
 #include "runtime/gguf/gguf_reader.h"
@@ -59,7 +60,7 @@ struct SynthArgs {
   ActivityTarget activity;
   PlacementArgs placing;
   std::string like, type = "Q8_0", activation = "silu";
-  std::string output, profile_path, placement_path, predictor_path;
+  std::string output, profile_path, placement_path, predictor_path, thresholds_path;
   SynthPredictorOptions predictor;
   bool no_check = false;
 };
@@ -131,8 +132,8 @@ void CheckUsage(const SynthArgs& options, const CLI::App& verb) {
 void CheckPaths(const SynthArgs& options) {
   CheckRereadOutputPath(options.output, {});
   std::vector<std::string> taken = {options.output};
-  for (const std::string& path :
-       {options.profile_path, options.placement_path, options.predictor_path}) {
+  for (const std::string& path : {options.profile_path, options.placement_path,
+                                  options.predictor_path, options.thresholds_path}) {
     if (path.empty()) continue;
     if (std::find(taken.begin(), taken.end(), path) != taken.end()) {
       FailUsage("synth", fmt::format("two outputs have one name, {}", path));
@@ -185,6 +186,16 @@ void WriteFactors(const SynthArgs& options) {
   WriteOutput(PredictorReport(options.predictor_path, file));
 }
 
+void WriteThresholdProfile(const SynthArgs& options) {
+  if (options.thresholds_path.empty()) return;
+  const ProfileStats stats =
+      MeasureThresholds(options.output, options.synth, options.synth.progress);
+  WriteProfile(options.thresholds_path, stats);
+  ClearStderrProgress();
+  WriteOutput(fmt::format("thresholds: {} ({} random tokens)\n", options.thresholds_path,
+                          stats.thresholds->n_tokens));
+}
+
 void Check(const SynthArgs& options) {
   const ActivityTarget& target = *options.synth.activity;
   ActivityCheckOptions check;
@@ -223,6 +234,7 @@ void Run(SynthArgs& options, const CLI::App& verb) {
   WriteOutput(ModelLine(options));
   WriteCompanions(options);
   WriteFactors(options);
+  WriteThresholdProfile(options);
   if (synth.activity && !options.no_check) Check(options);
 }
 
@@ -314,6 +326,10 @@ void AddSynthVerb(CLI::App& app) {
   AddShapeOptions(*verb, options.get());
   AddActivityOptions(*verb, options.get());
   AddFactorOptions(*verb, options.get());
+  verb->add_option("--thresholds", options->thresholds_path,
+                   "statistics file to write (.profile.gguf), with thresholds for --sparse "
+                   "METHOD:SHARE, measured with random tokens")
+      ->type_name("FILE");
   AddBudgetOptions(*verb, &options->placing);
   AddThreadsOption(*verb, &options->synth.n_threads);
   verb->add_option("-o,--output", options->output, "file to write")->required()->type_name("FILE");

@@ -18,6 +18,7 @@ void AddQuantizeVerb(CLI::App& app);
 void AddConvertVerb(CLI::App& app);
 void AddBenchVerb(CLI::App& app);
 void AddPerplexityVerb(CLI::App& app);
+void AddEvalVerb(CLI::App& app);
 void AddInspectVerb(CLI::App& app);
 void AddCalibrateVerb(CLI::App& app);
 void AddTokenizeVerb(CLI::App& app);

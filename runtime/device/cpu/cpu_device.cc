@@ -23,7 +23,7 @@ bool CpuDeviceLimits::WantsPanelAttention(const KernelTable& kernels) const {
 uint64_t CpuDeviceLimits::ScratchBytes(const KernelTable& kernels) const {
   return CpuRows::Bytes(kernels, *this) + CpuGemm::Bytes(kernels, *this) +
          CpuAttention::Bytes(kernels, *this) + CpuFfn::Bytes(kernels, *this) +
-         CpuLowRank::Bytes(*this);
+         CpuLowRank::Bytes(*this) + CpuChannels::Bytes(*this);
 }
 
 int64_t MinPanelTokens(const KernelTable& kernels) {
@@ -65,9 +65,10 @@ CpuDevice::CpuDevice(std::string name, const CpuDeviceLimits& limits)
       name_(std::move(name)),
       rows_(kernels_, limits),
       low_rank_(kernels_, limits),
-      gemm_(kernels_, limits, low_rank_),
+      channels_(kernels_, limits),
+      gemm_(kernels_, limits, low_rank_, channels_),
       attention_(kernels_, limits),
-      ffn_(kernels_, limits, rows_, gemm_, low_rank_),
+      ffn_(kernels_, limits, rows_, gemm_, low_rank_, channels_),
       table_rows_(static_cast<size_t>(limits.n_lanes)),
       allocated_bytes_(limits.ScratchBytes(kernels_)) {}
 
@@ -159,13 +160,51 @@ void CpuDevice::Norm(const Lane& lane, const NormOp& norm, const float* x, int64
   lane.Sync();
 }
 
+// Runs of matrices that are read alike are made together.
 void CpuDevice::Linear(const Lane& lane, std::span<const LinearOp> ops, const float* x, int64_t n) {
-  if (n < MinPanelTokens(kernels_)) {
-    rows_.Linear(lane, ops, x, n);
-  } else {
-    gemm_.Linear(lane, ops, x, n);
+  const auto by_channels = [](const LinearOp& op) {
+    return op.cut != nullptr || op.weights->by_column;
+  };
+  while (!ops.empty()) {
+    const auto other = std::ranges::find_if(
+        ops, [&](const LinearOp& op) { return by_channels(op) != by_channels(ops.front()); });
+    const auto same = ops.first(static_cast<size_t>(other - ops.begin()));
+    if (by_channels(ops.front())) {
+      LinearOfChannels(lane, same, x, n);
+    } else if (n < MinPanelTokens(kernels_)) {
+      rows_.Linear(lane, same, x, n);
+    } else {
+      gemm_.Linear(lane, same, x, n);
+    }
+    ops = ops.subspan(same.size());
+    lane.Sync();
   }
-  lane.Sync();
+}
+
+void CpuDevice::LinearOfChannels(const Lane& lane, std::span<const LinearOp> ops, const float* x,
+                                 int64_t n) {
+  const auto by_column = [](const LinearOp& op) { return op.weights->by_column; };
+  if (n < kGemmMinTokens && std::ranges::all_of(ops, by_column)) {
+    channels_.Linear(lane, ops, x, n);
+    return;
+  }
+  for (const LinearOp& op : ops) {
+    if (&op != ops.data()) lane.Sync();
+    const bool in_rows = !by_column(op) && n < MinPanelTokens(kernels_);
+    const int64_t d = op.weights->d_in();
+    const float* const cut_x = in_rows ? channels_.CutRows(lane, op.cut, x, n, d)
+                                       : channels_.CutBatch(lane, op.cut, x, n, d);
+    const LinearOp plain = {op.weights, op.out};
+    if (in_rows) {
+      rows_.Linear(lane, {&plain, 1}, cut_x, n);
+    } else if (by_column(op) && n < kGemmMinTokens) {
+      channels_.Linear(lane, {&op, 1}, x, n);
+    } else if (by_column(op)) {
+      gemm_.LinearByColumn(lane, plain, cut_x, n);
+    } else {
+      gemm_.Linear(lane, {&plain, 1}, cut_x, n);
+    }
+  }
 }
 
 void CpuDevice::AddLowRank(const Lane& lane, const AdapterRows& rows,

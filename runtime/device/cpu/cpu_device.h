@@ -9,6 +9,7 @@
 
 #include "runtime/core/aligned_buffer.h"
 #include "runtime/device/cpu/cpu_attention.h"
+#include "runtime/device/cpu/cpu_channels.h"
 #include "runtime/device/cpu/cpu_ffn.h"
 #include "runtime/device/cpu/cpu_gemm.h"
 #include "runtime/device/cpu/cpu_limits.h"
@@ -68,10 +69,14 @@ class CpuDevice final : public Device {
                       const float* x) override;
 
  private:
+  // One product of which channels are cut, or products by column.
+  void LinearOfChannels(const Lane& lane, std::span<const LinearOp> ops, const float* x, int64_t n);
+
   const KernelTable& kernels_;
   std::string name_;
   CpuRows rows_;
   CpuLowRank low_rank_;
+  CpuChannels channels_;
   CpuGemm gemm_;
   CpuAttention attention_;
   CpuFfn ffn_;

@@ -56,11 +56,12 @@ uint64_t PartLowRankBytes(const CpuDeviceLimits& limits) {
 }  // namespace
 
 CpuFfn::CpuFfn(const KernelTable& kernels, const CpuDeviceLimits& limits, CpuRows& rows,
-               CpuGemm& gemm, CpuLowRank& low_rank)
+               CpuGemm& gemm, CpuLowRank& low_rank, CpuChannels& channels)
     : kernels_(kernels),
       rows_(rows),
       gemm_(gemm),
       low_rank_(low_rank),
+      channels_(channels),
       partial_(PartialBytes(limits), "FFN outputs"),
       part_counts_(kFfnParts),
       part_squares_(static_cast<size_t>(kFfnParts * limits.MaxRowTokens())),
@@ -98,7 +99,7 @@ FfnCount CpuFfn::Run(const Lane& lane, const FfnOp& op, const float* x, int64_t 
     return {.tokens = 0, .gates = all, .active = all};
   }
   if (per_neuron) return Neurons(lane, op, x, n, state);
-  CHECK(!op.skip_inactive && op.predictor == nullptr);
+  CHECK((!op.skip_inactive || op.cuts != nullptr) && op.predictor == nullptr);
   StockRows(lane, op, x, n, state);
   const int64_t all = n * op.slice->n_neurons;
   return {.tokens = n, .gates = all, .active = all};
@@ -119,16 +120,19 @@ void CpuFfn::GateProducts(const Part& part, int64_t token, int64_t begin, int64_
   const FfnSlice& slice = *part.op.slice;
   const TensorView& w = slice.gate;
   float* gate = part.state.gate + token * slice.n_neurons;
-  kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols,
-                  part.gate_x + token * part.gate_x_stride, nullptr, begin, end, gate);
+  if (!slice.by_column) {
+    kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols,
+                    part.gate_x + token * part.gate_x_stride, nullptr, begin, end, gate);
+  }
   if (slice.gate_bias != nullptr) kernels_.add(gate + begin, slice.gate_bias + begin, end - begin);
   AddLowRank(part, CpuLowRank::Target::kGate, token, nullptr, begin, end, gate);
 }
 
 void CpuFfn::GateRows(const Part& part, int64_t token, int64_t begin, int64_t end) const {
   if (!part.op.cuts_gates) GateProducts(part, token, begin, end);
-  ActivateGates(kernels_, part.op, part.state.gate + token * part.op.slice->n_neurons + begin,
-                end - begin);
+  float* const gate = part.state.gate + token * part.op.slice->n_neurons + begin;
+  ActivateGates(kernels_, part.op, gate, end - begin);
+  CutActivated(kernels_, part.op, token, begin, end - begin, gate);
 }
 
 // Cutting takes all gates of a token, so they come before everything else.
@@ -148,8 +152,10 @@ void CpuFfn::UpRows(const Part& part, int64_t token, int64_t begin, int64_t end)
   if (!slice.is_gated()) return;
   const TensorView& w = slice.up;
   float* up = part.state.up + token * slice.n_neurons;
-  kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols, part.up_x + token * part.up_x_stride,
-                  nullptr, begin, end, up);
+  if (!slice.by_column) {
+    kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols,
+                    part.up_x + token * part.up_x_stride, nullptr, begin, end, up);
+  }
   if (slice.up_bias != nullptr) kernels_.add(up + begin, slice.up_bias + begin, end - begin);
   AddLowRank(part, CpuLowRank::Target::kUp, token, nullptr, begin, end, up);
   if (part.op.relu_up) kernels_.activate(Activation::kRelu, up + begin, end - begin);
@@ -160,7 +166,8 @@ void CpuFfn::UpRows(const Part& part, int64_t token, int64_t begin, int64_t end)
 CpuFfn::Part CpuFfn::MakePart(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                               const FfnState& state) {
   const FfnSlice& slice = *op.slice;
-  const int64_t d = slice.gate.cols;
+  const int64_t d = slice.d_model();
+  const bool cut = op.cuts != nullptr && !op.cuts->by_gate && !slice.by_column;
   const VectorForm gate_form = kernels_.vector_form(slice.gate.dtype);
   const VectorForm up_form = slice.is_gated() ? kernels_.vector_form(slice.up.dtype) : gate_form;
   LaneScratch& mine = scratch(lane);
@@ -179,8 +186,15 @@ CpuFfn::Part CpuFfn::MakePart(const Lane& lane, const FfnOp& op, const float* x,
             nullptr,
             lane.timer,
             lane.rank};
-  part.gate_x = rows_.Prepare(lane, gate_form, x, n, d);
-  part.up_x = up_form == gate_form ? part.gate_x : rows_.Prepare(lane, up_form, x, n, d, 1);
+  if (slice.by_column) return part;  // ColumnProducts reads x itself
+  const float* const gate_x = channels_.CutRows(lane, cut ? &op.cuts->gate : nullptr, x, n, d);
+  part.gate_x = rows_.Prepare(lane, gate_form, gate_x, n, d);
+  if (cut && slice.is_gated()) {
+    const float* const up_x = channels_.CutRows(lane, &op.cuts->up, x, n, d, 1);
+    part.up_x = rows_.Prepare(lane, up_form, up_x, n, d, 1);
+  } else {
+    part.up_x = up_form == gate_form ? part.gate_x : rows_.Prepare(lane, up_form, x, n, d, 1);
+  }
   return part;
 }
 
@@ -200,6 +214,9 @@ void CpuFfn::StockRows(const Lane& lane, const FfnOp& op, const float* x, int64_
   });
   lane.Sync(PassPart::kGate);
   gemm_.NormHidden(lane, op, n, state);
+  if (op.cuts != nullptr && !op.cuts->by_gate) {
+    channels_.CutBatch(lane, &op.cuts->down, state.gate, n, m, state.gate);
+  }
   const LinearWeights down{slice.down, nullptr};
   const LinearOp ops[] = {{&down, state.y}};
   rows_.Linear(lane, ops, state.gate, n);
@@ -213,11 +230,12 @@ FfnCount CpuFfn::Neurons(const Lane& lane, const FfnOp& op, const float* x, int6
                          const FfnState& state) {
   const FfnSlice& slice = *op.slice;
   const int64_t m = slice.n_neurons;
-  const int64_t d_model = slice.gate.cols;
+  const int64_t d_model = slice.d_model();
   const int64_t units = CeilDiv(m, kNeuronUnit);
   const int64_t n_parts = NumParts(slice);
   CHECK(op.predictor == nullptr || !op.cuts_gates);
   if (op.predictor != nullptr) PredictInner(lane, op, n);
+  if (slice.by_column) ColumnProducts(lane, op, x, n, state);
   const Part common = MakePart(lane, op, x, n, state);
   if (op.cuts_gates) CutGates(lane, common);
   lane.Share(n_parts, 1, 1, [&](int64_t first, int64_t last) {
@@ -275,7 +293,7 @@ void CpuFfn::WeighHidden(const Part& part, int64_t token, const int32_t* rows, i
 
 void CpuFfn::DivideByNorms(const FfnOp& op, int64_t n, int64_t n_parts, int64_t begin, int64_t end,
                            float* y) const {
-  const int64_t d_model = op.slice->gate.cols;
+  const int64_t d_model = op.slice->d_model();
   for (int64_t t = begin / d_model; t < n && t * d_model < end; ++t) {
     double sum = 0;
     for (int64_t p = 0; p < n_parts; ++p) sum += part_squares_[static_cast<size_t>(p * n + t)];
@@ -289,7 +307,7 @@ void CpuFfn::DivideByNorms(const FfnOp& op, int64_t n, int64_t n_parts, int64_t 
 // Takes several tokens over some neurons while their weights are in cache.
 FfnCount CpuFfn::RunPart(const Part& part, int64_t begin, int64_t end) const {
   const FfnSlice& slice = *part.op.slice;
-  std::fill_n(part.partial, part.n_tokens * slice.gate.cols, 0.0F);
+  std::fill_n(part.partial, part.n_tokens * slice.d_model(), 0.0F);
   const int64_t bytes = part.op.predictor != nullptr ? kFfnListBytes : kFfnChunkBytes;
   const int64_t span = part.n_tokens == 1
                            ? end - begin
@@ -307,6 +325,9 @@ FfnCount CpuFfn::RunSpan(const Part& part, int64_t token, int64_t begin, int64_t
   if (part.op.predictor != nullptr) return RunPredictedPart(part, token, begin, end);
   if (part.op.skip_inactive) {
     return {.gates = end - begin, .active = RunExactPart(part, token, begin, end)};
+  }
+  if (part.op.cuts != nullptr && part.op.cuts->down.CutsRow(token)) {
+    return {.gates = end - begin, .active = RunCutPart(part, token, begin, end)};
   }
   RunDensePart(part, token, begin, end);
   return {.gates = end - begin, .active = end - begin};
@@ -326,6 +347,35 @@ void CpuFfn::RunDensePart(const Part& part, int64_t token, int64_t begin, int64_
                            part.state.gate + token * slice.n_neurons + begin, nullptr, end - begin,
                            0, down.cols, part.partial + token * down.cols);
   if (part.timer != nullptr) part.timer->Mark(PassPart::kDown);
+}
+
+int64_t CpuFfn::RunCutPart(const Part& part, int64_t token, int64_t begin, int64_t end) const {
+  const TensorView& down = part.op.slice->down;
+  float* const h = part.state.gate + token * part.op.slice->n_neurons;
+  GateRows(part, token, begin, end);
+  UpRows(part, token, begin, end);
+  WeighHidden(part, token, nullptr, begin, end - begin, h + begin);
+  SumLowRank(part, token, h + begin, nullptr, begin, end - begin);
+  if (part.timer != nullptr) part.timer->Mark(PassPart::kGate);
+  const ChannelCut& cut = part.op.cuts->down;
+  const int64_t n_kept = channels_.Keep(cut, h, begin, end, part.rows, part.h);
+  cut.kept->fetch_add(n_kept, std::memory_order_relaxed);
+  kernels_.accumulate_rows(down.dtype, down.data, down.row_stride_bytes, part.h, part.rows, n_kept,
+                           0, down.cols, part.partial + token * down.cols);
+  if (part.timer != nullptr) part.timer->Mark(PassPart::kDown);
+  return n_kept;
+}
+
+void CpuFfn::ColumnProducts(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
+                            const FfnState& state) {
+  const FfnSlice& slice = *op.slice;
+  const bool cut = op.cuts != nullptr && !op.cuts->by_gate;
+  const LinearWeights gate = {.w = slice.gate, .by_column = true};
+  const LinearWeights up = {.w = slice.up, .by_column = true};
+  const LinearOp ops[] = {{&gate, state.gate, cut ? &op.cuts->gate : nullptr},
+                          {&up, state.up, cut ? &op.cuts->up : nullptr}};
+  channels_.Linear(lane, std::span(ops).first(slice.is_gated() ? 2 : 1), x, n);
+  lane.Sync(PassPart::kGate);
 }
 
 // Computes all gates, and reads up and down rows of the neurons that fire.
@@ -350,8 +400,13 @@ void CpuFfn::RunActive(const Part& part, int64_t token, int64_t n_active, float*
     for (int64_t i = 0; i < n_active; ++i) ++part.op.fired[part.rows[i]];
   }
   if (slice.is_gated()) {
-    kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols,
-                    part.up_x + token * part.up_x_stride, part.rows, 0, n_active, up);
+    if (slice.by_column) {  // ups of all neurons are there; those of the list move to its places
+      const float* const all = part.state.up + token * slice.n_neurons;
+      for (int64_t i = 0; i < n_active; ++i) up[i] = all[part.rows[i]];
+    } else {
+      kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols,
+                      part.up_x + token * part.up_x_stride, part.rows, 0, n_active, up);
+    }
     for (int64_t i = 0; slice.up_bias != nullptr && i < n_active; ++i) {
       up[i] += slice.up_bias[part.rows[i]];
     }

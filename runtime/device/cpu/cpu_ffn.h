@@ -15,10 +15,10 @@ namespace thermocline {
 
 class CpuFfn {
  public:
-  // rows, gemm: products of few tokens and of batches; low_rank: what adapters add. They must
-  // outlive it.
+  // rows, gemm: products of few tokens and of batches; low_rank: what adapters add; channels: what
+  // is cut of inputs. They must outlive it.
   CpuFfn(const KernelTable& kernels, const CpuDeviceLimits& limits, CpuRows& rows, CpuGemm& gemm,
-         CpuLowRank& low_rank);
+         CpuLowRank& low_rank, CpuChannels& channels);
   static uint64_t Bytes(const KernelTable& kernels, const CpuDeviceLimits& limits);
 
   // Is what DeviceOps says of Ffn.
@@ -67,6 +67,11 @@ class CpuFfn {
   FfnCount RunPart(const Part& part, int64_t begin, int64_t end) const;
   FfnCount RunSpan(const Part& part, int64_t token, int64_t begin, int64_t end) const;
   void RunDensePart(const Part& part, int64_t token, int64_t begin, int64_t end) const;
+  // Leaves out down rows of the neurons whose h is below the threshold; returns how many are read.
+  int64_t RunCutPart(const Part& part, int64_t token, int64_t begin, int64_t end) const;
+  // Computes gates and ups that are stored by column, for all neurons. Collective.
+  void ColumnProducts(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
+                      const FfnState& state);
   int64_t RunExactPart(const Part& part, int64_t token, int64_t begin, int64_t end) const;
   void RunActive(const Part& part, int64_t token, int64_t n_active, float* up) const;
   // Takes neurons whose h is 0 off the list of n; returns how many stay.
@@ -109,6 +114,7 @@ class CpuFfn {
   CpuRows& rows_;
   CpuGemm& gemm_;
   CpuLowRank& low_rank_;
+  CpuChannels& channels_;
   std::vector<LaneScratch> lanes_;
   AlignedBuffer partial_;              // (kFfnParts, MaxRowTokens, d_model) f32: the parts' outputs
   std::vector<FfnCount> part_counts_;  // (kFfnParts)

@@ -22,7 +22,7 @@ void CpuFfn::SumLowRank(const Part& part, int64_t token, const float* h, const i
 // Every lane adds up the parts of the tokens that it needs, in their order.
 void CpuFfn::AddLowRankDown(const Lane& lane, const FfnOp& op, int64_t n, int64_t n_parts,
                             int64_t begin, int64_t end, float* y) {
-  const int64_t d_model = op.slice->gate.cols;
+  const int64_t d_model = op.slice->d_model();
   float* const sums = scratch(lane).low_rank.data();
   for (int64_t t = begin / d_model; t < n && t * d_model < end; ++t) {
     std::fill_n(sums, adapter_rank_, 0.0F);

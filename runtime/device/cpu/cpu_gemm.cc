@@ -26,9 +26,11 @@ double SumOf(const float* x, int64_t n, const Fn& fn) {
 
 }  // namespace
 
-CpuGemm::CpuGemm(const KernelTable& kernels, const CpuDeviceLimits& limits, CpuLowRank& low_rank)
+CpuGemm::CpuGemm(const KernelTable& kernels, const CpuDeviceLimits& limits, CpuLowRank& low_rank,
+                 CpuChannels& channels)
     : kernels_(kernels),
       low_rank_(low_rank),
+      channels_(channels),
       input_(PanelGemm::InputBytes(kernels, limits.max_tokens, limits.max_d_in), "prefill inputs") {
   for (int i = 0; i < limits.n_lanes; ++i) {
     lanes_.push_back(std::make_unique<PanelGemm>(kernels, limits.max_d_in));
@@ -82,6 +84,19 @@ void CpuGemm::Linear(const Lane& lane, std::span<const LinearOp> ops, const floa
   }
 }
 
+void CpuGemm::LinearByColumn(const Lane& lane, const LinearOp& op, const float* x, int64_t n) {
+  const TensorView& w = op.weights->w;
+  const GemmInput input = MakeInput(lane, PanelGemm::ColumnsForm(kernels_, w.dtype), x, n, w.rows);
+  const auto [begin, end] = lane.Split(w.cols, kGemmPanel);
+  for (int64_t col = begin; col < end; col += kPanelColumns) {
+    gemm(lane).MultiplyColumns(w, col, std::min(col + kPanelColumns, end), input, op.out, w.cols);
+  }
+  if (op.weights->bias == nullptr) return;
+  for (int64_t t = 0; t < n; ++t) {
+    kernels_.add(op.out + t * w.cols + begin, op.weights->bias + begin, end - begin);
+  }
+}
+
 void CpuGemm::MultiplyPanel(PanelGemm& gemm, const LinearOp& op, int64_t panel,
                             const GemmInput& input) const {
   const TensorView& w = op.weights->w;
@@ -104,6 +119,14 @@ void CpuGemm::Ffn(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
   PanelGemm& gemm = this->gemm(lane);
   const GemmForm gate_form = PanelGemm::RowsForm(kernels_, slice.gate.dtype);
   const bool gated = slice.is_gated();
+  const bool cut = op.cuts != nullptr && !op.cuts->by_gate;
+  if (slice.by_column || cut) {
+    GatesOfChannels(lane, op, x, n, state);
+    if (cut) channels_.CutBatch(lane, &op.cuts->down, state.gate, n, m, state.gate);
+    DownPanels(lane, slice, n, state);
+    if (!op.adapters.empty()) low_rank_.AddDownOfAll(lane, op, state.gate, n, state.y);
+    return;
+  }
   const GemmForm up_form = gated ? PanelGemm::RowsForm(kernels_, slice.up.dtype) : gate_form;
   const int64_t n_panels = CeilDiv(m, kPanelRows);
   GemmInput input = MakeInput(lane, gate_form, x, n, slice.gate.cols);
@@ -137,6 +160,45 @@ void CpuGemm::Ffn(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
   NormHidden(lane, op, n, state);
   DownPanels(lane, slice, n, state);
   if (!op.adapters.empty()) low_rank_.AddDownOfAll(lane, op, state.gate, n, state.y);
+}
+
+void CpuGemm::GatesOfChannels(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
+                              const FfnState& state) {
+  const FfnSlice& slice = *op.slice;
+  const int64_t m = slice.n_neurons;
+  const bool cut = op.cuts != nullptr && !op.cuts->by_gate;
+  const auto multiply = [&](const TensorView& w, const ChannelCut* of_x, float* out) {
+    const LinearWeights weights = {.w = w, .by_column = slice.by_column};
+    const LinearOp product = {&weights, out};
+    const float* const cut_x = channels_.CutBatch(lane, of_x, x, n, slice.d_model());
+    if (slice.by_column) {
+      LinearByColumn(lane, product, cut_x, n);
+    } else {
+      Linear(lane, {&product, 1}, cut_x, n);
+    }
+    lane.Sync();
+  };
+  multiply(slice.gate, cut ? &op.cuts->gate : nullptr, state.gate);
+  if (slice.is_gated()) multiply(slice.up, cut ? &op.cuts->up : nullptr, state.up);
+  const auto [begin, end] = lane.Split(m, kPanelRows);
+  AddToGates(lane, op, n, begin, end, state);
+  if (op.cuts_gates) {
+    lane.Sync();
+    CutGates(lane, op, n, state);
+  }
+  Activate(lane, op, n, begin, end, state);
+  lane.Sync(PassPart::kGate);
+  NormHidden(lane, op, n, state);
+}
+
+void CutActivated(const KernelTable& kernels, const FfnOp& op, int64_t row, int64_t first,
+                  int64_t n, float* gates) {
+  if (op.cuts == nullptr || !op.cuts->by_gate) return;
+  const ChannelCut& cut = op.cuts->activated;
+  if (!cut.CutsRow(row)) return;
+  kernels.cut_below(gates, cut.factors == nullptr ? nullptr : cut.factors + first, cut.least, n,
+                    gates);
+  cut.kept->fetch_add(n - std::count(gates, gates + n, 0.0F), std::memory_order_relaxed);
 }
 
 void ActivateGates(const KernelTable& kernels, const FfnOp& op, float* gates, int64_t n) {
@@ -183,6 +245,7 @@ void CpuGemm::Activate(const Lane& lane, const FfnOp& op, int64_t n, int64_t fir
     const int64_t at = t * slice.n_neurons + first;
     float* const gate = state.gate + at;
     ActivateGates(kernels_, op, gate, last - first);
+    CutActivated(kernels_, op, t, first, last - first, gate);
     if (!slice.is_gated()) continue;
     if (slice.up_bias != nullptr) kernels_.add(state.up + at, slice.up_bias + first, last - first);
     if (!op.adapters.empty()) {

@@ -87,7 +87,7 @@ void CpuLowRank::AddProducts(const Lane& lane, const AdapterRows& rows,
 
 void CpuLowRank::PrepareFfn(const Lane& lane, const FfnOp& op, const float* x, int64_t n) {
   DCHECK(n <= max_tokens_);
-  const int64_t d_model = op.slice->gate.cols;
+  const int64_t d_model = op.slice->d_model();
   MultiplyA(lane, *op.adapter_rows, static_cast<int64_t>(Target::kGate), x, d_model,
             [&](size_t adapter) -> const LowRankMatrix& { return op.adapters[adapter].gate; });
   MultiplyA(lane, *op.adapter_rows, static_cast<int64_t>(Target::kUp), x, d_model,
@@ -125,7 +125,7 @@ void CpuLowRank::SumDown(const FfnOp& op, int64_t token, const float* h, const i
 
 void CpuLowRank::AddDown(const FfnOp& op, int64_t token, const float* sums, int64_t begin,
                          int64_t end, float* y) const {
-  const int64_t d_model = op.slice->gate.cols;
+  const int64_t d_model = op.slice->d_model();
   for (const int32_t g : op.adapter_rows->of_row(token)) {
     const AdapterRows::Group& group = op.adapter_rows->groups()[static_cast<size_t>(g)];
     const LowRankMatrix& down = op.adapters[static_cast<size_t>(group.adapter)].down;
@@ -139,7 +139,7 @@ void CpuLowRank::AddDown(const FfnOp& op, int64_t token, const float* sums, int6
 void CpuLowRank::AddDownOfAll(const Lane& lane, const FfnOp& op, const float* h, int64_t n,
                               float* y) {
   const int64_t m = op.slice->n_neurons;
-  const int64_t d_model = op.slice->gate.cols;
+  const int64_t d_model = op.slice->d_model();
   const auto [first, last] = lane.Split(n);
   for (int64_t t = first; t < last; ++t) {
     std::fill_n(inner(kSlotOfDown, t), total_rank_, 0.0F);

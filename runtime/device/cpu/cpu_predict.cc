@@ -16,7 +16,7 @@ constexpr int64_t kInnerUnit = 8;  // rows of a predictor's first matrix that a 
 void CpuFfn::PredictInner(const Lane& lane, const FfnOp& op, int64_t n) {
   LaneScratch& mine = scratch(lane);
   const SlicePredictor& predictor = *op.predictor;
-  const int64_t d_model = op.slice->gate.cols;
+  const int64_t d_model = op.slice->d_model();
   if (predictor.signs != nullptr) {
     for (int64_t t = 0; t < n; ++t) {
       predictor.signs->Prepare(op.predictor_x + t * d_model, &mine.signs[static_cast<size_t>(t)]);
