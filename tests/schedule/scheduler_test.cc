@@ -2,80 +2,20 @@
 // often they were sent away.
 #include "runtime/schedule/scheduler.h"
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
-#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "runtime/engine/evaluate.h"
-#include "tests/schedule/collector.h"
-#include "tests/support/message_of.h"
+#include "tests/schedule/served.h"
 #include "tests/support/temp_dir.h"
 
 namespace thermocline {
 namespace {
-
-using ::testing::HasSubstr;
-
-EngineOptions SmallModel(int64_t n_sequences, int64_t context_tokens = 128) {
-  EngineOptions options;
-  options.model_path = std::string(THERMOCLINE_SOURCE_DIR) + "/tests/golden/gqa_relu.gguf";
-  options.sparse = "exact";
-  options.n_threads = 2;
-  options.n_sequences = n_sequences;
-  options.context_tokens = context_tokens;
-  options.batch_tokens = 64;
-  return options;
-}
-
-constexpr int32_t kEndToken = 2;
-
-std::vector<int32_t> PromptOf(int i, size_t length) {
-  std::vector<int32_t> ids;
-  while (ids.size() < length) {
-    ids.push_back(3 + (i * 37 + static_cast<int>(ids.size()) * (17 + i)) % 280);
-  }
-  return ids;
-}
-
-Request GreedyRequest(std::vector<int32_t> prompt, int64_t max_tokens) {
-  Request request;
-  request.prompt = std::move(prompt);
-  request.sampler.temperature = 0;
-  request.sampler.logit_bias = {{kEndToken, -std::numeric_limits<float>::infinity()}};
-  request.max_tokens = max_tokens;
-  return request;
-}
-
-// A scheduler and its requests, each with a collector.
-class Served {
- public:
-  Served(const EngineOptions& engine_options, ScheduleOptions options)
-      : engine(engine_options), scheduler(engine, options) {}
-
-  std::shared_ptr<Collector> Submit(Request request) {
-    auto collector = std::make_shared<Collector>();
-    scheduler.Submit(next_id++, std::move(request), collector);
-    return collector;
-  }
-  void RunAll() {
-    while (scheduler.Step()) {
-    }
-  }
-  Collector::Text Run(Request request) {
-    const auto collector = Submit(std::move(request));
-    RunAll();
-    return collector->texts.at(0);
-  }
-
-  Engine engine;
-  Scheduler scheduler;
-  RequestId next_id = 1;
-};
 
 // Counts tokens at which texts part; from there on they are others. Greedy texts may part where the
 // two best logits lie as close as rounding moves one.
