@@ -55,28 +55,41 @@ bool GrammarMask::Ends(int32_t id) const {
 }
 
 void GrammarMask::Fill(std::span<uint32_t> allowed) {
+  const auto n_words = static_cast<size_t>(TokenMaskWords(grammar_->vocabulary().size()));
+  if (allowed.size() < n_words) {  // a model with fewer logits than its vocabulary has tokens
+    std::vector<uint32_t> words(n_words);
+    Fill(words);
+    std::copy_n(words.begin(), allowed.size(), allowed.begin());
+    return;
+  }
   std::fill(allowed.begin(), allowed.end(), 0U);
+  FillWords(allowed.first(n_words));
+}
+
+void GrammarMask::FillWords(std::span<uint32_t> words) {
   const auto set = [&](int32_t id, bool value) {
     const uint32_t bit = 1U << (static_cast<uint32_t>(id) % 32);
-    uint32_t& word = allowed[static_cast<size_t>(id) / 32];
+    uint32_t& word = words[static_cast<size_t>(id) / 32];
     word = value ? word | bit : word & ~bit;
   };
-  const int32_t n_tokens = grammar_->vocabulary().size();
   if (!ended_) {
-    grammar_->AddAllowed(stacks_, pool_, allowed);
+    grammar_->AddAllowed(stacks_, pool_, words);
     for (const GrammarStack& stack : stacks_) {
       for (const GrammarAutomaton::TokenEdge& edge : grammar_->automaton().tokens(stack.state)) {
         if (!edge.negated) {
           set(edge.id, true);
           continue;
         }
-        const bool had = HasToken(allowed, edge.id);
-        for (int32_t id = 0; id < n_tokens; ++id) set(id, true);
+        const bool had = HasToken(words, edge.id);
+        std::fill(words.begin(), words.end(), ~0U);
         set(edge.id, had);
       }
     }
   }
   for (const int32_t id : *ends_) set(id, may_end_ || ended_);
+  // The last word has room for more than the vocabulary.
+  const auto n_used = static_cast<uint32_t>(grammar_->vocabulary().size()) % 32;
+  if (n_used != 0) words.back() &= (1U << n_used) - 1;
 }
 
 bool GrammarMask::Allows(int32_t id) {

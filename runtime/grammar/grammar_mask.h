@@ -57,6 +57,8 @@ class GrammarMask : public TokenMask {
   size_t n_stacks() const { return stacks_.size(); }
 
  private:
+  // words: as many as the vocabulary needs, all 0.
+  void FillWords(std::span<uint32_t> words);
   bool Ends(int32_t id) const;
   // Returns the stacks behind a token, or none.
   std::vector<GrammarStack> StacksBehind(int32_t id, bool* may_end);

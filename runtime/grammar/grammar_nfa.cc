@@ -77,6 +77,8 @@ class NfaMaker {
   void AddCall(uint32_t from, int32_t rule, uint32_t to) {
     Place(rule);
     Add(from, {.target = to, .id = rule, .kind = Edge::Kind::kCall});
+    // So a call need not count as a way without bytes (GrammarAutomaton::mask_class).
+    if (graph_.nullable(rule)) AddEmpty(from, to);
   }
 
   // Puts a rule's body between two nodes.

@@ -15,6 +15,8 @@ class RuleGraph {
   // must outlive the graph.
   explicit RuleGraph(const GrammarRules& grammar);
 
+  // Whether the rule matches the empty text.
+  bool nullable(int32_t rule) const { return nullable_[Index(rule)] != 0; }
   // Rules of one group can reach each other.
   int32_t group(int32_t rule) const { return group_[Index(rule)]; }
   // Whether a copy of the rule may stand wherever it is used. It may not where it contains itself

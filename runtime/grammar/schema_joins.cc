@@ -25,7 +25,7 @@ std::string SchemaConverter::ConvertRef(const SchemaJson& schema, const SchemaJs
     return known->second.rule;
   }
   std::string hint = path.substr(path.find_last_of("/#") + 1);
-  const std::string rule = rules_.writer().Reserve(hint.empty() ? "schema" : hint);
+  std::string rule = rules_.writer().Reserve(hint.empty() ? "schema" : hint);
   refs_[path] = {rule, n_containers_};
   const std::string body = Convert(target, path);
   refs_[path].open_at_depth = -1;
@@ -44,7 +44,7 @@ std::string SchemaConverter::Memoized(const SchemaJson& schema, const std::strin
     if (known->second.open_at_depth == n_containers_) FailLoop(where, ShortJson(schema));
     return known->second.rule;
   }
-  const std::string rule = rules_.writer().Reserve("joined");
+  std::string rule = rules_.writer().Reserve("joined");
   joined_[key] = {rule, n_containers_};
   const std::string body = ConvertJoined(schema, where);
   joined_[key].open_at_depth = -1;

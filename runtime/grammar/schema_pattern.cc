@@ -20,11 +20,11 @@ constexpr int64_t kMaxCount = 100'000;
 
 // What other engines count as a space or do not (Python's re) is in neither of \s and \S.
 Ranges ClassOf(char escape) {
-  const Ranges digits = {{'0', '9'}};
-  const Ranges word = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
-  const Ranges space = {{'\t', '\r'},     {' ', ' '},       {0xA0, 0xA0},
-                        {0x1680, 0x1680}, {0x2000, 0x200A}, {0x2028, 0x2029},
-                        {0x202F, 0x202F}, {0x205F, 0x205F}, {0x3000, 0x3000}};
+  Ranges digits = {{'0', '9'}};
+  Ranges word = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
+  Ranges space = {{'\t', '\r'},     {' ', ' '},       {0xA0, 0xA0},
+                  {0x1680, 0x1680}, {0x2000, 0x200A}, {0x2028, 0x2029},
+                  {0x202F, 0x202F}, {0x205F, 0x205F}, {0x3000, 0x3000}};
   Ranges maybe_space = space;
   maybe_space.insert(maybe_space.end(), {{0x1C, 0x1F}, {0x85, 0x85}, {0xFEFF, 0xFEFF}});
   switch (escape) {

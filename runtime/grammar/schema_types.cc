@@ -104,9 +104,9 @@ std::string SchemaConverter::ConvertObject(const SchemaJson& schema, const std::
                        "maxProperties"})) {
     return rules_.Object();
   }
-  static const SchemaJson kNoProperties = SchemaJson::object();
+  static const SchemaJson no_properties = SchemaJson::object();
   const SchemaJson* given = FindKeyword(schema, "properties");
-  const SchemaJson& properties = given == nullptr ? kNoProperties : *given;
+  const SchemaJson& properties = given == nullptr ? no_properties : *given;
   if (!properties.is_object()) {
     FailSchema(where, "properties", "an object", ShortJson(properties));
   }
@@ -124,7 +124,7 @@ std::string SchemaConverter::ConvertObject(const SchemaJson& schema, const std::
   const SchemaJson* rest = FindKeyword(schema, "additionalProperties");
   ObjectParts parts;
   for (const auto& [name, property] : properties.items()) {
-    const std::string value = ConvertWithin(property, where + "/properties/" + name);
+    const std::string value = ConvertWithin(property, fmt::format("{}/properties/{}", where, name));
     parts.properties.push_back({name, value, required.erase(name) > 0});
   }
   for (const std::string& name : required) {  // that have no schema of their own

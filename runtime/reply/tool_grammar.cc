@@ -147,7 +147,7 @@ class CallGrammar {
     if (!format_.thinks()) return answer;
     const std::string behind =
         writer_.Add("answer", fmt::format("[ \\n\\r\\t]{{0,8}} ({})", answer));
-    const std::string thinking = TextTo(format_.think_close, behind, false);
+    std::string thinking = TextTo(format_.think_close, behind, false);
     if (format_.starts_thinking) return thinking;
     return fmt::format("{} {} | {}", Mark(format_.think_open), thinking, answer);
   }
@@ -231,7 +231,7 @@ class CallGrammar {
       case CallFormat::kGeneric:
         break;
     }
-    const std::string call = AnyObject(tools, "arguments");
+    std::string call = AnyObject(tools, "arguments");
     if (!parallel) return call;
     return writer_.Add(
         "calls", fmt::format(R"gbnf({1} | "[" {0} {1} ({0} "," {0} {1}){2} {0} "]")gbnf", space,

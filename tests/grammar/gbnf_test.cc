@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <random>
+
 #include "tests/grammar/grammar_testing.h"
 #include "tests/support/message_of.h"
 
@@ -106,6 +108,61 @@ TEST(GbnfTest, MasksAreExactForTokensOfSeveralBytes) {
     mask.Accept(kEndToken);
     EXPECT_EQ(AllowedIds(mask, n_tokens), std::vector<int32_t>{kEndToken});
   }
+}
+
+// Grammars with rules that are called, copied, looped, counted and empty, on a vocabulary of all
+// short texts of their letters: a mask has exactly the tokens whose bytes can be stepped along.
+TEST(GbnfTest, MasksAreExactForRandomGrammars) {
+  std::vector<std::string> tokens;
+  for (const std::string letters = "ab["; tokens.size() < 3 + 9 + 27 + 81;) {
+    const size_t n = tokens.size();
+    if (n < 3) {
+      tokens.emplace_back(1, letters[n]);
+    } else {
+      tokens.push_back(tokens[(n - 3) / 3] + letters[n % 3]);
+    }
+  }
+  tokens.emplace_back("aaaaaaaaaaaaaaaaaaaa");
+  tokens.emplace_back("abababababababababab[");
+  const auto vocabulary = ByteVocabulary(tokens);
+  std::mt19937 random(3);
+  const std::vector<std::string> items = {"\"a\"", "\"b\"", "[ab]", "[^b]",   "x",
+                                          "y",     "z",     "\"\"", "\"ab\"", "(\"[\" x \"a\")",
+                                          "y",     "[^c]"};
+  const auto expr = [&] {
+    std::string out;
+    for (uint32_t n = 1 + random() % 4; n > 0; --n) {
+      const std::vector<std::string> counts = {"", "", "", "*", "?", "+", "{0,3}", "{2,40}"};
+      out += items[random() % items.size()] + counts[random() % counts.size()] + " ";
+      if (random() % 4 == 0) out += "| ";
+    }
+    return out;
+  };
+  int n_compiled = 0;
+  for (int i = 0; i < 200; ++i) {
+    const std::string gbnf = "root ::= " + expr() + "\nx ::= \"[\" root? \"a\" | \"b\" " + expr() +
+                             "\ny ::= [^z]* \"b\" |\nz ::= \"a\" z | " + expr();
+    std::shared_ptr<const CompiledGrammar> grammar;
+    try {
+      grammar = Compile(gbnf, vocabulary);
+    } catch (const Error&) {
+      continue;  // left recursion
+    }
+    ++n_compiled;
+    GrammarMask mask(grammar, {kEndToken});
+    for (int step = 0; step < 8; ++step) {
+      const std::vector<int32_t> allowed = AllowedIds(mask, vocabulary->size());
+      std::vector<int32_t> expected;
+      for (int32_t id = 0; id < vocabulary->size(); ++id) {
+        if (mask.Allows(id)) expected.push_back(id);
+      }
+      ASSERT_EQ(allowed, expected) << gbnf;
+      const int32_t id = allowed.empty() ? kEndToken : allowed[random() % allowed.size()];
+      if (id == kEndToken) break;
+      mask.Accept(id);
+    }
+  }
+  EXPECT_GT(n_compiled, 50);
 }
 
 TEST(GbnfTest, TokensCanBeNamed) {

@@ -27,10 +27,10 @@ SchemaJson RandomSchemas::Next() {
 }
 
 std::string RandomSchemas::Name() {
-  static const char* const kNames[] = {"id",   "name", "a",       "ab",  "abc",  "größe",    "x y",
-                                       "type", "kind", "items",   "$x",  "a\"b", "c\\d",     "",
-                                       "日本", "tags", "address", "zip", "unit", "line\nend"};
-  return kNames[Below(std::size(kNames))];
+  const char* const names[] = {"id",   "name", "a",       "ab",  "abc",  "größe",    "x y",
+                               "type", "kind", "items",   "$x",  "a\"b", "c\\d",     "",
+                               "日本", "tags", "address", "zip", "unit", "line\nend"};
+  return names[Below(std::size(names))];
 }
 
 SchemaJson RandomSchemas::Schema(int depth) {
@@ -84,20 +84,20 @@ SchemaJson RandomSchemas::Number() {
 }
 
 SchemaJson RandomSchemas::Text() {
-  static const char* const kPatterns[] = {"^[a-z]{2,5}$",
-                                          "^[A-Z][a-z]+( [A-Z][a-z]+)*$",
-                                          "^\\d{3}-\\d{4}$",
-                                          "^(a|bc)*d?$",
-                                          "^[^\"\\\\]{1,4}$",
-                                          "^\\+?[0-9]{7,12}$",
-                                          "[0-9]+x",
-                                          "^#[0-9a-fA-F]{6}$",
-                                          "^v?\\d+\\.\\d+\\.\\d+$",
-                                          "^(foo|bar)\\s\\w+$",
-                                          "^[äöüß€]+$",
-                                          "^.{3}$"};
-  static const char* const kFormats[] = {"date", "time", "date-time", "email",
-                                         "uuid", "ipv4", "ipv6",      "hostname"};
+  const char* const patterns[] = {"^[a-z]{2,5}$",
+                                  "^[A-Z][a-z]+( [A-Z][a-z]+)*$",
+                                  "^\\d{3}-\\d{4}$",
+                                  "^(a|bc)*d?$",
+                                  "^[^\"\\\\]{1,4}$",
+                                  "^\\+?[0-9]{7,12}$",
+                                  "[0-9]+x",
+                                  "^#[0-9a-fA-F]{6}$",
+                                  "^v?\\d+\\.\\d+\\.\\d+$",
+                                  "^(foo|bar)\\s\\w+$",
+                                  "^[äöüß€]+$",
+                                  "^.{3}$"};
+  const char* const formats[] = {"date", "time", "date-time", "email",
+                                 "uuid", "ipv4", "ipv6",      "hostname"};
   SchemaJson out = {{"type", "string"}};
   const uint64_t kind = Below(10);
   if (kind < 3) {
@@ -105,9 +105,9 @@ SchemaJson RandomSchemas::Text() {
     if (Chance(60)) out["minLength"] = least;
     if (Chance(60)) out["maxLength"] = least + Below(30);
   } else if (kind < 5) {
-    out["pattern"] = kPatterns[Below(std::size(kPatterns))];
+    out["pattern"] = patterns[Below(std::size(patterns))];
   } else if (kind < 7) {
-    out["format"] = kFormats[Below(std::size(kFormats))];
+    out["format"] = formats[Below(std::size(formats))];
   }
   if (Chance(20)) out["description"] = "a text";
   return out;

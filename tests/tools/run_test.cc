@@ -118,7 +118,7 @@ TEST(RunTest, GrammarsAndSchemasHoldTheText) {
   TempDir dir;
   WriteWholeFile(dir.file("g.gbnf"), "root ::= [0-9]{3} \"-\" [a-c]{2,4} \"!\"\n");
   WriteWholeFile(dir.file("s.json"), R"({"enum": ["red", "green"]})");
-  const Strings base = {"run", "-m", DemoModel(), "-p", "The captain", "-s", "3", "-n", "60"};
+  const Strings base = {"run", "-m", DemoModel(), "-p", "The captain", "-s", "3", "-n", "300"};
   const auto text = [&](const Strings& more) { return RunTool(Join(base, more)).out; };
   const std::string free = text({"--grammar", "root ::= [0-9]{3} \"-\" [a-c]{2,4} \"!\""});
   EXPECT_THAT(free, testing::MatchesRegex("[0-9][0-9][0-9]-[a-c][a-c]+!\n"));
