@@ -121,7 +121,7 @@ class Browser:
 class Page(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.server = Server(PROGRAM, MODEL, "-c", "1024", "-np", "2", "--alias", "tiny", "-n", "48")
+        cls.server = Server(PROGRAM, MODEL, "-c", "512", "-np", "2", "--alias", "tiny", "-n", "48")
         cls.server.__enter__()
         cls.browser = Browser(BROWSER)
         cls.browser.call("Page.enable")
