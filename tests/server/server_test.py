@@ -297,7 +297,7 @@ class Errors(Base):
                 ("/v1/chat/completions", {"messages": [{"role": 1}]}, "messages[0].role"),
                 ("/v1/chat/completions", {**chat, "n": 0}, "'n'"),
                 ("/v1/chat/completions", {**chat, "stream": "yes"}, "stream"),
-                ("/v1/chat/completions", {**chat, "tools": [{}]}, "tools[0]"),
+                ("/v1/chat/completions", {**chat, "tools": [{}]}, "tool 1"),
                 ("/v1/chat/completions", {**chat, "tool_choice": "x"}, "tool_choice"),
                 ("/v1/chat/completions", {**chat, "response_format": {"type": "x"}}, "response_format"),
                 ("/v1/chat/completions", {**chat, "top_logprobs": 2}, "top_logprobs"),
