@@ -89,7 +89,7 @@ def main():
     program, model, folder = sys.argv[1:4]
     enter_environment(folder)
     from serving import Server  # pylint: disable=import-outside-toplevel
-    with Server(program, model, "-c", "1024", "-np", "2", "--api-key", "key", "--alias", "tiny") as server:
+    with Server(program, model, "-c", "512", "-np", "2", "--api-key", "key", "--alias", "tiny") as server:
         for check in (check_openai, check_forced_tool, check_anthropic):
             check(server)
             print(f"{check.__name__}: passed")

@@ -121,7 +121,7 @@ class Browser:
 class Page(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.server = Server(PROGRAM, MODEL, "-c", "1024", "-np", "2", "--alias", "tiny", "-n", "48")
+        cls.server = Server(PROGRAM, MODEL, "-c", "512", "-np", "2", "--alias", "tiny", "-n", "48")
         cls.server.__enter__()
         cls.browser = Browser(BROWSER)
         cls.browser.call("Page.enable")
@@ -150,7 +150,7 @@ class Page(unittest.TestCase):
                          "i.dispatchEvent(new Event('input')); document.querySelector('#composer').requestSubmit(); })()")
 
     def written(self):
-        self.browser.wait("document.querySelector('#stop').hidden && document.querySelector('.message.assistant .note')",
+        self.browser.wait("document.querySelector('#stop').hidden && document.querySelector('.message.assistant .note') !== null",
                           "no reply came")
 
     def count(self, selector):
@@ -210,7 +210,7 @@ class Page(unittest.TestCase):
         self.browser.run("(() => { const real = window.fetch; window.fetch = (url, o) => url === '/v1/chat/completions' ?"
                          f"Promise.resolve(new Response({json.dumps(stream)})) : real(url, o); }})()")
         self.say("x")
-        self.browser.wait("document.querySelector('#stop').hidden && document.querySelector('.assistant .body').children.length",
+        self.browser.wait("document.querySelector('#stop').hidden && document.querySelector('.assistant .body').children.length > 0",
                           "nothing was drawn")
 
     def test_what_a_model_writes_is_text(self):

@@ -28,7 +28,7 @@ class Base(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.folder = tempfile.TemporaryDirectory()
-        cls.server = Server(PROGRAM, MODEL, "-c", "1024", "-np", "2", "-b", "64", *cls.flags,
+        cls.server = Server(PROGRAM, MODEL, "-c", "512", "-np", "2", "-b", "32", *cls.flags,
                             "--slot-save-path", cls.folder.name)
         cls.server.__enter__()
 
@@ -66,7 +66,7 @@ class Endpoints(Base):
             self.assertEqual((model["id"], model["tags"]), ("tiny", ["a", "b"]))
         props = self.ok("/props")
         self.assertEqual(props["total_slots"], 2)
-        self.assertEqual(props["default_generation_settings"]["n_ctx"], 512)
+        self.assertEqual(props["default_generation_settings"]["n_ctx"], 256)
         self.assertIn(".gguf", props["model_path"])
         slots = self.ok("/slots")
         self.assertEqual([slot["id"] for slot in slots], [0, 1])
@@ -224,14 +224,14 @@ class Generation(Base):
         self.assertIsInstance(parsed["ok"], bool)
 
     def test_a_long_prompt_is_not_read_twice(self):
-        prompt = " ".join(f"{i} and" for i in range(60))
+        prompt = " ".join(f"{i} and" for i in range(30))
         first = self.ok("/completion", {"prompt": prompt, "n_predict": 2, "id_slot": 0})
         again = self.ok("/completion", {"prompt": prompt, "n_predict": 2, "id_slot": 0})
         self.assertEqual(again["timings"]["cache_n"], first["tokens_evaluated"] - 1)
         self.assertEqual(again["timings"]["prompt_n"], 1)
 
     def test_prompt_progress(self):
-        prompt = " ".join(f"{i} or" for i in range(80))
+        prompt = " ".join(f"{i} or" for i in range(40))
         events = self.server.stream("/completion", {"prompt": prompt, "n_predict": 1, "return_progress": True,
                                                     "cache_prompt": False})
         steps = [data["prompt_progress"] for _, data in events if "prompt_progress" in data]
@@ -297,7 +297,7 @@ class Errors(Base):
                 ("/v1/chat/completions", {"messages": [{"role": 1}]}, "messages[0].role"),
                 ("/v1/chat/completions", {**chat, "n": 0}, "'n'"),
                 ("/v1/chat/completions", {**chat, "stream": "yes"}, "stream"),
-                ("/v1/chat/completions", {**chat, "tools": [{}]}, "tools[0]"),
+                ("/v1/chat/completions", {**chat, "tools": [{}]}, "tool 1"),
                 ("/v1/chat/completions", {**chat, "tool_choice": "x"}, "tool_choice"),
                 ("/v1/chat/completions", {**chat, "response_format": {"type": "x"}}, "response_format"),
                 ("/v1/chat/completions", {**chat, "top_logprobs": 2}, "top_logprobs"),
@@ -320,8 +320,8 @@ class Errors(Base):
     def test_prompts_that_are_too_long(self):
         error = self.refused(400, "/completion", {"prompt": "word " * 3000})
         self.assertEqual(error["type"], "exceed_context_size_error")
-        self.assertEqual(error["n_ctx"], 512)
-        self.assertGreater(error["n_prompt_tokens"], 512)
+        self.assertEqual(error["n_ctx"], 256)
+        self.assertGreater(error["n_prompt_tokens"], 256)
 
     def test_hostile_json(self):
         for body in (b"{", b"[]", b"\xff\xfe", b'{"prompt": ' + b"[" * 100000, b'{"prompt":"x","a":' + b"[" * 70 + b"]" * 70 + b"}",
@@ -389,7 +389,7 @@ class Connections(Base):
             self.assertTrue(connection.recv(1000).startswith(b"HTTP/1.1 200"))
 
     def test_a_client_that_hangs_up_is_cancelled(self):
-        endless = json.dumps({"prompt": PROMPT, "n_predict": 450, "ignore_eos": True})
+        endless = json.dumps({"prompt": PROMPT, "n_predict": 230, "ignore_eos": True})
         for stream in (False, True):
             connection = self.server.connect()
             connection.request("POST", "/completion", endless if not stream else endless[:-1] + ', "stream": true}')
@@ -443,7 +443,7 @@ class OtherSites(Base):
 
 class Ending(unittest.TestCase):
     def test_what_runs_may_end(self):
-        with Server(PROGRAM, MODEL, "-c", "512", "-np", "1") as server:
+        with Server(PROGRAM, MODEL, "-c", "256", "-np", "1") as server:
             connection = server.connect()
             connection.request("POST", "/v1/completions", json.dumps(
                 {"prompt": PROMPT, "max_tokens": 200, "ignore_eos": True, "stream": True}))

@@ -104,7 +104,8 @@ class ResponsesAnswer : public Answer {
     if (begun_) return "";
     begun_ = true;
     const Json data = {{"response", Response("in_progress", Json::array())}};
-    return Numbered("response.created", data) + Numbered("response.in_progress", data);
+    std::string events = Numbered("response.created", data);
+    return events += Numbered("response.in_progress", data);
   }
   std::string ItemId(const ReplyBlock& block, size_t index) const {
     const char* kind = block.kind == ReplyBlockKind::kText ? "msg" : "rs";

@@ -1,5 +1,7 @@
 #include "tools/serve/chat_prompt.h"
 
+#include <array>
+#include <ctime>
 #include <utility>
 
 #include "runtime/core/error.h"
@@ -19,6 +21,25 @@ void RenameDeveloper(const std::string& source, Json* messages) {
   for (Json& message : *messages) {
     if (message["role"] == "developer") message["role"] = "system";
   }
+}
+
+std::string DateText(const char* form) {
+  const std::time_t now = std::time(nullptr);
+  std::tm local{};
+  ::localtime_r(&now, &local);
+  std::array<char, 64> text{};
+  return {text.data(), std::strftime(text.data(), text.size(), form, &local)};
+}
+
+// What templates of some models expect of who renders them: today, and tools as a text.
+void AddUsualVariables(const std::string& source, const ChatRequest& request, Json* variables) {
+  const auto add = [&](const char* name, const std::string& value) {
+    const bool asked = source.find(name) != std::string::npos;
+    if (asked && !variables->contains(name)) (*variables)[name] = value;
+  };
+  add("date_string", DateText("%d %b %Y"));
+  add("datetime", DateText("%b %d %Y %H:%M:%S GMT"));
+  add("functions", request.tools.is_null() ? "" : request.tools.dump(4));
 }
 
 // The arguments of calls as texts, which is how some templates want them.
@@ -53,10 +74,9 @@ std::string ChatPrompts::Render(const ChatRequest& request) const {
     input.add_generation_prompt = true;
   }
   RenameDeveloper(source_, &input.messages);
-  const bool thinks = request.thinks.value_or(thinking_ != Thinking::kOff);
-  if (request.thinks || thinking_ != Thinking::kAuto) {
-    input.variables["enable_thinking"] = thinks;
-  }
+  AddUsualVariables(source_, request, &input.variables);
+  // Templates that ask for it mean by an undefined one what each of them likes.
+  input.variables["enable_thinking"] = request.thinks.value_or(thinking_ != Thinking::kOff);
   try {
     return format_.ShieldedPrompt(input);
   } catch (const Error& error) {

@@ -221,15 +221,14 @@ void ReadGenerationFields(const Fields& fields, const RequestDefaults& defaults,
 
 void ReadTokenLimit(const Fields& fields, std::initializer_list<const char*> names,
                     const RequestDefaults& defaults, GenerationSpec* spec) {
-  int64_t wanted = -1;
+  int64_t wanted = defaults.n_predict;
   for (const char* name : names) {
     if (const auto n = fields.Integer(name, -2, kMost)) {
       wanted = std::max<int64_t>(-1, *n);
       break;
     }
   }
-  const int64_t most = defaults.n_predict;
-  spec->max_tokens = most < 0 ? wanted : wanted < 0 ? most : std::min(wanted, most);
+  spec->max_tokens = wanted;
 }
 
 void SetStopStrings(std::vector<std::string> strings, const std::string& path,

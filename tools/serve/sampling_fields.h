@@ -12,7 +12,7 @@ struct RequestDefaults {
   SamplerOptions sampler;
   bool ignore_eos = false;
   int64_t seed = -1;       // -1: a random one for each request
-  int64_t n_predict = -1;  // most tokens of a reply; -1: no limit
+  int64_t n_predict = -1;  // most tokens of a reply; -1: until it ends
   bool verbose = false;
 };
 
@@ -21,7 +21,7 @@ struct RequestDefaults {
 void ReadGenerationFields(const Fields& fields, const RequestDefaults& defaults,
                           const Tokenizer& tokenizer, GenerationSpec* spec);
 
-// The limit on tokens by the first of these fields that is there, within the server's own.
+// The limit on tokens by the first of these fields that is there, or the default.
 void ReadTokenLimit(const Fields& fields, std::initializer_list<const char*> names,
                     const RequestDefaults& defaults, GenerationSpec* spec);
 

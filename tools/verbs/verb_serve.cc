@@ -110,13 +110,20 @@ void ShareContext(ServeArgs* args) {
   const auto n_slots = static_cast<int32_t>(args->n_slots < 0 ? kDefaultSlots : args->n_slots);
   options.schedule.n_slots = n_slots;
   EngineOptions& engine = options.engine;
+  EngineOptions of_its_own = engine;
+  of_its_own.context_tokens = 0;
+  const OpenedModel model(of_its_own);
   engine.n_sequences = n_slots;
-  if (!unified) {
-    engine.context_tokens /= n_slots;
-    return;
+  const int64_t all = engine.context_tokens == 0 ? model.context_tokens() : engine.context_tokens;
+  if (unified) engine.kv_tokens = all;
+  const bool shares = !unified && engine.context_tokens > 0;
+  const int64_t wanted = std::max<int64_t>(1, shares ? all / n_slots : all);
+  engine.context_tokens = std::min(wanted, model.config().max_seq_len);
+  if (engine.context_tokens < wanted) {
+    PrintNote(fmt::format(
+        "thermocline: a slot's context is {} tokens, the most that the model was made for\n",
+        engine.context_tokens));
   }
-  if (engine.context_tokens == 0) engine.context_tokens = OpenedModel(engine).context_tokens();
-  engine.kv_tokens = engine.context_tokens;
 }
 
 void Run(ServeArgs& args) {
@@ -217,7 +224,7 @@ void AddServingOptions(CLI::App& verb, ServeArgs* args) {
       fmt::format("Requests that may wait; more are refused (default {})", kDefaultQueue));
   AddNumberOption(
       verb, "-n,--n-predict", &options->defaults.n_predict, {.least = -1, .most = kMaxTokensFlag},
-      "Most tokens of a reply, whatever a request asks for; -1 (the default): no limit");
+      "Most tokens of a reply, where a request does not say; -1 (the default): until it ends");
   AddSwitch(verb, "--context-shift", "--no-context-shift", &options->context_shift,
             "When a context is full, forget the older half of what follows the prompt's kept part "
             "and go on (default: the reply ends)");
