@@ -33,7 +33,7 @@ void DriftedText::Add(const DriftedText& other) {
 
 DriftSimulation::DriftSimulation(int64_t d_ff, const Placement& placement,
                                  const MoveOptions& options)
-    : d_ff_(d_ff), policy_(SizesOf(placement), options) {
+    : policy_(SizesOf(placement), options) {
   const auto n = static_cast<size_t>(d_ff);
   for (const LayerPlacement& own : placement.layers) {
     CHECK(own.neuron_order.size() == n);

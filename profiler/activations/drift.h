@@ -62,10 +62,9 @@ class DriftSimulation {
   };
 
   void Count(Layer* layer, ActiveBits active);
-  void TakeTurn(int64_t layer);
+  void TakeTurn(int64_t index);
   void EndText();
 
-  int64_t d_ff_;
   MovePolicy policy_;
   std::vector<Layer> layers_;
   std::vector<DriftedText> texts_;

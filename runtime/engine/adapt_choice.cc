@@ -16,10 +16,16 @@ constexpr double kUsualFastBytesPerS = 400e9;
 constexpr double kUsualLinkBytesPerS = 12e9;
 // A swap must pay at least for a neuron that fires in half of the tokens more.
 constexpr double kMostDifference = 0.5;
-// What a layer's turn takes of the threads that run passes, and the share of a token that it may.
-constexpr double kTurnNs = 30'000;
+// What a layer's turn takes of the threads that run passes: a wake-up, the counters of a layer, and
+// as many swaps as are usual, of which rows are copied to both tiers. It may take this share of a
+// token, which takes its bytes and some time per layer.
+constexpr double kTurnNs = 8'000;
 constexpr double kTurnNsOfNeuron = 2;
+constexpr double kUsualSwaps = 8;
+constexpr double kCopyBytesPerNs = 8;
 constexpr double kTurnShare = 0.005;
+constexpr double kTokenBytesPerNs = 20;
+constexpr double kTokenNsOfLayer = 10'000;
 
 // Why no neuron can move, and what the user would have to change; an empty text where some can.
 struct Obstacle {
@@ -113,8 +119,11 @@ MoverOptions MoverOptionsOf(const OpenedModel& model, const Placement& placement
   const double token_bytes =
       static_cast<double>(plan.attention_bytes()) +
       static_cast<double>(plan.neuron_bytes(kVram) + plan.neuron_bytes(kDram)) / 3;
-  const double token_ns = token_bytes / (kUsualSlowBytesPerS / 1e9);
-  const double turn_ns = kTurnNs + kTurnNsOfNeuron * static_cast<double>(model.config().d_ff);
+  const auto n_layers = static_cast<double>(model.config().n_layers);
+  const double token_ns = token_bytes / kTokenBytesPerNs + n_layers * kTokenNsOfLayer;
+  const double copied = 2 * kUsualSwaps * CostsOf(model, placement).neuron_bytes;
+  const double turn_ns = kTurnNs + kTurnNsOfNeuron * static_cast<double>(model.config().d_ff) +
+                         copied / kCopyBytesPerNs;
   options.tokens_between =
       std::max<int64_t>(1, std::llround(std::ceil(turn_ns / (kTurnShare * token_ns))));
   return options;
