@@ -8,8 +8,6 @@
 //
 // Nibbles are w + 8: 8 times the sum of the factors is taken off again in int32. The largest sum is
 // 16 * 15 * 127 < 2^15.
-#include <algorithm>
-
 #include "cpu_kernels/accumulate_simd.h"
 #include "cpu_kernels/avx512.h"
 #include "cpu_kernels/quad_q4.h"
@@ -137,12 +135,12 @@ void add_group(const AccumulateArgs& args, int64_t first, int n, int64_t n_strip
   alignas(64) float h[kGroup];
   const std::byte* const w = args.w + column_offset<Weights<Simd, DType::kQ4_0>>(args.col_begin);
   const auto row_at = [&](int64_t i) {
-    const int64_t at = std::min(i, args.n_rows - 1);
+    const int64_t at = i < args.n_rows ? i : args.n_rows - 1;
     return w + (args.rows != nullptr ? args.rows[at] : at) * args.row_stride_bytes;
   };
   for (int r = 0; r < kGroup; ++r) {
     h[r] = r < n ? args.h[first + r] : 0;
-    rows[r] = row_at(first + std::min(r, n - 1));
+    rows[r] = row_at(first + (r < n ? r : n - 1));
     next[r] = row_at(first + kGroup + r);
   }
   __m512 h4[kFours];
@@ -171,7 +169,8 @@ void add_group(const AccumulateArgs& args, int64_t first, int n, int64_t n_strip
 void accumulate_strips_of_q4_0(const AccumulateArgs& args) {
   const int64_t n_strips = (args.col_end - args.col_begin) / kStripCols;
   for (int64_t i = 0; n_strips > 0 && i < args.n_rows; i += kGroup) {
-    add_group(args, i, static_cast<int>(std::min<int64_t>(kGroup, args.n_rows - i)), n_strips);
+    const int64_t left = args.n_rows - i;
+    add_group(args, i, left < kGroup ? static_cast<int>(left) : kGroup, n_strips);
   }
   AccumulateArgs rest = args;
   rest.col_begin += n_strips * kStripCols;

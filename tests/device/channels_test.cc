@@ -125,7 +125,7 @@ class Columns {
 };
 
 // Sizes of one stripe and of several, of one part and of several, with ends that fill neither.
-constexpr ChannelsCase kCases[] = {
+constexpr ChannelsCase kChannelsCases[] = {
     {DType::kF32, 33, 40, 1},     {DType::kF16, 200, 1312, 1},  {DType::kQ8_0, 512, 2080, 1},
     {DType::kQ4_0, 700, 4704, 1}, {DType::kQ4_1, 96, 160, 3},   {DType::kQ4_0, 256, 128, 3},
     {DType::kQ8_0, 64, 4128, 2},  {DType::kQ6_K, 128, 1024, 1}, {DType::kQ4_0, 96, 288, 7},
@@ -133,7 +133,7 @@ constexpr ChannelsCase kCases[] = {
 };
 
 TEST(Channels, MatchDoubleAndCountWhatTheyKeep) {
-  for (const ChannelsCase& c : kCases) {
+  for (const ChannelsCase& c : kChannelsCases) {
     SCOPED_TRACE(::testing::Message()
                  << DTypeName(c.dtype) << " " << c.d_in << "x" << c.d_out << ", rows " << c.n);
     Columns columns(c);
@@ -145,7 +145,7 @@ TEST(Channels, MatchDoubleAndCountWhatTheyKeep) {
 
 // What is left out changes no bit where it is 0, and the number of lanes none at all.
 TEST(Channels, AreTheSameBitsForAnyLanesAndWithNothingLeftOut) {
-  for (const ChannelsCase& c : kCases) {
+  for (const ChannelsCase& c : kChannelsCases) {
     Columns columns(c);
     const std::vector<float> dense = columns.Run(-1, 1);
     EXPECT_EQ(columns.Run(0, 1), dense);

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "profiler/thresholds/calibrate_thresholds.h"
 #include "runtime/engine/evaluate.h"
 #include "runtime/engine/touched_bytes.h"
 #include "tests/profiler/profiler_testing.h"
@@ -17,8 +18,10 @@ class ThresholdRun : public ::testing::TestWithParam<std::string> {
   ThresholdRun() : path_(dir_.file("a.profile.gguf")) {
     Engine engine(CalibrationOptions(GetParam()));
     const ChannelOrders orders = ReadChannelOrders(engine.model().gguf(), engine.config());
-    WriteThresholdFile(path_, MeasureThresholds(engine, orders),
-                       PlacementFingerprint(engine.model().gguf()));
+    ModelThresholds thresholds = MeasureThresholds(engine, orders);
+    CalibrateThresholds(engine, RandomIds(100, 4321), {},
+                        {.search_tokens = 0, .scored_tokens = 0, .progress = {}}, &thresholds);
+    WriteThresholdFile(path_, thresholds, PlacementFingerprint(engine.model().gguf()));
   }
   EngineOptions Options(const std::string& sparse, bool by_column = false,
                         int n_threads = 2) const {
@@ -32,7 +35,7 @@ class ThresholdRun : public ::testing::TestWithParam<std::string> {
     options.all_logits = true;
     return options;
   }
-  // Logits of a text, the first tokens of which are a prompt and the others decoded.
+  // Logits of a text that is decoded token by token.
   static std::vector<float> Decode(Engine& engine, SparseMode mode) {
     engine.executor().set_mode(mode);
     engine.executor().ResetCounts();
@@ -42,8 +45,7 @@ class ThresholdRun : public ::testing::TestWithParam<std::string> {
     const auto take = [&](std::span<const float> logits) {
       all.insert(all.end(), logits.begin(), logits.end());
     };
-    take(engine.Feed(std::span(ids).first(8)));
-    for (size_t i = 8; i < ids.size(); ++i) take(engine.Feed(std::span(ids).subspan(i, 1)));
+    for (size_t i = 0; i < ids.size(); ++i) take(engine.Feed(std::span(ids).subspan(i, 1)));
     return all;
   }
   static double MostDifference(const std::vector<float>& a, const std::vector<float>& b) {
@@ -85,13 +87,15 @@ TEST_P(ThresholdRun, StorageAndThreadsDoNotMatter) {
 
 TEST_P(ThresholdRun, SkipsTheShareThatWasAskedFor) {
   for (const char* method : {"teal", "wina", "cats", "neurons"}) {
-    for (const double share : {0.25, 0.5, 0.7}) {
+    for (const double share : {0.25, 0.5, 0.6}) {
+      // Zeros of ReLU are skipped whatever is asked for: half of the FFN's.
+      if (GetParam() == ReluModelPath() && share < 0.6) continue;
       Engine engine(Options(std::string(method) + ":" + std::to_string(share)));
       PerplexityOptions options;
       options.window_tokens = 99;
       options.compare_to_dense = true;
       const auto result = EvaluatePerplexity(engine, RandomIds(500, 1234), options);
-      EXPECT_NEAR(engine.cuts()->ShareSkipped(result.counts.channels), share, 0.02) << method;
+      EXPECT_NEAR(engine.cuts()->ShareSkipped(result.counts.channels), share, 0.03) << method;
       EXPECT_GT(result.mean_kl, 0);
     }
   }
@@ -102,7 +106,7 @@ TEST_P(ThresholdRun, BytesAgreeWithTheShare) {
   Engine engine(Options("teal:0.5", true));
   Decode(engine, SparseMode::kThreshold);
   const FfnCounts counts = engine.executor().counts();
-  EXPECT_EQ(counts.channels.rows, 32);
+  EXPECT_EQ(counts.channels.rows, 40 - kUncutPositions);
   const TouchedBytes touched = TouchedPerToken(engine, counts, SparseMode::kThreshold);
   const TouchedBytes dense = TouchedPerToken(engine, counts, SparseMode::kDense);
   EXPECT_NEAR(touched.dense_bytes, dense.bytes, 1e-6 * dense.bytes);

@@ -26,8 +26,9 @@ quantised model its weights are rounded a second time, and the report says what 
 F16 file with --type rounds only once.
 
 With --columns it is laid out for thresholds instead (--sparse teal:SHARE, wina:SHARE): a channel of a
-matrix's input is then a run of bytes, which is not read where the channel is skipped. Such a model runs on
-the CPU, without a placement, and takes the thresholds of its source. Best packed from an F16 file with --type.
+matrix's input is then a run of bytes, which is not read where the channel is skipped. Such a model runs
+on the CPU, without a placement, and takes the thresholds of its source. Best packed from an F16 file with
+--type.
 
 OUT appears only when it is complete. Needs memory for the up and down projections of one layer.
 
