@@ -41,6 +41,10 @@ Obstacle ObstacleOf(const OpenedModel& model) {
     return {"every neuron is computed for every token, wherever it lies",
             {{Setting::kSparseMode, "auto"}}};
   }
+  if (model.mode() == SparseMode::kThreshold) {
+    return {"thresholds leave out inputs, and what lies by column does not move",
+            {{Setting::kSparseMode, "auto"}}};
+  }
   if (!model.loras().empty()) {
     return {"what adapters add to neurons does not move with them", {{Setting::kLora}}};
   }
