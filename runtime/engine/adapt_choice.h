@@ -17,8 +17,8 @@ struct AdaptChoice {
 // Throws Error where neurons are to move and cannot.
 AdaptChoice ChooseAdapt(const OpenedModel& model);
 
-// How the policy of a run with this placement is set: by what a swap costs and brings, and by what a
-// layer's turn costs beside a token.
+// How the policy of a run with this placement is set: by what a swap costs and brings, and by what
+// a layer's turn costs beside a token.
 MoverOptions MoverOptionsOf(const OpenedModel& model, const Placement& placement);
 
 }  // namespace thermocline

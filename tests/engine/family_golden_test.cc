@@ -180,7 +180,8 @@ TEST_P(FamilyGolden, TakesTheMemoryThatWasPlanned) {
   EngineOptions options = Options("auto", 64);
   const OpenedModel model(options);
   const std::string placement_path = dir_.file("placement.gguf");
-  WritePlacement(placement_path, ShuffledPlacement(model.gguf().fingerprint(), model.config(), 0.4));
+  WritePlacement(placement_path,
+                 ShuffledPlacement(model.gguf().fingerprint(), model.config(), 0.4));
   for (const bool placed : {false, true}) {
     for (const bool copies : {false, true}) {
       if (placed && FamilyNamed(model.config().architecture).sub_norms) continue;

@@ -96,7 +96,8 @@ class MemoryFit : public testing::Test {
   EngineOptions options_;
 };
 
-// With everything on the fast tier there is no other: nothing is held there, and nothing handed over.
+// With everything on the fast tier there is no other: nothing is held there, and nothing handed
+// over.
 TEST_F(MemoryFit, ABudgetLargerThanTheModelHasNoColdPath) {
   options_.context_tokens = 64;
   const OpenedModel opened(options_);

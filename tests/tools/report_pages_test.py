@@ -41,7 +41,7 @@ def make_pages(program, demo, folder):
         "place": run(program, "place", "-m", model, "--profile", path("p.profile.gguf"), "--hot", "20%", "-o",
                      path("h.placement.gguf"), "--report", path("place.html")),
         "bench": run(program, "bench", "-m", model, "--prompts", "1", "--prompt-tokens", "8", "-n", "8",
-                     "--no-bandwidth", "--report", path("bench.html")),
+                     "--no-bandwidth", "--profile", path("p.profile.gguf"), "--report", path("bench.html")),
     }
     return {name: (path(name + ".html"), text) for name, text in printed.items()}
 

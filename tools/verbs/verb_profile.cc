@@ -189,9 +189,13 @@ struct Moves {
     if (solved == nullptr || (args.drift_paths.empty() && args.report_path.empty())) return;
     options = MoverOptionsOf(model, solved->placement);
     simulations.emplace_back(stats.d_ff(), solved->placement, options);
-    if (!args.report_path.empty()) shares = {0.05, 0.1, 0.2, 0.3, 0.5, 0.75};
-    for (const double share : shares) {
-      simulations.emplace_back(stats.d_ff(), HottestShare(stats, share), options);
+    for (const double wanted : {0.05, 0.1, 0.2, 0.3, 0.5, 0.75}) {
+      if (args.report_path.empty()) break;
+      const Placement placement = HottestShare(stats, wanted);
+      simulations.emplace_back(stats.d_ff(), placement, options);
+      // In clusters it is another share than was wanted.
+      shares.push_back(static_cast<double>(placement.layers.front().n_on[kVram]) /
+                       static_cast<double>(stats.d_ff()));
     }
     for (DriftSimulation& simulation : simulations) simulation.BeginText("held-out");
   }
