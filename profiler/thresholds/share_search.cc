@@ -149,7 +149,8 @@ struct Segment {
   double cost;     // error added, per weight
 };
 
-std::vector<Segment> HullOf(const std::vector<PathPoint>& path, size_t layer, double layer_weights) {
+std::vector<Segment> HullOf(const std::vector<PathPoint>& path, size_t layer,
+                            double layer_weights) {
   std::vector<const PathPoint*> hull;
   const auto slope = [](const PathPoint* a, const PathPoint* b) {
     return b->share > a->share ? (static_cast<double>(b->error) - a->error) /
