@@ -30,8 +30,8 @@ double ParseShare(std::string_view name, std::string_view text) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), share);
   if (error != std::errc() || end != text.data() + text.size() || !(share >= 0) ||
       share > kMaxSparsity) {
-    FailChoice(name, fmt::format("a share of the weights from 0 to {} behind the colon",
-                                 kMaxSparsity));
+    FailChoice(name,
+               fmt::format("a share of the weights from 0 to {} behind the colon", kMaxSparsity));
   }
   return share;
 }

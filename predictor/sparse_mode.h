@@ -38,7 +38,7 @@ inline constexpr size_t kThresholdSplits = 4;
 // the FFN, "exact+teal:0.4".
 struct ThresholdChoice {
   ThresholdMethod method = ThresholdMethod::kTeal;
-  double sparsity = 0;                          // share of the weights that is skipped
+  double sparsity = 0;                           // share of the weights that is skipped
   SparseMode ffn_mode = SparseMode::kThreshold;  // else that of the FFN, beside thresholds
 
   bool by_gate() const {

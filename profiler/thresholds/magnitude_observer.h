@@ -20,7 +20,7 @@ class MagnitudeObserver final : public ProfileRun::Watcher {
   // A text begins: its first kUncutPositions positions are not counted, as they are never cut.
   void BeginText() override;
   // REQUIRES: an engine opened with watch_attention, each layer on one tier, in file order.
-  void OnFfn(const Lane& lane, const FfnObservation& observation) override;
+  void OnFfn(const Lane& lane, const FfnObservation& seen) override;
 
   // What was measured, without paths. The observer has nothing more to say.
   ModelThresholds Take(int64_t n_tokens);

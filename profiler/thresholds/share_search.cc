@@ -35,7 +35,7 @@ class LayerSearch {
   std::vector<PathPoint> Run() {
     std::vector<PathPoint> path(1);
     for (size_t m = 0; m < kMatrices; ++m) {
-      if (sizes_[m] > 0) candidates_.push_back({m, Try(m)});
+      if (sizes_[m] > 0) candidates_.emplace_back(m, Try(m));
     }
     while (path.back().share < kMaxSparsity && !candidates_.empty()) {
       ThrowIfInterrupted();
@@ -45,7 +45,7 @@ class LayerSearch {
       path.push_back({static_cast<float>(Share()), static_cast<float>(error_), now_});
       ++n_steps_;
       if (now_[best.matrix] < kMaxMatrixSparsity) {
-        candidates_.push_back({best.matrix, Try(best.matrix)});
+        candidates_.emplace_back(best.matrix, Try(best.matrix));
       }
     }
     return path;
@@ -149,7 +149,8 @@ struct Segment {
   double cost;     // error added, per weight
 };
 
-std::vector<Segment> HullOf(const std::vector<PathPoint>& path, size_t layer, double layer_weights) {
+std::vector<Segment> HullOf(const std::vector<PathPoint>& path, size_t layer,
+                            double layer_weights) {
   std::vector<const PathPoint*> hull;
   const auto slope = [](const PathPoint* a, const PathPoint* b) {
     return b->share > a->share ? (static_cast<double>(b->error) - a->error) /

@@ -14,12 +14,12 @@ namespace thermocline {
 
 inline constexpr double kSearchStep = 0.05;  // of the largest matrix; others by as many weights
 
-// Fills the layers' paths of a method in cuts.mutable_thresholds(). Starting from nothing, again and
-// again the matrix skips more that hurts the layer's output least per weight skipped, until the
+// Fills the layers' paths of a method in cuts.mutable_thresholds(). Starting from nothing, again
+// and again the matrix skips more that hurts the layer's output least per weight skipped, until the
 // layer skips kMaxSparsity. A candidate is tried anew only when it looks best by what was found
 // earlier: errors add up nearly, so that what looked worse seldom became better.
-// ids: tokens of one text, at most a pass. REQUIRES: an engine opened with sets_cuts, whose executor
-// has one stream and cuts.cuts(). Throws Interrupted.
+// ids: tokens of one text, at most a pass. REQUIRES: an engine opened with sets_cuts, whose
+// executor has one stream and cuts.cuts(). Throws Interrupted.
 void SearchShares(Engine& engine, std::span<const int32_t> ids, ThresholdMethod method,
                   ModelCuts* cuts, const ProgressFn& progress);
 

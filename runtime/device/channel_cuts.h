@@ -29,8 +29,8 @@ struct ChannelCut {
 
 struct FfnCuts {
   ChannelCut gate, up, down;
-  ChannelCut activated;    // gates that are smaller become 0, and their neurons are skipped
-  bool by_gate = false;    // `activated` alone is in use
+  ChannelCut activated;  // gates that are smaller become 0, and their neurons are skipped
+  bool by_gate = false;  // `activated` alone is in use
 };
 
 struct LayerCuts {
@@ -40,7 +40,7 @@ struct LayerCuts {
 
 // How many channels of each matrix were read, summed over rows.
 struct ChannelCounts {
-  int64_t rows = 0;                                        // that were cut
+  int64_t rows = 0;                                          // that were cut
   std::vector<std::array<int64_t, kCutMatrices>> kept = {};  // (n_layers)
 
   void Add(const ChannelCounts& other) {

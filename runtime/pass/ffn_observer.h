@@ -14,8 +14,8 @@ struct FfnObservation {
   int64_t n_tokens = 0;
   const FfnSlice* slice = nullptr;  // which neurons
   const float* h = nullptr;         // (n_tokens, slice->n_neurons)
-  const float* up = nullptr;        // (n_tokens, slice->n_neurons) in a gated FFN: h is act(gate) up
-  const float* x = nullptr;         // (n_tokens, d_model) what the FFN read: normalised
+  const float* up = nullptr;  // (n_tokens, slice->n_neurons) in a gated FFN: h is act(gate) up
+  const float* x = nullptr;   // (n_tokens, d_model) what the FFN read: normalised
   const float* attended = nullptr;  // (n_tokens, q_dim of the layer) what attention's output read
   // (n_tokens, d_model) what q, k and v read; null unless ExecutorOptions::keep_attention_input.
   const float* attention_x = nullptr;

@@ -27,7 +27,7 @@ inline constexpr size_t kMaxEvalChoices = 64;
 //   LAMBADA    {"text": T}: its last word is to be foretold
 //   general    {"context": C, "choices": [..], "answer": I}
 // Throws Error with path and line for what is none of these.
-EvalItem ParseEvalItem(std::string_view line, const std::string& path, int64_t line_number);
+EvalItem ParseEvalItem(std::string_view text, const std::string& path, int64_t line_number);
 
 // Reads a file's lines, of at most 1 MiB each; empty ones are passed over. max_items: 0 for all.
 std::vector<EvalItem> ReadEvalItems(const std::string& path, int64_t max_items);

@@ -11,7 +11,8 @@ std::string ThresholdTable(const std::vector<ThresholdScore>& scores,
   if (thresholds == nullptr) return "";
   if (scores.empty()) return "thresholds: calibrated, and not scored\n";
   std::string text = fmt::format(
-      "thresholds, scored on {} held-out tokens against dense:\n{:<9}{:<9}{:>7}{:>9}{:>12}{:>21}{:>12}\n",
+      "thresholds, scored on {} held-out tokens against "
+      "dense:\n{:<9}{:<9}{:>7}{:>9}{:>12}{:>21}{:>12}\n",
       scores.front().result.tokens, "method", "split", "asked", "skipped", "mean KL",
       "perplexity ratio", "same best");
   for (const ThresholdScore& s : scores) {

@@ -225,7 +225,8 @@ void AddThresholdSplitOption(CLI::App& verb, EngineOptions* options) {
   verb.add_option_function<std::string>(
           "--threshold-split", choose,
           "How the share of teal and wina is split: uniform (the same of every matrix), block (by "
-          "what a layer's output suffers), layers (also across layers), auto (the default: what was "
+          "what a layer's output suffers), layers (also across layers), auto (the default: what "
+          "was "
           "best when the thresholds were made)")
       ->type_name("auto|uniform|block|layers")
       ->check(CLI::IsMember({"auto", "uniform", "block", "layers"}));
@@ -240,8 +241,10 @@ void AddEngineOptions(CLI::App& verb, EngineOptions* options) {
           "text as dense), predicted (only those a predictor names, without asking for hot ones; "
           "not the same text), auto (the default: exact where the model's activation has true "
           "zeros, else dense; predicted where --predictor is given). Any model, with --thresholds: "
-          "METHOD:SHARE skips that share of the weights (up to 0.9) whose inputs are small, as teal:0.4, "
-          "wina:0.4, or of neurons whose gates are small, cats:0.5, neurons:0.5; in attention alone "
+          "METHOD:SHARE skips that share of the weights (up to 0.9) whose inputs are small, as "
+          "teal:0.4, "
+          "wina:0.4, or of neurons whose gates are small, cats:0.5, neurons:0.5; in attention "
+          "alone "
           "exact+teal:0.4 (or dense+, predicted+). Not the same text: see the perplexity it costs, "
           "and know that reasoning suffers first")
       ->type_name("MODE")
@@ -250,9 +253,10 @@ void AddEngineOptions(CLI::App& verb, EngineOptions* options) {
                   "Profile that was made with --thresholds, for the modes METHOD:SHARE")
       ->type_name("FILE");
   AddThresholdSplitOption(verb, options);
-  verb.add_flag("--columns", options->by_column,
-                "With teal and wina: store matrices by column, so that what is skipped is not read. "
-                "Takes memory of their own, and rounds weights once more (--down-type)");
+  verb.add_flag(
+      "--columns", options->by_column,
+      "With teal and wina: store matrices by column, so that what is skipped is not read. "
+      "Takes memory of their own, and rounds weights once more (--down-type)");
   verb.add_option(
           "--predictor", options->predictor,
           "Which neurons will fire: a file made by `predictor`, or `sign` for the sign bits "

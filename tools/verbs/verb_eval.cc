@@ -66,7 +66,7 @@ std::string Row(const std::string& name, const Summary& s) {
   const auto share = [](const ScoredShare& of) {
     return fmt::format("{:.2f} % ({:.2f} to {:.2f})", 100 * of.mean, 100 * of.low, 100 * of.high);
   };
-  return fmt::format("{:<16}{:>26}{:>26}{:>16.4f}\n", name, share(s.right), share(s.right_norm),
+  return fmt::format("{:<16}{:>28}{:>28}{:>16.4f}\n", name, share(s.right), share(s.right_norm),
                      std::exp(s.nll_per_token));
 }
 
@@ -117,7 +117,7 @@ void Run(EvalArgs& args) {
     WriteOutput(json.dump(2) + "\n");
     return;
   }
-  std::string text = fmt::format("{} tasks\n{:<16}{:>26}{:>26}{:>16}\n", items.size(), "mode",
+  std::string text = fmt::format("{} tasks\n{:<16}{:>28}{:>28}{:>16}\n", items.size(), "mode",
                                  "right", "right per byte", "perplexity");
   text += Row("dense", SummariseTasks(dense));
   if (compared) {

@@ -292,8 +292,8 @@ void RunProfile(ProfileArgs& args) {
   RunDrift(engine, args.drift_paths,
            {args.profile.max_tokens, args.profile.activation_threshold, args.profile.progress},
            all.first(std::min<size_t>(1, all.size())));
-  const auto scores = magnitudes ? MakeThresholds(args, engine, &*magnitudes, &run)
-                                 : std::vector<ThresholdScore>();
+  const auto scores =
+      magnitudes ? MakeThresholds(args, engine, &*magnitudes, &run) : std::vector<ThresholdScore>();
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
   ThrowIfInterrupted();
@@ -357,17 +357,19 @@ void AddProfileVerb(CLI::App& app) {
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   CLI::Option* const thresholds = verb->add_flag(
       "--thresholds", args->thresholds, "Also calibrate thresholds for --sparse METHOD:SHARE");
-  AddNumberOption(*verb, "--search-tokens", &args->threshold.search_tokens,
-                  {.least = 0, .most = kMaxTokensFlag},
-                  fmt::format("Tokens for the search of how shares are split, at most a batch; 0: no "
-                              "search (default {})",
-                              args->threshold.search_tokens))
+  AddNumberOption(
+      *verb, "--search-tokens", &args->threshold.search_tokens,
+      {.least = 0, .most = kMaxTokensFlag},
+      fmt::format("Tokens for the search of how shares are split, at most a batch; 0: no "
+                  "search (default {})",
+                  args->threshold.search_tokens))
       ->needs(thresholds);
-  AddNumberOption(*verb, "--scored-tokens", &args->threshold.scored_tokens,
-                  {.least = 0, .most = kMaxTokensFlag},
-                  fmt::format("Held-out tokens, at most a window, on which thresholds are scored; 0: "
-                              "not at all (default {})",
-                              args->threshold.scored_tokens))
+  AddNumberOption(
+      *verb, "--scored-tokens", &args->threshold.scored_tokens,
+      {.least = 0, .most = kMaxTokensFlag},
+      fmt::format("Held-out tokens, at most a window, on which thresholds are scored; 0: "
+                  "not at all (default {})",
+                  args->threshold.scored_tokens))
       ->needs(thresholds);
   AddReportOption(*verb, &args->report_path,
                   "which neurons fire, what is covered and, with --vram, where the bytes lie");
