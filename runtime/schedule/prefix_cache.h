@@ -68,6 +68,9 @@ class PrefixCache {
   uint64_t oldest_use(size_t page_class) const;
   // Gives back that page. Returns whether there was one.
   bool DropOldest(size_t page_class);
+  // Lets go of a page that someone else uses, too, so that it is his alone. Returns whether the
+  // cache had it.
+  bool LetGoOf(size_t page_class, int32_t page);
 
   // The clock that uses are stamped with; it goes on with every use.
   uint64_t Now() { return ++now_; }
