@@ -11,6 +11,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 #include <vector>
 
@@ -23,7 +24,10 @@ struct TextKind {
   int32_t adapter_set = 0;
   std::string salt = {};
 
-  auto operator<=>(const TextKind&) const = default;
+  bool operator==(const TextKind&) const = default;
+  bool operator<(const TextKind& other) const {
+    return std::tie(adapter_set, salt) < std::tie(other.adapter_set, other.salt);
+  }
 };
 
 class PrefixCache {

@@ -60,7 +60,7 @@ Scheduler::State::State(Engine& engine, const ScheduleOptions& options)
       options_(options),
       kv_(engine.sequences()),
       prefixes_(kv_),
-      slots_(kv_, prefixes_, options.n_slots),
+      slots_(kv_, options.n_slots),
       planned_pages_(kv_.n_classes()) {
   engine_.Reset();
 }
