@@ -98,8 +98,8 @@ struct ThreadOptions {
 
 // How much is fed, and what is kept of it.
 struct ContextOptions {
-  int64_t context_tokens = 0;      // 0: the model's own, at most kDefaultContext
-  int64_t n_sequences = 1;         // at most at a time
+  int64_t context_tokens = 0;  // 0: the model's own, at most kDefaultContext
+  int64_t n_sequences = 1;     // at most at a time
   // Tokens that the KV cache has room for, all sequences together; 0: a context for each.
   int64_t kv_tokens = 0;
   int64_t batch_tokens = 512;      // of a pass

@@ -20,10 +20,7 @@ bool Embeds(const TextRun& text) { return text.request().kind == RequestKind::kE
 bool Scheduler::State::Step() {
   Admit();
   std::vector<Feed> plan = Plan();
-  if (plan.empty()) {
-    CHECK(idle());  // the oldest always gets on
-    return false;
-  }
+  if (plan.empty()) return !idle();  // who found no page at all has been told
   // Hidden states are handed out by passes of their own.
   std::vector<Feed> embedded;
   std::ranges::copy_if(plan, std::back_inserter(embedded),

@@ -33,8 +33,7 @@ std::vector<Scheduler::State::Feed> Scheduler::State::Plan() {
 void Scheduler::State::PlanWriter(Entries::iterator entry, std::vector<Feed>* plan) {
   while (!MakeRoom(*entry->text, 1)) {
     const auto youngest = std::prev(running_.end());
-    const bool alone = youngest == running_.begin();
-    CHECK(!alone);  // a context fits into the cache
+    if (youngest == running_.begin()) return FailForPages(entry);
     Preempt(youngest);
     if (youngest == entry) return;
   }
@@ -52,12 +51,20 @@ int64_t Scheduler::State::PlanReader(Entries::iterator entry, int64_t most,
       continue;
     }
     const auto youngest = std::prev(running_.end());
-    if (youngest == entry) return 0;
+    if (youngest == entry) {
+      if (running_.size() == 1) FailForPages(entry);
+      return 0;
+    }
     std::erase_if(*plan, [&](const Feed& feed) { return feed.entry == youngest; });
     Preempt(youngest);
   }
   AddFeed(entry, n, plan);
   return n;
+}
+
+// A context fits into the cache, so that this is for what nobody thought of.
+void Scheduler::State::FailForPages(Entries::iterator entry) {
+  Finish(entry, EndReason::kFailed, "the KV cache has too few pages for one text");
 }
 
 void Scheduler::State::AddFeed(Entries::iterator entry, int64_t n, std::vector<Feed>* plan) {
@@ -73,10 +80,18 @@ bool Scheduler::State::MakeRoom(const TextRun& text, int64_t n_tokens) {
   for (size_t c = 0; c < kv_.n_classes(); ++c) {
     const auto needed = [&] { return planned_pages_[c] + kv_.PagesNeeded(sequence, n_tokens, c); };
     while (kv_.pool(c).n_free() < needed()) {
-      if (!DropOldest(c)) return false;
+      if (!DropOldest(c) && !MakeLastPageItsOwn(sequence, c)) return false;
     }
   }
   return true;
+}
+
+// Where the text would have to copy its last page because the prefix cache has it, too: lets the
+// cache's go. Returns whether there was such a page.
+bool Scheduler::State::MakeLastPageItsOwn(int32_t sequence, size_t page_class) {
+  const KvPageTable table = kv_.table(sequence, page_class);
+  const int64_t next = kv_.length(sequence);
+  return table.Has(next) && prefixes_.LetGoOf(page_class, table.PageOf(next));
 }
 
 // Of what nobody who runs uses: a page of the prefix cache, or all that an idle slot holds (what

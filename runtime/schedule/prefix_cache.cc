@@ -221,4 +221,15 @@ bool PrefixCache::DropOldest(size_t page_class) {
   return true;
 }
 
+bool PrefixCache::LetGoOf(size_t page_class, int32_t page) {
+  const NodeList& list = oldest_first_[page_class];
+  const auto found =
+      std::ranges::find_if(list, [&](const Node* node) { return node->pages[page_class] == page; });
+  if (found == list.end()) return false;
+  Node* const node = *found;
+  DropPage(node, page_class);
+  Prune(node);
+  return true;
+}
+
 }  // namespace thermocline

@@ -11,6 +11,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 #include <vector>
 
@@ -23,7 +24,10 @@ struct TextKind {
   int32_t adapter_set = 0;
   std::string salt = {};
 
-  auto operator<=>(const TextKind&) const = default;
+  bool operator==(const TextKind&) const = default;
+  bool operator<(const TextKind& other) const {
+    return std::tie(adapter_set, salt) < std::tie(other.adapter_set, other.salt);
+  }
 };
 
 class PrefixCache {
@@ -68,6 +72,9 @@ class PrefixCache {
   uint64_t oldest_use(size_t page_class) const;
   // Gives back that page. Returns whether there was one.
   bool DropOldest(size_t page_class);
+  // Lets go of a page that someone else uses, too, so that it is his alone. Returns whether the
+  // cache had it.
+  bool LetGoOf(size_t page_class, int32_t page);
 
   // The clock that uses are stamped with; it goes on with every use.
   uint64_t Now() { return ++now_; }

@@ -60,7 +60,7 @@ Scheduler::State::State(Engine& engine, const ScheduleOptions& options)
       options_(options),
       kv_(engine.sequences()),
       prefixes_(kv_),
-      slots_(kv_, prefixes_, options.n_slots),
+      slots_(kv_, options.n_slots),
       planned_pages_(kv_.n_classes()) {
   engine_.Reset();
 }
@@ -121,7 +121,7 @@ void Scheduler::State::Finish(Entries::iterator running, EndReason reason,
   slot.ids.assign(text.ids().begin(), text.ids().begin() + FedOf(text));
   slot.busy = false;
   slot.last_use = prefixes_.Now();
-  if (!options_.keeps_prefixes && !text.request().use_cache) slots_.Empty(text.stats().slot);
+  if (!options_.keeps_prefixes) slots_.Empty(text.stats().slot);
   if (text.index() == 0) LetSiblingsGo(text.id());
   if (reason == EndReason::kCancelled) {
     ++stats_.n_cancelled;

@@ -85,7 +85,9 @@ class Scheduler::State {
   // Makes pages for n more tokens of the text free, beside those that are planned. Returns whether
   // it could.
   bool MakeRoom(const TextRun& text, int64_t n_tokens);
+  bool MakeLastPageItsOwn(int32_t sequence, size_t page_class);
   bool DropOldest(size_t page_class);
+  void FailForPages(Entries::iterator entry);
   void Preempt(Entries::iterator running);
 
   // ---- pass.cc ----

@@ -135,13 +135,16 @@ Answer SchedulerThread::State::WhenIdle(int32_t slot, Work work) {
 
 void SchedulerThread::State::TakeIn(Inbox& inbox) {
   for (NewRequest& added : inbox.requests) {
+    const int32_t n = added.request.n;
     try {
       scheduler_.Submit(added.id, std::move(added.request), added.listener);
     } catch (const Error& error) {
       // It was checked, but more wait now than did then.
       RunStats stats;
       stats.error = error.what();
-      added.listener->OnEnd(0, EndReason::kFailed, stats);
+      for (int32_t index = 0; index < n; ++index) {
+        added.listener->OnEnd(index, EndReason::kFailed, stats);
+      }
     }
   }
   for (const RequestId id : inbox.cancelled) scheduler_.Cancel(id);

@@ -6,8 +6,7 @@
 
 namespace thermocline {
 
-Slots::Slots(KvSequences& kv, PrefixCache& prefixes, int32_t n_slots)
-    : kv_(kv), prefixes_(prefixes), slots_(static_cast<size_t>(n_slots)) {}
+Slots::Slots(KvSequences& kv, int32_t n_slots) : kv_(kv), slots_(static_cast<size_t>(n_slots)) {}
 
 Slots::~Slots() {
   for (const Slot& slot : slots_) {

@@ -29,7 +29,7 @@ struct Slot {
 
 class Slots {
  public:
-  Slots(KvSequences& kv, PrefixCache& prefixes, int32_t n_slots);
+  Slots(KvSequences& kv, int32_t n_slots);
   ~Slots();
 
   int32_t size() const { return static_cast<int32_t>(slots_.size()); }
@@ -51,7 +51,6 @@ class Slots {
 
  private:
   KvSequences& kv_;
-  PrefixCache& prefixes_;
   std::vector<Slot> slots_;
 };
 

@@ -231,9 +231,9 @@ TEST_F(GpuDeviceTest, FindsTheBestOfARow) {
   std::ranges::stable_sort(expected, std::ranges::greater(), &TokenLogit::logit);
   EXPECT_EQ(gpu_->max_best(), std::min<int64_t>(config_.vocab_size, 1024));
   for (const int64_t k : {int64_t{1}, int64_t{2}, int64_t{41}, gpu_->max_best()}) {
-    gpu_->FindBest(on_gpu, k);
+    gpu_->FindBest(on_gpu, 1, k);
     gpu_->Finish();
-    const std::vector<TokenLogit> best = gpu_->Best(k);
+    const std::vector<TokenLogit> best = gpu_->Best(0, k);
     ASSERT_EQ(best.size(), std::min(static_cast<size_t>(k), expected.size()));
     for (size_t i = 0; i < best.size(); ++i) {
       EXPECT_EQ(best[i].id, expected[i].id) << i << " of " << k;

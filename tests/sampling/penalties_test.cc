@@ -16,7 +16,7 @@
 namespace thermocline {
 namespace {
 
-constexpr float kInf = std::numeric_limits<float>::infinity();
+constexpr float kInfinite = std::numeric_limits<float>::infinity();
 
 TEST(Penalties, PresenceCountsOnceAndFrequencyEveryTime) {
   SamplerOptions options = Plain();
@@ -105,18 +105,18 @@ TEST(Dry, AHugePenaltyForbidsNothingForEver) {
 
 TEST(LogitBias, IsAddedFirstAndForbids) {
   SamplerOptions options = Plain();
-  options.logit_bias = {{0, static_cast<float>(std::log(2.0))}, {2, -kInf}, {99, 5}, {-3, 5}};
+  options.logit_bias = {{0, static_cast<float>(std::log(2.0))}, {2, -kInfinite}, {99, 5}, {-3, 5}};
   ExpectDistribution(DrawMany(options, LogitsOf({0.2, 0.4, 0.4}), 20000), {{0, 0.5}, {1, 0.5}});
   options.temperature = 0;
   EXPECT_EQ(Sampler(options).Sample(LogitsOf({0.2, 0.3, 0.5})), 0);
-  options.logit_bias = {{0, -kInf}, {1, -kInf}};
+  options.logit_bias = {{0, -kInfinite}, {1, -kInfinite}};
   EXPECT_THROW(Sampler(options).Sample(std::vector<float>{1, 2}), Error);
 }
 
 TEST(LogitBias, BoundsHowManyDecide) {
   SamplerOptions options;
   options.top_k = 5;
-  options.logit_bias = {{0, -1}, {1, -kInf}};
+  options.logit_bias = {{0, -1}, {1, -kInfinite}};
   EXPECT_EQ(Sampler(options).n_deciding(), 5 + 1 + 2);
   options.logit_bias.push_back({3, 0.5F});
   EXPECT_EQ(Sampler(options).n_deciding(), 0);

@@ -235,7 +235,7 @@ TEST(SamplerSteps, WhatIsNotListedDoesNotRun) {
                      Only(kTokens, {0, 1, 2, 3, 4, 5, 6, 7}));
 }
 
-std::string ErrorOf(void (*change)(SamplerOptions*)) {
+std::string StepErrorOf(void (*change)(SamplerOptions*)) {
   SamplerOptions options;
   change(&options);
   try {
@@ -249,24 +249,30 @@ std::string ErrorOf(void (*change)(SamplerOptions*)) {
 TEST(SamplerSteps, ErrorsNameTheSetting) {
   using O = SamplerOptions;
   using ::testing::HasSubstr;
-  EXPECT_THAT(ErrorOf([](O* o) { o->typical_p = 0; }), HasSubstr("typical-p"));
-  EXPECT_THAT(ErrorOf([](O* o) { o->top_n_sigma = NAN; }), HasSubstr("top-n-sigma"));
-  EXPECT_THAT(ErrorOf([](O* o) { o->xtc_probability = 2; }), HasSubstr("the XTC probability"));
-  EXPECT_THAT(ErrorOf([](O* o) { o->xtc_threshold = -1; }), HasSubstr("the XTC threshold"));
-  EXPECT_THAT(ErrorOf([](O* o) { o->dynatemp_range = -1; }), HasSubstr("the range of the dynamic"));
-  EXPECT_THAT(ErrorOf([](O* o) { o->dynatemp_exponent = INFINITY; }), HasSubstr("the exponent"));
-  EXPECT_THAT(ErrorOf([](O* o) { o->dry_multiplier = -1; }), HasSubstr("the DRY multiplier"));
-  EXPECT_THAT(ErrorOf([](O* o) { o->dry_base = 0.5F; }), HasSubstr("the DRY base"));
-  EXPECT_THAT(ErrorOf([](O* o) { o->dry_last_n = -2; }), HasSubstr("that DRY looks at"));
-  EXPECT_THAT(ErrorOf([](O* o) { o->presence_penalty = NAN; }), HasSubstr("the presence penalty"));
-  EXPECT_THAT(ErrorOf([](O* o) { o->frequency_penalty = NAN; }), HasSubstr("the frequency"));
-  EXPECT_THAT(ErrorOf([](O* o) { o->mirostat = 3; }), HasSubstr("mirostat's version"));
-  EXPECT_THAT(ErrorOf([](O* o) { o->mirostat_tau = -1; }), HasSubstr("mirostat's target"));
-  EXPECT_THAT(ErrorOf([](O* o) { o->mirostat_eta = 2; }), HasSubstr("mirostat's rate"));
-  EXPECT_THAT(ErrorOf([](O* o) { o->min_keep = -1; }), HasSubstr("tokens to keep"));
-  EXPECT_THAT(ErrorOf([](O* o) { o->logit_bias = {{3, NAN}}; }), HasSubstr("the bias of a token"));
-  EXPECT_THAT(ErrorOf([](O* o) { o->logit_bias = {{3, INFINITY}}; }), HasSubstr("the bias"));
-  EXPECT_THAT(ErrorOf([](O* o) {
+  EXPECT_THAT(StepErrorOf([](O* o) { o->typical_p = 0; }), HasSubstr("typical-p"));
+  EXPECT_THAT(StepErrorOf([](O* o) { o->top_n_sigma = NAN; }), HasSubstr("top-n-sigma"));
+  EXPECT_THAT(StepErrorOf([](O* o) { o->xtc_probability = 2; }), HasSubstr("the XTC probability"));
+  EXPECT_THAT(StepErrorOf([](O* o) { o->xtc_threshold = -1; }), HasSubstr("the XTC threshold"));
+  EXPECT_THAT(StepErrorOf([](O* o) { o->dynatemp_range = -1; }),
+              HasSubstr("the range of the dynamic"));
+  EXPECT_THAT(StepErrorOf([](O* o) { o->dynatemp_exponent = INFINITY; }),
+              HasSubstr("the exponent"));
+  EXPECT_THAT(StepErrorOf([](O* o) { o->dry_multiplier = -1; }), HasSubstr("the DRY multiplier"));
+  EXPECT_THAT(StepErrorOf([](O* o) { o->dry_base = 0.5F; }), HasSubstr("the DRY base"));
+  EXPECT_THAT(StepErrorOf([](O* o) { o->dry_last_n = -2; }), HasSubstr("that DRY looks at"));
+  EXPECT_THAT(StepErrorOf([](O* o) { o->presence_penalty = NAN; }),
+              HasSubstr("the presence penalty"));
+  EXPECT_THAT(StepErrorOf([](O* o) { o->frequency_penalty = NAN; }), HasSubstr("the frequency"));
+  EXPECT_THAT(StepErrorOf([](O* o) { o->mirostat = 3; }), HasSubstr("mirostat's version"));
+  EXPECT_THAT(StepErrorOf([](O* o) { o->mirostat_tau = -1; }), HasSubstr("mirostat's target"));
+  EXPECT_THAT(StepErrorOf([](O* o) { o->mirostat_eta = 2; }), HasSubstr("mirostat's rate"));
+  EXPECT_THAT(StepErrorOf([](O* o) { o->min_keep = -1; }), HasSubstr("tokens to keep"));
+  EXPECT_THAT(StepErrorOf([](O* o) {
+                o->logit_bias = {{3, NAN}};
+              }),
+              HasSubstr("the bias of a token"));
+  EXPECT_THAT(StepErrorOf([](O* o) { o->logit_bias = {{3, INFINITY}}; }), HasSubstr("the bias"));
+  EXPECT_THAT(StepErrorOf([](O* o) {
                 o->steps = {SamplerStep::kMinP, SamplerStep::kMinP};
               }),
               HasSubstr("each sampler once, found min_p"));

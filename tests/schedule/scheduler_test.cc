@@ -119,6 +119,22 @@ TEST(Scheduler, WhoFindsTooFewPagesIsReadAgainAndWritesTheSame) {
   EXPECT_EQ(comparison.n_parted, 0) << "of " << comparison.n_tokens << " tokens";
 }
 
+// Every page is the slot's, and the prefix cache has them, too: who goes on in the middle of one
+// needs no page more.
+TEST(Scheduler, APageThatOnlyTheCacheSharesIsNotCopiedWhereThereIsNone) {
+  Served served(SmallModel(1), {.n_slots = 1});
+  served.Run(GreedyRequest(PromptOf(1, 100), -1));
+  std::vector<int32_t> other = PromptOf(1, 127);
+  other[110] = 1;
+  const Collector::Text text = served.Run(GreedyRequest(other, -1));
+  EXPECT_EQ(text.stats.cached_tokens, 100);
+  EXPECT_EQ(text.reason, EndReason::kContextFull);
+  other[40] = 1;
+  const Collector::Text third = served.Run(GreedyRequest(other, -1));
+  EXPECT_EQ(third.stats.cached_tokens, 40);
+  EXPECT_EQ(third.reason, EndReason::kContextFull);
+}
+
 TEST(Scheduler, ContinuationsShareTheirPrompt) {
   Served served(SmallModel(3), {.n_slots = 3});
   Request request = GreedyRequest(PromptOf(3, 50), 12);
@@ -142,8 +158,6 @@ TEST(Scheduler, WhoIsCancelledGivesHisPagesBackAtOnce) {
   EXPECT_EQ(first->texts[0].reason, EndReason::kCancelled);
   served.RunAll();
   EXPECT_EQ(second->texts[0].reason, EndReason::kTokenLimit);
-  served.scheduler.EraseSlot(0);
-  served.scheduler.EraseSlot(1);
   const PageCounts pages = served.scheduler.stats().pages[0];
   EXPECT_EQ(pages.n_free, pages.n_pages);
 }

@@ -78,13 +78,13 @@ TEST(ServeTrace, PromptsOfAGroupBeginAlike) {
 TEST(ServeReplay, PercentilesAreValuesThatWereMeasured) {
   std::vector<double> ms;
   for (int i = 100; i >= 1; --i) ms.push_back(i);
-  const TimesMs times = TimesOf(ms);
+  const TimesMs times = PercentilesOf(ms);
   EXPECT_EQ(times.p50, 50);
   EXPECT_EQ(times.p90, 90);
   EXPECT_EQ(times.p99, 99);
   EXPECT_NEAR(times.mean, 50.5, 1e-9);
-  EXPECT_EQ(TimesOf({}).n, 0);
-  EXPECT_EQ(TimesOf({7}).p99, 7);
+  EXPECT_EQ(PercentilesOf({}).n, 0);
+  EXPECT_EQ(PercentilesOf({7}).p99, 7);
 }
 
 TEST(ServeReplay, ServesALoadAndCountsIt) {

@@ -100,8 +100,8 @@ void Summarise(const ServeBounds& bounds, ServeResult* result) {
                       (bounds.gap_ms == 0 || worst <= bounds.gap_ms);
     if (well) ++result->n_well;
   }
-  result->ttft = TimesOf(std::move(ttft));
-  result->gaps = TimesOf(std::move(gaps));
+  result->ttft = PercentilesOf(std::move(ttft));
+  result->gaps = PercentilesOf(std::move(gaps));
   const double seconds = std::max(result->all_ms, 1e-3) / 1000;
   result->tokens_per_s = static_cast<double>(result->generated_tokens) / seconds;
   result->requests_per_s = static_cast<double>(result->n_served) / seconds;
@@ -110,7 +110,7 @@ void Summarise(const ServeBounds& bounds, ServeResult* result) {
 
 }  // namespace
 
-TimesMs TimesOf(std::vector<double> ms) {
+TimesMs PercentilesOf(std::vector<double> ms) {
   TimesMs times{.n = static_cast<int64_t>(ms.size())};
   if (ms.empty()) return times;
   std::ranges::sort(ms);

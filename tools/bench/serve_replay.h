@@ -26,7 +26,7 @@ struct TimesMs {
   double p99 = 0;
   int64_t n = 0;
 };
-TimesMs TimesOf(std::vector<double> ms);
+TimesMs PercentilesOf(std::vector<double> ms);
 
 struct ServedText {
   EndReason reason = EndReason::kFailed;

@@ -50,7 +50,7 @@ ChartLine ShareLine(const std::string& name, std::vector<double> ms) {
 }
 
 void AddShares(const char* heading, const char* text, std::vector<double> ms, HtmlPage* page) {
-  const TimesMs times = TimesOf(ms);
+  const TimesMs times = PercentilesOf(ms);
   LineChart chart{heading, {"ms"}, {"share", 0, 1, true}, {}, {}};
   chart.x.most = ms.empty() ? 1 : std::ranges::max(ms);
   chart.lines.push_back(ShareLine(heading, std::move(ms)));
