@@ -8,6 +8,10 @@
 
 namespace thermocline {
 
+ApiError FailureOf(const RunStats& stats) {
+  return {stats.prompt_tokens == 0 ? ApiErrorKind::kTooMany : ApiErrorKind::kServer, stats.error};
+}
+
 // What the scheduler calls for one prompt.
 class GenerationRun::Listener : public RequestListener {
  public:
@@ -202,7 +206,7 @@ void GenerationRun::OnEnd(size_t prompt, int32_t index, EndReason reason, const 
   choice.stats = stats;
   ++n_ended_;
   if (reason == EndReason::kFailed) {
-    Fail(ApiError(ApiErrorKind::kServer, stats.error));
+    Fail(FailureOf(stats));
   } else if (reason == EndReason::kCancelled) {
     Fail(ApiError(ApiErrorKind::kUnavailable, "the request was cancelled"));
   }

@@ -18,6 +18,10 @@
 
 namespace thermocline {
 
+// What became of a request that failed. One that was never begun found the queue full after all:
+// others came between the look at it and its turn.
+ApiError FailureOf(const RunStats& stats);
+
 class GenerationRun : public std::enable_shared_from_this<GenerationRun> {
  public:
   struct Parts {

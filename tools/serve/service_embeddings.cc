@@ -4,6 +4,7 @@
 #include <mutex>
 
 #include "runtime/core/error.h"
+#include "tools/serve/generation_run.h"
 #include "tools/serve/prompt_fields.h"
 #include "tools/serve/service.h"
 
@@ -122,7 +123,7 @@ class EmbeddingRun : public std::enable_shared_from_this<EmbeddingRun> {
   void OnEnd(size_t input, EndReason reason, const RunStats& stats) {
     n_tokens_ += static_cast<int64_t>(prompts_[input].size());
     if (reason == EndReason::kFailed) {
-      SendOnce(ErrorResponseOf(ApiError(ApiErrorKind::kServer, stats.error)));
+      SendOnce(ErrorResponseOf(FailureOf(stats)));
     } else if (found_[input].empty()) {
       SendOnce(ErrorResponseOf(ApiError(ApiErrorKind::kUnavailable, "the request was cancelled")));
     }
