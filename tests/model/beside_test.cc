@@ -233,8 +233,8 @@ TEST_F(Beside, CutLayersStayOnOneTier) {
   placement.layers[2].n_on[kDram] = 28;
   WritePlacement(options.placement_path, placement);
   EXPECT_THAT(MessageOf([&] { OpenedModel{options}; }),
-              AllOf(HasSubstr("layer 2 cuts its gates by what all of them are"), HasSubstr("48 neurons on one tier"),
-                    HasSubstr("20 in vram and 28 in dram")));
+              AllOf(HasSubstr("layer 2 cuts its gates by what all of them are"),
+                    HasSubstr("48 neurons on one tier"), HasSubstr("20 in vram and 28 in dram")));
 }
 
 // Gives layer 1 as many neurons as the others have: its first 48.

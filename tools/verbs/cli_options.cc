@@ -28,14 +28,9 @@ constexpr const char* kExitCodes =
 
 // Options of several letters behind one dash, which CLI11 does not take, and what they are called.
 constexpr std::pair<std::string_view, std::string_view> kShortSpellings[] = {
-    {"-ngl", "--gpu-layers"},
-    {"-sys", "--system"},
-    {"-jf", "--json-schema-file"},
-    {"-np", "--parallel"},
-    {"-cb", "--cont-batching"},
-    {"-nocb", "--no-cont-batching"},
-    {"-kvu", "--kv-unified"},
-    {"-to", "--timeout"},
+    {"-ngl", "--gpu-layers"}, {"-sys", "--system"},       {"-jf", "--json-schema-file"},
+    {"-np", "--parallel"},    {"-cb", "--cont-batching"}, {"-nocb", "--no-cont-batching"},
+    {"-kvu", "--kv-unified"}, {"-to", "--timeout"},
 };
 
 // Reads "0.1" or "10%" as 0.1. Returns nullopt for anything else, and outside 0 to 1.

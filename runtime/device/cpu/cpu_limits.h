@@ -47,8 +47,8 @@ struct CpuDeviceLimits {
   int64_t max_rank = 0;       // of the predictor's matrices
   int64_t adapter_rank = 0;   // of all adapters together
   int64_t max_sequences = 1;  // of a pass
-  bool cuts = false;         // passes may leave out channels (ChannelCut)
-  bool by_column = false;    // matrices may be stored by column
+  bool cuts = false;          // passes may leave out channels (ChannelCut)
+  bool by_column = false;     // matrices may be stored by column
 
   int64_t KvChunk() const;  // positions whose attention is computed together
   // Rows whose chunks of positions, up to a whole context of them, are kept at a time: what rows
