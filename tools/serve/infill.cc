@@ -69,7 +69,7 @@ std::vector<int32_t> InfillPrompt(const Fields& fields, const InfillTokens& toke
       const std::string name = file.Text("filename").value_or("tmp");
       const std::string text = file.RequiredText("text");
       if (tokens.file >= 0) ids.push_back(tokens.file);
-      Append(tokenizer.Encode(name + "\n" + text + "\n"), &ids);
+      Append(tokenizer.Encode(fmt::format("{}\n{}\n", name, text)), &ids);
     }
     if (tokens.file >= 0 && !extra->empty()) ids.push_back(tokens.file);
   }

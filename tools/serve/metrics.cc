@@ -16,7 +16,7 @@ double Rate(int64_t n, double ms) {
   return n > 0 && ms > 0 ? static_cast<double>(n) * 1e3 / ms : 0;
 }
 
-double Real(int64_t n) { return static_cast<double>(n); }
+double ToDouble(int64_t n) { return static_cast<double>(n); }
 
 std::string Counters(const ScheduleStats& s) {
   std::string text;
@@ -24,14 +24,15 @@ std::string Counters(const ScheduleStats& s) {
     text += Line(name, "counter", help, value);
   };
   counter("llamacpp:prompt_tokens_total", "Tokens of prompts that were read.",
-          Real(s.prompt_tokens));
+          ToDouble(s.prompt_tokens));
   counter("llamacpp:prompt_tokens_cached_total", "Tokens of prompts found in the cache.",
-          Real(s.cached_tokens));
+          ToDouble(s.cached_tokens));
   counter("llamacpp:prompt_seconds_total", "Time until prompts were read.", s.reading_ms / 1e3);
-  counter("llamacpp:tokens_predicted_total", "Tokens that were written.", Real(s.generated_tokens));
+  counter("llamacpp:tokens_predicted_total", "Tokens that were written.",
+          ToDouble(s.generated_tokens));
   counter("llamacpp:tokens_predicted_seconds_total", "Time that writing took.", s.writing_ms / 1e3);
-  counter("llamacpp:n_decode_total", "Passes of the model.", Real(s.n_passes));
-  counter("llamacpp:n_tokens_max", "Tokens of the longest text.", Real(s.longest_text));
+  counter("llamacpp:n_decode_total", "Passes of the model.", ToDouble(s.n_passes));
+  counter("llamacpp:n_tokens_max", "Tokens of the longest text.", ToDouble(s.longest_text));
   for (const char* what : {"draft", "accepted"}) {
     text += Line(fmt::format("llamacpp:spec_decode_num_{}_tokens_total", what).c_str(), "counter",
                  "Tokens of drafts: none are made here.", 0);
@@ -49,27 +50,27 @@ std::string Own(const MetricsLook& look) {
   const auto gauge = [&text](const char* name, const char* help, double value) {
     text += Line(name, "gauge", help, value);
   };
-  counter("thermocline:requests_total", "Requests taken.", Real(s.n_requests));
-  counter("thermocline:requests_ended_total", "Requests that ended.", Real(s.n_ended));
+  counter("thermocline:requests_total", "Requests taken.", ToDouble(s.n_requests));
+  counter("thermocline:requests_ended_total", "Requests that ended.", ToDouble(s.n_ended));
   counter("thermocline:requests_cancelled_total", "Requests that clients gave up.",
-          Real(s.n_cancelled));
-  counter("thermocline:requests_failed_total", "Requests that failed.", Real(s.n_failed));
+          ToDouble(s.n_cancelled));
+  counter("thermocline:requests_failed_total", "Requests that failed.", ToDouble(s.n_failed));
   counter("thermocline:preemptions_total", "Texts that gave their pages to older ones.",
-          Real(s.n_preempted));
-  counter("thermocline:context_shifts_total", "Contexts that were shifted.", Real(s.n_shifted));
+          ToDouble(s.n_preempted));
+  counter("thermocline:context_shifts_total", "Contexts that were shifted.", ToDouble(s.n_shifted));
   counter("thermocline:prefix_pages_hit_total", "Pages that prompts found in the cache.",
-          Real(s.prefix_pages_hit));
+          ToDouble(s.prefix_pages_hit));
   counter("thermocline:prefix_pages_missed_total", "Pages that prompts did not find.",
-          Real(s.prefix_pages_missed));
+          ToDouble(s.prefix_pages_missed));
   const FfnCount neurons = s.neurons.Sum();
   counter("thermocline:neurons_total",
           "Neurons of all layers, for tokens whose neurons could be skipped one by one.",
-          Real(look.neurons));
+          ToDouble(look.neurons));
   counter("thermocline:neuron_gates_total", "Of them, those whose gate was computed.",
-          Real(neurons.gates));
+          ToDouble(neurons.gates));
   counter("thermocline:neurons_active_total", "Of them, those that were computed whole.",
-          Real(neurons.active));
-  gauge("thermocline:connections", "Open connections.", Real(look.n_connections));
+          ToDouble(neurons.active));
+  gauge("thermocline:connections", "Open connections.", ToDouble(look.n_connections));
   for (size_t c = 0; c < s.pages.size(); ++c) {
     const PageCounts& pages = s.pages[c];
     if (c == 0)
@@ -139,10 +140,10 @@ std::string Metrics::Text(const MetricsLook& look) {
         Rate(stats.prompt_tokens - last_.prompt_tokens, stats.reading_ms - last_.reading_ms));
   gauge("llamacpp:predicted_tokens_seconds", "Tokens written per second since the last look.",
         Rate(stats.written_rows - last_.written_rows, stats.writing_ms - last_.writing_ms));
-  gauge("llamacpp:requests_processing", "Requests that run.", Real(stats.n_running));
-  gauge("llamacpp:requests_deferred", "Requests that wait.", Real(stats.n_waiting));
+  gauge("llamacpp:requests_processing", "Requests that run.", ToDouble(stats.n_running));
+  gauge("llamacpp:requests_deferred", "Requests that wait.", ToDouble(stats.n_waiting));
   gauge("llamacpp:n_busy_slots_per_decode", "Texts in a pass, on average.",
-        stats.n_passes > 0 ? Real(stats.n_busy_slots) / Real(stats.n_passes) : 0);
+        stats.n_passes > 0 ? ToDouble(stats.n_busy_slots) / ToDouble(stats.n_passes) : 0);
   text += Own(look);
   text += first_token_.Text("thermocline:time_to_first_token_seconds",
                             "From a request to its first token.");

@@ -13,8 +13,8 @@ constexpr int64_t kMaxTopLogprobs = 100;
 
 // A reply of any JSON object.
 const Json& AnyObject() {
-  static const Json kSchema = {{"type", "object"}};
-  return kSchema;
+  static const Json schema = {{"type", "object"}};
+  return schema;
 }
 
 // Returns the schema of a `response_format`; null: any text.

@@ -42,7 +42,7 @@ int32_t SlotOf(const std::string& path, int32_t n_slots) {
 
 // A name within the folder: no way out of it, and no hidden file.
 std::string FileName(const Fields& fields) {
-  const std::string name = fields.RequiredText("filename");
+  std::string name = fields.RequiredText("filename");
   bool plain = !name.empty() && name.size() <= kMaxNameBytes && name.front() != '.';
   for (const char c : name) {
     const auto byte = static_cast<unsigned char>(c);
