@@ -72,7 +72,8 @@ class SchedulerThread::State {
   void Loop();
   void TakeIn(Inbox& inbox);
   void DoSlotWork();
-  void Publish();
+  // n_seen: texts that have come in since the last time.
+  void Publish(int64_t n_seen);
   void CheckOpen(size_t n_new) const;
 
   const ScheduleOptions options_;
@@ -84,6 +85,7 @@ class SchedulerThread::State {
   Inbox inbox_;
   std::vector<SlotState> slots_;
   ScheduleStats stats_;
+  int64_t n_unseen_ = 0;  // texts that came and are not in stats_ yet
   RequestId next_id_ = 1;
   bool closed_ = false;   // no more requests
   bool stopped_ = false;  // and those there are end
@@ -95,7 +97,7 @@ class SchedulerThread::State {
 void SchedulerThread::State::CheckOpen(size_t n_new) const {
   if (closed_) throw Stopping({.what = "the scheduler is being stopped"});
   if (options_.max_waiting == 0) return;
-  const auto n_waiting = static_cast<int64_t>(inbox_.requests.size() + n_new) + stats_.n_waiting;
+  const int64_t n_waiting = n_unseen_ + static_cast<int64_t>(n_new) + stats_.n_waiting;
   if (n_waiting <= options_.max_waiting + options_.n_slots - stats_.n_running) return;
   throw QueueFull({.what = "too many requests wait",
                    .expected = fmt::format("at most {}", options_.max_waiting),
@@ -108,6 +110,7 @@ RequestId SchedulerThread::State::Submit(Request request,
   const std::lock_guard lock(mutex_);
   CheckOpen(static_cast<size_t>(request.n));
   const RequestId id = next_id_++;
+  n_unseen_ += request.n;
   inbox_.requests.push_back({id, std::move(request), std::move(listener)});
   idle_ = false;
   changed_.notify_all();
@@ -161,12 +164,13 @@ void SchedulerThread::State::DoSlotWork() {
   });
 }
 
-void SchedulerThread::State::Publish() {
+void SchedulerThread::State::Publish(int64_t n_seen) {
   std::vector<SlotState> slots = scheduler_.slots();
   ScheduleStats stats = scheduler_.stats();
   const std::lock_guard lock(mutex_);
   slots_ = std::move(slots);
   stats_ = std::move(stats);
+  n_unseen_ -= n_seen;
   idle_ = scheduler_.idle() && inbox_.empty() && slot_work_.empty();
   changed_.notify_all();
 }
@@ -174,25 +178,27 @@ void SchedulerThread::State::Publish() {
 void SchedulerThread::State::Loop() {
   while (true) {
     Inbox inbox;
+    int64_t n_seen = 0;
     {
       std::unique_lock lock(mutex_);
       changed_.wait(lock, [&] {
         return !inbox_.empty() || !scheduler_.idle() || !slot_work_.empty() || stopped_;
       });
       std::swap(inbox, inbox_);
+      n_seen = n_unseen_;
       if (stopped_) {
         lock.unlock();
         TakeIn(inbox);
         scheduler_.CancelAll();
         DoSlotWork();
-        Publish();
+        Publish(n_seen);
         return;
       }
     }
     TakeIn(inbox);
     scheduler_.Step();
     DoSlotWork();  // behind the requests that came before it
-    Publish();
+    Publish(n_seen);
   }
 }
 

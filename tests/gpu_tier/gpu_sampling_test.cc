@@ -70,7 +70,7 @@ TEST_F(GpuSampling, TheBestFewGiveTheTokensThatAllGive) {
       Sampler from_best(options);
       for (int i = 0; i < 8; ++i) {  // each drawn token counts for the penalty of the next
         const int32_t id = from_all.Sample(logits);
-        ASSERT_EQ(from_best.SampleBest(best), id)
+        ASSERT_EQ(from_best.SampleBest(best, k), id)
             << "seed " << seed << ", --temp " << options.temperature << " --top-k " << options.top_k
             << " --top-p " << options.top_p << " --min-p " << options.min_p << " --repeat-penalty "
             << options.repeat_penalty;

@@ -83,7 +83,7 @@ TEST(RenderVerb, SaysWhatIsWrong) {
   EXPECT_THAT(error_of({"--chat-template", dir.file("refuses.jinja")}, "{}"),
               HasSubstr("not a conversation: expected an array, found object"));
   EXPECT_THAT(error_of({"--chat-template", "chatmi"}, "[]"),
-              HasSubstr("chatmi: no such chat template: expected a file, or one of chatml, deep"));
+              HasSubstr("chatmi: no such chat template: expected a file, or one of chatml, comm"));
   EXPECT_THAT(error_of({"--chat-template", "chatml", "--template-vars", "{]"}, "[]"),
               HasSubstr("the template's variables: not JSON"));
   EXPECT_THAT(
