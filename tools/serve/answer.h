@@ -33,7 +33,7 @@ class Answer {
   virtual std::string OnEnd(const Choice& choice, const ReplyDelta& delta) = 0;
   virtual std::string OnAllEnded(std::span<const Choice> choices) = 0;
 
-  virtual Json Whole(std::span<const Choice> choices) = 0;
+  virtual ApiJson Whole(std::span<const Choice> choices) = 0;
 
  protected:
   const GenerationSpec& spec() const { return *context_.spec; }

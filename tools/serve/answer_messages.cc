@@ -28,9 +28,9 @@ class MessagesAnswer : public Answer {
     return Event({{"type", "message_stop"}}, "message_stop");
   }
 
-  Json Whole(std::span<const Choice> choices) override {
+  ApiJson Whole(std::span<const Choice> choices) override {
     const Choice& choice = choices.front();
-    Json content = Json::array();
+    ApiJson content = ApiJson::array();
     if (!choice.reasoning.empty()) {
       content.push_back({{"type", "thinking"}, {"thinking", choice.reasoning}, {"signature", ""}});
     }
@@ -38,20 +38,20 @@ class MessagesAnswer : public Answer {
       content.push_back({{"type", "text"}, {"text", choice.content}});
     }
     for (const ParsedCall& call : choice.calls) {
-      const Json input = Json::parse(call.arguments, nullptr, false);
+      const ApiJson input = ApiJson::parse(call.arguments, nullptr, false);
       content.push_back({{"type", "tool_use"},
                          {"id", call.id},
                          {"name", call.name},
-                         {"input", input.is_object() ? input : Json::object()}});
+                         {"input", input.is_object() ? input : ApiJson::object()}});
     }
-    Json message = Frame(choice, std::move(content));
+    ApiJson message = Frame(choice, std::move(content));
     message.update(StopJson(choice));
     message["usage"]["output_tokens"] = choice.stats.generated_tokens;
     return message;
   }
 
  private:
-  Json Frame(const Choice& choice, Json content) const {
+  ApiJson Frame(const Choice& choice, ApiJson content) const {
     return {{"id", "msg_" + context().id},
             {"type", "message"},
             {"role", "assistant"},
@@ -66,10 +66,10 @@ class MessagesAnswer : public Answer {
   }
   std::string Begin(const Choice& choice) {
     begun_ = true;
-    return Event({{"type", "message_start"}, {"message", Frame(choice, Json::array())}},
+    return Event({{"type", "message_start"}, {"message", Frame(choice, ApiJson::array())}},
                  "message_start");
   }
-  static Json StopJson(const Choice& choice) {
+  static ApiJson StopJson(const Choice& choice) {
     const bool by_word = choice.stop == StopKind::kWord;
     const char* reason = "end_turn";
     if (choice.stop == StopKind::kLimit) {
@@ -80,9 +80,9 @@ class MessagesAnswer : public Answer {
       reason = "stop_sequence";
     }
     return {{"stop_reason", reason},
-            {"stop_sequence", by_word ? Json(choice.stopping_word) : Json(nullptr)}};
+            {"stop_sequence", by_word ? ApiJson(choice.stopping_word) : ApiJson(nullptr)}};
   }
-  static Json BlockJson(const ReplyBlock& block) {
+  static ApiJson BlockJson(const ReplyBlock& block) {
     switch (block.kind) {
       case ReplyBlockKind::kReasoning:
         return {{"type", "thinking"}, {"thinking", ""}, {"signature", ""}};
@@ -90,12 +90,12 @@ class MessagesAnswer : public Answer {
         return {{"type", "tool_use"},
                 {"id", block.call.id},
                 {"name", block.call.name},
-                {"input", Json::object()}};
+                {"input", ApiJson::object()}};
       default:
         return {{"type", "text"}, {"text", ""}};
     }
   }
-  static Json GrowthJson(ReplyBlockKind kind, const std::string& text) {
+  static ApiJson GrowthJson(ReplyBlockKind kind, const std::string& text) {
     switch (kind) {
       case ReplyBlockKind::kReasoning:
         return {{"type", "thinking_delta"}, {"thinking", text}};
@@ -105,7 +105,7 @@ class MessagesAnswer : public Answer {
         return {{"type", "text_delta"}, {"text", text}};
     }
   }
-  std::string BlockDelta(size_t index, Json delta) const {
+  std::string BlockDelta(size_t index, ApiJson delta) const {
     return Event({{"type", "content_block_delta"}, {"index", index}, {"delta", std::move(delta)}},
                  "content_block_delta");
   }

@@ -9,10 +9,10 @@ namespace {
 
 // Of a request's wish for some members only: "generation_settings/n_predict" is a member of a
 // member.
-Json ChosenMembers(const Json& whole, const std::vector<std::string>& wanted) {
-  Json chosen = Json::object();
+ApiJson ChosenMembers(const ApiJson& whole, const std::vector<std::string>& wanted) {
+  ApiJson chosen = ApiJson::object();
   for (const std::string& path : wanted) {
-    const Json* at = &whole;
+    const ApiJson* at = &whole;
     size_t begin = 0;
     while (at != nullptr && begin <= path.size()) {
       const size_t end = std::min(path.find('/', begin), path.size());
@@ -31,34 +31,34 @@ class NativeAnswer : public Answer {
   using Answer::Answer;
 
   std::string OnProgress(const Choice& choice) override {
-    Json event = Part(choice);
+    ApiJson event = Part(choice);
     event["prompt_progress"] = ProgressJson(choice.stats);
     return Event(event);
   }
   std::string OnToken(const Choice& choice, const ReplyDelta& delta) override {
     if (choice.ids.empty() && delta.content.empty()) return "";
-    Json event = Part(choice);
+    ApiJson event = Part(choice);
     event["content"] = delta.content;
-    if (!choice.ids.empty()) event["tokens"] = Json::array({choice.ids.back()});
-    if (const Json record = LastRecordJson(context(), choice); !record.is_null()) {
+    if (!choice.ids.empty()) event["tokens"] = ApiJson::array({choice.ids.back()});
+    if (const ApiJson record = LastRecordJson(context(), choice); !record.is_null()) {
       event["completion_probabilities"] = record;
     }
     return Event(event);
   }
   std::string OnEnd(const Choice& choice, const ReplyDelta& delta) override {
-    Json event = NativeJson(context(), choice);
+    ApiJson event = NativeJson(context(), choice);
     event["content"] = delta.content;  // the rest was sent
-    event["tokens"] = Json::array();
+    event["tokens"] = ApiJson::array();
     event.erase("completion_probabilities");
     if (!spec().response_fields.empty()) event = ChosenMembers(event, spec().response_fields);
     return Event(event);
   }
   std::string OnAllEnded(std::span<const Choice> /*choices*/) override { return ""; }
 
-  Json Whole(std::span<const Choice> choices) override {
-    Json list = Json::array();
+  ApiJson Whole(std::span<const Choice> choices) override {
+    ApiJson list = ApiJson::array();
     for (const Choice& choice : choices) {
-      Json one = NativeJson(context(), choice);
+      ApiJson one = NativeJson(context(), choice);
       if (!spec().response_fields.empty()) one = ChosenMembers(one, spec().response_fields);
       list.push_back(std::move(one));
     }
@@ -66,14 +66,14 @@ class NativeAnswer : public Answer {
   }
 
  private:
-  Json Part(const Choice& choice) const {
-    Json event = {{"index", choice.index},
-                  {"content", ""},
-                  {"tokens", Json::array()},
-                  {"stop", false},
-                  {"id_slot", choice.stats.slot},
-                  {"tokens_predicted", choice.stats.generated_tokens},
-                  {"tokens_evaluated", choice.stats.prompt_tokens}};
+  ApiJson Part(const Choice& choice) const {
+    ApiJson event = {{"index", choice.index},
+                     {"content", ""},
+                     {"tokens", ApiJson::array()},
+                     {"stop", false},
+                     {"id_slot", choice.stats.slot},
+                     {"tokens_predicted", choice.stats.generated_tokens},
+                     {"tokens_evaluated", choice.stats.prompt_tokens}};
     if (spec().timings_per_token) event["timings"] = TimingsJson(choice.stats);
     return event;
   }
@@ -81,39 +81,39 @@ class NativeAnswer : public Answer {
 
 }  // namespace
 
-Json NativeJson(const AnswerContext& context, const Choice& choice) {
+ApiJson NativeJson(const AnswerContext& context, const Choice& choice) {
   const GenerationSpec& spec = *context.spec;
-  Json json = {{"index", choice.index},
-               {"content", choice.text},
-               {"tokens", spec.return_tokens ? Json(choice.ids) : Json::array()},
-               {"id_slot", choice.stats.slot},
-               {"stop", true},
-               {"model", context.model},
-               {"tokens_predicted", choice.stats.generated_tokens},
-               {"tokens_evaluated", choice.stats.prompt_tokens},
-               {"generation_settings", SettingsJson(spec)},
-               {"prompt", TextWithNames(*context.tokenizer, spec.prompts[choice.prompt])},
-               {"has_new_line", choice.text.find('\n') != std::string::npos},
-               {"truncated", choice.context_full || choice.stats.n_shifted > 0},
-               {"stop_type", StopKindName(choice.stop)},
-               {"stopping_word", choice.stopping_word},
-               {"tokens_cached", choice.stats.prompt_tokens +
-                                     std::max<int64_t>(0, choice.stats.generated_tokens - 1)},
-               {"timings", TimingsJson(choice.stats)}};
+  ApiJson json = {{"index", choice.index},
+                  {"content", choice.text},
+                  {"tokens", spec.return_tokens ? ApiJson(choice.ids) : ApiJson::array()},
+                  {"id_slot", choice.stats.slot},
+                  {"stop", true},
+                  {"model", context.model},
+                  {"tokens_predicted", choice.stats.generated_tokens},
+                  {"tokens_evaluated", choice.stats.prompt_tokens},
+                  {"generation_settings", SettingsJson(spec)},
+                  {"prompt", TextWithNames(*context.tokenizer, spec.prompts[choice.prompt])},
+                  {"has_new_line", choice.text.find('\n') != std::string::npos},
+                  {"truncated", choice.context_full || choice.stats.n_shifted > 0},
+                  {"stop_type", StopKindName(choice.stop)},
+                  {"stopping_word", choice.stopping_word},
+                  {"tokens_cached", choice.stats.prompt_tokens +
+                                        std::max<int64_t>(0, choice.stats.generated_tokens - 1)},
+                  {"timings", TimingsJson(choice.stats)}};
   if (spec.wants_probs) {
     json["completion_probabilities"] = RecordsJson(context, choice.records);
   }
   return json;
 }
 
-Json SettingsJson(const GenerationSpec& spec) {
+ApiJson SettingsJson(const GenerationSpec& spec) {
   const SamplerOptions& s = spec.sampler;
-  Json biases = Json::array();
+  ApiJson biases = ApiJson::array();
   for (const TokenLogit& bias : s.logit_bias) {
-    biases.push_back({{"bias", std::isfinite(bias.logit) ? Json(bias.logit) : Json(nullptr)},
+    biases.push_back({{"bias", std::isfinite(bias.logit) ? ApiJson(bias.logit) : ApiJson(nullptr)},
                       {"token", bias.id}});
   }
-  Json steps = Json::array();
+  ApiJson steps = ApiJson::array();
   for (const SamplerStep step : s.steps) steps.push_back(SamplerStepName(step));
   return {{"seed", s.seed},
           {"temperature", s.temperature},
@@ -174,7 +174,7 @@ std::unique_ptr<Answer> MakeAnswer(AnswerContext context) {
 }
 
 std::string ErrorEvent(Api api, const ApiError& error) {
-  Json object = error.Object();
+  ApiJson object = error.Object();
   if (api == Api::kMessages) {
     object = {{"type", "error"}, {"error", object["error"]}};
     return Event(object, "error");

@@ -12,7 +12,7 @@ class OpenAiAnswer : public Answer {
   using Answer::Answer;
 
  protected:
-  Json Frame(const char* object, Json choices) const {
+  ApiJson Frame(const char* object, ApiJson choices) const {
     return {{"id", Id()},
             {"object", object},
             {"created", context().created},
@@ -24,13 +24,13 @@ class OpenAiAnswer : public Answer {
     return (spec().api == Api::kChat ? "chatcmpl-" : "cmpl-") + context().id;
   }
   // What goes with the last event of a choice, or with an answer.
-  void AddExtras(Json* json, const Choice& choice) const {
+  void AddExtras(ApiJson* json, const Choice& choice) const {
     if (spec().verbose) (*json)["__verbose"] = NativeJson(context(), choice);
   }
   std::string LastEvents(const char* object, std::span<const Choice> choices) const {
     std::string events;
     if (spec().include_usage) {
-      Json usage = Frame(object, Json::array());
+      ApiJson usage = Frame(object, ApiJson::array());
       usage["usage"] = UsageJson(spec(), choices);
       usage["timings"] = TimingsJson(choices.front().stats);
       events += Event(usage);
@@ -44,14 +44,14 @@ class TextAnswer : public OpenAiAnswer {
   using OpenAiAnswer::OpenAiAnswer;
 
   std::string OnProgress(const Choice& choice) override {
-    Json event = Part(choice, "", nullptr);
+    ApiJson event = Part(choice, "", nullptr);
     event["prompt_progress"] = ProgressJson(choice.stats);
     return Event(event);
   }
   std::string OnToken(const Choice& choice, const ReplyDelta& delta) override {
     if (delta.content.empty() && !spec().wants_probs) return "";
-    Json event = Part(choice, delta.content, nullptr);
-    if (const Json record = LastRecordJson(context(), choice); !record.is_null()) {
+    ApiJson event = Part(choice, delta.content, nullptr);
+    if (const ApiJson record = LastRecordJson(context(), choice); !record.is_null()) {
       event["choices"][0]["logprobs"] = LogprobsJson(std::span(choice.records).last(1), record);
     }
     if (spec().timings_per_token) event["timings"] = TimingsJson(choice.stats);
@@ -60,7 +60,7 @@ class TextAnswer : public OpenAiAnswer {
   std::string OnEnd(const Choice& choice, const ReplyDelta& delta) override {
     std::string events;
     if (!delta.content.empty()) events = Event(Part(choice, delta.content, nullptr));
-    Json last = Part(choice, "", Reason(choice));
+    ApiJson last = Part(choice, "", Reason(choice));
     last["timings"] = TimingsJson(choice.stats);
     AddExtras(&last, choice);
     return events + Event(last);
@@ -68,16 +68,16 @@ class TextAnswer : public OpenAiAnswer {
   std::string OnAllEnded(std::span<const Choice> choices) override {
     return LastEvents("text_completion", choices);
   }
-  Json Whole(std::span<const Choice> choices) override {
-    Json list = Json::array();
+  ApiJson Whole(std::span<const Choice> choices) override {
+    ApiJson list = ApiJson::array();
     for (const Choice& choice : choices) {
-      Json one = ChoiceJson(choice, Echo(choice) + choice.text, Reason(choice));
+      ApiJson one = ChoiceJson(choice, Echo(choice) + choice.text, Reason(choice));
       if (spec().wants_probs) {
         one["logprobs"] = LogprobsJson(choice.records, RecordsJson(context(), choice.records));
       }
       list.push_back(std::move(one));
     }
-    Json json = Frame("text_completion", std::move(list));
+    ApiJson json = Frame("text_completion", std::move(list));
     json["usage"] = UsageJson(spec(), choices);
     json["timings"] = TimingsJson(choices.front().stats);
     AddExtras(&json, choices.front());
@@ -91,21 +91,21 @@ class TextAnswer : public OpenAiAnswer {
   std::string Echo(const Choice& choice) const {
     return spec().echo ? context().tokenizer->Decode(spec().prompts[choice.prompt]) : "";
   }
-  static Json ChoiceJson(const Choice& choice, const std::string& text, const char* reason) {
+  static ApiJson ChoiceJson(const Choice& choice, const std::string& text, const char* reason) {
     return {{"text", text},
             {"index", choice.index},
             {"logprobs", nullptr},
-            {"finish_reason", reason == nullptr ? Json(nullptr) : Json(reason)}};
+            {"finish_reason", reason == nullptr ? ApiJson(nullptr) : ApiJson(reason)}};
   }
-  Json Part(const Choice& choice, const std::string& text, const char* reason) const {
-    return Frame("text_completion", Json::array({ChoiceJson(choice, text, reason)}));
+  ApiJson Part(const Choice& choice, const std::string& text, const char* reason) const {
+    return Frame("text_completion", ApiJson::array({ChoiceJson(choice, text, reason)}));
   }
   // The arrays that this API has, and beside them the list that chat completions have.
-  Json LogprobsJson(std::span<const TokenRecord> records, const Json& content) const {
-    Json tokens = Json::array();
-    Json logprobs = Json::array();
-    Json tops = Json::array();
-    Json offsets = Json::array();
+  ApiJson LogprobsJson(std::span<const TokenRecord> records, const ApiJson& content) const {
+    ApiJson tokens = ApiJson::array();
+    ApiJson logprobs = ApiJson::array();
+    ApiJson tops = ApiJson::array();
+    ApiJson offsets = ApiJson::array();
     size_t offset = 0;
     for (const TokenRecord& record : records) {
       const std::string text = TextWithNames(*context().tokenizer, std::span(&record.id, 1));
@@ -113,7 +113,7 @@ class TextAnswer : public OpenAiAnswer {
       logprobs.push_back(record.logprob);
       offsets.push_back(offset);
       offset += text.size();
-      Json top = Json::object();
+      ApiJson top = ApiJson::object();
       for (const TokenProb& other : record.likeliest) {
         top[TextWithNames(*context().tokenizer, std::span(&other.id, 1))] = other.logprob;
       }
@@ -127,13 +127,13 @@ class TextAnswer : public OpenAiAnswer {
   }
 };
 
-Json MessageJson(const Choice& choice) {
-  Json message = {{"role", "assistant"}};
+ApiJson MessageJson(const Choice& choice) {
+  ApiJson message = {{"role", "assistant"}};
   const bool only_calls = choice.content.empty() && !choice.calls.empty();
-  message["content"] = only_calls ? Json(nullptr) : Json(choice.content);
+  message["content"] = only_calls ? ApiJson(nullptr) : ApiJson(choice.content);
   if (!choice.reasoning.empty()) message["reasoning_content"] = choice.reasoning;
   if (!choice.calls.empty()) {
-    Json& calls = message["tool_calls"] = Json::array();
+    ApiJson& calls = message["tool_calls"] = ApiJson::array();
     for (const ParsedCall& call : choice.calls) {
       calls.push_back({{"type", "function"},
                        {"id", call.id},
@@ -149,7 +149,7 @@ class ChatAnswer : public OpenAiAnswer {
 
   std::string OnProgress(const Choice& choice) override {
     const bool first = !HasBegun(choice);
-    Json event = Part(choice, Begin(choice));
+    ApiJson event = Part(choice, Begin(choice));
     if (spec().timings_per_token && !first) event["timings"] = TimingsJson(choice.stats);
     event["prompt_progress"] = ProgressJson(choice.stats);
     return Event(event);
@@ -157,11 +157,11 @@ class ChatAnswer : public OpenAiAnswer {
   std::string OnToken(const Choice& choice, const ReplyDelta& delta) override {
     std::string events;
     if (!HasBegun(choice)) events += Event(Part(choice, Begin(choice)));
-    Json record = LastRecordJson(context(), choice);
-    std::vector<Json> deltas = Deltas(delta);
+    ApiJson record = LastRecordJson(context(), choice);
+    std::vector<ApiJson> deltas = Deltas(delta);
     if (deltas.empty() && !record.is_null()) deltas.push_back({{"content", ""}});
     for (size_t i = 0; i < deltas.size(); ++i) {
-      Json event = Part(choice, std::move(deltas[i]));
+      ApiJson event = Part(choice, std::move(deltas[i]));
       if (i + 1 == deltas.size()) {
         if (!record.is_null()) event["choices"][0]["logprobs"] = {{"content", record}};
         if (spec().timings_per_token) event["timings"] = TimingsJson(choice.stats);
@@ -173,8 +173,8 @@ class ChatAnswer : public OpenAiAnswer {
   std::string OnEnd(const Choice& choice, const ReplyDelta& delta) override {
     std::string events;
     if (!HasBegun(choice)) events += Event(Part(choice, Begin(choice)));
-    for (Json& part : Deltas(delta)) events += Event(Part(choice, std::move(part)));
-    Json last = Part(choice, Json::object());
+    for (ApiJson& part : Deltas(delta)) events += Event(Part(choice, std::move(part)));
+    ApiJson last = Part(choice, ApiJson::object());
     last["choices"][0]["finish_reason"] = FinishReason(choice);
     if (!spec().include_usage) last["timings"] = TimingsJson(choice.stats);
     AddExtras(&last, choice);
@@ -183,18 +183,18 @@ class ChatAnswer : public OpenAiAnswer {
   std::string OnAllEnded(std::span<const Choice> choices) override {
     return LastEvents("chat.completion.chunk", choices);
   }
-  Json Whole(std::span<const Choice> choices) override {
-    Json list = Json::array();
+  ApiJson Whole(std::span<const Choice> choices) override {
+    ApiJson list = ApiJson::array();
     for (const Choice& choice : choices) {
-      Json one = {{"index", choice.index},
-                  {"message", MessageJson(choice)},
-                  {"finish_reason", FinishReason(choice)}};
+      ApiJson one = {{"index", choice.index},
+                     {"message", MessageJson(choice)},
+                     {"finish_reason", FinishReason(choice)}};
       if (spec().wants_probs) {
         one["logprobs"] = {{"content", RecordsJson(context(), choice.records)}};
       }
       list.push_back(std::move(one));
     }
-    Json json = Frame("chat.completion", std::move(list));
+    ApiJson json = Frame("chat.completion", std::move(list));
     json["usage"] = UsageJson(spec(), choices);
     json["timings"] = TimingsJson(choices.front().stats);
     AddExtras(&json, choices.front());
@@ -207,26 +207,26 @@ class ChatAnswer : public OpenAiAnswer {
            begun_[static_cast<size_t>(choice.index)];
   }
   // The delta that a choice begins with, or an empty one.
-  Json Begin(const Choice& choice) {
+  ApiJson Begin(const Choice& choice) {
     const auto index = static_cast<size_t>(choice.index);
     if (begun_.size() <= index) begun_.resize(index + 1);
-    if (begun_[index]) return Json::object();
+    if (begun_[index]) return ApiJson::object();
     begun_[index] = true;
     return {{"role", "assistant"}, {"content", nullptr}};
   }
-  Json Part(const Choice& choice, Json delta) const {
+  ApiJson Part(const Choice& choice, ApiJson delta) const {
     return Frame(
         "chat.completion.chunk",
-        Json::array(
+        ApiJson::array(
             {{{"index", choice.index}, {"delta", std::move(delta)}, {"finish_reason", nullptr}}}));
   }
-  static std::vector<Json> Deltas(const ReplyDelta& delta) {
-    std::vector<Json> deltas;
+  static std::vector<ApiJson> Deltas(const ReplyDelta& delta) {
+    std::vector<ApiJson> deltas;
     if (!delta.reasoning.empty()) deltas.push_back({{"reasoning_content", delta.reasoning}});
     if (!delta.content.empty()) deltas.push_back({{"content", delta.content}});
     for (const ToolCallDelta& call : delta.calls) {
-      Json json = {{"index", call.index}};
-      Json function = Json::object();
+      ApiJson json = {{"index", call.index}};
+      ApiJson function = ApiJson::object();
       if (!call.name.empty()) {
         json["id"] = call.id;
         json["type"] = "function";
@@ -234,7 +234,7 @@ class ChatAnswer : public OpenAiAnswer {
       }
       function["arguments"] = call.arguments;
       json["function"] = std::move(function);
-      deltas.push_back({{"tool_calls", Json::array({std::move(json)})}});
+      deltas.push_back({{"tool_calls", ApiJson::array({std::move(json)})}});
     }
     return deltas;
   }

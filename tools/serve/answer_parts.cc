@@ -13,17 +13,17 @@ namespace {
 
 double PerSecond(double n, double ms) { return n > 0 && ms > 0 ? n * 1e3 / ms : 0; }
 
-Json BytesJson(std::string_view bytes) {
-  Json list = Json::array();
+ApiJson BytesJson(std::string_view bytes) {
+  ApiJson list = ApiJson::array();
   for (const char c : bytes) list.push_back(static_cast<unsigned char>(c));
   return list;
 }
 
 // A token's name, bytes and probability. Probability 0 has no finite logarithm, and JSON no
 // infinity.
-Json TokenJson(const AnswerContext& context, int32_t id, float logprob) {
+ApiJson TokenJson(const AnswerContext& context, int32_t id, float logprob) {
   const std::string bytes = context.tokenizer->TokenBytes(id);
-  Json json = {{"id", id}, {"token", ReplaceInvalidUtf8(bytes)}, {"bytes", BytesJson(bytes)}};
+  ApiJson json = {{"id", id}, {"token", ReplaceInvalidUtf8(bytes)}, {"bytes", BytesJson(bytes)}};
   if (context.spec->after_sampling) {
     json["prob"] = std::exp(static_cast<double>(logprob));
   } else {
@@ -34,7 +34,7 @@ Json TokenJson(const AnswerContext& context, int32_t id, float logprob) {
 
 }  // namespace
 
-std::string Event(const Json& data, const char* name) {
+std::string Event(const ApiJson& data, const char* name) {
   std::string event;
   if (name != nullptr) event = fmt::format("event: {}\n", name);
   event += "data: ";
@@ -43,7 +43,7 @@ std::string Event(const Json& data, const char* name) {
   return event;
 }
 
-Json TimingsJson(const RunStats& stats) {
+ApiJson TimingsJson(const RunStats& stats) {
   const int64_t prompt_n =
       std::min(stats.processed_tokens, stats.prompt_tokens - stats.cached_tokens);
   const double prompt_ms = prompt_n > 0 ? stats.prompt_ms : 0;
@@ -60,7 +60,7 @@ Json TimingsJson(const RunStats& stats) {
           {"predicted_per_second", PerSecond(n_passes, stats.decode_ms)}};
 }
 
-Json ProgressJson(const RunStats& stats) {
+ApiJson ProgressJson(const RunStats& stats) {
   return {
       {"total", stats.prompt_tokens},
       {"cache", stats.cached_tokens},
@@ -79,7 +79,7 @@ TokenCounts CountTokens(const GenerationSpec& spec, std::span<const Choice> choi
   return counts;
 }
 
-Json UsageJson(const GenerationSpec& spec, std::span<const Choice> choices) {
+ApiJson UsageJson(const GenerationSpec& spec, std::span<const Choice> choices) {
   const TokenCounts counts = CountTokens(spec, choices);
   return {{"completion_tokens", counts.written},
           {"prompt_tokens", counts.prompt},
@@ -87,12 +87,12 @@ Json UsageJson(const GenerationSpec& spec, std::span<const Choice> choices) {
           {"prompt_tokens_details", {{"cached_tokens", counts.cached}}}};
 }
 
-Json RecordsJson(const AnswerContext& context, std::span<const TokenRecord> records) {
+ApiJson RecordsJson(const AnswerContext& context, std::span<const TokenRecord> records) {
   const char* top = context.spec->after_sampling ? "top_probs" : "top_logprobs";
-  Json list = Json::array();
+  ApiJson list = ApiJson::array();
   for (const TokenRecord& record : records) {
-    Json json = TokenJson(context, record.id, record.logprob);
-    Json& others = json[top] = Json::array();
+    ApiJson json = TokenJson(context, record.id, record.logprob);
+    ApiJson& others = json[top] = ApiJson::array();
     for (const TokenProb& other : record.likeliest) {
       others.push_back(TokenJson(context, other.id, other.logprob));
     }
@@ -101,7 +101,7 @@ Json RecordsJson(const AnswerContext& context, std::span<const TokenRecord> reco
   return list;
 }
 
-Json LastRecordJson(const AnswerContext& context, const Choice& choice) {
+ApiJson LastRecordJson(const AnswerContext& context, const Choice& choice) {
   if (!context.spec->wants_probs || choice.records.empty()) return nullptr;
   return RecordsJson(context, std::span(choice.records).last(1));
 }

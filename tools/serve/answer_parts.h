@@ -12,15 +12,15 @@ namespace thermocline {
 inline constexpr const char* kSystemFingerprint = "b1-thermocline";
 
 // "data: {...}\n\n", with "event: NAME\n" before it where there is a name.
-std::string Event(const Json& data, const char* name = nullptr);
+std::string Event(const ApiJson& data, const char* name = nullptr);
 inline constexpr const char* kDoneEvent = "data: [DONE]\n\n";
 
 // Speeds of a request: {"prompt_n": ..., "predicted_per_second": ...}.
-Json TimingsJson(const RunStats& stats);
+ApiJson TimingsJson(const RunStats& stats);
 // {"total", "cache", "processed", "time_ms"}
-Json ProgressJson(const RunStats& stats);
+ApiJson ProgressJson(const RunStats& stats);
 // OpenAI's usage, of all choices; a prompt counts once for its continuations.
-Json UsageJson(const GenerationSpec& spec, std::span<const Choice> choices);
+ApiJson UsageJson(const GenerationSpec& spec, std::span<const Choice> choices);
 // Anthropic's and the responses' numbers: (prompt, cached, written).
 struct TokenCounts {
   int64_t prompt = 0;
@@ -30,9 +30,9 @@ struct TokenCounts {
 TokenCounts CountTokens(const GenerationSpec& spec, std::span<const Choice> choices);
 
 // [{"id", "token", "bytes", "logprob", "top_logprobs": [...]}, ...]
-Json RecordsJson(const AnswerContext& context, std::span<const TokenRecord> records);
+ApiJson RecordsJson(const AnswerContext& context, std::span<const TokenRecord> records);
 // The last token's, where probabilities are wanted; else null.
-Json LastRecordJson(const AnswerContext& context, const Choice& choice);
+ApiJson LastRecordJson(const AnswerContext& context, const Choice& choice);
 
 // "eos", "limit", "word", "none"
 const char* StopKindName(StopKind kind);
@@ -40,9 +40,9 @@ const char* StopKindName(StopKind kind);
 const char* FinishReason(const Choice& choice);
 
 // The answer of /completion for one choice; also what `verbose` adds to others.
-Json NativeJson(const AnswerContext& context, const Choice& choice);
+ApiJson NativeJson(const AnswerContext& context, const Choice& choice);
 // The settings that a request ran with.
-Json SettingsJson(const GenerationSpec& spec);
+ApiJson SettingsJson(const GenerationSpec& spec);
 
 // The text of ids, control tokens by their names.
 std::string TextWithNames(const Tokenizer& tokenizer, std::span<const int32_t> ids);

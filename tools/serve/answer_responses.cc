@@ -13,14 +13,14 @@ class ResponsesAnswer : public Answer {
 
   std::string OnProgress(const Choice& choice) override {
     std::string events = Begin();
-    Json data = Response("in_progress", Json::array());
-    Json extra = {{"prompt_progress", ProgressJson(choice.stats)}};
+    ApiJson data = Response("in_progress", ApiJson::array());
+    ApiJson extra = {{"prompt_progress", ProgressJson(choice.stats)}};
     if (spec().timings_per_token) extra["timings"] = TimingsJson(choice.stats);
     return events + Numbered("response.in_progress", {{"response", std::move(data)}}, extra);
   }
   std::string OnToken(const Choice& choice, const ReplyDelta& delta) override {
     std::string events = Begin();
-    Json extra = Json::object();
+    ApiJson extra = ApiJson::object();
     if (spec().timings_per_token) extra["timings"] = TimingsJson(choice.stats);
     for (const BlockEvent& event : blocks_.Add(delta)) events += BlockEvents(event, extra);
     return events;
@@ -28,12 +28,12 @@ class ResponsesAnswer : public Answer {
   std::string OnEnd(const Choice& choice, const ReplyDelta& delta) override {
     std::string events = OnToken(choice, delta);
     for (const BlockEvent& event : blocks_.Close()) {
-      events += BlockEvents(event, Json::object());
+      events += BlockEvents(event, ApiJson::object());
     }
     return events;
   }
   std::string OnAllEnded(std::span<const Choice> choices) override {
-    Json output = Json::array();
+    ApiJson output = ApiJson::array();
     for (size_t i = 0; i < blocks_.blocks().size(); ++i) {
       output.push_back(Item(blocks_.blocks()[i], i, true));
     }
@@ -43,7 +43,7 @@ class ResponsesAnswer : public Answer {
                     {{"timings", TimingsJson(choices.front().stats)}});
   }
 
-  Json Whole(std::span<const Choice> choices) override {
+  ApiJson Whole(std::span<const Choice> choices) override {
     const Choice& choice = choices.front();
     ReplyDelta all = {.content = choice.content, .reasoning = choice.reasoning, .calls = {}};
     for (size_t i = 0; i < choice.calls.size(); ++i) {
@@ -53,11 +53,11 @@ class ResponsesAnswer : public Answer {
     }
     ReplyBlocks blocks;
     blocks.Add(all);
-    Json output = Json::array();
+    ApiJson output = ApiJson::array();
     for (size_t i = 0; i < blocks.blocks().size(); ++i) {
       output.push_back(Item(blocks.blocks()[i], i, true));
     }
-    Json response = Finished(choices, std::move(output));
+    ApiJson response = Finished(choices, std::move(output));
     response["timings"] = TimingsJson(choice.stats);
     return response;
   }
@@ -66,31 +66,31 @@ class ResponsesAnswer : public Answer {
   static bool IsCut(std::span<const Choice> choices) {
     return choices.front().stop == StopKind::kLimit;
   }
-  std::string Numbered(const char* type, Json data, const Json& extra = Json::object()) {
-    Json event = {{"type", type}, {"sequence_number", n_events_++}};
+  std::string Numbered(const char* type, ApiJson data, const ApiJson& extra = ApiJson::object()) {
+    ApiJson event = {{"type", type}, {"sequence_number", n_events_++}};
     event.update(data);
     event.update(extra);
     return Event(event, type);
   }
-  Json Response(const char* status, Json output) const {
-    Json response = {{"id", "resp_" + context().id},
-                     {"object", "response"},
-                     {"created_at", context().created},
-                     {"status", status},
-                     {"error", nullptr},
-                     {"incomplete_details", nullptr},
-                     {"model", context().model},
-                     {"output", std::move(output)},
-                     {"parallel_tool_calls", true},
-                     {"tool_choice", "auto"},
-                     {"tools", Json::array()},
-                     {"temperature", spec().sampler.temperature},
-                     {"top_p", spec().sampler.top_p}};
+  ApiJson Response(const char* status, ApiJson output) const {
+    ApiJson response = {{"id", "resp_" + context().id},
+                        {"object", "response"},
+                        {"created_at", context().created},
+                        {"status", status},
+                        {"error", nullptr},
+                        {"incomplete_details", nullptr},
+                        {"model", context().model},
+                        {"output", std::move(output)},
+                        {"parallel_tool_calls", true},
+                        {"tool_choice", "auto"},
+                        {"tools", ApiJson::array()},
+                        {"temperature", spec().sampler.temperature},
+                        {"top_p", spec().sampler.top_p}};
     response.update(spec().echoed);
     return response;
   }
-  Json Finished(std::span<const Choice> choices, Json output) const {
-    Json response = Response("completed", std::move(output));
+  ApiJson Finished(std::span<const Choice> choices, ApiJson output) const {
+    ApiJson response = Response("completed", std::move(output));
     if (IsCut(choices)) response["incomplete_details"] = {{"reason", "max_output_tokens"}};
     const TokenCounts counts = CountTokens(spec(), choices);
     response["usage"] = {{"input_tokens", counts.prompt},
@@ -103,7 +103,7 @@ class ResponsesAnswer : public Answer {
   std::string Begin() {
     if (begun_) return "";
     begun_ = true;
-    const Json data = {{"response", Response("in_progress", Json::array())}};
+    const ApiJson data = {{"response", Response("in_progress", ApiJson::array())}};
     std::string events = Numbered("response.created", data);
     return events += Numbered("response.in_progress", data);
   }
@@ -112,20 +112,20 @@ class ResponsesAnswer : public Answer {
     if (block.kind == ReplyBlockKind::kCall) kind = "fc";
     return fmt::format("{}_{}{}", kind, context().id, index);
   }
-  static Json TextPart(const std::string& text) {
+  static ApiJson TextPart(const std::string& text) {
     return {{"type", "output_text"},
             {"text", text},
-            {"annotations", Json::array()},
-            {"logprobs", Json::array()}};
+            {"annotations", ApiJson::array()},
+            {"logprobs", ApiJson::array()}};
   }
-  Json Item(const ReplyBlock& block, size_t index, bool whole) const {
+  ApiJson Item(const ReplyBlock& block, size_t index, bool whole) const {
     const char* status = whole ? "completed" : "in_progress";
-    Json item = {{"id", ItemId(block, index)}};
+    ApiJson item = {{"id", ItemId(block, index)}};
     switch (block.kind) {
       case ReplyBlockKind::kReasoning:
         item["type"] = "reasoning";
-        item["summary"] = Json::array();
-        item["content"] = Json::array();
+        item["summary"] = ApiJson::array();
+        item["content"] = ApiJson::array();
         if (whole) {
           item["content"].push_back({{"type", "reasoning_text"}, {"text", block.text}});
         }
@@ -139,20 +139,20 @@ class ResponsesAnswer : public Answer {
       default:
         item["type"] = "message";
         item["role"] = "assistant";
-        item["content"] = whole ? Json::array({TextPart(block.text)}) : Json::array();
+        item["content"] = whole ? ApiJson::array({TextPart(block.text)}) : ApiJson::array();
     }
     item["status"] = status;
     return item;
   }
-  std::string BlockEvents(const BlockEvent& event, const Json& extra) {
+  std::string BlockEvents(const BlockEvent& event, const ApiJson& extra) {
     const ReplyBlock& block = blocks_.blocks()[event.index];
     if (event.what == BlockEvent::What::kOpened) return Opened(block, event.index);
     if (event.what == BlockEvent::What::kClosed) return Closed(block, event.index);
-    const Json delta = {{"item_id", ItemId(block, event.index)},
-                        {"output_index", event.index},
-                        {"content_index", 0},
-                        {"logprobs", Json::array()},
-                        {"delta", event.text}};
+    const ApiJson delta = {{"item_id", ItemId(block, event.index)},
+                           {"output_index", event.index},
+                           {"content_index", 0},
+                           {"logprobs", ApiJson::array()},
+                           {"delta", event.text}};
     return Numbered(DeltaName(block.kind), delta, extra);
   }
   static const char* DeltaName(ReplyBlockKind kind) {
@@ -177,9 +177,9 @@ class ResponsesAnswer : public Answer {
     return events;
   }
   std::string Closed(const ReplyBlock& block, size_t index) {
-    const Json where = {{"item_id", ItemId(block, index)}, {"output_index", index}};
-    const auto with = [&where](const Json& more) {
-      Json data = where;
+    const ApiJson where = {{"item_id", ItemId(block, index)}, {"output_index", index}};
+    const auto with = [&where](const ApiJson& more) {
+      ApiJson data = where;
       data.update(more);
       return data;
     };
@@ -196,7 +196,7 @@ class ResponsesAnswer : public Answer {
       default:
         events += Numbered(
             "response.output_text.done",
-            with({{"content_index", 0}, {"text", block.text}, {"logprobs", Json::array()}}));
+            with({{"content_index", 0}, {"text", block.text}, {"logprobs", ApiJson::array()}}));
         events += Numbered("response.content_part.done",
                            with({{"content_index", 0}, {"part", TextPart(block.text)}}));
     }

@@ -40,17 +40,17 @@ const KindRow& RowOf(ApiErrorKind kind) {
 
 int ApiError::status() const { return RowOf(kind_).status; }
 
-Json ApiError::Object() const {
-  Json error = {{"code", status()}, {"message", what()}, {"type", RowOf(kind_).type}};
+ApiJson ApiError::Object() const {
+  ApiJson error = {{"code", status()}, {"message", what()}, {"type", RowOf(kind_).type}};
   error.update(extra_);
   return {{"error", std::move(error)}};
 }
 
-std::string Dump(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+std::string Dump(const ApiJson& json) {
+  return json.dump(-1, ' ', false, ApiJson::error_handler_t::replace);
 }
 
-HttpResponse JsonResponse(const Json& json, int status) {
+HttpResponse JsonResponse(const ApiJson& json, int status) {
   return {.status = status, .body = Dump(json)};
 }
 

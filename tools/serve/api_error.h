@@ -10,7 +10,7 @@
 
 namespace thermocline {
 
-using Json = nlohmann::ordered_json;
+using ApiJson = nlohmann::ordered_json;
 
 enum class ApiErrorKind : unsigned char {
   kInvalidRequest,  // 400
@@ -31,20 +31,20 @@ enum class ApiErrorKind : unsigned char {
 class ApiError : public std::runtime_error {
  public:
   // extra: further members of the error's object.
-  ApiError(ApiErrorKind kind, const std::string& message, Json extra = Json::object())
+  ApiError(ApiErrorKind kind, const std::string& message, ApiJson extra = ApiJson::object())
       : std::runtime_error(message), kind_(kind), extra_(std::move(extra)) {}
   int status() const;
-  Json Object() const;  // {"error": {"code": 400, "message": ..., "type": ...}}
+  ApiJson Object() const;  // {"error": {"code": 400, "message": ..., "type": ...}}
 
  private:
   ApiErrorKind kind_;
-  Json extra_;
+  ApiJson extra_;
 };
 
 // Serialises; bytes that are no UTF-8 become U+FFFD.
-std::string Dump(const Json& json);
+std::string Dump(const ApiJson& json);
 
-HttpResponse JsonResponse(const Json& json, int status = 200);
+HttpResponse JsonResponse(const ApiJson& json, int status = 200);
 HttpResponse ErrorResponseOf(const ApiError& error);
 // Of any exception: ApiError as it is, Error and others as what the server says of itself or of a
 // request.

@@ -16,9 +16,9 @@ std::string_view TrimmedEnd(std::string_view text) {
 }
 
 // Templates know "developer" as the system's, but for that of gpt-oss.
-void RenameDeveloper(const std::string& source, Json* messages) {
+void RenameDeveloper(const std::string& source, ApiJson* messages) {
   if (source.find("<|channel|>") != std::string::npos) return;
-  for (Json& message : *messages) {
+  for (ApiJson& message : *messages) {
     if (message["role"] == "developer") message["role"] = "system";
   }
 }
@@ -32,7 +32,7 @@ std::string DateText(const char* form) {
 }
 
 // What templates of some models expect of who renders them: today, and tools as a text.
-void AddUsualVariables(const std::string& source, const ChatRequest& request, Json* variables) {
+void AddUsualVariables(const std::string& source, const ChatRequest& request, ApiJson* variables) {
   const auto add = [&](const char* name, const std::string& value) {
     const bool asked = source.find(name) != std::string::npos;
     if (asked && !variables->contains(name)) (*variables)[name] = value;
@@ -43,11 +43,11 @@ void AddUsualVariables(const std::string& source, const ChatRequest& request, Js
 }
 
 // The arguments of calls as texts, which is how some templates want them.
-Json WithArgumentTexts(Json messages) {
-  for (Json& message : messages) {
+ApiJson WithArgumentTexts(ApiJson messages) {
+  for (ApiJson& message : messages) {
     if (!message.contains("tool_calls")) continue;
-    for (Json& call : message["tool_calls"]) {
-      Json& arguments = call["function"]["arguments"];
+    for (ApiJson& call : message["tool_calls"]) {
+      ApiJson& arguments = call["function"]["arguments"];
       if (!arguments.is_string()) arguments = Dump(arguments);
     }
   }

@@ -17,7 +17,7 @@ constexpr size_t kMaxCalls = 512;
                  {{"param", path}});
 }
 
-std::string PartText(const Json& part, const std::string& path) {
+std::string PartText(const ApiJson& part, const std::string& path) {
   const Fields fields(part, path);
   const std::string type = fields.RequiredText("type");
   if (type == "text" || type == "input_text" || type == "output_text") {
@@ -32,20 +32,20 @@ std::string PartText(const Json& part, const std::string& path) {
 }
 
 // Templates write arguments as JSON: they get them parsed. Those that are no JSON stay a text.
-Json ReadCall(const Json& call, const std::string& path) {
+ApiJson ReadCall(const ApiJson& call, const std::string& path) {
   const Fields fields(call, path);
-  const Json* function = fields.Object("function");
+  const ApiJson* function = fields.Object("function");
   if (function == nullptr) FailField(fields.PathOf("function"), "an object", nullptr);
   const Fields inner(*function, fields.PathOf("function"));
-  Json copy = call;
+  ApiJson copy = call;
   copy["type"] = "function";
   copy["function"]["name"] = inner.RequiredText("name");
-  const Json* arguments = inner.Find("arguments");
-  Json parsed = Json::object();
+  const ApiJson* arguments = inner.Find("arguments");
+  ApiJson parsed = ApiJson::object();
   if (arguments != nullptr && arguments->is_string()) {
     const auto& text = arguments->get_ref<const std::string&>();
     if (!text.empty()) {
-      parsed = ParseBody(Json::accept(text) ? text : Dump(Json(text)));
+      parsed = ParseBody(ApiJson::accept(text) ? text : Dump(ApiJson(text)));
       if (!parsed.is_object()) parsed = *arguments;
     }
   } else if (arguments != nullptr) {
@@ -58,16 +58,16 @@ Json ReadCall(const Json& call, const std::string& path) {
   return copy;
 }
 
-Json ReadMessage(const Json& json, const std::string& path) {
+ApiJson ReadMessage(const ApiJson& json, const std::string& path) {
   const Fields fields(json, path);
-  Json message = json;
+  ApiJson message = json;
   message["role"] = fields.RequiredText("role");
   bool has_more = fields.Has("reasoning_content");
-  if (const Json* calls = fields.Array("tool_calls")) {
+  if (const ApiJson* calls = fields.Array("tool_calls")) {
     if (calls->size() > kMaxCalls) {
       FailField(fields.PathOf("tool_calls"), fmt::format("at most {} calls", kMaxCalls), calls);
     }
-    Json list = Json::array();
+    ApiJson list = ApiJson::array();
     for (size_t i = 0; i < calls->size(); ++i) {
       list.push_back(ReadCall((*calls)[i], fmt::format("{}.tool_calls[{}]", path, i)));
     }
@@ -78,7 +78,7 @@ Json ReadMessage(const Json& json, const std::string& path) {
       message["tool_calls"] = std::move(list);
     }
   }
-  const Json* content = fields.Find("content");
+  const ApiJson* content = fields.Find("content");
   if (content == nullptr && !has_more) {
     FailField(fields.PathOf("content"), "a text or an array of parts", nullptr);
   }
@@ -94,7 +94,7 @@ void ReadContinuation(const Fields& fields, ChatRequest* request) {
                    "'add_generation_prompt' and 'continue_final_message' cannot both be true");
   }
   request->add_generation_prompt = generation_prompt.value_or(true);
-  const Json& messages = request->messages;
+  const ApiJson& messages = request->messages;
   const size_t n = messages.size();
   const auto by_assistant = [&](size_t i) { return messages[i]["role"] == "assistant"; };
   // A conversation that ends with the assistant's words wants them continued.
@@ -109,7 +109,7 @@ void ReadContinuation(const Fields& fields, ChatRequest* request) {
 }
 
 void ReadThinking(const Fields& fields, ChatRequest* request) {
-  if (const Json* variables = fields.Object("chat_template_kwargs")) {
+  if (const ApiJson* variables = fields.Object("chat_template_kwargs")) {
     request->variables = *variables;
     request->thinks = Fields(*variables, "chat_template_kwargs").Bool("enable_thinking");
   }
@@ -124,7 +124,7 @@ void ReadThinking(const Fields& fields, ChatRequest* request) {
 
 }  // namespace
 
-std::string ContentText(const Json& content, const std::string& path, const char* between) {
+std::string ContentText(const ApiJson& content, const std::string& path, const char* between) {
   if (content.is_string()) return content.get<std::string>();
   if (!content.is_array() || content.size() > kMaxParts) {
     FailField(path, fmt::format("a text or an array of at most {} parts", kMaxParts), &content);
@@ -138,11 +138,11 @@ std::string ContentText(const Json& content, const std::string& path, const char
   return text;
 }
 
-Json ReadMessages(const Json& list, const std::string& path) {
+ApiJson ReadMessages(const ApiJson& list, const std::string& path) {
   if (list.size() > kMaxMessages) {
     FailField(path, fmt::format("at most {} messages", kMaxMessages), &list);
   }
-  Json messages = Json::array();
+  ApiJson messages = ApiJson::array();
   for (size_t i = 0; i < list.size(); ++i) {
     messages.push_back(ReadMessage(list[i], fmt::format("{}[{}]", path, i)));
   }
@@ -151,7 +151,7 @@ Json ReadMessages(const Json& list, const std::string& path) {
 
 ChatRequest ReadChatRequest(const Fields& fields) {
   ChatRequest request;
-  const Json& list = fields.RequiredArray("messages");
+  const ApiJson& list = fields.RequiredArray("messages");
   request.messages = ReadMessages(list, "messages");
   // The text that a reply begins with keeps its parts apart as paragraphs.
   if (!list.empty() && list.back().contains("content") && list.back()["content"].is_array()) {
@@ -160,12 +160,12 @@ ChatRequest ReadChatRequest(const Fields& fields) {
       request.messages.back()["content"] = ContentText(list.back()["content"], path, "\n\n");
     }
   }
-  const Json* tools = fields.Array("tools");
+  const ApiJson* tools = fields.Array("tools");
   if (tools != nullptr && !tools->empty()) {
     request.tools = *tools;
     request.tool_list = ReadTools(*tools);
   }
-  if (const Json* choice = fields.Find("tool_choice"))
+  if (const ApiJson* choice = fields.Find("tool_choice"))
     request.tool_choice = ReadToolChoice(*choice);
   request.parallel_calls = fields.Bool("parallel_tool_calls").value_or(true);
   ReadContinuation(fields, &request);

@@ -62,12 +62,12 @@ std::shared_ptr<const TokenMask> Constraints::OfGrammar(const std::string& gbnf,
   return Named("'grammar'", [&] { return Mask(gbnf, ends); });
 }
 
-std::shared_ptr<const TokenMask> Constraints::OfSchema(const Json& schema,
+std::shared_ptr<const TokenMask> Constraints::OfSchema(const ApiJson& schema,
                                                        const std::vector<int32_t>& ends) {
   return Named("the JSON schema", [&] { return Mask(JsonSchemaGbnf(schema), ends); });
 }
 
-std::shared_ptr<const TokenMask> Constraints::OfAnswer(const Json& schema,
+std::shared_ptr<const TokenMask> Constraints::OfAnswer(const ApiJson& schema,
                                                        const ReplyFormat& format,
                                                        const std::vector<int32_t>& ends) {
   return Named("the JSON schema",

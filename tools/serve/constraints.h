@@ -25,10 +25,11 @@ class Constraints {
   // honoured.
   std::shared_ptr<const TokenMask> OfGrammar(const std::string& gbnf,
                                              const std::vector<int32_t>& ends);
-  std::shared_ptr<const TokenMask> OfSchema(const Json& schema, const std::vector<int32_t>& ends);
+  std::shared_ptr<const TokenMask> OfSchema(const ApiJson& schema,
+                                            const std::vector<int32_t>& ends);
   // The same for the answer behind a reply's reasoning, and for calls of tools; null: nothing is
   // constrained.
-  std::shared_ptr<const TokenMask> OfAnswer(const Json& schema, const ReplyFormat& format,
+  std::shared_ptr<const TokenMask> OfAnswer(const ApiJson& schema, const ReplyFormat& format,
                                             const std::vector<int32_t>& ends);
   std::shared_ptr<const TokenMask> OfTools(const ChatRequest& chat, const ReplyFormat& format,
                                            const std::vector<int32_t>& ends);

@@ -58,7 +58,7 @@ struct GenerationSpec {
   bool verbose = false;
   bool echo = false;
   std::vector<std::string> response_fields;
-  Json echoed = Json::object();  // members of the request that an answer repeats
+  ApiJson echoed = ApiJson::object();  // members of the request that an answer repeats
 };
 
 // A token that was written, for who wants probabilities.

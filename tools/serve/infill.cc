@@ -60,7 +60,7 @@ std::vector<int32_t> InfillPrompt(const Fields& fields, const InfillTokens& toke
   const std::string suffix = fields.RequiredText("input_suffix");
   std::vector<int32_t> ids;
   if (tokenizer.add_bos() && tokenizer.bos_id() >= 0) ids.push_back(tokenizer.bos_id());
-  if (const Json* extra = fields.Array("input_extra")) {
+  if (const ApiJson* extra = fields.Array("input_extra")) {
     if (extra->size() > kMaxExtraFiles) {
       FailField("input_extra", fmt::format("at most {} files", kMaxExtraFiles), extra);
     }

@@ -19,8 +19,8 @@ namespace {
 class LimitCheck {
  public:
   explicit LimitCheck(const JsonLimits& limits) : limits_(limits) {}
-  bool operator()(int depth, Json::parse_event_t event, Json& /*parsed*/) {
-    using Event = Json::parse_event_t;
+  bool operator()(int depth, ApiJson::parse_event_t event, ApiJson& /*parsed*/) {
+    using Event = ApiJson::parse_event_t;
     if (event == Event::object_start || event == Event::array_start) {
       if (static_cast<size_t>(depth) >= limits_.depth) {
         FailLimit("arrays and objects nest too deep", limits_.depth);
@@ -45,47 +45,47 @@ class LimitCheck {
 
 }  // namespace
 
-Json ParseBody(std::string_view text, const JsonLimits& limits) {
+ApiJson ParseBody(std::string_view text, const JsonLimits& limits) {
   LimitCheck check(limits);
   try {
-    return Json::parse(text, [&check](int depth, Json::parse_event_t event, Json& parsed) {
+    return ApiJson::parse(text, [&check](int depth, ApiJson::parse_event_t event, ApiJson& parsed) {
       return check(depth, event, parsed);
     });
-  } catch (const Json::exception& error) {
+  } catch (const ApiJson::exception& error) {
     throw ApiError(ApiErrorKind::kInvalidRequest,
                    "the request's body is not JSON: " + Printable(error.what(), 200));
   }
 }
 
-std::string Describe(const Json& json) {
+std::string Describe(const ApiJson& json) {
   switch (json.type()) {
-    case Json::value_t::null:
+    case ApiJson::value_t::null:
       return "null";
-    case Json::value_t::object:
+    case ApiJson::value_t::object:
       return "an object";
-    case Json::value_t::array:
+    case ApiJson::value_t::array:
       return fmt::format("an array of {}", json.size());
-    case Json::value_t::string:
+    case ApiJson::value_t::string:
       return fmt::format("the text '{}'", Printable(json.get_ref<const std::string&>(), 60));
-    case Json::value_t::boolean:
+    case ApiJson::value_t::boolean:
       return json.get<bool>() ? "true" : "false";
-    case Json::value_t::number_integer:
-    case Json::value_t::number_unsigned:
-    case Json::value_t::number_float:
+    case ApiJson::value_t::number_integer:
+    case ApiJson::value_t::number_unsigned:
+    case ApiJson::value_t::number_float:
       return "the number " + json.dump();
     default:
       return "nothing";
   }
 }
 
-void FailField(const std::string& path, const std::string& expected, const Json* found) {
+void FailField(const std::string& path, const std::string& expected, const ApiJson* found) {
   throw ApiError(ApiErrorKind::kInvalidRequest,
                  fmt::format("'{}': expected {}, found {}", path, expected,
                              found == nullptr ? "nothing" : Describe(*found)),
                  {{"param", path}});
 }
 
-Fields::Fields(const Json& json, std::string path) : json_(json), path_(std::move(path)) {
+Fields::Fields(const ApiJson& json, std::string path) : json_(json), path_(std::move(path)) {
   if (json.is_object()) return;
   if (!path_.empty()) FailField(path_, "an object", &json);
   throw ApiError(ApiErrorKind::kInvalidRequest,
@@ -96,20 +96,20 @@ std::string Fields::PathOf(const char* name) const {
   return path_.empty() ? name : path_ + "." + name;
 }
 
-const Json* Fields::Find(const char* name) const {
+const ApiJson* Fields::Find(const char* name) const {
   const auto found = json_.find(name);
   return found == json_.end() || found->is_null() ? nullptr : &*found;
 }
 
 std::optional<bool> Fields::Bool(const char* name) const {
-  const Json* found = Find(name);
+  const ApiJson* found = Find(name);
   if (found == nullptr) return std::nullopt;
   if (!found->is_boolean()) FailField(PathOf(name), "true or false", found);
   return found->get<bool>();
 }
 
 std::optional<int64_t> Fields::Integer(const char* name, int64_t least, int64_t most) const {
-  const Json* found = Find(name);
+  const ApiJson* found = Find(name);
   if (found == nullptr) return std::nullopt;
   // 3.0 is a whole number, too; past 2^53 not every one is, and no field takes such a one.
   constexpr double kExact = 9007199254740992.0;
@@ -128,7 +128,7 @@ std::optional<int64_t> Fields::Integer(const char* name, int64_t least, int64_t 
 }
 
 std::optional<double> Fields::Number(const char* name, double least, double most) const {
-  const Json* found = Find(name);
+  const ApiJson* found = Find(name);
   if (found == nullptr) return std::nullopt;
   if (found->is_number()) {
     const auto value = found->get<double>();
@@ -138,20 +138,20 @@ std::optional<double> Fields::Number(const char* name, double least, double most
 }
 
 std::optional<std::string> Fields::Text(const char* name) const {
-  const Json* found = Find(name);
+  const ApiJson* found = Find(name);
   if (found == nullptr) return std::nullopt;
   if (!found->is_string()) FailField(PathOf(name), "a text", found);
   return found->get<std::string>();
 }
 
-const Json* Fields::Array(const char* name) const {
-  const Json* found = Find(name);
+const ApiJson* Fields::Array(const char* name) const {
+  const ApiJson* found = Find(name);
   if (found != nullptr && !found->is_array()) FailField(PathOf(name), "an array", found);
   return found;
 }
 
-const Json* Fields::Object(const char* name) const {
-  const Json* found = Find(name);
+const ApiJson* Fields::Object(const char* name) const {
+  const ApiJson* found = Find(name);
   if (found != nullptr && !found->is_object()) FailField(PathOf(name), "an object", found);
   return found;
 }
@@ -162,21 +162,21 @@ std::string Fields::RequiredText(const char* name) const {
   return *std::move(text);
 }
 
-const Json& Fields::RequiredArray(const char* name) const {
-  const Json* array = Array(name);
+const ApiJson& Fields::RequiredArray(const char* name) const {
+  const ApiJson* array = Array(name);
   if (array == nullptr) FailField(PathOf(name), "an array", nullptr);
   return *array;
 }
 
 std::vector<std::string> Fields::Texts(const char* name, size_t most) const {
-  const Json* found = Find(name);
+  const ApiJson* found = Find(name);
   std::vector<std::string> texts;
   if (found == nullptr) return texts;
   const std::string expected = fmt::format("a text, or an array of at most {}", most);
   if (found->is_string()) {
     texts.push_back(found->get<std::string>());
   } else if (found->is_array() && found->size() <= most) {
-    for (const Json& item : *found) {
+    for (const ApiJson& item : *found) {
       if (!item.is_string()) FailField(PathOf(name), expected, &item);
       texts.push_back(item.get<std::string>());
     }

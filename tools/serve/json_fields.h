@@ -19,7 +19,7 @@ struct JsonLimits {
 };
 
 // Throws ApiError (400) for what is no JSON, or exceeds a limit.
-Json ParseBody(std::string_view text, const JsonLimits& limits = {});
+ApiJson ParseBody(std::string_view text, const JsonLimits& limits = {});
 
 // The members of an object. A member that is null counts as absent. All methods throw ApiError
 // (400) where a member is there and is not what is asked for.
@@ -27,34 +27,34 @@ class Fields {
  public:
   // path: where the object stands, for messages ("messages[2]"); empty: the request itself. Throws
   // ApiError where `json` is no object. `json` must outlive this.
-  explicit Fields(const Json& json, std::string path = "");
+  explicit Fields(const ApiJson& json, std::string path = "");
 
-  const Json& json() const { return json_; }
+  const ApiJson& json() const { return json_; }
   // The member, or null where it is absent.
-  const Json* Find(const char* name) const;
+  const ApiJson* Find(const char* name) const;
   bool Has(const char* name) const { return Find(name) != nullptr; }
   std::optional<bool> Bool(const char* name) const;
   std::optional<int64_t> Integer(const char* name, int64_t least, int64_t most) const;
   std::optional<double> Number(const char* name, double least, double most) const;
   std::optional<std::string> Text(const char* name) const;
-  const Json* Array(const char* name) const;
-  const Json* Object(const char* name) const;
+  const ApiJson* Array(const char* name) const;
+  const ApiJson* Object(const char* name) const;
   // As Text; throws where it is absent, too.
   std::string RequiredText(const char* name) const;
-  const Json& RequiredArray(const char* name) const;
+  const ApiJson& RequiredArray(const char* name) const;
   // A text, or an array of texts.
   std::vector<std::string> Texts(const char* name, size_t most) const;
   std::string PathOf(const char* name) const;
 
  private:
-  const Json& json_;
+  const ApiJson& json_;
   std::string path_;
 };
 
 // "'temperature': expected a number from 0 to 2, found a text"
 [[noreturn]] void FailField(const std::string& path, const std::string& expected,
-                            const Json* found);
+                            const ApiJson* found);
 // "a text", "the number 7"
-std::string Describe(const Json& json);
+std::string Describe(const ApiJson& json);
 
 }  // namespace thermocline

@@ -11,8 +11,8 @@ namespace {
 // ---- Anthropic's ----
 
 // A tool's result as a message of role "tool".
-Json ToolResult(const Fields& block) {
-  const Json* content = block.Find("content");
+ApiJson ToolResult(const Fields& block) {
+  const ApiJson* content = block.Find("content");
   std::string text = content == nullptr ? "" : ContentText(*content, block.PathOf("content"));
   if (block.Bool("is_error").value_or(false)) text = "Error: " + text;
   return {{"role", "tool"},
@@ -20,27 +20,27 @@ Json ToolResult(const Fields& block) {
           {"content", std::move(text)}};
 }
 
-Json ToolUse(const Fields& block) {
-  const Json* input = block.Object("input");
+ApiJson ToolUse(const Fields& block) {
+  const ApiJson* input = block.Object("input");
   return {{"id", block.RequiredText("id")},
           {"type", "function"},
           {"function",
            {{"name", block.RequiredText("name")},
-            {"arguments", input == nullptr ? Json::object() : *input}}}};
+            {"arguments", input == nullptr ? ApiJson::object() : *input}}}};
 }
 
 // Appends the messages that one of Anthropic's is: what tools answered comes first, since it
 // answers the message before.
-void AppendMessage(const Json& json, const std::string& path, Json* messages) {
+void AppendMessage(const ApiJson& json, const std::string& path, ApiJson* messages) {
   const Fields fields(json, path);
   const std::string role = fields.RequiredText("role");
-  const Json* content = fields.Find("content");
+  const ApiJson* content = fields.Find("content");
   if (content == nullptr || !content->is_array()) {
     messages->push_back(json);
     return;
   }
-  Json parts = Json::array();
-  Json calls = Json::array();
+  ApiJson parts = ApiJson::array();
+  ApiJson calls = ApiJson::array();
   std::string reasoning;
   for (size_t i = 0; i < content->size(); ++i) {
     const Fields block((*content)[i], fmt::format("{}.content[{}]", path, i));
@@ -56,29 +56,30 @@ void AppendMessage(const Json& json, const std::string& path, Json* messages) {
     }
   }
   if (parts.empty() && calls.empty() && reasoning.empty() && !content->empty()) return;
-  Json message = {{"role", role}, {"content", std::move(parts)}};
+  ApiJson message = {{"role", role}, {"content", std::move(parts)}};
   if (!reasoning.empty()) message["reasoning_content"] = std::move(reasoning);
   if (!calls.empty()) message["tool_calls"] = std::move(calls);
   messages->push_back(std::move(message));
 }
 
-Json ToolsOf(const Json& list) {
-  Json tools = Json::array();
+ApiJson ToolsOf(const ApiJson& list) {
+  ApiJson tools = ApiJson::array();
   for (size_t i = 0; i < list.size(); ++i) {
     const Fields tool(list[i], fmt::format("tools[{}]", i));
-    Json function = {{"name", tool.RequiredText("name")}};
+    ApiJson function = {{"name", tool.RequiredText("name")}};
     if (const auto text = tool.Text("description")) function["description"] = *text;
-    const Json* schema = tool.Object("input_schema");
+    const ApiJson* schema = tool.Object("input_schema");
     if (schema == nullptr) schema = tool.Object("parameters");
-    function["parameters"] =
-        schema == nullptr ? Json{{"type", "object"}, {"properties", Json::object()}} : *schema;
+    function["parameters"] = schema == nullptr
+                                 ? ApiJson{{"type", "object"}, {"properties", ApiJson::object()}}
+                                 : *schema;
     tools.push_back({{"type", "function"}, {"function", std::move(function)}});
   }
   return tools;
 }
 
-void ConvertToolChoice(const Fields& fields, Json* chat) {
-  const Json* choice = fields.Object("tool_choice");
+void ConvertToolChoice(const Fields& fields, ApiJson* chat) {
+  const ApiJson* choice = fields.Object("tool_choice");
   if (choice == nullptr) return;
   const Fields object(*choice, "tool_choice");
   const std::string type = object.RequiredText("type");
@@ -97,8 +98,8 @@ void ConvertToolChoice(const Fields& fields, Json* chat) {
   }
 }
 
-void ConvertThinking(const Fields& fields, Json* chat) {
-  const Json* thinking = fields.Object("thinking");
+void ConvertThinking(const Fields& fields, ApiJson* chat) {
+  const ApiJson* thinking = fields.Object("thinking");
   if (thinking == nullptr) return;
   const std::string type = Fields(*thinking, "thinking").RequiredText("type");
   if (type != "enabled" && type != "disabled" && type != "adaptive") {
@@ -112,7 +113,7 @@ void ConvertThinking(const Fields& fields, Json* chat) {
 // ---- the responses' ----
 
 // Appends a call or a thought to the assistant's message at the end, or begins one.
-Json& AssistantAtEnd(Json* messages) {
+ApiJson& AssistantAtEnd(ApiJson* messages) {
   if (messages->empty() || messages->back()["role"] != "assistant") {
     messages->push_back({{"role", "assistant"}, {"content", ""}});
   }
@@ -122,7 +123,7 @@ Json& AssistantAtEnd(Json* messages) {
 std::string ReasoningText(const Fields& item) {
   std::string text;
   for (const char* name : {"content", "summary"}) {
-    const Json* parts = item.Array(name);
+    const ApiJson* parts = item.Array(name);
     if (parts == nullptr || !text.empty()) continue;
     for (size_t i = 0; i < parts->size(); ++i) {
       const Fields part((*parts)[i], fmt::format("{}[{}]", item.PathOf(name), i));
@@ -133,18 +134,18 @@ std::string ReasoningText(const Fields& item) {
 }
 
 std::string OutputText(const Fields& item) {
-  const Json* output = item.Find("output");
+  const ApiJson* output = item.Find("output");
   return output == nullptr ? "" : ContentText(*output, item.PathOf("output"));
 }
 
-void AppendItem(const Json& json, const std::string& path, Json* messages) {
+void AppendItem(const ApiJson& json, const std::string& path, ApiJson* messages) {
   const Fields item(json, path);
   const std::string type = item.Text("type").value_or("message");
   if (type == "message") {
     messages->push_back({{"role", item.RequiredText("role")}});
-    if (const Json* content = item.Find("content")) messages->back()["content"] = *content;
+    if (const ApiJson* content = item.Find("content")) messages->back()["content"] = *content;
   } else if (type == "function_call") {
-    Json& message = AssistantAtEnd(messages);
+    ApiJson& message = AssistantAtEnd(messages);
     message["tool_calls"].push_back({{"id", item.RequiredText("call_id")},
                                      {"type", "function"},
                                      {"function",
@@ -164,12 +165,12 @@ void AppendItem(const Json& json, const std::string& path, Json* messages) {
   }
 }
 
-Json InputMessages(const Fields& fields) {
-  Json messages = Json::array();
+ApiJson InputMessages(const Fields& fields) {
+  ApiJson messages = ApiJson::array();
   if (const auto text = fields.Text("instructions")) {
     messages.push_back({{"role", "system"}, {"content", *text}});
   }
-  const Json* input = fields.Find("input");
+  const ApiJson* input = fields.Find("input");
   if (input == nullptr) FailField("input", "a text or an array of items", nullptr);
   if (input->is_string()) {
     messages.push_back({{"role", "user"}, {"content", *input}});
@@ -182,57 +183,57 @@ Json InputMessages(const Fields& fields) {
   return messages;
 }
 
-void ConvertFormat(const Fields& fields, Json* chat) {
-  const Json* text = fields.Object("text");
+void ConvertFormat(const Fields& fields, ApiJson* chat) {
+  const ApiJson* text = fields.Object("text");
   if (text == nullptr) return;
-  const Json* format = Fields(*text, "text").Object("format");
+  const ApiJson* format = Fields(*text, "text").Object("format");
   if (format == nullptr) return;
-  Json converted = {{"type", Fields(*format, "text.format").RequiredText("type")}};
+  ApiJson converted = {{"type", Fields(*format, "text.format").RequiredText("type")}};
   if (converted["type"] == "json_schema") converted["json_schema"] = *format;
   (*chat)["response_format"] = std::move(converted);
 }
 
 }  // namespace
 
-Json FromMessagesApi(const Json& request) {
+ApiJson FromMessagesApi(const ApiJson& request) {
   const Fields fields(request);
-  Json chat = request;
-  Json messages = Json::array();
-  if (const Json* system = fields.Find("system")) {
+  ApiJson chat = request;
+  ApiJson messages = ApiJson::array();
+  if (const ApiJson* system = fields.Find("system")) {
     messages.push_back({{"role", "system"}, {"content", *system}});
   }
-  const Json& list = fields.RequiredArray("messages");
+  const ApiJson& list = fields.RequiredArray("messages");
   for (size_t i = 0; i < list.size(); ++i) {
     AppendMessage(list[i], fmt::format("messages[{}]", i), &messages);
   }
   chat["messages"] = std::move(messages);
   chat.erase("system");
-  if (const Json* tools = fields.Array("tools")) chat["tools"] = ToolsOf(*tools);
+  if (const ApiJson* tools = fields.Array("tools")) chat["tools"] = ToolsOf(*tools);
   chat.erase("tool_choice");
   ConvertToolChoice(fields, &chat);
   ConvertThinking(fields, &chat);
-  if (const Json* stop = fields.Find("stop_sequences")) chat["stop"] = *stop;
+  if (const ApiJson* stop = fields.Find("stop_sequences")) chat["stop"] = *stop;
   return chat;
 }
 
-Json FromResponsesApi(const Json& request) {
+ApiJson FromResponsesApi(const ApiJson& request) {
   const Fields fields(request);
   for (const char* stored : {"previous_response_id", "conversation"}) {
     if (!fields.Has(stored)) continue;
     FailField(stored, "nothing: no responses are stored here, send the whole conversation",
               fields.Find(stored));
   }
-  Json chat = request;
+  ApiJson chat = request;
   chat["messages"] = InputMessages(fields);
   chat.erase("input");
   chat.erase("text");
   ConvertFormat(fields, &chat);
-  if (const Json* tools = fields.Array("tools")) chat["tools"] = ToolsOf(*tools);
-  const Json* choice = fields.Find("tool_choice");
+  if (const ApiJson* tools = fields.Array("tools")) chat["tools"] = ToolsOf(*tools);
+  const ApiJson* choice = fields.Find("tool_choice");
   if (choice != nullptr && choice->is_object() && choice->contains("name")) {
     chat["tool_choice"] = {{"type", "function"}, {"function", {{"name", (*choice)["name"]}}}};
   }
-  if (const Json* reasoning = fields.Object("reasoning")) {
+  if (const ApiJson* reasoning = fields.Object("reasoning")) {
     if (const auto effort = Fields(*reasoning, "reasoning").Text("effort")) {
       chat["reasoning_effort"] = *effort;
     }

@@ -10,7 +10,7 @@ namespace {
 
 constexpr const char* kPromptForms = "a text, an array of token ids, or an array of such prompts";
 
-int32_t ReadId(const Json& json, const std::string& path, const Tokenizer& tokenizer) {
+int32_t ReadId(const ApiJson& json, const std::string& path, const Tokenizer& tokenizer) {
   const int64_t n = tokenizer.vocab_size();
   const bool whole = json.is_number_integer();
   const int64_t id = whole ? json.get<int64_t>() : -1;
@@ -21,9 +21,9 @@ int32_t ReadId(const Json& json, const std::string& path, const Tokenizer& token
 }
 
 // {"prompt_string": text}; the other member is for images.
-std::string ReadPromptObject(const Json& json, const std::string& path) {
+std::string ReadPromptObject(const ApiJson& json, const std::string& path) {
   const Fields fields(json, path);
-  const Json* media = fields.Find("multimodal_data");
+  const ApiJson* media = fields.Find("multimodal_data");
   if (media != nullptr && !media->empty()) {
     throw ApiError(ApiErrorKind::kNoImages,
                    "image input is not supported: the model reads text alone",
@@ -32,15 +32,16 @@ std::string ReadPromptObject(const Json& json, const std::string& path) {
   return fields.RequiredText("prompt_string");
 }
 
-std::vector<int32_t> Checked(std::vector<int32_t> ids, const std::string& path, const Json& json) {
+std::vector<int32_t> Checked(std::vector<int32_t> ids, const std::string& path,
+                             const ApiJson& json) {
   if (ids.empty()) FailField(path, "a prompt of at least one token", &json);
   return ids;
 }
 
-std::vector<int32_t> ReadMixed(const Json& json, const std::string& path,
+std::vector<int32_t> ReadMixed(const ApiJson& json, const std::string& path,
                                const Tokenizer& tokenizer) {
   std::vector<int32_t> ids;
-  for (const Json& item : json) {
+  for (const ApiJson& item : json) {
     if (!item.is_string()) {
       ids.push_back(ReadId(item, path, tokenizer));
       continue;
@@ -53,16 +54,16 @@ std::vector<int32_t> ReadMixed(const Json& json, const std::string& path,
   return Checked(std::move(ids), path, json);
 }
 
-bool IsOnePrompt(const Json& json) {
+bool IsOnePrompt(const ApiJson& json) {
   const bool has_id =
-      std::any_of(json.begin(), json.end(), [](const Json& item) { return item.is_number(); });
-  const bool has_other = std::any_of(json.begin(), json.end(), [](const Json& item) {
+      std::any_of(json.begin(), json.end(), [](const ApiJson& item) { return item.is_number(); });
+  const bool has_other = std::any_of(json.begin(), json.end(), [](const ApiJson& item) {
     return !item.is_number() && !item.is_string();
   });
   return has_id && !has_other;
 }
 
-std::vector<int32_t> ReadOne(const Json& json, const std::string& path,
+std::vector<int32_t> ReadOne(const ApiJson& json, const std::string& path,
                              const Tokenizer& tokenizer) {
   if (json.is_string()) {
     return Checked(tokenizer.EncodePrompt(json.get_ref<const std::string&>(), true), path, json);
@@ -76,7 +77,7 @@ std::vector<int32_t> ReadOne(const Json& json, const std::string& path,
 
 }  // namespace
 
-std::vector<std::vector<int32_t>> ReadPrompts(const Json& json, const std::string& path,
+std::vector<std::vector<int32_t>> ReadPrompts(const ApiJson& json, const std::string& path,
                                               const Tokenizer& tokenizer) {
   std::vector<std::vector<int32_t>> prompts;
   if (!json.is_array() || IsOnePrompt(json)) {
@@ -92,11 +93,11 @@ std::vector<std::vector<int32_t>> ReadPrompts(const Json& json, const std::strin
   return prompts;
 }
 
-std::vector<int32_t> ReadIds(const Json& json, const std::string& path,
+std::vector<int32_t> ReadIds(const ApiJson& json, const std::string& path,
                              const Tokenizer& tokenizer) {
   std::vector<int32_t> ids;
   if (!json.is_array()) FailField(path, "an array of token ids", &json);
-  for (const Json& item : json) ids.push_back(ReadId(item, path, tokenizer));
+  for (const ApiJson& item : json) ids.push_back(ReadId(item, path, tokenizer));
   return ids;
 }
 

@@ -16,10 +16,11 @@ inline constexpr size_t kMaxPrompts = 256;  // of one request
 // array of any of these, which is several prompts. A text has BOS first where the file wishes it,
 // and names of control tokens in it are those tokens: who writes a whole prompt writes its
 // template, too. path: for messages. Throws ApiError.
-std::vector<std::vector<int32_t>> ReadPrompts(const Json& json, const std::string& path,
+std::vector<std::vector<int32_t>> ReadPrompts(const ApiJson& json, const std::string& path,
                                               const Tokenizer& tokenizer);
 
 // Reads an array of ids.
-std::vector<int32_t> ReadIds(const Json& json, const std::string& path, const Tokenizer& tokenizer);
+std::vector<int32_t> ReadIds(const ApiJson& json, const std::string& path,
+                             const Tokenizer& tokenizer);
 
 }  // namespace thermocline

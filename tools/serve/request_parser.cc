@@ -12,34 +12,34 @@ constexpr size_t kMaxResponseFields = 64;
 constexpr int64_t kMaxTopLogprobs = 100;
 
 // A reply of any JSON object.
-const Json& AnyObject() {
-  static const Json schema = {{"type", "object"}};
+const ApiJson& AnyObject() {
+  static const ApiJson schema = {{"type", "object"}};
   return schema;
 }
 
 // Returns the schema of a `response_format`; null: any text.
-const Json* SchemaOfFormat(const Json& format) {
+const ApiJson* SchemaOfFormat(const ApiJson& format) {
   const Fields fields(format, "response_format");
   const std::string type = fields.RequiredText("type");
   if (type == "text") return nullptr;
   if (type == "json_object") {
-    const Json* schema = fields.Find("schema");
+    const ApiJson* schema = fields.Find("schema");
     return schema == nullptr ? &AnyObject() : schema;
   }
   if (type != "json_schema") {
     FailField("response_format.type", "'text', 'json_object' or 'json_schema'",
               fields.Find("type"));
   }
-  const Json* inner = fields.Object("json_schema");
+  const ApiJson* inner = fields.Object("json_schema");
   if (inner == nullptr) FailField("response_format.json_schema", "an object", nullptr);
-  const Json* schema = Fields(*inner, "response_format.json_schema").Find("schema");
+  const ApiJson* schema = Fields(*inner, "response_format.json_schema").Find("schema");
   if (schema == nullptr) FailField("response_format.json_schema.schema", "a schema", nullptr);
   return schema;
 }
 
 }  // namespace
 
-GenerationSpec RequestParser::Base(const Json& request, Api api) const {
+GenerationSpec RequestParser::Base(const ApiJson& request, Api api) const {
   const Fields fields(request);
   GenerationSpec spec;
   spec.api = api;
@@ -49,7 +49,7 @@ GenerationSpec RequestParser::Base(const Json& request, Api api) const {
   return spec;
 }
 
-void RequestParser::TakeSchema(const Json& schema, const ReplyFormat* format,
+void RequestParser::TakeSchema(const ApiJson& schema, const ReplyFormat* format,
                                GenerationSpec* spec) const {
   spec->mask = format == nullptr ? constraints_.OfSchema(schema, spec->ends)
                                  : constraints_.OfAnswer(schema, *format, spec->ends);
@@ -58,8 +58,8 @@ void RequestParser::TakeSchema(const Json& schema, const ReplyFormat* format,
 void RequestParser::ReadConstraint(const Fields& fields, const ReplyFormat* format,
                                    GenerationSpec* spec) const {
   const auto grammar = fields.Text("grammar");
-  const Json* schema = fields.Find("json_schema");
-  const Json* wanted = fields.Object("response_format");
+  const ApiJson* schema = fields.Find("json_schema");
+  const ApiJson* wanted = fields.Object("response_format");
   const bool has_grammar = grammar && !grammar->empty();
   if (has_grammar && schema != nullptr) {
     throw ApiError(ApiErrorKind::kInvalidRequest,
@@ -71,14 +71,14 @@ void RequestParser::ReadConstraint(const Fields& fields, const ReplyFormat* form
   } else if (schema != nullptr) {
     TakeSchema(*schema, format, spec);
   } else if (wanted != nullptr) {
-    if (const Json* of_format = SchemaOfFormat(*wanted)) TakeSchema(*of_format, format, spec);
+    if (const ApiJson* of_format = SchemaOfFormat(*wanted)) TakeSchema(*of_format, format, spec);
   }
 }
 
-GenerationSpec RequestParser::Native(const Json& request) const {
+GenerationSpec RequestParser::Native(const ApiJson& request) const {
   const Fields fields(request);
   GenerationSpec spec = Base(request, Api::kNative);
-  const Json* prompt = fields.Find("prompt");
+  const ApiJson* prompt = fields.Find("prompt");
   if (prompt == nullptr) FailField("prompt", "a text or token ids", nullptr);
   spec.prompts = ReadPrompts(*prompt, "prompt", tokenizer_);
   ReadTokenLimit(fields, {"n_predict", "max_tokens"}, defaults_, &spec);
@@ -87,10 +87,10 @@ GenerationSpec RequestParser::Native(const Json& request) const {
   return spec;
 }
 
-GenerationSpec RequestParser::TextCompletions(const Json& request) const {
+GenerationSpec RequestParser::TextCompletions(const ApiJson& request) const {
   const Fields fields(request);
   GenerationSpec spec = Base(request, Api::kTextCompletions);
-  const Json* prompt = fields.Find("prompt");
+  const ApiJson* prompt = fields.Find("prompt");
   if (prompt == nullptr) FailField("prompt", "a text or token ids", nullptr);
   spec.prompts = ReadPrompts(*prompt, "prompt", tokenizer_);
   ReadTokenLimit(fields, {"max_tokens", "n_predict"}, defaults_, &spec);
@@ -106,7 +106,7 @@ GenerationSpec RequestParser::TextCompletions(const Json& request) const {
   return spec;
 }
 
-GenerationSpec RequestParser::ChatForm(const Json& chat_request, Api api,
+GenerationSpec RequestParser::ChatForm(const ApiJson& chat_request, Api api,
                                        std::initializer_list<const char*> limits) const {
   const Fields fields(chat_request);
   GenerationSpec spec = Base(chat_request, api);
@@ -151,7 +151,7 @@ void RequestParser::ReadTools(const Fields& fields, const ChatRequest& chat,
   spec->reading = std::move(reading);
 }
 
-GenerationSpec RequestParser::Chat(const Json& request) const {
+GenerationSpec RequestParser::Chat(const ApiJson& request) const {
   const Fields fields(request);
   GenerationSpec spec =
       ChatForm(request, Api::kChat, {"max_completion_tokens", "max_tokens", "n_predict"});
@@ -167,7 +167,7 @@ GenerationSpec RequestParser::Chat(const Json& request) const {
   return spec;
 }
 
-GenerationSpec RequestParser::Responses(const Json& request) const {
+GenerationSpec RequestParser::Responses(const ApiJson& request) const {
   GenerationSpec spec =
       ChatForm(FromResponsesApi(request), Api::kResponses, {"max_output_tokens", "max_tokens"});
   spec.n = 1;
@@ -179,13 +179,13 @@ GenerationSpec RequestParser::Responses(const Json& request) const {
   return spec;
 }
 
-GenerationSpec RequestParser::Messages(const Json& request) const {
+GenerationSpec RequestParser::Messages(const ApiJson& request) const {
   GenerationSpec spec = ChatForm(FromMessagesApi(request), Api::kMessages, {"max_tokens"});
   spec.n = 1;
   return spec;
 }
 
-ChatPrompt RequestParser::PromptOf(const Json& chat_request) const {
+ChatPrompt RequestParser::PromptOf(const ApiJson& chat_request) const {
   return chat_.Make(ReadChatRequest(Fields(chat_request)));
 }
 

@@ -16,23 +16,23 @@ class RequestParser {
                 const RequestDefaults& defaults)
       : tokenizer_(tokenizer), chat_(chat), constraints_(constraints), defaults_(defaults) {}
 
-  GenerationSpec Native(const Json& request) const;
-  GenerationSpec TextCompletions(const Json& request) const;
-  GenerationSpec Chat(const Json& request) const;
-  GenerationSpec Responses(const Json& request) const;
-  GenerationSpec Messages(const Json& request) const;
+  GenerationSpec Native(const ApiJson& request) const;
+  GenerationSpec TextCompletions(const ApiJson& request) const;
+  GenerationSpec Chat(const ApiJson& request) const;
+  GenerationSpec Responses(const ApiJson& request) const;
+  GenerationSpec Messages(const ApiJson& request) const;
   // A request of a chat completion's form, as a prompt.
-  ChatPrompt PromptOf(const Json& chat_request) const;
+  ChatPrompt PromptOf(const ApiJson& chat_request) const;
   // The settings of a request that says nothing.
-  GenerationSpec Defaults() const { return Base(Json::object(), Api::kNative); }
+  GenerationSpec Defaults() const { return Base(ApiJson::object(), Api::kNative); }
 
  private:
-  GenerationSpec Base(const Json& request, Api api) const;
-  GenerationSpec ChatForm(const Json& chat_request, Api api,
+  GenerationSpec Base(const ApiJson& request, Api api) const;
+  GenerationSpec ChatForm(const ApiJson& chat_request, Api api,
                           std::initializer_list<const char*> limits) const;
   // format: of the reply, whose reasoning is not constrained; null: all of it is.
   void ReadConstraint(const Fields& fields, const ReplyFormat* format, GenerationSpec* spec) const;
-  void TakeSchema(const Json& schema, const ReplyFormat* format, GenerationSpec* spec) const;
+  void TakeSchema(const ApiJson& schema, const ReplyFormat* format, GenerationSpec* spec) const;
   void ReadTools(const Fields& fields, const ChatRequest& chat, const ReplyFormat& format,
                  GenerationSpec* spec) const;
   std::unordered_map<int32_t, std::string> Spoken(const ReplyFormat& format) const;

@@ -74,7 +74,7 @@ void ReadPenalties(const Fields& fields, const Tokenizer& tokenizer, SamplerOpti
 
 // "temperature" beside "top_k", or a text of letters.
 void ReadSteps(const Fields& fields, SamplerOptions* s) {
-  const Json* found = fields.Find("samplers");
+  const ApiJson* found = fields.Find("samplers");
   if (found == nullptr) return;
   std::vector<SamplerStep> steps;
   const auto add = [&](std::optional<SamplerStep> step) {
@@ -99,13 +99,13 @@ class Biases {
       : tokenizer_(tokenizer), biases_(biases) {}
 
   // {"15": -100, " word": 5}, or [[15, -100], [" word", false]].
-  void Read(const Json& json) {
+  void Read(const ApiJson& json) {
     if (json.size() > kMaxBiases || !json.is_structured()) Fail(json);
     if (json.is_object()) {
       for (const auto& [key, value] : json.items()) AddNamed(key, value);
       return;
     }
-    for (const Json& pair : json) {
+    for (const ApiJson& pair : json) {
       if (!pair.is_array() || pair.size() != 2) Fail(pair);
       if (pair[0].is_number_integer()) {
         AddId(pair[0].get<int64_t>(), pair[1]);
@@ -118,21 +118,21 @@ class Biases {
   }
 
  private:
-  [[noreturn]] static void Fail(const Json& found) {
+  [[noreturn]] static void Fail(const ApiJson& found) {
     FailField("logit_bias",
               fmt::format("at most {} biases, {{\"15\": -100}} or [[15, -100]], of token ids or "
                           "texts; false forbids",
                           kMaxBiases),
               &found);
   }
-  static float BiasOf(const Json& json) {
+  static float BiasOf(const ApiJson& json) {
     if (json.is_boolean() && !json.get<bool>()) return -std::numeric_limits<float>::infinity();
     if (!json.is_number()) Fail(json);
     const auto bias = json.get<double>();
     if (!(std::abs(bias) <= kMuch)) Fail(json);
     return static_cast<float>(bias);
   }
-  void AddNamed(const std::string& key, const Json& bias) {
+  void AddNamed(const std::string& key, const ApiJson& bias) {
     int64_t id = 0;
     const char* const end = key.data() + key.size();
     const auto parsed = std::from_chars(key.data(), end, id);
@@ -141,12 +141,12 @@ class Biases {
   }
   // An id of another model's vocabulary is nothing to fail for: clients send the same biases to
   // all.
-  void AddId(int64_t id, const Json& bias) {
+  void AddId(int64_t id, const ApiJson& bias) {
     const float value = BiasOf(bias);
     if (id < 0 || id >= tokenizer_.vocab_size()) return;
     biases_->push_back({static_cast<int32_t>(id), value});
   }
-  void AddText(const std::string& text, const Json& bias) {
+  void AddText(const std::string& text, const ApiJson& bias) {
     const float value = BiasOf(bias);
     for (const int32_t id : tokenizer_.Encode(text)) {
       if (biases_->size() > kMaxBiases) Fail(bias);
@@ -159,7 +159,7 @@ class Biases {
 };
 
 void ReadBiases(const Fields& fields, const Tokenizer& tokenizer, GenerationSpec* spec) {
-  if (const Json* json = fields.Find("logit_bias")) {
+  if (const ApiJson* json = fields.Find("logit_bias")) {
     Biases(tokenizer, &spec->sampler.logit_bias).Read(*json);
   }
   TakeFlag(fields, "ignore_eos", &spec->ignore_eos);
@@ -181,7 +181,7 @@ void ReadSeed(const Fields& fields, const RequestDefaults& defaults, SamplerOpti
 
 void ReadAnswerFields(const Fields& fields, GenerationSpec* spec) {
   TakeFlag(fields, "stream", &spec->stream);
-  if (const Json* options = fields.Object("stream_options")) {
+  if (const ApiJson* options = fields.Object("stream_options")) {
     TakeFlag(Fields(*options, "stream_options"), "include_usage", &spec->include_usage);
   }
   TakeFlag(fields, "cache_prompt", &spec->cache_prompt);
@@ -236,7 +236,7 @@ void SetStopStrings(std::vector<std::string> strings, const std::string& path,
   std::erase_if(strings, [](const std::string& text) { return text.empty(); });
   for (const std::string& text : strings) {
     if (text.size() > StopStrings::kMaxBytes) {
-      const Json found = text;
+      const ApiJson found = text;
       FailField(path, fmt::format("texts of at most {} bytes", StopStrings::kMaxBytes), &found);
     }
   }

@@ -176,7 +176,7 @@ HttpResponse Service::ErrorResponse(int status, const std::string& message) {
         return ApiErrorKind::kInvalidRequest;
     }
   }();
-  Json object = ApiError(kind, message).Object();
+  ApiJson object = ApiError(kind, message).Object();
   object["error"]["code"] = status;
   return JsonResponse(object, status);
 }

@@ -37,7 +37,7 @@ std::vector<float> Normalised(std::span<const float> values) {
   return unit;
 }
 
-Json EmbeddingJson(const std::vector<float>& values, bool base64) {
+ApiJson EmbeddingJson(const std::vector<float>& values, bool base64) {
   if (!base64) return values;
   std::vector<unsigned char> bytes(values.size() * sizeof(float));
   std::memcpy(bytes.data(), values.data(), bytes.size());
@@ -128,7 +128,7 @@ class EmbeddingRun : public std::enable_shared_from_this<EmbeddingRun> {
       SendOnce(ErrorResponseOf(ApiError(ApiErrorKind::kUnavailable, "the request was cancelled")));
     }
     if (++n_ended_ < prompts_.size()) return;
-    Json data = Json::array();
+    ApiJson data = ApiJson::array();
     for (size_t i = 0; i < found_.size(); ++i) {
       data.push_back({{"object", "embedding"},
                       {"index", i},
@@ -160,9 +160,9 @@ class EmbeddingRun : public std::enable_shared_from_this<EmbeddingRun> {
 void Service::Embeddings(const HttpRequest& request, const Reply& reply) {
   if (draining_) throw ApiError(ApiErrorKind::kUnavailable, "the server is stopping");
   const ServedModel& model = served();
-  const Json body = ParseBody(request.body);
+  const ApiJson body = ParseBody(request.body);
   const Fields fields(body);
-  const Json* input = fields.Find("input");
+  const ApiJson* input = fields.Find("input");
   if (input == nullptr) input = fields.Find("content");
   if (input == nullptr) FailField("input", "a text, token ids, or an array of them", nullptr);
   auto prompts = ReadPrompts(*input, "input", model.host.tokenizer());

@@ -27,7 +27,7 @@ void Service::Generate(const HttpRequest& request, const Reply& reply, Generatio
   if (draining_) throw ApiError(ApiErrorKind::kUnavailable, "the server is stopping");
   ServedModel& model = served();
   if (spec.slot >= options_.schedule.n_slots) {
-    const Json found = spec.slot;
+    const ApiJson found = spec.slot;
     FailField("id_slot", "a slot that there is", &found);
   }
   const auto shared = std::make_shared<const GenerationSpec>(std::move(spec));
@@ -68,9 +68,9 @@ void Service::Messages(const HttpRequest& request, const Reply& reply) {
 
 void Service::Infill(const HttpRequest& request, const Reply& reply) {
   const ServedModel& model = served();
-  const Json body = ParseBody(request.body);
+  const ApiJson body = ParseBody(request.body);
   const InfillTokens tokens = FindInfillTokens(model.host.model().gguf(), model.host.tokenizer());
-  Json native = body;
+  ApiJson native = body;
   native["prompt"] = InfillPrompt(Fields(body), tokens, model.host.tokenizer());
   Generate(request, reply, model.parser.Native(native));
 }

@@ -12,7 +12,7 @@
 namespace thermocline {
 namespace {
 
-Json SlotJson(const SlotState& slot, int64_t context_tokens) {
+ApiJson SlotJson(const SlotState& slot, int64_t context_tokens) {
   const RunStats stats = slot.busy ? slot.stats : RunStats();
   return {{"id", slot.slot},
           {"id_task", slot.request},
@@ -20,13 +20,13 @@ Json SlotJson(const SlotState& slot, int64_t context_tokens) {
           {"speculative", false},
           {"is_processing", slot.busy},
           {"n_tokens", slot.n_tokens},
-          {"next_token", Json::array({{{"has_next_token", slot.busy},
-                                       {"n_remain", -1},
-                                       {"n_decoded", stats.generated_tokens}}})}};
+          {"next_token", ApiJson::array({{{"has_next_token", slot.busy},
+                                          {"n_remain", -1},
+                                          {"n_decoded", stats.generated_tokens}}})}};
 }
 
-Json PagesJson(const ScheduleStats& stats) {
-  Json list = Json::array();
+ApiJson PagesJson(const ScheduleStats& stats) {
+  ApiJson list = ApiJson::array();
   for (const PageCounts& pages : stats.pages) {
     list.push_back({{"total", pages.n_pages}, {"free", pages.n_free}, {"kept", pages.n_kept}});
   }
@@ -66,25 +66,25 @@ HttpResponse Service::Models(const HttpRequest& /*request*/) {
   const ModelConfig& config = model.host.model().config();
   const std::set<std::string> aliases(options_.aliases.begin(), options_.aliases.end());
   const std::set<std::string> tags(options_.tags.begin(), options_.tags.end());
-  const Json entry = {{"id", ModelName()},
-                      {"object", "model"},
-                      {"created", started_},
-                      {"owned_by", "thermocline"},
-                      {"aliases", aliases},
-                      {"tags", tags},
-                      {"meta",
-                       {{"n_vocab", config.vocab_size},
-                        {"n_ctx", model.host.context_tokens()},
-                        {"n_ctx_train", config.max_seq_len},
-                        {"n_embd", config.d_model}}}};
-  return JsonResponse({{"object", "list"}, {"data", Json::array({entry})}});
+  const ApiJson entry = {{"id", ModelName()},
+                         {"object", "model"},
+                         {"created", started_},
+                         {"owned_by", "thermocline"},
+                         {"aliases", aliases},
+                         {"tags", tags},
+                         {"meta",
+                          {{"n_vocab", config.vocab_size},
+                           {"n_ctx", model.host.context_tokens()},
+                           {"n_ctx_train", config.max_seq_len},
+                           {"n_embd", config.d_model}}}};
+  return JsonResponse({{"object", "list"}, {"data", ApiJson::array({entry})}});
 }
 
 HttpResponse Service::Props(const HttpRequest& /*request*/) {
   const ServedModel& model = served();
   const Tokenizer& tokenizer = model.host.tokenizer();
   const auto name = [&](int32_t id) { return id < 0 ? "" : tokenizer.TokenName(id); };
-  Json params = SettingsJson(model.parser.Defaults());
+  ApiJson params = SettingsJson(model.parser.Defaults());
   params["seed"] = options_.defaults.seed;
   return JsonResponse({{"default_generation_settings",
                         {{"n_ctx", model.host.context_tokens()}, {"params", params}}},
@@ -106,7 +106,7 @@ HttpResponse Service::Slots(const HttpRequest& /*request*/) {
     throw ApiError(ApiErrorKind::kNotSupported, "this server does not show its slots");
   }
   const ServedModel& model = served();
-  Json list = Json::array();
+  ApiJson list = ApiJson::array();
   for (const SlotState& slot : model.host.slots()) {
     list.push_back(SlotJson(slot, model.host.context_tokens()));
   }
@@ -131,11 +131,11 @@ HttpResponse Service::Live(const HttpRequest& /*request*/) {
   const ScheduleStats stats = model.host.stats();
   const FfnCount neurons = stats.neurons.Sum();
   const ModelHost::BytesPerToken bytes = model.host.Bytes(stats);
-  Json layers = Json::array();
+  ApiJson layers = ApiJson::array();
   for (const LayerHeat& layer : model.host.Heat(stats)) {
     layers.push_back({{"hot", layer.hot_share}, {"fired", layer.fired_share}});
   }
-  Json tiers = Json::array();
+  ApiJson tiers = ApiJson::array();
   const std::vector<std::string> names = model.host.tier_names();
   for (size_t t = 0; t < stats.used_bytes.size(); ++t) {
     tiers.push_back({{"name", t < names.size() ? names[t] : std::to_string(t)},

@@ -61,7 +61,7 @@ std::string FileName(const Fields& fields) {
 HttpResponse Service::SlotAction(const HttpRequest& request) {
   const int32_t slot = SlotOf(request.path, options_.schedule.n_slots);
   const std::string action(request.Query("action"));
-  const Json body = request.body.empty() ? Json::object() : ParseBody(request.body);
+  const ApiJson body = request.body.empty() ? ApiJson::object() : ParseBody(request.body);
   const Fields fields(body);
   const Counted counted(n_slot_actions_);
   if (action == "erase") {

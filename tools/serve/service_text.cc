@@ -8,10 +8,10 @@ namespace thermocline {
 namespace {
 
 // A token's text, or its bytes where they are none by themselves.
-Json PieceJson(const Tokenizer& tokenizer, int32_t id) {
+ApiJson PieceJson(const Tokenizer& tokenizer, int32_t id) {
   const std::string bytes = tokenizer.TokenName(id);
   if (IsValidUtf8(bytes)) return bytes;
-  Json list = Json::array();
+  ApiJson list = ApiJson::array();
   for (const char c : bytes) list.push_back(static_cast<unsigned char>(c));
   return list;
 }
@@ -21,7 +21,7 @@ Json PieceJson(const Tokenizer& tokenizer, int32_t id) {
 HttpResponse Service::Tokenize(const HttpRequest& request) {
   ServedModel& model = served();
   (void)model.host.Wake();
-  const Json body = ParseBody(request.body);
+  const ApiJson body = ParseBody(request.body);
   const Fields fields(body);
   const Tokenizer& tokenizer = model.host.tokenizer();
   const std::string content = fields.RequiredText("content");
@@ -30,7 +30,7 @@ HttpResponse Service::Tokenize(const HttpRequest& request) {
   const std::vector<int32_t> ids = add_special ? tokenizer.EncodePrompt(content, parse_special)
                                                : tokenizer.Encode(content, parse_special);
   if (!fields.Bool("with_pieces").value_or(false)) return JsonResponse({{"tokens", ids}});
-  Json tokens = Json::array();
+  ApiJson tokens = ApiJson::array();
   for (const int32_t id : ids) {
     tokens.push_back({{"id", id}, {"piece", PieceJson(tokenizer, id)}});
   }
@@ -39,7 +39,7 @@ HttpResponse Service::Tokenize(const HttpRequest& request) {
 
 HttpResponse Service::Detokenize(const HttpRequest& request) {
   const ServedModel& model = served();
-  const Json body = ParseBody(request.body);
+  const ApiJson body = ParseBody(request.body);
   const Fields fields(body);
   const Tokenizer& tokenizer = model.host.tokenizer();
   const std::vector<int32_t> ids = ReadIds(fields.RequiredArray("tokens"), "tokens", tokenizer);
@@ -47,24 +47,24 @@ HttpResponse Service::Detokenize(const HttpRequest& request) {
 }
 
 HttpResponse Service::ApplyTemplate(const HttpRequest& request) {
-  const Json body = ParseBody(request.body);
+  const ApiJson body = ParseBody(request.body);
   return JsonResponse({{"prompt", served().parser.PromptOf(body).text}});
 }
 
 HttpResponse Service::CountChatTokens(const HttpRequest& request) {
-  const Json body = ParseBody(request.body);
+  const ApiJson body = ParseBody(request.body);
   return JsonResponse({{"object", "response.input_tokens"},
                        {"input_tokens", served().parser.PromptOf(body).ids.size()}});
 }
 
 HttpResponse Service::CountResponsesTokens(const HttpRequest& request) {
-  const Json body = FromResponsesApi(ParseBody(request.body));
+  const ApiJson body = FromResponsesApi(ParseBody(request.body));
   return JsonResponse({{"object", "response.input_tokens"},
                        {"input_tokens", served().parser.PromptOf(body).ids.size()}});
 }
 
 HttpResponse Service::CountMessagesTokens(const HttpRequest& request) {
-  const Json body = FromMessagesApi(ParseBody(request.body));
+  const ApiJson body = FromMessagesApi(ParseBody(request.body));
   return JsonResponse({{"input_tokens", served().parser.PromptOf(body).ids.size()}});
 }
 
