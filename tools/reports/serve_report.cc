@@ -43,9 +43,9 @@ ChartLine ShareLine(const std::string& name, std::vector<double> ms) {
   ChartLine line{name, {}};
   const size_t step = std::max<size_t>(1, ms.size() / kPoints);
   for (size_t i = 0; i < ms.size(); i += step) {
-    line.points.push_back({ms[i], static_cast<double>(i + 1) / static_cast<double>(ms.size())});
+    line.points.emplace_back(ms[i], static_cast<double>(i + 1) / static_cast<double>(ms.size()));
   }
-  if (!ms.empty()) line.points.push_back({ms.back(), 1.0});
+  if (!ms.empty()) line.points.emplace_back(ms.back(), 1.0);
   return line;
 }
 

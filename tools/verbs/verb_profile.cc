@@ -187,7 +187,7 @@ struct Moves {
   Moves(const ProfileArgs& args, const OpenedModel& model, const ProfileStats& stats,
         const SolvedPlacement* solved) {
     if (solved == nullptr || (args.drift_paths.empty() && args.report_path.empty())) return;
-    options = MoverOptionsOf(model, solved->placement);
+    options = static_cast<const MoveOptions&>(MoverOptionsOf(model, solved->placement));
     simulations.emplace_back(stats.d_ff(), solved->placement, options);
     for (const double wanted : {0.05, 0.1, 0.2, 0.3, 0.5, 0.75}) {
       if (args.report_path.empty()) break;
