@@ -73,19 +73,24 @@ class Browser:
             [program, "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0", "--hide-scrollbars",
              f"--user-data-dir={self.folder}", "about:blank"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         port_file = os.path.join(self.folder, "DevToolsActivePort")
-        until = time.monotonic() + 60
-        while not (os.path.exists(port_file) and open(port_file, encoding="ascii").read().count("\n")):
+        until, lines = time.monotonic() + 60, []
+        while not (lines and lines[0].endswith("\n")):
             assert time.monotonic() < until, "the browser did not start"
             time.sleep(0.05)
-        self.port = int(open(port_file, encoding="ascii").readline())
+            if os.path.exists(port_file):
+                with open(port_file, encoding="ascii") as file:
+                    lines = file.readlines()
+        self.port = int(lines[0])
         connection = http.client.HTTPConnection("127.0.0.1", self.port)
         connection.request("GET", "/json")
         pages = json.loads(connection.getresponse().read())
+        connection.close()
         page = next(page for page in pages if page["type"] == "page")
         self.socket = Socket(self.port, page["webSocketDebuggerUrl"].split(str(self.port), 1)[1])
         self.n, self.events = 0, []
 
     def close(self):
+        self.socket.connection.close()
         self.process.kill()
         self.process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -252,7 +257,8 @@ class Page(unittest.TestCase):
         self.browser.run("document.querySelector('#show-settings').click();"
                          "document.querySelector('[name=theme]').value = 'dark';"
                          "document.querySelector('[name=max_tokens]').value = '3'; document.querySelector('button[value=save]').click()")
-        self.assertEqual(self.browser.run("document.documentElement.dataset.theme"), "dark")
+        # A dialog's closing is an event of its own: it comes after the click.
+        self.browser.wait("document.documentElement.dataset.theme === 'dark'", "the colours were not taken")
         self.say("Hello")
         self.written()
         self.assertIn("3 tokens", self.browser.run("document.querySelector('.assistant .note').textContent"))
