@@ -106,7 +106,8 @@ CostModel::LayerCost CostModel::ReadLayer(int64_t layer) const {
                        }
                        const bool whole = tensor.row->use == TensorUse::kMatrix && !IsFfn(role);
                        if (whole && tensor.row->tier == TensorTier::kFast) {
-                         cost.attention.push_back({KeyOf(*info), Elements(*info)});
+                         cost.attention.push_back(
+                             {KeyOf(*info), Elements(*info), tensor.row->goes_with_attention()});
                        }
                      });
   const ModelPredictor* predictor = model_.predictor();
@@ -156,17 +157,17 @@ double CostModel::GpuProduct(const RateKey& key, double n_weights, int64_t rows)
   return ValueAt(at, seconds, n) * std::max(1.0, n / at.back());
 }
 
-double CostModel::OnFast(const RateKey& key, double n_weights, int64_t rows) const {
-  return fast_is_host_ ? Product(key, n_weights, shape_.n_threads, rows)
-                       : GpuProduct(key, n_weights, rows);
+double CostModel::OnTier(const RateKey& key, double n_weights, int64_t rows, bool on_host) const {
+  return on_host ? Product(key, n_weights, shape_.n_threads, rows)
+                 : GpuProduct(key, n_weights, rows);
 }
 
-double CostModel::FastOpSeconds() const {
-  return (fast_is_host_ ? rates_.OpUs(shape_.n_threads) : rates_.gpu->op_us) / kUsPerSecond;
+double CostModel::OpSeconds(bool on_host) const {
+  return (on_host ? rates_.OpUs(shape_.n_threads) : rates_.gpu->op_us) / kUsPerSecond;
 }
 
 // Of the keys and values that the rows attend to.
-double CostModel::CacheSeconds(int64_t layer) const {
+double CostModel::CacheSeconds(int64_t layer, bool on_host) const {
   const AttentionConfig& a = model_.config().layer(layer).attention;
   const auto rows = static_cast<double>(shape_.rows);
   double seen = static_cast<double>(shape_.context_tokens) + (shape_.prompt ? rows / 2 : 1);
@@ -174,23 +175,40 @@ double CostModel::CacheSeconds(int64_t layer) const {
   const DType dtype = model_.options().cache_type;
   if (shape_.prompt) {
     // Products of panels: of each query with the keys, and of the weights with the values.
-    return OnFast({dtype, a.head_dim}, 2 * seen * static_cast<double>(a.q_dim()), shape_.rows);
+    return OnTier({dtype, a.head_dim}, 2 * seen * static_cast<double>(a.q_dim()), shape_.rows,
+                  on_host);
   }
   const double n_weights = 2 * seen * static_cast<double>(a.kv_dim()) * rows;
   const double n_bytes = n_weights * BytesPerWeight(dtype);
-  if (!fast_is_host_) return n_bytes / rates_.gpu->read_bytes_per_s;
+  if (!on_host) return n_bytes / rates_.gpu->read_bytes_per_s;
   // Heads of queries that share keys and values find them in a cache.
   return n_bytes / rates_.AttendBytesPerSecond(shape_.n_threads) +
          static_cast<double>(a.group() - 1) *
              rates_.CachedSeconds({dtype, a.head_dim}, shape_.n_threads, n_weights);
 }
 
-double CostModel::AttentionSeconds(int64_t layer) const {
-  double seconds = kAttentionOps * FastOpSeconds() + CacheSeconds(layer);
+// Away, what attention reads and gives is handed over, unless both tiers are one memory.
+double CostModel::AttentionSeconds(int64_t layer, bool away) const {
+  const bool on_host = fast_is_host_ || away;
+  double seconds = kAttentionOps * OpSeconds(on_host) + CacheSeconds(layer, on_host);
   for (const Matrix& matrix : layers_[static_cast<size_t>(layer)].attention) {
-    seconds += OnFast(matrix.key, matrix.n_weights, shape_.rows);
+    const bool here = matrix.goes_with_attention ? on_host : fast_is_host_;
+    seconds += OnTier(matrix.key, matrix.n_weights, shape_.rows, here);
   }
-  return seconds;
+  return seconds + (away && !fast_is_host_ ? HandoverMs() / kMsPerSecond : 0);
+}
+
+// There and back, of a layer's inputs and outputs.
+double CostModel::HandoverMs() const {
+  const double bytes = 2.0 * static_cast<double>(shape_.rows) *
+                       static_cast<double>(model_.config().d_model) * sizeof(float);
+  double us = rates_.HandoverUs(shape_.n_threads);
+  double bytes_per_s = rates_.ReadBytesPerSecond(1);
+  if (!fast_is_host_) {
+    us = rates_.gpu->handover_us;
+    bytes_per_s = std::min(rates_.gpu->to_gpu_bytes_per_s, rates_.gpu->from_gpu_bytes_per_s);
+  }
+  return us / 1e3 + kMsPerSecond * bytes / bytes_per_s;
 }
 
 // Row by row, as few rows are computed where a neuron's down column is a row.
@@ -272,14 +290,14 @@ double CostModel::GpuSlice(const Slice& slice) const {
          GpuProduct(cost.down.key, read * cost.down.n_weights, shape_.rows);
 }
 
-LayerTime CostModel::Layer(int64_t layer, int64_t n_hot, int fast_threads) const {
+LayerTime CostModel::Layer(int64_t layer, int64_t n_hot, int fast_threads, bool away) const {
   const LayerCost& cost = layers_[static_cast<size_t>(layer)];
   const auto d_ff = static_cast<int64_t>(cost.active.size()) - 1;
   const int all = shape_.n_threads;
   const bool both = n_hot > 0 && n_hot < d_ff;
   const bool predicted = shape_.mode == SparseMode::kPredicted;
   LayerTime time;
-  time.attention_ms = kMsPerSecond * AttentionSeconds(layer);
+  time.attention_ms = kMsPerSecond * AttentionSeconds(layer, away);
   // A tier that has a layer to itself has all of the host's threads.
   const bool parted = both && fast_is_host_ && all > 1;
   const Slice hot{&cost, 0, n_hot, parted ? fast_threads : all, predicted && !shape_.placed};
@@ -287,17 +305,7 @@ LayerTime CostModel::Layer(int64_t layer, int64_t n_hot, int fast_threads) const
   time.fast_ms = kMsPerSecond * (fast_is_host_ ? HostSlice(hot) : GpuSlice(hot));
   time.slow_ms = kMsPerSecond * HostSlice(cold);
   const double add_ms = kMsPerSecond * FastOpSeconds();
-  if (n_hot < d_ff) {
-    const double bytes = 2.0 * static_cast<double>(shape_.rows) *
-                         static_cast<double>(model_.config().d_model) * sizeof(float);
-    double us = rates_.HandoverUs(all);
-    double bytes_per_s = rates_.ReadBytesPerSecond(1);
-    if (!fast_is_host_) {
-      us = rates_.gpu->handover_us;
-      bytes_per_s = std::min(rates_.gpu->to_gpu_bytes_per_s, rates_.gpu->from_gpu_bytes_per_s);
-    }
-    time.handover_ms = us / 1e3 + kMsPerSecond * bytes / bytes_per_s;
-  }
+  if (n_hot < d_ff) time.handover_ms = HandoverMs();
   time.ffn_ms = std::max(time.fast_ms, time.slow_ms);
   if (both && fast_is_host_ && all == 1) {
     time.ffn_ms = time.fast_ms + time.slow_ms;  // one thread does one after the other
@@ -329,15 +337,17 @@ int CostModel::FastThreads(std::span<const int64_t> n_hot) const {
   return std::clamp(wanted, 1, all - 1);
 }
 
-PassTime CostModel::Pass(std::span<const int64_t> n_hot) const {
-  CHECK(n_hot.size() == layers_.size());
+PassTime CostModel::Pass(std::span<const int64_t> n_hot, std::span<const uint8_t> away) const {
+  CHECK(n_hot.size() == layers_.size() && (away.empty() || away.size() == layers_.size()));
   PassTime pass;
   const int fast_threads = FastThreads(n_hot);
   for (size_t l = 0; l < layers_.size(); ++l) {
-    pass.layers.push_back(Layer(static_cast<int64_t>(l), n_hot[l], fast_threads));
+    pass.layers.push_back(
+        Layer(static_cast<int64_t>(l), n_hot[l], fast_threads, !away.empty() && away[l] != 0));
   }
   const int64_t logits = shape_.prompt ? 1 : shape_.rows;
-  pass.head_ms = kMsPerSecond * (2 * FastOpSeconds() + OnFast(head_.key, head_.n_weights, logits));
+  pass.head_ms = kMsPerSecond *
+                 (2 * FastOpSeconds() + OnTier(head_.key, head_.n_weights, logits, fast_is_host_));
   pass.pass_ms = rates_.WakeUs(shape_.n_threads) / 1e3;
   return pass;
 }

@@ -30,7 +30,7 @@ struct PassShape {
 };
 
 struct LayerTime {
-  double attention_ms = 0;  // with norms, rotation and cache
+  double attention_ms = 0;  // with norms, rotation, cache and, where it is away, a hand-over
   double fast_ms = 0;       // of the FFN, were each tier alone
   double slow_ms = 0;
   double handover_ms = 0;  // 0 where only one tier has neurons
@@ -57,17 +57,20 @@ class CostModel {
   const PassShape& shape() const { return shape_; }
   bool fast_is_host() const { return fast_is_host_; }
   // The time of a layer with its first n_hot neurons on the fast tier. fast_threads: how many of
-  // the host's threads the fast tier has where it is the host's, too.
-  LayerTime Layer(int64_t layer, int64_t n_hot, int fast_threads) const;
+  // the host's threads the fast tier has where it is the host's, too. away: it attends on the slow
+  // tier.
+  LayerTime Layer(int64_t layer, int64_t n_hot, int fast_threads, bool away = false) const;
   // How many that are with so many hot neurons in each layer, as the executor shares them out.
   int FastThreads(std::span<const int64_t> n_hot) const;
-  PassTime Pass(std::span<const int64_t> n_hot) const;
+  // away: (n_layers) which layers attend on the slow tier; empty: none.
+  PassTime Pass(std::span<const int64_t> n_hot, std::span<const uint8_t> away = {}) const;
 
  private:
   // Weights that are multiplied whole.
   struct Matrix {
     RateKey key;
     double n_weights;
+    bool goes_with_attention = false;
   };
   // A neuron's part of gate, up or down.
   struct NeuronRow {
@@ -97,15 +100,17 @@ class CostModel {
   LayerCost ReadLayer(int64_t layer) const;
   void CountActive(const LayerActivity* activity, const std::vector<int32_t>* order,
                    int64_t n_tokens, LayerCost* cost) const;
-  double AttentionSeconds(int64_t layer) const;
-  double CacheSeconds(int64_t layer) const;
+  double AttentionSeconds(int64_t layer, bool away) const;
+  double CacheSeconds(int64_t layer, bool on_host) const;
+  double HandoverMs() const;
   double HostSlice(const Slice& slice) const;
   double RowsSlice(const Slice& slice) const;
   double GpuSlice(const Slice& slice) const;
   double Product(const RateKey& key, double n_weights, int n_threads, int64_t rows) const;
   double GpuProduct(const RateKey& key, double n_weights, int64_t rows) const;
-  double OnFast(const RateKey& key, double n_weights, int64_t rows) const;
-  double FastOpSeconds() const;
+  double OnTier(const RateKey& key, double n_weights, int64_t rows, bool on_host) const;
+  double OpSeconds(bool on_host) const;
+  double FastOpSeconds() const { return OpSeconds(fast_is_host_); }
 
   const OpenedModel& model_;
   const MachineRates& rates_;

@@ -28,10 +28,11 @@ struct RatedSplit {
   std::string strategy;
   bool fits = false;           // else the rest is empty
   std::vector<int64_t> n_hot;  // (n_layers)
+  std::vector<uint8_t> away;   // (n_layers) which attend on the slow tier
   PassTime time;
   double ms_per_token = 0;
   double least_ms_per_token = 0;  // proven; of the optimal one
-  uint64_t fast_bytes = 0;        // of neurons
+  uint64_t fast_bytes = 0;        // of neurons, and of attention that may lie on either tier
   uint64_t slow_bytes = 0;
 };
 
@@ -59,9 +60,12 @@ class TimePlacer {
   PlacementPrediction Predict(const Placement& placement) const;
 
  private:
-  SplitProblem MakeSplitProblem(const Budgets& budgets, int fast_threads) const;
-  RatedSplit Rate(const char* strategy, std::vector<int64_t> n_hot) const;
-  bool Fits(const std::vector<int64_t>& n_hot, const Budgets& budgets) const;
+  SplitProblem MakeSplitProblem(const Budgets& budgets, int fast_threads, bool moves) const;
+  RatedSplit Rate(const char* strategy, std::vector<int64_t> n_hot,
+                  std::vector<uint8_t> away = {}) const;
+  bool Fits(const std::vector<int64_t>& n_hot, const Budgets& budgets,
+            const std::vector<uint8_t>& away = {}) const;
+  SolverResult WhatWouldFit(const Budgets& budgets) const;
   RatedSplit Greedy(const Budgets& budgets) const;
   RatedSplit Uniform(const Budgets& budgets) const;
   RatedSplit WholeLayers(const Budgets& budgets) const;
@@ -72,6 +76,7 @@ class TimePlacer {
   Placement ordered_;
   SolverProblem problem_;  // bytes of neurons, and what the tiers hold besides
   std::vector<std::vector<int32_t>> orders_;
+  std::optional<MovableAttention> attention_;  // none: it stays on the fast tier
   std::optional<CostModel> costs_;
 };
 

@@ -8,6 +8,7 @@
 #include "runtime/core/error.h"
 #include "runtime/core/size_text.h"
 #include "runtime/model/stored_ffn.h"
+#include "runtime/moves/neuron_mover.h"
 
 namespace thermocline {
 namespace {
@@ -28,13 +29,26 @@ std::vector<int32_t> OrderByCount(const LayerActivity& activity) {
 
 // Plans what the tiers hold beside neurons, where a layer has at most so many on each. It grows
 // with both. The placement has no orders, which a plan does not look at.
-MemoryPlan PlanOfLimits(const OpenedModel& model, int64_t max_hot, int64_t max_cold) {
+MemoryPlan PlanOfLimits(const OpenedModel& model, int64_t max_hot, int64_t max_cold,
+                        const std::vector<uint8_t>& away = {}) {
   const int64_t d_ff = model.config().d_ff;
   Placement placement;
   placement.layers.assign(static_cast<size_t>(model.config().n_layers),
                           {{}, {d_ff - max_cold, max_cold}});
   placement.layers.front() = {{}, {max_hot, d_ff - max_hot}};
+  SetAttention(&placement, away);
   return model.PlanOf(&placement);
+}
+
+// Returns what a tier of a plan holds beside neurons and layers' attention.
+uint64_t Besides(const MemoryPlan& plan, std::span<const MovableAttention::Layer> attention,
+                 size_t tier) {
+  uint64_t n_bytes = plan.total_bytes(tier) - plan.neuron_bytes(tier);
+  for (size_t l = 0; l < plan.layers.size(); ++l) {
+    if (plan.layers[l].attention_tier != tier) continue;
+    n_bytes -= tier == 0 ? attention[l].fast_bytes : attention[l].slow_bytes;
+  }
+  return n_bytes;
 }
 
 }  // namespace
@@ -51,6 +65,43 @@ void SetHot(Placement* placement, const std::vector<int64_t>& n_hot) {
     layer.n_on[kVram] = n_hot[l];
     layer.n_on[kDram] = static_cast<int64_t>(layer.neuron_order.size()) - n_hot[l];
   }
+}
+
+void SetAttention(Placement* placement, const std::vector<uint8_t>& away) {
+  for (size_t l = 0; l < away.size(); ++l) {
+    placement->layers[l].attention = away[l] != 0 ? kDram : kVram;
+  }
+}
+
+MovableAttention MakeMovableAttention(const OpenedModel& model) {
+  const auto n_layers = static_cast<size_t>(model.config().n_layers);
+  const int64_t d_ff = model.config().d_ff;
+  const MemoryPlan here = PlanOfLimits(model, d_ff, d_ff, std::vector<uint8_t>(n_layers, 0));
+  const MemoryPlan away = PlanOfLimits(model, d_ff, d_ff, std::vector<uint8_t>(n_layers, 1));
+  const KvLayout layout = model.KvLayoutFor(nullptr);
+  MovableAttention movable;
+  // Of each class of pages one layer away: there are as many classes then as there can be.
+  std::vector<uint8_t> some(n_layers, 0);
+  std::vector<bool> has_one(layout.classes.size());
+  for (size_t l = n_layers; l-- > 0;) {
+    const size_t c = layout.ClassOf(static_cast<int64_t>(l));
+    if (!has_one[c]) some[l] = 1;
+    has_one[c] = true;
+  }
+  for (size_t l = 0; l < n_layers; ++l) {
+    const MemoryPlan::Kv& kv = here.kv[layout.ClassOf(static_cast<int64_t>(l))];
+    const uint64_t kv_bytes = kv.bytes / static_cast<uint64_t>(kv.n_layers);
+    movable.layers.push_back(
+        {here.layers[l].attention_bytes - away.layers[l].attention_bytes + kv_bytes,
+         away.layers[l].slow_attention_bytes + kv_bytes});
+  }
+  movable.fast_fixed_bytes = [&model, some, layers = movable.layers, d_ff](int64_t max_hot) {
+    return Besides(PlanOfLimits(model, max_hot, d_ff, some), layers, 0);
+  };
+  movable.slow_fixed_bytes = [&model, some, layers = movable.layers, d_ff](int64_t max_cold) {
+    return Besides(PlanOfLimits(model, d_ff - max_cold, max_cold, some), layers, 1);
+  };
+  return movable;
 }
 
 Placement OrderedPlacement(const OpenedModel& model, const ProfileStats& stats) {
@@ -82,6 +133,10 @@ SolverProblem MakeProblem(const OpenedModel& model, const ProfileStats& stats,
     layer.slow_neuron_bytes = neuron_bytes(WeightForm::kAsInFile);
     layer.fast_neuron_bytes =
         model.gpu().empty() ? layer.slow_neuron_bytes : neuron_bytes(WeightForm::kOnGpu);
+    // A layer on one tier has no counters; that is less than was reckoned with.
+    const uint64_t counter_bytes = model.plans_moves() ? NeuronMover::CounterBytes(1) : 0;
+    layer.slow_neuron_bytes += counter_bytes;
+    layer.fast_neuron_bytes += counter_bytes;
     layer.whole = model.config().layer(static_cast<int64_t>(l)).ffn.keeps_together();
     for (const int32_t id : ordered.layers[l].neuron_order) {
       layer.benefit.push_back(stats.calibration.layers[l].count[static_cast<size_t>(id)]);

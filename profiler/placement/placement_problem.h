@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,22 @@ std::string BudgetText(uint64_t n_bytes);
 // Error for a model that cannot be placed.
 Placement OrderedPlacement(const OpenedModel& model, const ProfileStats& stats);
 void SetHot(Placement* placement, const std::vector<int64_t>& n_hot);
+// away: (n_layers) which layers attend on the slow tier; empty: none.
+void SetAttention(Placement* placement, const std::vector<uint8_t>& away);
+
+// What each layer's attention takes with its keys and values, by tier, and what the tiers hold
+// beside that and neurons where some layers attend here and some away.
+struct MovableAttention {
+  struct Layer {
+    uint64_t fast_bytes = 0;
+    uint64_t slow_bytes = 0;
+  };
+  std::vector<Layer> layers;
+  std::function<uint64_t(int64_t max_hot)> fast_fixed_bytes;
+  std::function<uint64_t(int64_t max_cold)> slow_fixed_bytes;
+};
+// REQUIRES: layers of the model may attend away; it outlives the result.
+MovableAttention MakeMovableAttention(const OpenedModel& model);
 
 // Clusters worth the activations that were counted, of the ordered neurons.
 SolverProblem MakeProblem(const OpenedModel& model, const ProfileStats& stats,

@@ -2,7 +2,7 @@
 // that the budgets allow.
 //
 // Each layer has choices, with a time and the bytes each takes on both tiers: clusters of 32
-// neurons one after the other and, where an executor could run that, attention on the slow tier.
+// neurons one after the other, and where attention may lie on either tier, each with both.
 // What a tier holds besides (KV cache, scratch) depends on the largest share that a layer has in
 // it, since the FFN's buffers are sized for that layer. So the limits on the shares are searched,
 // too, by branch and bound: within a range of limits the least that the tiers hold besides is
@@ -25,6 +25,7 @@ struct SplitChoice {
   int64_t picoseconds = 0;
   uint64_t fast_bytes = 0;
   uint64_t slow_bytes = 0;
+  bool attends_away = false;  // for who made the choice; the solver does not look at it
 };
 
 struct SplitProblem {

@@ -30,24 +30,25 @@ uint64_t HostKvCache::ClassBytes(const ModelConfig& config, DType dtype, const K
          static_cast<uint64_t>(HeadRowBytes(config, dtype));
 }
 
-uint64_t HostKvCache::Bytes(const ModelConfig& config, DType dtype, const KvLayout& layout) {
+uint64_t HostKvCache::Bytes(const ModelConfig& config, DType dtype, const KvLayout& layout,
+                            size_t tier) {
   uint64_t n_bytes = 0;
   for (size_t c = 0; c < layout.classes.size(); ++c) {
-    n_bytes += ClassBytes(config, dtype, layout, c);
+    if (layout.classes[c].tier == tier) n_bytes += ClassBytes(config, dtype, layout, c);
   }
   return n_bytes;
 }
 
-HostKvCache::HostKvCache(const ModelConfig& config, DType dtype, KvLayout layout)
+HostKvCache::HostKvCache(const ModelConfig& config, DType dtype, KvLayout layout, size_t tier)
     : dtype_(dtype),
       layout_(std::move(layout)),
       n_kv_heads_(config.n_kv_heads),
       row_bytes_(HeadRowBytes(config, dtype)),
-      memory_(Bytes(config, dtype, layout_), "the KV cache") {
+      memory_(Bytes(config, dtype, layout_, tier), "the KV cache") {
   uint64_t n_bytes = 0;
   for (size_t c = 0; c < layout_.classes.size(); ++c) {
     class_begins_.push_back(n_bytes);
-    n_bytes += ClassBytes(config, dtype, layout_, c);
+    if (layout_.classes[c].tier == tier) n_bytes += ClassBytes(config, dtype, layout_, c);
   }
   for (const KvLayerPlace& place : layout_.layers) {
     const int64_t head_bytes =
@@ -121,6 +122,35 @@ KvRun HostKvCache::RunAt(int64_t layer, int64_t kv_head, const KvPageTable& tabl
   std::byte* k =
       base + kv_head * memory.head_bytes + (pages[first] * kKvPageTokens + in_page) * row_bytes_;
   return {k, k + n_kv_heads_ * memory.head_bytes, std::min(together, n_tokens)};
+}
+
+TieredKvCache::TieredKvCache(std::vector<std::unique_ptr<KvCache>> caches)
+    : caches_(std::move(caches)) {
+  for (const KvPageClass& page_class : First().layout().classes) {
+    CHECK(page_class.tier < caches_.size() && caches_[page_class.tier] != nullptr);
+  }
+}
+
+const KvCache& TieredKvCache::First() const {
+  const auto first =
+      std::ranges::find_if(caches_, [](const auto& cache) { return cache != nullptr; });
+  CHECK(first != caches_.end());
+  return **first;
+}
+
+uint64_t TieredKvCache::allocated_bytes() const {
+  uint64_t n_bytes = 0;
+  for (const auto& cache : caches_) n_bytes += cache == nullptr ? 0 : cache->allocated_bytes();
+  return n_bytes;
+}
+
+// A page of one tier is none of another's: the form says which classes lie where.
+std::string TieredKvCache::page_form() const {
+  std::string form;
+  for (const KvPageClass& page_class : layout().classes) {
+    form += (form.empty() ? "" : "; ") + caches_[page_class.tier]->page_form();
+  }
+  return form;
 }
 
 }  // namespace thermocline

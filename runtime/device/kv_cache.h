@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -30,6 +31,10 @@ class KvCache {
   // Copies a page's keys and values, of all layers of its class and heads.
   virtual void CopyPage(const KvPageCopy& copy) = 0;
 
+  // The cache with the memory of a tier's classes, for who attends there, and its bytes.
+  virtual const KvCache& OfTier(size_t /*tier*/) const { return *this; }
+  virtual uint64_t BytesOn(size_t tier) const { return tier == 0 ? allocated_bytes() : 0; }
+
   // A page of a class as it lies, for files and for memory beside the cache. How that is, so that
   // no other cache takes it for its own: "f16", ...
   virtual std::string page_form() const { return std::string(DTypeName(dtype())); }
@@ -46,11 +51,14 @@ class KvCache {
 class HostKvCache final : public KvCache {
  public:
   // Throws Error when the memory is not there, or when head_dim is no multiple of q8_0's block.
-  // `memory` has for every class (n_layers, 2, n_kv_heads, n_pages, kKvPageTokens, head_dim).
-  HostKvCache(const ModelConfig& config, DType dtype, KvLayout layout);
+  // `memory` has for every class of the tier (n_layers, 2, n_kv_heads, n_pages, kKvPageTokens,
+  // head_dim).
+  HostKvCache(const ModelConfig& config, DType dtype, KvLayout layout, size_t tier = 0);
   static uint64_t ClassBytes(const ModelConfig& config, DType dtype, const KvLayout& layout,
                              size_t page_class);
-  static uint64_t Bytes(const ModelConfig& config, DType dtype, const KvLayout& layout);
+  // Of a tier's classes.
+  static uint64_t Bytes(const ModelConfig& config, DType dtype, const KvLayout& layout,
+                        size_t tier = 0);
 
   DType dtype() const override { return dtype_; }
   const KvLayout& layout() const override { return layout_; }
@@ -83,6 +91,40 @@ class HostKvCache final : public KvCache {
   std::vector<uint64_t> class_begins_;  // in `memory`
   std::vector<LayerMemory> layers_;     // of the cache
   AlignedBuffer memory_;
+};
+
+// The caches of several tiers as one: a class's pages lie with its tier.
+class TieredKvCache final : public KvCache {
+ public:
+  // caches: by tier, all with this layout; null where no layer attends.
+  explicit TieredKvCache(std::vector<std::unique_ptr<KvCache>> caches);
+
+  DType dtype() const override { return First().dtype(); }
+  const KvLayout& layout() const override { return First().layout(); }
+  uint64_t allocated_bytes() const override;
+  const KvCache& OfTier(size_t tier) const override { return *caches_[tier]; }
+  uint64_t BytesOn(size_t tier) const override {
+    return caches_[tier] == nullptr ? 0 : caches_[tier]->allocated_bytes();
+  }
+  void CopyPage(const KvPageCopy& copy) override { Of(copy.page_class).CopyPage(copy); }
+  std::string page_form() const override;
+  uint64_t PageBytes(size_t page_class) const override {
+    return Of(page_class).PageBytes(page_class);
+  }
+  void ReadPage(size_t page_class, int32_t page, std::span<std::byte> to) const override {
+    Of(page_class).ReadPage(page_class, page, to);
+  }
+  void WritePage(size_t page_class, int32_t page, std::span<const std::byte> from) override {
+    Of(page_class).WritePage(page_class, page, from);
+  }
+
+ private:
+  const KvCache& First() const;
+  KvCache& Of(size_t page_class) const {
+    return *caches_[First().layout().classes[page_class].tier];
+  }
+
+  std::vector<std::unique_ptr<KvCache>> caches_;
 };
 
 }  // namespace thermocline

@@ -23,17 +23,39 @@ std::vector<int64_t> WindowsOf(const ModelConfig& config) {
   return windows;
 }
 
-// Makes a class of every distinct window, without pages yet.
-KvLayout GroupLayers(std::span<const int64_t> windows) {
-  std::vector<int64_t> distinct(windows.begin(), windows.end());
+// Returns the tier of each layer of the cache.
+std::vector<size_t> TiersOf(const ModelConfig& config, const KvRoom& room) {
+  std::vector<size_t> tiers(static_cast<size_t>(config.n_kv_layers()), 0);
+  if (room.tiers.empty()) return tiers;
+  CHECK(static_cast<int64_t>(room.tiers.size()) == config.n_layers);
+  for (int64_t l = config.n_encoder_layers; l < config.n_layers; ++l) {
+    tiers[static_cast<size_t>(config.kv_layer(l))] = room.tiers[static_cast<size_t>(l)];
+  }
+  for (int64_t l = config.n_encoder_layers; l < config.n_layers; ++l) {
+    CHECK(tiers[static_cast<size_t>(config.kv_layer(l))] == room.tiers[static_cast<size_t>(l)]);
+  }
+  return tiers;
+}
+
+// Who shares a class.
+struct ClassKey {
+  size_t tier;
+  int64_t window;
+  auto operator<=>(const ClassKey&) const = default;
+};
+
+// Makes a class of every distinct key, without pages yet.
+KvLayout GroupLayers(std::span<const ClassKey> keys) {
+  std::vector<ClassKey> distinct(keys.begin(), keys.end());
   std::ranges::sort(distinct);
   distinct.erase(std::unique(distinct.begin(), distinct.end()), distinct.end());
   KvLayout layout;
-  for (const int64_t window : distinct) layout.classes.push_back({.window = window});
+  for (const ClassKey& key : distinct) {
+    layout.classes.push_back({.window = key.window, .tier = key.tier});
+  }
   std::vector<int64_t> n_layers(distinct.size());
-  for (const int64_t window : windows) {
-    const auto c =
-        static_cast<size_t>(std::ranges::lower_bound(distinct, window) - distinct.begin());
+  for (const ClassKey& key : keys) {
+    const auto c = static_cast<size_t>(std::ranges::lower_bound(distinct, key) - distinct.begin());
     layout.layers.push_back({c, n_layers[c]++});
   }
   return layout;
@@ -54,13 +76,16 @@ int64_t WindowPages(int64_t window, const KvRoom& room) {
 }
 
 KvLayout MakeKvLayout(const ModelConfig& config, const KvRoom& room) {
-  std::vector<int64_t> windows = WindowsOf(config);
+  const std::vector<int64_t> windows = WindowsOf(config);
+  const std::vector<size_t> tiers = TiersOf(config, room);
   const bool keeps_all = room.keeps_all || config.has_encoder();
-  for (int64_t& window : windows) {
+  std::vector<ClassKey> keys;
+  for (size_t l = 0; l < windows.size(); ++l) {
+    const int64_t window = windows[l];
     const bool saves = !keeps_all && window > 0 && WindowPages(window, room) < ContextPages(room);
-    if (!saves) window = 0;
+    keys.push_back({tiers[l], saves ? window : 0});
   }
-  KvLayout layout = GroupLayers(windows);
+  KvLayout layout = GroupLayers(keys);
   // With an encoder a sequence has a second text.
   const int64_t n_texts = config.has_encoder() ? 2 : 1;
   for (KvPageClass& page_class : layout.classes) {
@@ -71,7 +96,8 @@ KvLayout MakeKvLayout(const ModelConfig& config, const KvRoom& room) {
 }
 
 KvLayout MakeKvLayout(const ModelConfig& config, int64_t n_pages) {
-  KvLayout layout = GroupLayers(std::vector<int64_t>(static_cast<size_t>(config.n_kv_layers()), 0));
+  KvLayout layout =
+      GroupLayers(std::vector<ClassKey>(static_cast<size_t>(config.n_kv_layers()), {0, 0}));
   layout.classes.front().n_pages = n_pages;
   return layout;
 }

@@ -19,7 +19,8 @@ struct KvLayerPlace {
 };
 
 struct KvLayout {
-  std::vector<KvPageClass> classes;  // all positions first, then by their windows, ascending
+  // By tier, and of a tier all positions first, then by their windows, ascending.
+  std::vector<KvPageClass> classes;
   std::vector<KvLayerPlace> layers;  // of the cache (ModelConfig::kv_layer)
 
   const KvLayerPlace& PlaceOf(int64_t layer) const { return layers[static_cast<size_t>(layer)]; }
@@ -34,11 +35,14 @@ struct KvRoom {
   int64_t n_sequences = 1;
   bool keeps_all = false;  // also positions that no layer sees any more
   int64_t all_tokens = 0;  // of all sequences together; 0: a context for each
+  // (n_layers of the model) the tier on which each attends; empty: the first.
+  std::vector<size_t> tiers = {};
 };
 
 // A layer that others read, too, is in the class of who looks back farthest. A window that would
 // not make a class smaller counts as none, and so do all in a model with an encoder, whose text
-// takes pages of all layers.
+// takes pages of all layers. REQUIRES: layers that read another's keys and values attend on its
+// tier; with an encoder, all attend on one.
 KvLayout MakeKvLayout(const ModelConfig& config, const KvRoom& room);
 
 // n_pages pages of all layers, which keep all positions.

@@ -25,10 +25,11 @@ inline constexpr int64_t KvPagesFor(int64_t n_positions) {
   return (n_positions + kKvPageTokens - 1) / kKvPageTokens;
 }
 
-// The pages of layers that look back equally far.
+// The pages of layers that look back equally far, and attend on the same tier.
 struct KvPageClass {
   int64_t n_pages = 0;
   int64_t window = 0;  // positions that a row sees, its own included; 0: all before it
+  size_t tier = 0;     // whose memory has them
 
   // The first position that a row at `position` sees.
   int64_t FirstSeen(int64_t position) const {

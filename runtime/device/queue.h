@@ -95,6 +95,8 @@ class QueuedStore {
   virtual DeviceSigns StoreSigns(const SignRows& rows) = 0;
   // A matrix whose rows Embed reads one by one.
   virtual TensorView StoreTable(const TensorView& source) = 0;
+  // Memory of the host's that it has: tables, what is handed over, pieces of what is streamed.
+  virtual uint64_t host_bytes() const = 0;
 };
 
 }  // namespace thermocline

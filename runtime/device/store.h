@@ -30,10 +30,10 @@ class DeviceStore {
                                const std::string& purpose) = 0;
   // For neurons that move between devices while a model runs (row_exchange.h).
   virtual std::unique_ptr<RowExchange> MakeRowExchange(const RowExchangeLimits& limits) = 0;
-  // Room for the keys and values of all sequences. Throws Error when the memory is not there, or
-  // when the type does not go with head_dim.
+  // Room for the keys and values of all sequences, of the classes that are on this tier. Throws
+  // Error when the memory is not there, or when the type does not go with head_dim.
   virtual std::unique_ptr<KvCache> MakeKvCache(const ModelConfig& config, DType dtype,
-                                               const KvLayout& layout) = 0;
+                                               const KvLayout& layout, size_t tier) = 0;
 };
 
 }  // namespace thermocline

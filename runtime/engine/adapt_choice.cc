@@ -33,10 +33,8 @@ struct Obstacle {
   std::vector<SettingUse> settings;
 };
 
-Obstacle ObstacleOf(const OpenedModel& model) {
-  if (!model.has_cold()) {
-    return {"all neurons lie on one tier", {{Setting::kPlacement}}};
-  }
+// What keeps neurons from moving wherever they lie.
+Obstacle ObstacleOfModel(const OpenedModel& model) {
   if (model.mode() == SparseMode::kDense) {
     return {"every neuron is computed for every token, wherever it lies",
             {{Setting::kSparseMode, "auto"}}};
@@ -52,6 +50,15 @@ Obstacle ObstacleOf(const OpenedModel& model) {
   if (predictor != nullptr && !predictor->IsSign() && !predictor->HasNeuronParts()) {
     return {"the packed model's own predictor does not move with them", {{Setting::kPredictor}}};
   }
+  return {};
+}
+
+Obstacle ObstacleOf(const OpenedModel& model) {
+  if (!model.has_cold()) {
+    return {"all neurons lie on one tier", {{Setting::kPlacement}}};
+  }
+  Obstacle of_model = ObstacleOfModel(model);
+  if (!of_model.what.empty()) return of_model;
   for (int64_t l = 0; l < model.config().n_layers; ++l) {
     const LayerPlacement& layer = model.placement()->layers[static_cast<size_t>(l)];
     if (layer.n_on[kVram] > 0 && layer.n_on[kDram] > 0) return {};
@@ -109,6 +116,10 @@ AdaptChoice ChooseAdapt(const OpenedModel& model) {
     return {.moves = false, .why_not = "a neuron's copies would cost more than they bring"};
   }
   return {.moves = true, .why_not = {}};
+}
+
+bool MayMoveOncePlaced(const OpenedModel& model) {
+  return !model.gpu().empty() && ObstacleOfModel(model).what.empty();
 }
 
 MoverOptions MoverOptionsOf(const OpenedModel& model, const Placement& placement) {

@@ -17,6 +17,9 @@ struct AdaptChoice {
 // Throws Error where neurons are to move and cannot.
 AdaptChoice ChooseAdapt(const OpenedModel& model);
 
+// Whether a run with a placement that is still to be made may move neurons (Adapt::kAuto).
+bool MayMoveOncePlaced(const OpenedModel& model);
+
 // How the policy of a run with this placement is set: by what a swap costs and brings, and by what
 // a layer's turn costs beside a token.
 MoverOptions MoverOptionsOf(const OpenedModel& model, const Placement& placement);

@@ -40,8 +40,8 @@ Engine::Engine(std::unique_ptr<OpenedModel> model)
   } else {
     tiers_.push_back(MakeGpuDevice(names[kVram], model_->fast_tier_needs()));
   }
-  // A placement may put every neuron on the fast tier.
-  if (model_->has_cold()) tiers_.push_back(std::make_unique<CpuDevice>(names[kDram], limits));
+  // A placement may put everything on the fast tier.
+  if (model_->uses_slow_tier()) tiers_.push_back(std::make_unique<CpuDevice>(names[kDram], limits));
   std::vector<Device*> tiers;
   for (const auto& tier : tiers_) tiers.push_back(tier.get());
   LoadOptions load;
@@ -58,7 +58,7 @@ Engine::Engine(std::unique_ptr<OpenedModel> model)
         predictor->Load(weights(), tiers, model_->placement() != nullptr, model_->n_threads());
   }
   if (!model_->loras().empty()) adapters_ = LoadAdapters(model_->loras(), weights(), tiers);
-  cache_ = tiers_.front()->MakeKvCache(model_->config(), options.cache_type, model_->kv_layout());
+  cache_ = MakeCache();
   executor_ = std::make_unique<Executor>(model_->config(), loaded_->weights, executor_options,
                                          team_, *cache_, tiers, predictors(), adapters_.get());
   if (model_->adapt().moves) MakeMover(tiers);
@@ -68,6 +68,21 @@ Engine::Engine(std::unique_ptr<OpenedModel> model)
                                       orders_, executor_options.max_tokens);
   cuts_->Choose(*model_->threshold_choice(), options.threshold_split);
   executor_->set_cuts(cuts_->cuts());
+}
+
+// On each tier that has layers' attention.
+std::unique_ptr<KvCache> Engine::MakeCache() {
+  const KvLayout layout = model_->kv_layout();
+  std::vector<std::unique_ptr<KvCache>> caches(tiers_.size());
+  for (const KvPageClass& page_class : layout.classes) {
+    std::unique_ptr<KvCache>& cache = caches[page_class.tier];
+    if (cache != nullptr) continue;
+    cache = tiers_[page_class.tier]->MakeKvCache(model_->config(), model_->options().cache_type,
+                                                 layout, page_class.tier);
+  }
+  const auto n_caches = std::ranges::count_if(caches, [](const auto& c) { return c != nullptr; });
+  if (n_caches == 1 && caches.front() != nullptr) return std::move(caches.front());
+  return std::make_unique<TieredKvCache>(std::move(caches));
 }
 
 void Engine::MakeMover(std::span<Device* const> tiers) {
@@ -99,13 +114,19 @@ Engine::~Engine() = default;
 uint64_t Engine::allocated_bytes() const {
   uint64_t n_bytes = cache_->allocated_bytes();
   for (const auto& tier : tiers_) n_bytes += tier->allocated_bytes();
+  if (const QueuedDevice* queued = tiers_.front()->queued()) n_bytes += queued->host_bytes();
   return n_bytes;
 }
 
 std::vector<uint64_t> Engine::UsedBytes() const {
   std::vector<uint64_t> used = loaded_->mapped_bytes;
-  for (size_t tier = 0; tier < tiers_.size(); ++tier) used[tier] += tiers_[tier]->allocated_bytes();
-  used.front() += cache_->allocated_bytes();
+  for (size_t tier = 0; tier < tiers_.size(); ++tier) {
+    used[tier] += tiers_[tier]->allocated_bytes() + cache_->BytesOn(tier);
+  }
+  if (const QueuedDevice* const queued = tiers_.front()->queued()) {
+    used.resize(std::max<size_t>(used.size(), 2));
+    used[1] += queued->host_bytes();
+  }
   // Sign bits are memory of the host's, beside the device's.
   for (const LayerPredictors& layer : predictors()) {
     for (size_t tier = 0; tier < tiers_.size(); ++tier) {

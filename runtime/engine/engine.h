@@ -125,6 +125,7 @@ class Engine {
   std::span<const float> FeedHidden(const SequenceInput& input);
 
  private:
+  std::unique_ptr<KvCache> MakeCache();
   void MakeMover(std::span<Device* const> tiers);
   void CheckRoom(int32_t sequence, size_t n_ids) const;
   // A pass that appends the inputs; its pages are reserved and what must be copied is.

@@ -85,6 +85,8 @@ enum class Adapt : uint8_t { kOff, kAuto, kOn };
 
 struct AdaptOptions {
   Adapt adapt = Adapt::kOff;
+  // Plan for a placement (OpenedModel::PlanOf) with what moving its neurons would take.
+  bool plan_moves = false;
   // From one layer's turn to the next one's; 0: as many as the turn costs less than half a percent
   // of.
   int64_t adapt_tokens_between = 0;

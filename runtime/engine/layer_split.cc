@@ -12,8 +12,9 @@
 namespace thermocline {
 namespace {
 
-// The first n_layers whole on the fast tier, the others whole on the slow one.
-Placement LayerSplit(const ModelConfig& config, int64_t n_layers) {
+// The neurons of the first n_layers on the fast tier, those of the others on the slow one; and the
+// attention of the first n_attending.
+Placement LayerSplit(const ModelConfig& config, int64_t n_layers, int64_t n_attending) {
   Placement placement;
   for (int64_t l = 0; l < config.n_layers; ++l) {
     LayerPlacement& split = placement.layers.emplace_back();
@@ -21,35 +22,46 @@ Placement LayerSplit(const ModelConfig& config, int64_t n_layers) {
     split.neuron_order.resize(static_cast<size_t>(d_ff));
     std::iota(split.neuron_order.begin(), split.neuron_order.end(), 0);
     (l < n_layers ? split.n_on[kVram] : split.n_on[kDram]) = d_ff;
+    split.attention = l < n_attending ? kVram : kDram;
   }
   return placement;
 }
 
 }  // namespace
 
-// -1 where not even what must lie there does.
-int64_t OpenedModel::LayersThatFit(uint64_t n_bytes) const {
-  if (PlanOf(nullptr).total_bytes(0) <= n_bytes) return config_.n_layers;
-  int64_t n_layers = config_.n_layers - 1;
-  for (; n_layers >= 0; --n_layers) {
-    const Placement split = LayerSplit(config_, n_layers);
-    if (PlanOf(&split).total_bytes(0) <= n_bytes) break;
+// As many layers' neurons as fit with all of the attention; where not even that fits, as much of
+// it.
+OpenedModel::FastLayers OpenedModel::LayersThatFit(uint64_t n_bytes) const {
+  const int64_t all = config_.n_layers;
+  if (PlanOf(nullptr).total_bytes(0) <= n_bytes) return {all, all};
+  const auto fits = [&](const FastLayers& layers) {
+    const Placement split = LayerSplit(config_, layers.neurons, layers.attention);
+    return PlanOf(&split).total_bytes(0) <= n_bytes;
+  };
+  for (int64_t n = all - 1; n >= 0; --n) {
+    if (fits({n, all})) return {n, all};
   }
-  return n_layers;
+  for (int64_t n = all - 1; config_.attention_may_move() && n >= 1; --n) {
+    if (fits({0, n})) return {0, n};
+  }
+  return {-1, -1};
 }
 
 void OpenedModel::SplitLayers() {
   const uint64_t free_bytes = GpuFreeBytes();
   const uint64_t room = free_bytes - std::min(free_bytes, kGpuReserveBytes);
   const bool asked = options_.gpu_layers.has_value();
-  const int64_t n_layers =
-      asked ? std::min(*options_.gpu_layers, config_.n_layers) : LayersThatFit(room);
-  if (n_layers == config_.n_layers) return;
+  const FastLayers layers =
+      asked ? FastLayers{std::min(*options_.gpu_layers, config_.n_layers), config_.n_layers}
+            : LayersThatFit(room);
+  if (layers.neurons == config_.n_layers) return;
   const bool packed = IsPacked(gguf_);
-  if (n_layers >= 0 && !packed && options_.may_split_layers) {
-    placement_ = LayerSplit(config_, n_layers);
-    gpu_note_.text =
-        fmt::format("the neurons of {} of {} layers lie on the GPU", n_layers, config_.n_layers);
+  if (layers.neurons >= 0 && !packed && options_.may_split_layers) {
+    placement_ = LayerSplit(config_, layers.neurons, layers.attention);
+    const bool some_attend = layers.attention < config_.n_layers;
+    gpu_note_.text = fmt::format(
+        "the {} of {} of {} layers lie{} on the GPU", some_attend ? "attention" : "neurons",
+        some_attend ? layers.attention : layers.neurons, config_.n_layers, some_attend ? "s" : "");
     if (!asked) {
       gpu_note_.text += fmt::format(
           ": its memory ({} free) holds no more; a placement puts the hot neurons of every layer "

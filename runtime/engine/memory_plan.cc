@@ -38,8 +38,9 @@ uint64_t TensorBytes(const TensorRow& row, const GgufTensorInfo& info, WeightFor
 
 // What a layer takes, or the model outside its layers.
 struct PartBytes {
-  uint64_t fixed = 0;    // whole on the fast tier
-  uint64_t neurons = 0;  // of all neurons
+  uint64_t fixed = 0;      // whole on the fast tier
+  uint64_t attention = 0;  // whole where the layer attends
+  uint64_t neurons = 0;    // of all neurons
 
   uint64_t OfNeuron(int64_t n_neurons) const { return neurons / static_cast<uint64_t>(n_neurons); }
 };
@@ -57,7 +58,9 @@ class ByteCounter {
     if (tensor.unused) return;
     const uint64_t n_bytes =
         IsByColumn(row.role) ? BytesByColumn(*info) : TensorBytes(row, *info, form_);
-    if (row.tier == TensorTier::kFast) bytes->fixed += n_bytes;
+    if (row.tier == TensorTier::kFast) {
+      (row.goes_with_attention() ? bytes->attention : bytes->fixed) += n_bytes;
+    }
     if (row.tier != TensorTier::kNeurons) return;
     const bool transposed =
         row.role == TensorRole::kDown &&
@@ -136,10 +139,15 @@ int64_t NeuronsOn(const PlanInput& input, int64_t layer, size_t tier) {
   return input.placement->layers[static_cast<size_t>(layer)].n_on[tier];
 }
 
+size_t AttentionTier(const PlanInput& input, int64_t layer) {
+  return input.placement == nullptr ? 0
+                                    : input.placement->layers[static_cast<size_t>(layer)].attention;
+}
+
 void CountAdapters(const PlanInput& input, MemoryPlan* plan) {
   for (const LoraFile* lora : input.loras) {
     for (int64_t l = 0; l < input.config->n_layers; ++l) {
-      plan->tiers[0].adapter_bytes += lora->AttentionBytes(l);
+      plan->tiers[AttentionTier(input, l)].adapter_bytes += lora->AttentionBytes(l);
       for (size_t tier = 0; tier < plan->tiers.size(); ++tier) {
         plan->tiers[tier].adapter_bytes += lora->FfnBytes(l, NeuronsOn(input, l, tier));
       }
@@ -219,22 +227,36 @@ MemoryPlan PlanMemory(const PlanInput& input) {
   }
   for (size_t c = 0; c < input.kv_layout.classes.size(); ++c) {
     const KvPageClass& pages = input.kv_layout.classes[c];
-    plan.kv.push_back({pages.window, input.kv_layout.n_layers(c), pages.n_pages * kKvPageTokens,
+    plan.kv.push_back({pages.tier, pages.window, input.kv_layout.n_layers(c),
+                       pages.n_pages * kKvPageTokens,
                        HostKvCache::ClassBytes(config, input.cache_type, input.kv_layout, c)});
   }
 
-  std::vector<int64_t> max_neurons(plan.tiers.size());
+  std::vector<TierShare> shares(plan.tiers.size());
+  std::vector<bool> used(plan.tiers.size());
   for (int64_t l = 0; l < config.n_layers; ++l) {
     const PartBytes& own = fast.layers[static_cast<size_t>(l)];
     const int64_t d_ff = config.d_ff_of(l);
     const uint64_t fast_bytes = own.OfNeuron(d_ff);
     const uint64_t slow_bytes = bytes.layers[static_cast<size_t>(l)].OfNeuron(d_ff);
-    MemoryPlan::Layer layer{own.fixed, std::vector<MemoryPlan::Slice>(plan.tiers.size())};
+    MemoryPlan::Layer layer{.attention_tier = AttentionTier(input, l),
+                            .attention_bytes = own.fixed,
+                            .slices = std::vector<MemoryPlan::Slice>(plan.tiers.size())};
+    const bool away = layer.attention_tier > 0;
+    if (away) {
+      CHECK(layer.attention_tier == 1 && plan.tiers.size() > 1);
+      layer.slow_attention_bytes = bytes.layers[static_cast<size_t>(l)].attention;
+      shares[1].attends_apart = on_gpu;
+      used[1] = true;
+    } else {
+      layer.attention_bytes += own.attention;
+    }
     for (size_t tier = 0; tier < plan.tiers.size(); ++tier) {
       MemoryPlan::Slice& slice = layer.slices[tier];
       slice.n_neurons = NeuronsOn(input, l, tier);
       slice.bytes = (tier == 0 ? fast_bytes : slow_bytes) * static_cast<uint64_t>(slice.n_neurons);
-      max_neurons[tier] = std::max(max_neurons[tier], slice.n_neurons);
+      shares[tier].max_neurons = std::max(shares[tier].max_neurons, slice.n_neurons);
+      used[tier] = used[tier] || slice.n_neurons > 0;
       const bool asked = input.predictor != nullptr && (tier > 0 || !plan.placed);
       if (asked) slice.predictor_bytes = input.predictor->Bytes(l, slice.n_neurons);
     }
@@ -243,7 +265,7 @@ MemoryPlan PlanMemory(const PlanInput& input) {
 
   CountAdapters(input, &plan);
 
-  const auto buffers = PassContext::BufferBytes(config, input.executor, max_neurons);
+  const auto buffers = PassContext::BufferBytes(config, input.executor, shares);
   CpuDeviceLimits limits =
       MakeCpuDeviceLimits(config, input.executor.max_tokens, input.context_tokens, input.n_threads,
                           input.predictor == nullptr ? kNoPredictor : input.predictor->max_rank());
@@ -254,7 +276,7 @@ MemoryPlan PlanMemory(const PlanInput& input) {
   const uint64_t cpu_scratch = limits.ScratchBytes(CpuKernels());
   plan.tiers[0].scratch_bytes = buffers[0] + input.gpu_scratch_bytes.value_or(cpu_scratch);
   for (size_t tier = 1; tier < plan.tiers.size(); ++tier) {
-    if (max_neurons[tier] == 0) continue;
+    if (!used[tier]) continue;
     plan.tiers[tier].scratch_bytes =
         buffers[tier] + cpu_scratch + (tier == 1 ? input.gpu_pinned_bytes : 0);
   }
@@ -262,15 +284,23 @@ MemoryPlan PlanMemory(const PlanInput& input) {
   return plan;
 }
 
-uint64_t MemoryPlan::attention_bytes() const {
+uint64_t MemoryPlan::attention_bytes(size_t tier) const {
   uint64_t total = 0;
-  for (const Layer& layer : layers) total += layer.attention_bytes;
+  for (const Layer& layer : layers) {
+    if (tier <= 1) total += tier == 0 ? layer.attention_bytes : layer.slow_attention_bytes;
+  }
   return total;
 }
 
 uint64_t MemoryPlan::kv_bytes() const {
   uint64_t total = 0;
   for (const Kv& part : kv) total += part.bytes;
+  return total;
+}
+
+uint64_t MemoryPlan::kv_bytes(size_t tier) const {
+  uint64_t total = 0;
+  for (const Kv& part : kv) total += part.tier == tier ? part.bytes : 0;
   return total;
 }
 
@@ -288,8 +318,8 @@ uint64_t MemoryPlan::predictor_bytes(size_t tier) const {
 
 uint64_t MemoryPlan::total_bytes(size_t tier) const {
   const uint64_t own = neuron_bytes(tier) + predictor_bytes(tier) + tiers[tier].adapter_bytes +
-                       tiers[tier].scratch_bytes;
-  if (tier == 0) return own + embedding_bytes + attention_bytes() + kv_bytes();
+                       tiers[tier].scratch_bytes + attention_bytes(tier) + kv_bytes(tier);
+  if (tier == 0) return own + embedding_bytes;
   return own + (tier == 1 ? host_table_bytes : 0);
 }
 

@@ -25,8 +25,10 @@ struct MemoryPlan {
     uint64_t predictor_bytes = 0;  // of what names them
   };
   struct Layer {
-    uint64_t attention_bytes = 0;  // with the norms; on the first tier
-    std::vector<Slice> slices;     // by tier
+    size_t attention_tier = 0;
+    uint64_t attention_bytes = 0;       // on the first tier, with the norms
+    uint64_t slow_attention_bytes = 0;  // on the second, where it lies there
+    std::vector<Slice> slices;          // by tier
   };
   // Down projections of a stock file that get a row per neuron and another type.
   struct Down {
@@ -36,8 +38,9 @@ struct MemoryPlan {
     uint64_t file_bytes = 0;
     uint64_t bytes = 0;
   };
-  // The KV cache of layers that look back equally far.
+  // The KV cache of layers that look back equally far, on one tier.
   struct Kv {
+    size_t tier = 0;
     int64_t window = 0;  // 0: they keep all positions
     int64_t n_layers = 0;
     int64_t n_tokens = 0;  // that there is room for, of all sequences together
@@ -56,10 +59,11 @@ struct MemoryPlan {
   uint64_t host_table_bytes = 0;  // of a GPU: tables of embeddings, which the host keeps for it
   std::vector<Layer> layers;
   std::vector<Down> downs;  // those that are transposed, by their types
-  std::vector<Kv> kv;       // all positions first, then by their windows
+  std::vector<Kv> kv;       // by tier; all positions first, then by their windows
 
-  uint64_t attention_bytes() const;
-  uint64_t kv_bytes() const;
+  uint64_t attention_bytes(size_t tier = 0) const;
+  uint64_t kv_bytes() const;  // of all tiers
+  uint64_t kv_bytes(size_t tier) const;
   uint64_t neuron_bytes(size_t tier) const;
   uint64_t predictor_bytes(size_t tier) const;
   uint64_t total_bytes(size_t tier) const;  // all the tier holds

@@ -257,6 +257,30 @@ void CheckWholeLayers(const ModelConfig& config, const Placement& placement,
   }
 }
 
+// Which layers can attend elsewhere than on the fast tier, and that the placement has no others do.
+void CheckAttentionTiers(const ModelConfig& config, const Placement& placement,
+                         const EngineOptions& options) {
+  for (int64_t l = 0; l < config.n_layers; ++l) {
+    const PlacementTier tier = placement.layers[static_cast<size_t>(l)].attention;
+    if (tier == kVram) continue;
+    if (tier == kDram && config.attention_may_move()) continue;
+    throw Error({.path = options.placement_path,
+                 .what = fmt::format("layer {} attends on {}, which this model's cannot", l,
+                                     kPlacementTierNames[tier]),
+                 .expected = tier == kDram ? "vram" : "vram or dram",
+                 .found = kPlacementTierNames[tier],
+                 .hint = "place the model again",
+                 .jobs = {Job::kPlace}});
+  }
+}
+
+std::vector<size_t> AttentionTiers(const Placement* placement) {
+  std::vector<size_t> tiers;
+  if (placement == nullptr) return tiers;
+  for (const LayerPlacement& layer : placement->layers) tiers.push_back(layer.attention);
+  return tiers;
+}
+
 std::vector<std::unique_ptr<const LoraFile>> OpenLoras(const EngineOptions& options,
                                                        const ModelConfig& config,
                                                        const Family& family) {
@@ -289,6 +313,7 @@ OpenedModel::OpenedModel(const EngineOptions& options)
   CheckSequences(options_);
   CheckCacheType(options_, gpu_);
   if (placement_) CheckWholeLayers(config_, *placement_, options_);
+  if (placement_) CheckAttentionTiers(config_, *placement_, options_);
   CheckKvTokens(options_, context_tokens_);
   CheckDownType(options_, config_);
   if (choice_) CheckThresholdModel(options_, config_, family_, gpu_);
@@ -305,12 +330,13 @@ int64_t OpenedModel::batch_tokens() const {
   return std::max(std::clamp<int64_t>(options_.batch_tokens, 1, all_tokens), options_.n_sequences);
 }
 
-KvLayout OpenedModel::kv_layout() const {
+KvLayout OpenedModel::KvLayoutFor(const Placement* placement) const {
   return MakeKvLayout(config_, {.context_tokens = context_tokens_,
                                 .batch_tokens = batch_tokens(),
                                 .n_sequences = options_.n_sequences,
                                 .keeps_all = options_.keep_all_kv,
-                                .all_tokens = options_.kv_tokens});
+                                .all_tokens = options_.kv_tokens,
+                                .tiers = AttentionTiers(placement)});
 }
 
 ExecutorOptions OpenedModel::executor_options() const {
@@ -352,6 +378,11 @@ bool OpenedModel::has_cold() const {
          });
 }
 
+bool OpenedModel::uses_slow_tier() const {
+  return has_cold() || (placement_ && std::ranges::count(placement_->layers, kDram,
+                                                         &LayerPlacement::attention) > 0);
+}
+
 FastTierNeeds OpenedModel::NeedsOf(const Placement* placement) const {
   int64_t max_neurons = placement != nullptr ? 0 : config_.d_ff;
   int64_t max_cold = 0;
@@ -371,7 +402,7 @@ FastTierNeeds OpenedModel::NeedsOf(const Placement* placement) const {
           .max_streamed_neurons = executor.MayStream() ? max_cold : 0,
           .stream_piece_bytes = executor.stream_piece_bytes,
           .max_sequences = options_.n_sequences,
-          .n_kv_classes = static_cast<int64_t>(kv_layout().classes.size()),
+          .n_kv_classes = static_cast<int64_t>(KvLayoutFor(placement).classes.size()),
           .n_adapters = static_cast<int64_t>(loras_.size()),
           .adapter_rank = adapter_rank()};
 }
@@ -392,7 +423,7 @@ MemoryPlan OpenedModel::PlanOf(const Placement* placement) const {
   input.executor = executor_options();
   input.context_tokens = context_tokens_;
   input.n_sequences = options_.n_sequences;
-  input.kv_layout = kv_layout();
+  input.kv_layout = KvLayoutFor(placement);
   input.cache_type = options_.cache_type;
   input.n_threads = n_threads_;
   if (!gpu_.empty()) {
@@ -401,7 +432,7 @@ MemoryPlan OpenedModel::PlanOf(const Placement* placement) const {
     input.gpu_pinned_bytes = GpuPinnedBytes(needs);
   }
   input.tier_names = TierNames();
-  input.moves_neurons = adapt_.moves;
+  input.moves_neurons = adapt_.moves || (placement != nullptr && plans_moves());
   return PlanMemory(input);
 }
 

@@ -55,7 +55,8 @@ class OpenedModel {
   int64_t context_tokens() const { return context_tokens_; }
   // The KV cache: a context for each sequence, or what the layers' windows leave of it, and with an
   // encoder one for its text.
-  KvLayout kv_layout() const;
+  KvLayout kv_layout() const { return KvLayoutFor(placement()); }
+  KvLayout KvLayoutFor(const Placement* placement) const;
   // Most tokens that a pass feeds; an encoder reads a whole text in one, whatever this is.
   int64_t batch_tokens() const;
   int n_threads() const { return n_threads_; }
@@ -69,7 +70,10 @@ class OpenedModel {
   const Note& gpu_note() const { return gpu_note_; }
   // Whether neurons move between the tiers while it runs, and why not where they were asked to.
   const AdaptChoice& adapt() const { return adapt_; }
-  bool has_cold() const;  // a placement that leaves neurons on the slow tier
+  // Whether plans of placements have room for neurons that move.
+  bool plans_moves() const { return options_.plan_moves && MayMoveOncePlaced(*this); }
+  bool has_cold() const;        // a placement that leaves neurons on the slow tier
+  bool uses_slow_tier() const;  // or attention
   FastTierNeeds fast_tier_needs() const { return NeedsOf(placement()); }
   MemoryPlan Plan() const { return PlanOf(placement()); }
   // What it would be with another placement, of which the orders need not be there; null: none.
@@ -82,7 +86,12 @@ class OpenedModel {
   ColumnStorage ColumnStorageFor(const Placement* placement) const;
   // ---- layer_split.cc ----
   void SplitLayers();
-  int64_t LayersThatFit(uint64_t n_bytes) const;
+  // Of how many layers, from the first on, what lies on the fast tier.
+  struct FastLayers {
+    int64_t neurons = 0;
+    int64_t attention = 0;
+  };
+  FastLayers LayersThatFit(uint64_t n_bytes) const;
 
   EngineOptions options_;
   GgufReader gguf_;

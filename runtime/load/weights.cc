@@ -26,7 +26,8 @@ class Loader {
         options_(options),
         tiers_(tiers),
         fast_(*tiers.front()),
-        packed_(IsPacked(gguf)) {}
+        packed_(IsPacked(gguf)),
+        ones_(tiers.size()) {}
 
   std::unique_ptr<LoadedWeights> Load() {
     out_ = std::make_unique<LoadedWeights>();
@@ -113,22 +114,22 @@ class Loader {
   }
 
   // Values are normalised without weights.
-  const float* OnesOfHead() {
-    if (ones_ == nullptr) {
+  const float* OnesOfHead(size_t tier) {
+    if (ones_[tier] == nullptr) {
       const Floats ones(static_cast<size_t>(config_.head_dim), 1.0F);
-      ones_ = UploadVector(ones, "the norm of values", fast_);
+      ones_[tier] = UploadVector(ones, "the norm of values", *tiers_[tier]);
     }
-    return ones_;
+    return ones_[tier];
   }
 
-  // Small F32 vectors are used in place; other types are widened into memory of the fast device.
-  const float* LoadVector(const ModelTensor& tensor) {
+  // Small F32 vectors are used in place; other types are widened into memory of the tier's device.
+  const float* LoadVector(const ModelTensor& tensor, size_t tier = 0) {
     const TensorView view = RequireWeights(gguf_, tensor);
     const bool aligned = reinterpret_cast<uintptr_t>(view.data) % alignof(float) == 0;
-    if (view.dtype == DType::kF32 && aligned && !fast_.queued()) {
-      return reinterpret_cast<const float*>(Mapped(view, 0).data);
+    if (view.dtype == DType::kF32 && aligned && !tiers_[tier]->queued()) {
+      return reinterpret_cast<const float*>(Mapped(view, tier).data);
     }
-    return UploadVector(Widened(view), tensor.name, fast_);
+    return UploadVector(Widened(view), tensor.name, *tiers_[tier]);
   }
 
   static Floats Widened(const TensorView& vector) {
@@ -152,10 +153,11 @@ class Loader {
     return fast_.queued() != nullptr ? fast_.queued()->StoreTable(file) : Mapped(file, 0);
   }
 
-  // A matrix of the file as the fast device reads it: in the mapping, or in memory of its own.
-  TensorView Place(const TensorView& file) {
-    if (!options_.copy_weights && !fast_.queued()) return Mapped(file, 0);
-    const TensorView stored = fast_.StoreRows(file, {}, "weights");
+  // A matrix of the file as a tier's device reads it: in the mapping, or in memory of its own.
+  TensorView Place(const TensorView& file, size_t tier = 0) {
+    Device& device = *tiers_[tier];
+    if (!options_.copy_weights && !device.queued()) return Mapped(file, tier);
+    const TensorView stored = device.StoreRows(file, {}, "weights");
     gguf_.ReleasePages(file);
     return stored;
   }
@@ -165,15 +167,15 @@ class Loader {
            role == TensorRole::kWo;
   }
 
-  // A matrix of the file with a row per channel of its input, in the fast device's memory, which is
-  // the host's.
-  TensorView ByColumn(const TensorView& file) {
+  // A matrix of the file with a row per channel of its input, in the memory of a tier's device,
+  // which is the host's.
+  TensorView ByColumn(const TensorView& file, size_t tier = 0) {
     const DType stored = DownTypeOf(file.dtype, file.rows, options_.down);
     const int64_t bytes = RowBytes(stored, file.rows);
     std::vector<int32_t> identity(static_cast<size_t>(file.cols));
     std::iota(identity.begin(), identity.end(), 0);
     auto* memory = static_cast<std::byte*>(
-        fast_.Allocate(static_cast<uint64_t>(bytes * file.cols), "matrices by column"));
+        tiers_[tier]->Allocate(static_cast<uint64_t>(bytes * file.cols), "matrices by column"));
     Account(file, TransposeDown(file, identity, stored, memory, bytes, options_.n_threads));
     gguf_.ReleasePages(file);
     return DenseView(memory, stored, file.cols, file.rows);
@@ -186,21 +188,28 @@ class Loader {
     return static_cast<const float*>(memory);
   }
 
-  // What lies on the fast tier whole: norms, attention.
+  // What lies on a tier whole: attention where the placement has it, norms on the fast one.
   void LoadFixed(int64_t layer) {
     LayerWeights& w = out_->weights.layers[static_cast<size_t>(layer)];
     const AttentionConfig& attention = config_.layer(layer).attention;
-    if (attention.v_norm && attention.has_own_kv()) w.v_norm.weight = OnesOfHead();
+    if (options_.placement != nullptr) {
+      w.attention_tier = options_.placement->layers[static_cast<size_t>(layer)].attention;
+      CHECK(w.attention_tier < tiers_.size());
+    }
+    if (attention.v_norm && attention.has_own_kv()) w.v_norm.weight = OnesOfHead(w.attention_tier);
     ForEachLayerTensor(gguf_, family_.tensors, config_, layer,
                        [&](const ModelTensor& tensor, const GgufTensorInfo* /*info*/) {
                          const TensorRow& row = *tensor.row;
                          if (tensor.unused) return;
-                         if (row.vector != nullptr) w.*row.vector = LoadVector(tensor);
-                         if (row.norm != nullptr) (w.*row.norm).weight = LoadVector(tensor);
+                         const size_t tier = row.goes_with_attention() ? w.attention_tier : 0;
+                         if (row.vector != nullptr) w.*row.vector = LoadVector(tensor, tier);
+                         if (row.norm != nullptr) (w.*row.norm).weight = LoadVector(tensor, tier);
                          if (row.norm_bias_of != nullptr) {
-                           (w.*row.norm_bias_of).bias = LoadVector(tensor);
+                           (w.*row.norm_bias_of).bias = LoadVector(tensor, tier);
                          }
-                         if (row.bias_of != nullptr) (w.*row.bias_of).bias = LoadVector(tensor);
+                         if (row.bias_of != nullptr) {
+                           (w.*row.bias_of).bias = LoadVector(tensor, tier);
+                         }
                          if (row.role == TensorRole::kRelativeBias) {
                            w.relative_bias = LoadRelativeBias(tensor);
                          }
@@ -209,7 +218,7 @@ class Loader {
                          const bool stored = config_.by_column && IsStoredByColumn(row.role);
                          const bool turned =
                              options_.columns.attention && IsAttention(row.role) && !stored;
-                         (w.*row.matrix).w = turned ? ByColumn(file) : Place(file);
+                         (w.*row.matrix).w = turned ? ByColumn(file, tier) : Place(file, tier);
                          (w.*row.matrix).by_column = stored || turned;
                        });
     const int64_t first = config_.in_encoder(layer) ? 0 : config_.n_encoder_layers;
@@ -452,7 +461,7 @@ class Loader {
   std::unique_ptr<LoadedWeights> out_;
   AlignedBuffer transposed_;
   const std::byte* transposed_of_ = nullptr;
-  const float* ones_ = nullptr;  // (head_dim)
+  std::vector<const float*> ones_;  // by tier: (head_dim), or null
   double squared_error_ = 0;
   double squared_weights_ = 0;
 };

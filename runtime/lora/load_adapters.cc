@@ -127,7 +127,8 @@ std::unique_ptr<ModelAdapters> LoadAdapters(std::span<const std::unique_ptr<cons
     adapters->ffn[l].resize(tiers.size());
     for (const auto& file : files) {
       const auto layer = static_cast<int64_t>(l);
-      adapters->attention[l].push_back(LoadAttention(*file, layer, *tiers.front()));
+      adapters->attention[l].push_back(
+          LoadAttention(*file, layer, *tiers[weights.layers[l].attention_tier]));
       for (size_t tier = 0; tier < tiers.size(); ++tier) {
         adapters->ffn[l][tier].push_back(
             LoadSlice(*file, layer, weights.layers[l].slices[tier], *tiers[tier]));

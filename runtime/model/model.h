@@ -171,6 +171,11 @@ struct ModelConfig {
   // first. The encoder's layers take turns with the first: none needs what the one before had.
   int64_t n_kv_layers() const;
   int64_t kv_layer(int64_t l) const;
+  // Whether layers can attend on another tier than the first: not where they read others' keys and
+  // values, or a text of an encoder's, or lie by column in the file.
+  bool attention_may_move() const {
+    return !has_encoder() && !by_column && n_kv_layers() == n_layers;
+  }
   const LayerConfig& layer(int64_t l) const { return layers[static_cast<size_t>(l)]; }
   int64_t d_ff_of(int64_t l) const { return layer(l).ffn.d_ff; }
   int64_t streams_dim() const { return streams.n * d_model; }
@@ -269,6 +274,9 @@ struct LayerWeights {
   LinearWeights layer_gate;                 // (layer_embd_dim, d_model)
   LinearWeights layer_proj;                 // (d_model, layer_embd_dim)
   NormWeights layer_post_norm;              // (d_model)
+  // The tier that has q, k, v and output, and the norms of what they give; those that are with the
+  // residual stream lie on the first, as all else.
+  size_t attention_tier = 0;
   // The FFN's neurons by tier, from the fastest on: what a tier does not hold is an empty slice.
   std::vector<FfnSlice> slices;
 };

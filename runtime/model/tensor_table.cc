@@ -173,6 +173,25 @@ constexpr RoleName kRoleNames[] = {
 
 }  // namespace
 
+bool TensorRow::goes_with_attention() const {
+  switch (role) {
+    case TensorRole::kWq:
+    case TensorRole::kWk:
+    case TensorRole::kWv:
+    case TensorRole::kWo:
+    case TensorRole::kWqBias:
+    case TensorRole::kWkBias:
+    case TensorRole::kWvBias:
+    case TensorRole::kWoBias:
+    case TensorRole::kQNorm:
+    case TensorRole::kKNorm:
+    case TensorRole::kAttnSubNorm:
+      return true;
+    default:
+      return false;
+  }
+}
+
 bool IsStoredByColumn(TensorRole role) {
   switch (role) {
     case TensorRole::kWq:

@@ -150,6 +150,9 @@ struct TensorRow {
   bool in_encoder = true;     // the encoder's layers have it, too
   bool first_has_it = false;  // required in the first layer of the encoder and of the decoder
 
+  // Whether it lies where the layer attends: what makes queries, keys, values and the output, but
+  // not the norms of what comes in and goes out.
+  bool goes_with_attention() const;
   bool in_layer() const { return name.find("{}") != std::string_view::npos; }
   bool in_form(FfnForm form) const { return (forms & static_cast<uint8_t>(form)) != 0; }
   // Packing moves these with the neurons: a row belongs to each neuron, or in a vector an element.

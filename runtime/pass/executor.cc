@@ -104,6 +104,7 @@ PassRunner& Executor::BeginPass(const Pass& pass) {
   if (context_.CountsFired(pass.n())) n_fired_tokens_ += pass.n();
   context_.BeginPass(pass);
   const bool streams = streamed_ && streamed_->Chooses(pass.n());
+  context_.streams_ffn = streams;
   return streams ? *streamed_ : *runner_;
 }
 

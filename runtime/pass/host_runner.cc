@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "runtime/pass/tier_attention.h"
+
 namespace thermocline {
 
 HostRunner::HostRunner(PassContext& context) : context_(context), ffn_(context) { MakeGroups(); }
@@ -85,6 +87,11 @@ void HostRunner::RunLayers(const Pass& pass, float* x) {
   std::copy_n(x, n, context_.state.x);
   context_.team.Run([&](int thread) { RunLayersOf(LanesOf(thread), pass); });
   std::copy_n(context_.state.x, n, x);
+}
+
+// One tier's memory is the other's: all lanes are there.
+void HostRunner::Attention(const Lanes& lanes, int64_t layer, const Pass& pass) {
+  Attend(context_, lanes.all, layer, pass);
 }
 
 void HostRunner::Ffn(const Lanes& lanes, int64_t layer, const Pass& pass) {

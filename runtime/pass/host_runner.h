@@ -18,6 +18,7 @@ class HostRunner final : public PassRunner {
   void RunAll(const Pass& pass) override;
   void Embed(const Pass& pass, float* x) override;
   void RunLayers(const Pass& pass, float* x) override;
+  void Attention(const Lanes& lanes, int64_t layer, const Pass& pass) override;
   void Ffn(const Lanes& lanes, int64_t layer, const Pass& pass) override;
   std::span<const float> Logits(int64_t begin, int64_t n) override {
     return {context_.state.logits + begin, static_cast<size_t>(n)};

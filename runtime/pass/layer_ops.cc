@@ -2,6 +2,7 @@
 
 #include "gpu_kernels/base/trace_range.h"
 #include "runtime/pass/stream_ops.h"
+#include "runtime/pass/tier_attention.h"
 
 namespace thermocline {
 
@@ -38,51 +39,6 @@ NormOp MakeNorm(const PassContext& context, int64_t layer, const NormWeights& we
 
 namespace {
 
-// How heads of queries or keys are normalised.
-NormOp MakeHeadNorm(const PassContext& context, int64_t layer, const NormWeights& weights,
-                    int64_t n_heads) {
-  NormOp norm = MakeNorm(context, layer, weights);
-  const QkNorm kind = context.config.layer(layer).attention.qk_norm;
-  if (kind != QkNorm::kWide) norm.groups = n_heads;
-  norm.own_weights = kind == QkNorm::kEachHead;
-  return norm;
-}
-
-void AddAdapters(PassContext& context, const Lane& lane, int64_t layer,
-                 std::span<const LowRankOp> ops, const float* x, int64_t n, int64_t d_in) {
-  context.fast().AddLowRank(lane, context.adapter_rows,
-                            context.adapters->attention[static_cast<size_t>(layer)], ops, x, n,
-                            d_in);
-}
-
-AttentionOp MakeAttention(const PassContext& context, int64_t layer, const Pass& pass) {
-  const ModelConfig& c = context.config;
-  const AttentionConfig& a = c.layer(layer).attention;
-  const int64_t kv_layer = c.kv_layer(layer);
-  AttentionOp op{kv_layer,   context.cache.layout().ClassOf(kv_layer),
-                 pass.batch, pass.segments,
-                 a.n_heads,  a.n_kv_heads,
-                 a.head_dim, a.scale,
-                 a.soft_cap, a.window};
-  op.bias = {context.weights.layers[static_cast<size_t>(layer)].relative_bias,
-             a.relative.max_distance};
-  op.sees_encoder = c.in_encoder(layer);
-  return op;
-}
-
-// Returns attention to the encoder's text, which knows no distances.
-AttentionOp MakeCrossAttention(const PassContext& context, int64_t layer, const Pass& pass) {
-  AttentionOp op = MakeAttention(context, layer, pass);
-  op.bias = {};
-  op.sees_encoder = true;
-  return op;
-}
-
-// Returns the cut of a matrix's input, or null where nothing is left out.
-const ChannelCut* CutOf(const LayerCuts* cuts, ChannelCut LayerCuts::*matrix) {
-  return cuts != nullptr && (cuts->*matrix).least > 0 ? &(cuts->*matrix) : nullptr;
-}
-
 // Returns whether the FFN's outputs go to the residual stream as they are.
 bool AddsAsItIs(const PassContext& context, const LayerWeights& w) {
   return !w.ffn_post_norm && context.config.residual_scale == 1;
@@ -96,67 +52,28 @@ float* FfnTarget(const PassContext& context, int64_t layer) {
 }
 
 void RunLayer(PassContext& context, const Lanes& lanes, int64_t layer, const Pass& pass,
-              LayerFfn& ffn) {
+              LayerTiers& tiers) {
   const ModelConfig& c = context.config;
   const LayerWeights& w = context.weights.layers[static_cast<size_t>(layer)];
   const RunState& s = context.state;
   DeviceOps& fast = context.fast();
-  const KvCache& cache = context.cache;
   const Lane& all = lanes.all;
   const int64_t n = pass.n();
   const int64_t d = c.d_model;
-  const AttentionConfig& a = c.layer(layer).attention;
-  const bool own_kv = a.has_own_kv();
-  const AttentionOp attention = MakeAttention(context, layer, pass);
-  const LayerCuts* const cuts = context.CutsOf(layer);
-  const LinearOp qkv[] = {{&w.wq, s.q, CutOf(cuts, &LayerCuts::q)},
-                          {&w.wk, s.k, CutOf(cuts, &LayerCuts::k)},
-                          {&w.wv, s.v, CutOf(cuts, &LayerCuts::v)}};
-  const LinearOp output[] = {{&w.wo, s.proj, CutOf(cuts, &LayerCuts::o)}};
   const LinearOp cross_q[] = {{&w.cross_q, s.q}};
   const LinearOp cross_output[] = {{&w.cross_o, s.proj}};
-  const LowRankOp qkv_added[] = {{&AttentionLowRank::wq, s.q, a.q_dim()},
-                                 {&AttentionLowRank::wk, s.k, a.kv_dim()},
-                                 {&AttentionLowRank::wv, s.v, a.kv_dim()}};
-  const LowRankOp output_added[] = {{&AttentionLowRank::wo, s.proj, d}};
   const bool parallel = c.layer(layer).block == BlockKind::kParallel;
   // In a parallel block one norm may serve both.
   const NormWeights& attn_norm = parallel && !w.attn_norm ? w.ffn_norm : w.attn_norm;
   const NormWeights& ffn_norm = parallel && !w.ffn_norm ? w.attn_norm : w.ffn_norm;
   float* const ffn_x = FfnInput(context, layer);
   const float* const added[] = {s.proj};
-  const size_t n_qkv = own_kv ? 3 : 1;
 
   const TraceRange range("layer", layer);
   all.MarkLayer(layer);
   if (c.streams.several()) PredictStreams(context, all, layer, n);
   fast.Norm(all, MakeNorm(context, layer, attn_norm), s.x, n, d, s.xn);
-  fast.Linear(all, std::span(qkv).first(n_qkv), s.xn, n);
-  if (context.adapts()) {
-    AddAdapters(context, all, layer, std::span(qkv_added).first(n_qkv), s.xn, n, d);
-  }
-  if (w.q_norm) {
-    fast.Norm(all, MakeHeadNorm(context, layer, w.q_norm, a.n_heads), s.q, n, a.q_dim(), s.q);
-  }
-  if (w.k_norm) {
-    fast.Norm(all, MakeHeadNorm(context, layer, w.k_norm, a.n_kv_heads), s.k, n, a.kv_dim(), s.k);
-  }
-  if (w.v_norm) {
-    const NormOp norm = {NormKind::kRms, w.v_norm, c.norm_eps, a.n_kv_heads};
-    fast.Norm(all, norm, s.v, n, a.kv_dim(), s.v);
-  }
-  all.Mark(PassPart::kQkv);
-  fast.RopeAppend(all, context.rope(layer), cache, attention, s.q, own_kv ? s.k : nullptr,
-                  own_kv ? s.v : nullptr);
-  all.Mark(PassPart::kRope);
-  fast.Attend(all, cache, attention, s.q, s.att);
-  all.Mark(PassPart::kAttention);
-  if (w.attn_sub_norm) {
-    fast.Norm(all, MakeNorm(context, layer, w.attn_sub_norm), s.att, n, a.q_dim(), s.att);
-  }
-  fast.Linear(all, output, s.att, n);
-  if (context.adapts()) AddAdapters(context, all, layer, output_added, s.att, n, a.q_dim());
-  all.Mark(PassPart::kOutput);
+  tiers.Attention(lanes, layer, pass);
   if (w.attn_post_norm) {
     fast.Norm(all, MakeNorm(context, layer, w.attn_post_norm), s.proj, n, d, s.proj);
   }
@@ -165,7 +82,7 @@ void RunLayer(PassContext& context, const Lanes& lanes, int64_t layer, const Pas
     fast.AddNorm(all, MakeNorm(context, layer, w.cross_norm), s.x, s.proj, n, d, s.xn);
     fast.Linear(all, cross_q, s.xn, n);
     all.Mark(PassPart::kQkv);
-    fast.Attend(all, cache, MakeCrossAttention(context, layer, pass), s.q, s.att);
+    fast.Attend(all, context.cache.OfTier(0), MakeCrossAttention(context, layer, pass), s.q, s.att);
     all.Mark(PassPart::kAttention);
     fast.Linear(all, cross_output, s.att, n);
     all.Mark(PassPart::kOutput);
@@ -187,7 +104,7 @@ void RunLayer(PassContext& context, const Lanes& lanes, int64_t layer, const Pas
   all.Mark(PassPart::kNorm);
 
   if (y != s.x) fast.Scale(all, y, 0, 0, n * d);
-  ffn.Ffn(lanes, layer, pass);
+  tiers.Ffn(lanes, layer, pass);
   if (added_last) fast.Add(all, s.x, added, n * d);
   if (w.down_bias != nullptr) fast.AddBias(all, y, w.down_bias, n, d);
   if (y != s.x) {
@@ -212,8 +129,8 @@ void StoreEncoderOutput(PassContext& context, const Lane& lane, const Pass& pass
     const LinearOp keys_values[] = {{&w.cross_k, s.k}, {&w.cross_v, s.v}};
     fast.Linear(lane, keys_values, s.xn, pass.n());
     const RopeOp no_rope = {.layer_rope = LayerRope::kNone};
-    fast.RopeAppend(lane, no_rope, context.cache, MakeCrossAttention(context, layer, pass), s.q,
-                    s.k, s.v);
+    fast.RopeAppend(lane, no_rope, context.cache.OfTier(0),
+                    MakeCrossAttention(context, layer, pass), s.q, s.k, s.v);
   }
   lane.Mark(PassPart::kQkv);
 }

@@ -8,10 +8,12 @@
 
 namespace thermocline {
 
-// How the FFN of a layer is shared out is for those who run the pass.
-class LayerFfn {
+// How a layer is shared out over the tiers is for those who run the pass.
+class LayerTiers {
  public:
-  virtual ~LayerFfn() = default;
+  virtual ~LayerTiers() = default;
+  // By every lane: proj = attention of xn, by the tier that has it.
+  virtual void Attention(const Lanes& lanes, int64_t layer, const Pass& pass) = 0;
   // By every lane: FfnTarget(layer) += the FFN of FfnInput(layer), by all tiers.
   virtual void Ffn(const Lanes& lanes, int64_t layer, const Pass& pass) = 0;
 };
@@ -31,7 +33,7 @@ NormOp MakeNorm(const PassContext& context, int64_t layer, const NormWeights& we
 // By every lane.
 void EmbedRows(PassContext& context, const Lane& lane, const Pass& pass);
 void RunLayer(PassContext& context, const Lanes& lanes, int64_t layer, const Pass& pass,
-              LayerFfn& ffn);
+              LayerTiers& tiers);
 // Of an encoder's text, behind its layers: stores what each of the decoder's layers attends to.
 void StoreEncoderOutput(PassContext& context, const Lane& lane, const Pass& pass);
 // The rows that want logits lie together in state.logits afterwards: (n_wanted, vocab_size).

@@ -95,20 +95,22 @@ RopeOp PassContext::rope(int64_t layer) const {
 
 std::vector<uint64_t> PassContext::BufferBytes(const ModelConfig& config,
                                                const ExecutorOptions& options,
-                                               std::span<const int64_t> max_neurons) {
+                                               std::span<const TierShare> shares) {
   const int64_t n = options.max_tokens;
   // x, xn, proj; two more of the FFN's inputs where a predictor looks ahead or xn is to be kept.
   const int64_t residual = (ApartFromXn(options) ? 5 : 3) * config.d_model;
   const int64_t attention = 2 * config.q_dim() + 2 * config.kv_dim();
   const int64_t beside = BesideDim(config);
   std::vector<uint64_t> bytes;
-  for (size_t tier = 0; tier < max_neurons.size(); ++tier) {
-    const int64_t ffn = n * (2 * max_neurons[tier] + config.d_model);  // gate, up, y
+  for (size_t tier = 0; tier < shares.size(); ++tier) {
+    const TierShare& share = shares[tier];
+    const int64_t ffn = n * (2 * share.max_neurons + config.d_model);  // gate, up, y
     int64_t floats =
         ffn + n * (residual + attention + beside) + options.max_logits * config.vocab_size;
     // Other tiers have x, and what the predictor reads where that is another.
     if (tier > 0) floats = ffn + (ReadsApart(options) ? 2 : 1) * n * config.d_model;
-    if (tier > 0 && max_neurons[tier] == 0) floats = 0;
+    if (tier > 0 && share.max_neurons == 0 && !share.attends_apart) floats = 0;
+    if (share.attends_apart) floats += n * attention;
     bytes.push_back(static_cast<uint64_t>(floats) * sizeof(float));
   }
   return bytes;
@@ -149,18 +151,52 @@ void PassContext::AllocateTiers(std::span<Device* const> devices) {
     Tier& tier = tiers.emplace_back();
     tier.device = devices[t];
     int64_t max_neurons = 0;
-    tier.layers_before.push_back(0);
+    bool attends_apart = false;
+    tier.ffns_before.push_back(0);
+    tier.attention_before.push_back(0);
     for (const LayerWeights& layer : weights.layers) {
       const int64_t n_neurons = layer.slices[t].n_neurons;
+      const bool attends = t > 0 && layer.attention_tier == t && fast().queued() != nullptr;
       max_neurons = std::max(max_neurons, n_neurons);
-      tier.layers_before.push_back(tier.layers_before.back() + (n_neurons > 0 ? 1 : 0));
+      attends_apart = attends_apart || attends;
+      tier.ffns_before.push_back(tier.ffns_before.back() + (n_neurons > 0 ? 1U : 0U));
+      tier.attention_before.push_back(tier.attention_before.back() + (attends ? 1U : 0U));
     }
-    if (t > 0 && max_neurons == 0) continue;
+    if (t > 0 && max_neurons == 0 && !attends_apart) continue;
     tier.state.gate = AllocateElems<float>(*tier.device, n * max_neurons, "FFN activations");
     tier.state.up = AllocateElems<float>(*tier.device, n * max_neurons, "FFN activations");
-    tier.state.y = AllocateElems<float>(*tier.device, n * config.d_model, "FFN outputs");
+    if (t == 0 || fast().queued() == nullptr) {
+      tier.state.y = AllocateElems<float>(*tier.device, n * config.d_model, "FFN outputs");
+    }
     if (t > 0) tier.handover = MakeHandover(tier);
+    if (attends_apart) AllocateAttention(tier);
   }
+}
+
+void PassContext::AllocateAttention(Tier& tier) {
+  const auto floats = [&](int64_t width, const char* purpose) {
+    return AllocateElems<float>(*tier.device, options.max_tokens * width, purpose);
+  };
+  tier.attention = {.x = tier.handover->x(),
+                    .q = floats(config.q_dim(), "queries"),
+                    .k = floats(config.kv_dim(), "keys"),
+                    .v = floats(config.kv_dim(), "values"),
+                    .att = floats(config.q_dim(), "attention outputs"),
+                    .out = tier.handover->y()};
+}
+
+AttentionBuffers PassContext::BuffersOf(int64_t layer) const {
+  if (AttendsAway(layer)) return tiers[AttentionTier(layer)].attention;
+  return {state.xn, state.q, state.k, state.v, state.att, state.proj};
+}
+
+uint32_t PassContext::HandoversBefore(size_t tier, int64_t layer, const Pass& pass) const {
+  const auto since = [&](const std::vector<uint32_t>& before) {
+    return before[static_cast<size_t>(layer)] - before[static_cast<size_t>(pass.layer_begin)];
+  };
+  const uint32_t own = AttendsAway(layer) && AttentionTier(layer) == tier ? 1 : 0;
+  const uint32_t ffns = streams_ffn ? 0 : since(tiers[tier].ffns_before);
+  return ffns + since(tiers[tier].attention_before) + own;
 }
 
 std::unique_ptr<Handover> PassContext::MakeHandover(Tier& tier) {
@@ -212,6 +248,7 @@ void PassContext::BeginPass(const Pass& pass) {
     if (local_turns_) local_turns_->Fill(t, row.position);
   }
   MarkCutRows(pass);
+  streams_ffn = false;
   if (adapters != nullptr) adapter_rows.Fill(*adapters, *pass.batch);
   for (auto& layer : counts) std::ranges::fill(layer, FfnCount{});
   for (const Tier& tier : tiers) {

@@ -40,14 +40,33 @@ struct ExecutorOptions {
 // nothing is counted. FfnOp::fired says what they count.
 using FiredCounters = std::vector<std::vector<uint32_t*>>;
 
+// What a layer's attention reads and writes, in memory of the tier that has it.
+struct AttentionBuffers {
+  const float* x = nullptr;  // (n, d_model) normalised
+  float* q = nullptr;        // (n, n_heads * head_dim)
+  float* k = nullptr;        // (n, n_kv_heads * head_dim)
+  float* v = nullptr;        // (n, n_kv_heads * head_dim)
+  float* att = nullptr;      // (n, n_heads * head_dim) what heads found
+  float* out = nullptr;      // (n, d_model)
+};
+
 // A tier while the model runs. The first is the fast one: it computes everything but the FFNs of
-// the neurons that lie on others.
+// the neurons, and the attention of the layers, that lie on others.
 struct Tier {
   Device* device = nullptr;
   FfnState state;
   std::unique_ptr<Handover> handover;  // with the first tier; null for that itself
-  // (n_layers + 1) how many layers before have neurons here: what hand-overs are counted by.
-  std::vector<uint32_t> layers_before;
+  // Where layers attend here and the first tier's memory is not this one's.
+  AttentionBuffers attention;
+  // (n_layers + 1) how many hand-overs the layers before have with it: of FFNs, of attention.
+  std::vector<uint32_t> ffns_before;
+  std::vector<uint32_t> attention_before;
+};
+
+// What a tier other than the first computes of the layers.
+struct TierShare {
+  int64_t max_neurons = 0;     // of a layer
+  bool attends_apart = false;  // with buffers of its own
 };
 
 class PassContext {
@@ -59,11 +78,10 @@ class PassContext {
               std::span<Device* const> devices, std::span<const LayerPredictors> slice_predictors,
               const ModelAdapters* model_adapters = nullptr);
 
-  // Bytes of the buffers by tier, for the memory plan. max_neurons: the most that a layer has on
-  // each tier.
+  // Bytes of the buffers by tier, for the memory plan.
   static std::vector<uint64_t> BufferBytes(const ModelConfig& config,
                                            const ExecutorOptions& options,
-                                           std::span<const int64_t> max_neurons);
+                                           std::span<const TierShare> shares);
 
   // Fills what is said anew for every pass. REQUIRES: what Executor::Run requires of the batch.
   void BeginPass(const Pass& pass);
@@ -80,6 +98,17 @@ class PassContext {
            (fast().queued() == nullptr || n <= kMaxKeptTokens);
   }
   bool Has(int64_t layer, size_t tier) const { return slice(layer, tier).n_neurons > 0; }
+  size_t AttentionTier(int64_t layer) const {
+    return weights.layers[static_cast<size_t>(layer)].attention_tier;
+  }
+  // Whether a layer attends on a tier whose memory the fast one does not reach.
+  bool AttendsAway(int64_t layer) const {
+    return AttentionTier(layer) > 0 && fast().queued() != nullptr;
+  }
+  AttentionBuffers BuffersOf(int64_t layer) const;
+  // How many hand-overs with a tier the pass has before a layer's FFN; its attention's is the one
+  // before that.
+  uint32_t HandoversBefore(size_t tier, int64_t layer, const Pass& pass) const;
   PassTimer* TimerOf(int thread) const { return profile ? profile->timer(thread) : nullptr; }
   RopeOp rope(int64_t layer) const;
   // What the running pass leaves out in a layer; null: nothing by thresholds.
@@ -100,7 +129,8 @@ class PassContext {
   AdapterRows adapter_rows;       // of the running pass
   RunState state;
   LaneGroup* all_lanes;
-  int64_t n_cut_rows = 0;  // of the running pass: rows whose channels are cut
+  int64_t n_cut_rows = 0;    // of the running pass: rows whose channels are cut
+  bool streams_ffn = false;  // of the running pass: no FFN is handed over
   bool audit = false;
   FfnObserver* observer = nullptr;
   const FiredCounters* fired = nullptr;
@@ -116,6 +146,7 @@ class PassContext {
   void AllocateState();
   void AllocateTiers(std::span<Device* const> devices);
   std::unique_ptr<Handover> MakeHandover(Tier& tier);
+  void AllocateAttention(Tier& tier);
 
   // The angles of a pass's tokens by one of the model's rotations.
   struct Turns {

@@ -12,7 +12,7 @@
 
 namespace thermocline {
 
-class PassRunner : public LayerFfn {
+class PassRunner : public LayerTiers {
  public:
   // Embeds the rows, runs all layers and the head. REQUIRES: the context has begun the pass.
   virtual void RunAll(const Pass& pass) = 0;

@@ -4,6 +4,7 @@
 
 #include "gpu_kernels/base/trace_range.h"
 #include "runtime/core/error.h"
+#include "runtime/pass/tier_attention.h"
 
 namespace thermocline {
 namespace {
@@ -129,6 +130,12 @@ void QueuedRunner::RunLayers(const Pass& pass, float* x) {
   queued_.Download(x, context_.state.x, n_bytes);
 }
 
+void QueuedRunner::Attention(const Lanes& lanes, int64_t layer, const Pass& pass) {
+  if (!context_.AttendsAway(layer)) return Attend(context_, lanes.all, layer, pass);
+  SendAttention(context_, lanes.all, layer, pass);
+  MergeAttention(context_, lanes.all, layer, pass);
+}
+
 void QueuedRunner::Ffn(const Lanes& lanes, int64_t layer, const Pass& pass) {
   ffn_.Run(lanes, layer, pass);
 }
@@ -137,6 +144,7 @@ void QueuedRunner::RunSlowTiers(const Pass& pass, int64_t layer_begin, int64_t l
   if (context_.profile != nullptr) context_.profile->timer(0)->Mark(PassPart::kEnqueue);
   const size_t n_tiers = context_.tiers.size();
   const auto has_slow = [&](int64_t layer) {
+    if (context_.AttendsAway(layer)) return true;
     for (size_t tier = 1; tier < n_tiers; ++tier) {
       if (context_.Has(layer, tier)) return true;
     }
@@ -145,15 +153,20 @@ void QueuedRunner::RunSlowTiers(const Pass& pass, int64_t layer_begin, int64_t l
   bool any = false;
   for (int64_t layer = layer_begin; layer < layer_end; ++layer) any = any || has_slow(layer);
   if (!any) return;
+  RunOnHost([&](const Lane& lane) {
+    for (int64_t layer = layer_begin; layer < layer_end; ++layer) {
+      if (context_.AttendsAway(layer)) AttendAway(context_, lane, layer, pass);
+      for (size_t tier = 1; tier < n_tiers; ++tier) {
+        if (context_.Has(layer, tier)) ffn_.RunSlowTier(lane, tier, layer, pass);
+      }
+    }
+  });
+}
+
+void QueuedRunner::RunOnHost(const std::function<void(const Lane&)>& work) {
   try {
     context_.team.Run([&](int thread) {
-      const Lane lane{thread, context_.team.n_threads(), context_.all_lanes,
-                      context_.TimerOf(thread)};
-      for (int64_t layer = layer_begin; layer < layer_end; ++layer) {
-        for (size_t tier = 1; tier < n_tiers; ++tier) {
-          if (context_.Has(layer, tier)) ffn_.RunSlowTier(lane, tier, layer, pass);
-        }
-      }
+      work({thread, context_.team.n_threads(), context_.all_lanes, context_.TimerOf(thread)});
     });
   } catch (...) {
     for (const Tier& tier : context_.tiers) {
@@ -174,9 +187,11 @@ void QueuedRunner::Observe(int64_t layer, int64_t n) {
   Fetch(&x_, FfnInput(context_, layer), n * context_.config.d_model);
   FfnObservation seen = {.layer = layer, .n_tokens = n, .x = x_.data()};
   if (context_.options.keep_attention_input) {
-    Fetch(&attended_, context_.state.att, n * context_.config.q_dim());
+    // Where the layer attends in the host's memory, it is there already.
+    const bool away = context_.AttendsAway(layer);
+    if (!away) Fetch(&attended_, context_.state.att, n * context_.config.q_dim());
     Fetch(&attention_x_, context_.state.xn, n * context_.config.d_model);
-    seen.attended = attended_.data();
+    seen.attended = away ? context_.BuffersOf(layer).att : attended_.data();
     seen.attention_x = attention_x_.data();
   }
   if (context_.Has(layer, 0)) {

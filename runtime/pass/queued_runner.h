@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -19,6 +20,7 @@ class QueuedRunner : public PassRunner {
   void RunAll(const Pass& pass) override;
   void Embed(const Pass& pass, float* x) override;
   void RunLayers(const Pass& pass, float* x) override;
+  void Attention(const Lanes& lanes, int64_t layer, const Pass& pass) override;
   void Ffn(const Lanes& lanes, int64_t layer, const Pass& pass) override;
   std::span<const float> Logits(int64_t begin, int64_t n) override;
   int64_t max_best() const override { return queued_.max_best(); }
@@ -34,6 +36,8 @@ class QueuedRunner : public PassRunner {
   TierFfn& tier_ffn() { return ffn_; }
   // The other tiers' part of layers [layer_begin, layer_end), by all threads.
   virtual void RunSlowTiers(const Pass& pass, int64_t layer_begin, int64_t layer_end);
+  // The other tiers' work, by all threads of the host. Where it fails the device waits no more.
+  void RunOnHost(const std::function<void(const Lane&)>& work);
   void Finish();
 
  private:

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "runtime/core/error.h"
+#include "runtime/pass/tier_attention.h"
 
 namespace thermocline {
 namespace {
@@ -86,6 +87,15 @@ double StreamedRunner::MeasureCpu(const FfnSlice& slice, int64_t layer, size_t t
   }
   return static_cast<double>(slice.weight_bytes()) * static_cast<double>(n) /
          std::max(seconds, std::numeric_limits<double>::epsilon());
+}
+
+// The host's threads attend at once: what is streamed behind it waits for them.
+void StreamedRunner::Attention(const Lanes& lanes, int64_t layer, const Pass& pass) {
+  PassContext& c = context();
+  if (!c.AttendsAway(layer)) return QueuedRunner::Attention(lanes, layer, pass);
+  SendAttention(c, lanes.all, layer, pass);
+  MergeAttention(c, lanes.all, layer, pass);
+  RunOnHost([&](const Lane& lane) { AttendAway(c, lane, layer, pass); });
 }
 
 void StreamedRunner::Ffn(const Lanes& lanes, int64_t layer, const Pass& pass) {

@@ -22,6 +22,7 @@ class StreamedRunner final : public QueuedRunner {
   const StreamUse& use() const { return use_; }
   WeightStream& stream() { return *stream_; }
 
+  void Attention(const Lanes& lanes, int64_t layer, const Pass& pass) override;
   void Ffn(const Lanes& lanes, int64_t layer, const Pass& pass) override;
 
  private:

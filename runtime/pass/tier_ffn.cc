@@ -41,11 +41,6 @@ void TierFfn::RunTier(const Lane& lane, size_t tier, const FfnOp& op, const floa
   if (lane.rank == 0) context_.counts[static_cast<size_t>(op.layer)][tier] = count;
 }
 
-uint32_t TierFfn::IndexOf(size_t tier, int64_t layer, const Pass& pass) const {
-  const std::vector<uint32_t>& before = context_.tiers[tier].layers_before;
-  return before[static_cast<size_t>(layer)] - before[static_cast<size_t>(pass.layer_begin)];
-}
-
 void TierFfn::RunFastTier(const Lane& lane, int64_t layer, const Pass& pass) {
   FfnOp op = MakeOp(layer, 0, pass.n());
   op.predictor_x = PredictorInputOf(context_, layer, 0);
@@ -59,7 +54,7 @@ void TierFfn::AddFast(const Lane& lane, int64_t layer, const Pass& pass) {
 
 void TierFfn::RunSlowTier(const Lane& lane, size_t tier, int64_t layer, const Pass& pass) {
   Handover& handover = *context_.tiers[tier].handover;
-  const uint32_t index = IndexOf(tier, layer, pass);
+  const uint32_t index = context_.HandoversBefore(tier, layer, pass);
   const TraceRange range("cold FFN", layer);
   lane.MarkLayer(layer);
   handover.AwaitInput(lane, index);
@@ -102,7 +97,7 @@ void TierFfn::Run(const Lanes& lanes, int64_t layer, const Pass& pass) {
   const float* y_fast = fast ? c.tiers.front().state.y : nullptr;
   for (size_t tier = 1; tier < c.tiers.size(); ++tier) {
     if (!c.Has(layer, tier)) continue;
-    c.tiers[tier].handover->Merge(lanes.all, c.fast(), layer, IndexOf(tier, layer, pass),
+    c.tiers[tier].handover->Merge(lanes.all, c.fast(), layer, c.HandoversBefore(tier, layer, pass),
                                   FfnTarget(c, layer), y_fast, n);
     y_fast = nullptr;
   }

@@ -27,8 +27,6 @@ class TierFfn {
   // n: rows of the pass.
   FfnOp MakeOp(int64_t layer, size_t tier, int64_t n) const;
   void RunTier(const Lane& lane, size_t tier, const FfnOp& op, const float* x, int64_t n);
-  // Returns how many hand-overs with this tier the pass had before the layer.
-  uint32_t IndexOf(size_t tier, int64_t layer, const Pass& pass) const;
 
   PassContext& context_;
 };

@@ -17,6 +17,7 @@ constexpr const char* kPlacementFileType = "thermocline-placement";
 
 std::string OrderName(size_t layer) { return fmt::format("blk.{}.neuron_order", layer); }
 std::string CountsName(size_t layer) { return fmt::format("blk.{}.tier_neurons", layer); }
+constexpr const char* kAttentionTiers = "attention_tiers";
 
 void CheckPermutation(const GgufReader& gguf, const std::string& name,
                       const std::vector<int32_t>& order) {
@@ -96,7 +97,31 @@ LayerPlacement ReadLayer(const GgufReader& gguf, size_t layer, uint64_t most_neu
   return out;
 }
 
+// Reads on which tier each layer attends. Files of placements that have it on the first have none.
+void ReadAttentionTiers(const GgufReader& gguf, std::vector<LayerPlacement>* layers) {
+  if (gguf.FindTensor(kAttentionTiers) == nullptr) return;
+  const auto tiers =
+      ReadVector<int32_t>(gguf, kAttentionTiers, DType::kI32, static_cast<int64_t>(layers->size()));
+  for (size_t l = 0; l < tiers.size(); ++l) {
+    if (tiers[l] < 0 || static_cast<size_t>(tiers[l]) >= kPlacementTiers) {
+      throw Error({.path = gguf.path(),
+                   .what = fmt::format("tensor {}, layer {}", kAttentionTiers, l),
+                   .expected = fmt::format("0 to {}", kPlacementTiers - 1),
+                   .found = std::to_string(tiers[l])});
+    }
+    (*layers)[l].attention = static_cast<PlacementTier>(tiers[l]);
+  }
+}
+
 }  // namespace
+
+std::vector<uint8_t> AttendsAway(const Placement& placement) {
+  std::vector<uint8_t> away;
+  for (const LayerPlacement& layer : placement.layers) {
+    away.push_back(layer.attention == kVram ? 0 : 1);
+  }
+  return away;
+}
 
 Placement ReadPlacement(const std::string& path) {
   const GgufReader gguf(path);
@@ -113,6 +138,7 @@ Placement ReadPlacement(const std::string& path) {
   for (size_t layer = 0; layer < n_layers; ++layer) {
     placement.layers.push_back(ReadLayer(gguf, layer, d_ff));
   }
+  ReadAttentionTiers(gguf, &placement.layers);
   return placement;
 }
 
@@ -135,11 +161,18 @@ void WritePlacement(const std::string& path, const Placement& placement) {
                          {placement.layers[layer].neuron_order.size()});
     writer.DeclareTensor(CountsName(layer), DType::kI64, {kPlacementTiers});
   }
+  std::vector<int32_t> attention;
+  for (const LayerPlacement& layer : placement.layers) attention.push_back(layer.attention);
+  const bool all_fast = std::ranges::count(attention, kVram) == std::ssize(attention);
+  if (!all_fast) writer.DeclareTensor(kAttentionTiers, DType::kI32, {attention.size()});
   for (size_t layer = 0; layer < placement.layers.size(); ++layer) {
     const LayerPlacement& p = placement.layers[layer];
     writer.WriteTensor(OrderName(layer), p.neuron_order.data(),
                        p.neuron_order.size() * sizeof(int32_t));
     writer.WriteTensor(CountsName(layer), p.n_on.data(), sizeof(p.n_on));
+  }
+  if (!all_fast) {
+    writer.WriteTensor(kAttentionTiers, attention.data(), attention.size() * sizeof(int32_t));
   }
   writer.Finish();
 }

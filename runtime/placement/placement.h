@@ -1,6 +1,7 @@
-// A neuron placement: for every layer the order of its neurons, hot to cold, and how many of them
-// lie in each tier. The order is a permutation of the layer's channels; the first n_on[0] of it lie
-// on the first tier, the next n_on[1] on the second, and so on.
+// A neuron placement: for every layer the order of its neurons, hot to cold, how many of them
+// lie in each tier, and on which its attention does. The order is a permutation of the layer's
+// channels; the first n_on[0] of it lie on the first tier, the next n_on[1] on the second, and so
+// on.
 #pragma once
 
 #include <array>
@@ -24,6 +25,8 @@ inline constexpr size_t kPlacementTiers = kPlacementTierNames.size();
 struct LayerPlacement {
   std::vector<int32_t> neuron_order;            // (d_ff of the layer)
   std::array<int64_t, kPlacementTiers> n_on{};  // neurons by tier
+  // Where the layer attends, with its keys and values.
+  PlacementTier attention = kVram;
 };
 
 // The time that a placement was expected to take, and for what.
@@ -48,6 +51,9 @@ struct Placement {
   std::optional<PlacementPrediction> prediction;  // absent: it was made without rates
   std::vector<LayerPlacement> layers;
 };
+
+// (n_layers) 1 where a layer attends on another tier than the first.
+std::vector<uint8_t> AttendsAway(const Placement& placement);
 
 // Reads our own files and PowerInfer's .gpuidx (powerinfer_file.h), told apart by what they hold.
 // Throws Error for a file that is not a placement, or whose orders are not permutations.

@@ -39,9 +39,10 @@ TEST_P(MemoryUse, IsWhatWasPlanned) {
       if (split >= 0) {
         const OpenedModel model(options);
         options.placement_path = directory.file("p.gguf");
-        WritePlacement(options.placement_path,
-                       ShuffledPlacement(model.gguf().fingerprint(), model.config().n_layers,
-                                         model.config().d_ff, split));
+        Placement placement = ShuffledPlacement(model.gguf().fingerprint(), model.config().n_layers,
+                                                model.config().d_ff, split);
+        if (split < 1) placement.layers.back().attention = kDram;
+        WritePlacement(options.placement_path, placement);
       }
       const Engine engine(options);
       const MemoryPlan plan = engine.model().Plan();

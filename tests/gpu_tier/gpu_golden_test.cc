@@ -90,6 +90,30 @@ TEST_P(GpuGolden, WhatIsAllocatedIsWhatIsPlanned) {
   EXPECT_NEAR(static_cast<double>(engine.allocated_bytes()), planned, 0.02 * planned);
 }
 
+// Neurons on both tiers, and layers that attend on the host: their keys and values lie there.
+TEST_P(GpuGolden, PlacedItComputesWhatTheCpuComputes) {
+  EngineOptions placed = OptionsOf(FastTier::kGpu, "auto");
+  const OpenedModel model(placed);
+  const Placement placement =
+      ShuffledPlacement(model.gguf().fingerprint(), model.config(), /*hot_share=*/0.4);
+  placed.placement_path = dir_.file("placement.gguf");
+  WritePlacement(placed.placement_path, placement);
+  const Json& prompt = golden_["prompts"][0];
+  const auto expected = Run(OptionsOf(FastTier::kCpu, "auto"), prompt);
+  const auto found = Run(placed, prompt);
+  ASSERT_EQ(found.size(), expected.size());
+  for (size_t i = 0; i < found.size(); ++i) {
+    EXPECT_LE(MaxDifference(found[i], expected[i]), kTolerance) << i;
+  }
+  const Engine engine(placed);
+  const std::vector<uint64_t> used = engine.UsedBytes();
+  const MemoryPlan plan = engine.model().Plan();
+  for (size_t tier = 0; tier < used.size(); ++tier) {
+    const auto planned = static_cast<double>(plan.total_bytes(tier));
+    EXPECT_NEAR(static_cast<double>(used[tier]), planned, 0.02 * planned) << tier;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Transformers, GpuGolden, testing::ValuesIn(FamilyNames()),
                          [](const auto& test) { return test.param; });
 

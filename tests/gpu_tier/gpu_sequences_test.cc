@@ -19,8 +19,11 @@ class GpuSequences : public GpuTier {
  protected:
   std::unique_ptr<Engine> OpenFor(int64_t n_sequences, const std::string& sparse, double hot_share,
                                   FastTier tier = FastTier::kGpu) {
-    EngineOptions options = Options(
-        {.model = Golden("gqa_relu"), .sparse = sparse, .tier = tier, .hot_share = hot_share});
+    EngineOptions options = Options({.model = Golden("gqa_relu"),
+                                     .sparse = sparse,
+                                     .tier = tier,
+                                     .hot_share = hot_share,
+                                     .attends_away = true});
     options.n_sequences = n_sequences;
     options.context_tokens = 96;
     options.batch_tokens = 128;

@@ -23,6 +23,7 @@ struct GpuRun {
   DType cache_type = DType::kF16;
   StreamCold stream = StreamCold::kOff;
   uint64_t piece_bytes = kStreamPieceBytes;
+  bool attends_away = false;  // with a placement, the last layer on the slow tier
 };
 
 class GpuTier : public GpuTest {
@@ -50,9 +51,10 @@ class GpuTier : public GpuTest {
     if (run.hot_share < 0) return options;
     const OpenedModel opened(options);
     options.placement_path = dir_.file("placement");
-    WritePlacement(options.placement_path,
-                   ShuffledPlacement(opened.gguf().fingerprint(), opened.config().n_layers,
-                                     opened.config().d_ff, run.hot_share));
+    Placement placement = ShuffledPlacement(opened.gguf().fingerprint(), opened.config().n_layers,
+                                            opened.config().d_ff, run.hot_share);
+    if (run.attends_away) placement.layers.back().attention = kDram;
+    WritePlacement(options.placement_path, placement);
     return options;
   }
   std::unique_ptr<Engine> Open(const GpuRun& run) { return std::make_unique<Engine>(Options(run)); }

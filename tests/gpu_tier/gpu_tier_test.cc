@@ -36,7 +36,7 @@ TEST_F(GpuTier, EverySplitAndModeMatchesTheCpu) {
 }
 
 TEST_F(GpuTier, NeitherThreadsNorASecondRunChangeABit) {
-  GpuRun run{.model = Golden("gqa_relu"), .hot_share = 0.4, .n_threads = 1};
+  GpuRun run{.model = Golden("gqa_relu"), .hot_share = 0.4, .n_threads = 1, .attends_away = true};
   const auto one = Logits(run);
   for (const int n_threads : {1, 2, 3}) {
     run.n_threads = n_threads;
@@ -45,7 +45,7 @@ TEST_F(GpuTier, NeitherThreadsNorASecondRunChangeABit) {
 }
 
 TEST_F(GpuTier, AReplayedSequenceGivesTheSameBits) {
-  const auto engine = Open({.model = Golden("gqa_relu"), .hot_share = 0.4});
+  const auto engine = Open({.model = Golden("gqa_relu"), .hot_share = 0.4, .attends_away = true});
   const auto first = Logits(*engine);
   engine->Reset();
   EXPECT_EQ(Logits(*engine), first);
@@ -106,7 +106,7 @@ TEST_F(GpuTier, AFailingSlowTierLeavesNobodyWaiting) {
   load.placement = &placement;
   Device* const tiers[] = {gpu.get(), &slow};
   const auto loaded = LoadWeights(gguf, family, config, load, tiers);
-  const auto cache = gpu->MakeKvCache(config, DType::kF16, MakeKvLayout(config, KvPagesFor(64)));
+  const auto cache = gpu->MakeKvCache(config, DType::kF16, MakeKvLayout(config, KvPagesFor(64)), 0);
   Executor executor(config, loaded->weights,
                     ExecutorOptions{.max_tokens = 8, .max_logits = 1, .mode = SparseMode::kExact},
                     team, *cache, tiers);

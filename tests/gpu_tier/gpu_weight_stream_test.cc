@@ -285,11 +285,11 @@ TEST_F(GpuWeightStreamTest, AGpuThatDoesNotComeIsAnErrorAndTheNextPassWorks) {
 
 TEST_F(GpuWeightStreamTest, MemoryIsWhatBytesSays) {
   const WeightStreamLimits limits{.max_tokens = kTokens, .d_model = kDModel, .max_neurons = 100};
-  const uint64_t before = gpu_->allocated_bytes();
+  const uint64_t before = gpu_->allocated_bytes() + gpu_->host_bytes();
   const uint64_t used_before = QueryDeviceMemory().free_bytes;
   const auto stream = gpu_->MakeWeightStream(limits);
   const WeightStreamBytes bytes = GpuWeightStream::Bytes(limits);
-  EXPECT_EQ(gpu_->allocated_bytes() - before, bytes.device + bytes.pinned);
+  EXPECT_EQ(gpu_->allocated_bytes() + gpu_->host_bytes() - before, bytes.device + bytes.pinned);
   EXPECT_GE(used_before, QueryDeviceMemory().free_bytes);
   // Two buffers for 100 neurons in the widest type, not for 8 MiB.
   EXPECT_LT(bytes.pinned, 2 * (3 * 100 * 4 * (kDModel + 8) + 4096));

@@ -33,6 +33,7 @@ TEST_F(StreamedBatches, AgreeWithTheCpuAtEverySplit) {
       if (ShortTests() && split != 0 && name != std::string("gqa_relu")) continue;
       GpuRun run = Streamed(name, split);
       run.piece_bytes = piece_bytes;
+      run.attends_away = split == 0.5;
       const auto engine = Open(run);
       SCOPED_TRACE(testing::Message() << name << " at " << split << " by " << piece_bytes);
       EXPECT_LE(MaxDifference(FewLogits(*engine), cpu), kTolerance);

@@ -32,8 +32,8 @@ class FailingDevice final : public Device {
     return inner_.MakeRowExchange(limits);
   }
   std::unique_ptr<KvCache> MakeKvCache(const ModelConfig& config, DType dtype,
-                                       const KvLayout& layout) override {
-    return inner_.MakeKvCache(config, dtype, layout);
+                                       const KvLayout& layout, size_t tier) override {
+    return inner_.MakeKvCache(config, dtype, layout, tier);
   }
   void Embed(const Lane& lane, const TensorView& table, std::span<const int32_t> ids,
              float* x) override {

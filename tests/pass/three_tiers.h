@@ -50,7 +50,7 @@ class ThreeTierModel {
       predictors_ = predictor_->Load(loaded_->weights, tiers, /*placed=*/true, n_threads);
     }
     cache_ = tiers.front()->MakeKvCache(config_, DType::kF16,
-                                        MakeKvLayout(config_, KvPagesFor(kContext)));
+                                        MakeKvLayout(config_, KvPagesFor(kContext)), 0);
     executor_ = std::make_unique<Executor>(
         config_, loaded_->weights,
         ExecutorOptions{.max_tokens = kMaxTokens, .max_logits = 1, .mode = mode}, team_, *cache_,

@@ -30,7 +30,8 @@ inline Placement ShuffledPlacement(const std::string& fingerprint, int64_t n_lay
 }
 
 // Returns one for layers with their own numbers of neurons. Layers whose gates are cut lie whole on
-// one tier, in turn on the fast and on the slow one.
+// one tier, in turn on the fast and on the slow one. Every second layer attends on the slow one,
+// where it can.
 inline Placement ShuffledPlacement(const std::string& fingerprint, const ModelConfig& config,
                                    double hot_share) {
   Placement placement;
@@ -43,6 +44,7 @@ inline Placement ShuffledPlacement(const std::string& fingerprint, const ModelCo
     const auto seed = static_cast<uint32_t>(l + 1);
     const Placement one = ShuffledPlacement(fingerprint, 1, config.d_ff_of(l), share, seed);
     placement.layers.push_back(one.layers.front());
+    if (l % 2 == 1 && config.attention_may_move()) placement.layers.back().attention = kDram;
   }
   return placement;
 }

@@ -4,7 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <numeric>
+#include <regex>
+#include <string>
 
 #include "tests/profiler/profiler_testing.h"
 #include "tests/rates/fixed_rates.h"
@@ -102,17 +105,50 @@ TEST_F(PlaceByTimeTest, ThePlanKeepsTheBudgetsAndTheSameComesOutAgain) {
 
 TEST_F(PlaceByTimeTest, BudgetsTooSmallSayTheLeastThatDoes) {
   const TimePlacer placer(model_, stats_, Goal());
-  const uint64_t least = PlaceFraction(model_, stats_, 0, kNoLimit).plan.total_bytes(0);
-  EXPECT_EQ(ErrorOf([&] { placer.Place({least, kNoLimit}); }), "");
-  EXPECT_FALSE(placer.Optimal({least - 1, kNoLimit}).fits);
-  EXPECT_THAT(ErrorOf([&] {
-                placer.Place({least - 1, kNoLimit});
-              }),
-              HasSubstr("the VRAM budget is too small"));
-  EXPECT_THAT(ErrorOf([&] {
-                placer.Place({least, 1000});
-              }),
-              HasSubstr("the RAM budget is too small"));
+  // Less than what attention takes beside all else has layers attend on the slow tier.
+  const uint64_t attends = PlaceFraction(model_, stats_, 0, kNoLimit).plan.total_bytes(0);
+  EXPECT_EQ(ErrorOf([&] { placer.Place({attends, kNoLimit}); }), "");
+  EXPECT_GT(std::ranges::count(placer.Optimal({attends - 1, kNoLimit}).away, 1), 0);
+  // Returns what the error of these budgets says would do.
+  const auto least = [&](const Budgets& budgets, const char* what) {
+    const std::string error = ErrorOf([&] { placer.Place(budgets); });
+    EXPECT_THAT(error, HasSubstr(what));
+    std::smatch number;
+    EXPECT_TRUE(std::regex_search(error, number, std::regex("([0-9]+)K or more"))) << error;
+    return std::stoull(number[1]) << 10;
+  };
+  const uint64_t vram = least({attends / 8, kNoLimit}, "the VRAM budget is too small");
+  EXPECT_LT(vram, attends);
+  const SolvedPlacement solved = placer.Place({vram, kNoLimit});
+  EXPECT_LE(solved.plan.total_bytes(0), vram);
+  for (const uint64_t fast : {vram, attends}) {
+    const uint64_t ram = least({fast, 1000}, "the RAM budget is too small");
+    EXPECT_LE(placer.Place({fast, ram}).plan.total_bytes(1), ram);
+    EXPECT_FALSE(placer.Optimal({fast, ram - ram / 8}).fits);
+  }
+}
+
+TEST_F(PlaceByTimeTest, WhereLayersAttendIsKeptInTheFile) {
+  const TempDir dir;
+  const std::string path = dir.file("a.placement.gguf");
+  Placement placement = Place(model_, stats_, {kNoLimit, kNoLimit}).placement;
+  ASSERT_EQ(placement.layers.size(), 2U);
+  WritePlacement(path, placement);
+  const auto size = std::filesystem::file_size(path);
+  placement.layers[1].attention = kDram;
+  WritePlacement(path, placement);
+  EXPECT_GT(std::filesystem::file_size(path), size);  // no tensor where all is as usual
+  EXPECT_EQ(ReadPlacement(path).layers[0].attention, kVram);
+  EXPECT_EQ(ReadPlacement(path).layers[1].attention, kDram);
+  // Tiers that there are not, or that do not run attention.
+  EngineOptions options = model_.options();
+  options.placement_path = path;
+  placement.layers[1].attention = kNvme;
+  WritePlacement(path, placement);
+  EXPECT_THAT(ErrorOf([&] { OpenedModel{options}; }), HasSubstr("layer 1 attends on nvme"));
+  placement.layers[1].attention = static_cast<PlacementTier>(7);
+  WritePlacement(path, placement);
+  EXPECT_THAT(ErrorOf([&] { ReadPlacement(path); }), HasSubstr("tensor attention_tiers, layer 1"));
 }
 
 TEST_F(PlaceByTimeTest, ThePredictionIsKeptInTheFile) {

@@ -233,8 +233,10 @@ void AddPlacement(const GgufReader& gguf, Json* out) {
   const Placement placement = ReadPlacement(gguf.path());
   Json layers = Json::array();
   for (const LayerPlacement& layer : placement.layers) {
-    layers.push_back(
-        {{"vram", layer.n_on[kVram]}, {"dram", layer.n_on[kDram]}, {"nvme", layer.n_on[kNvme]}});
+    layers.push_back({{"vram", layer.n_on[kVram]},
+                      {"dram", layer.n_on[kDram]},
+                      {"nvme", layer.n_on[kNvme]},
+                      {"attention", kPlacementTierNames[layer.attention]}});
   }
   // What PowerInfer's files do not say is null.
   const bool imported = placement.imported;

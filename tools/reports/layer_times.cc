@@ -105,7 +105,9 @@ LayerTimes MakeLayerTimes(const Engine& engine, const PassReport& measured,
       n_hot.push_back(model.config().d_ff_of(l));
     }
   }
-  const PassTime predicted = CostModel(model, stats, orders, rates, shape).Pass(n_hot);
+  const std::vector<uint8_t> away =
+      model.placement() == nullptr ? std::vector<uint8_t>{} : AttendsAway(*model.placement());
+  const PassTime predicted = CostModel(model, stats, orders, rates, shape).Pass(n_hot, away);
   const LayerSamples samples = SamplesOf(measured.profile, predicted.layers.size());
   LayerTimes times{.mode = measured.mode,
                    .context_tokens = context_tokens,

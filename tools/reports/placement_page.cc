@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <optional>
 
 #include "runtime/core/size_text.h"
@@ -111,21 +112,25 @@ void AddCoverage(const ProfileStats& stats, const CoverageReport& coverage,
 
 void AddBytes(const OpenedModel& placed, HtmlPage* page) {
   const MemoryPlan plan = placed.Plan();
-  BarChart chart{"Bytes of each layer by tier",
-                 {"MiB", 0, 0},
-                 {"attention (fast tier)", "hot neurons (fast)", "cold neurons (slow)"},
-                 {}};
-  HtmlTable table{{"layer", "attention", "hot neurons", "hot", "cold neurons", "cold"}, {}};
+  BarChart chart{
+      "Bytes of each layer by tier",
+      {"MiB", 0, 0},
+      {"attention (fast tier)", "attention (slow)", "hot neurons (fast)", "cold neurons (slow)"},
+      {}};
+  HtmlTable table{
+      {"layer", "attention, fast", "attention, slow", "hot neurons", "hot", "cold neurons", "cold"},
+      {}};
   for (size_t l = 0; l < plan.layers.size(); ++l) {
     const MemoryPlan::Layer& layer = plan.layers[l];
-    const std::vector<double> parts = {MiB(layer.attention_bytes), MiB(layer.slices[0].bytes),
-                                       MiB(layer.slices[1].bytes)};
-    chart.x.most = std::max(chart.x.most, parts[0] + parts[1] + parts[2]);
+    const std::vector<double> parts = {MiB(layer.attention_bytes), MiB(layer.slow_attention_bytes),
+                                       MiB(layer.slices[0].bytes), MiB(layer.slices[1].bytes)};
+    chart.x.most = std::max(chart.x.most, std::accumulate(parts.begin(), parts.end(), 0.0));
     chart.rows.push_back({fmt::format("{}", l), parts});
     table.rows.push_back(
         {fmt::format("{}", l), FormatBytes(layer.attention_bytes),
-         fmt::format("{}", layer.slices[0].n_neurons), FormatBytes(layer.slices[0].bytes),
-         fmt::format("{}", layer.slices[1].n_neurons), FormatBytes(layer.slices[1].bytes)});
+         FormatBytes(layer.slow_attention_bytes), fmt::format("{}", layer.slices[0].n_neurons),
+         FormatBytes(layer.slices[0].bytes), fmt::format("{}", layer.slices[1].n_neurons),
+         FormatBytes(layer.slices[1].bytes)});
   }
   page->AddPicture(
       "Where each layer's bytes lie",
@@ -138,9 +143,10 @@ void AddBytes(const OpenedModel& placed, HtmlPage* page) {
       {{"", "fast tier", "slow tier"},
        {{"embedding, output head", FormatBytes(plan.embedding_bytes),
          FormatBytes(plan.host_table_bytes)},
-        {"attention, norms", FormatBytes(plan.attention_bytes()), FormatBytes(0)},
+        {"attention, norms", FormatBytes(plan.attention_bytes(0)),
+         FormatBytes(plan.attention_bytes(1))},
         {"FFN neurons", FormatBytes(plan.neuron_bytes(0)), FormatBytes(plan.neuron_bytes(1))},
-        {"KV cache", FormatBytes(plan.kv_bytes()), FormatBytes(0)},
+        {"KV cache", FormatBytes(plan.kv_bytes(0)), FormatBytes(plan.kv_bytes(1))},
         {"scratch", FormatBytes(plan.tiers[0].scratch_bytes),
          FormatBytes(plan.tiers[1].scratch_bytes)},
         {"total", FormatBytes(plan.total_bytes(0)), FormatBytes(plan.total_bytes(1))}}});

@@ -31,9 +31,10 @@ std::string LayerLines(const RatedSplit& split, int64_t d_ff) {
   for (size_t l = 0; l < split.n_hot.size(); ++l) {
     const LayerTime& time = split.time.layers[l];
     const auto width = static_cast<size_t>(split.n_hot[l] * kBarWidth / d_ff);
-    text += fmt::format("{:<6}{:>8}  {}  {:>8.3f}{:>8.3f}{:>8.3f}{:>8.3f}\n", l, split.n_hot[l],
+    text += fmt::format("{:<6}{:>8}  {} {}{:>8.3f}{:>8.3f}{:>8.3f}{:>8.3f}\n", l, split.n_hot[l],
                         std::string(width, '#') + std::string(kBarWidth - width, '.'),
-                        time.attention_ms, time.fast_ms, time.slow_ms, time.ffn_ms);
+                        split.away[l] != 0 ? 's' : ' ', time.attention_ms, time.fast_ms,
+                        time.slow_ms, time.ffn_ms);
   }
   return text;
 }
@@ -54,8 +55,9 @@ std::string SplitsTable(std::span<const RatedSplit> splits, int64_t d_ff) {
   }
   if (splits.empty() || !splits.front().fits) return text;
   text += fmt::format(
-      "predicted, of decoding; bytes of neurons; no split takes less than {:.3f} "
-      "ms. Attention stays on the\nfast tier.\n",
+      "predicted, of decoding; bytes of neurons and, where it can lie on either tier, of attention "
+      "with its KV cache;\nno split takes less than {:.3f} ms. s: the layer attends on the slow "
+      "tier\n",
       splits.front().least_ms_per_token);
   return text + LayerLines(splits.front(), d_ff);
 }
@@ -75,6 +77,7 @@ Json SplitsJson(std::span<const RatedSplit> splits) {
       for (size_t l = 0; l < split.n_hot.size(); ++l) {
         const LayerTime& time = split.time.layers[l];
         layers.push_back({{"n_hot", split.n_hot[l]},
+                          {"attends_away", split.away[l] != 0},
                           {"attention_ms", time.attention_ms},
                           {"fast_ms", time.fast_ms},
                           {"slow_ms", time.slow_ms},

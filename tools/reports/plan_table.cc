@@ -28,7 +28,7 @@ std::string TierTable(const MemoryPlan& plan) {
   text += fmt::format("{:<24}{:>14}", "", two_columns ? "fast tier" : "memory");
   text += two_columns ? fmt::format("{:>14}\n", "slow tier") : "\n";
   row("embedding, output head", plan.embedding_bytes, plan.host_table_bytes);
-  row("attention, norms", plan.attention_bytes(), 0);
+  row("attention, norms", plan.attention_bytes(0), plan.attention_bytes(1));
   row("FFN neurons", plan.neuron_bytes(0), plan.neuron_bytes(1));
   if (plan.predictor_bytes(0) + plan.predictor_bytes(1) > 0) {
     row("predictor", plan.predictor_bytes(0), plan.predictor_bytes(1));
@@ -36,7 +36,9 @@ std::string TierTable(const MemoryPlan& plan) {
   if (plan.tiers[0].adapter_bytes + plan.tiers[1].adapter_bytes > 0) {
     row("adapters", plan.tiers[0].adapter_bytes, plan.tiers[1].adapter_bytes);
   }
-  for (const MemoryPlan::Kv& kv : plan.kv) row(KvName(plan, kv).c_str(), kv.bytes, 0);
+  for (const MemoryPlan::Kv& kv : plan.kv) {
+    row(KvName(plan, kv).c_str(), kv.tier == 0 ? kv.bytes : 0, kv.tier == 0 ? 0 : kv.bytes);
+  }
   row("scratch", plan.tiers[0].scratch_bytes, plan.tiers[1].scratch_bytes);
   row("total", plan.total_bytes(0), plan.total_bytes(1));
   if (two_columns) {
@@ -67,6 +69,12 @@ std::string DownLines(const MemoryPlan& plan) {
   return text.empty() ? "" : text + "\n";
 }
 
+// Returns the bytes, and where they lie where that is not the fast tier.
+std::string AttentionText(const MemoryPlan::Layer& layer) {
+  if (layer.attention_tier == 0) return FormatBytes(layer.attention_bytes);
+  return FormatBytes(layer.slow_attention_bytes) + " s";
+}
+
 std::string LayerTable(const MemoryPlan& plan) {
   std::string text =
       fmt::format("{:>5}{:>14}{:>14}{:>14}", "layer", "attention",
@@ -74,12 +82,13 @@ std::string LayerTable(const MemoryPlan& plan) {
   text += plan.placed ? fmt::format("{:>14}{:>14}\n", "cold neurons", "cold bytes") : "\n";
   for (size_t l = 0; l < plan.layers.size(); ++l) {
     const MemoryPlan::Layer& layer = plan.layers[l];
-    text += fmt::format("{:>5}{:>14}{:>14}{:>14}", l, FormatBytes(layer.attention_bytes),
+    text += fmt::format("{:>5}{:>14}{:>14}{:>14}", l, AttentionText(layer),
                         layer.slices[0].n_neurons, FormatBytes(layer.slices[0].bytes));
     text += plan.placed ? fmt::format("{:>14}{:>14}\n", layer.slices[1].n_neurons,
                                       FormatBytes(layer.slices[1].bytes))
                         : "\n";
   }
+  if (plan.attention_bytes(1) > 0) text += "s: attention and its KV cache on the slow tier\n";
   return text;
 }
 
@@ -110,7 +119,8 @@ std::string MemoryPlanTable(const OpenedModel& model) {
 nlohmann::json KvClassesJson(const MemoryPlan& plan) {
   nlohmann::json classes = nlohmann::json::array();
   for (const MemoryPlan::Kv& kv : plan.kv) {
-    classes.push_back({{"window", kv.window},
+    classes.push_back({{"tier", kv.tier},
+                       {"window", kv.window},
                        {"n_layers", kv.n_layers},
                        {"n_tokens", kv.n_tokens},
                        {"bytes", kv.bytes}});
@@ -125,6 +135,7 @@ nlohmann::ordered_json MemoryPlanJson(const OpenedModel& model) {
   for (const MemoryPlan::Layer& layer : plan.layers) {
     layers.push_back(
         {{"attention_bytes", layer.attention_bytes},
+         {"slow_attention_bytes", layer.slow_attention_bytes},
          {"hot_neurons", layer.slices[0].n_neurons},
          {"hot_bytes", layer.slices[0].bytes},
          {"cold_neurons", layer.slices[1].n_neurons},
@@ -150,13 +161,15 @@ nlohmann::ordered_json MemoryPlanJson(const OpenedModel& model) {
           {"slow_name",
            plan.placed || plan.host_table_bytes > 0 ? Object(plan.tiers[1].name) : Object(nullptr)},
           {"embedding_bytes", plan.embedding_bytes},
-          {"attention_bytes", plan.attention_bytes()},
+          {"attention_bytes", plan.attention_bytes(0)},
+          {"slow_attention_bytes", plan.attention_bytes(1)},
           {"hot_bytes", plan.neuron_bytes(0)},
           {"cold_bytes", plan.neuron_bytes(1)},
           {"host_table_bytes", plan.host_table_bytes},
           {"predictor_bytes", plan.predictor_bytes(0) + plan.predictor_bytes(1)},
           {"adapter_bytes", plan.tiers[0].adapter_bytes + plan.tiers[1].adapter_bytes},
-          {"kv_bytes", plan.kv_bytes()},
+          {"kv_bytes", plan.kv_bytes(0)},
+          {"slow_kv_bytes", plan.kv_bytes(1)},
           {"kv_classes", KvClassesJson(plan)},
           {"fast_scratch_bytes", plan.tiers[0].scratch_bytes},
           {"slow_scratch_bytes", plan.tiers[1].scratch_bytes},

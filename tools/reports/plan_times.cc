@@ -31,7 +31,9 @@ std::optional<double> DenseMs(const OpenedModel& model, const MachineRates& rate
                            .n_threads = model.n_threads(),
                            .placed = model.placement() != nullptr};
   const ProfileStats all_active = NoActivity(config);
-  return CostModel(model, all_active, {}, rates, shape).Pass(n_hot).total_ms();
+  const std::vector<uint8_t> away =
+      model.placement() == nullptr ? std::vector<uint8_t>{} : AttendsAway(*model.placement());
+  return CostModel(model, all_active, {}, rates, shape).Pass(n_hot, away).total_ms();
 }
 
 }  // namespace

@@ -69,6 +69,7 @@ void KeepRates(const std::string& path, const MachineRates& rates) {
 }  // namespace
 
 void AddPlacementOptions(CLI::App& verb, PlacementArgs* args) {
+  args->engine.plan_moves = true;  // as runs do by default
   verb.add_option("-m,--model", args->engine.model_path,
                   "GGUF model; of a split one, any of its files")
       ->required()

@@ -111,8 +111,8 @@ std::unique_ptr<RowExchange> CpuDevice::MakeRowExchange(const RowExchangeLimits&
 }
 
 std::unique_ptr<KvCache> CpuDevice::MakeKvCache(const ModelConfig& config, DType dtype,
-                                                const KvLayout& layout) {
-  return std::make_unique<HostKvCache>(config, dtype, layout);
+                                                const KvLayout& layout, size_t tier) {
+  return std::make_unique<HostKvCache>(config, dtype, layout, tier);
 }
 
 void CpuDevice::Embed(const Lane& lane, const TensorView& table, std::span<const int32_t> ids,

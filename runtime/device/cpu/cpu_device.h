@@ -32,7 +32,7 @@ class CpuDevice final : public Device {
                        const std::string& purpose) override;
   std::unique_ptr<RowExchange> MakeRowExchange(const RowExchangeLimits& limits) override;
   std::unique_ptr<KvCache> MakeKvCache(const ModelConfig& config, DType dtype,
-                                       const KvLayout& layout) override;
+                                       const KvLayout& layout, size_t tier) override;
 
   void Embed(const Lane& lane, const TensorView& table, std::span<const int32_t> ids,
              float* x) override;

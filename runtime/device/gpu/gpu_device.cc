@@ -97,12 +97,14 @@ GpuLowRank::Limits LowRankLimits(const GpuDeviceLimits& limits) {
 // Keys and values in the form of gpu_kernels/tokens/kv_planes.h.
 class GpuDevice::PagedCache final : public KvCache {
  public:
-  PagedCache(Stream& stream, const ModelConfig& config, DType dtype, const KvLayout& layout)
-      : stream_(stream), dtype_(dtype), layout_(layout) {
+  PagedCache(Stream& stream, const ModelConfig& config, DType dtype, const KvLayout& layout,
+             size_t tier)
+      : stream_(stream), dtype_(dtype), layout_(layout), classes_(layout.classes.size()) {
     for (size_t c = 0; c < layout.classes.size(); ++c) {
+      if (layout.classes[c].tier != tier) continue;
       const GpuKvCache::Shape shape{dtype, layout.n_layers(c), config.n_kv_heads, config.head_dim,
                                     layout.classes[c].n_pages * kKvPageTokens};
-      classes_.emplace_back(shape);
+      classes_[c].emplace(shape);
       allocated_bytes_ += GpuKvCache::Bytes(shape);
     }
   }
@@ -110,31 +112,33 @@ class GpuDevice::PagedCache final : public KvCache {
   const KvLayout& layout() const override { return layout_; }
   uint64_t allocated_bytes() const override { return allocated_bytes_; }
   void CopyPage(const KvPageCopy& copy) override {
-    classes_[copy.page_class].CopyPage(stream_, copy.from, copy.to);
+    Of(copy.page_class).CopyPage(stream_, copy.from, copy.to);
   }
   // Where blocks are stored, scales lie apart from what they scale.
   std::string page_form() const override {
     return dtype_ == DType::kQ8_0 ? "q8_0, scales behind" : KvCache::page_form();
   }
-  uint64_t PageBytes(size_t page_class) const override { return classes_[page_class].PageBytes(); }
+  uint64_t PageBytes(size_t page_class) const override { return Of(page_class).PageBytes(); }
   void ReadPage(size_t page_class, int32_t page, std::span<std::byte> to) const override {
     CHECK(to.size() == PageBytes(page_class));
-    classes_[page_class].ReadPage(stream_, page, to.data());
+    Of(page_class).ReadPage(stream_, page, to.data());
   }
   void WritePage(size_t page_class, int32_t page, std::span<const std::byte> from) override {
     CHECK(from.size() == PageBytes(page_class));
-    classes_[page_class].WritePage(stream_, page, from.data());
+    Of(page_class).WritePage(stream_, page, from.data());
   }
   GpuKvLayer Layer(int64_t layer) const {
     const KvLayerPlace& place = layout_.PlaceOf(layer);
-    return classes_[place.page_class].Layer(place.layer);
+    return Of(place.page_class).Layer(place.layer);
   }
 
  private:
+  const GpuKvCache& Of(size_t page_class) const { return classes_[page_class].value(); }
+
   Stream& stream_;
   DType dtype_;
   KvLayout layout_;
-  std::vector<GpuKvCache> classes_;
+  std::vector<std::optional<GpuKvCache>> classes_;  // those of other tiers are not there
   uint64_t allocated_bytes_ = 0;
 };
 
@@ -181,9 +185,9 @@ GpuDevice::GpuDevice(std::string name, const ModelConfig& config, const GpuDevic
 GpuDevice::~GpuDevice() = default;
 
 std::unique_ptr<KvCache> GpuDevice::MakeKvCache(const ModelConfig& config, DType dtype,
-                                                const KvLayout& layout) {
+                                                const KvLayout& layout, size_t tier) {
   CHECK(static_cast<int64_t>(layout.classes.size()) == limits_.n_kv_classes);
-  return std::make_unique<PagedCache>(stream_, config, dtype, layout);
+  return std::make_unique<PagedCache>(stream_, config, dtype, layout, tier);
 }
 
 // Attention's grid is made for so many positions: one graph serves while the context grows to

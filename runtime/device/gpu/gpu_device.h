@@ -60,8 +60,9 @@ class GpuDevice final : public QueuedDevice {
   std::unique_ptr<RowExchange> MakeRowExchange(const RowExchangeLimits& limits) override;
   DeviceSigns StoreSigns(const SignRows& rows) override { return StoreGpuSigns(rows, *this); }
   TensorView StoreTable(const TensorView& source) override;
+  uint64_t host_bytes() const override { return host_bytes_; }
   std::unique_ptr<KvCache> MakeKvCache(const ModelConfig& config, DType dtype,
-                                       const KvLayout& layout) override;
+                                       const KvLayout& layout, size_t tier) override;
 
   void BeginPass(const Batch& batch, std::span<const BatchSegment> segments,
                  const AdapterRows* adapter_rows) override;
@@ -210,6 +211,7 @@ class GpuDevice final : public QueuedDevice {
   std::vector<DeviceMemory> memory_;  // what Allocate hands out
   std::vector<MappedMemory> tables_;
   uint64_t allocated_bytes_ = 0;
+  uint64_t host_bytes_ = 0;
   MappedMemory staging_;  // for packing weights and copying results
   GpuPassInputs inputs_;
   bool rows_sent_ = false;       // of the pass at hand

@@ -68,7 +68,7 @@ TensorView GpuDevice::StoreRows(const TensorView& source, std::span<const int32_
 TensorView GpuDevice::StoreTable(const TensorView& source) {
   const int64_t row_bytes = GpuRowBytes(source.dtype, source.cols);
   tables_.emplace_back(static_cast<uint64_t>(row_bytes * source.rows), "a table of embeddings");
-  allocated_bytes_ += tables_.back().size();
+  host_bytes_ += tables_.back().size();
   for (int64_t r = 0; r < source.rows; ++r) {
     PackGpuRow(source, r, tables_.back().host<std::byte>() + r * row_bytes);
   }
@@ -77,6 +77,8 @@ TensorView GpuDevice::StoreTable(const TensorView& source) {
 
 std::unique_ptr<Handover> GpuDevice::MakeHandover(int64_t max_tokens, int64_t d_model,
                                                   bool predictor_apart) {
+  host_bytes_ +=
+      static_cast<uint64_t>((predictor_apart ? 3 : 2) * max_tokens * d_model) * sizeof(float);
   return std::make_unique<GpuTierHandover>(*this, max_tokens, d_model, predictor_apart);
 }
 
@@ -88,7 +90,8 @@ std::unique_ptr<RowExchange> GpuDevice::MakeRowExchange(const RowExchangeLimits&
 std::unique_ptr<WeightStream> GpuDevice::MakeWeightStream(const WeightStreamLimits& limits) {
   auto stream = std::make_unique<GpuWeightStream>(*this, limits);
   const WeightStreamBytes bytes = GpuWeightStream::Bytes(limits);
-  allocated_bytes_ += bytes.device + bytes.pinned;
+  allocated_bytes_ += bytes.device;
+  host_bytes_ += bytes.pinned;
   return stream;
 }
 
