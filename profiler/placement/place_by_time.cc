@@ -184,7 +184,7 @@ std::vector<RatedSplit> TimePlacer::Explain(const Budgets& budgets) const {
 
 SolvedPlacement TimePlacer::Place(const Budgets& budgets) const {
   const RatedSplit best = Optimal(budgets);
-  if (!best.fits) FailBudget(model_, budgets, WhatWouldFit(budgets));
+  if (!best.fits) FailBudget(model_, budgets, WhatWouldFit(budgets), attention_.has_value());
   SolvedPlacement solved;
   solved.placement = ordered_;
   solved.placement.vram_budget_bytes = budgets.vram_bytes;

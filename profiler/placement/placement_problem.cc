@@ -153,11 +153,13 @@ SolverProblem MakeProblem(const OpenedModel& model, const ProfileStats& stats,
   return problem;
 }
 
-void FailBudget(const OpenedModel& model, const Budgets& budgets, const SolverResult& result) {
+void FailBudget(const OpenedModel& model, const Budgets& budgets, const SolverResult& result,
+                bool attention_moves) {
   const bool vram = result.outcome == SolverOutcome::kVramTooSmall;
   const uint64_t given = vram ? budgets.vram_bytes : budgets.ram_bytes;
   const std::string memory = vram ? "VRAM" : "RAM";
-  std::string holds = "embeddings, attention, KV cache and scratch lie there whatever is placed";
+  std::string holds = fmt::format("embeddings, {}and scratch lie there whatever is placed",
+                                  attention_moves ? "the output head " : "attention, KV cache ");
   if (!vram) {
     holds = fmt::format("the neurons that {} of VRAM leave over lie there, and scratch",
                         FormatBytes(budgets.vram_bytes));

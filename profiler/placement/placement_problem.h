@@ -47,8 +47,9 @@ MovableAttention MakeMovableAttention(const OpenedModel& model);
 SolverProblem MakeProblem(const OpenedModel& model, const ProfileStats& stats,
                           const Placement& ordered, const Budgets& budgets);
 
-// Throws the Error of budgets that do not do. REQUIRES: the result is not kSolved.
+// Throws the Error of budgets that do not do. attention_moves: it was tried on either tier.
+// REQUIRES: the result is not kSolved.
 [[noreturn]] void FailBudget(const OpenedModel& model, const Budgets& budgets,
-                             const SolverResult& result);
+                             const SolverResult& result, bool attention_moves = false);
 
 }  // namespace thermocline
