@@ -239,14 +239,25 @@ std::span<const float> Engine::EvaluateAll(std::span<const int32_t> ids) {
 }
 
 std::span<const float> Engine::FeedSequences(std::span<const SequenceInput> inputs) {
-  const auto logits = executor_->Run(MakeBatch(inputs, LogitsWanted::kLast));
+  return FeedSequencesBy(*executor_, inputs);
+}
+
+std::span<const float> Engine::FeedSequencesBy(Executor& executor,
+                                               std::span<const SequenceInput> inputs,
+                                               LogitsWanted wanted) {
+  const auto logits = executor.Run(MakeBatch(inputs, wanted));
   Advance(inputs);
   return logits;
 }
 
 std::span<const std::vector<TokenLogit>> Engine::FeedSequencesBest(
     std::span<const SequenceInput> inputs, int64_t k) {
-  const auto best = executor_->RunBest(MakeBatch(inputs, LogitsWanted::kLast), k);
+  return FeedSequencesBestBy(*executor_, inputs, k);
+}
+
+std::span<const std::vector<TokenLogit>> Engine::FeedSequencesBestBy(
+    Executor& executor, std::span<const SequenceInput> inputs, int64_t k) {
+  const auto best = executor.RunBest(MakeBatch(inputs, LogitsWanted::kLast), k);
   Advance(inputs);
   return best;
 }

@@ -44,6 +44,9 @@ class Engine {
   std::span<const LayerPredictors> predictors() const { return loaded_predictor_.layers; }
   const RequantReport& requant() const { return loaded_->requant; }
   Executor& executor() { return *executor_; }
+  // For other executors of the same model (drafts): its threads, and the device that has the cache.
+  ThreadTeam& team() { return team_; }
+  Device& fast_tier() { return *tiers_.front(); }
   int64_t n_past() const { return kv_.length(main_); }  // tokens of the main sequence
   int64_t context_tokens() const { return model_->context_tokens(); }
   uint64_t allocated_bytes() const;
@@ -118,6 +121,12 @@ class Engine {
   // REQUIRES: 1 <= k <= max_best().
   std::span<const std::vector<TokenLogit>> FeedSequencesBest(std::span<const SequenceInput> inputs,
                                                              int64_t k);
+  // The same passes by another executor, on this engine's sequences and cache; which rows want
+  // logits may be all. REQUIRES: it has this engine's cache and fast tier.
+  std::span<const float> FeedSequencesBy(Executor& executor, std::span<const SequenceInput> inputs,
+                                         LogitsWanted wanted = LogitsWanted::kLast);
+  std::span<const std::vector<TokenLogit>> FeedSequencesBestBy(
+      Executor& executor, std::span<const SequenceInput> inputs, int64_t k);
   std::span<const float> LogitsOfRow(int64_t row) { return executor_->LogitsOfRow(row); }
   // Feeds a sequence, and returns what the head would compute logits from, after each token:
   // (n, d_model), normalised by the model's last norm. Valid until the next call.

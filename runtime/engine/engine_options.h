@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "runtime/device/stream_choice.h"
 #include "runtime/device/weight_stream.h"
 #include "runtime/load/model_predictor.h"
+#include "runtime/placement/draft_file.h"
 #include "runtime/threads/processors.h"
 
 namespace thermocline {
@@ -32,7 +34,12 @@ struct LoraOption {
 struct FileOptions {
   std::string model_path;
   std::string placement_path;  // empty: everything in one tier
-  std::string predictor;       // a file, or kSignPredictor; empty: the model's own, if any
+  // A draft of the hot neurons (runtime/stand_ins), where the engine is to run one: its order of
+  // the neurons is the placement, unless another one is named. A file, or a draft that is there
+  // already.
+  std::string draft_path;
+  std::shared_ptr<const DraftFile> draft;
+  std::string predictor;  // a file, or kSignPredictor; empty: the model's own, if any
   // Adapters of the model. A sequence uses all of them unless it is told otherwise
   // (Engine::AddAdapterSet).
   std::vector<LoraOption> loras;

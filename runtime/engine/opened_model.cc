@@ -210,9 +210,25 @@ std::optional<ModelThresholds> ReadThresholdsOf(const EngineOptions& options,
                         ModelFingerprints(gguf));
 }
 
+std::shared_ptr<const DraftFile> OpenDraft(const EngineOptions& options, const GgufReader& gguf,
+                                           const Family& family, const ModelConfig& config) {
+  if (options.draft_path.empty()) return options.draft;
+  auto draft = std::make_shared<const DraftFile>(ReadDraft(options.draft_path));
+  CheckDraftFits(*draft, gguf, family, config);
+  return draft;
+}
+
+// A draft's order, where there is nothing else to go by. Where both tiers are the CPU's, nothing is
+// won by parting them: the hot neurons come first on the one tier that there is.
+std::optional<Placement> PlacementOf(const DraftFile* draft, const std::string& gpu) {
+  if (draft == nullptr || draft->n_hot() == 0) return std::nullopt;
+  return PlacementOfDraft(*draft, /*on_one_tier=*/gpu.empty());
+}
+
 std::optional<Placement> OpenPlacement(const EngineOptions& options, const GgufReader& gguf,
-                                       const ModelConfig& config) {
-  if (options.placement_path.empty()) return std::nullopt;
+                                       const ModelConfig& config, const DraftFile* draft,
+                                       const std::string& gpu) {
+  if (options.placement_path.empty()) return PlacementOf(draft, gpu);
   Placement placement = ReadPlacement(options.placement_path);
   CheckPlacementFits(placement, config, options.model_path, ModelFingerprints(gguf));
   int64_t n_nvme = 0;
@@ -275,7 +291,8 @@ OpenedModel::OpenedModel(const EngineOptions& options)
       family_(FindFamily(gguf_)),
       config_(ReadModelConfig(gguf_, family_)),
       gpu_(ChooseGpu(options.fast_tier)),
-      placement_(OpenPlacement(options, gguf_, config_)),
+      draft_(OpenDraft(options, gguf_, family_, config_)),
+      placement_(OpenPlacement(options, gguf_, config_, draft_.get(), gpu_)),
       choice_(ChoiceOf(options, config_)),
       mode_(ModeOf(options, config_, choice_)),
       thresholds_(ReadThresholdsOf(options, choice_, gguf_, config_)),
@@ -360,6 +377,11 @@ FastTierNeeds OpenedModel::NeedsOf(const Placement* placement) const {
     max_neurons = std::max(max_neurons, hot);
     max_cold = std::max(max_cold, config_.d_ff_of(l) - hot);
   }
+  for (size_t l = 0; draft_ != nullptr && l < draft_->layers.size(); ++l) {
+    for (const DraftSlice& slice : draft_->layers[l].slices) {
+      max_neurons = std::max(max_neurons, slice.n_neurons);
+    }
+  }
   const ExecutorOptions executor = executor_options();
   const bool predicts = placement == nullptr && predictor() != nullptr;
   return {.config = &config_,
@@ -402,7 +424,13 @@ MemoryPlan OpenedModel::PlanOf(const Placement* placement) const {
   }
   input.tier_names = TierNames();
   input.moves_neurons = adapt_.moves;
-  return PlanMemory(input);
+  MemoryPlan plan = PlanMemory(input);
+  if (draft_ != nullptr) {
+    const int64_t most[] = {NeedsOf(placement).max_neurons};
+    plan.tiers.front().scratch_bytes +=
+        draft_->own_bytes() + PassContext::BufferBytes(config_, input.executor, most).front();
+  }
+  return plan;
 }
 
 std::vector<std::string> OpenedModel::TierNames() const {

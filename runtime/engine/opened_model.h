@@ -36,6 +36,8 @@ class OpenedModel {
   const Family& family() const { return family_; }
   const ModelConfig& config() const { return config_; }
   const Placement* placement() const { return placement_ ? &*placement_ : nullptr; }
+  // What is to be drafted with; null: nothing.
+  const DraftFile* draft() const { return draft_.get(); }
   const ModelPredictor* predictor() const { return predictor_ ? &*predictor_ : nullptr; }
   const std::vector<std::unique_ptr<const LoraFile>>& loras() const { return loras_; }
   int64_t adapter_rank() const;  // of all adapters together
@@ -90,6 +92,7 @@ class OpenedModel {
   ModelConfig config_;
   std::string gpu_;
   Note gpu_note_;
+  std::shared_ptr<const DraftFile> draft_;  // null: none
   std::optional<Placement> placement_;
   std::optional<ThresholdChoice> choice_;
   SparseMode mode_;

@@ -138,6 +138,12 @@ void PassContext::AllocateState() {
   if (config.layer_embd_dim > 0) {
     state.layer_embd = floats(n * config.layer_embds_dim(), "the layers' embeddings");
   }
+  int64_t rank = options.least_rank;
+  for (const LayerWeights& layer : weights.layers) rank = std::max(rank, layer.stand_in.rank());
+  if (rank > 0) {
+    state.stand_in_low = floats(n * rank, "stand-ins");
+    state.stand_in = floats(n * config.d_model, "stand-ins");
+  }
   state.logits = floats(options.max_logits * config.vocab_size, "logits");
   main_turns_.Resize(n);
   if (local_turns_) local_turns_->Resize(n);
@@ -148,11 +154,12 @@ void PassContext::AllocateTiers(std::span<Device* const> devices) {
   for (size_t t = 0; t < devices.size(); ++t) {
     Tier& tier = tiers.emplace_back();
     tier.device = devices[t];
-    int64_t max_neurons = 0;
+    int64_t max_neurons = t == 0 ? options.least_neurons : 0;
     tier.layers_before.push_back(0);
     for (const LayerWeights& layer : weights.layers) {
       const int64_t n_neurons = layer.slices[t].n_neurons;
       max_neurons = std::max(max_neurons, n_neurons);
+      if (t == 0) max_neurons = std::max(max_neurons, layer.stand_in.max_neurons());
       tier.layers_before.push_back(tier.layers_before.back() + (n_neurons > 0 ? 1 : 0));
     }
     if (t > 0 && max_neurons == 0) continue;

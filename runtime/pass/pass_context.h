@@ -21,6 +21,8 @@
 
 namespace thermocline {
 
+inline constexpr int32_t kMaxExecutors = 4;
+
 struct ExecutorOptions {
   int64_t max_tokens = 512;  // of a pass
   int64_t max_logits = 1;    // rows of a pass whose logits may be wanted
@@ -32,6 +34,13 @@ struct ExecutorOptions {
   // Whether batches on a queued device have the weights of the other tiers' neurons streamed to it.
   StreamCold stream_cold = StreamCold::kOff;
   uint64_t stream_piece_bytes = kStreamPieceBytes;
+  // Which of several executors on one queued device it is, below kMaxExecutors: what they enqueue
+  // is kept apart.
+  int32_t executor = 0;
+  // What the first tier has room for at the least, where weights change between passes: neurons of
+  // a slice, and the rank of a stand-in.
+  int64_t least_neurons = 0;
+  int64_t least_rank = 0;
 
   bool MayStream() const { return stream_cold != StreamCold::kOff && max_tokens > kMaxKeptTokens; }
 };
