@@ -7,7 +7,7 @@
 //
 // How deep a draft goes follows from what a token more of it costs and saves: its chance to be
 // accepted (Confidence) against the time to draft it and the time that its row adds to the pass
-// (PassTimes), at the rate at which the text is being written. Where drafting has cost more than it
+// (RowTimes), at the rate at which the text is being written. Where drafting has cost more than it
 // saved it pauses, for longer each time.
 #pragma once
 
@@ -22,7 +22,7 @@
 #include "runtime/speculate/confidence.h"
 #include "runtime/speculate/draft_source.h"
 #include "runtime/speculate/draft_tree.h"
-#include "runtime/speculate/pass_times.h"
+#include "runtime/speculate/row_times.h"
 
 namespace thermocline {
 
@@ -114,7 +114,7 @@ class Speculator {
   Random random_;
   Confidence confidence_;  // of all texts
   std::map<int32_t, Text> texts_;
-  PassTimes times_;
+  RowTimes times_;
   double ms_per_drafted_;  // what the source takes for a token
   double gain_ = 1;        // tokens of drafting passes in the time of as many plain ones, of late
   struct LastPass {

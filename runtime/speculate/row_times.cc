@@ -1,4 +1,4 @@
-#include "runtime/speculate/pass_times.h"
+#include "runtime/speculate/row_times.h"
 
 #include <algorithm>
 
@@ -11,7 +11,7 @@ constexpr double kRowShare = 0.03;
 
 }  // namespace
 
-void PassTimes::Measure(int64_t n_rows, double ms) {
+void RowTimes::Measure(int64_t n_rows, double ms) {
   if (n_rows < 1 || n_rows > kMaxRows) return;
   Time& time = times_[static_cast<size_t>(n_rows)];
   ++time.n;
@@ -25,12 +25,12 @@ void PassTimes::Measure(int64_t n_rows, double ms) {
   time.ms += weight * (clipped - time.ms);
 }
 
-bool PassTimes::KnowsUpTo(int64_t n_rows) const {
+bool RowTimes::KnowsUpTo(int64_t n_rows) const {
   const auto end = times_.begin() + std::min(n_rows, kMaxRows) + 1;
   return std::any_of(times_.begin(), end, [](const Time& time) { return time.n > 0; });
 }
 
-double PassTimes::Of(int64_t n_rows) const {
+double RowTimes::Of(int64_t n_rows) const {
   int64_t below = 0;
   int64_t before_that = 0;
   int64_t above = 0;

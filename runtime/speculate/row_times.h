@@ -7,7 +7,7 @@
 
 namespace thermocline {
 
-class PassTimes {
+class RowTimes {
  public:
   static constexpr int64_t kMaxRows = 128;
 
