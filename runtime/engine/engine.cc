@@ -179,8 +179,9 @@ Batch Engine::MakeBatch(std::span<const SequenceInput> inputs, LogitsWanted want
     kv_.Reserve(input.sequence, n, &copies);
     for (const KvPageCopy& copy : copies) cache_->CopyPage(copy);
     for (int64_t i = 0; i < n; ++i) {
-      const bool logits = wanted == LogitsWanted::kAll ||
-                          (wanted != LogitsWanted::kNone && input.wants_logits && i + 1 == n);
+      const bool logits =
+          wanted == LogitsWanted::kAll ||
+          (wanted != LogitsWanted::kNone && input.wants_logits && (input.all_logits || i + 1 == n));
       batch.rows.push_back({input.ids[static_cast<size_t>(i)],
                             static_cast<int32_t>(batch.sequences.size()), first + i, logits});
     }

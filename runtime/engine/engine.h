@@ -24,6 +24,7 @@ struct SequenceInput {
   int32_t sequence = 0;
   std::span<const int32_t> ids;
   bool wants_logits = true;  // after the last of them
+  bool all_logits = false;   // and after each of them; at most ContextOptions::drafted_rows in all
 };
 
 // Called with the number of tokens fed so far.
@@ -112,11 +113,11 @@ class Engine {
   void set_adapters(int32_t adapter_set) { kv_.set_adapter_set(main_, adapter_set); }
 
   // Feeds all inputs in one pass, at the ends of their sequences; returns the logits after the last
-  // token of each that wants them: (those inputs, vocab_size). Valid until the next call. Throws
-  // Error when a context or the cache is full. REQUIRES: no sequence twice, no input empty, at most
-  // batch_tokens tokens in all.
+  // token of each that wants them, or after each of its tokens: (those tokens, vocab_size). Valid
+  // until the next call. Throws Error when a context or the cache is full. REQUIRES: no sequence
+  // twice, no input empty, at most batch_tokens tokens in all.
   std::span<const float> FeedSequences(std::span<const SequenceInput> inputs);
-  // The same, but of each row's logits only the k best come to the host, as with FeedBest; by input
+  // The same, but of each row's logits only the k best come to the host, as with FeedBest; by token
   // that wants some. All of one can still be asked for, until something is fed.
   // REQUIRES: 1 <= k <= max_best().
   std::span<const std::vector<TokenLogit>> FeedSequencesBest(std::span<const SequenceInput> inputs,

@@ -113,7 +113,9 @@ struct ContextOptions {
   DType cache_type = DType::kF16;  // of keys and values: kF32 (on the CPU), kF16, kQ8_0
   // Keep keys and values also of positions that no window shows any more: for who rolls back far.
   bool keep_all_kv = false;
-  bool all_logits = false;       // EvaluateAll will be called
+  bool all_logits = false;  // EvaluateAll will be called
+  // Tokens of a pass whose logits may be wanted beside one of each sequence: what is drafted.
+  int64_t drafted_rows = 0;
   bool watch_attention = false;  // observers see what attention read, too
 };
 

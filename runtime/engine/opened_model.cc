@@ -318,8 +318,13 @@ OpenedModel::OpenedModel(const EngineOptions& options)
 
 int64_t OpenedModel::batch_tokens() const {
   const int64_t all_tokens = context_tokens_ * options_.n_sequences;
-  // A pass has room for a token of every sequence.
-  return std::max(std::clamp<int64_t>(options_.batch_tokens, 1, all_tokens), options_.n_sequences);
+  // A pass has room for a token of every sequence, and for what is drafted.
+  const int64_t fewest = options_.n_sequences + std::min(options_.drafted_rows, all_tokens - 1);
+  return std::max(std::clamp<int64_t>(options_.batch_tokens, 1, all_tokens), fewest);
+}
+
+int64_t OpenedModel::max_sampled_rows() const {
+  return options_.n_sequences + std::min(options_.drafted_rows, batch_tokens());
 }
 
 KvLayout OpenedModel::kv_layout() const {
@@ -333,7 +338,7 @@ KvLayout OpenedModel::kv_layout() const {
 ExecutorOptions OpenedModel::executor_options() const {
   const int64_t batch = batch_tokens();
   return {.max_tokens = config_.has_encoder() ? std::max(batch, context_tokens_) : batch,
-          .max_logits = options_.all_logits ? batch : options_.n_sequences,
+          .max_logits = options_.all_logits ? batch : max_sampled_rows(),
           .mode = mode_,
           .predictor_input = predictor_ ? predictor_->input() : PredictorInput::kNormed,
           .keep_attention_input = options_.watch_attention,
@@ -393,6 +398,7 @@ FastTierNeeds OpenedModel::NeedsOf(const Placement* placement) const {
           .max_streamed_neurons = executor.MayStream() ? max_cold : 0,
           .stream_piece_bytes = executor.stream_piece_bytes,
           .max_sequences = options_.n_sequences,
+          .max_best_rows = max_sampled_rows(),
           .n_kv_classes = static_cast<int64_t>(kv_layout().classes.size()),
           .n_adapters = static_cast<int64_t>(loras_.size()),
           .adapter_rank = adapter_rank()};

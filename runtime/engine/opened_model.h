@@ -60,6 +60,8 @@ class OpenedModel {
   KvLayout kv_layout() const;
   // Most tokens that a pass feeds; an encoder reads a whole text in one, whatever this is.
   int64_t batch_tokens() const;
+  // Tokens of a pass from whose logits texts are written (ContextOptions::drafted_rows).
+  int64_t max_sampled_rows() const;
   int n_threads() const { return n_threads_; }
   ExecutorOptions executor_options() const;
   // How a stock file's down projections are stored.

@@ -139,7 +139,7 @@ std::string Metrics::Text(const MetricsLook& look) {
   gauge("llamacpp:prompt_tokens_seconds", "Tokens of prompts per second since the last look.",
         Rate(stats.prompt_tokens - last_.prompt_tokens, stats.reading_ms - last_.reading_ms));
   gauge("llamacpp:predicted_tokens_seconds", "Tokens written per second since the last look.",
-        Rate(stats.written_rows - last_.written_rows, stats.writing_ms - last_.writing_ms));
+        Rate(stats.written_tokens - last_.written_tokens, stats.writing_ms - last_.writing_ms));
   gauge("llamacpp:requests_processing", "Requests that run.", ToDouble(stats.n_running));
   gauge("llamacpp:requests_deferred", "Requests that wait.", ToDouble(stats.n_waiting));
   gauge("llamacpp:n_busy_slots_per_decode", "Texts in a pass, on average.",

@@ -24,7 +24,7 @@ ScheduleStats Together(const ScheduleStats& before, ScheduleStats now) {
   now.prefix_pages_hit += before.prefix_pages_hit;
   now.prefix_pages_missed += before.prefix_pages_missed;
   now.generated_tokens += before.generated_tokens;
-  now.written_rows += before.written_rows;
+  now.written_tokens += before.written_tokens;
   now.n_all_fetched += before.n_all_fetched;
   now.reading_ms += before.reading_ms;
   now.writing_ms += before.writing_ms;

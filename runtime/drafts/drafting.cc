@@ -1,0 +1,50 @@
+#include "runtime/drafts/drafting.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "runtime/core/error.h"
+#include "runtime/drafts/auto_draft.h"
+#include "runtime/speculate/ngram_draft.h"
+
+namespace thermocline {
+namespace {
+
+std::unique_ptr<DraftSource> MakeModelDraft(const DraftOptions& options, OpenedModel& model) {
+  auto draft = std::make_unique<OpenedModel>(
+      ModelDraft::OptionsFor(model.options(), model.context_tokens(), options.model_path));
+  if (draft->config().has_encoder() || model.config().has_encoder()) {
+    throw Error({.path = options.model_path,
+                 .what = "a model with an encoder cannot draft, nor be drafted for by a model"});
+  }
+  CheckSameVocabulary(*draft, model);
+  return std::make_unique<ModelDraft>(std::make_unique<Engine>(std::move(draft)));
+}
+
+}  // namespace
+
+int64_t DraftedRows(const DraftOptions& options, int64_t n_texts) {
+  if (options.kind == DraftKind::kNone) return 0;
+  const int64_t most = std::max(options.speculate.max_rows, options.speculate.max_tokens);
+  return std::min(most, n_texts * options.speculate.max_tokens);
+}
+
+Drafting::Drafting(const DraftOptions& options, OpenedModel& model) {
+  CHECK(options.kind != DraftKind::kNone);
+  const bool wants_model = options.kind != DraftKind::kNgram && !options.model_path.empty();
+  if (options.kind != DraftKind::kModel) sources_.push_back(std::make_unique<NgramDraft>());
+  if (wants_model) sources_.push_back(MakeModelDraft(options, model));
+  CHECK(!sources_.empty());
+  DraftSource* source = sources_.front().get();
+  if (sources_.size() > 1) {
+    std::vector<DraftSource*> all;
+    for (const auto& each : sources_) all.push_back(each.get());
+    chosen_ = std::make_unique<AutoDraft>(std::move(all));
+    source = chosen_.get();
+  }
+  SpeculateOptions speculate = options.speculate;
+  speculate.max_rows = DraftedRows(options, model.options().n_sequences);
+  speculator_ = std::make_unique<Speculator>(*source, speculate, model.config().vocab_size);
+}
+
+}  // namespace thermocline
