@@ -31,8 +31,17 @@ int64_t DraftedRows(const DraftOptions& options, int64_t n_texts) {
 
 Drafting::Drafting(const DraftOptions& options, OpenedModel& model) {
   CHECK(options.kind != DraftKind::kNone);
-  const bool wants_model = options.kind != DraftKind::kNgram && !options.model_path.empty();
-  if (options.kind != DraftKind::kModel) sources_.push_back(std::make_unique<NgramDraft>());
+  const bool is_auto = options.kind == DraftKind::kAuto;
+  const bool wants_model =
+      (is_auto || options.kind == DraftKind::kModel) && !options.model_path.empty();
+  if (is_auto || options.kind == DraftKind::kNgram) {
+    sources_.push_back(std::make_unique<NgramDraft>());
+  }
+  if (options.kind == DraftKind::kHot || (is_auto && options.hot)) {
+    auto hot = std::make_unique<HotDraft>();
+    hot_ = hot.get();
+    sources_.push_back(std::move(hot));
+  }
   if (wants_model) sources_.push_back(MakeModelDraft(options, model));
   CHECK(!sources_.empty());
   DraftSource* source = sources_.front().get();
@@ -45,6 +54,10 @@ Drafting::Drafting(const DraftOptions& options, OpenedModel& model) {
   SpeculateOptions speculate = options.speculate;
   speculate.max_rows = DraftedRows(options, model.options().n_sequences);
   speculator_ = std::make_unique<Speculator>(*source, speculate, model.config().vocab_size);
+}
+
+void Drafting::Use(Engine& engine) {
+  if (hot_ != nullptr) hot_->Use(engine);
 }
 
 }  // namespace thermocline

@@ -14,6 +14,7 @@
 #include "runtime/core/error.h"
 #include "runtime/model/families.h"
 #include "tools/reports/draft_report.h"
+#include "tools/reports/plan_table.h"
 #include "tools/terminal/progress_bar.h"
 #include "tools/verbs/cli_options.h"
 #include "tools/verbs/number_option.h"

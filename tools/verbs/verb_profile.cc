@@ -20,7 +20,7 @@
 #include "tools/reports/threshold_table.h"
 #include "tools/terminal/progress_bar.h"
 #include "tools/verbs/cli_options.h"
-#include "tools/verbs/draft_options.h"
+#include "tools/verbs/draft_making.h"
 #include "tools/verbs/number_option.h"
 #include "tools/verbs/output_path.h"
 #include "tools/verbs/placement_options.h"
@@ -76,7 +76,7 @@ struct ProfileArgs {
   std::vector<std::string> drift_paths;
   bool thresholds = false;
   ThresholdOptions threshold;
-  DraftArgs draft;
+  DraftMakingArgs draft;
 };
 
 bool EndsWith(const std::string& text, const std::string& end) {
@@ -108,7 +108,7 @@ void CheckOutputs(ProfileArgs* args) {
   inputs.insert(inputs.end(), args->drift_paths.begin(), args->drift_paths.end());
   if (!args->profile.heldout_path.empty()) inputs.push_back(args->profile.heldout_path);
   CheckOutputPath(args->output_path, inputs);
-  CheckDraftArgs(args->draft, inputs);
+  CheckDraftMaking(args->draft, inputs);
   if (!placing) return;
   if (args->placement_path.empty()) args->placement_path = DefaultPlacementPath(args->output_path);
   inputs.push_back(args->output_path);
@@ -380,7 +380,7 @@ void AddProfileVerb(CLI::App& app) {
                   "not at all (default {})",
                   args->threshold.scored_tokens))
       ->needs(thresholds);
-  AddDraftOptions(*verb, &args->draft);
+  AddDraftMaking(*verb, &args->draft);
   AddReportOption(*verb, &args->report_path,
                   "which neurons fire, what is covered and, with --vram, where the bytes lie");
   verb->callback([args] { RunProfile(*args); });

@@ -1,4 +1,4 @@
-#include "tools/verbs/draft_options.h"
+#include "tools/verbs/draft_making.h"
 
 #include <fmt/format.h>
 
@@ -56,7 +56,7 @@ struct BestDraft {
 };
 
 // Tries stand-ins with neurons ranked in one way, and returns a table of them.
-std::string TryRanking(DraftWorkshop& shop, DraftMeter& meter, const DraftArgs& args,
+std::string TryRanking(DraftWorkshop& shop, DraftMeter& meter, const DraftMakingArgs& args,
                        const std::vector<StandInKind>& kinds, DraftRanking ranking,
                        const ProgressFn& progress, BestDraft* best) {
   LayerShares shares;
@@ -79,7 +79,7 @@ std::string TryRanking(DraftWorkshop& shop, DraftMeter& meter, const DraftArgs& 
 
 }  // namespace
 
-void AddDraftOptions(CLI::App& verb, DraftArgs* args) {
+void AddDraftMaking(CLI::App& verb, DraftMakingArgs* args) {
   CLI::Option* const draft =
       verb.add_option("--draft", args->path,
                       "Also make a draft of the hot neurons (.draft.gguf), for `run --draft hot`")
@@ -108,14 +108,14 @@ void AddDraftOptions(CLI::App& verb, DraftArgs* args) {
       ->needs(draft);
 }
 
-void CheckDraftArgs(const DraftArgs& args, std::vector<std::string> inputs) {
+void CheckDraftMaking(const DraftMakingArgs& args, std::vector<std::string> inputs) {
   if (args.path.empty()) return;
   RankingsOf(args.ranking);
   StandInsOf(args.stand_in, 1);
   CheckOutputPath(args.path, inputs);
 }
 
-std::string MakeDraft(const DraftArgs& args, const EngineOptions& engine,
+std::string MakeDraft(const DraftMakingArgs& args, const EngineOptions& engine,
                       const ProfileOptions& profile, const ProfileStats& stats) {
   if (args.path.empty()) return "";
   DraftWork work;

@@ -12,7 +12,7 @@
 
 namespace thermocline {
 
-struct DraftArgs {
+struct DraftMakingArgs {
   std::string path;  // empty: none is made
   double share = 0.5;
   std::string stand_in = "auto";
@@ -22,11 +22,11 @@ struct DraftArgs {
 };
 
 // Adds --draft and what belongs to it.
-void AddDraftOptions(CLI::App& verb, DraftArgs* args);
+void AddDraftMaking(CLI::App& verb, DraftMakingArgs* args);
 // Throws where the options cannot work, before the long work.
-void CheckDraftArgs(const DraftArgs& args, std::vector<std::string> inputs);
+void CheckDraftMaking(const DraftMakingArgs& args, std::vector<std::string> inputs);
 // Makes and writes the draft; returns what was tried and chosen, as text. Empty: none was wanted.
-std::string MakeDraft(const DraftArgs& args, const EngineOptions& engine,
+std::string MakeDraft(const DraftMakingArgs& args, const EngineOptions& engine,
                       const ProfileOptions& profile, const ProfileStats& stats);
 
 }  // namespace thermocline
