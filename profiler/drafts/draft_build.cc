@@ -226,6 +226,7 @@ DraftFile DraftBuilder::Build(const DraftRecipe& recipe) {
   draft.d_ff = config.d_ff;
   draft.rank = recipe.rank;
   draft.ranking = engine_.model().draft()->ranking;
+  draft.calibration_tokens = stats_.calibration.n_tokens;
   for (int64_t l = 0; l < config.n_layers; ++l) {
     ThrowIfInterrupted();
     draft.layers.push_back(MakeLayer(recipe, l));

@@ -41,15 +41,21 @@ LayerParts HotAndRest(double budget, int64_t d_ff, double hot, double rest) {
   return parts;
 }
 
-// Of what hot neurons take beyond two bits, half goes to a third bit for the next ones.
+// Of what hot neurons take beyond two bits, half goes to a third bit for the next ones; where that
+// is more than all others need, they all have it, and the rest goes to hot ones.
 LayerParts Mixed(double budget, int64_t d_ff, double hot, double fine, double coarse) {
   LayerParts parts = HotAndRest(budget, d_ff, hot, coarse);
   const int64_t n_hot = InClusters(0.5 * static_cast<double>(parts.n_hot), d_ff);
   const double freed = static_cast<double>(parts.n_hot - n_hot) * (hot - coarse);
   const int64_t rest = parts.n_hot + parts.n_coarse - n_hot;
+  const int64_t n_fine = InClusters(freed / (fine - coarse), d_ff);
+  if (n_fine >= rest) {
+    parts = HotAndRest(budget, d_ff, hot, fine);
+    return {.n_hot = parts.n_hot, .n_fine = parts.n_coarse};
+  }
   parts.n_hot = n_hot;
-  parts.n_fine = std::min(InClusters(freed / (fine - coarse), d_ff), rest);
-  parts.n_coarse = rest - parts.n_fine;
+  parts.n_fine = n_fine;
+  parts.n_coarse = rest - n_fine;
   return parts;
 }
 

@@ -69,7 +69,7 @@ double DirectError(const Samples& samples, int64_t rank) {
   Matrix left(rank, kD);
   for (int64_t i = 0; i < rank * kD; ++i) left.data()[i] = normal(random);
   Matrix right;
-  for (int step = 0; step < 3000; ++step) {
+  for (int step = 0; step < 500; ++step) {
     const Matrix low = zc * left.transpose();
     right = low.colPivHouseholderQr().solve(tc).transpose();
     const Matrix wanted = right.completeOrthogonalDecomposition().solve(tc.transpose()).transpose();
