@@ -297,6 +297,13 @@ OpenedModel::OpenedModel(const EngineOptions& options)
   if (!gpu_.empty()) RequireEqualHeads(config_, options.model_path, "attention on the GPU");
   if (!gpu_.empty() && !placement_) SplitLayers();
   adapt_ = ChooseAdapt(*this);
+  if (options_.slow_tier_bytes_per_s > 0 && !has_cold()) {
+    throw Error({.path = options_.model_path,
+                 .what = "no slow tier holds any neurons, so that none can be held to a limit",
+                 .expected = "a placement that leaves some there",
+                 .found = placement_ ? "one that does not" : "no placement",
+                 .settings = {{Setting::kPlacement}}});
+  }
 }
 
 int64_t OpenedModel::batch_tokens() const {
@@ -326,8 +333,12 @@ ExecutorOptions OpenedModel::executor_options() const {
           .predictor_input = predictor_ ? predictor_->input() : PredictorInput::kNormed,
           .keep_attention_input = options_.watch_attention,
           .stream_cold =
-              gpu_.empty() || !StreamsNeurons(config_) ? StreamCold::kOff : options_.gpu_stream,
-          .stream_piece_bytes = options_.stream_piece_bytes};
+              // What is streamed is not held to a limit.
+          gpu_.empty() || !StreamsNeurons(config_) || options_.slow_tier_bytes_per_s > 0
+              ? StreamCold::kOff
+              : options_.gpu_stream,
+          .stream_piece_bytes = options_.stream_piece_bytes,
+          .slow_bytes_per_s = options_.slow_tier_bytes_per_s};
 }
 
 // Dense and exact read the same rows, so that they write the same text: what could skip is stored

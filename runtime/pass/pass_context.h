@@ -17,6 +17,7 @@
 #include "runtime/model/rope.h"
 #include "runtime/pass/ffn_observer.h"
 #include "runtime/pass/pass.h"
+#include "runtime/pass/read_pace.h"
 #include "runtime/timing/pass_profile.h"
 
 namespace thermocline {
@@ -32,6 +33,8 @@ struct ExecutorOptions {
   // Whether batches on a queued device have the weights of the other tiers' neurons streamed to it.
   StreamCold stream_cold = StreamCold::kOff;
   uint64_t stream_piece_bytes = kStreamPieceBytes;
+  // Bytes per second that other tiers than the first give at most (ReadPace); 0: what they can.
+  double slow_bytes_per_s = 0;
 
   bool MayStream() const { return stream_cold != StreamCold::kOff && max_tokens > kMaxKeptTokens; }
 };
@@ -46,6 +49,7 @@ struct Tier {
   Device* device = nullptr;
   FfnState state;
   std::unique_ptr<Handover> handover;  // with the first tier; null for that itself
+  std::unique_ptr<ReadPace> pace;      // null: as fast as it can
   // (n_layers + 1) how many layers before have neurons here: what hand-overs are counted by.
   std::vector<uint32_t> layers_before;
 };
