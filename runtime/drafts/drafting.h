@@ -7,7 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "runtime/drafts/hot_draft.h"
 #include "runtime/drafts/model_draft.h"
 #include "runtime/engine/engine.h"
 #include "runtime/speculate/speculator.h"
@@ -19,8 +18,8 @@ enum class DraftKind : uint8_t { kNone, kAuto, kNgram, kModel, kHot };
 struct DraftOptions {
   DraftKind kind = DraftKind::kNone;  // kAuto: of all that there are the best, text by text
   std::string model_path;             // of a small model; empty: none
-  // The model was opened with a draft of its hot neurons (FileOptions::draft_path), which kAuto
-  // tries, too.
+  // The model is opened with a draft of its hot neurons (FileOptions::draft_path); kAuto tries it,
+  // too.
   bool hot = false;
   SpeculateOptions speculate;
 };
@@ -35,16 +34,20 @@ class Drafting {
   // Throws Error where the two do not go together. REQUIRES: options.kind is not kNone.
   Drafting(const DraftOptions& options, OpenedModel& model);
 
+  // A source that needs the engine itself, which was made meanwhile; it goes before the others.
+  // REQUIRES: speculator() was not called yet.
+  void AddSource(std::unique_ptr<DraftSource> source);
   // The engine of that model, which drafts for itself where its hot neurons are to. Throws Error
-  // where the draft does not go with it.
+  // where the draft does not go with it. REQUIRES: as AddSource.
   void Use(Engine& engine);
-
   // For the engine of that model. REQUIRES: the engine was opened with DraftedRows.
-  Speculator& speculator() { return *speculator_; }
+  Speculator& speculator();
 
  private:
+  bool hot_ = false;
+  SpeculateOptions options_;
+  int64_t vocab_size_;
   std::vector<std::unique_ptr<DraftSource>> sources_;
-  HotDraft* hot_ = nullptr;              // one of these, or null
   std::unique_ptr<DraftSource> chosen_;  // among several
   std::unique_ptr<Speculator> speculator_;
 };

@@ -12,6 +12,11 @@ namespace {
 // Of the best logits, enough to know how certain the best one is.
 constexpr int64_t kBestForHotCertainty = 8;
 
+const DraftFile& DraftOf(const OpenedModel& model) {
+  CHECK(model.draft() != nullptr);
+  return *model.draft();
+}
+
 // Has sequences end where they ended before, whatever happens in between.
 class RolledBack {
  public:
@@ -32,22 +37,18 @@ class RolledBack {
 
 }  // namespace
 
-void HotDraft::Use(Engine& engine) {
-  CHECK(engine.model().draft() != nullptr);
-  engine_ = &engine;
-  pass_ = std::make_unique<DraftPass>(engine, *engine.model().draft());
-}
+HotDraft::HotDraft(Engine& engine) : engine_(engine), pass_(engine, DraftOf(engine.model())) {}
 
 // A sequence that holds the pages it reserves, and a pass that does not fail, are worth more than a
 // draft.
 bool HotDraft::HasRoom(std::span<const Running> running) const {
-  const KvSequences& kv = engine_->sequences();
+  const KvSequences& kv = engine_.sequences();
   for (size_t c = 0; c < kv.n_classes(); ++c) {
     int64_t n_pages = 0;
     for (const Running& text : running) n_pages += kv.PagesNeeded(text.sequence, 1, c);
     if (n_pages > kv.pool(c).n_free()) return false;
   }
-  return static_cast<int64_t>(running.size()) <= engine_->model().options().n_sequences;
+  return static_cast<int64_t>(running.size()) <= engine_.model().options().n_sequences;
 }
 
 int64_t HotDraft::BestNeeded(std::span<const Running> running) const {
@@ -57,7 +58,7 @@ int64_t HotDraft::BestNeeded(std::span<const Running> running) const {
     if (n == 0) return 0;
     most = std::max(most, n);
   }
-  return most > pass_->max_best() ? 0 : most;
+  return most > pass_.max_best() ? 0 : most;
 }
 
 void HotDraft::Step(std::span<Running> running) {
@@ -70,22 +71,21 @@ void HotDraft::Step(std::span<Running> running) {
     if (text.at >= 0) text.next = text.tree->nodes()[static_cast<size_t>(text.at)].token;
   };
   if (const int64_t n_best = BestNeeded(running)) {
-    const auto best = pass_->FeedBest(inputs, n_best);
+    const auto best = pass_.FeedBest(inputs, n_best);
     for (size_t i = 0; i < running.size(); ++i) {
       take(running[i], {.best = best[i], .n_best = n_best});
     }
     return;
   }
-  const auto width = static_cast<size_t>(engine_->config().vocab_size);
-  const auto logits = pass_->Feed(inputs);
+  const auto width = static_cast<size_t>(engine_.config().vocab_size);
+  const auto logits = pass_.Feed(inputs);
   for (size_t i = 0; i < running.size(); ++i) {
     take(running[i], {.all = logits.subspan(i * width, width)});
   }
 }
 
 void HotDraft::Draft(std::span<const DraftRequest> requests) {
-  if (engine_ == nullptr) return;
-  KvSequences& kv = engine_->sequences();
+  KvSequences& kv = engine_.sequences();
   RolledBack rolled_back(kv);
   std::vector<Running> running;
   for (const DraftRequest& request : requests) {
@@ -98,7 +98,7 @@ void HotDraft::Draft(std::span<const DraftRequest> requests) {
   }
   const auto is_done = [&](const Running& text) {
     return text.at == DraftTree::kNothing || !text.tree->WantsMore(text.at) ||
-           kv.length(text.sequence) >= engine_->context_tokens();
+           kv.length(text.sequence) >= engine_.context_tokens();
   };
   std::erase_if(running, is_done);
   while (!running.empty() && HasRoom(running) && !InterruptRequested()) {

@@ -18,13 +18,12 @@ namespace thermocline {
 
 class HotDraft : public DraftSource {
  public:
+  // The model that is to be drafted for, opened with the draft (FileOptions::draft). It must
+  // outlive this. Throws Error where the draft does not go with it.
+  explicit HotDraft(Engine& engine);
+
   std::string name() const override { return "hot"; }
-  // The model that is to be drafted for, and how: the engine was opened with the draft
-  // (FileOptions::draft). Before this nothing is proposed. The engine must outlive it.
-  // Throws Error where the draft does not go with the model.
-  void Use(Engine& engine);
-  // Null before Use.
-  const DraftPass* pass() const { return pass_.get(); }
+  const DraftPass& pass() const { return pass_; }
 
   // A token of each text per pass.
   void Draft(std::span<const DraftRequest> requests) override;
@@ -43,8 +42,8 @@ class HotDraft : public DraftSource {
   void Step(std::span<Running> running);
   int64_t BestNeeded(std::span<const Running> running) const;
 
-  Engine* engine_ = nullptr;
-  std::unique_ptr<DraftPass> pass_;
+  Engine& engine_;
+  DraftPass pass_;
 };
 
 }  // namespace thermocline

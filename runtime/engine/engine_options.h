@@ -80,6 +80,9 @@ struct TierOptions {
   // Run although more of the host's memory is planned than there is: mapped weights that do not fit
   // are read from the file again for every pass.
   bool overcommit = false;
+  // Bytes per second that the slow tier gives at most, to rehearse another machine's ratio; 0: what
+  // it can.
+  double slow_tier_bytes_per_s = 0;
   // Whether batches have the weights of cold neurons streamed to the fast tier, where that is a
   // GPU.
   StreamCold gpu_stream = StreamCold::kAuto;

@@ -47,6 +47,13 @@ std::vector<int32_t> Generator::Encode(std::string_view text) const {
   return at_start() && !text.empty() ? tokenizer.EncodePrompt(text) : tokenizer.Encode(text);
 }
 
+std::vector<int32_t> Generator::Ids() const {
+  std::vector<int32_t> ids = cached_;
+  ids.insert(ids.end(), again_.begin(), again_.end());
+  ids.insert(ids.end(), pending_.begin(), pending_.end());
+  return ids;
+}
+
 int64_t Generator::room_tokens() const {
   const auto n_unread = static_cast<int64_t>(again_.size() + pending_.size());
   return std::max<int64_t>(0, engine_.context_tokens() - engine_.n_past() - n_unread);

@@ -51,6 +51,8 @@ class Generator {
   // The ids that `text` would add now: at the start of a conversation with BOS where the file
   // wishes it, never with EOS.
   std::vector<int32_t> Encode(std::string_view text) const;
+  // The conversation so far.
+  std::vector<int32_t> Ids() const;
   int64_t context_tokens() const { return engine_.context_tokens(); }
   // Tokens of text that still fit into the context.
   int64_t room_tokens() const;

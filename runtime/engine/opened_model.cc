@@ -219,16 +219,19 @@ std::shared_ptr<const DraftFile> OpenDraft(const EngineOptions& options, const G
 }
 
 // A draft's order, where there is nothing else to go by. Where both tiers are the CPU's, nothing is
-// won by parting them: the hot neurons come first on the one tier that there is.
-std::optional<Placement> PlacementOf(const DraftFile* draft, const std::string& gpu) {
+// won by parting them, unless one of them is to be slow: the hot neurons come first on the one tier
+// that there is.
+std::optional<Placement> PlacementOf(const DraftFile* draft, const EngineOptions& options,
+                                     const std::string& gpu) {
   if (draft == nullptr || draft->n_hot() == 0) return std::nullopt;
-  return PlacementOfDraft(*draft, /*on_one_tier=*/gpu.empty());
+  const bool on_one_tier = gpu.empty() && options.slow_tier_bytes_per_s == 0;
+  return PlacementOfDraft(*draft, on_one_tier);
 }
 
 std::optional<Placement> OpenPlacement(const EngineOptions& options, const GgufReader& gguf,
                                        const ModelConfig& config, const DraftFile* draft,
                                        const std::string& gpu) {
-  if (options.placement_path.empty()) return PlacementOf(draft, gpu);
+  if (options.placement_path.empty()) return PlacementOf(draft, options, gpu);
   Placement placement = ReadPlacement(options.placement_path);
   CheckPlacementFits(placement, config, options.model_path, ModelFingerprints(gguf));
   int64_t n_nvme = 0;
@@ -314,6 +317,13 @@ OpenedModel::OpenedModel(const EngineOptions& options)
   if (!gpu_.empty()) RequireEqualHeads(config_, options.model_path, "attention on the GPU");
   if (!gpu_.empty() && !placement_) SplitLayers();
   adapt_ = ChooseAdapt(*this);
+  if (options_.slow_tier_bytes_per_s > 0 && !has_cold()) {
+    throw Error({.path = options_.model_path,
+                 .what = "no slow tier holds any neurons, so that none can be held to a limit",
+                 .expected = "a placement that leaves some there",
+                 .found = placement_ ? "one that does not" : "no placement",
+                 .settings = {{Setting::kPlacement}}});
+  }
 }
 
 int64_t OpenedModel::batch_tokens() const {
@@ -343,8 +353,12 @@ ExecutorOptions OpenedModel::executor_options() const {
           .predictor_input = predictor_ ? predictor_->input() : PredictorInput::kNormed,
           .keep_attention_input = options_.watch_attention,
           .stream_cold =
-              gpu_.empty() || !StreamsNeurons(config_) ? StreamCold::kOff : options_.gpu_stream,
-          .stream_piece_bytes = options_.stream_piece_bytes};
+              // What is streamed is not held to a limit.
+          gpu_.empty() || !StreamsNeurons(config_) || options_.slow_tier_bytes_per_s > 0
+              ? StreamCold::kOff
+              : options_.gpu_stream,
+          .stream_piece_bytes = options_.stream_piece_bytes,
+          .slow_bytes_per_s = options_.slow_tier_bytes_per_s};
 }
 
 // Dense and exact read the same rows, so that they write the same text: what could skip is stored

@@ -167,6 +167,8 @@ void PassContext::AllocateTiers(std::span<Device* const> devices) {
     tier.state.up = AllocateElems<float>(*tier.device, n * max_neurons, "FFN activations");
     tier.state.y = AllocateElems<float>(*tier.device, n * config.d_model, "FFN outputs");
     if (t > 0) tier.handover = MakeHandover(tier);
+    const bool is_paced = t > 0 && options.slow_bytes_per_s > 0;
+    if (is_paced) tier.pace = std::make_unique<ReadPace>(options.slow_bytes_per_s);
   }
 }
 

@@ -17,6 +17,7 @@
 #include "runtime/model/rope.h"
 #include "runtime/pass/ffn_observer.h"
 #include "runtime/pass/pass.h"
+#include "runtime/pass/read_pace.h"
 #include "runtime/timing/pass_profile.h"
 
 namespace thermocline {
@@ -41,6 +42,8 @@ struct ExecutorOptions {
   // a slice, and the rank of a stand-in.
   int64_t least_neurons = 0;
   int64_t least_rank = 0;
+  // Bytes per second that other tiers than the first give at most (ReadPace); 0: what they can.
+  double slow_bytes_per_s = 0;
 
   bool MayStream() const { return stream_cold != StreamCold::kOff && max_tokens > kMaxKeptTokens; }
 };
@@ -55,6 +58,7 @@ struct Tier {
   Device* device = nullptr;
   FfnState state;
   std::unique_ptr<Handover> handover;  // with the first tier; null for that itself
+  std::unique_ptr<ReadPace> pace;      // null: as fast as it can
   // (n_layers + 1) how many layers before have neurons here: what hand-overs are counted by.
   std::vector<uint32_t> layers_before;
 };

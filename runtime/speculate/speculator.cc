@@ -27,18 +27,18 @@ void Blend(double* mean, double value, double weight) { *mean += weight * (value
 
 }  // namespace
 
-SpeculateStats& SpeculateStats::operator-=(const SpeculateStats& before) {
-  n_drafted -= before.n_drafted;
-  n_accepted -= before.n_accepted;
-  n_drafts -= before.n_drafts;
-  n_plain -= before.n_plain;
-  n_written -= before.n_written;
-  draft_ms -= before.draft_ms;
-  verify_ms -= before.verify_ms;
-  plain_ms -= before.plain_ms;
-  n_verify_passes -= before.n_verify_passes;
-  n_plain_passes -= before.n_plain_passes;
-  n_pauses -= before.n_pauses;
+SpeculateStats& SpeculateStats::operator+=(const SpeculateStats& other) {
+  n_drafted += other.n_drafted;
+  n_accepted += other.n_accepted;
+  n_drafts += other.n_drafts;
+  n_plain += other.n_plain;
+  n_written += other.n_written;
+  draft_ms += other.draft_ms;
+  verify_ms += other.verify_ms;
+  plain_ms += other.plain_ms;
+  n_verify_passes += other.n_verify_passes;
+  n_plain_passes += other.n_plain_passes;
+  n_pauses += other.n_pauses;
   return *this;
 }
 

@@ -60,7 +60,7 @@ struct SpeculateStats {
   int64_t n_pauses = 0;      // times that drafting was found not to pay for a text
   std::string failure = {};  // why there are no more drafts; empty: there are
 
-  SpeculateStats& operator-=(const SpeculateStats& before);
+  SpeculateStats& operator+=(const SpeculateStats& other);
 };
 
 class Speculator {

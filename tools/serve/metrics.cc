@@ -33,11 +33,12 @@ std::string Counters(const ScheduleStats& s) {
   counter("llamacpp:tokens_predicted_seconds_total", "Time that writing took.", s.writing_ms / 1e3);
   counter("llamacpp:n_decode_total", "Passes of the model.", ToDouble(s.n_passes));
   counter("llamacpp:n_tokens_max", "Tokens of the longest text.", ToDouble(s.longest_text));
-  for (const char* what : {"draft", "accepted"}) {
-    text += Line(fmt::format("llamacpp:spec_decode_num_{}_tokens_total", what).c_str(), "counter",
-                 "Tokens of drafts: none are made here.", 0);
-  }
-  counter("llamacpp:spec_decode_num_drafts_total", "Drafts: none are made here.", 0);
+  counter("llamacpp:spec_decode_num_draft_tokens_total", "Tokens of drafts that were verified.",
+          ToDouble(s.speculation.n_drafted));
+  counter("llamacpp:spec_decode_num_accepted_tokens_total", "Of them, those that were accepted.",
+          ToDouble(s.speculation.n_accepted));
+  counter("llamacpp:spec_decode_num_drafts_total", "Drafts that were verified.",
+          ToDouble(s.speculation.n_drafts));
   return text;
 }
 
@@ -62,6 +63,12 @@ std::string Own(const MetricsLook& look) {
           ToDouble(s.prefix_pages_hit));
   counter("thermocline:prefix_pages_missed_total", "Pages that prompts did not find.",
           ToDouble(s.prefix_pages_missed));
+  counter("thermocline:draft_seconds_total", "Time that drafting took.",
+          s.speculation.draft_ms / 1e3);
+  counter("thermocline:verify_seconds_total", "Time of passes that verified drafts.",
+          s.speculation.verify_ms / 1e3);
+  counter("thermocline:draft_pauses_total", "Times that drafting did not pay for a text.",
+          ToDouble(s.speculation.n_pauses));
   const FfnCount neurons = s.neurons.Sum();
   counter("thermocline:neurons_total",
           "Neurons of all layers, for tokens whose neurons could be skipped one by one.",
