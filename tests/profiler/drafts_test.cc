@@ -10,6 +10,9 @@
 #include "profiler/drafts/draft_choice.h"
 #include "profiler/drafts/draft_workshop.h"
 #include "runtime/core/error.h"
+#include "runtime/drafts/hot_draft.h"
+#include "runtime/engine/generate.h"
+#include "runtime/speculate/speculator.h"
 #include "tests/profiler/profiler_testing.h"
 #include "tests/support/message_of.h"
 #include "tests/support/temp_dir.h"
@@ -214,6 +217,46 @@ TEST(DraftPassTest, RunsTheFastTierAlone) {
   WritePlacement(dir.file("placement"), two);
   Engine other(two_tiers);
   EXPECT_THAT(MessageOf([&] { DraftPass(other, *other.model().draft()); }), HasSubstr("layer 1"));
+}
+
+std::string TextOf(Engine& engine, Speculator* speculator, Generation* generation) {
+  Generator generator(engine, {.temperature = 0});
+  if (speculator != nullptr) generator.set_speculator(speculator, false);
+  std::string text;
+  *generation = generator.Continue(engine.tokenizer().Encode("The old house stood"), 100,
+                                   [&](std::string_view piece) { text += piece; });
+  return text;
+}
+
+// The text is the whole model's, in fewer passes; and the cache is as without drafts, although they
+// wrote into it.
+TEST_F(ClassicsDrafts, HotNeuronsDraftAndTheModelVerifies) {
+  TempDir dir;
+  DraftFile draft;
+  shop_->Measured("3bit", 0.5, &draft);
+  WriteDraft(dir.file("d"), draft);
+  WritePlacement(dir.file("p"), PlacementOfDraft(draft, /*on_one_tier=*/false));
+  for (const bool two_tiers : {false, true}) {
+    EngineOptions options = shop_->work.engine;
+    options.draft_path = dir.file("d");
+    options.drafted_rows = 4;
+    if (two_tiers) options.placement_path = dir.file("p");
+    Engine engine(options);
+    HotDraft hot(engine);
+    Speculator speculator(hot, {.max_tokens = 4, .follows_times = false},
+                          engine.config().vocab_size);
+    Generation plain;
+    Generation fast;
+    const std::string expected = TextOf(engine, nullptr, &plain);
+    const int64_t n_past = engine.n_past();
+    const int64_t n_free = engine.sequences().pool().n_free();
+    EXPECT_EQ(TextOf(engine, &speculator, &fast), expected);
+    EXPECT_EQ(engine.n_past(), n_past);
+    EXPECT_EQ(engine.sequences().pool().n_free(), n_free);
+    EXPECT_EQ(speculator.stats().failure, "");
+    // Of four drafted tokens most are accepted.
+    EXPECT_LT(fast.decode_passes * 3, plain.decode_passes);
+  }
 }
 
 TEST(DraftPassTest, NamesOfStandIns) {
