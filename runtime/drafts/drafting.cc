@@ -11,8 +11,11 @@ namespace thermocline {
 namespace {
 
 std::unique_ptr<DraftSource> MakeModelDraft(const DraftOptions& options, OpenedModel& model) {
-  auto draft = std::make_unique<OpenedModel>(
-      ModelDraft::OptionsFor(model.options(), model.context_tokens(), options.model_path));
+  EngineOptions of_draft = ModelDraft::OptionsFor(model.options(), options.model_path);
+  const int64_t longest = OpenedModel(of_draft).config().max_seq_len;
+  // Texts that are longer than what it was made for are not drafted for.
+  of_draft.context_tokens = std::min(model.context_tokens(), longest);
+  auto draft = std::make_unique<OpenedModel>(of_draft);
   if (draft->config().has_encoder() || model.config().has_encoder()) {
     throw Error({.path = options.model_path,
                  .what = "a model with an encoder cannot draft, nor be drafted for by a model"});
@@ -29,11 +32,22 @@ int64_t DraftedRows(const DraftOptions& options, int64_t n_texts) {
   return std::min(most, n_texts * options.speculate.max_tokens);
 }
 
-Drafting::Drafting(const DraftOptions& options, OpenedModel& model) {
+Drafting::Drafting(const DraftOptions& options, OpenedModel& model)
+    : options_(options.speculate), vocab_size_(model.config().vocab_size) {
   CHECK(options.kind != DraftKind::kNone);
+  options_.max_rows = DraftedRows(options, model.options().n_sequences);
   const bool wants_model = options.kind != DraftKind::kNgram && !options.model_path.empty();
   if (options.kind != DraftKind::kModel) sources_.push_back(std::make_unique<NgramDraft>());
   if (wants_model) sources_.push_back(MakeModelDraft(options, model));
+}
+
+void Drafting::AddSource(std::unique_ptr<DraftSource> source) {
+  CHECK(speculator_ == nullptr);
+  sources_.insert(sources_.begin(), std::move(source));
+}
+
+Speculator& Drafting::speculator() {
+  if (speculator_ != nullptr) return *speculator_;
   CHECK(!sources_.empty());
   DraftSource* source = sources_.front().get();
   if (sources_.size() > 1) {
@@ -42,9 +56,8 @@ Drafting::Drafting(const DraftOptions& options, OpenedModel& model) {
     chosen_ = std::make_unique<AutoDraft>(std::move(all));
     source = chosen_.get();
   }
-  SpeculateOptions speculate = options.speculate;
-  speculate.max_rows = DraftedRows(options, model.options().n_sequences);
-  speculator_ = std::make_unique<Speculator>(*source, speculate, model.config().vocab_size);
+  speculator_ = std::make_unique<Speculator>(*source, options_, vocab_size_);
+  return *speculator_;
 }
 
 }  // namespace thermocline

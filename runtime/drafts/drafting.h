@@ -31,10 +31,15 @@ class Drafting {
   // Throws Error where the two do not go together. REQUIRES: options.kind is not kNone.
   Drafting(const DraftOptions& options, OpenedModel& model);
 
+  // A source that needs the engine itself, which was made meanwhile; it goes before the others.
+  // REQUIRES: speculator() was not called yet.
+  void AddSource(std::unique_ptr<DraftSource> source);
   // For the engine of that model. REQUIRES: the engine was opened with DraftedRows.
-  Speculator& speculator() { return *speculator_; }
+  Speculator& speculator();
 
  private:
+  SpeculateOptions options_;
+  int64_t vocab_size_;
   std::vector<std::unique_ptr<DraftSource>> sources_;
   std::unique_ptr<DraftSource> chosen_;  // among several
   std::unique_ptr<Speculator> speculator_;

@@ -43,15 +43,13 @@ void CheckSameVocabulary(OpenedModel& draft, OpenedModel& model) {
   }
 }
 
-EngineOptions ModelDraft::OptionsFor(const EngineOptions& model, int64_t context_tokens,
-                                     const std::string& draft_path) {
+EngineOptions ModelDraft::OptionsFor(const EngineOptions& model, const std::string& draft_path) {
   EngineOptions options;
   static_cast<ThreadOptions&>(options) = model;
   options.model_path = draft_path;
   options.fast_tier = model.fast_tier;
   options.overcommit = model.overcommit;
   options.n_sequences = model.n_sequences;
-  options.context_tokens = context_tokens;
   options.batch_tokens = model.batch_tokens;
   options.cache_type = model.cache_type;
   options.progress = model.progress;

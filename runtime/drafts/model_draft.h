@@ -20,9 +20,8 @@ void CheckSameVocabulary(OpenedModel& draft, OpenedModel& model);
 class ModelDraft : public DraftSource {
  public:
   // What the draft's model is opened with to go with another that is opened with `model`: the same
-  // context, threads and kind of fast tier.
-  static EngineOptions OptionsFor(const EngineOptions& model, int64_t context_tokens,
-                                  const std::string& draft_path);
+  // threads, sequences and kind of fast tier. The context is the caller's to set.
+  static EngineOptions OptionsFor(const EngineOptions& model, const std::string& draft_path);
   // Takes the engine over: all its sequences are the drafts'.
   explicit ModelDraft(std::unique_ptr<Engine> engine);
 
