@@ -53,7 +53,7 @@ std::vector<size_t> AutoDraft::Ranking(Text& text) const {
     return is_known(a) && text.records[a].tokens_per_ms > text.records[b].tokens_per_ms;
   });
   if (++text.n_turns % kTurnsToRetry == 0) {
-    std::ranges::rotate(ranking, ranking.begin() + 1);
+    std::rotate(ranking.begin(), ranking.begin() + 1, ranking.end());
   }
   return ranking;
 }

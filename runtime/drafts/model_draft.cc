@@ -45,7 +45,8 @@ void CheckSameVocabulary(OpenedModel& draft, OpenedModel& model) {
 
 EngineOptions ModelDraft::OptionsFor(const EngineOptions& model, const std::string& draft_path) {
   EngineOptions options;
-  static_cast<ThreadOptions&>(options) = model;
+  options.n_threads = model.n_threads;
+  options.pinning = model.pinning;
   options.model_path = draft_path;
   options.fast_tier = model.fast_tier;
   options.overcommit = model.overcommit;

@@ -30,13 +30,12 @@ struct Generation {
   StopReason stop = StopReason::kTokenLimit;
   int64_t prompt_tokens = 0;     // fed before the first token was sampled
   int64_t generated_tokens = 0;  // handed out
-  // Passes over the weights for them, and the tokens that were chosen by those; the first token
-  // needs none of its own.
-  int64_t decode_passes = 0;
-  int64_t decoded_tokens = 0;
+  int64_t decode_passes =
+      0;  // passes over the weights for them; the first token needs none of its own
   double prefill_ms = 0;
   double decode_ms = 0;
-  int64_t kept_tokens = 0;  // of the prompt, in the cache already (ContinueFrom)
+  int64_t kept_tokens = 0;     // of the prompt, in the cache already (ContinueFrom)
+  int64_t decoded_tokens = 0;  // chosen by decode passes: with drafts more than one by each
 
   // For the totals of a conversation. Keeps the last stop reason.
   Generation& operator+=(const Generation& other);

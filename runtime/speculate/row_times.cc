@@ -27,7 +27,7 @@ void RowTimes::Measure(int64_t n_rows, double ms) {
 
 bool RowTimes::KnowsUpTo(int64_t n_rows) const {
   const auto end = times_.begin() + std::min(n_rows, kMaxRows) + 1;
-  return std::any_of(times_.begin(), end, [](const Time& time) { return time.n > 0; });
+  return std::any_of(times_.begin(), end, [](const Time& time) { return time.n > 1; });
 }
 
 double RowTimes::Of(int64_t n_rows) const {

@@ -13,7 +13,7 @@ class RowTimes {
 
   // A pass of n_rows rows, none of them of a prompt, took so long.
   void Measure(int64_t n_rows, double ms);
-  // Whether any pass of so many rows or fewer was measured.
+  // Whether passes of so many rows or fewer were measured, more often than once.
   bool KnowsUpTo(int64_t n_rows) const;
   // What one of n_rows takes: between those measured by a line, beyond them as the last two say, or
   // where there is one only, a little more per row. 0: nothing was measured.

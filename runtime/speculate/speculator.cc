@@ -12,12 +12,16 @@
 namespace thermocline {
 namespace {
 
-constexpr int64_t kPlainAtFirst = 2;  // passes, for the time of one to be known
-constexpr int64_t kPlainEvery = 64;   // and again, since it changes with the text's length
-constexpr int64_t kDraftsToJudge = 6;
+constexpr int64_t kPlainEvery = 64;  // what one takes changes with the length of the text
+// As often a text for which nothing seems worth drafting has a token drafted all the same: nothing
+// else would show that it has become so.
+constexpr int64_t kTryEvery = 64;
+constexpr int64_t kDraftsToJudge = 10;
 constexpr size_t kFirstPause = 32;
 constexpr size_t kLongestPause = 512;
-constexpr double kNewest = 0.2;  // the weight of the last draft in what is kept of late ones
+constexpr double kNewest = 0.2;  // the weight of the last time in what is kept of late ones
+constexpr double kNewestDraft =
+    0.08;  // and of the last draft: they are worth very different amounts
 // However dear a row is, what is nearly certain is tried: that it does not pay is seen then.
 constexpr double kSurelyTried = 0.9;
 // A source that takes less of a pass than this is asked whatever comes of it.
@@ -32,6 +36,7 @@ SpeculateStats& SpeculateStats::operator+=(const SpeculateStats& other) {
   n_accepted += other.n_accepted;
   n_drafts += other.n_drafts;
   n_plain += other.n_plain;
+  n_empty += other.n_empty;
   n_written += other.n_written;
   draft_ms += other.draft_ms;
   verify_ms += other.verify_ms;
@@ -64,7 +69,7 @@ bool Speculator::IsTurn(const Text& text, const SpeculatedText& asked, int64_t n
   if (!stats_.failure.empty() || asked.most < 1 || asked.ids.empty()) return false;
   if (!options_.follows_times) return true;
   if (asked.ids.size() < text.pauses_until) return false;
-  if (!times_.KnowsUpTo(n_texts) || text.n_turns <= kPlainAtFirst) return false;
+  if (!times_.KnowsUpTo(n_texts)) return false;
   return text.n_turns % kPlainEvery != 0;
 }
 
@@ -93,7 +98,10 @@ DraftTree Speculator::MakeTree(Text& text, const SpeculatedText& asked, int64_t 
   limits.draws = asked.draws;
   limits.seed = static_cast<uint64_t>(random_.Uniform() * 0x1p53);
   limits.ends_text = asked.ends_text;
-  if (most > 0) limits.least_chance = LeastChances(n_texts, most);
+  if (most > 0) {
+    limits.least_chance = LeastChances(n_texts, most);
+    if (text.n_turns % kTryEvery == kTryEvery / 2) limits.least_chance[0] = 0;
+  }
   return {std::move(limits), *asked.sampler, asked.mask, text.confidence};
 }
 
@@ -163,6 +171,7 @@ void Speculator::ShareDraftTime(std::span<const DraftRequest> requests, double m
   for (const DraftRequest& request : requests) {
     Text& text = TextOf(request.text);
     text.was_drafted = true;
+    if (request.tree->empty()) ++stats_.n_empty;
     if (!is_measure) continue;
     text.draft_ms = ms * n_computed(request) / n_all;
     const bool is_cheap = text.draft_ms < kCheapShare * times_.Of(last_.n_texts);
@@ -210,7 +219,7 @@ void Speculator::Verified(int32_t text, const DraftTree& tree, int32_t last, boo
   const double plain_ms = times_.Of(last_.n_texts);
   if (!last_.is_pure || plain_ms <= 0 || n_written < 1) return;
   Blend(&gain_, static_cast<double>(n_written) * plain_ms / (verify_ms + last_.draft_ms),
-        kNewest / 2);
+        kNewestDraft);
   const double rows_ms = std::max(0.0, verify_ms - plain_ms) * static_cast<double>(n_drafted) /
                          static_cast<double>(last_.n_drafted);
   const double token_ms = plain_ms / static_cast<double>(last_.n_texts);
@@ -219,7 +228,7 @@ void Speculator::Verified(int32_t text, const DraftTree& tree, int32_t last, boo
 
 void Speculator::Judge(Text& text, double saved_ms) {
   if (!options_.follows_times) return;
-  Blend(&text.saved_ms, saved_ms, text.n_judged == 0 ? 1 : kNewest);
+  Blend(&text.saved_ms, saved_ms, text.n_judged == 0 ? 1 : kNewestDraft);
   if (++text.n_judged < kDraftsToJudge) return;
   if (text.saved_ms > 0) {
     text.pause_tokens = 0;

@@ -51,6 +51,7 @@ struct SpeculateStats {
   int64_t n_accepted = 0;  // of them
   int64_t n_drafts = 0;    // times that a text had some
   int64_t n_plain = 0;     // times that a text was written on without any
+  int64_t n_empty = 0;     // of them those for which a source was asked and nothing was worth it
   int64_t n_written = 0;   // tokens that texts got by both
   double draft_ms = 0;
   double verify_ms = 0;  // of passes that verified something

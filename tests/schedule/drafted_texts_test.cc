@@ -197,7 +197,7 @@ TEST(DraftedTexts, WhoIsCancelledGivesHisPagesBackAtOnce) {
   EXPECT_EQ(cancelled->texts.at(0).reason, EndReason::kCancelled);
   drafted.served.RunAll();
   EXPECT_EQ(goes_on->texts.at(0).ids, other[0].ids);
-  const PageCounts& pages = drafted.served.scheduler.stats().pages.at(0);
+  const PageCounts pages = drafted.served.scheduler.stats().pages.at(0);
   EXPECT_EQ(pages.n_free, pages.n_pages);
 }
 

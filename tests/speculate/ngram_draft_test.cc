@@ -66,7 +66,9 @@ TEST(NgramDraft, FindsWhatASearchFinds) {
     }
     const NgramIndex::Match match = index.Find();
     // Only so many places are compared, the latest first.
-    if (i < 200) EXPECT_EQ(match.length, best) << i;
+    if (i < 200) {
+      EXPECT_EQ(match.length, best) << i;
+    }
     EXPECT_LE(match.length, best);
     for (int64_t k = 0; k < match.length; ++k) {
       EXPECT_EQ(ids[static_cast<size_t>(match.next - 1 - k)], ids[static_cast<size_t>(n - 1 - k)]);

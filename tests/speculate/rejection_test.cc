@@ -153,7 +153,6 @@ TEST_P(RejectionTest, TokensHaveTheSamplersDistribution) {
 TEST_P(RejectionTest, PairsAreDistributedAsWithoutDrafts) {
   constexpr int kPairs = 30'000;
   SamplerOptions options = GetParam().options;
-  FunctionDraft draft = ToyDraft(1);
   // Bent a little, so that some are accepted and some are not.
   FunctionDraft bent([](const DraftRequest& request) {
     std::vector<int32_t> text(request.ids.begin(), request.ids.end());
@@ -168,7 +167,7 @@ TEST_P(RejectionTest, PairsAreDistributedAsWithoutDrafts) {
   std::map<int32_t, std::pair<double, double>> counts;  // of pairs: without, with
   for (int i = 0; i < kPairs; ++i) {
     for (const bool drafts : {false, true}) {
-      options.seed = static_cast<uint64_t>(2 * i + (drafts ? 1 : 0));
+      options.seed = 2 * static_cast<uint64_t>(i) + (drafts ? 1 : 0);
       Sampler sampler(options);
       for (const int32_t id : kHistory) sampler.Accept(id);
       std::vector<int32_t> text = kHistory;

@@ -2,8 +2,11 @@
 // drafts as the loops do (runtime/engine/generate.cc, runtime/schedule/pass.cc).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
+#include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -14,9 +17,8 @@ namespace thermocline {
 
 inline constexpr int64_t kToyVocab = 12;
 
-// seed: another model, which is a bad draft's.
-inline std::vector<float> ToyLogits(std::span<const int32_t> text, uint64_t seed = 1) {
-  uint64_t state = seed;
+inline std::vector<float> ToyLogits(std::span<const int32_t> text) {
+  uint64_t state = 1;
   for (const int32_t id : text.last(std::min<size_t>(2, text.size()))) {
     state = state * 31 + static_cast<uint64_t>(id) + 7;
   }
@@ -41,18 +43,6 @@ class FunctionDraft : public DraftSource {
  private:
   Propose propose_;
 };
-
-// A draft by a toy model.
-inline FunctionDraft ToyDraft(uint64_t seed) {
-  return FunctionDraft([seed](const DraftRequest& request) {
-    std::vector<int32_t> text(request.ids.begin(), request.ids.end());
-    for (int32_t at = DraftTree::kText; request.tree->WantsMore(at);) {
-      const std::vector<float> logits = ToyLogits(text, seed);
-      at = request.tree->AddFrom(at, {.all = logits});
-      if (at >= 0) text.push_back(request.tree->nodes()[static_cast<size_t>(at)].token);
-    }
-  });
-}
 
 // Writes n tokens behind a text. sampler and mask: that have been told of it.
 inline void WriteToy(Speculator* speculator, Sampler* sampler, TokenMask* mask, bool draws,

@@ -164,6 +164,10 @@ std::string SpeculationText(const Speculator& speculator) {
     text += fmt::format("; {:.2f} ms without a draft, by {}\n", per(s.plain_ms, s.n_plain_passes),
                         s.n_plain_passes);
   }
+  if (s.n_empty > 0) {
+    text += fmt::format("         nothing was worth drafting {} time{}\n", s.n_empty,
+                        s.n_empty > 1 ? "s" : "");
+  }
   if (s.n_pauses > 0) {
     text += fmt::format(
         "         it took more than it saved and was turned off for a while, {} time{}\n",

@@ -181,7 +181,9 @@ TEST(Speculate, GoesOnBehindAnInterruption) {
                        [&](std::string_view piece) { text += piece; });
     // Characters that were cut at the interruption show as such.
     EXPECT_EQ(engine.n_past(), static_cast<int64_t>(kPrompt.size()) + 29);
-    if (plain.text.find("\xEF\xBF\xBD") == std::string::npos) EXPECT_EQ(text, plain.text);
+    if (plain.text.find("\xEF\xBF\xBD") == std::string::npos) {
+      EXPECT_EQ(text, plain.text);
+    }
   }
 }
 
