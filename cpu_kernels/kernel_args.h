@@ -74,6 +74,8 @@ struct GemmPackArgs {
     case DType::kQ4_1:
     case DType::kQ4_K:
     case DType::kTQ2_0:
+    case DType::kS2_0:
+    case DType::kS3_0:
       return GemmForm::kQ8Offset;
     case DType::kQ5_0:
     case DType::kQ5_1:

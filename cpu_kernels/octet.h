@@ -95,6 +95,12 @@ struct OctetTools {
     const __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(copies, bit_of), bit_of);
     return _mm256_and_si256(set, _mm256_set1_epi8(static_cast<char>(value)));
   }
+  // Eight bytes of pairs: bits 0 and 1 of all, then bits 2 and 3, ....
+  [[gnu::always_inline]] static inline __m256i spread_pairs(const std::byte* p) {
+    const __m256i copies = _mm256_set1_epi64x(load_as<int64_t>(p));
+    const __m256i moved = _mm256_srlv_epi64(copies, _mm256_setr_epi64x(0, 2, 4, 6));
+    return _mm256_and_si256(moved, _mm256_set1_epi8(3));
+  }
   [[gnu::always_inline]] static inline __m256i look_up(const int8_t* values, __m256i nibbles) {
     const __m128i sixteen = _mm_loadu_si128(reinterpret_cast<const __m128i*>(values));
     return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(sixteen), nibbles);
@@ -393,6 +399,38 @@ struct Octet<V, DType::kTQ2_0> {
   [[gnu::always_inline]] inline OctetFactors<false> factors() const {
     const __m256 d = Tools::half_everywhere(p + 64);
     return {{d}, {Tools::times(d, -1.0F)}};
+  }
+};
+
+// The types of stand-ins: -3, -1, 1 and 3 are 0 to 3, and -7, -5 ... 7 are 0 to 7.
+template <class V>
+struct Octet<V, DType::kS2_0> : SmallBlocks<V, DType::kS2_0> {
+  using Base = SmallBlocks<V, DType::kS2_0>;
+  using Tools = typename Base::Tools;
+  static constexpr int kMost = 3;
+  template <int kChunk>
+  [[gnu::always_inline]] inline __m256i bytes() const {
+    return Tools::spread_pairs(Base::template block<kChunk>() + 2);
+  }
+  [[gnu::always_inline]] inline typename Base::Factors factors() const {
+    const __m256 d = Tools::template halves_of<Base::kBlockBytes>(Base::p);
+    return {{Tools::times(d, 2.0F)}, {Tools::times(d, -3.0F)}};
+  }
+};
+
+template <class V>
+struct Octet<V, DType::kS3_0> : SmallBlocks<V, DType::kS3_0> {
+  using Base = SmallBlocks<V, DType::kS3_0>;
+  using Tools = typename Base::Tools;
+  static constexpr int kMost = 7;
+  template <int kChunk>
+  [[gnu::always_inline]] inline __m256i bytes() const {
+    const std::byte* block = Base::template block<kChunk>();
+    return _mm256_or_si256(Tools::spread_pairs(block + 2), Tools::spread_bits(block + 10, 4));
+  }
+  [[gnu::always_inline]] inline typename Base::Factors factors() const {
+    const __m256 d = Tools::template halves_of<Base::kBlockBytes>(Base::p);
+    return {{Tools::times(d, 2.0F)}, {Tools::times(d, -7.0F)}};
   }
 };
 

@@ -42,6 +42,8 @@ constexpr BlockFormat block_format() {
   if constexpr (kType == DType::kIQ4_XS) return {.fit = fit_iq4_xs_block};
   if constexpr (kType == DType::kMXFP4) return {.fit = fit_mxfp4_block};
   if constexpr (kType == DType::kQ3_K) return {.d_at = 108, .fit = fit_q3_k_block};
+  if constexpr (kType == DType::kS3_0) return {.fit = fit_s3_0_block};
+  if constexpr (kType == DType::kS2_0) return {.fit = fit_s2_0_block};
   if constexpr (kType == DType::kQ2_K) return {.d_at = 80, .fit = fit_q2_k_block};
   return {};
 }

@@ -27,6 +27,8 @@ void fit_q5_k_block(const float* x, const float* importance, std::byte* out);
 void fit_q4_k_block(const float* x, const float* importance, std::byte* out);
 void fit_q3_k_block(const float* x, const float* importance, std::byte* out);
 void fit_q2_k_block(const float* x, const float* importance, std::byte* out);
+void fit_s3_0_block(const float* x, const float* importance, std::byte* out);
+void fit_s2_0_block(const float* x, const float* importance, std::byte* out);
 void fit_iq4_xs_block(const float* x, const float* importance, std::byte* out);
 
 }  // namespace thermocline

@@ -1,4 +1,5 @@
-// f32 to the types whose nibbles stand for uneven steps: IQ4_NL, IQ4_XS, MXFP4.
+// f32 to the types whose bits stand for levels other than 0, 1, 2, ...: IQ4_NL, IQ4_XS, MXFP4,
+// whose steps are uneven, and S2_0, S3_0, which have odd levels.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -68,7 +69,48 @@ unsigned float_nibble_of(float value) {
   return nibble != 0 && value < 0.0F ? nibble | 8U : nibble;
 }
 
+// Returns the number of the odd level nearest to a value, of -highest, ..., -1, 1, ..., highest:
+// 0, 1, ..., highest.
+unsigned odd_number_of(float value, float highest) {
+  return static_cast<unsigned>(integer_within(0.5F * (value + highest), 0.0F, highest));
+}
+
+// Returns a scale for 32 weights. The largest becomes the highest level, or comes near it: with few
+// levels the best scale may leave it far above.
+float fit_odd_scale(const float* x, const float* importance, float highest) {
+  ScaleSearch<kQuantBlock> search(x, importance);
+  for (int step = -4; step <= 8; ++step) {
+    const float inverse = highest * (1.0F + 0.08F * static_cast<float>(step));
+    search.try_inverse(inverse, [highest](float value) {
+      return 2.0F * static_cast<float>(odd_number_of(value, highest)) - highest;
+    });
+  }
+  return search.scale();
+}
+
+// Stores the scale and the pairs; returns the third bits.
+uint32_t put_odd_levels(const float* x, float scale, float highest, std::byte* out) {
+  const float inverse = inverse_of(put_half(out, scale));
+  uint32_t third = 0;
+  std::memset(out + 2, 0, 8);
+  for (int i = 0; i < kQuantBlock; ++i) {
+    const unsigned number = odd_number_of(x[i] * inverse, highest);
+    out[2 + i % 8] |= static_cast<std::byte>((number & 3U) << (i / 8 * 2));
+    third |= static_cast<uint32_t>(number >> 2U) << i;
+  }
+  return third;
+}
+
 }  // namespace
+
+void fit_s3_0_block(const float* x, const float* importance, std::byte* out) {
+  const uint32_t third = put_odd_levels(x, fit_odd_scale(x, importance, 7.0F), 7.0F, out);
+  std::memcpy(out + 10, &third, sizeof(third));
+}
+
+void fit_s2_0_block(const float* x, const float* importance, std::byte* out) {
+  put_odd_levels(x, fit_odd_scale(x, importance, 3.0F), 3.0F, out);
+}
 
 void fit_iq4_nl_block(const float* x, const float* importance, std::byte* out) {
   put_uneven_nibbles(x, put_half(out, fit_uneven_scale(x, importance)), out + 2);

@@ -48,6 +48,13 @@ std::vector<double> CrossMoments::Covariance() const {
   return out;
 }
 
+std::vector<double> CrossMoments::MeanX() const {
+  CHECK(n_tokens_ > 0);
+  std::vector<double> mean = x_sums_;
+  for (double& value : mean) value /= static_cast<double>(n_tokens_);
+  return mean;
+}
+
 std::vector<double> InputMoments::Covariance(double relative_ridge) const {
   std::vector<double> out = moments_.Covariance();
   const auto d = static_cast<size_t>(d_);

@@ -20,6 +20,8 @@ class CrossMoments {
   int64_t n_tokens() const { return n_tokens_; }
   // Returns (d_model, d_model): E[(x - E[x])(y - E[y])']. REQUIRES: tokens.
   std::vector<double> Covariance() const;
+  // E[x], (d_model). REQUIRES: tokens.
+  std::vector<double> MeanX() const;
 
  private:
   int64_t d_;
@@ -44,6 +46,7 @@ class InputMoments {
   // `relative_ridge` times the mean variance. With it the matrix has a Cholesky factor however few
   // the tokens were.
   std::vector<double> Covariance(double relative_ridge) const;
+  std::vector<double> Mean() const { return moments_.MeanX(); }
 
  private:
   int64_t d_;

@@ -103,6 +103,7 @@ void AddVerbs(CLI::App& app) {
   AddProfileVerb(app);
   AddPlaceVerb(app);
   AddPredictorVerb(app);
+  AddDraftsVerb(app);
   AddBenchVerb(app);
   AddPerplexityVerb(app);
   AddEvalVerb(app);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <vector>
 
 #include "runtime/core/checked_math.h"
 #include "runtime/core/error.h"
@@ -333,6 +334,24 @@ void PackPlanes(const std::byte* row, int64_t cols, std::byte* low) {
   }
 }
 
+// The blocks of a type whose weights are odd multiples of a scale, up to 7 times, as those of Q4_0.
+template <DType kType>
+std::vector<std::byte> AsQ4_0(const std::byte* row, int64_t cols) {
+  constexpr int kQ4Zero = 8;
+  std::vector<std::byte> blocks(static_cast<size_t>(RowBytes(DType::kQ4_0, cols)));
+  for (int64_t b = 0; b < cols / kQuantBlock; ++b) {
+    std::byte* const out = blocks.data() + b * kTypeBlockBytes<DType::kQ4_0>;
+    WeightChunk chunk;
+    ReadWeightChunk(kType, row, b, &chunk);
+    std::memcpy(out, row + b * kTypeBlockBytes<kType>, kScaleBytes);
+    for (int i = 0; i < kQuantBlock / 2; ++i) {
+      out[kScaleBytes + i] = static_cast<std::byte>(
+          (chunk.quants[i] + kQ4Zero) | (chunk.quants[i + kQuantBlock / 2] + kQ4Zero) << 4);
+    }
+  }
+  return blocks;
+}
+
 // Packs a row into memory that holds zeros.
 template <DType kType>
 void PackRow(const std::byte* row, int64_t cols, std::byte* packed) {
@@ -343,6 +362,8 @@ void PackRow(const std::byte* row, int64_t cols, std::byte* packed) {
     SplitBlocks<kType>(row, cols, std::byte{0}, packed);
   } else if constexpr (kType == DType::kQ4_0) {
     SplitBlocks<kType>(row, cols, kFlipSigns, packed);
+  } else if constexpr (GpuDType(kType) == DType::kQ4_0) {
+    PackRow<DType::kQ4_0>(AsQ4_0<kType>(row, cols).data(), cols, packed);
   } else if constexpr (kType == DType::kQ4_1) {
     SplitBlocks<kType, 2>(row, cols, std::byte{0}, packed);
   } else if constexpr (kIsByChunks<kType>) {
@@ -369,7 +390,7 @@ int64_t GpuRowBytes(DType dtype, int64_t cols) {
     const int64_t planes = cols / info.block_elems * BlockBytesOf(kGpuGridType);
     return AlignUp(kTableBytes + planes, kRowAlignment);
   }
-  return AlignUp(RowBytes(dtype, GpuPaddedCols(cols)), kRowAlignment);
+  return AlignUp(RowBytes(GpuDType(dtype), GpuPaddedCols(cols)), kRowAlignment);
 }
 
 GpuMatrix MakeGpuMatrix(const void* data, DType dtype, int64_t rows, int64_t cols) {

@@ -54,8 +54,12 @@ namespace thermocline {
 
 // The type that stands for all that share the last layout.
 inline constexpr DType kGpuGridType = DType::kIQ2_XXS;
-// Returns what a type is to layouts and kernels: itself, or kGpuGridType.
-constexpr DType GpuDType(DType dtype) { return TraitsOf(dtype).by_chunks ? kGpuGridType : dtype; }
+// Returns what a type is to layouts and kernels: itself, kGpuGridType, or Q4_0, whose nibbles hold
+// the weights of S2_0 and S3_0 exactly.
+constexpr DType GpuDType(DType dtype) {
+  if (dtype == DType::kS2_0 || dtype == DType::kS3_0) return DType::kQ4_0;
+  return TraitsOf(dtype).by_chunks ? kGpuGridType : dtype;
+}
 
 // A matrix on the GPU. data: rows * row_bytes bytes, 16-byte aligned.
 struct GpuMatrix {

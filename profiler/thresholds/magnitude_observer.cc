@@ -31,7 +31,7 @@ void AddRows(const float* x, int64_t first, int64_t n, int64_t d, const std::vec
 }
 
 // Returns the norms of a matrix's rows.
-std::vector<double> RowNorms(const TensorView& w) { return DownNorms(w, DownLayout::kPerNeuron); }
+std::vector<double> NormsOfRows(const TensorView& w) { return DownNorms(w, DownLayout::kPerNeuron); }
 std::vector<double> ColumnNorms(const TensorView& w) { return DownNorms(w, DownLayout::kStock); }
 
 }  // namespace
@@ -68,7 +68,7 @@ void MagnitudeObserver::ReadNorms(int64_t l) {
   const std::vector<double> down = DownNorms(file.down, file.layout);
   std::vector<double> weights = down;
   if (file.up.rows > 0) {
-    const std::vector<double> up = config.by_column ? ColumnNorms(file.up) : RowNorms(file.up);
+    const std::vector<double> up = config.by_column ? ColumnNorms(file.up) : NormsOfRows(file.up);
     for (size_t i = 0; i < weights.size(); ++i) weights[i] *= up[i];
   }
   down_norms_[index] = Narrowed(down);
@@ -86,7 +86,7 @@ void MagnitudeObserver::ReadNorms(int64_t l) {
 }
 
 std::vector<double> MagnitudeObserver::InputNorms(const TensorView& w) const {
-  return model_.config().by_column ? RowNorms(w) : ColumnNorms(w);
+  return model_.config().by_column ? NormsOfRows(w) : ColumnNorms(w);
 }
 
 void MagnitudeObserver::BeginText() { std::ranges::fill(positions_, 0); }

@@ -51,6 +51,12 @@ enum class DType : uint32_t {
   kTQ1_0 = 34,
   kTQ2_0 = 35,
   kMXFP4 = 39,
+  // Types of ours, for stand-ins in drafts (docs/drafts.md), where rows hold no blocks of 256.
+  // Other tools do not know their numbers.
+  kS2_0 = 0x54430002,  // 32 weights: f16 scale d, 8 bytes; weight 8 s + j is bits 2 s and 2 s + 1
+                       // of byte j; value = d * (2 pair - 3), that is -3, -1, 1 or 3 times d
+  kS3_0 = 0x54430003,  // 32 weights: f16 scale d, 8 bytes of pairs in the order of S2_0, 32 third
+                       // bits (weight i's is bit i); value = d * (2 (pair + 4 third) - 7)
 };
 
 inline constexpr int kQuantBlock = 32;  // weights of the smaller blocks: of Q4_0, Q8_0, ...
@@ -202,6 +208,13 @@ inline constexpr WeightTypeInfo kWeightTypes[] = {
      .for_down = DType::kQ6_K,
      .written = false,
      .by_chunks = true},
+    {.stored = {DType::kS3_0, "S3_0", 32, 14, true},
+     .about = "3 bits and a scale per 32 weights; a type of ours",
+     .file_type = 0x54430003,
+     .precision = 7,
+     .for_other_rows = DType::kF16,
+     .for_vocabulary = DType::kQ8_0,
+     .for_down = DType::kQ8_0},
     {.stored = {DType::kQ3_K, "Q3_K", 256, 110, true},
      .about = "3 bits, and scales per 16 and 256 weights",
      .file_type = 11,
@@ -234,6 +247,13 @@ inline constexpr WeightTypeInfo kWeightTypes[] = {
      .for_down = DType::kQ4_K,
      .written = false,
      .by_chunks = true},
+    {.stored = {DType::kS2_0, "S2_0", 32, 10, true},
+     .about = "2 bits and a scale per 32 weights; a type of ours",
+     .file_type = 0x54430002,
+     .precision = 2,
+     .for_other_rows = DType::kF16,
+     .for_vocabulary = DType::kQ8_0,
+     .for_down = DType::kQ8_0},
     {.stored = {DType::kIQ2_XS, "IQ2_XS", 256, 74, true},
      .about = "2 bits as points of a grid",
      .file_type = 20,

@@ -72,6 +72,35 @@ struct Format<DType::kQ4_1> {
   }
 };
 
+// Pairs of bits of 32 weights: weight 8 s + j is bits 2 s and 2 s + 1 of byte j.
+unsigned SpreadPairOf(const std::byte* bytes, int i) {
+  return ByteAt(bytes + i % 8) >> (i / 8 * 2) & 3;
+}
+
+// d, pairs; value d * (2 q - 3).
+template <>
+struct Format<DType::kS2_0> {
+  static void Read(const std::byte* block, int64_t /*c*/, WeightChunk* out) {
+    for (int i = 0; i < kQuantBlock; ++i) {
+      out->quants[i] = static_cast<int8_t>(2 * static_cast<int>(SpreadPairOf(block + 2, i)) - 3);
+    }
+    SetFactors(HalfAt(block), 0, out);
+  }
+};
+
+// d, pairs, 32 third bits; value d * (2 q - 7).
+template <>
+struct Format<DType::kS3_0> {
+  static void Read(const std::byte* block, int64_t /*c*/, WeightChunk* out) {
+    const uint32_t third = LongAt(block + 10);
+    for (int i = 0; i < kQuantBlock; ++i) {
+      const unsigned q = SpreadPairOf(block + 2, i) | (third >> i & 1) << 2;
+      out->quants[i] = static_cast<int8_t>(2 * static_cast<int>(q) - 7);
+    }
+    SetFactors(HalfAt(block), 0, out);
+  }
+};
+
 // d, 32 fifth bits (weight i's is bit i), nibbles; value d * (q - 16).
 template <>
 struct Format<DType::kQ5_0> {

@@ -50,7 +50,7 @@ class DeviceSampling {
   virtual ~DeviceSampling() = default;
 
   // Enqueues a search for the k best of each row of logits (n_rows, vocab_size) in this device's
-  // memory. REQUIRES: 1 <= k <= max_best(), no more rows than sequences of a pass.
+  // memory. REQUIRES: 1 <= k <= max_best(), no more rows than the device was made for.
   virtual int64_t max_best() const = 0;
   virtual void FindBest(const float* logits, int64_t n_rows, int64_t k) = 0;
   // What it found in a row, best first (of equal logits the lower id); fewer where fewer than k are

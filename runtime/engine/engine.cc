@@ -200,8 +200,9 @@ Batch Engine::MakeBatch(std::span<const SequenceInput> inputs, LogitsWanted want
     kv_.Reserve(input.sequence, n, &copies);
     for (const KvPageCopy& copy : copies) cache_->CopyPage(copy);
     for (int64_t i = 0; i < n; ++i) {
-      const bool logits = wanted == LogitsWanted::kAll ||
-                          (wanted != LogitsWanted::kNone && input.wants_logits && i + 1 == n);
+      const bool logits =
+          wanted == LogitsWanted::kAll ||
+          (wanted != LogitsWanted::kNone && input.wants_logits && (input.all_logits || i + 1 == n));
       batch.rows.push_back({input.ids[static_cast<size_t>(i)],
                             static_cast<int32_t>(batch.sequences.size()), first + i, logits});
     }
@@ -260,14 +261,25 @@ std::span<const float> Engine::EvaluateAll(std::span<const int32_t> ids) {
 }
 
 std::span<const float> Engine::FeedSequences(std::span<const SequenceInput> inputs) {
-  const auto logits = executor_->Run(MakeBatch(inputs, LogitsWanted::kLast));
+  return FeedSequencesBy(*executor_, inputs);
+}
+
+std::span<const float> Engine::FeedSequencesBy(Executor& executor,
+                                               std::span<const SequenceInput> inputs,
+                                               LogitsWanted wanted) {
+  const auto logits = executor.Run(MakeBatch(inputs, wanted));
   Advance(inputs);
   return logits;
 }
 
 std::span<const std::vector<TokenLogit>> Engine::FeedSequencesBest(
     std::span<const SequenceInput> inputs, int64_t k) {
-  const auto best = executor_->RunBest(MakeBatch(inputs, LogitsWanted::kLast), k);
+  return FeedSequencesBestBy(*executor_, inputs, k);
+}
+
+std::span<const std::vector<TokenLogit>> Engine::FeedSequencesBestBy(
+    Executor& executor, std::span<const SequenceInput> inputs, int64_t k) {
+  const auto best = executor.RunBest(MakeBatch(inputs, LogitsWanted::kLast), k);
   Advance(inputs);
   return best;
 }

@@ -24,6 +24,7 @@ struct SequenceInput {
   int32_t sequence = 0;
   std::span<const int32_t> ids;
   bool wants_logits = true;  // after the last of them
+  bool all_logits = false;   // and after each of them; at most ContextOptions::drafted_rows in all
 };
 
 // Called with the number of tokens fed so far.
@@ -44,6 +45,9 @@ class Engine {
   std::span<const LayerPredictors> predictors() const { return loaded_predictor_.layers; }
   const RequantReport& requant() const { return loaded_->requant; }
   Executor& executor() { return *executor_; }
+  // For other executors of the same model (drafts): its threads, and the device that has the cache.
+  ThreadTeam& team() { return team_; }
+  Device& fast_tier() { return *tiers_.front(); }
   int64_t n_past() const { return kv_.length(main_); }  // tokens of the main sequence
   int64_t context_tokens() const { return model_->context_tokens(); }
   uint64_t allocated_bytes() const;
@@ -109,15 +113,21 @@ class Engine {
   void set_adapters(int32_t adapter_set) { kv_.set_adapter_set(main_, adapter_set); }
 
   // Feeds all inputs in one pass, at the ends of their sequences; returns the logits after the last
-  // token of each that wants them: (those inputs, vocab_size). Valid until the next call. Throws
-  // Error when a context or the cache is full. REQUIRES: no sequence twice, no input empty, at most
-  // batch_tokens tokens in all.
+  // token of each that wants them, or after each of its tokens: (those tokens, vocab_size). Valid
+  // until the next call. Throws Error when a context or the cache is full. REQUIRES: no sequence
+  // twice, no input empty, at most batch_tokens tokens in all.
   std::span<const float> FeedSequences(std::span<const SequenceInput> inputs);
-  // The same, but of each row's logits only the k best come to the host, as with FeedBest; by input
+  // The same, but of each row's logits only the k best come to the host, as with FeedBest; by token
   // that wants some. All of one can still be asked for, until something is fed.
   // REQUIRES: 1 <= k <= max_best().
   std::span<const std::vector<TokenLogit>> FeedSequencesBest(std::span<const SequenceInput> inputs,
                                                              int64_t k);
+  // The same passes by another executor, on this engine's sequences and cache; which rows want
+  // logits may be all. REQUIRES: it has this engine's cache and fast tier.
+  std::span<const float> FeedSequencesBy(Executor& executor, std::span<const SequenceInput> inputs,
+                                         LogitsWanted wanted = LogitsWanted::kLast);
+  std::span<const std::vector<TokenLogit>> FeedSequencesBestBy(
+      Executor& executor, std::span<const SequenceInput> inputs, int64_t k);
   std::span<const float> LogitsOfRow(int64_t row) { return executor_->LogitsOfRow(row); }
   // Feeds a sequence, and returns what the head would compute logits from, after each token:
   // (n, d_model), normalised by the model's last norm. Valid until the next call.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "runtime/device/stream_choice.h"
 #include "runtime/device/weight_stream.h"
 #include "runtime/load/model_predictor.h"
+#include "runtime/placement/draft_file.h"
 #include "runtime/threads/processors.h"
 
 namespace thermocline {
@@ -32,7 +34,12 @@ struct LoraOption {
 struct FileOptions {
   std::string model_path;
   std::string placement_path;  // empty: everything in one tier
-  std::string predictor;       // a file, or kSignPredictor; empty: the model's own, if any
+  // A draft of the hot neurons (runtime/stand_ins), where the engine is to run one: its order of
+  // the neurons is the placement, unless another one is named. A file, or a draft that is there
+  // already.
+  std::string draft_path;
+  std::shared_ptr<const DraftFile> draft;
+  std::string predictor;  // a file, or kSignPredictor; empty: the model's own, if any
   // Adapters of the model. A sequence uses all of them unless it is told otherwise
   // (Engine::AddAdapterSet).
   std::vector<LoraOption> loras;
@@ -73,6 +80,9 @@ struct TierOptions {
   // Run although more of the host's memory is planned than there is: mapped weights that do not fit
   // are read from the file again for every pass.
   bool overcommit = false;
+  // Bytes per second that the slow tier gives at most, to rehearse another machine's ratio; 0: what
+  // it can.
+  double slow_tier_bytes_per_s = 0;
   // Whether batches have the weights of cold neurons streamed to the fast tier, where that is a
   // GPU.
   StreamCold gpu_stream = StreamCold::kAuto;
@@ -108,7 +118,9 @@ struct ContextOptions {
   DType cache_type = DType::kF16;  // of keys and values: kF32 (on the CPU), kF16, kQ8_0
   // Keep keys and values also of positions that no window shows any more: for who rolls back far.
   bool keep_all_kv = false;
-  bool all_logits = false;       // EvaluateAll will be called
+  bool all_logits = false;  // EvaluateAll will be called
+  // Tokens of a pass whose logits may be wanted beside one of each sequence: what is drafted.
+  int64_t drafted_rows = 0;
   bool watch_attention = false;  // observers see what attention read, too
 };
 

@@ -30,6 +30,7 @@ Generation& Generation::operator+=(const Generation& other) {
   prompt_tokens += other.prompt_tokens;
   generated_tokens += other.generated_tokens;
   decode_passes += other.decode_passes;
+  decoded_tokens += other.decoded_tokens;
   prefill_ms += other.prefill_ms;
   decode_ms += other.decode_ms;
   kept_tokens += other.kept_tokens;
@@ -46,15 +47,30 @@ std::vector<int32_t> Generator::Encode(std::string_view text) const {
   return at_start() && !text.empty() ? tokenizer.EncodePrompt(text) : tokenizer.Encode(text);
 }
 
+std::vector<int32_t> Generator::Ids() const {
+  std::vector<int32_t> ids = cached_;
+  ids.insert(ids.end(), again_.begin(), again_.end());
+  ids.insert(ids.end(), pending_.begin(), pending_.end());
+  return ids;
+}
+
 int64_t Generator::room_tokens() const {
   const auto n_unread = static_cast<int64_t>(again_.size() + pending_.size());
   return std::max<int64_t>(0, engine_.context_tokens() - engine_.n_past() - n_unread);
+}
+
+void Generator::set_speculator(Speculator* speculator, bool draws) {
+  CHECK(speculator == nullptr ||
+        speculator->options().max_tokens <= engine_.model().options().drafted_rows);
+  speculator_ = speculator;
+  draws_ = draws;
 }
 
 void Generator::Reset() {
   TruncateTo(0);
   pending_.clear();
   sampler_ = Sampler(options_);
+  if (speculator_ != nullptr) speculator_->Forget(0);
 }
 
 void Generator::CheckRoom(const std::vector<int32_t>& ids) const {
@@ -154,19 +170,65 @@ Generation Generator::ReadAndWrite(const std::vector<int32_t>& unread, std::span
 Generator::Choices Generator::Feed(std::span<const int32_t> ids, const FeedProgress& progress) {
   Choices choices;
   if (FeedsBest()) {
-    choices.best = engine_.FeedBest(ids, n_best(), progress);
+    choices.push_back({.best = engine_.FeedBest(ids, n_best(), progress), .n_best = n_best()});
   } else {
-    choices.logits = engine_.Feed(ids, progress);
+    choices.push_back({.all = engine_.Feed(ids, progress)});
   }
   cached_.insert(cached_.end(), ids.begin(), ids.end());
   return choices;
 }
 
-int32_t Generator::Sample(const Choices& choices) {
-  if (!FeedsBest()) return sampler_.Sample(choices.logits, mask_.get());
-  const std::optional<int32_t> id = sampler_.SampleBest(choices.best, n_best(), mask_.get());
+int64_t Generator::MostDrafted(int64_t max_tokens, const Generation& generation) const {
+  // Behind what is accepted comes one more token that was not drafted.
+  int64_t most = engine_.context_tokens() - engine_.n_past() - 1;
+  if (max_tokens >= 0) most = std::min(most, max_tokens - generation.generated_tokens - 1);
+  return std::min(most, engine_.model().batch_tokens() - 1);
+}
+
+Generator::Choices Generator::FeedPending(int64_t most_drafted, std::optional<DraftTree>* draft) {
+  if (speculator_ == nullptr) {
+    Choices choices = Feed(pending_);
+    pending_.clear();
+    return choices;
+  }
+  std::vector<int32_t> text = cached_;
+  text.insert(text.end(), pending_.begin(), pending_.end());
+  const SpeculatedText asked{.ids = text,
+                             .sequence = engine_.main_sequence(),
+                             .sampler = &sampler_,
+                             .mask = mask_.get(),
+                             .most = most_drafted,
+                             .draws = draws_,
+                             .ends_text = [this](int32_t id) { return Ends(id); }};
+  std::vector<DraftTree> trees = speculator_->Draft({&asked, 1});
+  std::vector<int32_t> ids = pending_;
+  for (const DraftTree::Node& node : trees.front().nodes()) ids.push_back(node.token);
+  const SequenceInput input{.sequence = engine_.main_sequence(), .ids = ids, .all_logits = true};
+  const auto width = static_cast<size_t>(engine_.config().vocab_size);
+  const Stopwatch pass;
+  Choices choices;
+  if (FeedsBest()) {
+    for (const auto& best : engine_.FeedSequencesBest({&input, 1}, n_best())) {
+      choices.push_back({.best = best, .n_best = n_best()});
+    }
+  } else {
+    const auto logits = engine_.FeedSequences({&input, 1});
+    for (size_t row = 0; row < ids.size(); ++row) {
+      choices.push_back({.all = logits.subspan(row * width, width)});
+    }
+  }
+  speculator_->MeasurePass(trees, 0, pass.ms());
+  cached_ = std::move(text);
+  pending_.clear();
+  draft->emplace(std::move(trees.front()));
+  return choices;
+}
+
+int32_t Generator::Sample(const NextLogits& logits, size_t row, const Proposal* proposal) {
+  const std::optional<int32_t> id = sampler_.SampleNext(logits, mask_.get(), proposal);
+  if (id) return *id;
   // Where the mask forbids so many of the best that others decide, all are fetched.
-  return id ? *id : sampler_.Sample(engine_.LogitsOfRow(0), mask_.get());
+  return sampler_.Sample(engine_.LogitsOfRow(static_cast<int64_t>(row)), mask_.get(), proposal);
 }
 
 std::optional<Generator::Choices> Generator::Read(const std::vector<int32_t>& ids) {
@@ -185,6 +247,51 @@ std::optional<Generator::Choices> Generator::Read(const std::vector<int32_t>& id
   }
 }
 
+std::optional<StopReason> Generator::StopNow(int64_t max_tokens, const Generation& generation) {
+  if (max_tokens >= 0 && generation.generated_tokens >= max_tokens) return StopReason::kTokenLimit;
+  if (InterruptRequested()) return StopReason::kInterrupted;
+  return std::nullopt;
+}
+
+std::optional<StopReason> Generator::WriteRows(const Choices& choices, const DraftTree* draft,
+                                               int64_t max_tokens, const TokenSink& sink,
+                                               Generation* generation) {
+  std::optional<StopReason> stop;
+  int32_t at = DraftTree::kText;  // of the draft, up to where the text went along with it
+  int64_t n_chosen = 0;
+  bool goes_along = true;
+  for (size_t row = 0; goes_along; ++row) {
+    if (row > 0) stop = StopNow(max_tokens, *generation);
+    if (stop) break;
+    const auto drawn = draft != nullptr ? draft->DrawnBehind(at) : std::nullopt;
+    const int32_t id = Sample(choices[row], row, drawn ? &*drawn : nullptr);
+    ++n_chosen;
+    const int32_t next = draft != nullptr ? draft->ChildWith(at, id) : DraftTree::kNothing;
+    goes_along = next != DraftTree::kNothing;
+    if (goes_along) at = next;
+    if (Ends(id)) {
+      stop = StopReason::kEndOfText;
+      break;
+    }
+    sampler_.Accept(id);
+    if (mask_) mask_->Accept(id);
+    ++generation->generated_tokens;
+    // What goes along with the draft has been fed with it.
+    (goes_along ? cached_ : pending_).push_back(id);
+    sink(id);
+  }
+  if (draft == nullptr) return stop;
+  generation->decoded_tokens += n_chosen;
+  // The last token is fed with what comes next, as it is without drafts.
+  if (n_chosen > 0 && pending_.empty() && stop != StopReason::kEndOfText) {
+    pending_ = {cached_.back()};
+    cached_.pop_back();
+  }
+  engine_.Truncate(static_cast<int64_t>(cached_.size()));
+  speculator_->Verified(0, *draft, at, !goes_along, n_chosen);
+  return stop;
+}
+
 StopReason Generator::Write(Choices choices, int64_t max_tokens, const TextSink& sink,
                             Generation* generation) {
   // A decoder's own text begins with no space.
@@ -193,34 +300,25 @@ StopReason Generator::Write(Choices choices, int64_t max_tokens, const TextSink&
   const auto hand_out = [&](const std::string& text) {
     if (!text.empty()) sink(text);
   };
-  StopReason stop = StopReason::kTokenLimit;
-  while (max_tokens < 0 || generation->generated_tokens < max_tokens) {
-    if (InterruptRequested()) {
-      stop = StopReason::kInterrupted;
-      break;
-    }
+  const TokenSink token = [&](int32_t id) { hand_out(decoder.Push(id)); };
+  std::optional<DraftTree> draft;
+  std::optional<StopReason> stop;
+  while (!(stop = StopNow(max_tokens, *generation))) {
     if (!pending_.empty()) {
       if (engine_.n_past() == engine_.context_tokens()) {
         stop = StopReason::kContextFull;
         break;
       }
-      choices = Feed(pending_);
-      pending_.clear();
+      draft.reset();
+      choices = FeedPending(MostDrafted(max_tokens, *generation), &draft);
       ++generation->decode_passes;
+      if (!draft) ++generation->decoded_tokens;
     }
-    const int32_t id = Sample(choices);
-    if (Ends(id)) {
-      stop = StopReason::kEndOfText;
-      break;
-    }
-    sampler_.Accept(id);
-    if (mask_) mask_->Accept(id);
-    pending_ = {id};
-    ++generation->generated_tokens;
-    hand_out(decoder.Push(id));
+    stop = WriteRows(choices, draft ? &*draft : nullptr, max_tokens, token, generation);
+    if (stop) break;
   }
   hand_out(decoder.Finish());
-  return stop;
+  return *stop;
 }
 
 }  // namespace thermocline

@@ -15,6 +15,7 @@
 #include "runtime/engine/engine.h"
 #include "runtime/sampling/sampler.h"
 #include "runtime/sampling/token_mask.h"
+#include "runtime/speculate/speculator.h"
 
 namespace thermocline {
 
@@ -33,7 +34,8 @@ struct Generation {
       0;  // passes over the weights for them; the first token needs none of its own
   double prefill_ms = 0;
   double decode_ms = 0;
-  int64_t kept_tokens = 0;  // of the prompt, in the cache already (ContinueFrom)
+  int64_t kept_tokens = 0;     // of the prompt, in the cache already (ContinueFrom)
+  int64_t decoded_tokens = 0;  // chosen by decode passes: with drafts more than one by each
 
   // For the totals of a conversation. Keeps the last stop reason.
   Generation& operator+=(const Generation& other);
@@ -48,6 +50,8 @@ class Generator {
   // The ids that `text` would add now: at the start of a conversation with BOS where the file
   // wishes it, never with EOS.
   std::vector<int32_t> Encode(std::string_view text) const;
+  // The conversation so far.
+  std::vector<int32_t> Ids() const;
   int64_t context_tokens() const { return engine_.context_tokens(); }
   // Tokens of text that still fit into the context.
   int64_t room_tokens() const;
@@ -83,6 +87,11 @@ class Generator {
   // must allow the tokens that end a reply where it may end.
   void set_mask(std::unique_ptr<const TokenMask> mask) { first_mask_ = std::move(mask); }
 
+  // From now on several tokens are verified in a pass where the speculator proposes some; null:
+  // none. The text that is written has the same distribution. draws: see DraftLimits. It must
+  // outlive the generator. REQUIRES: the engine has room for them (ContextOptions::drafted_rows).
+  void set_speculator(Speculator* speculator, bool draws);
+
   // Forgets the conversation; the sampler starts anew from its seed.
   void Reset();
 
@@ -95,23 +104,31 @@ class Generator {
                           int64_t max_tokens, const TextSink& sink);
   void TruncateTo(int64_t n_tokens);
   bool Ends(int32_t id) const;
-  // What the sampler chooses from: all logits, or where fewer decide and the device that has them
-  // finds those, only these.
-  struct Choices {
-    std::span<const float> logits = {};
-    std::span<const TokenLogit> best = {};
-  };
+  // What tokens are chosen from: of each row all logits, or where fewer decide and the device that
+  // has them finds those, only these.
+  using Choices = std::vector<NextLogits>;
   bool FeedsBest() const {
     return sampler_.n_deciding() > 0 && sampler_.n_deciding() <= engine_.max_best();
   }
   // With a mask as many as there can be: it may forbid the best.
   int64_t n_best() const { return mask_ ? engine_.max_best() : sampler_.n_deciding(); }
   Choices Feed(std::span<const int32_t> ids, const FeedProgress& progress = {});
-  int32_t Sample(const Choices& choices);
+  // Feeds what is pending, and behind it what a draft proposes.
+  Choices FeedPending(int64_t most_drafted, std::optional<DraftTree>* draft);
+  int32_t Sample(const NextLogits& logits, size_t row, const Proposal* proposal);
   // After the ids; none when interrupted.
   std::optional<Choices> Read(const std::vector<int32_t>& ids);
   StopReason Write(Choices choices, int64_t max_tokens, const TextSink& sink,
                    Generation* generation);
+  static std::optional<StopReason> StopNow(int64_t max_tokens, const Generation& generation);
+  // Writes tokens by the rows of a pass, as far as they go along with the draft. Returns why the
+  // text ends, where it does.
+  using TokenSink = std::function<void(int32_t)>;
+  std::optional<StopReason> WriteRows(const Choices& choices, const DraftTree* draft,
+                                      int64_t max_tokens, const TokenSink& sink,
+                                      Generation* generation);
+  // Tokens that a draft may have.
+  int64_t MostDrafted(int64_t max_tokens, const Generation& generation) const;
 
   Engine& engine_;
   SamplerOptions options_;
@@ -122,6 +139,8 @@ class Generator {
   std::vector<int32_t> again_;    // before that, to be fed again: a rollback could not keep it
   std::vector<int32_t> pending_;  // handed out, not in the cache yet: none or one
   std::vector<int32_t> further_ends_;
+  Speculator* speculator_ = nullptr;
+  bool draws_ = true;
 };
 
 }  // namespace thermocline

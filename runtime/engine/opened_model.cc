@@ -210,9 +210,28 @@ std::optional<ModelThresholds> ReadThresholdsOf(const EngineOptions& options,
                         ModelFingerprints(gguf));
 }
 
+std::shared_ptr<const DraftFile> OpenDraft(const EngineOptions& options, const GgufReader& gguf,
+                                           const Family& family, const ModelConfig& config) {
+  if (options.draft_path.empty()) return options.draft;
+  auto draft = std::make_shared<const DraftFile>(ReadDraft(options.draft_path));
+  CheckDraftFits(*draft, gguf, family, config);
+  return draft;
+}
+
+// A draft's order, where there is nothing else to go by. Where both tiers are the CPU's, nothing is
+// won by parting them, unless one of them is to be slow: the hot neurons come first on the one tier
+// that there is.
+std::optional<Placement> PlacementOf(const DraftFile* draft, const EngineOptions& options,
+                                     const std::string& gpu) {
+  if (draft == nullptr || draft->n_hot() == 0) return std::nullopt;
+  const bool on_one_tier = gpu.empty() && options.slow_tier_bytes_per_s == 0;
+  return PlacementOfDraft(*draft, on_one_tier);
+}
+
 std::optional<Placement> OpenPlacement(const EngineOptions& options, const GgufReader& gguf,
-                                       const ModelConfig& config) {
-  if (options.placement_path.empty()) return std::nullopt;
+                                       const ModelConfig& config, const DraftFile* draft,
+                                       const std::string& gpu) {
+  if (options.placement_path.empty()) return PlacementOf(draft, options, gpu);
   Placement placement = ReadPlacement(options.placement_path);
   CheckPlacementFits(placement, config, options.model_path, ModelFingerprints(gguf));
   int64_t n_nvme = 0;
@@ -299,7 +318,8 @@ OpenedModel::OpenedModel(const EngineOptions& options)
       family_(FindFamily(gguf_)),
       config_(ReadModelConfig(gguf_, family_)),
       gpu_(ChooseGpu(options.fast_tier)),
-      placement_(OpenPlacement(options, gguf_, config_)),
+      draft_(OpenDraft(options, gguf_, family_, config_)),
+      placement_(OpenPlacement(options, gguf_, config_, draft_.get(), gpu_)),
       choice_(ChoiceOf(options, config_)),
       mode_(ModeOf(options, config_, choice_)),
       thresholds_(ReadThresholdsOf(options, choice_, gguf_, config_)),
@@ -322,12 +342,24 @@ OpenedModel::OpenedModel(const EngineOptions& options)
   if (!gpu_.empty()) RequireEqualHeads(config_, options.model_path, "attention on the GPU");
   if (!gpu_.empty() && !placement_) SplitLayers();
   adapt_ = ChooseAdapt(*this);
+  if (options_.slow_tier_bytes_per_s > 0 && !has_cold()) {
+    throw Error({.path = options_.model_path,
+                 .what = "no slow tier holds any neurons, so that none can be held to a limit",
+                 .expected = "a placement that leaves some there",
+                 .found = placement_ ? "one that does not" : "no placement",
+                 .settings = {{Setting::kPlacement}}});
+  }
 }
 
 int64_t OpenedModel::batch_tokens() const {
   const int64_t all_tokens = context_tokens_ * options_.n_sequences;
-  // A pass has room for a token of every sequence.
-  return std::max(std::clamp<int64_t>(options_.batch_tokens, 1, all_tokens), options_.n_sequences);
+  // A pass has room for a token of every sequence, and for what is drafted.
+  const int64_t fewest = options_.n_sequences + std::min(options_.drafted_rows, all_tokens - 1);
+  return std::max(std::clamp<int64_t>(options_.batch_tokens, 1, all_tokens), fewest);
+}
+
+int64_t OpenedModel::max_sampled_rows() const {
+  return options_.n_sequences + std::min(options_.drafted_rows, batch_tokens());
 }
 
 KvLayout OpenedModel::KvLayoutFor(const Placement* placement) const {
@@ -342,13 +374,17 @@ KvLayout OpenedModel::KvLayoutFor(const Placement* placement) const {
 ExecutorOptions OpenedModel::executor_options() const {
   const int64_t batch = batch_tokens();
   return {.max_tokens = config_.has_encoder() ? std::max(batch, context_tokens_) : batch,
-          .max_logits = options_.all_logits ? batch : options_.n_sequences,
+          .max_logits = options_.all_logits ? batch : max_sampled_rows(),
           .mode = mode_,
           .predictor_input = predictor_ ? predictor_->input() : PredictorInput::kNormed,
           .keep_attention_input = options_.watch_attention,
           .stream_cold =
-              gpu_.empty() || !StreamsNeurons(config_) ? StreamCold::kOff : options_.gpu_stream,
-          .stream_piece_bytes = options_.stream_piece_bytes};
+              // What is streamed is not held to a limit.
+          gpu_.empty() || !StreamsNeurons(config_) || options_.slow_tier_bytes_per_s > 0
+              ? StreamCold::kOff
+              : options_.gpu_stream,
+          .stream_piece_bytes = options_.stream_piece_bytes,
+          .slow_bytes_per_s = options_.slow_tier_bytes_per_s};
 }
 
 // Dense and exact read the same rows, so that they write the same text: what could skip is stored
@@ -391,6 +427,11 @@ FastTierNeeds OpenedModel::NeedsOf(const Placement* placement) const {
     max_neurons = std::max(max_neurons, hot);
     max_cold = std::max(max_cold, config_.d_ff_of(l) - hot);
   }
+  for (size_t l = 0; draft_ != nullptr && l < draft_->layers.size(); ++l) {
+    for (const DraftSlice& slice : draft_->layers[l].slices) {
+      max_neurons = std::max(max_neurons, slice.n_neurons);
+    }
+  }
   const ExecutorOptions executor = executor_options();
   const bool predicts = placement == nullptr && predictor() != nullptr;
   return {.config = &config_,
@@ -402,6 +443,7 @@ FastTierNeeds OpenedModel::NeedsOf(const Placement* placement) const {
           .max_streamed_neurons = executor.MayStream() ? max_cold : 0,
           .stream_piece_bytes = executor.stream_piece_bytes,
           .max_sequences = options_.n_sequences,
+          .max_best_rows = max_sampled_rows(),
           .n_kv_classes = static_cast<int64_t>(KvLayoutFor(placement).classes.size()),
           .n_adapters = static_cast<int64_t>(loras_.size()),
           .adapter_rank = adapter_rank()};
@@ -433,7 +475,13 @@ MemoryPlan OpenedModel::PlanOf(const Placement* placement) const {
   }
   input.tier_names = TierNames();
   input.moves_neurons = adapt_.moves || (placement != nullptr && plans_moves());
-  return PlanMemory(input);
+  MemoryPlan plan = PlanMemory(input);
+  if (draft_ != nullptr) {
+    const TierShare most[] = {{.max_neurons = NeedsOf(placement).max_neurons}};
+    plan.tiers.front().scratch_bytes +=
+        draft_->own_bytes() + PassContext::BufferBytes(config_, input.executor, most).front();
+  }
+  return plan;
 }
 
 std::vector<std::string> OpenedModel::TierNames() const {

@@ -36,6 +36,8 @@ class OpenedModel {
   const Family& family() const { return family_; }
   const ModelConfig& config() const { return config_; }
   const Placement* placement() const { return placement_ ? &*placement_ : nullptr; }
+  // What is to be drafted with; null: nothing.
+  const DraftFile* draft() const { return draft_.get(); }
   const ModelPredictor* predictor() const { return predictor_ ? &*predictor_ : nullptr; }
   const std::vector<std::unique_ptr<const LoraFile>>& loras() const { return loras_; }
   int64_t adapter_rank() const;  // of all adapters together
@@ -59,6 +61,8 @@ class OpenedModel {
   KvLayout KvLayoutFor(const Placement* placement) const;
   // Most tokens that a pass feeds; an encoder reads a whole text in one, whatever this is.
   int64_t batch_tokens() const;
+  // Tokens of a pass from whose logits texts are written (ContextOptions::drafted_rows).
+  int64_t max_sampled_rows() const;
   int n_threads() const { return n_threads_; }
   ExecutorOptions executor_options() const;
   // How a stock file's down projections are stored.
@@ -99,6 +103,7 @@ class OpenedModel {
   ModelConfig config_;
   std::string gpu_;
   Note gpu_note_;
+  std::shared_ptr<const DraftFile> draft_;  // null: none
   std::optional<Placement> placement_;
   std::optional<ThresholdChoice> choice_;
   SparseMode mode_;

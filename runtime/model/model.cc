@@ -61,4 +61,10 @@ void ModelConfig::MakeLayersEqual() {
   layers.assign(static_cast<size_t>(n_layers), layer);
 }
 
+int64_t LayerStandIn::max_neurons() const {
+  int64_t most = 0;
+  for (const FfnSlice& slice : slices) most = std::max(most, slice.n_neurons);
+  return most;
+}
+
 }  // namespace thermocline

@@ -235,6 +235,20 @@ struct FfnSlice {
   }
 };
 
+// What a draft computes in place of the neurons that it leaves out, all of it on the fast tier
+// (docs/drafts.md). A model itself has none.
+struct LayerStandIn {
+  std::vector<FfnSlice> slices;  // some of these neurons, in fewer bits
+  // Of the rest, what can be told from the FFN's input: right (left x) + bias.
+  LinearWeights left;           // (rank, d_model), or empty
+  LinearWeights right;          // (d_model, rank)
+  const float* bias = nullptr;  // (d_model) or null
+
+  int64_t rank() const { return left.w.rows; }
+  // The most neurons of a slice.
+  int64_t max_neurons() const;
+};
+
 struct LayerWeights {
   // n_heads and n_kv_heads are the layer's own (LayerConfig).
   NormWeights attn_norm;  // (d_model) before attention
@@ -279,6 +293,7 @@ struct LayerWeights {
   size_t attention_tier = 0;
   // The FFN's neurons by tier, from the fastest on: what a tier does not hold is an empty slice.
   std::vector<FfnSlice> slices;
+  LayerStandIn stand_in;  // of a draft's weights
 };
 
 struct ModelWeights {
@@ -320,11 +335,13 @@ struct RunState {
   // (n_streams, n, d_model) with several streams, else null. x is then the active one's within a
   // layer.
   float* streams = nullptr;
-  float* route = nullptr;       // (n, n_streams) what the router says; else null
-  float* side = nullptr;        // (n, d_model) of what runs beside attention and FFN, or null
-  float* low = nullptr;         // (n, max(laurel_rank, layer_embd_dim)), or null
-  float* layer_embd = nullptr;  // (n, n_layers * layer_embd_dim), or null
-  float* logits = nullptr;      // (tokens whose logits are wanted, vocab_size)
+  float* route = nullptr;         // (n, n_streams) what the router says; else null
+  float* side = nullptr;          // (n, d_model) of what runs beside attention and FFN, or null
+  float* low = nullptr;           // (n, max(laurel_rank, layer_embd_dim)), or null
+  float* layer_embd = nullptr;    // (n, n_layers * layer_embd_dim), or null
+  float* stand_in_low = nullptr;  // (n, the largest rank of a stand-in), or null
+  float* stand_in = nullptr;      // (n, d_model) of a low-rank stand-in, or null
+  float* logits = nullptr;        // (tokens whose logits are wanted, vocab_size)
 };
 
 }  // namespace thermocline

@@ -118,13 +118,14 @@ void Executor::Embed(std::span<const int32_t> ids, float* x) {
 }
 
 void Executor::RunLayers(float* x, int64_t n, int64_t first_position, int64_t layer_begin,
-                         int64_t layer_end) {
+                         int64_t layer_end, bool keeps_cache) {
   CHECK(has_one_stream());
   CHECK(layer_begin >= 0 && layer_end <= context_.config.n_layers);
   const std::vector<int32_t> no_ids(static_cast<size_t>(n), 0);
   const Batch batch = OnlySequence(no_ids, first_position, LogitsWanted::kNone);
   Pass pass = MakePass(batch, layer_end);
   pass.layer_begin = layer_begin;
+  pass.keeps_cache = keeps_cache;
   BeginPass(pass).RunLayers(pass, x);
 }
 

@@ -63,8 +63,9 @@ class Executor {
   // layers' cache must hold the positions before (0 starts a new sequence). REQUIRES: 0 < n <=
   // max_tokens, the cache has room for so many and for the windows; has_one_stream().
   void Embed(std::span<const int32_t> ids, float* x);
+  // keeps_cache: the cache stays as it is, and must hold these positions, too (Pass).
   void RunLayers(float* x, int64_t n, int64_t first_position, int64_t layer_begin,
-                 int64_t layer_end);
+                 int64_t layer_end, bool keeps_cache = false);
   // Whether x is all that a layer reads of the one before.
   bool has_one_stream() const {
     return !context_.config.streams.several() && context_.config.layer_embd_dim == 0;

@@ -44,6 +44,34 @@ bool AddsAsItIs(const PassContext& context, const LayerWeights& w) {
   return !w.ffn_post_norm && context.config.residual_scale == 1;
 }
 
+// FfnTarget += what stands in for the neurons that a draft leaves out.
+void AddStandIn(PassContext& context, const Lane& lane, int64_t layer, int64_t n) {
+  const LayerStandIn& stand_in = context.weights.layers[static_cast<size_t>(layer)].stand_in;
+  const RunState& s = context.state;
+  DeviceOps& fast = context.fast();
+  const float* const x = FfnInput(context, layer);
+  float* const target = FfnTarget(context, layer);
+  const int64_t d = context.config.d_model;
+  const FfnState& ffn_state = context.tiers.front().state;
+  for (const FfnSlice& slice : stand_in.slices) {
+    FfnOp op = context.MakeFfnOp(layer, slice);
+    op.skip_inactive = context.options.mode != SparseMode::kDense &&
+                       context.config.layer(layer).ffn.has_true_zeros();
+    fast.Ffn(lane, op, x, n, ffn_state);
+    const float* const y[] = {ffn_state.y};
+    fast.Add(lane, target, y, n * d);
+  }
+  if (stand_in.rank() > 0) {
+    const LinearOp left[] = {{&stand_in.left, s.stand_in_low}};
+    const LinearOp right[] = {{&stand_in.right, s.stand_in}};
+    fast.Linear(lane, left, x, n);
+    fast.Linear(lane, right, s.stand_in_low, n);
+    const float* const y[] = {s.stand_in};
+    fast.Add(lane, target, y, n * d);
+  }
+  if (stand_in.bias != nullptr) fast.AddBias(lane, target, stand_in.bias, n, d);
+}
+
 }  // namespace
 
 float* FfnTarget(const PassContext& context, int64_t layer) {
@@ -105,6 +133,7 @@ void RunLayer(PassContext& context, const Lanes& lanes, int64_t layer, const Pas
 
   if (y != s.x) fast.Scale(all, y, 0, 0, n * d);
   tiers.Ffn(lanes, layer, pass);
+  AddStandIn(context, all, layer, n);
   if (added_last) fast.Add(all, s.x, added, n * d);
   if (w.down_bias != nullptr) fast.AddBias(all, y, w.down_bias, n, d);
   if (y != s.x) {

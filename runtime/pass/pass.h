@@ -24,6 +24,8 @@ struct Pass {
   bool wants_hidden = false;  // no logits, but what they are computed from, normalised
   // The rows are the text that an encoder reads: the pass ends with what decoders attend to.
   bool encodes = false;
+  // The cache stays as it is: rows attend to what it has of their own positions, too.
+  bool keeps_cache = false;
   // Layers [layer_begin, layer_end).
   int64_t layer_begin = 0;
   int64_t layer_end = 0;

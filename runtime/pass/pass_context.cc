@@ -140,6 +140,12 @@ void PassContext::AllocateState() {
   if (config.layer_embd_dim > 0) {
     state.layer_embd = floats(n * config.layer_embds_dim(), "the layers' embeddings");
   }
+  int64_t rank = options.least_rank;
+  for (const LayerWeights& layer : weights.layers) rank = std::max(rank, layer.stand_in.rank());
+  if (rank > 0) {
+    state.stand_in_low = floats(n * rank, "stand-ins");
+    state.stand_in = floats(n * config.d_model, "stand-ins");
+  }
   state.logits = floats(options.max_logits * config.vocab_size, "logits");
   main_turns_.Resize(n);
   if (local_turns_) local_turns_->Resize(n);
@@ -150,7 +156,7 @@ void PassContext::AllocateTiers(std::span<Device* const> devices) {
   for (size_t t = 0; t < devices.size(); ++t) {
     Tier& tier = tiers.emplace_back();
     tier.device = devices[t];
-    int64_t max_neurons = 0;
+    int64_t max_neurons = t == 0 ? options.least_neurons : 0;
     bool attends_apart = false;
     tier.ffns_before.push_back(0);
     tier.attention_before.push_back(0);
@@ -158,6 +164,7 @@ void PassContext::AllocateTiers(std::span<Device* const> devices) {
       const int64_t n_neurons = layer.slices[t].n_neurons;
       const bool attends = t > 0 && layer.attention_tier == t && fast().queued() != nullptr;
       max_neurons = std::max(max_neurons, n_neurons);
+      if (t == 0) max_neurons = std::max(max_neurons, layer.stand_in.max_neurons());
       attends_apart = attends_apart || attends;
       tier.ffns_before.push_back(tier.ffns_before.back() + (n_neurons > 0 ? 1U : 0U));
       tier.attention_before.push_back(tier.attention_before.back() + (attends ? 1U : 0U));
@@ -170,6 +177,8 @@ void PassContext::AllocateTiers(std::span<Device* const> devices) {
     }
     if (t > 0) tier.handover = MakeHandover(tier);
     if (attends_apart) AllocateAttention(tier);
+    const bool is_paced = t > 0 && options.slow_bytes_per_s > 0;
+    if (is_paced) tier.pace = std::make_unique<ReadPace>(options.slow_bytes_per_s);
   }
 }
 

@@ -17,9 +17,12 @@
 #include "runtime/model/rope.h"
 #include "runtime/pass/ffn_observer.h"
 #include "runtime/pass/pass.h"
+#include "runtime/pass/read_pace.h"
 #include "runtime/timing/pass_profile.h"
 
 namespace thermocline {
+
+inline constexpr int32_t kMaxExecutors = 4;
 
 struct ExecutorOptions {
   int64_t max_tokens = 512;  // of a pass
@@ -32,6 +35,15 @@ struct ExecutorOptions {
   // Whether batches on a queued device have the weights of the other tiers' neurons streamed to it.
   StreamCold stream_cold = StreamCold::kOff;
   uint64_t stream_piece_bytes = kStreamPieceBytes;
+  // Which of several executors on one queued device it is, below kMaxExecutors: what they enqueue
+  // is kept apart.
+  int32_t executor = 0;
+  // What the first tier has room for at the least, where weights change between passes: neurons of
+  // a slice, and the rank of a stand-in.
+  int64_t least_neurons = 0;
+  int64_t least_rank = 0;
+  // Bytes per second that other tiers than the first give at most (ReadPace); 0: what they can.
+  double slow_bytes_per_s = 0;
 
   bool MayStream() const { return stream_cold != StreamCold::kOff && max_tokens > kMaxKeptTokens; }
 };
@@ -56,6 +68,7 @@ struct Tier {
   Device* device = nullptr;
   FfnState state;
   std::unique_ptr<Handover> handover;  // with the first tier; null for that itself
+  std::unique_ptr<ReadPace> pace;      // null: as fast as it can
   // Where layers attend here and the first tier's memory is not this one's.
   AttentionBuffers attention;
   // (n_layers + 1) how many hand-overs the layers before have with it: of FFNs, of attention.

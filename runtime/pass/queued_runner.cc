@@ -18,9 +18,11 @@ constexpr int64_t kNotKept = -1;
 int64_t QueuedRunner::KeyOf(const Pass& pass) const {
   const PassContext& c = context_;
   if (pass.n() > kMaxKeptTokens || c.observer != nullptr || c.keep_hidden) return kNotKept;
-  if (pass.encodes || pass.wants_hidden || pass.wanted == LogitsWanted::kSome) return kNotKept;
+  if (pass.encodes || pass.wants_hidden || pass.keeps_cache || pass.wanted == LogitsWanted::kSome)
+    return kNotKept;
   const auto variant =
-      static_cast<int64_t>(c.options.mode) * kLogitsChoices + static_cast<int64_t>(pass.wanted);
+      (static_cast<int64_t>(c.options.mode) * kMaxExecutors + c.options.executor) * kLogitsChoices +
+      static_cast<int64_t>(pass.wanted);
   const int64_t flags =
       (c.audit ? 1 : 0) + (c.adapts() ? 2 : 0) + (c.CountsFired(pass.n()) ? 4 : 0);
   const int64_t shape = (variant * 8 + flags) * (kMaxKeptTokens + 1) + pass.n();

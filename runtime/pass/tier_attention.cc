@@ -23,6 +23,25 @@ const ChannelCut* CutOf(const LayerCuts* cuts, ChannelCut LayerCuts::*matrix) {
 
 }  // namespace
 
+namespace {
+
+// Of the weights, and of the keys and values that the sequences' last rows see.
+uint64_t AttentionBytes(const PassContext& context, const AttentionOp& op, const LayerWeights& w) {
+  uint64_t n_bytes = 0;
+  for (const LinearWeights* matrix : {&w.wq, &w.wk, &w.wv, &w.wo}) {
+    if (!matrix->w.empty()) n_bytes += matrix->w.weight_bytes();
+  }
+  const auto row_bytes = static_cast<uint64_t>(
+      2 * RowBytes(context.cache.dtype(), op.head_dim) * op.n_kv_heads);
+  for (const BatchSegment& segment : op.segments) {
+    const int64_t last = segment.first_position + segment.n_rows - 1;
+    n_bytes += static_cast<uint64_t>(last + 1 - op.FirstSeen(last)) * row_bytes;
+  }
+  return n_bytes;
+}
+
+}  // namespace
+
 AttentionOp MakeAttention(const PassContext& context, int64_t layer, const Pass& pass) {
   const ModelConfig& c = context.config;
   const AttentionConfig& a = c.layer(layer).attention;
@@ -55,7 +74,7 @@ void Attend(PassContext& context, const Lane& lane, int64_t layer, const Pass& p
   const int64_t n = pass.n();
   const int64_t d = c.d_model;
   const AttentionConfig& a = c.layer(layer).attention;
-  const bool own_kv = a.has_own_kv();
+  const bool own_kv = a.has_own_kv() && !pass.keeps_cache;
   const AttentionOp attention = MakeAttention(context, layer, pass);
   const LayerCuts* const cuts = context.CutsOf(layer);
   const LinearOp qkv[] = {{&w.wq, s.q, CutOf(cuts, &LayerCuts::q)},
@@ -72,6 +91,8 @@ void Attend(PassContext& context, const Lane& lane, int64_t layer, const Pass& p
     device.AddLowRank(lane, context.adapter_rows,
                       context.adapters->attention[static_cast<size_t>(layer)], ops, x, n, d_in);
   };
+  ReadPace* const pace = context.tiers[w.attention_tier].pace.get();
+  const auto began = ReadPace::Clock::now();
   device.Linear(lane, std::span(qkv).first(n_qkv), s.x, n);
   add_adapters(std::span(qkv_added).first(n_qkv), s.x, d);
   if (w.q_norm) {
@@ -96,6 +117,9 @@ void Attend(PassContext& context, const Lane& lane, int64_t layer, const Pass& p
   }
   device.Linear(lane, output, s.att, n);
   add_adapters(output_added, s.att, a.q_dim());
+  if (pace != nullptr && lane.rank == 0) {
+    ReadPace::WaitUntil(pace->Due(began, AttentionBytes(context, attention, w)));
+  }
   lane.Mark(PassPart::kOutput);
 }
 

@@ -37,7 +37,11 @@ FfnOp TierFfn::MakeOp(int64_t layer, size_t tier, int64_t n) const {
 
 void TierFfn::RunTier(const Lane& lane, size_t tier, const FfnOp& op, const float* x, int64_t n) {
   const Tier& t = context_.tiers[tier];
+  const auto began = ReadPace::Clock::now();
   const FfnCount count = t.device->Ffn(lane, op, x, n, t.state);
+  if (lane.rank == 0 && t.pace != nullptr) {
+    ReadPace::WaitUntil(t.pace->Due(began, ReadBytes(*op.slice, count)));
+  }
   if (lane.rank == 0) context_.counts[static_cast<size_t>(op.layer)][tier] = count;
 }
 

@@ -20,6 +20,11 @@ constexpr auto kBetter = [](const Candidate& a, const Candidate& b) {
 };
 constexpr auto kWorse = [](const Candidate& a, const Candidate& b) { return kBetter(b, a); };
 
+double ChanceIn(std::span<const TokenChance> chances, int32_t id) {
+  const auto found = std::ranges::lower_bound(chances, id, {}, &TokenChance::id);
+  return found != chances.end() && found->id == id ? found->probability : 0;
+}
+
 }  // namespace
 
 void Candidates::Collect(std::span<const float> logits, std::span<const uint32_t> allowed) {
@@ -233,6 +238,35 @@ const Candidate& Candidates::Draw(double target) {
     chosen = &c;  // the last one of any weight, should rounding leave `sum` just below the target
     sum += c.weight;
     if (end < sum) break;
+  }
+  return *chosen;
+}
+
+const Candidate* Candidates::Accept(int32_t id, std::span<const TokenChance> chances,
+                                    double target) {
+  const double sum = Weigh();
+  const auto found = std::ranges::find(all_, id, &Candidate::id);
+  if (found == all_.end()) return nullptr;
+  return target * ChanceIn(chances, id) < found->weight / sum ? &*found : nullptr;
+}
+
+const Candidate& Candidates::DrawRest(std::span<const TokenChance> chances, double target) {
+  const double all = Weigh();
+  const auto more = [&](const Candidate& c) {
+    return std::max(0.0, c.weight / all - ChanceIn(chances, c.id));
+  };
+  double rest = 0;
+  for (const Candidate& c : all_) rest += more(c);
+  // Equal distributions differ by rounding only, and a token of them was accepted.
+  if (rest <= 0) return Draw(target);
+  double sum = 0;
+  const Candidate* chosen = nullptr;
+  for (const Candidate& c : all_) {
+    const double weight = more(c);
+    if (weight <= 0) continue;
+    chosen = &c;
+    sum += weight;
+    if (target * rest < sum) break;
   }
   return *chosen;
 }

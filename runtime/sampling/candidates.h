@@ -62,6 +62,13 @@ class Candidates {
   void KeepOnly(int32_t id);
   // A candidate by its weight. target: in [0, 1).
   const Candidate& Draw(double target);
+  // The two halves of a draw against a token that was drawn from other chances (ascending ids, of
+  // positive probability, 1 in all). Accept: the candidate of that token, with the probability of
+  // min(1, its probability here / there), or null. DrawRest: one by what candidates have more of
+  // here than there. target: in [0, 1).
+  const Candidate* Accept(int32_t id, std::span<const TokenChance> chances, double target);
+  const Candidate& DrawRest(std::span<const TokenChance> chances, double target);
+  double Weigh();  // returns the sum of the weights
   // -log2 of its probability. REQUIRES: of the last Draw's candidates.
   double BitsOf(const Candidate& candidate) const;
   // The n likeliest and their probabilities, by the weights that Draw went by.
@@ -69,7 +76,6 @@ class Candidates {
   double ChanceOf(int32_t id) const;
 
  private:
-  double Weigh();  // returns the sum of the weights
   void SortBestFirst();
   double total() const;
 

@@ -35,7 +35,7 @@ void Sampler::Forget() { penalties_.Forget(); }
 
 void Sampler::Accept(int32_t id) { penalties_.Accept(id); }
 
-int32_t Sampler::Sample(std::span<const float> logits, TokenMask* mask) {
+bool Sampler::CollectAll(std::span<const float> logits, TokenMask* mask) {
   allowed_.clear();
   if (mask != nullptr && mask->constrains()) {
     allowed_.resize(static_cast<size_t>(TokenMaskWords(static_cast<int64_t>(logits.size()))));
@@ -43,16 +43,11 @@ int32_t Sampler::Sample(std::span<const float> logits, TokenMask* mask) {
   }
   candidates_.Collect(logits, allowed_);
   AddBias();
-  if (candidates_.empty()) {
-    FailEmpty(!allowed_.empty() || !options_.logit_bias.empty(), logits.size());
-  }
-  return Choose();
+  return !candidates_.empty();
 }
 
-std::optional<int32_t> Sampler::SampleBest(std::span<const TokenLogit> best, int64_t n,
-                                           TokenMask* mask) {
-  const int64_t n_needed = n_deciding();
-  CHECK(n_needed > 0 && n >= n_needed);
+bool Sampler::CollectBest(std::span<const TokenLogit> best, int64_t n_needed, int64_t n,
+                          TokenMask* mask) {
   if (mask != nullptr && mask->constrains()) {
     std::vector<TokenLogit> allowed;
     for (const TokenLogit& token : best) {
@@ -60,16 +55,78 @@ std::optional<int32_t> Sampler::SampleBest(std::span<const TokenLogit> best, int
     }
     const auto n_allowed = static_cast<int64_t>(allowed.size());
     const bool all_seen = static_cast<int64_t>(best.size()) < n;
-    if (n_allowed < n_needed && !all_seen) return std::nullopt;
+    if (n_allowed < n_needed && !all_seen) return false;
     candidates_.Collect(allowed);
   } else {
     candidates_.Collect(best);
   }
   AddBias();
+  return true;
+}
+
+bool Sampler::CollectSome(const NextLogits& logits, TokenMask* mask) {
+  if (!logits.all.empty()) return CollectAll(logits.all, mask);
+  CollectBest(logits.best, 0, logits.n_best, mask);
+  return !candidates_.empty();
+}
+
+int32_t Sampler::Sample(std::span<const float> logits, TokenMask* mask, const Proposal* proposal) {
+  if (!CollectAll(logits, mask)) {
+    FailEmpty(!allowed_.empty() || !options_.logit_bias.empty(), logits.size());
+  }
+  return Choose(proposal);
+}
+
+std::optional<int32_t> Sampler::SampleBest(std::span<const TokenLogit> best, int64_t n,
+                                           TokenMask* mask, const Proposal* proposal) {
+  const int64_t n_needed = n_deciding();
+  CHECK(n_needed > 0 && n >= n_needed);
+  if (!CollectBest(best, n_needed, n, mask)) return std::nullopt;
   if (candidates_.empty()) {
     FailEmpty(mask != nullptr || !options_.logit_bias.empty(), best.size());
   }
-  return Choose();
+  return Choose(proposal);
+}
+
+std::optional<int32_t> Sampler::SampleNext(const NextLogits& logits, TokenMask* mask,
+                                           const Proposal* proposal) {
+  if (!logits.all.empty()) return Sample(logits.all, mask, proposal);
+  return SampleBest(logits.best, logits.n_best, mask, proposal);
+}
+
+Sampler Sampler::WithSeed(uint64_t seed) const {
+  Sampler copy(options_);
+  copy.random_ = Random(seed);
+  copy.penalties_ = penalties_;
+  copy.surprise_ = surprise_;
+  return copy;
+}
+
+std::span<const Candidates::Candidate> Sampler::Chances(const NextLogits& logits, TokenMask* mask) {
+  if (!CollectSome(logits, mask)) return {};
+  RunSteps();
+  if (is_greedy()) {
+    candidates_.KeepOnly(candidates_.best());
+  } else {
+    candidates_.Weigh();
+  }
+  return candidates_.all();
+}
+
+std::optional<TokenChance> Sampler::Likeliest(const NextLogits& logits, TokenMask* mask) {
+  if (!CollectSome(logits, mask)) return std::nullopt;
+  for (const SamplerStep step : options_.steps) {
+    if (step == SamplerStep::kPenalties || step == SamplerStep::kDry) Run(step);
+  }
+  const int32_t id = candidates_.best();
+  const double best = candidates_.Find(id)->logit;
+  // What is so far below the best adds nothing that a certainty is known by.
+  constexpr double kNothing = -16;
+  double sum = 0;
+  for (const Candidates::Candidate& c : candidates_.all()) {
+    if (c.logit - best > kNothing) sum += std::exp(c.logit - best);
+  }
+  return TokenChance{id, 1 / sum};
 }
 
 // What only lowers some tokens leaves the others where they are: the best k behind it are among the
@@ -124,15 +181,44 @@ void Sampler::AddBias() {
   if (!options_.logit_bias.empty()) candidates_.DropNotFinite();
 }
 
-int32_t Sampler::Choose() {
-  if (options_.mirostat != 0 && options_.temperature > 0) return ChooseByMirostat();
-  for (const SamplerStep step : options_.steps) Run(step);
-  if (options_.temperature == 0.0F) {
+void Sampler::RunSteps() {
+  if (!uses_mirostat()) {
+    for (const SamplerStep step : options_.steps) Run(step);
+    return;
+  }
+  Run(SamplerStep::kPenalties);
+  Run(SamplerStep::kDry);
+  Heat();
+  if (options_.mirostat == 1) {
+    candidates_.KeepZipf(surprise_, static_cast<int64_t>(candidates_.size()));
+  } else {
+    candidates_.KeepSurprise(surprise_);
+  }
+}
+
+int32_t Sampler::Choose(const Proposal* proposal) {
+  RunSteps();
+  if (is_greedy()) {
     const int32_t id = candidates_.best();
     candidates_.KeepOnly(id);
     return id;
   }
-  return candidates_.Draw(random_.Uniform()).id;
+  const Candidates::Candidate& chosen = Draw(proposal);
+  if (uses_mirostat()) {
+    const double error = candidates_.BitsOf(chosen) - static_cast<double>(options_.mirostat_tau);
+    surprise_ -= static_cast<double>(options_.mirostat_eta) * error;
+  }
+  return chosen.id;
+}
+
+// With a proposal: the first number says whether it is accepted, the second what comes else.
+const Candidates::Candidate& Sampler::Draw(const Proposal* proposal) {
+  if (proposal == nullptr) return candidates_.Draw(random_.Uniform());
+  if (const auto* const accepted =
+          candidates_.Accept(proposal->id, proposal->chances, random_.Uniform())) {
+    return *accepted;
+  }
+  return candidates_.DrawRest(proposal->chances, random_.Uniform());
 }
 
 void Sampler::Run(SamplerStep step) {
@@ -176,21 +262,6 @@ void Sampler::Heat() {
                                      share, static_cast<double>(options_.dynatemp_exponent)));
   }
   candidates_.Heat(temperature);
-}
-
-int32_t Sampler::ChooseByMirostat() {
-  Run(SamplerStep::kPenalties);
-  Run(SamplerStep::kDry);
-  Heat();
-  if (options_.mirostat == 1) {
-    candidates_.KeepZipf(surprise_, static_cast<int64_t>(candidates_.size()));
-  } else {
-    candidates_.KeepSurprise(surprise_);
-  }
-  const Candidates::Candidate& chosen = candidates_.Draw(random_.Uniform());
-  const double error = candidates_.BitsOf(chosen) - static_cast<double>(options_.mirostat_tau);
-  surprise_ -= static_cast<double>(options_.mirostat_eta) * error;
-  return chosen.id;
 }
 
 std::vector<TokenChance> Sampler::LastChances(int64_t n) const {

@@ -9,6 +9,7 @@
 
 #include "runtime/core/token_logit.h"
 #include "runtime/sampling/candidates.h"
+#include "runtime/sampling/next_logits.h"
 #include "runtime/sampling/random.h"
 #include "runtime/sampling/sampler_options.h"
 #include "runtime/sampling/text_penalties.h"
@@ -27,7 +28,13 @@ class Sampler {
   // logits: (vocab_size) f32. Calls no Accept, neither its own nor the mask's. Greedy takes the
   // lowest id of equal logits. Logits that are not finite are left out, and so is what the mask
   // forbids (null: nothing). Throws Error when no token is left.
-  int32_t Sample(std::span<const float> logits, TokenMask* mask = nullptr);
+  //
+  // proposal: a token that a draft drew, independently of what this sampler draws. It is returned
+  // as often as both distributions have it, and else one from what the sampler's own has more of
+  // than the draft's: the token that is returned has the sampler's distribution, whatever the
+  // draft's is (Leviathan et al., arXiv:2211.17192). With greedy and null it plays no part.
+  int32_t Sample(std::span<const float> logits, TokenMask* mask = nullptr,
+                 const Proposal* proposal = nullptr);
 
   // How many of the best logits (greater first, of equal ones the lower id) decide what Sample
   // returns without a mask, now and ever; 0 where all are needed.
@@ -36,7 +43,22 @@ class Sampler {
   // the best that others decide. best: the n best finite logits, in any order, or all finite ones
   // where there are fewer. REQUIRES: n >= n_deciding() > 0.
   std::optional<int32_t> SampleBest(std::span<const TokenLogit> best, int64_t n,
-                                    TokenMask* mask = nullptr);
+                                    TokenMask* mask = nullptr, const Proposal* proposal = nullptr);
+  // One of both, by what there is; none where SampleBest has none.
+  std::optional<int32_t> SampleNext(const NextLogits& logits, TokenMask* mask = nullptr,
+                                    const Proposal* proposal = nullptr);
+
+  // ---- for drafts, which guess what Sample will return ----
+
+  // A sampler that knows the same text and draws other numbers.
+  Sampler WithSeed(uint64_t seed) const;
+  bool is_greedy() const { return options_.temperature == 0.0F; }
+  // What the next token would be drawn from, by these logits: (any number), in no order. Where only
+  // the best logits are there, as if they were all. None where no token is left.
+  std::span<const Candidates::Candidate> Chances(const NextLogits& logits, TokenMask* mask);
+  // The likeliest token behind biases, mask and penalties, and its probability before anything is
+  // dropped. None where no token is left.
+  std::optional<TokenChance> Likeliest(const NextLogits& logits, TokenMask* mask);
 
   // What the last token was drawn from, the likeliest first, with probabilities that add up to 1;
   // at most n tokens.
@@ -44,8 +66,17 @@ class Sampler {
   double LastChanceOf(int32_t id) const;
 
  private:
-  int32_t Choose();
-  int32_t ChooseByMirostat();
+  // Collects what may come; false: nothing may.
+  bool CollectAll(std::span<const float> logits, TokenMask* mask);
+  // Returns false where a mask forbids so many that others decide.
+  bool CollectBest(std::span<const TokenLogit> best, int64_t n_needed, int64_t n, TokenMask* mask);
+  // Collects what there is, deciding or not, for a draft; false: nothing may come.
+  bool CollectSome(const NextLogits& logits, TokenMask* mask);
+  int32_t Choose(const Proposal* proposal);
+  // Leaves the candidates that a token is drawn from.
+  void RunSteps();
+  const Candidates::Candidate& Draw(const Proposal* proposal);
+  bool uses_mirostat() const { return options_.mirostat != 0 && !is_greedy(); }
   void Run(SamplerStep step);
   void Heat();
   void AddBias();

@@ -33,12 +33,21 @@ bool Scheduler::State::Step() {
 
 void Scheduler::State::Run(const std::vector<Feed>& plan) {
   std::vector<SequenceInput> inputs;
+  std::vector<std::vector<int32_t>> drafted;  // what is fed of those
   for (const Feed& feed : plan) {
     const TextRun& text = *feed.entry->text;
-    const auto unfed = std::span(text.ids()).subspan(static_cast<size_t>(FedOf(text)));
+    auto unfed = std::span(text.ids()).subspan(static_cast<size_t>(FedOf(text)));
+    if (IsDrafted(feed)) {
+      std::vector<int32_t>& ids = drafted.emplace_back(unfed.begin(), unfed.end());
+      for (const DraftTree::Node& node : drafts_[static_cast<size_t>(feed.draft)].nodes()) {
+        ids.push_back(node.token);
+      }
+      unfed = ids;
+    }
     inputs.push_back({.sequence = SlotOf(text).sequence,
                       .ids = unfed.first(static_cast<size_t>(feed.n)),
-                      .wants_logits = feed.wants_logits});
+                      .wants_logits = feed.wants_logits,
+                      .all_logits = IsDrafted(feed)});
   }
   const auto started = std::chrono::steady_clock::now();
   PassLogits logits;
@@ -75,14 +84,20 @@ void Scheduler::State::Count(const std::vector<Feed>& plan, double ms) {
   int64_t n_written = 0;
   int64_t n_read = 0;
   for (const Feed& feed : plan) {
-    const bool writes = feed.entry->text->has_written() && feed.n == 1;
+    const bool writes = feed.entry->text->has_written() && (feed.n == 1 || IsDrafted(feed));
     (writes ? n_written : n_read) += feed.n;
+    if (writes && !IsDrafted(feed)) ++stats_.written_tokens;
   }
   pace_.Measure(n_written, n_read, ms);
+  if (!drafts_.empty()) {
+    const bool is_pure = static_cast<size_t>(std::ranges::count_if(plan, [](const Feed& feed) {
+                           return feed.draft >= 0;
+                         })) == plan.size();
+    options_.speculator->MeasurePass(drafts_, is_pure ? 0 : n_read, ms);
+  }
   ++stats_.n_passes;
   stats_.n_busy_slots += static_cast<int64_t>(running_.size());
   stats_.prompt_tokens += n_read;
-  stats_.written_rows += n_written;
   (n_read > 0 ? stats_.reading_ms : stats_.writing_ms) += ms;
 }
 
@@ -90,6 +105,7 @@ void Scheduler::State::KeepPages(const std::vector<Feed>& plan) {
   for (const Feed& feed : plan) {
     TextRun& text = *feed.entry->text;
     const int64_t n_fed = FedOf(text);
+    if (n_fed > text.n_ids()) continue;  // a draft, of which is not known yet what is kept
     stats_.longest_text = std::max(stats_.longest_text, n_fed);
     Slot& slot = SlotOf(text);
     if (options_.keeps_prefixes && !slot.from_file) {
@@ -112,9 +128,19 @@ void Scheduler::State::HandOut(const std::vector<Feed>& plan, const PassLogits& 
   size_t row = 0;
   for (const Feed& feed : plan) {
     if (!feed.wants_logits) continue;
+    if (IsDrafted(feed)) {
+      WriteDrafted(feed, logits, row);
+      row += static_cast<size_t>(feed.n);
+      continue;
+    }
     std::vector<Entries::iterator> writers = ForkSiblings(feed.entry);
     writers.push_back(feed.entry);
     const NextLogits next = LogitsOf(*feed.entry->text, logits, row);
+    if (feed.draft >= 0) {
+      const int32_t slot = feed.entry->text->stats().slot;
+      options_.speculator->Verified(slot, drafts_[static_cast<size_t>(feed.draft)],
+                                    DraftTree::kText, false, 1);
+    }
     for (const auto writer : writers) WriteNext(writer, next, row);
     ++row;
   }
@@ -160,23 +186,71 @@ std::vector<Scheduler::State::Entries::iterator> Scheduler::State::ForkSiblings(
   return siblings;
 }
 
+TextRun::Written Scheduler::State::WriteToken(TextRun& text, const NextLogits& logits, size_t row,
+                                              const Proposal* proposal) {
+  TextRun::Written written = text.Write(logits, proposal);
+  if (written.step == TextRun::Step::kNeedsAll) {
+    ++stats_.n_all_fetched;
+    written = text.Write({.all = engine_.LogitsOfRow(static_cast<int64_t>(row))}, proposal);
+  }
+  ++stats_.generated_tokens;
+  return written;
+}
+
 void Scheduler::State::WriteNext(Entries::iterator entry, const NextLogits& logits, size_t row) {
-  TextRun& text = *entry->text;
   TextRun::Written written;
   try {
-    written = text.Write(logits);
-    if (written.step == TextRun::Step::kNeedsAll) {
-      ++stats_.n_all_fetched;
-      written = text.Write({.all = engine_.LogitsOfRow(static_cast<int64_t>(row))});
-    }
+    written = WriteToken(*entry->text, logits, row, nullptr);
   } catch (const std::exception& failure) {
     return Finish(entry, EndReason::kFailed, failure.what());
   }
-  ++stats_.generated_tokens;
+  GoOn(entry, written);
+}
+
+void Scheduler::State::GoOn(Entries::iterator entry, const TextRun::Written& written) {
+  TextRun& text = *entry->text;
   if (written.step == TextRun::Step::kEnded) return Finish(entry, written.reason);
   if (text.n_ids() < engine_.context_tokens()) return;
   if (!text.request().context_shift) return Finish(entry, EndReason::kContextFull);
   ShiftContext(text);
+}
+
+void Scheduler::State::WriteDrafted(const Feed& feed, const PassLogits& logits, size_t first_row) {
+  TextRun& text = *feed.entry->text;
+  const int32_t sequence = SlotOf(text).sequence;
+  const DraftTree& draft = drafts_[static_cast<size_t>(feed.draft)];
+  const int64_t n_before = FedOf(text) - feed.n;
+  int32_t at = DraftTree::kText;  // of the draft, up to where the text goes along with it
+  int64_t n_accepted = 0;
+  int64_t n_used = 0;  // rows whose logits were
+  bool goes_along = true;
+  TextRun::Written written;
+  std::string failure;
+  while (goes_along && written.step == TextRun::Step::kGoesOn && failure.empty()) {
+    const size_t row = first_row + static_cast<size_t>(n_used);
+    const std::optional<Proposal> drawn = draft.DrawnBehind(at);
+    ++n_used;
+    try {
+      written = WriteToken(text, LogitsOf(text, logits, row), row, drawn ? &*drawn : nullptr);
+    } catch (const std::exception& error) {
+      failure = error.what();
+      continue;
+    }
+    const int32_t next = draft.ChildWith(at, written.id);
+    goes_along = next != DraftTree::kNothing;
+    if (goes_along) {
+      at = next;
+      ++n_accepted;
+    }
+  }
+  // What the text did not go along with was never there.
+  kv_.Truncate(sequence, n_before + n_used);
+  text.CountDraft(feed.n - 1, n_accepted);
+  stats_.written_tokens += n_used;
+  options_.speculator->Verified(text.stats().slot, draft, at, !goes_along, n_used);
+  KeepPages({feed});
+  if (!failure.empty()) return Finish(feed.entry, EndReason::kFailed, failure);
+  GoOn(feed.entry, written);
 }
 
 // Half of what may go goes. What is behind it stands at other positions now, and is fed again.

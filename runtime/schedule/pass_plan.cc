@@ -14,9 +14,10 @@ std::vector<Scheduler::State::Feed> Scheduler::State::Plan() {
   for (const auto entry : entries) {
     if (IsRunning(*entry) && PendingOf(*entry->text) == 1) PlanWriter(entry, &plan);
   }
-  const auto n_writers = static_cast<int64_t>(plan.size());
-  int64_t budget = engine_.model().batch_tokens() - n_writers;
-  if (n_writers > 0 && options_.max_slowdown > 0) {
+  PlanDrafts(&plan);
+  int64_t budget = engine_.model().batch_tokens();
+  for (const Feed& feed : plan) budget -= feed.n;
+  if (!plan.empty() && options_.max_slowdown > 0) {
     const int64_t most = pace_.ReadTokens(options_.max_slowdown);
     if (most > 0) budget = std::min(budget, most);
   }
@@ -38,6 +39,42 @@ void Scheduler::State::PlanWriter(Entries::iterator entry, std::vector<Feed>* pl
     if (youngest == entry) return;
   }
   AddFeed(entry, 1, plan);
+}
+
+// How many tokens behind the text's own there are pages for, at most `most`.
+int64_t Scheduler::State::RoomForDraft(const TextRun& text, int64_t most) {
+  // Who is full after the pass is seen to be then, not in the middle of a draft.
+  int64_t n = std::min(most, engine_.context_tokens() - text.n_ids() - 1);
+  while (n > 0 && !MakeRoom(text, 1 + n)) n /= 2;
+  return std::max<int64_t>(n, 0);
+}
+
+void Scheduler::State::PlanDrafts(std::vector<Feed>* writers) {
+  drafts_.clear();
+  if (options_.speculator == nullptr || writers->empty()) return;
+  const auto n_writers = static_cast<int64_t>(writers->size());
+  const int64_t share = (engine_.model().batch_tokens() - n_writers) / n_writers;
+  std::vector<SpeculatedText> asked;
+  for (const Feed& feed : *writers) {
+    const TextRun& text = *feed.entry->text;
+    const int32_t sequence = SlotOf(text).sequence;
+    const int64_t room = text.has_written() ? RoomForDraft(text, share) : 0;
+    asked.push_back(text.ForDraft(sequence, room));
+    for (size_t c = 0; c < kv_.n_classes(); ++c) {
+      planned_pages_[c] += kv_.PagesNeeded(sequence, 1 + room, c) - kv_.PagesNeeded(sequence, 1, c);
+    }
+  }
+  drafts_ = options_.speculator->Draft(asked);
+  // Now it is known how many of the pages are needed.
+  std::ranges::fill(planned_pages_, 0);
+  std::vector<Feed> plan;
+  for (size_t i = 0; i < drafts_.size(); ++i) {
+    const auto n_drafted = static_cast<int64_t>(drafts_[i].nodes().size());
+    AddFeed((*writers)[i].entry, 1 + n_drafted, &plan);
+    plan.back().wants_logits = true;
+    plan.back().draft = static_cast<int32_t>(i);
+  }
+  *writers = std::move(plan);
 }
 
 // Returns how many tokens of it the pass reads: at most `most`, and as many as there are pages for.
@@ -110,6 +147,7 @@ bool Scheduler::State::DropOldest(size_t page_class) {
 void Scheduler::State::Preempt(Entries::iterator running) {
   TextRun& text = *running->text;
   const int32_t slot = text.stats().slot;
+  if (options_.speculator != nullptr) options_.speculator->Forget(slot);
   slots_.at(slot).busy = false;
   slots_.Empty(slot);
   text.Preempt();

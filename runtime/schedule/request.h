@@ -39,6 +39,9 @@ struct Request {
   // own distribution, or where after_sampling is true of what the sampler drew from.
   int64_t n_probs = -1;
   bool after_sampling = false;
+  // Drafts may draw their tokens (DraftLimits::draws). False: the text of a seed is that of plain
+  // decoding.
+  bool draws_drafts = true;
   // Begin with what the slot, or the prefix cache, has of the prompt.
   bool use_cache = true;
   // Texts of another salt share no pages with this one's.
@@ -77,6 +80,8 @@ struct RunStats {
   double decode_ms = 0;          // from there on
   int64_t n_preempted = 0;
   int64_t n_shifted = 0;  // times the context was shifted
+  int64_t n_drafted = 0;  // tokens of drafts that were verified for it
+  int64_t n_draft_accepted = 0;
   std::string error = {};
 };
 

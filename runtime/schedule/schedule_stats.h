@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "runtime/pass/ffn_counts.h"
+#include "runtime/speculate/speculator.h"
 
 namespace thermocline {
 
@@ -35,10 +36,11 @@ struct ScheduleStats {
   int64_t prefix_pages_hit = 0;     // pages of the prefix cache that prompts began with
   int64_t prefix_pages_missed = 0;  // and whole pages of prompts that were fed
   int64_t generated_tokens = 0;     // those that ended a text included
-  int64_t written_rows = 0;         // of passes: all of them but each text's first
+  int64_t written_tokens = 0;       // all of them but each text's first
   int64_t n_all_fetched = 0;        // times a mask forbade too many of the best logits
   double reading_ms = 0;            // of passes that read something of a prompt
   double writing_ms = 0;            // of the others
+  SpeculateStats speculation;       // where there are drafts
   FfnCounts neurons;                // which share of them was computed (runtime/pass/ffn_counts.h)
 };
 

@@ -117,6 +117,7 @@ void Scheduler::State::Finish(Entries::iterator running, EndReason reason,
   const Entry entry = std::move(*running);
   running_.erase(running);
   const TextRun& text = *entry.text;
+  if (options_.speculator != nullptr) options_.speculator->Forget(text.stats().slot);
   Slot& slot = SlotOf(text);
   slot.ids.assign(text.ids().begin(), text.ids().begin() + FedOf(text));
   slot.busy = false;
@@ -223,6 +224,7 @@ ScheduleStats Scheduler::State::Stats() const {
     stats.pages.push_back({pool.n_pages(), pool.n_free(), prefixes_.n_kept(c)});
   }
   stats.used_bytes = engine_.UsedBytes();
+  if (options_.speculator != nullptr) stats.speculation = options_.speculator->stats();
   stats.neurons = engine_.executor().counts();
   return stats;
 }
@@ -235,6 +237,8 @@ Scheduler::Scheduler(Engine& engine, const ScheduleOptions& options) {
                  .found = std::to_string(options.n_slots),
                  .settings = {{Setting::kSequences}}});
   }
+  CHECK(options.speculator == nullptr ||
+        options.speculator->options().max_rows <= engine.model().options().drafted_rows);
   if (engine.config().has_encoder()) {
     throw Error({.path = engine.model().gguf().path(),
                  .what = "a model with an encoder answers one text at a time"});

@@ -29,6 +29,10 @@ struct ScheduleOptions {
   double max_slowdown = 3;
   // Keep pages of texts that ended, to begin others with.
   bool keeps_prefixes = true;
+  // Drafts what texts may go on with, several tokens of which a pass verifies; null: nothing does.
+  // A text is known to it by its slot. It must outlive the scheduler, and have been made for no
+  // more rows than the engine (ContextOptions::drafted_rows).
+  Speculator* speculator = nullptr;
 };
 
 // The queue has as many as it may.

@@ -56,6 +56,9 @@ class Scheduler::State {
     Entries::iterator entry;
     int64_t n = 0;
     bool wants_logits = false;  // they are all that it has
+    // Where it is being written and there is a draft for it: which of drafts_. Of n tokens the
+    // first is the text's, the others are the draft's.
+    int32_t draft = -1;
   };
 
   Slot& SlotOf(const TextRun& text) { return slots_.at(text.stats().slot); }
@@ -80,6 +83,9 @@ class Scheduler::State {
   // Whether it still has its slot.
   static bool IsRunning(const Entry& entry) { return entry.text->stats().slot >= 0; }
   void PlanWriter(Entries::iterator entry, std::vector<Feed>* plan);
+  // Has the writers' next tokens drafted, as far as there is room.
+  void PlanDrafts(std::vector<Feed>* writers);
+  int64_t RoomForDraft(const TextRun& text, int64_t most);
   int64_t PlanReader(Entries::iterator entry, int64_t most, std::vector<Feed>* plan);
   void AddFeed(Entries::iterator entry, int64_t n, std::vector<Feed>* plan);
   // Makes pages for n more tokens of the text free, beside those that are planned. Returns whether
@@ -107,6 +113,16 @@ class Scheduler::State {
   void EmbedSome(const Feed& feed);
   std::vector<Entries::iterator> ForkSiblings(Entries::iterator first);
   void WriteNext(Entries::iterator entry, const NextLogits& logits, size_t row);
+  // Throws what TextRun::Write does.
+  TextRun::Written WriteToken(TextRun& text, const NextLogits& logits, size_t row,
+                              const Proposal* proposal);
+  // Ends a text that has ended, and makes room in one whose context is full.
+  void GoOn(Entries::iterator entry, const TextRun::Written& written);
+  // Writes as many tokens as go along with the draft, and one more.
+  void WriteDrafted(const Feed& feed, const PassLogits& logits, size_t first_row);
+  bool IsDrafted(const Feed& feed) const {
+    return feed.draft >= 0 && !drafts_[static_cast<size_t>(feed.draft)].empty();
+  }
   void ShiftContext(TextRun& text);
 
   Engine& engine_;
@@ -117,6 +133,7 @@ class Scheduler::State {
   Entries running_;  // the oldest first
   Entries waiting_;
   std::vector<int64_t> planned_pages_;  // by class, while a pass is planned
+  std::vector<DraftTree> drafts_;       // of the pass, where there is a speculator
   PassPace pace_;
   int64_t next_order_ = 0;
   ScheduleStats stats_;

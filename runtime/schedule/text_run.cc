@@ -97,18 +97,30 @@ int64_t TextRun::n_deciding() const {
   return n > 0 && mask_ != nullptr ? n + kForMask : n;
 }
 
-std::optional<int32_t> TextRun::Choose(const NextLogits& logits) {
-  if (!logits.all.empty()) return sampler_.Sample(logits.all, mask_.get());
-  return sampler_.SampleBest(logits.best, logits.n_best, mask_.get());
+SpeculatedText TextRun::ForDraft(int32_t sequence, int64_t most) const {
+  const int64_t left = request().max_tokens - stats_.generated_tokens - 1;
+  return {.text = stats_.slot,
+          .ids = ids_,
+          .sequence = sequence,
+          .sampler = &sampler_,
+          .mask = mask_.get(),
+          .most = request().max_tokens < 0 ? most : std::min(most, left),
+          .draws = request().draws_drafts,
+          .ends_text = [this](int32_t id) { return Ends(id); }};
+}
+
+void TextRun::CountDraft(int64_t n_drafted, int64_t n_accepted) {
+  stats_.n_drafted += n_drafted;
+  stats_.n_draft_accepted += n_accepted;
 }
 
 bool TextRun::Ends(int32_t id) const {
   return tokenizer_.EndsText(id) || std::ranges::find(request().ends, id) != request().ends.end();
 }
 
-TextRun::Written TextRun::Write(const NextLogits& logits) {
-  const std::optional<int32_t> chosen = Choose(logits);
-  if (!chosen) return {Step::kNeedsAll};
+TextRun::Written TextRun::Write(const NextLogits& logits, const Proposal* proposal) {
+  const std::optional<int32_t> chosen = sampler_.SampleNext(logits, mask_.get(), proposal);
+  if (!chosen) return {.step = Step::kNeedsAll};
   const int32_t id = *chosen;
   sampler_.Accept(id);
   if (mask_ != nullptr) mask_->Accept(id);
@@ -121,12 +133,12 @@ TextRun::Written TextRun::Write(const NextLogits& logits) {
   const bool ends = Ends(id);
   if (!ends) ids_.push_back(id);
   const bool goes_on = Tell(id, ends, logits.all);
-  if (ends) return {Step::kEnded, EndReason::kEndOfText};
-  if (!goes_on) return {Step::kEnded, EndReason::kStopped};
+  if (ends) return {Step::kEnded, EndReason::kEndOfText, id};
+  if (!goes_on) return {Step::kEnded, EndReason::kStopped, id};
   if (request().max_tokens >= 0 && stats_.generated_tokens >= request().max_tokens) {
-    return {Step::kEnded, EndReason::kTokenLimit};
+    return {Step::kEnded, EndReason::kTokenLimit, id};
   }
-  return {};
+  return {.id = id};
 }
 
 bool TextRun::Tell(int32_t id, bool ends, std::span<const float> logits) {

@@ -13,6 +13,7 @@
 #include "runtime/sampling/sampler.h"
 #include "runtime/schedule/prefix_cache.h"
 #include "runtime/schedule/request.h"
+#include "runtime/speculate/speculator.h"
 #include "runtime/text/tokenizer.h"
 
 namespace thermocline {
@@ -22,13 +23,6 @@ struct SharedRequest {
   RequestId id = 0;
   Request request;
   std::shared_ptr<RequestListener> listener;
-};
-
-// What a token is chosen from: all logits, or the n_best best of them.
-struct NextLogits {
-  std::span<const float> all = {};
-  std::span<const TokenLogit> best = {};
-  int64_t n_best = 0;
 };
 
 class TextRun {
@@ -72,10 +66,16 @@ class TextRun {
   struct Written {
     Step step = Step::kGoesOn;
     EndReason reason = EndReason::kEndOfText;  // where it ended
+    int32_t id = -1;                           // what was chosen
   };
   // Chooses the next token, adds it and tells the listener. Throws what sampler and mask throw.
-  // Only where `best` do not decide it does nothing (kNeedsAll).
-  Written Write(const NextLogits& logits);
+  // Only where `best` do not decide it does nothing (kNeedsAll). proposal: what a draft drew for it
+  // (Sampler::Sample), or null.
+  Written Write(const NextLogits& logits, const Proposal* proposal = nullptr);
+  // For who drafts: what it would be asked for, in slot `text` and with so many tokens at most. The
+  // run must stay as it is while that is used.
+  SpeculatedText ForDraft(int32_t sequence, int64_t most) const;
+  void CountDraft(int64_t n_drafted, int64_t n_accepted);
 
   // For kEmbed: the hidden states of tokens that were fed, in their order: (n, width).
   void AddHidden(std::span<const float> hidden, size_t width);
@@ -86,7 +86,6 @@ class TextRun {
  private:
   using Clock = std::chrono::steady_clock;
 
-  std::optional<int32_t> Choose(const NextLogits& logits);
   bool Ends(int32_t id) const;
   bool Tell(int32_t id, bool ends, std::span<const float> logits);
 

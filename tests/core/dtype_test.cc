@@ -43,13 +43,32 @@ TEST(DType, TheTable) {
 
 // The numbers are those of llama.cpp's llama_ftype, so that other tools read what our files say.
 TEST(DType, FileTypes) {
-  const std::map<DType, uint32_t> expected = {
-      {DType::kF32, 0},      {DType::kF16, 1},     {DType::kQ4_0, 2},     {DType::kQ4_1, 3},
-      {DType::kQ8_0, 7},     {DType::kQ5_0, 8},    {DType::kQ5_1, 9},     {DType::kQ2_K, 10},
-      {DType::kQ3_K, 11},    {DType::kQ4_K, 14},   {DType::kQ5_K, 16},    {DType::kQ6_K, 18},
-      {DType::kIQ2_XXS, 19}, {DType::kIQ2_XS, 20}, {DType::kIQ3_XXS, 23}, {DType::kIQ4_NL, 25},
-      {DType::kIQ3_S, 26},   {DType::kIQ2_S, 28},  {DType::kIQ4_XS, 30},  {DType::kBF16, 32},
-      {DType::kTQ1_0, 36},   {DType::kTQ2_0, 37},  {DType::kMXFP4, 38}};
+  const std::map<DType, uint32_t> expected = {{DType::kF32, 0},
+                                              {DType::kF16, 1},
+                                              {DType::kQ4_0, 2},
+                                              {DType::kQ4_1, 3},
+                                              {DType::kQ8_0, 7},
+                                              {DType::kQ5_0, 8},
+                                              {DType::kQ5_1, 9},
+                                              {DType::kQ2_K, 10},
+                                              {DType::kQ3_K, 11},
+                                              {DType::kQ4_K, 14},
+                                              {DType::kQ5_K, 16},
+                                              {DType::kQ6_K, 18},
+                                              {DType::kIQ2_XXS, 19},
+                                              {DType::kIQ2_XS, 20},
+                                              {DType::kIQ3_XXS, 23},
+                                              {DType::kIQ4_NL, 25},
+                                              {DType::kIQ3_S, 26},
+                                              {DType::kIQ2_S, 28},
+                                              {DType::kIQ4_XS, 30},
+                                              {DType::kBF16, 32},
+                                              {DType::kTQ1_0, 36},
+                                              {DType::kTQ2_0, 37},
+                                              {DType::kMXFP4, 38},
+                                              // Of ours, which llama.cpp has no number for.
+                                              {DType::kS2_0, 0x54430002},
+                                              {DType::kS3_0, 0x54430003}};
   std::map<DType, uint32_t> found;
   for (const DType dtype : kWeightDTypes) found[dtype] = GetWeightTypeInfo(dtype).file_type;
   EXPECT_EQ(found, expected);

@@ -87,6 +87,10 @@ double MostPercentLost(DType dtype) {
       return 11.3;  // 11.53
     case DType::kQ3_K:
       return 14.6;  // 15.1
+    case DType::kS3_0:
+      return 17.5;  // no tool beside this one has it
+    case DType::kS2_0:
+      return 33;  // the same
     case DType::kQ2_K:
       return 26.8;  // 29.7
     default:

@@ -22,6 +22,8 @@ class PackedRow {
       case DType::kQ8_0:
         return Half(p_ + of_32 * 2) * Signed(i);
       case DType::kQ4_0:
+      case DType::kS2_0:
+      case DType::kS3_0:
         return Half(p_ / 2 + of_32 * 2) * Wrapped(Nibble(i), 4);
       case DType::kQ4_1:
         return Half(p_ / 2 + of_32 * 4) * Nibble(i) + Half(p_ / 2 + of_32 * 4 + 2);
@@ -125,17 +127,16 @@ TEST(GpuWeightLayoutTest, PackedRowsHoldTheSameWeights) {
 
 TEST(GpuWeightLayoutTest, RowsAreAlignedAndPaddedWithZeros) {
   for (const DType dtype : kWeightDTypes) {
-    const DTypeInfo& info = GetDTypeInfo(dtype);
     for (const int64_t cols : MatrixCols(dtype)) {
       const int64_t row_bytes = GpuRowBytes(dtype, cols);
       EXPECT_EQ(row_bytes % 16, 0);
       EXPECT_EQ(GpuPaddedCols(cols) % 32, 0);
-      const int64_t exact =
-          HasOwnBytes(dtype) ? RowBytes(dtype, GpuPaddedCols(cols)) : 16 + cols / 256 * 138;
+      const int64_t exact = HasOwnBytes(dtype) ? RowBytes(GpuDType(dtype), GpuPaddedCols(cols))
+                                               : 16 + cols / 256 * 138;
       EXPECT_GE(row_bytes, exact);
       EXPECT_LT(row_bytes, exact + 16);
       const std::vector<std::byte> packed = TestMatrix(dtype, 2, cols, 2).Packed();
-      const int64_t used = HasOwnBytes(dtype) ? cols / info.block_elems * info.block_bytes : exact;
+      const int64_t used = HasOwnBytes(dtype) ? RowBytes(GpuDType(dtype), cols) : exact;
       for (int64_t i = used; i < row_bytes; ++i) {
         EXPECT_EQ(packed[static_cast<size_t>(i)], std::byte{0}) << DTypeName(dtype) << " " << cols;
       }
@@ -146,7 +147,7 @@ TEST(GpuWeightLayoutTest, RowsAreAlignedAndPaddedWithZeros) {
 TEST(GpuWeightLayoutTest, RowsAsWideAsModelsGrowByNothing) {
   for (const DType dtype : kWeightDTypes) {
     for (const int64_t cols : {2048, 4096, 11008}) {
-      if (!HasOwnBytes(dtype) || cols % GetDTypeInfo(dtype).block_elems != 0) continue;
+      if (GpuDType(dtype) != dtype || cols % GetDTypeInfo(dtype).block_elems != 0) continue;
       // 11008 columns are 43 blocks of 256.
       const int64_t row_bytes = RowBytes(dtype, cols);
       EXPECT_EQ(GpuRowBytes(dtype, cols), cols == 11008 ? AlignUp(row_bytes, 16) : row_bytes)

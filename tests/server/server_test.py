@@ -12,6 +12,7 @@ import socket
 import struct
 import sys
 import tempfile
+import threading
 import time
 import unittest
 
@@ -238,6 +239,63 @@ class Generation(Base):
         self.assertGreater(len(steps), 2)
         self.assertEqual(steps[0]["processed"], 0)
         self.assertEqual(steps[-1]["processed"], steps[-1]["total"])
+
+
+class Drafts(Base):
+    flags = ("--metrics", "--draft", "auto", "--draft-max", "6")
+
+    @classmethod
+    def setUpClass(cls):
+        cls.flags = (*cls.flags, "--draft-model", MODEL)  # the model itself: most is accepted
+        super().setUpClass()
+
+    def counts(self):
+        _, _, text = self.server.raw("GET", "/metrics")
+        lines = [line.split() for line in text.decode().splitlines()]
+        return {line[0]: float(line[1]) for line in lines if line[0].startswith("llamacpp:spec_decode")}
+
+    def test_counts_and_timings(self):
+        before = self.counts()
+        answer = self.ok("/completion", {"prompt": PROMPT, "n_predict": 120, "ignore_eos": True, "temperature": 0})
+        timings = answer["timings"]
+        self.assertEqual(timings["predicted_n"], 120)
+        self.assertGreater(timings["draft_n"], 0)
+        self.assertGreater(timings["draft_n_accepted"], timings["draft_n"] // 2)
+        after = self.counts()
+        for name, field in (("draft", "draft_n"), ("accepted", "draft_n_accepted")):
+            name = f"llamacpp:spec_decode_num_{name}_tokens_total"
+            self.assertEqual(after[name] - before[name], timings[field])
+        self.assertGreater(after["llamacpp:spec_decode_num_drafts_total"], before["llamacpp:spec_decode_num_drafts_total"])
+
+    def test_limits_and_stops(self):
+        for n in (1, 2, 7, 8):
+            answer = self.ok("/completion", {"prompt": PROMPT, "n_predict": n, "ignore_eos": True, "temperature": 0})
+            self.assertEqual(answer["tokens_predicted"], n)
+        whole = self.ok("/completion", {"prompt": PROMPT, "n_predict": 60, "ignore_eos": True, "temperature": 0})["content"]
+        word = whole.split()[20]
+        cut = self.ok("/completion", {"prompt": PROMPT, "n_predict": 60, "ignore_eos": True, "temperature": 0, "stop": [word]})
+        self.assertNotIn(word, cut["content"])
+        self.assertEqual(cut["stopping_word"], word)
+        held = self.ok("/completion", {"prompt": PROMPT, "n_predict": 40, "grammar": 'root ::= ("ab" | "cd")+'})["content"]
+        self.assertRegex(held, r"^(ab|cd)*[ac]?$")
+
+    def test_several_at_once_and_one_that_hangs_up(self):
+        texts = {}
+
+        def write(i):
+            texts[i] = self.ok("/completion", {"prompt": PROMPT + " and" * i, "n_predict": 40, "seed": i,
+                                               "ignore_eos": True})["tokens_predicted"]
+        threads = [threading.Thread(target=write, args=(i,)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        connection = self.server.connect()
+        connection.request("POST", "/completion", json.dumps({"prompt": PROMPT, "n_predict": 400, "ignore_eos": True,
+                                                              "stream": True}))
+        connection.getresponse().read(100)
+        connection.close()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(texts, {i: 40 for i in range(4)})
 
 
 class Slots(Base):

@@ -141,7 +141,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     counts, failures, sizes = collections.Counter(), [], []
-    with Server(args.program, args.model, "-c", "1024", "-np", "4", "--metrics", "--queue", "16") as server:
+    with Server(args.program, args.model, "-c", "1024", "-np", "4", "--metrics", "--queue", "16", "--draft", "ngram") as server:
         until = time.monotonic() + args.seconds
 
         def work(number):

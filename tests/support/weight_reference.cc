@@ -74,8 +74,12 @@ int ZeroPoint(DType dtype) {
     case DType::kTQ1_0:
     case DType::kTQ2_0:
       return 1;
+    case DType::kS2_0:
+      return 3;
     case DType::kQ3_K:
       return 4;
+    case DType::kS3_0:
+      return 7;
     case DType::kIQ3_S:
     case DType::kQ5_0:
     case DType::kMXFP4:
@@ -124,6 +128,9 @@ BlockFactors FactorsOf(DType dtype) {
     case DType::kQ8_0:
     case DType::kIQ4_NL:
       return {{0, 1.0F / 128}, {}};
+    case DType::kS2_0:
+    case DType::kS3_0:
+      return {{0, 1.0F / 8}, {}};
     case DType::kQ2_K:
       return {{80, 1.0F / 32}, {82, 1.0F / 16}};
     case DType::kQ3_K:

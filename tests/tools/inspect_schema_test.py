@@ -39,6 +39,8 @@ class Inspect(unittest.TestCase):
         run(PROGRAM, "pack", "-m", cls.model, "--placement", path("placement"), "-o", path("packed"))
         run(PROGRAM, "predictor", "-m", cls.model, "-f", text, "--method", "sign", "-o",
             path("predictor"))
+        run(PROGRAM, "profile", "-m", cls.model, "-f", text, "--max-tokens", "2000", "--draft", path("draft"),
+            "--draft-stand-in", "mixed", "-o", path("profile_of_draft"))
         run(PROGRAM, "calibrate", "--quick", "-o", path("rates"))
         run(PROGRAM, "place", "-m", cls.model, "--profile", path("profile"), "--vram", "12M", "--ram", "1G",
             "--objective", "time", "--rates", path("rates"), "-o", path("by_time"))
@@ -81,6 +83,9 @@ class Inspect(unittest.TestCase):
 
     def test_predictor(self):
         self.check(self.path("predictor"), "predictor")
+
+    def test_draft(self):
+        self.check(self.path("draft"), "draft")
 
     def test_rates(self):
         self.check(self.path("rates"), "rates")

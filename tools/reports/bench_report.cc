@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "runtime/core/size_text.h"
+#include "tools/reports/messages.h"
 #include "tools/reports/stream_report.h"
 
 namespace thermocline {
@@ -66,6 +67,62 @@ std::string ParallelTable(const std::vector<ParallelResult>& results) {
   return text;
 }
 
+double PerOne(double sum, int64_t n) { return n > 0 ? sum / static_cast<double>(n) : 0; }
+
+// Returns a column per mode.
+std::string SpeculationTable(const std::vector<SpeculationResult>& results) {
+  std::string text =
+      fmt::format("\ndrafts by {}, in turn with plain decoding\n", results.front().source);
+  const auto row = [&](const std::string& label, const auto& cell) {
+    text += fmt::format("{:<26}", label);
+    for (const SpeculationResult& result : results) text += fmt::format("{:>24}", cell(result));
+    text += "\n";
+  };
+  using Result = SpeculationResult;
+  row("", [](const Result& r) { return std::string(SparseModeName(r.mode)); });
+  row("plain: decode tokens/s", [](const Result& r) { return SpreadText(r.plain_tokens_per_s); });
+  row("drafted: decode tokens/s", [](const Result& r) { return SpreadText(r.tokens_per_s); });
+  row("  times plain", [](const Result& r) {
+    return fmt::format("{:.2f} ({:.2f}-{:.2f})", r.speed_up.median, r.speed_up.p10, r.speed_up.p90);
+  });
+  row("tokens drafted", [](const Result& r) { return std::to_string(r.stats.n_drafted); });
+  row("  accepted", [](const Result& r) {
+    return fmt::format("{} ({:.0f} %)", r.stats.n_accepted,
+                       100 * PerOne(static_cast<double>(r.stats.n_accepted), r.stats.n_drafted));
+  });
+  row("tokens per verifying pass", [](const Result& r) {
+    return fmt::format("{:.2f}", PerOne(static_cast<double>(r.stats.n_written - r.stats.n_plain),
+                                        r.stats.n_drafts));
+  });
+  row("verifying / plain passes", [](const Result& r) {
+    return fmt::format("{} / {}", r.stats.n_verify_passes, r.stats.n_plain_passes);
+  });
+  row("ms to draft", [](const Result& r) {
+    return fmt::format("{:.2f}", PerOne(r.stats.draft_ms, r.stats.n_verify_passes));
+  });
+  row("ms to verify", [](const Result& r) {
+    return fmt::format("{:.2f}", PerOne(r.stats.verify_ms, r.stats.n_verify_passes));
+  });
+  row("ms of a plain pass", [](const Result& r) {
+    return fmt::format("{:.2f}", PerOne(r.stats.plain_ms, r.stats.n_plain_passes));
+  });
+  row("times turned off", [](const Result& r) { return std::to_string(r.stats.n_pauses); });
+  row("tokens as without",
+      [](const Result& r) { return fmt::format("{}/{}", r.tokens_identical, r.tokens_compared); });
+  for (const Result& result : results) {
+    for (const float margin : result.first_difference_margins) {
+      text +=
+          fmt::format("{}: a text parts from the plain one where the best token leads by {:.3g}\n",
+                      SparseModeName(result.mode), margin);
+    }
+    if (!result.stats.failure.empty()) {
+      text += fmt::format("{}: drafting ended: {}\n", SparseModeName(result.mode),
+                          result.stats.failure);
+    }
+  }
+  return text;
+}
+
 nlohmann::ordered_json SpreadJson(const Spread& s) {
   return {{"median", s.median}, {"p10", s.p10}, {"p90", s.p90}};
 }
@@ -76,6 +133,29 @@ nlohmann::ordered_json ParallelJson(const ParallelResult& r) {
           {"one_tokens_per_s", SpreadJson(r.one_tokens_per_s)},
           {"all_tokens_per_s", SpreadJson(r.all_tokens_per_s)},
           {"times_one", SpreadJson(r.times_one)},
+          {"tokens_compared", r.tokens_compared},
+          {"tokens_identical", r.tokens_identical},
+          {"first_difference_margins", r.first_difference_margins}};
+}
+
+nlohmann::ordered_json SpeculationJson(const SpeculationResult& r) {
+  const SpeculateStats& s = r.stats;
+  return {{"mode", SparseModeName(r.mode)},
+          {"source", r.source},
+          {"plain_tokens_per_s", SpreadJson(r.plain_tokens_per_s)},
+          {"tokens_per_s", SpreadJson(r.tokens_per_s)},
+          {"speed_up", SpreadJson(r.speed_up)},
+          {"drafted", s.n_drafted},
+          {"accepted", s.n_accepted},
+          {"drafts", s.n_drafts},
+          {"tokens_per_verifying_pass",
+           PerOne(static_cast<double>(s.n_written - s.n_plain), s.n_drafts)},
+          {"verifying_passes", s.n_verify_passes},
+          {"plain_passes", s.n_plain_passes},
+          {"draft_ms", PerOne(s.draft_ms, s.n_verify_passes)},
+          {"verify_ms", PerOne(s.verify_ms, s.n_verify_passes)},
+          {"plain_ms", PerOne(s.plain_ms, s.n_plain_passes)},
+          {"turned_off", s.n_pauses},
           {"tokens_compared", r.tokens_compared},
           {"tokens_identical", r.tokens_identical},
           {"first_difference_margins", r.first_difference_margins}};
@@ -174,6 +254,7 @@ std::string BenchTable(const BenchReport& report) {
         report.predictor);
   }
   if (!report.gpu_note.empty()) text += report.gpu_note + "\n";
+  if (report.slow_tier_bytes_per_s > 0) text += SlowTierNote(report.slow_tier_bytes_per_s) + "\n";
   const std::string stream = StreamUseText(report.stream);
   if (!stream.empty()) text += stream + "\n";
   if (!report.adapt.empty()) text += "adapt: " + report.adapt + "\n";
@@ -188,6 +269,7 @@ std::string BenchTable(const BenchReport& report) {
   for (const LayerTimes& times : report.layer_times) text += LayerTimesTable(times);
   for (const PassReport& steps : report.steps) text += PassTable(steps);
   if (!report.parallel.empty()) text += ParallelTable(report.parallel);
+  if (!report.speculation.empty()) text += SpeculationTable(report.speculation);
   return text;
 }
 
@@ -200,6 +282,9 @@ std::string BenchJson(const BenchReport& report) {
                                  {"modes", nlohmann::ordered_json::array()}};
   if (!report.predictor.empty()) json["predictor"] = report.predictor;
   if (report.requant_error >= 0) json["requantisation_relative_rms_error"] = report.requant_error;
+  if (report.slow_tier_bytes_per_s > 0) {
+    json["slow_tier_limit_bytes_per_s"] = report.slow_tier_bytes_per_s;
+  }
   if (report.stream.possible) json["cold_neurons_of_prompts"] = StreamUseJson(report.stream);
   for (const ModeResult& mode : report.modes)
     json["modes"].push_back(ModeJson(mode, BandwidthShare(report, mode)));
@@ -212,6 +297,9 @@ std::string BenchJson(const BenchReport& report) {
   for (const PassReport& steps : report.steps) json["steps"].push_back(PassJson(steps));
   for (const ParallelResult& result : report.parallel) {
     json["parallel"].push_back(ParallelJson(result));
+  }
+  for (const SpeculationResult& result : report.speculation) {
+    json["speculation"].push_back(SpeculationJson(result));
   }
   return json.dump(2) + "\n";
 }

@@ -7,6 +7,7 @@
 #include "runtime/device/stream_choice.h"
 #include "tools/bench/compare_modes.h"
 #include "tools/bench/parallel_decode.h"
+#include "tools/bench/speculative_decode.h"
 #include "tools/reports/layer_times.h"
 #include "tools/reports/pass_report.h"
 #include "tools/reports/roofline.h"
@@ -23,6 +24,7 @@ struct BenchReport {
   double hot_share = 0;            // share of the FFN neurons
   std::vector<double> bandwidths;  // bytes/s, one per prompt; empty: not measured
   double requant_error = -1;
+  double slow_tier_bytes_per_s = 0;  // it was held to; 0: to nothing
   std::vector<ModeResult> modes;
   std::vector<Roofline> rooflines;
   std::vector<LayerTimes> layer_times;
@@ -31,6 +33,7 @@ struct BenchReport {
   std::string adapt;                     // what moved between the tiers; empty: nothing was to
   std::vector<PassReport> steps;         // with a GPU
   std::vector<ParallelResult> parallel;  // reports of several sequences
+  std::vector<SpeculationResult> speculation;
 };
 
 std::string BenchTable(const BenchReport& report);

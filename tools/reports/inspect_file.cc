@@ -10,6 +10,7 @@
 #include "runtime/core/error.h"
 #include "runtime/engine/engine.h"
 #include "runtime/model/stored_ffn.h"
+#include "runtime/placement/draft_file.h"
 #include "runtime/placement/powerinfer_file.h"
 #include "runtime/placement/predictor_file.h"
 #include "runtime/text/tokenizer.h"
@@ -275,6 +276,37 @@ void AddPredictor(const GgufReader& gguf, Json* out) {
                          {"layers", layers}};
 }
 
+void AddDraft(const GgufReader& gguf, Json* out) {
+  const DraftFile file = ReadDraft(gguf.path());
+  Json layers = Json::array();
+  for (const DraftLayer& layer : file.layers) {
+    Json slices = Json::array();
+    for (const DraftSlice& slice : layer.slices) {
+      const bool there = slice.n_neurons > 0;
+      slices.push_back({{"n_neurons", slice.n_neurons},
+                        {"type", there ? Json(DTypeName(slice.gate.view.dtype)) : Json()}});
+    }
+    layers.push_back({{"n_hot", layer.n_hot},
+                      {"slices", slices},
+                      {"n_left_out", layer.n_left_out()},
+                      {"bytes", layer.own_bytes()}});
+  }
+  (*out)["draft"] = {{"model_fingerprint", file.model_fingerprint},
+                     {"d_model", file.d_model},
+                     {"d_ff", file.d_ff},
+                     {"rank", file.rank},
+                     {"bias", file.has_bias()},
+                     {"ranking", DraftRankingName(file.ranking)},
+                     {"calibration_tokens", file.calibration_tokens},
+                     {"heldout_tokens", file.heldout_tokens},
+                     {"corpus_hash", file.corpus_hash},
+                     {"acceptance", file.acceptance},
+                     {"agreement", file.agreement},
+                     {"n_replaced", file.replacements.size()},
+                     {"own_bytes", file.own_bytes()},
+                     {"layers", layers}};
+}
+
 }  // namespace
 
 Json InspectFile(const GgufReader& gguf) {
@@ -291,6 +323,7 @@ Json InspectFile(const GgufReader& gguf) {
   if (is_model) AddModel(gguf, &out);
   if (kind == "placement") AddPlacement(gguf, &out);
   if (kind == "predictor") AddPredictor(gguf, &out);
+  if (kind == "draft") AddDraft(gguf, &out);
   AddVocabulary(gguf, &out);
   out["metadata"] = MetadataJson(gguf);
   AddTensors(gguf, is_model ? TensorsByName(gguf) : std::map<std::string, ModelTensor>(), &out);

@@ -144,6 +144,33 @@ std::string PredictorText(const Json& predictor) {
   return text;
 }
 
+// Returns what each layer of a draft is made up of.
+std::string DraftText(const Json& draft) {
+  std::string text = fmt::format(
+      "\ndraft for the model with fingerprint {}, neurons ranked by {}\n{} tokens to fit; on {} "
+      "held-out positions {:.1f} % of drawn tokens accepted, {:.1f} % of likeliest ones the "
+      "same\n{} "
+      "of its own, rank {}, {}, {} matrices of attention and head in fewer bits\n"
+      "layer       hot  left out  with stand-ins\n",
+      Printable(draft["model_fingerprint"].get<std::string>()), draft["ranking"].get<std::string>(),
+      draft["calibration_tokens"].get<int64_t>(), draft["heldout_tokens"].get<int64_t>(),
+      100 * draft["acceptance"].get<double>(), 100 * draft["agreement"].get<double>(),
+      Bytes(draft["own_bytes"]), draft["rank"].get<int64_t>(),
+      draft["bias"].get<bool>() ? "biases" : "no biases", draft["n_replaced"].get<uint64_t>());
+  size_t number = 0;
+  for (const Json& layer : draft["layers"]) {
+    text += fmt::format("{:>5}{:>10}{:>10} ", number++, layer["n_hot"].get<int64_t>(),
+                        layer["n_left_out"].get<int64_t>());
+    for (const Json& slice : layer["slices"]) {
+      if (slice["type"].is_null()) continue;
+      text += fmt::format(" {} in {}", slice["n_neurons"].get<int64_t>(),
+                          slice["type"].get<std::string>());
+    }
+    text += "\n";
+  }
+  return text;
+}
+
 std::string VocabularyText(Json vocabulary) {
   std::string reason;
   if (vocabulary.contains("reason")) {
@@ -189,6 +216,7 @@ std::string InspectionText(const Json& in) {
   if (in.contains("model")) text += ModelText(in["model"]);
   if (in.contains("placement")) text += PlacementText(in["placement"]);
   if (in.contains("predictor")) text += PredictorText(in["predictor"]);
+  if (in.contains("draft")) text += DraftText(in["draft"]);
   if (in.contains("vocabulary")) text += VocabularyText(in["vocabulary"]);
   text += fmt::format("\nmetadata ({} keys)\n", in["metadata"].size()) + Pairs(in["metadata"]);
   return text + TensorsText(in);

@@ -119,4 +119,10 @@ std::string NoteText(const Note& note, std::string_view verb) {
   return note.text + Pointers(note.settings, note.jobs, verb);
 }
 
+std::string SlowTierNote(double bytes_per_s) {
+  return fmt::format(
+      "the slow tier is held to {:.3g} GB/s (--slow-tier-limit): times are those of a rehearsal",
+      bytes_per_s / 1e9);
+}
+
 }  // namespace thermocline

@@ -21,4 +21,8 @@ std::string ErrorText(const Error& error, std::string_view verb = "");
 // Empty where the note is.
 std::string NoteText(const Note& note, std::string_view verb = "");
 
+// Says that times are not this machine's own (TierOptions::slow_tier_bytes_per_s). Without a line
+// end.
+std::string SlowTierNote(double bytes_per_s);
+
 }  // namespace thermocline

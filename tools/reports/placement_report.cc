@@ -124,4 +124,32 @@ Json SweepJson(std::span<const SweepPoint> points) {
   return list;
 }
 
+std::string DraftingTable(std::span<const DraftPrediction> predictions, double acceptance) {
+  if (predictions.empty()) return "";
+  const double plain = predictions.front().ms_per_token();
+  std::string text =
+      fmt::format("{:<17}{:>10}{:>11}{:>17}{:>10}{:>10}\n", "drafted tokens", "draft ms",
+                  "verify ms", "tokens per pass", "ms/token", "speed-up");
+  for (const DraftPrediction& p : predictions) {
+    text += fmt::format("{:<17}{:>10.3f}{:>11.3f}{:>17.2f}{:>10.3f}{:>10.2f}\n",
+                        p.n_drafted == 0 ? "none (plain)" : std::to_string(p.n_drafted), p.draft_ms,
+                        p.verify_ms, p.tokens_per_pass, p.ms_per_token(), plain / p.ms_per_token());
+  }
+  return text + fmt::format("predicted, with the draft's neurons on the fast tier and {:.1f} % of "
+                            "drafted tokens accepted, as measured\nwhen it was made.\n",
+                            100 * acceptance);
+}
+
+Json DraftingJson(std::span<const DraftPrediction> predictions, double acceptance) {
+  Json rows = Json::array();
+  for (const DraftPrediction& p : predictions) {
+    rows.push_back({{"n_drafted", p.n_drafted},
+                    {"draft_ms", p.draft_ms},
+                    {"verify_ms", p.verify_ms},
+                    {"tokens_per_pass", p.tokens_per_pass},
+                    {"ms_per_token", p.ms_per_token()}});
+  }
+  return {{"acceptance", acceptance}, {"by_drafted", rows}};
+}
+
 }  // namespace thermocline

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "profiler/placement/draft_cost.h"
 #include "profiler/placement/place_by_time.h"
 
 namespace thermocline {
@@ -21,5 +22,10 @@ struct SweepPoint {
 };
 std::string SweepTable(std::span<const SweepPoint> points);
 nlohmann::ordered_json SweepJson(std::span<const SweepPoint> points);
+
+// What drafting is expected to bring, beside plain decoding.
+std::string DraftingTable(std::span<const DraftPrediction> predictions, double acceptance);
+nlohmann::ordered_json DraftingJson(std::span<const DraftPrediction> predictions,
+                                    double acceptance);
 
 }  // namespace thermocline

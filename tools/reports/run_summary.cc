@@ -96,7 +96,7 @@ std::string PredictionText(const Engine& engine, const Generation& g) {
   const PlacementPrediction& p = *placement->prediction;
   std::string text =
       fmt::format("placed   {:.3f} ms/token predicted, {:.3f} measured", p.ms_per_token,
-                  g.decode_ms / static_cast<double>(g.decode_passes));
+                  g.decode_ms / static_cast<double>(g.decoded_tokens));
   const OpenedModel& model = engine.model();
   if (p.mode != SparseModeName(model.mode()) || p.n_threads != model.n_threads()) {
     text += fmt::format(" (predicted for mode {} and {} threads)", Printable(p.mode), p.n_threads);
@@ -113,9 +113,10 @@ std::string RunSummaryText(Engine& engine, const RunSummary& summary) {
                       PerSecond(g.prompt_tokens, g.prefill_ms));
   // The first token comes with the prompt's pass; the rate counts passes of its own.
   text += fmt::format("decode   {} tokens, {:.1f} tok/s", g.generated_tokens,
-                      PerSecond(g.decode_passes, g.decode_ms));
+                      PerSecond(g.decoded_tokens, g.decode_ms));
   text += summary.sampling.temperature == 0 ? ", greedy\n"
                                             : fmt::format(", seed {}\n", summary.sampling.seed);
+  if (summary.speculator != nullptr) text += SpeculationText(*summary.speculator);
   text += ModeText(engine, g.decode_passes);
   text += MemoryText(engine);
   text += PredictionText(engine, g);
@@ -125,6 +126,8 @@ std::string RunSummaryText(Engine& engine, const RunSummary& summary) {
   if (!stream.empty()) text += "stream   " + stream + "\n";
   const std::string gpu_note = NoteText(engine.model().gpu_note());
   if (!gpu_note.empty()) text += "note     " + gpu_note + "\n";
+  const double paced = engine.model().options().slow_tier_bytes_per_s;
+  if (paced > 0) text += "note     " + SlowTierNote(paced) + "\n";
   if (summary.tell_stop) text += "ended    " + StopText(engine, g.stop) + "\n";
   const Placement* placement = engine.model().placement();
   if (placement != nullptr && placement->imported) {
@@ -137,6 +140,40 @@ std::string RunSummaryText(Engine& engine, const RunSummary& summary) {
         engine.model().column_storage().attention ? "matrices" : "the down projections",
         100 * engine.requant().relative_rms_error);
   }
+  return text;
+}
+
+std::string SpeculationText(const Speculator& speculator) {
+  const SpeculateStats& s = speculator.stats();
+  const auto per = [](double value, int64_t n) {
+    return n > 0 ? value / static_cast<double>(n) : 0;
+  };
+  std::string text = fmt::format("draft    {}: ", speculator.source_name());
+  if (s.n_drafts == 0) {
+    text += "no token was drafted\n";
+  } else {
+    const int64_t n_written = s.n_written - s.n_plain;  // by passes that verified
+    text += fmt::format(
+        "{} tokens drafted, {} accepted ({:.0f} %), {:.2f} tokens per verifying pass\n",
+        s.n_drafted, s.n_accepted, 100 * per(static_cast<double>(s.n_accepted), s.n_drafted),
+        per(static_cast<double>(n_written), s.n_drafts));
+    text += fmt::format(
+        "         {:.2f} ms a token: {:.2f} ms to draft and {:.2f} ms to verify, by {} passes",
+        per(s.draft_ms + s.verify_ms, n_written), per(s.draft_ms, s.n_verify_passes),
+        per(s.verify_ms, s.n_verify_passes), s.n_verify_passes);
+    text += fmt::format("; {:.2f} ms without a draft, by {}\n", per(s.plain_ms, s.n_plain_passes),
+                        s.n_plain_passes);
+  }
+  if (s.n_empty > 0) {
+    text += fmt::format("         nothing was worth drafting {} time{}\n", s.n_empty,
+                        s.n_empty > 1 ? "s" : "");
+  }
+  if (s.n_pauses > 0) {
+    text += fmt::format(
+        "         it took more than it saved and was turned off for a while, {} time{}\n",
+        s.n_pauses, s.n_pauses > 1 ? "s" : "");
+  }
+  if (!s.failure.empty()) text += fmt::format("         it ended: {}\n", s.failure);
   return text;
 }
 

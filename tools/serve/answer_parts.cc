@@ -48,16 +48,22 @@ ApiJson TimingsJson(const RunStats& stats) {
       std::min(stats.processed_tokens, stats.prompt_tokens - stats.cached_tokens);
   const double prompt_ms = prompt_n > 0 ? stats.prompt_ms : 0;
   // The first token comes from the prompt's last pass: it takes none of its own.
-  const auto n_passes = static_cast<double>(std::max<int64_t>(0, stats.generated_tokens - 1));
-  return {{"cache_n", stats.cached_tokens},
-          {"prompt_n", prompt_n},
-          {"prompt_ms", prompt_ms},
-          {"prompt_per_token_ms", prompt_n > 0 ? prompt_ms / static_cast<double>(prompt_n) : 0},
-          {"prompt_per_second", PerSecond(static_cast<double>(prompt_n), prompt_ms)},
-          {"predicted_n", stats.generated_tokens},
-          {"predicted_ms", stats.decode_ms},
-          {"predicted_per_token_ms", n_passes > 0 ? stats.decode_ms / n_passes : 0},
-          {"predicted_per_second", PerSecond(n_passes, stats.decode_ms)}};
+  const auto n_decoded = static_cast<double>(std::max<int64_t>(0, stats.generated_tokens - 1));
+  ApiJson timings = {
+      {"cache_n", stats.cached_tokens},
+      {"prompt_n", prompt_n},
+      {"prompt_ms", prompt_ms},
+      {"prompt_per_token_ms", prompt_n > 0 ? prompt_ms / static_cast<double>(prompt_n) : 0},
+      {"prompt_per_second", PerSecond(static_cast<double>(prompt_n), prompt_ms)},
+      {"predicted_n", stats.generated_tokens},
+      {"predicted_ms", stats.decode_ms},
+      {"predicted_per_token_ms", n_decoded > 0 ? stats.decode_ms / n_decoded : 0},
+      {"predicted_per_second", PerSecond(n_decoded, stats.decode_ms)}};
+  if (stats.n_drafted > 0) {
+    timings["draft_n"] = stats.n_drafted;
+    timings["draft_n_accepted"] = stats.n_draft_accepted;
+  }
+  return timings;
 }
 
 ApiJson ProgressJson(const RunStats& stats) {

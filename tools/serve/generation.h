@@ -35,6 +35,7 @@ struct GenerationSpec {
   Api api = Api::kNative;
   std::vector<std::vector<int32_t>> prompts;  // one or more; ids
   SamplerOptions sampler;
+  bool has_seed = false;    // the seed was given, not drawn
   int32_t n = 1;            // continuations of each prompt
   int64_t max_tokens = -1;  // of each; -1: no limit
   std::vector<std::string> stop;

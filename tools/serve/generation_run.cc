@@ -51,6 +51,7 @@ Request GenerationRun::RequestFor(size_t prompt) const {
   Request request;
   request.prompt = spec.prompts[prompt];
   request.sampler = spec.sampler;
+  request.draws_drafts = !spec.has_seed;
   request.n = spec.n;
   request.max_tokens = spec.max_tokens;
   request.ends = spec.ends;

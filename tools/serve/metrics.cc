@@ -33,11 +33,12 @@ std::string Counters(const ScheduleStats& s) {
   counter("llamacpp:tokens_predicted_seconds_total", "Time that writing took.", s.writing_ms / 1e3);
   counter("llamacpp:n_decode_total", "Passes of the model.", ToDouble(s.n_passes));
   counter("llamacpp:n_tokens_max", "Tokens of the longest text.", ToDouble(s.longest_text));
-  for (const char* what : {"draft", "accepted"}) {
-    text += Line(fmt::format("llamacpp:spec_decode_num_{}_tokens_total", what).c_str(), "counter",
-                 "Tokens of drafts: none are made here.", 0);
-  }
-  counter("llamacpp:spec_decode_num_drafts_total", "Drafts: none are made here.", 0);
+  counter("llamacpp:spec_decode_num_draft_tokens_total", "Tokens of drafts that were verified.",
+          ToDouble(s.speculation.n_drafted));
+  counter("llamacpp:spec_decode_num_accepted_tokens_total", "Of them, those that were accepted.",
+          ToDouble(s.speculation.n_accepted));
+  counter("llamacpp:spec_decode_num_drafts_total", "Drafts that were verified.",
+          ToDouble(s.speculation.n_drafts));
   return text;
 }
 
@@ -62,6 +63,12 @@ std::string Own(const MetricsLook& look) {
           ToDouble(s.prefix_pages_hit));
   counter("thermocline:prefix_pages_missed_total", "Pages that prompts did not find.",
           ToDouble(s.prefix_pages_missed));
+  counter("thermocline:draft_seconds_total", "Time that drafting took.",
+          s.speculation.draft_ms / 1e3);
+  counter("thermocline:verify_seconds_total", "Time of passes that verified drafts.",
+          s.speculation.verify_ms / 1e3);
+  counter("thermocline:draft_pauses_total", "Times that drafting did not pay for a text.",
+          ToDouble(s.speculation.n_pauses));
   const FfnCount neurons = s.neurons.Sum();
   counter("thermocline:neurons_total",
           "Neurons of all layers, for tokens whose neurons could be skipped one by one.",
@@ -139,7 +146,7 @@ std::string Metrics::Text(const MetricsLook& look) {
   gauge("llamacpp:prompt_tokens_seconds", "Tokens of prompts per second since the last look.",
         Rate(stats.prompt_tokens - last_.prompt_tokens, stats.reading_ms - last_.reading_ms));
   gauge("llamacpp:predicted_tokens_seconds", "Tokens written per second since the last look.",
-        Rate(stats.written_rows - last_.written_rows, stats.writing_ms - last_.writing_ms));
+        Rate(stats.written_tokens - last_.written_tokens, stats.writing_ms - last_.writing_ms));
   gauge("llamacpp:requests_processing", "Requests that run.", ToDouble(stats.n_running));
   gauge("llamacpp:requests_deferred", "Requests that wait.", ToDouble(stats.n_waiting));
   gauge("llamacpp:n_busy_slots_per_decode", "Texts in a pass, on average.",

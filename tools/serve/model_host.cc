@@ -24,7 +24,7 @@ ScheduleStats Together(const ScheduleStats& before, ScheduleStats now) {
   now.prefix_pages_hit += before.prefix_pages_hit;
   now.prefix_pages_missed += before.prefix_pages_missed;
   now.generated_tokens += before.generated_tokens;
-  now.written_rows += before.written_rows;
+  now.written_tokens += before.written_tokens;
   now.n_all_fetched += before.n_all_fetched;
   now.reading_ms += before.reading_ms;
   now.writing_ms += before.writing_ms;
@@ -33,15 +33,34 @@ ScheduleStats Together(const ScheduleStats& before, ScheduleStats now) {
   } else if (!before.neurons.layers.empty()) {
     now.neurons.Add(before.neurons);
   }
+  now.speculation += before.speculation;
   return now;
+}
+
+std::unique_ptr<Drafting> MakeDrafting(const DraftOptions& options, OpenedModel& model) {
+  if (options.kind == DraftKind::kNone) return nullptr;
+  return std::make_unique<Drafting>(options, model);
+}
+
+ScheduleOptions WithSpeculator(ScheduleOptions options, Drafting* drafting, Engine& engine) {
+  if (drafting == nullptr) return options;
+  drafting->Use(engine);
+  options.speculator = &drafting->speculator();
+  return options;
 }
 
 }  // namespace
 
 LoadedModel::LoadedModel(const ServeOptions& options, ScheduleStats stats_before)
-    : engine(options.engine),
+    : LoadedModel(options, std::make_unique<OpenedModel>(options.engine), std::move(stats_before)) {
+}
+
+LoadedModel::LoadedModel(const ServeOptions& options, std::unique_ptr<OpenedModel> model,
+                         ScheduleStats stats_before)
+    : drafting(MakeDrafting(options.draft, *model)),
+      engine(std::move(model)),
       before(std::move(stats_before)),
-      scheduler(engine, options.schedule) {}
+      scheduler(engine, WithSpeculator(options.schedule, drafting.get(), engine)) {}
 
 ModelHost::ModelHost(const ServeOptions& options)
     : options_(options),

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <vector>
 
+#include "runtime/drafts/drafting.h"
 #include "runtime/engine/engine.h"
 #include "runtime/schedule/scheduler_thread.h"
 #include "tools/serve/serve_options.h"
@@ -16,7 +17,10 @@ namespace thermocline {
 // While somebody holds one, the model stays loaded.
 struct LoadedModel {
   LoadedModel(const ServeOptions& options, ScheduleStats before);
+  LoadedModel(const ServeOptions& options, std::unique_ptr<OpenedModel> model,
+              ScheduleStats before);
 
+  std::unique_ptr<Drafting> drafting;  // null: nothing drafts
   Engine engine;
   ScheduleStats before;  // of the schedulers before this one
   SchedulerThread scheduler;

@@ -169,14 +169,15 @@ void ReadBiases(const Fields& fields, const Tokenizer& tokenizer, GenerationSpec
   }
 }
 
-void ReadSeed(const Fields& fields, const RequestDefaults& defaults, SamplerOptions* s) {
+void ReadSeed(const Fields& fields, const RequestDefaults& defaults, GenerationSpec* spec) {
   // Seeds of 32 bits come signed and unsigned.
   const int64_t seed =
       fields
           .Integer("seed", std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max())
           .value_or(defaults.seed);
   constexpr int64_t kRandom = 0xFFFFFFFF;  // -1 in 32 bits
-  s->seed = seed < 0 || seed == kRandom ? std::random_device{}() : static_cast<uint64_t>(seed);
+  spec->has_seed = seed >= 0 && seed != kRandom;
+  spec->sampler.seed = spec->has_seed ? static_cast<uint64_t>(seed) : std::random_device{}();
 }
 
 void ReadAnswerFields(const Fields& fields, GenerationSpec* spec) {
@@ -209,7 +210,7 @@ void ReadGenerationFields(const Fields& fields, const RequestDefaults& defaults,
   ReadFilters(fields, &spec->sampler);
   ReadPenalties(fields, tokenizer, &spec->sampler);
   ReadSteps(fields, &spec->sampler);
-  ReadSeed(fields, defaults, &spec->sampler);
+  ReadSeed(fields, defaults, spec);
   ReadBiases(fields, tokenizer, spec);
   ReadAnswerFields(fields, spec);
   try {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/drafts/drafting.h"
 #include "runtime/engine/engine_options.h"
 #include "runtime/schedule/scheduler.h"
 #include "tools/http/http_server.h"
@@ -17,6 +18,7 @@ namespace thermocline {
 struct ServeOptions {
   EngineOptions engine;
   ScheduleOptions schedule;
+  DraftOptions draft;           // schedule.speculator is made of it
   bool shares_context = false;  // all slots share one context's room, each may have all of it
   RequestDefaults defaults;
   std::vector<std::string> dry_breakers;  // texts that no repetition goes across

@@ -16,6 +16,7 @@
 #include "runtime/core/interrupt.h"
 #include "runtime/core/size_text.h"
 #include "runtime/threads/processors.h"
+#include "tools/reports/messages.h"
 #include "tools/terminal/progress_bar.h"
 #include "tools/verbs/number_option.h"
 
@@ -28,9 +29,9 @@ constexpr const char* kExitCodes =
 
 // Options of several letters behind one dash, which CLI11 does not take, and what they are called.
 constexpr std::pair<std::string_view, std::string_view> kShortSpellings[] = {
-    {"-ngl", "--gpu-layers"}, {"-sys", "--system"},       {"-jf", "--json-schema-file"},
-    {"-np", "--parallel"},    {"-cb", "--cont-batching"}, {"-nocb", "--no-cont-batching"},
-    {"-kvu", "--kv-unified"}, {"-to", "--timeout"},
+    {"-ngl", "--gpu-layers"},        {"-md", "--draft-model"}, {"-sys", "--system"},
+    {"-jf", "--json-schema-file"},   {"-np", "--parallel"},    {"-cb", "--cont-batching"},
+    {"-nocb", "--no-cont-batching"}, {"-kvu", "--kv-unified"}, {"-to", "--timeout"},
 };
 
 // Reads "0.1" or "10%" as 0.1. Returns nullopt for anything else, and outside 0 to 1.
@@ -158,6 +159,18 @@ void AddPinOption(CLI::App& verb, EngineOptions* options) {
 }
 
 namespace {
+
+void AddSlowTierOption(CLI::App& verb, EngineOptions* options) {
+  AddNumberFunction<double>(
+      verb, "--slow-tier-limit",
+      [options](double gb_per_s) {
+        options->slow_tier_bytes_per_s = gb_per_s * 1e9;
+        PrintNote("thermocline: " + SlowTierNote(options->slow_tier_bytes_per_s) + "\n");
+      },
+      {.least = 0, .most = 1e6, .above = true},
+      "GB/s that the slow tier gives at most, as if its memory were slower: to rehearse the ratio "
+      "between another machine's tiers, with a placement. Said in every output");
+}
 
 void AddGpuStreamOption(CLI::App& verb, EngineOptions* options) {
   const auto choose = [options](const std::string& name) {
@@ -312,6 +325,7 @@ void AddEngineOptions(CLI::App& verb, EngineOptions* options) {
           "stands in for it), auto (the default: gpu where there is one)")
       ->type_name("auto|cpu|gpu")
       ->check(CLI::IsMember({"auto", "cpu", "gpu"}));
+  AddSlowTierOption(verb, options);
   AddGpuStreamOption(verb, options);
   AddDownTypeOption(verb, options);
 }

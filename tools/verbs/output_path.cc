@@ -12,6 +12,7 @@ namespace thermocline {
 std::vector<std::string> InputFiles(const EngineOptions& options) {
   std::vector<std::string> files = SplitFilesByName(options.model_path);
   if (!options.placement_path.empty()) files.push_back(options.placement_path);
+  if (!options.draft_path.empty()) files.push_back(options.draft_path);
   if (options.predictor != kSignPredictor) files.push_back(options.predictor);
   return files;
 }

@@ -21,6 +21,7 @@
 #include "tools/terminal/progress_bar.h"
 #include "tools/verbs/bench_serve.h"
 #include "tools/verbs/cli_options.h"
+#include "tools/verbs/draft_options.h"
 #include "tools/verbs/number_option.h"
 #include "tools/verbs/output_path.h"
 #include "tools/verbs/placement_options.h"
@@ -44,6 +45,8 @@ constexpr const char* kBenchDetails =
     "With a GPU, a pass of its own shows per token: the time of each part on the GPU and on the "
     "CPU,\n"
     "the share in which either had nothing to do, and the bytes over the bus (table and json).\n"
+    "With --speculate, or what else asks for drafts, the prompts are also continued with them, in\n"
+    "turn with plain decoding; with --draft-max and --draft-p-min, as `run` would.\n"
     "With --profile another pass of its own shows what every layer takes beside what was "
     "predicted.\n"
     "\n"
@@ -65,6 +68,7 @@ struct BenchArgs {
   std::optional<std::string> trace_path;
   std::string report_path;
   BenchServeArgs serve;
+  DraftArgs draft;
   std::string profile_path;  // empty: no times of layers
   std::string rates_path;
 };
@@ -146,7 +150,24 @@ void MeasureLayers(const std::vector<SparseMode>& modes,
   }
 }
 
+void MeasureDrafts(const std::vector<SparseMode>& modes,
+                   const std::vector<std::vector<int32_t>>& prompts, const BenchArgs& options,
+                   OpenedModel& model, Engine& engine, BenchReport* report) {
+  for (const SparseMode mode : modes) {
+    // Each learns for itself.
+    Drafting drafting(options.draft.options, model);
+    drafting.Use(engine);
+    report->speculation.push_back(
+        MeasureSpeculation(engine, mode, drafting.speculator(), prompts, options.comparison));
+  }
+}
+
 void Run(BenchArgs& options) {
+  SettleDraft("bench", &options.draft, &options.engine);
+  const bool drafts = options.draft.options.kind != DraftKind::kNone;
+  if (options.format == "csv" && drafts) {
+    FailUsage("bench", "--speculate goes with -o table or -o json, not with csv");
+  }
   if (options.format == "csv" && (options.roofline || options.engine.n_sequences > 1)) {
     FailUsage("bench", "--roofline and --parallel go with -o table or -o json, not with csv");
   }
@@ -170,6 +191,7 @@ void Run(BenchArgs& options) {
   auto model = std::make_unique<OpenedModel>(options.engine);
   RequireNoEncoder(model->config(), options.engine.model_path, "a bench");
   const std::optional<Expectation> expected = ExpectationOf(options, *model);
+  OpenedModel& opened = *model;
   Engine engine(std::move(model));
   if (options.roofline && !engine.model().gpu().empty()) {
     throw Error({.what = "--roofline measures tiers of the CPU, and this run has a GPU",
@@ -220,12 +242,14 @@ void Run(BenchArgs& options) {
   report.gpu_note = NoteText(engine.model().gpu_note(), "bench");
   report.stream = engine.executor().stream_use();
   report.adapt = AdaptText(engine);
+  report.slow_tier_bytes_per_s = options.engine.slow_tier_bytes_per_s;
   MeasurePassesOf(modes, prompts, options, engine, trace ? &*trace : nullptr, &report);
   if (expected) MeasureLayers(modes, prompts, options, *expected, engine, &report);
   for (size_t m = 0; options.engine.n_sequences > 1 && m < modes.size(); ++m) {
     report.parallel.push_back(MeasureParallel(engine, modes[m], options.engine.n_sequences, prompts,
                                               options.comparison.decode_tokens));
   }
+  if (drafts) MeasureDrafts(modes, prompts, options, opened, engine, &report);
   ClearStderrProgress();
   if (!options.report_path.empty()) WritePage(options.report_path, BenchPage(report));
   if (options.format == "json") return WriteOutput(BenchJson(report));
@@ -283,6 +307,7 @@ void AddBenchVerb(CLI::App& app) {
                    "With --profile: rates of this machine, made by `calibrate`; default: those "
                    "that it keeps, and where there are none what is needed is measured")
       ->type_name("FILE");
+  AddDraftOptions(*verb, &options->draft);
   AddTraceOption(*verb, &options->trace_path);
   AddReportOption(*verb, &options->report_path, "the modes beside each other");
   const CLI::App* const serve = AddBenchServe(*verb, &options->serve);

@@ -29,7 +29,8 @@ much of the held-out activations the placement covers (an LRU cache for comparis
 `profile` prints it). The model is opened but not loaded.
 
 --explain prints what the fastest split is expected to take beside other ways to split: by activations
-per byte, the same share of every layer, and whole layers. --sweep vram=4G..24G[:1G] prints what more
+per byte, the same share of every layer, and whole layers; with --draft FILE also what drafting with the
+hot neurons would bring (docs/drafts.md), by the acceptance that was measured when the draft was made. --sweep vram=4G..24G[:1G] prints what more
 memory would bring.
 
 The plan holds for runs with this context (-c), batch (-b) and number of threads (-t), or smaller ones.
@@ -45,6 +46,7 @@ constexpr uint64_t kUsualPoints = 20;
 struct PlaceArgs {
   PlacementArgs common;
   std::string profile_path;
+  std::string draft_path;
   std::string output_path;
   std::string report_path;
   bool explain = false;
@@ -102,9 +104,28 @@ void CheckPlaceArgs(const PlaceArgs& args) {
   if (needs_vram && !args.common.wants_placement()) {
     FailUsage("place", "how much may lie in the fast tier? Give --vram SIZE (or --hot SHARE)");
   }
+  if (!args.draft_path.empty() && !args.explain) {
+    FailUsage("place", "--draft says what drafting would bring, which --explain prints");
+  }
   if (args.explain && args.common.vram->count() == 0) {
     FailUsage("place", "--explain compares ways to fill --vram SIZE");
   }
+}
+
+// What drafting would bring with as many hot neurons as the draft has.
+void ExplainDrafting(const PlaceArgs& args, const OpenedModel& model, const ProfileStats& stats,
+                     std::string* text, nlohmann::ordered_json* json) {
+  const DraftFile draft = ReadDraft(args.draft_path);
+  CheckDraftFits(draft, model.gguf(), model.family(), model.config());
+  const TimeGoal goal = GoalOf(model, args.common);
+  std::vector<int64_t> n_hot;
+  for (const DraftLayer& layer : draft.layers) n_hot.push_back(layer.n_hot);
+  const PassShape shape = {.context_tokens = goal.context_tokens,
+                           .mode = goal.mode,
+                           .n_threads = model.n_threads()};
+  const auto predictions = PredictDrafting(model, stats, *goal.rates, shape, draft, n_hot);
+  *text += DraftingTable(predictions, draft.acceptance) + "\n";
+  (*json)["drafting"] = DraftingJson(predictions, draft.acceptance);
 }
 
 // What --explain and --sweep print.
@@ -117,6 +138,7 @@ PlacementTimes Explain(const PlaceArgs& args, const OpenedModel& model, const Pr
     times.splits = placer.Explain({args.common.vram_bytes, args.common.ram_bytes});
     text += SplitsTable(times.splits, model.config().d_ff) + "\n";
     json["explain"] = SplitsJson(times.splits);
+    if (!args.draft_path.empty()) ExplainDrafting(args, model, stats, &text, &json);
   }
   if (!args.sweep.empty()) {
     times.sweep = RunSweep(placer, ParseSweep(args.sweep), args.common.ram_bytes);
@@ -193,6 +215,10 @@ void AddPlaceVerb(CLI::App& app) {
   verb->add_flag("--explain", args->explain,
                  "Print what the fastest split takes beside other ways to split, and where each "
                  "layer's neurons lie");
+  verb->add_option("--draft", args->draft_path,
+                   "Draft of the hot neurons (`profile --draft`): --explain prints what drafting "
+                   "with it would bring, too")
+      ->type_name("FILE");
   verb->add_option("--sweep", args->sweep,
                    "Print what the fastest split takes for several budgets: vram=FROM..TO[:STEP]")
       ->type_name("RANGE");

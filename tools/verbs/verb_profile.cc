@@ -20,6 +20,7 @@
 #include "tools/reports/threshold_table.h"
 #include "tools/terminal/progress_bar.h"
 #include "tools/verbs/cli_options.h"
+#include "tools/verbs/draft_making.h"
 #include "tools/verbs/number_option.h"
 #include "tools/verbs/output_path.h"
 #include "tools/verbs/placement_options.h"
@@ -46,6 +47,11 @@ byte first, the rest in RAM. Without it only the statistics are written, and `th
 placements of them later. The printed coverage compares the placement with as many neurons picked at
 random and with an LRU cache of the same size.
 
+--draft FILE also makes a draft of the model (docs/drafts.md): what lies on a GPU writes tokens ahead that
+the whole model then verifies. Its neurons take --draft-share of the bytes that all take, the hottest ones
+in the model's own bits, the others by --draft-stand-in; with auto all are made and measured on held-out
+text and the one whose tokens are accepted most is written.
+
 --drift FILE (more than once) has further texts follow the held-out one, and prints how the placement
 covers each: as it is, with neurons that change tiers as `run --adapt on` moves them, and the best that
 one could have chosen knowing that text.
@@ -70,6 +76,7 @@ struct ProfileArgs {
   std::vector<std::string> drift_paths;
   bool thresholds = false;
   ThresholdOptions threshold;
+  DraftMakingArgs draft;
 };
 
 bool EndsWith(const std::string& text, const std::string& end) {
@@ -101,6 +108,7 @@ void CheckOutputs(ProfileArgs* args) {
   inputs.insert(inputs.end(), args->drift_paths.begin(), args->drift_paths.end());
   if (!args->profile.heldout_path.empty()) inputs.push_back(args->profile.heldout_path);
   CheckOutputPath(args->output_path, inputs);
+  CheckDraftMaking(args->draft, inputs);
   if (!placing) return;
   if (args->placement_path.empty()) args->placement_path = DefaultPlacementPath(args->output_path);
   inputs.push_back(args->output_path);
@@ -305,11 +313,12 @@ void RunProfile(ProfileArgs& args) {
       MakeCoverageReport(run.stats(), solved ? &solved->placement : nullptr, run.lru());
   const PlacementMoves moved = moves.Results();
   WriteReport(args, model, run.stats(), report, placing, moved);
+  const std::string draft = MakeDraft(args.draft, args.common.engine, args.profile, run.stats());
   WriteOutput(CoverageTable(report, placing, run.lru() != nullptr) +
               (args.drift_paths.empty() ? "" : "\n" + DriftTable(moved.texts, moves.options)) +
               SparsityNote(report, args.profile.activation_threshold) + "\n" +
               ThresholdTable(scores, run.stats().thresholds ? &*run.stats().thresholds : nullptr) +
-              Closing(args, run.stats(), seconds, solved ? &*solved : nullptr));
+              draft + Closing(args, run.stats(), seconds, solved ? &*solved : nullptr));
 }
 
 void AddTextOptions(CLI::App& verb, ProfileOptions* options) {
@@ -371,6 +380,7 @@ void AddProfileVerb(CLI::App& app) {
                   "not at all (default {})",
                   args->threshold.scored_tokens))
       ->needs(thresholds);
+  AddDraftMaking(*verb, &args->draft);
   AddReportOption(*verb, &args->report_path,
                   "which neurons fire, what is covered and, with --vram, where the bytes lie");
   verb->callback([args] { RunProfile(*args); });

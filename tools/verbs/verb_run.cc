@@ -23,6 +23,7 @@
 #include "tools/terminal/text_session.h"
 #include "tools/verbs/chat_options.h"
 #include "tools/verbs/cli_options.h"
+#include "tools/verbs/draft_options.h"
 #include "tools/verbs/grammar_options.h"
 #include "tools/verbs/number_option.h"
 #include "tools/verbs/output_path.h"
@@ -67,6 +68,7 @@ struct RunArgs {
   EngineOptions engine;
   SamplingArgs sampling;
   GrammarArgs grammar;
+  DraftArgs draft;
   std::optional<std::string> prompt;
   std::optional<std::string> prompt_path;
   std::optional<std::string> trace_path;
@@ -132,6 +134,9 @@ void CheckUsage(const RunArgs& args) {
   }
   if (args.beams > 0 && args.grammar.given()) {
     FailUsage("run", "--beams searches without a grammar");
+  }
+  if (args.beams > 0 && args.draft.options.kind != DraftKind::kNone) {
+    FailUsage("run", "--beams searches without drafts");
   }
   const bool may_chat = AsksForChat(args) || (TypesOnTerminal() && !args.raw);
   if (!HasPrompt(args) && !args.interactive && !args.dry_run && !may_chat) FailWithoutPrompt();
@@ -362,6 +367,8 @@ void RunModel(const RunArgs& args) {
   CheckOneText(args, chat_format, *model);
   const std::vector<int32_t> first_ids = EncodeFirst(args, prompt, chat_format, *model);
   const std::vector<int32_t> no_ends;
+  std::optional<Drafting> drafting;
+  if (args.draft.options.kind != DraftKind::kNone) drafting.emplace(args.draft.options, *model);
   auto mask = MakeTextMask(gbnf, model->tokenizer(), format ? format->reply_ends() : no_ends);
   Engine engine(std::move(model));
   RunSummary summary;
@@ -375,6 +382,9 @@ void RunModel(const RunArgs& args) {
   if (trace) engine.executor().set_profile(&profile);
   Generator generator(engine, summary.sampling);
   generator.set_mask(std::move(mask));
+  // A seed that was given gives the text that it gives without drafts.
+  if (drafting) drafting->Use(engine);
+  if (drafting) generator.set_speculator(&drafting->speculator(), args.sampling.seed < 0);
   bool interrupted = false;
   if (args.beams > 0) {
     RunBeams(args, engine, chat_format, first_ids, &summary);
@@ -382,6 +392,7 @@ void RunModel(const RunArgs& args) {
     interrupted = RunLoaded({args, prompt, generator, summary}, chat_format, first_ids,
                             engine.config().has_encoder());
   }
+  if (drafting) summary.speculator = &drafting->speculator();
   if (!args.learned_path.empty()) WritePlacement(args.learned_path, engine.LearnedPlacement());
   PrintNote(RunSummaryText(engine, summary));
   if (trace) {
@@ -392,6 +403,7 @@ void RunModel(const RunArgs& args) {
 }
 
 void Run(RunArgs& args) {
+  SettleDraft("run", &args.draft, &args.engine);
   CheckUsage(args);
   args.engine.progress = StderrProgress();
   // Each beam is a sequence, beside the main one, which keeps the prompt.
@@ -445,6 +457,7 @@ void AddRunVerb(CLI::App& app) {
   AddAdaptOption(*verb, Adapt::kAuto, &args->engine);
   AddLoraOption(*verb, &args->engine);
   AddBeamOption(*verb, args.get());
+  AddDraftOptions(*verb, &args->draft);
   AddSamplingOptions(*verb, &args->sampling);
   AddGrammarOptions(*verb, &args->grammar);
   verb->add_option("--save-placement", args->learned_path,

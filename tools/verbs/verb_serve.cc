@@ -10,6 +10,7 @@
 #include "tools/terminal/progress_bar.h"
 #include "tools/verbs/chat_options.h"
 #include "tools/verbs/cli_options.h"
+#include "tools/verbs/draft_options.h"
 #include "tools/verbs/number_option.h"
 #include "tools/verbs/sampling_options.h"
 #include "tools/verbs/verbs.h"
@@ -44,6 +45,7 @@ constexpr int64_t kDefaultQueue = 256;
 struct ServeArgs {
   ServeOptions options;
   SamplingArgs sampling;
+  DraftArgs draft;
   std::optional<std::string> chat_template;
   std::string chat_template_file;
   std::string template_vars;
@@ -152,6 +154,8 @@ void Run(ServeArgs& args) {
   options.defaults.ignore_eos = args.sampling.ignore_end;
   options.dry_breakers = args.sampling.dry_breakers;
   ShareContext(&args);
+  SettleDraft("serve", &args.draft, &options.engine);
+  options.draft = args.draft.options;
   options.engine.progress = StderrProgress();
   Serve(options, [](const std::string& text) { PrintNote("thermocline: " + text); });
 }
@@ -287,6 +291,7 @@ void AddServeVerb(CLI::App& app) {
   AddTemplateFlags(*verb, args.get());
   AddEngineOptions(*verb, &args->options.engine);
   AddLoraOption(*verb, &args->options.engine);
+  AddDraftOptions(*verb, &args->draft);
   AddSamplingOptions(*verb, &args->sampling);
   AddFlagsOfOthers(*verb);
   verb->callback([args] { Run(*args); });

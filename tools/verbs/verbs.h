@@ -25,5 +25,6 @@ void AddTokenizeVerb(CLI::App& app);
 void AddSynthVerb(CLI::App& app);
 void AddRenderVerb(CLI::App& app);
 void AddServeVerb(CLI::App& app);
+void AddDraftsVerb(CLI::App& app);
 
 }  // namespace thermocline

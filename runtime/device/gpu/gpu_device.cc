@@ -148,7 +148,7 @@ uint64_t GpuDevice::ScratchBytes(const ModelConfig& config, const GpuDeviceLimit
          RopeBytes(config, limits) +
          (limits.predicts ? GpuPredictor::Bytes(PredictorLimits(config, limits)) : 0) +
          (limits.n_adapters > 0 ? GpuLowRank::Bytes(LowRankLimits(limits)) : 0) +
-         GpuBest::Bytes(config.vocab_size, limits.max_sequences) +
+         GpuBest::Bytes(config.vocab_size, limits.max_best_rows) +
          (limits.max_tokens > kMaxKeptTokens ? GpuGemm::kWorkspaceBytes : 0) +
          static_cast<uint64_t>(config.n_layers) * sizeof(GpuLayerCounts) +
          GpuPassInputs::DeviceBytes(PassLimits(config, limits));
@@ -169,7 +169,7 @@ GpuDevice::GpuDevice(std::string name, const ModelConfig& config, const GpuDevic
       ffn_scratch_(DownBytes(config, limits), "the FFN"),
       attention_scratch_(AttentionBytes(config, limits), "attention"),
       vocab_size_(config.vocab_size),
-      best_(config.vocab_size, limits.max_sequences),
+      best_(config.vocab_size, limits.max_best_rows),
       predictor_(limits.predicts ? std::make_unique<GpuPredictor>(PredictorLimits(config, limits))
                                  : nullptr),
       low_rank_(limits.n_adapters > 0 ? std::make_unique<GpuLowRank>(LowRankLimits(limits))

@@ -35,6 +35,7 @@ struct GpuDeviceLimits {
   int64_t max_seq_len = 0;
   int64_t max_neurons = 0;    // of an FFN slice
   int64_t max_sequences = 1;  // of a pass
+  int64_t max_best_rows = 1;  // of a pass, whose best logits may be wanted
   int64_t n_kv_classes = 1;   // of pages (runtime/device/kv_layout.h)
   bool predicts = false;      // a predictor names neurons of such slices
   int64_t max_rank = 0;       // of its matrices; 0: none

@@ -14,6 +14,7 @@ GpuDeviceLimits LimitsOf(const FastTierNeeds& needs) {
           .max_seq_len = needs.max_seq_len,
           .max_neurons = needs.max_neurons,
           .max_sequences = needs.max_sequences,
+          .max_best_rows = needs.max_best_rows,
           .n_kv_classes = needs.n_kv_classes,
           .predicts = needs.predicts,
           .max_rank = needs.max_rank,

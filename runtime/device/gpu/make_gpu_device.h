@@ -21,6 +21,7 @@ struct FastTierNeeds {
   int64_t max_streamed_neurons = 0;
   uint64_t stream_piece_bytes = 0;
   int64_t max_sequences = 1;  // of a pass
+  int64_t max_best_rows = 1;  // of a pass, whose best logits may be wanted
   int64_t n_kv_classes = 1;   // of pages of the KV cache
   int64_t n_adapters = 0;
   int64_t adapter_rank = 0;  // of all adapters together

@@ -1,0 +1,216 @@
+#include "profiler/drafts/draft_measure.h"
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+
+#include "runtime/core/error.h"
+#include "runtime/core/interrupt.h"
+#include "runtime/engine/evaluate.h"
+
+namespace thermocline {
+namespace {
+
+// 1 / sum exp(logit - the largest), and the largest.
+struct Softmax {
+  float most = 0;
+  double scale = 0;
+
+  explicit Softmax(std::span<const float> logits) {
+    most = *std::ranges::max_element(logits);
+    double sum = 0;
+    for (const float logit : logits) sum += static_cast<double>(std::exp(logit - most));
+    scale = 1 / sum;
+  }
+  double Of(float logit) const { return scale * static_cast<double>(std::exp(logit - most)); }
+};
+
+int32_t Draw(std::span<const float> logits, double uniform) {
+  const Softmax softmax(logits);
+  double sum = 0;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    sum += softmax.Of(logits[i]);
+    if (uniform < sum) return static_cast<int32_t>(i);
+  }
+  return FindBest(logits).id;
+}
+
+}  // namespace
+
+double Overlap(std::span<const float> p_logits, std::span<const float> q_logits) {
+  CHECK(p_logits.size() == q_logits.size());
+  const Softmax p(p_logits);
+  const Softmax q(q_logits);
+  double sum = 0;
+  for (size_t i = 0; i < p_logits.size(); ++i)
+    sum += std::min(p.Of(p_logits[i]), q.Of(q_logits[i]));
+  return sum;
+}
+
+double DraftDepth::Length(std::span<const double> accepted, int64_t depth) {
+  double length = 0;
+  for (int64_t i = 0; i < depth; ++i) length += accepted[static_cast<size_t>(i)];
+  return length;
+}
+
+void SetMeterOptions(int64_t window_tokens, int64_t n_forks, int64_t max_depth,
+                     EngineOptions* options) {
+  options->sparse = "auto";
+  options->all_logits = true;
+  options->keep_all_kv = true;  // sequences are cut anywhere
+  options->may_split_layers = false;
+  options->fast_tier = FastTier::kCpu;
+  options->context_tokens = window_tokens + max_depth;
+  options->batch_tokens = window_tokens;
+  options->n_sequences = n_forks + 1;
+  // A fork's own pages: the one it begins in, and what its chain takes.
+  const int64_t own = KvPagesFor(max_depth) + 1;
+  options->kv_tokens = (KvPagesFor(options->context_tokens) + n_forks * own) * kKvPageTokens;
+}
+
+DraftMeter::DraftMeter(Engine& engine, const DraftTexts& windows, int64_t n_forks)
+    : engine_(engine), windows_(windows), n_forks_(n_forks) {
+  CHECK(n_forks >= 1 && engine.model().options().n_sequences > n_forks);
+}
+
+std::span<const float> DraftMeter::FeedWindow(const std::vector<int32_t>& window) {
+  ThrowIfInterrupted();
+  engine_.Reset();
+  return engine_.EvaluateAll(window);
+}
+
+std::vector<int32_t> DraftMeter::Fork(std::span<const int64_t> lengths) {
+  std::vector<int32_t> forks;
+  for (const int64_t length : lengths) {
+    const int32_t fork = engine_.sequences().Fork(engine_.main_sequence());
+    engine_.sequences().Truncate(fork, length);
+    forks.push_back(fork);
+  }
+  return forks;
+}
+
+void DraftMeter::Remove(std::span<const int32_t> forks) {
+  for (const int32_t fork : forks) engine_.sequences().Remove(fork);
+}
+
+DraftAcceptance DraftMeter::Measure(DraftPass& draft) {
+  const auto width = static_cast<size_t>(engine_.config().vocab_size);
+  DraftAcceptance result;
+  for (const std::vector<int32_t>& window : windows_) {
+    const std::span<const float> p = FeedWindow(window);
+    const auto n = static_cast<int64_t>(window.size());
+    for (int64_t first = n / 2; first < n; first += n_forks_) {
+      std::vector<int64_t> lengths;
+      for (int64_t t = first; t < std::min(n, first + n_forks_); ++t) lengths.push_back(t);
+      const std::vector<int32_t> forks = Fork(lengths);
+      std::vector<SequenceInput> inputs;
+      for (size_t i = 0; i < forks.size(); ++i) {
+        inputs.push_back({forks[i], std::span(window).subspan(static_cast<size_t>(lengths[i]), 1)});
+      }
+      const std::span<const float> q = draft.Feed(inputs);
+      for (size_t i = 0; i < forks.size(); ++i) {
+        const auto p_row = p.subspan(static_cast<size_t>(lengths[i]) * width, width);
+        const auto q_row = q.subspan(i * width, width);
+        result.sampled += Overlap(p_row, q_row);
+        result.agreement += FindBest(p_row).id == FindBest(q_row).id ? 1 : 0;
+      }
+      result.n_positions += static_cast<int64_t>(forks.size());
+      Remove(forks);
+    }
+  }
+  if (result.n_positions > 0) {
+    result.sampled /= static_cast<double>(result.n_positions);
+    result.agreement /= static_cast<double>(result.n_positions);
+  }
+  return result;
+}
+
+namespace {
+
+// A chain of tokens behind a position, and what the draft gave each.
+struct Chain {
+  int64_t position = 0;
+  std::vector<int32_t> ids;  // what it begins with, and the drafted ones
+  std::vector<double> q;     // of each drawn one, how likely the draft had it
+};
+
+void Extend(bool greedy, std::span<const float> q, std::mt19937_64* random, Chain* chain) {
+  if (greedy) return chain->ids.push_back(FindBest(q).id);
+  const int32_t id = Draw(q, std::uniform_real_distribution<double>()(*random));
+  chain->ids.push_back(id);
+  chain->q.push_back(Softmax(q).Of(q[static_cast<size_t>(id)]));
+}
+
+// Returns how many of the chain's tokens are accepted by the model's logits behind each of its ids.
+int64_t Accepted(bool greedy, const Chain& chain, std::span<const float> p, size_t width,
+                 std::mt19937_64* random) {
+  const size_t n = chain.ids.size() - 1;
+  for (size_t i = 0; i < n; ++i) {
+    const auto row = p.subspan(i * width, width);
+    const int32_t id = chain.ids[i + 1];
+    if (greedy) {
+      if (FindBest(row).id != id) return static_cast<int64_t>(i);
+      continue;
+    }
+    const double ratio = Softmax(row).Of(row[static_cast<size_t>(id)]) / chain.q[i];
+    if (std::uniform_real_distribution<double>()(*random) >= ratio) return static_cast<int64_t>(i);
+  }
+  return static_cast<int64_t>(n);
+}
+
+}  // namespace
+
+DraftDepth DraftMeter::MeasureDepth(DraftPass& draft, int64_t depth, int64_t stride,
+                                    uint64_t seed) {
+  const auto width = static_cast<size_t>(engine_.config().vocab_size);
+  std::mt19937_64 random(seed);
+  DraftDepth result;
+  result.greedy.resize(static_cast<size_t>(depth), 0);
+  result.sampled.resize(static_cast<size_t>(depth), 0);
+  for (const std::vector<int32_t>& window : windows_) {
+    const auto n = static_cast<int64_t>(window.size());
+    std::vector<int64_t> starts;
+    for (int64_t t = n / 2; t < n; t += stride) starts.push_back(t);
+    for (const bool greedy : {true, false}) {
+      FeedWindow(window);
+      // From the last on, since verifying a chain overwrites what lies behind it.
+      for (auto end = static_cast<int64_t>(starts.size()); end > 0; end -= n_forks_) {
+        const int64_t begin = std::max<int64_t>(0, end - n_forks_);
+        std::vector<Chain> chains;
+        std::vector<int64_t> lengths;
+        for (int64_t i = begin; i < end; ++i) {
+          const int64_t t = starts[static_cast<size_t>(i)];
+          lengths.push_back(t);
+          chains.push_back({t, {window[static_cast<size_t>(t)]}, {}});
+        }
+        const std::vector<int32_t> forks = Fork(lengths);
+        for (int64_t d = 0; d < depth; ++d) {
+          std::vector<SequenceInput> inputs;
+          for (size_t i = 0; i < forks.size(); ++i) {
+            inputs.push_back({forks[i], std::span(chains[i].ids).last(1)});
+          }
+          const std::span<const float> q = draft.Feed(inputs);
+          for (size_t i = 0; i < forks.size(); ++i) {
+            Extend(greedy, q.subspan(i * width, width), &random, &chains[i]);
+          }
+        }
+        Remove(forks);
+        for (size_t i = chains.size(); i-- > 0;) {
+          engine_.Truncate(chains[i].position);
+          const std::span<const float> p = engine_.EvaluateAll(chains[i].ids);
+          const int64_t accepted = Accepted(greedy, chains[i], p, width, &random);
+          std::vector<double>& shares = greedy ? result.greedy : result.sampled;
+          for (int64_t d = 0; d < accepted; ++d) shares[static_cast<size_t>(d)] += 1;
+        }
+      }
+    }
+    result.n_chains += static_cast<int64_t>(starts.size());
+  }
+  for (std::vector<double>* shares : {&result.greedy, &result.sampled}) {
+    for (double& share : *shares)
+      share /= std::max<double>(1, static_cast<double>(result.n_chains));
+  }
+  return result;
+}
+
+}  // namespace thermocline

@@ -1,0 +1,156 @@
+#include "runtime/drafts/model_draft.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "runtime/core/error.h"
+#include "runtime/core/interrupt.h"
+
+namespace thermocline {
+namespace {
+
+// Rows that fill a vocabulary up; more is another vocabulary.
+constexpr int64_t kMostFilling = 512;
+// Of the best logits, enough to know how certain the best one is.
+constexpr int64_t kBestForCertainty = 8;
+
+}  // namespace
+
+void CheckSameVocabulary(OpenedModel& draft, OpenedModel& model) {
+  const Tokenizer& of_draft = draft.tokenizer();
+  const Tokenizer& of_model = model.tokenizer();
+  const auto fail = [&](std::string expected, std::string found) {
+    throw Error({.path = draft.options().model_path,
+                 .what = "the draft's model has another vocabulary than the model",
+                 .expected = std::move(expected),
+                 .found = std::move(found),
+                 .hint = "draft with a model of the same vocabulary, usually of the same family"});
+  };
+  const int64_t n_draft = draft.config().vocab_size;
+  const int64_t n_model = model.config().vocab_size;
+  if (std::abs(n_draft - n_model) > kMostFilling) {
+    fail(fmt::format("{} tokens", n_model), fmt::format("{}", n_draft));
+  }
+  const int64_t n_named = std::min<int64_t>(of_draft.vocab_size(), of_model.vocab_size());
+  for (int32_t id = 0; id < n_named; ++id) {
+    const std::string expected = of_model.TokenName(id);
+    const std::string found = of_draft.TokenName(id);
+    if (expected == found) continue;
+    fail(fmt::format("token {} '{}'", id, Printable(expected)),
+         fmt::format("'{}'", Printable(found)));
+  }
+}
+
+EngineOptions ModelDraft::OptionsFor(const EngineOptions& model, const std::string& draft_path) {
+  EngineOptions options;
+  options.n_threads = model.n_threads;
+  options.pinning = model.pinning;
+  options.model_path = draft_path;
+  options.fast_tier = model.fast_tier;
+  options.overcommit = model.overcommit;
+  options.n_sequences = model.n_sequences;
+  options.batch_tokens = model.batch_tokens;
+  options.cache_type = model.cache_type;
+  options.progress = model.progress;
+  return options;
+}
+
+ModelDraft::ModelDraft(std::unique_ptr<Engine> engine) : engine_(std::move(engine)) {
+  CHECK(!engine_->config().has_encoder());
+}
+
+bool ModelDraft::CanRead(std::span<const int32_t> ids) const {
+  if (ids.empty() || static_cast<int64_t>(ids.size()) > engine_->context_tokens()) return false;
+  return std::ranges::all_of(ids,
+                             [n = engine_->config().vocab_size](int32_t id) { return id < n; });
+}
+
+// Returns what of the text its sequence does not have.
+std::vector<int32_t> ModelDraft::TakeUp(Text& text, std::span<const int32_t> ids) {
+  KvSequences& kv = engine_->sequences();
+  if (text.sequence < 0) text.sequence = kv.Add();
+  const auto parts = std::ranges::mismatch(text.ids, ids.first(ids.size() - 1));
+  const int64_t n_kept = kv.KeepableLength(text.sequence, parts.in1 - text.ids.begin());
+  kv.Truncate(text.sequence, n_kept);
+  text.ids.resize(static_cast<size_t>(n_kept));
+  return {ids.begin() + n_kept, ids.end()};
+}
+
+bool ModelDraft::ReadLong(Running& running, size_t most) {
+  std::vector<int32_t>& unread = running.unread;
+  const auto batch = static_cast<size_t>(engine_->model().batch_tokens());
+  while (unread.size() > most) {
+    if (InterruptRequested()) return false;
+    const size_t n = std::min(batch, unread.size() - 1);
+    const SequenceInput input{.sequence = running.text->sequence,
+                              .ids = std::span(unread).first(n),
+                              .wants_logits = false};
+    engine_->FeedSequences({&input, 1});
+    const auto end = unread.begin() + static_cast<ptrdiff_t>(n);
+    running.text->ids.insert(running.text->ids.end(), unread.begin(), end);
+    unread.erase(unread.begin(), end);
+  }
+  return true;
+}
+
+int64_t ModelDraft::BestNeeded(std::span<const Running> running) const {
+  int64_t most = kBestForCertainty;
+  for (const Running& text : running) {
+    const int64_t n = text.tree->n_deciding();
+    if (n == 0) return 0;
+    most = std::max(most, n);
+  }
+  return most > engine_->max_best() ? 0 : most;
+}
+
+void ModelDraft::Step(std::span<Running> running) {
+  std::vector<SequenceInput> inputs;
+  for (const Running& text : running) {
+    inputs.push_back({.sequence = text.text->sequence, .ids = text.unread});
+  }
+  const auto take = [&](Running& text, const NextLogits& logits) {
+    text.text->ids.insert(text.text->ids.end(), text.unread.begin(), text.unread.end());
+    text.unread.clear();
+    text.at = text.tree->AddFrom(text.at, logits);
+    if (text.at < 0) return;
+    text.unread = {text.tree->nodes()[static_cast<size_t>(text.at)].token};
+  };
+  if (const int64_t n_best = BestNeeded(running)) {
+    const auto best = engine_->FeedSequencesBest(inputs, n_best);
+    for (size_t i = 0; i < running.size(); ++i) {
+      take(running[i], {.best = best[i], .n_best = n_best});
+    }
+    return;
+  }
+  const auto width = static_cast<size_t>(engine_->config().vocab_size);
+  const auto logits = engine_->FeedSequences(inputs);
+  for (size_t i = 0; i < running.size(); ++i) {
+    take(running[i], {.all = logits.subspan(i * width, width)});
+  }
+}
+
+void ModelDraft::Draft(std::span<const DraftRequest> requests) {
+  std::vector<Running> running;
+  for (const DraftRequest& request : requests) {
+    if (!CanRead(request.ids) || !request.tree->WantsMore(DraftTree::kText)) continue;
+    Text& text = texts_[request.text];
+    running.push_back({.tree = request.tree, .text = &text, .unread = TakeUp(text, request.ids)});
+  }
+  if (running.empty()) return;
+  const auto share =
+      static_cast<size_t>(engine_->model().batch_tokens()) / std::max<size_t>(1, running.size());
+  for (Running& text : running) {
+    if (!ReadLong(text, std::max<size_t>(1, share))) return;
+  }
+  while (!running.empty()) {
+    Step(running);
+    std::erase_if(running, [&](const Running& text) {
+      const bool is_full = static_cast<int64_t>(text.text->ids.size()) >= engine_->context_tokens();
+      return is_full || text.at < 0 || !text.tree->WantsMore(text.at);
+    });
+  }
+}
+
+}  // namespace thermocline

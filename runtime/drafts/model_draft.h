@@ -1,0 +1,58 @@
+// Drafts by another, smaller model of the same vocabulary.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "runtime/engine/engine.h"
+#include "runtime/speculate/draft_source.h"
+
+namespace thermocline {
+
+// Throws Error where a token means something else to the two; one of them may have a few more at
+// the end, which fill it up to a round number.
+void CheckSameVocabulary(OpenedModel& draft, OpenedModel& model);
+
+class ModelDraft : public DraftSource {
+ public:
+  // What the draft's model is opened with to go with another that is opened with `model`: the same
+  // threads, sequences and kind of fast tier. The context is the caller's to set.
+  static EngineOptions OptionsFor(const EngineOptions& model, const std::string& draft_path);
+  // Takes the engine over: all its sequences are the drafts'.
+  explicit ModelDraft(std::unique_ptr<Engine> engine);
+
+  std::string name() const override { return "model"; }
+  // A token of each text per pass. What the draft's model has not read of a text comes first.
+  void Draft(std::span<const DraftRequest> requests) override;
+  const Engine& engine() const { return *engine_; }
+
+ private:
+  struct Text {
+    int32_t sequence = -1;
+    std::vector<int32_t> ids;  // that the sequence has
+  };
+  // A text of the requests, while it is drafted for.
+  struct Running {
+    DraftTree* tree = nullptr;
+    Text* text = nullptr;
+    std::vector<int32_t> unread;
+    int32_t at = DraftTree::kText;
+  };
+
+  bool CanRead(std::span<const int32_t> ids) const;
+  std::vector<int32_t> TakeUp(Text& text, std::span<const int32_t> ids);
+  // Feeds all but what fits into a pass with the others; false when the user stopped it.
+  bool ReadLong(Running& running, size_t most);
+  void Step(std::span<Running> running);
+  // How many of the best logits these texts are content with; 0: all are needed.
+  int64_t BestNeeded(std::span<const Running> running) const;
+
+  std::unique_ptr<Engine> engine_;
+  std::map<int32_t, Text> texts_;
+};
+
+}  // namespace thermocline

@@ -1,0 +1,40 @@
+// How far drafted tokens are right, as measured: what a source says of its own certainty becomes
+// the chance that a token is accepted. Of each source and text, learnt while it is written; a text
+// that has just begun goes by what was learnt from others.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+namespace thermocline {
+
+class Confidence {
+ public:
+  static constexpr int32_t kMaxSources = 4;
+
+  // others: what was learnt from other texts; null: this is that. It must outlive this one.
+  explicit Confidence(const Confidence* others = nullptr) : others_(others) {}
+
+  // The chance that a token is accepted, where those before it are, of which its source says
+  // `said` (outside [0, 1], or NaN: nothing).
+  double Of(int32_t source, double said) const;
+  // A token was verified, those before it accepted.
+  void Learn(int32_t source, double said, bool accepted);
+
+ private:
+  // Certainties close to 1 differ most in how deep a draft may go: finer there.
+  static constexpr std::array<double, 13> kUpTo = {0.1, 0.2, 0.3,  0.4,  0.5,  0.6, 0.7,
+                                                   0.8, 0.9, 0.95, 0.98, 0.99, 1.0};
+  static constexpr size_t kSilent = kUpTo.size();
+  struct Count {
+    double n = 0;  // of late: older ones weigh less
+    double n_accepted = 0;
+  };
+  static size_t BinOf(double said);
+
+  const Confidence* others_;
+  std::array<std::array<Count, kSilent + 1>, kMaxSources> counts_ = {};
+};
+
+}  // namespace thermocline

@@ -1,0 +1,124 @@
+// What a draft proposes for one text: tokens that may follow it, each behind the text or behind
+// another proposed token. The tree chooses and checks what goes into it, so that no source of
+// drafts, however wrong, can change anything but speed:
+//
+//  * It draws by itself, from the distribution that the source names. Rejection sampling is exact
+//    only where a token was truly drawn from that (Leviathan et al., arXiv:2211.17192).
+//  * It decides whether a token is worth verifying before the token is drawn. To look at the drawn
+//    token first and leave out the unlikely ones would bias the text.
+//  * It leaves out what no text can have there: ids that are not the vocabulary's, chances that are
+//    no probabilities, what the text's grammar forbids.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "runtime/sampling/next_logits.h"
+#include "runtime/sampling/random.h"
+#include "runtime/sampling/sampler.h"
+#include "runtime/sampling/token_mask.h"
+#include "runtime/speculate/confidence.h"
+
+namespace thermocline {
+
+struct DraftLimits {
+  int64_t vocab_size = 0;
+  int64_t max_depth = 0;  // most tokens behind each other
+  int64_t max_nodes = 0;  // in all
+  // Whether a token may have several behind it. Who verifies chains only says no.
+  bool branches = false;
+  // Whether tokens may be drawn; else the likeliest are taken, and a seed's text is that of plain
+  // decoding, token for token. Greedy texts are never drawn.
+  bool draws = true;
+  uint64_t seed = 0;  // of the draws
+  // How likely, by depth, all tokens up to there must be to be accepted for the one there to be
+  // worth its time; empty: all are.
+  std::vector<double> least_chance = {};
+  // Whether a token ends the text: nothing follows one. Null: none does.
+  std::function<bool(int32_t)> ends_text = nullptr;
+};
+
+class DraftTree {
+ public:
+  static constexpr int32_t kText = -1;     // the parent of what follows the text itself
+  static constexpr int32_t kNothing = -2;  // no node: the proposal was not taken
+
+  struct Node {
+    int32_t parent = kText;
+    int32_t token = 0;
+    int32_t depth = 0;                         // 0: follows the text
+    double confidence = 0;                     // as the source gave it; NaN: it did not
+    double chance = 1;                         // that it and all before it are accepted
+    std::vector<TokenChance> drawn_from = {};  // in the order of ids; empty: chosen, not drawn
+  };
+
+  // sampler, mask: of the text, as they are before its next token; mask may be null. confidence:
+  // what is known of how far the source is right. All must outlive the tree.
+  DraftTree(DraftLimits limits, const Sampler& sampler, const TokenMask* mask,
+            const Confidence& confidence);
+  DraftTree(DraftTree&&) noexcept;
+  DraftTree& operator=(DraftTree&&) = delete;
+  ~DraftTree();
+
+  // ---- for sources ----
+
+  // Whether anything may follow `parent`: asked before a source computes what. False for kNothing.
+  bool WantsMore(int32_t parent) const;
+  // How many tokens may still follow `parent`, one behind the other.
+  int64_t RoomBehind(int32_t parent) const;
+  // Each proposes a token behind `parent` and returns its node, or kNothing where none is taken:
+  // then the source goes no further there.
+  //
+  // A token that the source chose by whatever rule. confidence: how likely it is to be accepted
+  // where its parent is, in [0, 1]; anything else: unknown.
+  int32_t Add(int32_t parent, int32_t token, double confidence);
+  // One drawn from a distribution (any order; what is not positive and finite is left out, the rest
+  // is scaled to 1).
+  int32_t AddDrawn(int32_t parent, std::span<const TokenChance> chances);
+  // One by a model's logits, as the text's own sampler would choose it there: its penalties, top-k,
+  // temperature and all else bear on the draft, too, so that both distributions lie close.
+  int32_t AddFrom(int32_t parent, const NextLogits& logits);
+  // Whether AddFrom takes the likeliest token only, so that few logits are enough.
+  bool takes_likeliest() const;
+  // The sampler's: how many of the best logits decide (Sampler::n_deciding); 0: all are needed.
+  int64_t n_deciding() const { return sampler_.n_deciding(); }
+  // Which of several sources the following nodes come from: confidences are theirs.
+  void set_source(int32_t source) { source_ = source; }
+
+  // ---- for who verifies ----
+
+  bool empty() const { return nodes_.empty(); }
+  // Parents stand before children.
+  std::span<const Node> nodes() const { return nodes_; }
+  int32_t source() const { return source_; }
+  // The child of `parent` that has the token, or kNothing.
+  int32_t ChildWith(int32_t parent, int32_t token) const;
+  // The drawn child of `parent`, which sampling must reckon with, if there is one.
+  std::optional<Proposal> DrawnBehind(int32_t parent) const;
+
+ private:
+  int32_t DepthBehind(int32_t parent) const;
+  double ChanceBehind(int32_t parent, double confidence) const;
+  int32_t Push(Node node);
+  bool Allows(int32_t parent, int32_t token);
+  // Makes the sampler's and the mask's copies stand behind `parent`.
+  void StandBehind(int32_t parent);
+  void Step(int32_t token);
+
+  DraftLimits limits_;
+  const Sampler& sampler_;
+  const TokenMask* mask_;
+  const Confidence* confidence_;
+  Random random_;
+  std::vector<Node> nodes_;
+  int32_t source_ = 0;
+  std::unique_ptr<Sampler> copy_;  // where something asked for it
+  std::unique_ptr<TokenMask> mask_copy_;
+  int32_t standing_ = kText;  // the node that the copies stand behind
+};
+
+}  // namespace thermocline

@@ -1,0 +1,225 @@
+// The generation loop with drafts: the same text as without, and a KV cache that is what it would
+// be without, whatever the drafts were.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <limits>
+#include <stdexcept>
+
+#include "runtime/core/error.h"
+#include "runtime/core/interrupt.h"
+#include "runtime/drafts/auto_draft.h"
+#include "runtime/drafts/model_draft.h"
+#include "runtime/engine/generate.h"
+#include "runtime/speculate/ngram_draft.h"
+#include "tests/speculate/toy_text.h"
+#include "tests/tools/models.h"
+
+namespace thermocline {
+namespace {
+
+constexpr int64_t kDrafted = 8;
+
+EngineOptions GoldenOptions(const char* model = "gqa_relu", int64_t context_tokens = 128) {
+  EngineOptions options;
+  options.model_path = GoldenModel(model);
+  options.context_tokens = context_tokens;
+  options.batch_tokens = 32;
+  options.n_threads = 1;
+  options.drafted_rows = kDrafted;
+  return options;
+}
+
+const std::vector<int32_t> kPrompt = {1, 40, 41, 42, 9, 40, 41, 42, 17, 40};
+const auto kNowhere = [](std::string_view) {};
+
+// The ids of a reply, read back from what the cache holds by what the next pass says.
+struct Written {
+  Generation generation;
+  std::string text;
+  std::vector<float> next;  // the logits behind a token more
+  int64_t n_past = 0;
+  int64_t n_free = 0;
+};
+
+Written Write(Engine& engine, const SamplerOptions& sampling, int64_t n, Speculator* speculator,
+              bool draws = false) {
+  Generator generator(engine, sampling);
+  if (speculator != nullptr) generator.set_speculator(speculator, draws);
+  Written written;
+  written.generation =
+      generator.Continue(kPrompt, n, [&](std::string_view piece) { written.text += piece; });
+  written.n_past = engine.n_past();
+  written.n_free = engine.sequences().pool().n_free();
+  const std::vector<int32_t> more = {50};
+  if (engine.n_past() < engine.context_tokens()) {
+    const auto logits = engine.Feed(more);
+    written.next.assign(logits.begin(), logits.end());
+  }
+  return written;
+}
+
+// Logits behind passes of other sizes differ by rounding.
+void ExpectSame(const Written& a, const Written& b, const std::string& what) {
+  SCOPED_TRACE(what);
+  EXPECT_EQ(a.text, b.text);
+  EXPECT_EQ(a.n_past, b.n_past);
+  EXPECT_EQ(a.n_free, b.n_free);
+  EXPECT_EQ(a.generation.stop, b.generation.stop);
+  EXPECT_EQ(a.generation.generated_tokens, b.generation.generated_tokens);
+  ASSERT_EQ(a.next.size(), b.next.size());
+  for (size_t i = 0; i < a.next.size(); ++i) ASSERT_NEAR(a.next[i], b.next[i], 2e-3);
+}
+
+std::vector<std::pair<std::string, FunctionDraft::Propose>> Drafts() {
+  const auto chain = [](auto add) {
+    return [add](const DraftRequest& request) {
+      for (int32_t at = DraftTree::kText; request.tree->WantsMore(at);) at = add(request, at);
+    };
+  };
+  return {
+      {"wrong", chain([](const DraftRequest& r, int32_t at) { return r.tree->Add(at, 7, 1); })},
+      {"out of range",
+       chain([](const DraftRequest& r, int32_t at) { return r.tree->Add(at, 1 << 20, 1); })},
+      {"nan", chain([](const DraftRequest& r, int32_t at) {
+         const std::vector<float> logits(4, std::numeric_limits<float>::quiet_NaN());
+         return r.tree->AddFrom(at, {.all = logits});
+       })},
+      {"empty", [](const DraftRequest&) {}},
+      {"throws", [](const DraftRequest&) { throw std::runtime_error("gone"); }},
+  };
+}
+
+TEST(Speculate, WritesTheSameTextWhateverIsDrafted) {
+  Engine engine(GoldenOptions());
+  for (const float temperature : {0.0F, 0.9F}) {
+    SamplerOptions sampling;
+    sampling.temperature = temperature;
+    sampling.seed = 4;
+    sampling.repeat_penalty = 1.1F;
+    const Written plain = Write(engine, sampling, 60, nullptr);
+    for (const auto& [name, propose] : Drafts()) {
+      FunctionDraft source(propose);
+      Speculator speculator(source, {.max_tokens = kDrafted, .follows_times = false},
+                            engine.config().vocab_size);
+      ExpectSame(Write(engine, sampling, 60, &speculator), plain, name);
+    }
+    NgramDraft ngram;
+    Speculator speculator(ngram, {.max_tokens = kDrafted, .follows_times = false},
+                          engine.config().vocab_size);
+    const Written found = Write(engine, sampling, 60, &speculator);
+    ExpectSame(found, plain, "ngram");
+  }
+}
+
+// The same model drafts for itself: all is accepted, and a pass writes many tokens.
+TEST(Speculate, ADraftThatIsAlwaysRightSavesPasses) {
+  Engine engine(GoldenOptions());
+  ModelDraft draft(std::make_unique<Engine>(GoldenOptions()));
+  SamplerOptions sampling{.temperature = 0};
+  const Written plain = Write(engine, sampling, 64, nullptr);
+  Speculator speculator(draft, {.max_tokens = 7, .follows_times = false},
+                        engine.config().vocab_size);
+  const Written fast = Write(engine, sampling, 64, &speculator);
+  ExpectSame(fast, plain, "itself");
+  EXPECT_EQ(plain.generation.decode_passes, 63);
+  EXPECT_EQ(fast.generation.decode_passes, 8) << "63 tokens by 8";
+  EXPECT_EQ(fast.generation.decoded_tokens, 63);
+  EXPECT_EQ(speculator.stats().n_accepted, speculator.stats().n_drafted);
+}
+
+// Drawn by the same model from the same distribution, nearly every token is accepted.
+TEST(Speculate, DrawnTokensOfTheSameModelAreAccepted) {
+  Engine engine(GoldenOptions());
+  ModelDraft draft(std::make_unique<Engine>(GoldenOptions()));
+  Speculator speculator(draft, {.max_tokens = 4, .follows_times = false},
+                        engine.config().vocab_size);
+  SamplerOptions sampling{.temperature = 1, .top_k = 0, .top_p = 1, .min_p = 0};
+  for (int seed = 1; seed < 6; ++seed) {
+    sampling.seed = static_cast<uint64_t>(seed);
+    Write(engine, sampling, 60, &speculator, true);
+  }
+  const SpeculateStats& stats = speculator.stats();
+  EXPECT_GT(stats.n_accepted * 100, stats.n_drafted * 98);
+}
+
+TEST(Speculate, StopsWhereItWouldWithoutDrafts) {
+  Engine engine(GoldenOptions("gqa_relu", 40));
+  ModelDraft draft(std::make_unique<Engine>(GoldenOptions("gqa_relu", 40)));
+  Speculator speculator(draft, {.max_tokens = kDrafted, .follows_times = false},
+                        engine.config().vocab_size);
+  const SamplerOptions sampling{.temperature = 0};
+  ExpectSame(Write(engine, sampling, -1, &speculator), Write(engine, sampling, -1, nullptr),
+             "until the context is full");
+  for (const int64_t n : {0, 1, 2, 3, 9, 10, 11}) {
+    ExpectSame(Write(engine, sampling, n, &speculator), Write(engine, sampling, n, nullptr),
+               std::to_string(n));
+  }
+}
+
+// A reply is stopped in the middle of what a pass accepted, and goes on.
+TEST(Speculate, GoesOnBehindAnInterruption) {
+  Engine engine(GoldenOptions());
+  const SamplerOptions sampling{.temperature = 0};
+  const Written plain = Write(engine, sampling, 30, nullptr);
+  ModelDraft draft(std::make_unique<Engine>(GoldenOptions()));
+  for (const int n_before : {1, 3, 5}) {
+    Speculator speculator(draft, {.max_tokens = 6, .follows_times = false},
+                          engine.config().vocab_size);
+    Generator generator(engine, sampling);
+    generator.set_speculator(&speculator, false);
+    std::string text;
+    int n_pieces = 0;
+    const Generation first = generator.Continue(kPrompt, 30, [&](std::string_view piece) {
+      text += piece;
+      if (++n_pieces == n_before) RequestInterrupt();
+    });
+    ClearInterrupt();
+    EXPECT_EQ(first.stop, StopReason::kInterrupted);
+    EXPECT_TRUE(generator.can_go_on());
+    generator.Continue({}, 30 - first.generated_tokens,
+                       [&](std::string_view piece) { text += piece; });
+    // Characters that were cut at the interruption show as such.
+    EXPECT_EQ(engine.n_past(), static_cast<int64_t>(kPrompt.size()) + 29);
+    if (plain.text.find("\xEF\xBF\xBD") == std::string::npos) {
+      EXPECT_EQ(text, plain.text);
+    }
+  }
+}
+
+TEST(Speculate, AutoFindsWhatIsRightMoreOften) {
+  Engine engine(GoldenOptions());
+  FunctionDraft wrong([](const DraftRequest& request) {
+    int32_t at = DraftTree::kText;
+    while (request.tree->WantsMore(at)) at = request.tree->Add(at, 7, 0.9);
+  });
+  ModelDraft right(std::make_unique<Engine>(GoldenOptions()));
+  AutoDraft both({&wrong, &right});
+  Speculator speculator(both, {.max_tokens = 4, .follows_times = false},
+                        engine.config().vocab_size);
+  const SamplerOptions sampling{.temperature = 0};
+  ExpectSame(Write(engine, sampling, 100, &speculator), Write(engine, sampling, 100, nullptr),
+             "auto");
+  EXPECT_GT(speculator.stats().n_accepted * 2, speculator.stats().n_drafted);
+}
+
+TEST(Speculate, ADraftOfAnotherVocabularyIsRefused) {
+  OpenedModel model(GoldenOptions());
+  OpenedModel same(GoldenOptions());
+  CheckSameVocabulary(same, model);
+  EngineOptions options;
+  options.model_path = DemoModel();
+  options.context_tokens = 128;
+  OpenedModel other(options);
+  try {
+    CheckSameVocabulary(other, model);
+    FAIL() << "taken";
+  } catch (const Error& error) {
+    const std::string text = error.what();
+    EXPECT_NE(text.find("another vocabulary"), std::string::npos) << text;
+    EXPECT_EQ(text.find('\n'), std::string::npos) << text;
+  }
+}
+
+}  // namespace
+}  // namespace thermocline

@@ -1,0 +1,25 @@
+// Where drafts come from, as `run`, `serve` and `bench` take it.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+#include "runtime/drafts/drafting.h"
+
+namespace thermocline {
+
+struct DraftArgs {
+  bool speculate = false;
+  std::string kind;  // empty: not given
+  DraftOptions options;
+};
+
+// Adds --speculate, --draft, --draft-model, --draft-max and --draft-p-min. `args` must outlive the
+// parsing.
+void AddDraftOptions(CLI::App& verb, DraftArgs* args);
+
+// Makes of them what the verb asks for, and makes room for that in what the engine is opened with
+// (n_sequences is that already). Fails as wrong usage where they contradict each other.
+void SettleDraft(const std::string& verb, DraftArgs* args, EngineOptions* engine);
+
+}  // namespace thermocline
