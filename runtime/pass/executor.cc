@@ -118,12 +118,29 @@ void Executor::Embed(std::span<const int32_t> ids, float* x) {
 
 void Executor::RunLayers(float* x, int64_t n, int64_t first_position, int64_t layer_begin,
                          int64_t layer_end) {
-  CHECK(has_one_stream());
   CHECK(layer_begin >= 0 && layer_end <= context_.config.n_layers);
+  RunPart(x, n, first_position, {.layer_begin = layer_begin, .layer_end = layer_end});
+}
+
+void Executor::RunAttention(float* x, int64_t n, int64_t first_position, int64_t layer) {
+  CHECK(RunsAttentionAlone(layer));
+  RunPart(x, n, first_position,
+          {.layer_begin = layer, .layer_end = layer + 1, .attention_only = true});
+}
+
+bool Executor::RunsAttentionAlone(int64_t layer) const {
+  const ModelConfig& c = context_.config;
+  return has_one_stream() && !c.has_encoder() && c.laurel_rank == 0 &&
+         c.layer(layer).block != BlockKind::kParallel;
+}
+
+void Executor::RunPart(float* x, int64_t n, int64_t first_position, const Pass& part) {
+  CHECK(has_one_stream());
   const std::vector<int32_t> no_ids(static_cast<size_t>(n), 0);
   const Batch batch = OnlySequence(no_ids, first_position, LogitsWanted::kNone);
-  Pass pass = MakePass(batch, layer_end);
-  pass.layer_begin = layer_begin;
+  Pass pass = MakePass(batch, part.layer_end);
+  pass.layer_begin = part.layer_begin;
+  pass.attention_only = part.attention_only;
   BeginPass(pass).RunLayers(pass, x);
 }
 
