@@ -8,9 +8,9 @@
 namespace thermocline {
 namespace {
 
-constexpr size_t kGateMatrix = static_cast<size_t>(CutMatrix::kGate);
-constexpr size_t kUpMatrix = static_cast<size_t>(CutMatrix::kUp);
-constexpr size_t kDownMatrix = static_cast<size_t>(CutMatrix::kDown);
+constexpr size_t kOfGate = static_cast<size_t>(CutMatrix::kGate);
+constexpr size_t kOfUp = static_cast<size_t>(CutMatrix::kUp);
+constexpr size_t kOfDown = static_cast<size_t>(CutMatrix::kDown);
 
 CpuDeviceLimits LimitsOf(const Engine& engine, int64_t n_tokens, int n_lanes) {
   CpuDeviceLimits limits =
@@ -90,14 +90,14 @@ void LayerRunner::RunFrom(size_t matrix, SparseMode mode) {
   const FfnCuts& cuts = own_cuts_->layers[static_cast<size_t>(layer_)].ffn.front();
   const int64_t d = config.d_model;
   const int64_t m = slice.n_neurons;
-  const bool attends = matrix < kGateMatrix;
+  const bool attends = matrix < kOfGate;
   if (attends) {
     tried_.attended = *x_;
     executor_->set_mode(mode);
     executor_->RunAttention(tried_.attended.data(), n_, 0, layer_);
   }
-  const bool gates = attends || matrix == kGateMatrix;
-  const bool ups = attends || matrix == kUpMatrix;
+  const bool gates = attends || matrix == kOfGate;
+  const bool ups = attends || matrix == kOfUp;
   Inside& of_x = attends ? tried_ : accepted_;
   const LinearWeights gate = {.w = slice.gate, .by_column = slice.by_column};
   const LinearWeights up = {.w = slice.up, .by_column = slice.by_column};
@@ -106,7 +106,7 @@ void LayerRunner::RunFrom(size_t matrix, SparseMode mode) {
   const LinearOp up_op[] = {{&up, tried_.up.data(), CutOf(cuts.up, mode)}};
   const LinearOp down_op[] = {{&down, y_.data(), CutOf(cuts.down, mode)}};
   const NormOp norm = {config.layer(layer_).norm, w.ffn_norm, config.norm_eps};
-  const float* const h = matrix == kDownMatrix ? accepted_.h.data() : tried_.h.data();
+  const float* const h = matrix == kOfDown ? accepted_.h.data() : tried_.h.data();
   const float* const added[] = {of_x.attended.data()};
   team_.Run([&](int thread) {
     const Lane lane{thread, team_.n_threads(), lanes_};
@@ -137,13 +137,13 @@ const std::vector<float>& LayerRunner::Try(size_t matrix, const MatrixShares& sh
 void LayerRunner::Accept(size_t matrix, const MatrixShares& shares) {
   if (!in_parts_) return;
   if (tried_matrix_ != matrix || tried_shares_ != shares) Try(matrix, shares);
-  if (matrix < kGateMatrix) {
+  if (matrix < kOfGate) {
     std::swap(accepted_, tried_);
     return;
   }
-  if (matrix == kGateMatrix) std::swap(accepted_.gate, tried_.gate);
-  if (matrix == kUpMatrix) std::swap(accepted_.up, tried_.up);
-  if (matrix != kDownMatrix) std::swap(accepted_.h, tried_.h);
+  if (matrix == kOfGate) std::swap(accepted_.gate, tried_.gate);
+  if (matrix == kOfUp) std::swap(accepted_.up, tried_.up);
+  if (matrix != kOfDown) std::swap(accepted_.h, tried_.h);
 }
 
 }  // namespace thermocline

@@ -119,13 +119,19 @@ void Executor::Embed(std::span<const int32_t> ids, float* x) {
 void Executor::RunLayers(float* x, int64_t n, int64_t first_position, int64_t layer_begin,
                          int64_t layer_end) {
   CHECK(layer_begin >= 0 && layer_end <= context_.config.n_layers);
-  RunPart(x, n, first_position, {.layer_begin = layer_begin, .layer_end = layer_end});
+  Pass part;
+  part.layer_begin = layer_begin;
+  part.layer_end = layer_end;
+  RunPart(x, n, first_position, part);
 }
 
 void Executor::RunAttention(float* x, int64_t n, int64_t first_position, int64_t layer) {
   CHECK(RunsAttentionAlone(layer));
-  RunPart(x, n, first_position,
-          {.layer_begin = layer, .layer_end = layer + 1, .attention_only = true});
+  Pass part;
+  part.layer_begin = layer;
+  part.layer_end = layer + 1;
+  part.attention_only = true;
+  RunPart(x, n, first_position, part);
 }
 
 bool Executor::RunsAttentionAlone(int64_t layer) const {
