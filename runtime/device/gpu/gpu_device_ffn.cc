@@ -196,7 +196,8 @@ void GpuDevice::CutHidden(const FfnOp& op, int64_t n, const FfnState& state) {
 
 void GpuDevice::DownOfChannels(const FfnOp& op, int64_t n, const FfnState& state) {
   const FfnSlice& slice = *op.slice;
-  if (n >= kGemmMinTokens) {
+  // Where zeros are many, they are skipped as in mode exact.
+  if (n >= kGemmMinTokens || HasTrueZeros(op.activation)) {
     CutHidden(op, n, state);
     return Down(op, GpuSkip::kInactive, n, state);
   }
