@@ -16,7 +16,14 @@ using Kernels = SimdKernels<Simd, Accumulate>;
 
 }  // namespace
 
-void fill_table(KernelTable* table) { Kernels::fill(table); }
+void fill_table(KernelTable* table) {
+  Kernels::fill(table);
+  table->accumulate_channels = accumulate_channels;
+}
+
+void accumulate_any(DType dtype, const AccumulateArgs& args) {
+  VisitWeightType(dtype, [&](auto type) { Accumulate::run<type()>(args); });
+}
 
 void matvec_float(DType dtype, const MatvecArgs& args) { Kernels::matvec_float(dtype, args); }
 

@@ -1,3 +1,4 @@
+#include "cpu_kernels/avx2.h"
 #include "cpu_kernels/avx512.h"
 #include "cpu_kernels/simd_avx512.h"
 #include "cpu_kernels/simd_table.h"
@@ -22,7 +23,11 @@ using Kernels = SimdKernels<Simd, Accumulate>;
 
 }  // namespace
 
-void fill_table(KernelTable* table) { Kernels::fill(table); }
+// Without VNNI wider registers would gain little where weights stay integers: AVX2's serve.
+void fill_table(KernelTable* table) {
+  Kernels::fill(table);
+  table->accumulate_channels = avx2::accumulate_channels;
+}
 
 void accumulate_any(DType dtype, const AccumulateArgs& args) {
   VisitWeightType(dtype, [&](auto type) { Accumulate::template run<type()>(args); });

@@ -13,6 +13,7 @@
 #include "gpu_kernels/base/stream.h"
 #include "gpu_kernels/products/activation.h"
 #include "gpu_kernels/products/activations.h"
+#include "gpu_kernels/products/channel_cut.h"
 #include "gpu_kernels/products/neuron_list.h"
 #include "gpu_kernels/products/weight_layout.h"
 
@@ -33,6 +34,8 @@ struct GpuGateUp {
   // The gates, (n_tokens, m) f32 on the GPU, where they are known; gate is then not read, and
   // nothing is added to them. May be h, too. Null: they are computed.
   const float* gates = nullptr;
+  // Which activated gates count; others are 0 (CATS, arXiv:2404.08763).
+  GpuRowCut activated_cut = {};
 };
 
 // h[t, i] for every neuron i, 0 where the list says that token t does not want it. x: n_tokens
@@ -65,6 +68,7 @@ struct GpuActivateOp {
   const float* gate_bias = nullptr;  // (m) or null
   const float* up = nullptr;         // (n_tokens, m); null: a plain FFN
   const float* up_bias = nullptr;    // (m) or null
+  GpuRowCut activated_cut = {};      // as in GpuGateUp
 };
 // gate = act(gate + gate_bias) * (up + up_bias), for batches; in a plain FFN act(gate + gate_bias).
 // gate: (n_tokens, m) f32 on the GPU, as all that op points to.

@@ -2,22 +2,18 @@
 
 #include "gpu_kernels/base/launch.h"
 #include "gpu_kernels/base/warp_reduce.h"
+#include "gpu_kernels/products/column_sums.h"
 #include "gpu_kernels/products/dispatch.h"
 #include "gpu_kernels/products/ffn.h"
-#include "gpu_kernels/products/weight_words.h"
 #include "runtime/core/checked_math.h"
 #include "runtime/core/error.h"
 
 namespace thermocline {
 namespace {
 
-constexpr int kWarps = 8;
+constexpr int kWarps = kColumnWarps;
 constexpr int kThreads = kWarps * kWarpThreads;
 
-// Columns of a strip.
-__host__ __device__ constexpr int StripCols(DType dtype) {
-  return LaneElements(dtype) * kWarpThreads;
-}
 // Tokens that a launch takes at once, as a lane has a sum per token and column.
 constexpr int DownTokens(DType dtype) {
   constexpr int kMaxSums = 64;
@@ -38,100 +34,6 @@ struct DownOp {
 
   __device__ int64_t chunk_neurons() const { return int64_t{neurons_per_warp} * kWarps; }
 };
-
-// Adds the rows whose bits are set in mask, each times its h, to the lane's columns. Lane i brings
-// h[t] of the warp's neuron i, of which first_row is the first. A sum is a chain in the order of
-// the neurons. Offsets, which are the same for many of a lane's columns, are summed apart.
-template <DType kType, int kTokens>
-__device__ inline void AddRows(const DownOp& op, unsigned mask, const float (&h)[kTokens],
-                               int64_t first_row, int64_t lane_step,
-                               float (&sums)[kTokens][LaneElements(kType)]) {
-  // Rows in flight. For one token, four of Q5_K spill.
-  constexpr int kBatch = kTokens > 1 ? 2 : kType == DType::kQ5_K ? 3 : 4;
-  constexpr int kScales = LaneScales(kType);
-  float offsets[kTokens][kScales] = {};
-  int source = 0;
-  while (mask != 0) {
-    WeightWords<kType> w[kBatch];
-    float factors[kBatch][kTokens];
-#pragma unroll
-    for (int b = 0; b < kBatch; ++b) {
-      // The last row is loaded again behind the last row, times 0.
-      const bool real = mask != 0;
-      if (real) source = __ffs(static_cast<int>(mask)) - 1;
-      mask &= mask - 1;
-      w[b].Load(op.w + (first_row + source) * op.row_bytes, op.padded_cols, lane_step);
-#pragma unroll
-      for (int t = 0; t < kTokens; ++t) {
-        const float factor = __shfl_sync(kFullWarpMask, h[t], source);
-        factors[b][t] = real ? factor : 0.0f;
-      }
-    }
-#pragma unroll
-    for (int b = 0; b < kBatch; ++b) {
-#pragma unroll
-      for (int t = 0; t < kTokens; ++t) {
-        if constexpr (kHasOffset<kType>) {
-#pragma unroll
-          for (int s = 0; s < kScales; ++s) {
-            offsets[t][s] = fmaf(factors[b][t], w[b].Offset(s), offsets[t][s]);
-          }
-        }
-#pragma unroll
-        for (int i = 0; i < LaneElements(kType); ++i) {
-          const float factor = w[b].Scaled(factors[b][t], ScaleOf(kType, i));
-          sums[t][i] = fmaf(factor, w[b].Value(i), sums[t][i]);
-        }
-      }
-    }
-  }
-  if constexpr (kHasOffset<kType>) {
-#pragma unroll
-    for (int t = 0; t < kTokens; ++t) {
-#pragma unroll
-      for (int i = 0; i < LaneElements(kType); ++i) sums[t][i] += offsets[t][ScaleOf(kType, i)];
-    }
-  }
-}
-
-// Adds the warps' sums in their order and stores them. It takes a piece of kPiece columns of each
-// lane at a time, so that shared memory does not limit how many blocks run.
-template <DType kType, int kTokens>
-__device__ inline void StorePartial(const DownOp& op, int64_t n_tokens,
-                                    const float (&sums)[kTokens][LaneElements(kType)]) {
-  constexpr int kElements = LaneElements(kType);
-  constexpr int kPiece = kElements < 8 ? kElements : 8;
-  constexpr int kLaneStride = kPiece + 1;  // odd: lanes write to different banks
-  constexpr int kWarpStride = kWarpThreads * kLaneStride;
-  SHARED_ARRAY(float, pieces, kWarps* kWarpStride);
-  const int warp = static_cast<int>(threadIdx.x) / kWarpThreads;
-  const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
-  const int owner = static_cast<int>(threadIdx.x) / kPiece;  // whose column this thread adds up
-  const int element = static_cast<int>(threadIdx.x) % kPiece;
-  float* const out = op.partial + blockIdx.y * n_tokens * op.padded_cols;
-#pragma unroll
-  for (int t = 0; t < kTokens; ++t) {
-    if (t >= n_tokens) break;  // for the whole block
-#pragma unroll
-    for (int first = 0; first < kElements; first += kPiece) {
-#pragma unroll
-      for (int i = 0; i < kPiece; ++i) {
-        pieces[warp * kWarpStride + lane * kLaneStride + i] = sums[t][first + i];
-      }
-      __syncthreads();
-      const int64_t col =
-          int64_t{blockIdx.x} * StripCols(kType) + owner * kElements + first + element;
-      if (owner < kWarpThreads && col < op.padded_cols) {
-        float sum = 0;
-        for (int w = 0; w < kWarps; ++w) {
-          sum += pieces[w * kWarpStride + owner * kLaneStride + element];
-        }
-        out[t * op.padded_cols + col] = sum;
-      }
-      __syncthreads();
-    }
-  }
-}
 
 // Stores how many of the chunk's elements of h are not 0. All threads of the block call it.
 template <int kTokens>
@@ -176,8 +78,11 @@ __global__ void __launch_bounds__(kThreads, MinBlocks(kTokens, kThreads))
   // Lanes behind the last column read the last column's weights.
   const int64_t last_step = op.padded_cols / kElements - 1;
   const int64_t lane_step = min(int64_t{blockIdx.x} * kWarpThreads + lane, last_step);
-  AddRows<kType, kTokens>(op, mask, h, first_row, lane_step, sums);
-  StorePartial<kType, kTokens>(op, n_tokens, sums);
+  const RowsToAdd rows{op.w, op.row_bytes, op.padded_cols};
+  const auto row_of = [first_row](int source) { return first_row + source; };
+  AddRows<kType, kTokens>(rows, mask, h, row_of, lane_step, sums);
+  float* const out = op.partial + blockIdx.y * n_tokens * op.padded_cols;
+  StorePartial<kType, kTokens>(out, op.padded_cols, n_tokens, sums);
 }
 
 struct MergeOp {

@@ -2,6 +2,7 @@
 
 #include "gpu_kernels/base/launch.h"
 #include "gpu_kernels/products/activate.h"
+#include "gpu_kernels/products/cut_value.h"
 #include "gpu_kernels/products/dispatch.h"
 #include "gpu_kernels/products/ffn.h"
 #include "gpu_kernels/products/norm_row.h"
@@ -29,6 +30,7 @@ struct GateUpOp {
   GpuActivation activation;
   bool skip_inactive;
   int first_token;  // of the list's masks
+  GpuRowCut activated_cut;
 };
 
 // Returns values[lane], and on lanes behind the last value the last.
@@ -72,7 +74,10 @@ __global__ void __launch_bounds__(kThreads, MinBlocks(kTokens, kThreads))
     const float added = Added(op.gate_added, lane, n_tokens, op.n_neurons, neuron);
     own = OfLane(gate[0], lane) + bias + added;
   }
-  const float act = Activate(op.activation, own);
+  float act = Activate(op.activation, own);
+  if (lane < n_tokens && IsCut(op.activated_cut, lane)) {
+    act = CutValue(op.activated_cut, neuron, act);
+  }
   const bool mine = lane < n_tokens && (wanted >> lane & 1u) != 0;
   const bool active = __any_sync(kFullWarpMask, mine && act != 0) != 0 || !op.skip_inactive;
   float h = mine ? act : 0.0f;
@@ -117,6 +122,7 @@ __global__ void __launch_bounds__(kElementThreads)
   const int64_t at = blockIdx.y * m + i;
   const float bias = op.gate_bias == nullptr ? 0.0f : op.gate_bias[i];
   float h = Activate(op.activation, gate[at] + bias);
+  if (IsCut(op.activated_cut, blockIdx.y)) h = CutValue(op.activated_cut, i, h);
   if (op.up != nullptr) {
     const float up = op.up_bias == nullptr ? op.up[at] : op.up[at] + op.up_bias[i];
     h *= op.activation.relu_up ? DropBelow(up, 0) : up;
@@ -152,7 +158,8 @@ void GpuFfnGateUp(Stream& stream, const GpuGateUp& weights, GpuSkip skip, const 
                       gate.rows,
                       weights.activation,
                       skip == GpuSkip::kInactive,
-                      static_cast<int>(first)};
+                      static_cast<int>(first),
+                      CutFrom(weights.activated_cut, first)};
     WithTypeAndTokens(gate.dtype, n, [&](auto type, auto tokens) {
       Launch(KERNEL(gate_up_kernel<type(), tokens()>),
              {.grid = grid, .block = kThreads, .stream = stream}, op, list, VectorsFrom(x, first),

@@ -75,7 +75,7 @@ ActivationCounter::ActivationCounter(const ModelConfig& config,
                                      const ChannelOrders& orders, double activation_threshold)
     : config_(config),
       orders_(orders),
-      activation_threshold_(activation_threshold),
+      thresholds_(static_cast<size_t>(config.n_layers), activation_threshold),
       norms_(std::move(norms)) {
   CHECK(static_cast<int64_t>(norms_.size()) == config.n_layers);
 }
@@ -108,8 +108,8 @@ const int32_t* ActivationCounter::ChannelsOf(const FfnObservation& observation) 
   return orders_.empty() ? nullptr : orders_[static_cast<size_t>(observation.layer)].data();
 }
 
-bool ActivationCounter::IsActive(float h) const {
-  return std::abs(static_cast<double>(h)) > activation_threshold_;
+bool ActivationCounter::IsActive(int64_t layer, float h) const {
+  return std::abs(static_cast<double>(h)) > thresholds_[static_cast<size_t>(layer)];
 }
 
 void ActivationCounter::OnFfn(const Lane& lane, const FfnObservation& observation) {
@@ -134,7 +134,7 @@ void ActivationCounter::CountNeurons(const FfnObservation& observation, int64_t 
     for (int64_t t = 0; t < observation.n_tokens; ++t) {
       const float* h = observation.h + t * m + first;
       for (size_t i = 0; i < n; ++i) {
-        count[i] += IsActive(h[i]) ? 1 : 0;
+        count[i] += IsActive(observation.layer, h[i]) ? 1 : 0;
         sum[i] += std::abs(static_cast<double>(h[i]));
         square[i] += static_cast<double>(h[i]) * h[i];
       }
@@ -168,7 +168,7 @@ void ActivationCounter::FeedLru(const FfnObservation& observation) {
     const float* h = observation.h + t * m;
     active_.clear();
     for (int64_t i = 0; i < m; ++i) {
-      if (IsActive(h[i])) active_.push_back(static_cast<int32_t>(i));
+      if (IsActive(observation.layer, h[i])) active_.push_back(static_cast<int32_t>(i));
     }
     lru_->OnToken(observation.layer, active_);
   }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "profiler/activations/lru.h"
@@ -25,6 +26,9 @@ class ActivationCounter final : public FfnObserver {
   ActivationCounter(const ModelConfig& config, std::vector<std::vector<double>> norms,
                     const ChannelOrders& orders, double activation_threshold);
 
+  // Has each layer count neurons as active above a threshold of its own: (n_layers).
+  void set_thresholds(std::vector<double> thresholds) { thresholds_ = std::move(thresholds); }
+
   // Counts into *split from now on (sizes it when it is empty). With an `lru` its caches see every
   // token, too, which needs each layer to lie on one tier, in file order.
   void CountInto(SplitActivity* split, LruBaseline* lru);
@@ -40,11 +44,11 @@ class ActivationCounter final : public FfnObserver {
   void CountNeurons(const FfnObservation& observation, int64_t begin, int64_t end);
   void SumSquares(const Lane& lane, const FfnObservation& observation);
   void FeedLru(const FfnObservation& observation);
-  bool IsActive(float h) const;
+  bool IsActive(int64_t layer, float h) const;
 
   const ModelConfig& config_;
   const ChannelOrders& orders_;
-  const double activation_threshold_;
+  std::vector<double> thresholds_;  // (n_layers)
   const std::vector<std::vector<double>> norms_;
   SplitActivity* split_ = nullptr;
   LruBaseline* lru_ = nullptr;

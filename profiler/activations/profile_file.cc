@@ -123,6 +123,18 @@ double ReadThreshold(const GgufReader& gguf) {
                .found = threshold ? fmt::format("{}", *threshold) : "none"});
 }
 
+constexpr const char* kCutShareKey = "thermocline.cut_share";
+
+double ReadCutShare(const GgufReader& gguf) {
+  if (gguf.Find(kCutShareKey) == nullptr) return 0;
+  const auto share = gguf.GetF64(kCutShareKey);
+  if (share && *share >= 0 && *share < 1) return *share;
+  throw Error({.path = gguf.path(),
+               .what = std::string("key ") + kCutShareKey,
+               .expected = "a number from 0 to below 1",
+               .found = share ? fmt::format("{}", *share) : "something else"});
+}
+
 void DeclareSplit(GgufWriter& writer, const SplitActivity& split, const SplitNames& names) {
   writer.Set(names.tokens, GgufValue::u64(static_cast<uint64_t>(split.n_tokens)));
   writer.Set(names.hash, GgufValue::string(split.corpus_hash));
@@ -151,6 +163,7 @@ void WriteProfile(const std::string& path, const ProfileStats& stats) {
   writer.Set("thermocline.n_layers", GgufValue::u64(stats.calibration.layers.size()));
   writer.Set("thermocline.d_ff", GgufValue::u64(static_cast<uint64_t>(stats.d_ff())));
   writer.Set("thermocline.activation_threshold", GgufValue::f64(stats.activation_threshold));
+  if (stats.cut_share > 0) writer.Set(kCutShareKey, GgufValue::f64(stats.cut_share));
   writer.Set("thermocline.context_tokens",
              GgufValue::u64(static_cast<uint64_t>(stats.context_tokens)));
   DeclareSplit(writer, stats.calibration, kCalibration);
@@ -182,6 +195,7 @@ ProfileStats ReadProfile(const std::string& path) {
   stats.path = path;
   stats.model_fingerprint = gguf.RequireString("thermocline.model_fingerprint");
   stats.activation_threshold = ReadThreshold(gguf);
+  stats.cut_share = ReadCutShare(gguf);
   stats.context_tokens =
       static_cast<int64_t>(gguf.RequireU64("thermocline.context_tokens", 1, kMaxTokens));
   const uint64_t n_layers = gguf.RequireU64("thermocline.n_layers", 1, kMaxFileLayers);

@@ -1,6 +1,6 @@
 // Profile files (*.profile.gguf): the statistics of profile_stats.h in a GGUF.
 //
-// Keys, all `thermocline.`: model_fingerprint, n_layers, d_ff, activation_threshold,
+// Keys, all `thermocline.`: model_fingerprint, n_layers, d_ff, activation_threshold, cut_share,
 // context_tokens, calibration_tokens, heldout_tokens, calibration_corpus_hash, heldout_corpus_hash.
 // Tensors: blk.N.ffn_count and blk.N.ffn_mass, and the same with _heldout behind; and, where they
 // were summed, blk.N.input_squares.attention, .attended, .ffn and .down (F64).

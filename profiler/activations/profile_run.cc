@@ -9,6 +9,7 @@
 #include "runtime/core/fnv1a.h"
 #include "runtime/core/interrupt.h"
 #include "runtime/model/families.h"
+#include "runtime/placement/magnitude_histogram.h"
 #include "runtime/placement/placement.h"
 
 namespace thermocline {
@@ -32,6 +33,34 @@ void CheckNumbers(const std::string& model_path, const SplitActivity& split) {
     }
   }
 }
+
+// How large h is, by layer. The first positions of a text, which are never cut, are not counted.
+class HiddenMagnitudes final : public FfnObserver {
+ public:
+  explicit HiddenMagnitudes(int64_t n_layers)
+      : layers_(static_cast<size_t>(n_layers)), positions_(static_cast<size_t>(n_layers)) {}
+
+  void OnFfn(const Lane& lane, const FfnObservation& seen) override {
+    const auto layer = static_cast<size_t>(seen.layer);
+    if (lane.rank == 0) {
+      const int64_t m = seen.slice->n_neurons;
+      const int64_t first =
+          std::clamp<int64_t>(kUncutPositions - positions_[layer], 0, seen.n_tokens);
+      layers_[layer].Add(seen.h + first * m, (seen.n_tokens - first) * m);
+      positions_[layer] += seen.n_tokens;
+    }
+    lane.Sync();
+  }
+  std::vector<double> Quantiles(double share) const {
+    std::vector<double> quantiles;
+    for (const MagnitudeHistogram& layer : layers_) quantiles.push_back(layer.Quantile(share));
+    return quantiles;
+  }
+
+ private:
+  std::vector<MagnitudeHistogram> layers_;
+  std::vector<int64_t> positions_;  // (n_layers) of the next pass's first row
+};
 
 }  // namespace
 
@@ -78,6 +107,7 @@ ProfileRun::ProfileRun(Engine& engine, ProfileTexts& texts, const ProfileOptions
     : engine_(engine),
       texts_(texts),
       progress_(options.progress),
+      cut_share_(options.cut_share),
       orders_(ReadChannelOrders(engine.model().gguf(), engine.config())),
       counter_(engine.config(), ChannelNorms(engine.model(), orders_), orders_,
                options.activation_threshold) {
@@ -85,6 +115,7 @@ ProfileRun::ProfileRun(Engine& engine, ProfileTexts& texts, const ProfileOptions
   RequireEqualFfns(engine.config(), engine.model().gguf().path(), "profiling");
   stats_.model_fingerprint = PlacementFingerprint(engine.model().gguf());
   stats_.activation_threshold = options.activation_threshold;
+  stats_.cut_share = options.cut_share;
   stats_.context_tokens = engine.context_tokens();
 }
 
@@ -101,19 +132,30 @@ void ProfileRun::HoldOut(const std::vector<int64_t>& lru_sizes, FfnObserver* als
   RunSplit(/*calibration=*/false, also, nullptr);
 }
 
+void ProfileRun::MeasureThresholds(const std::vector<int32_t>& ids) {
+  HiddenMagnitudes magnitudes(engine_.config().n_layers);
+  {
+    const ScopedObserver watching(engine_.executor(), &magnitudes);
+    engine_.Reset();
+    engine_.Feed(ids);
+  }
+  counter_.set_thresholds(magnitudes.Quantiles(cut_share_));
+}
+
 void ProfileRun::RunSplit(bool calibration, FfnObserver* also, Watcher* told) {
   SplitActivity& split = calibration ? stats_.calibration : stats_.heldout;
   const std::string label = calibration ? "calibration tokens" : "held-out tokens";
   const int64_t n_windows = calibration ? texts_.calibration_windows() : texts_.heldout_windows();
   const int64_t n_tokens = calibration ? texts_.calibration_tokens() : texts_.heldout_tokens();
   ObserverPair both(&counter_, also);
-  const ScopedObserver watching(engine_.executor(), &both);
   Fnv1a hash;
   for (int64_t w = 0; w < n_windows; ++w) {
     ThrowIfInterrupted();
     const std::vector<int32_t> ids =
         calibration ? texts_.NextCalibrationWindow() : texts_.NextHeldoutWindow();
     if (w == 0) first_windows_[calibration ? 0 : 1] = ids;
+    if (w == 0 && calibration && cut_share_ > 0) MeasureThresholds(ids);
+    const ScopedObserver watching(engine_.executor(), &both);
     if (told != nullptr) told->BeginText();
     engine_.Reset();
     engine_.Feed(ids);

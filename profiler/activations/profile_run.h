@@ -22,6 +22,9 @@ struct ProfileOptions {
   double heldout_fraction = 0.2;  // share of the windows, rounded, at least one; in (0, 1)
   int64_t max_tokens = 0;         // of each text; 0: all
   double activation_threshold = 0;
+  // In place of activation_threshold: each layer's neurons are active above the magnitude below
+  // which this share of its |h| lies in the first window. 0: not so.
+  double cut_share = 0;
   ProgressFn progress;
 };
 
@@ -73,12 +76,15 @@ class ProfileRun {
   const LruBaseline* lru() const { return lru_ ? &*lru_ : nullptr; }
 
  private:
+  // Finds the layers' thresholds for cut_share.
+  void MeasureThresholds(const std::vector<int32_t>& ids);
   // also: who watches beside the counter. told: who is told of texts. Either may be null.
   void RunSplit(bool calibration, FfnObserver* also, Watcher* told);
 
   Engine& engine_;
   ProfileTexts& texts_;
   ProgressFn progress_;
+  double cut_share_;
   ChannelOrders orders_;
   ActivationCounter counter_;
   std::optional<LruBaseline> lru_;

@@ -40,6 +40,7 @@ struct ProfileStats {
   std::string path;  // where it was read from; for messages
   std::string model_fingerprint;
   double activation_threshold = 0;
+  double cut_share = 0;        // see ProfileOptions
   int64_t context_tokens = 0;  // of a window, with its BOS
   SplitActivity calibration;
   SplitActivity heldout;

@@ -9,7 +9,8 @@
 namespace thermocline {
 namespace {
 
-constexpr size_t kMeasuredTokens = 512;
+// Shares are means over so many tokens and all channels: hundreds are plenty.
+constexpr size_t kMeasuredTokens = 256;
 
 // Has an executor work with cuts while it lives.
 class ScopedCuts {
@@ -46,18 +47,36 @@ std::vector<float> MeasureReached(Engine& engine, std::span<const int32_t> text,
   return reached;
 }
 
-ThresholdScore Score(Engine& engine, std::span<const int32_t> heldout, ModelCuts* cuts,
-                     ThresholdMethod method, ThresholdSplit split, double share) {
-  cuts->Choose({.method = method, .sparsity = share}, split);
-  const int64_t window =
-      std::min<int64_t>(engine.context_tokens() - 1, static_cast<int64_t>(heldout.size()));
+// A way to choose thresholds.
+struct Way {
+  ThresholdMethod method;
+  ThresholdSplit split;
+  double share;
+};
+
+// Scores ways on held-out text; of each window they share the dense run.
+std::vector<ThresholdScore> Score(Engine& engine, std::span<const int32_t> heldout, ModelCuts* cuts,
+                                  const std::vector<Way>& ways, const ProgressFn& progress) {
   PerplexityOptions options;
-  options.window_tokens = window;
+  options.window_tokens =
+      std::min<int64_t>(engine.context_tokens() - 1, static_cast<int64_t>(heldout.size()));
   options.compare_to_dense = true;
   options.mode = SparseMode::kThreshold;
-  ThresholdScore score{method, split, share, 0, EvaluatePerplexity(engine, heldout, options)};
-  score.reached = cuts->ShareSkipped(score.result.counts.channels);
-  return score;
+  const auto choose = [&](size_t i) {
+    Report(progress, "scoring thresholds", i, ways.size());
+    cuts->Choose({.method = ways[i].method, .sparsity = ways[i].share}, ways[i].split);
+  };
+  const auto results = EvaluateWays(engine, heldout, options, ways.size(), choose);
+  std::vector<ThresholdScore> scores;
+  for (size_t i = 0; i < ways.size(); ++i) {
+    const auto& [method, split, share] = ways[i];
+    // What the counts are shares of depends on the method.
+    cuts->Choose({.method = method, .sparsity = share}, split);
+    scores.push_back(
+        {method, split, share, cuts->ShareSkipped(results[i].counts.channels), results[i]});
+  }
+  Report(progress, "scoring thresholds", ways.size(), ways.size());
+  return scores;
 }
 
 // Returns the split with the least divergence, the middle shares together.
@@ -88,7 +107,7 @@ std::vector<ThresholdScore> CalibrateThresholds(Engine& engine, std::span<const 
   const ModelConfig& config = engine.config();
   const ChannelOrders orders = ReadChannelOrders(engine.model().gguf(), config);
   ModelCuts cuts(std::move(*thresholds), config, engine.weights(), orders,
-                 engine.model().executor_options().max_tokens);
+                 engine.model().executor_options().max_tokens, engine.devices());
   const ScopedCuts scoped(engine.executor(), cuts.cuts());
   const size_t most = std::min(static_cast<size_t>(options.search_tokens),
                                static_cast<size_t>(engine.model().batch_tokens()));
@@ -118,20 +137,20 @@ std::vector<ThresholdScore> CalibrateThresholds(Engine& engine, std::span<const 
   const auto scored =
       heldout.first(std::min(heldout.size(), static_cast<size_t>(options.scored_tokens)));
   if (scored.size() > static_cast<size_t>(2 * kUncutPositions)) {
+    std::vector<Way> ways;
     for (size_t m = 0; m < kThresholdMethods; ++m) {
-      const auto method = static_cast<ThresholdMethod>(m);
-      const bool by_gate = m >= kPathMethods;
-      if (by_gate && !gated) continue;
+      if (m >= kPathMethods && !gated) continue;
       for (size_t split = 1; split < splits_of(m); ++split) {
         for (const double share : kScoredShares) {
-          Report(options.progress, "scoring thresholds", scores.size(), 32);
-          scores.push_back(
-              Score(engine, scored, &cuts, method, static_cast<ThresholdSplit>(split), share));
+          ways.push_back(
+              {static_cast<ThresholdMethod>(m), static_cast<ThresholdSplit>(split), share});
         }
       }
-      if (!by_gate && searches) cuts.mutable_thresholds().best[m] = BestOf(scores, method);
     }
-    Report(options.progress, "scoring thresholds", 32, 32);
+    scores = Score(engine, scored, &cuts, ways, options.progress);
+    for (size_t m = 0; searches && m < kPathMethods; ++m) {
+      cuts.mutable_thresholds().best[m] = BestOf(scores, static_cast<ThresholdMethod>(m));
+    }
   }
   *thresholds = std::move(cuts.mutable_thresholds());
   return scores;

@@ -4,32 +4,33 @@
 
 #include <algorithm>
 #include <limits>
+#include <memory>
+#include <mutex>
+#include <string>
 
+#include "profiler/thresholds/layer_runner.h"
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
-#include "runtime/engine/scoped_batch_cuts.h"
+#include "runtime/threads/parallel_for.h"
 
 namespace thermocline {
 namespace {
 
 constexpr double kLargestStep = 0.25;  // of a small matrix
+// Of layers' inputs that wait for their search.
+constexpr int64_t kInputBytes = int64_t{256} << 20;
 
-// The search within one layer.
+// The search within one layer, which `runner` has begun.
 class LayerSearch {
  public:
-  LayerSearch(Engine& engine, ThresholdMethod method, int64_t layer, const std::vector<float>& x,
-              ModelCuts* cuts)
-      : engine_(engine),
-        method_(method),
-        layer_(layer),
-        x_(x),
-        cuts_(cuts),
-        sizes_(MatrixSizes(engine.config(), layer)) {
+  LayerSearch(const ModelConfig& config, LayerRunner& runner, int64_t layer)
+      : runner_(runner),
+        d_model_(static_cast<size_t>(config.d_model)),
+        sizes_(MatrixSizes(config, layer)) {
     for (const int64_t size : sizes_) {
       all_ += static_cast<double>(size);
       largest_ = std::max(largest_, static_cast<double>(size));
     }
-    y_ = Output(SparseMode::kDense);
   }
 
   std::vector<PathPoint> Run() {
@@ -41,6 +42,7 @@ class LayerSearch {
       ThrowIfInterrupted();
       const Candidate best = TakeBest();
       now_[best.matrix] = NextShare(best.matrix);
+      runner_.Accept(best.matrix, now_);
       error_ = best.error;
       path.push_back({static_cast<float>(Share()), static_cast<float>(error_), now_});
       ++n_steps_;
@@ -50,7 +52,6 @@ class LayerSearch {
     }
     return path;
   }
-  const std::vector<float>& output() const { return y_; }
 
  private:
   struct Trial {
@@ -89,32 +90,23 @@ class LayerSearch {
   Trial Try(size_t m) {
     MatrixShares shares = now_;
     shares[m] = NextShare(m);
-    cuts_->Set(layer_, method_, shares);
-    const std::vector<float> y = Output(SparseMode::kThreshold);
-    const double error = ErrorOf(y);
+    const double error = ErrorOf(runner_.Try(m, shares));
     const double weights = (shares[m] - now_[m]) * static_cast<double>(sizes_[m]);
     return {error, (error - error_) / weights, n_steps_};
   }
 
-  std::vector<float> Output(SparseMode mode) {
-    const int64_t n = static_cast<int64_t>(x_.size()) / engine_.config().d_model;
-    std::vector<float> y = x_;
-    engine_.executor().set_mode(mode);
-    engine_.executor().RunLayers(y.data(), n, 0, layer_, layer_ + 1);
-    return y;
-  }
-
   double ErrorOf(const std::vector<float>& y) const {
-    const auto d = static_cast<size_t>(engine_.config().d_model);
+    const std::vector<float>& dense = runner_.dense();
+    const size_t d = d_model_;
     double sum = 0;
     int64_t n = 0;
     for (size_t at = kUncutPositions * d; at < y.size(); at += d, ++n) {
       double difference = 0;
       double square = 0;
       for (size_t i = at; i < at + d; ++i) {
-        const double delta = static_cast<double>(y[i]) - y_[i];
+        const double delta = static_cast<double>(y[i]) - dense[i];
         difference += delta * delta;
-        square += static_cast<double>(y_[i]) * y_[i];
+        square += static_cast<double>(dense[i]) * dense[i];
       }
       sum += square > 0 ? difference / square : 0;
     }
@@ -127,12 +119,8 @@ class LayerSearch {
     return skipped / all_;
   }
 
-  Engine& engine_;
-  ThresholdMethod method_;
-  int64_t layer_;
-  const std::vector<float>& x_;  // (n, d_model) the layer's input
-  std::vector<float> y_;         // (n, d_model) its output, dense
-  ModelCuts* cuts_;
+  LayerRunner& runner_;
+  size_t d_model_;
   std::array<int64_t, kMatrices> sizes_;
   double all_ = 0;
   double largest_ = 0;
@@ -178,21 +166,47 @@ std::vector<Segment> HullOf(const std::vector<PathPoint>& path, size_t layer,
 void SearchShares(Engine& engine, std::span<const int32_t> ids, ThresholdMethod method,
                   ModelCuts* cuts, const ProgressFn& progress) {
   Executor& executor = engine.executor();
-  CHECK(executor.has_one_stream() && executor.cuts() == cuts->cuts());
-  const ScopedBatchCuts cutting(executor.cuts());
+  CHECK(executor.has_one_stream());
   const ModelConfig& config = engine.config();
-  cuts->cuts()->ffn_mode = SparseMode::kThreshold;
-  std::vector<float> x(ids.size() * static_cast<size_t>(config.d_model));
-  executor.Embed(ids, x.data());
-  for (int64_t l = 0; l < config.n_layers; ++l) {
-    Report(progress, fmt::format("{}: searching layers", ThresholdMethodName(method)),
-           static_cast<uint64_t>(l), static_cast<uint64_t>(config.n_layers));
-    LayerSearch search(engine, method, l, x, cuts);
-    cuts->mutable_thresholds().layers[static_cast<size_t>(l)].paths[static_cast<size_t>(method)] =
-        search.Run();
-    x = search.output();
+  const auto n = static_cast<int64_t>(ids.size());
+  const int n_threads = engine.model().n_threads();
+  const int n_workers = static_cast<int>(std::min<int64_t>(n_threads, config.n_layers));
+  std::vector<std::unique_ptr<LayerRunner>> runners;
+  for (int i = 0; i < n_workers; ++i) {
+    const int n_lanes = std::max(1, n_threads / n_workers);
+    runners.push_back(std::make_unique<LayerRunner>(engine, *cuts, n, n_lanes));
   }
+  const std::string what = fmt::format("{}: searching layers", ThresholdMethodName(method));
+  const auto n_layers = static_cast<uint64_t>(config.n_layers);
+  std::mutex reporting;
+  uint64_t n_done = 0;
+  Report(progress, what, 0, n_layers);
+  const auto bytes = static_cast<int64_t>(ids.size() * sizeof(float)) * config.d_model;
+  const int64_t at_once = std::max<int64_t>(n_workers, kInputBytes / bytes);
+  std::vector<float> x(ids.size() * static_cast<size_t>(config.d_model));
   executor.set_mode(SparseMode::kDense);
+  executor.Embed(ids, x.data());
+  for (int64_t first = 0; first < config.n_layers; first += at_once) {
+    const int64_t last = std::min(first + at_once, config.n_layers);
+    std::vector<std::vector<float>> inputs;
+    for (int64_t l = first; l < last; ++l) {
+      ThrowIfInterrupted();
+      inputs.push_back(x);
+      executor.RunLayers(x.data(), n, 0, l, l + 1);
+    }
+    ParallelFor(last - first, 1, n_workers, [&](int worker, int64_t begin, int64_t end) {
+      LayerRunner& runner = *runners[static_cast<size_t>(worker)];
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t l = first + i;
+        runner.Begin(l, method, inputs[static_cast<size_t>(i)]);
+        cuts->mutable_thresholds()
+            .layers[static_cast<size_t>(l)]
+            .paths[static_cast<size_t>(method)] = LayerSearch(config, runner, l).Run();
+        const std::lock_guard<std::mutex> lock(reporting);
+        Report(progress, what, ++n_done, n_layers);
+      }
+    });
+  }
 }
 
 std::vector<float> SplitOverLayers(const ModelThresholds& thresholds, size_t method,

@@ -18,8 +18,10 @@ inline constexpr double kSearchStep = 0.05;  // of the largest matrix; others by
 // and again the matrix skips more that hurts the layer's output least per weight skipped, until the
 // layer skips kMaxSparsity. A candidate is tried anew only when it looks best by what was found
 // earlier: errors add up nearly, so that what looked worse seldom became better.
-// ids: tokens of one text, at most a pass. REQUIRES: an engine opened with sets_cuts, whose
-// executor has one stream and cuts.cuts(). Throws Interrupted.
+// Layers are searched side by side, each by a thread: of a trial little can be shared out. What a
+// candidate does not change is not computed again (layer_runner.h).
+// ids: tokens of one text, at most a pass. REQUIRES: an engine on the CPU whose executor has one
+// stream. Throws Interrupted.
 void SearchShares(Engine& engine, std::span<const int32_t> ids, ThresholdMethod method,
                   ModelCuts* cuts, const ProgressFn& progress);
 

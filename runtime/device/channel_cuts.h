@@ -20,9 +20,10 @@ inline constexpr size_t kCutMatrices = 8;
 // Channel j is read where |x_j| factors[j] >= least, and counts as 0 elsewhere.
 struct ChannelCut {
   float least = 0;                       // 0: every channel is read
-  const float* factors = nullptr;        // (d_in) in host memory, or null: all 1
+  const float* factors = nullptr;        // (d_in) in the device's memory, or null: all 1
   const uint8_t* rows = nullptr;         // (n) whether a row of the pass is cut at all
   std::atomic<int64_t>* kept = nullptr;  // how many channels, not 0, were read of rows that are cut
+  int32_t counter = 0;                   // which of the model's: layer * kCutMatrices + matrix
 
   bool CutsRow(int64_t row) const { return rows[row] != 0; }
 };
@@ -58,8 +59,11 @@ struct ChannelCuts {
   SparseMode ffn_mode = SparseMode::kThreshold;
   // Cut the rows of batches, too, which otherwise run dense: for who measures what a mode costs.
   bool cut_batches = false;
+  // Another number whenever a threshold changed: a queued device keeps passes as they were made.
+  int64_t version = 0;
   std::vector<LayerCuts> layers;  // (n_layers)
-  std::vector<uint8_t> rows;      // (max_tokens) what ChannelCut::rows point to
+  std::vector<uint8_t> rows;      // (max_tokens) what ChannelCut::rows point to; a queued device
+                                  // goes by the rows' positions
   // (n_layers) what ChannelCut::kept point to.
   std::vector<std::array<std::atomic<int64_t>, kCutMatrices>> kept;
 };

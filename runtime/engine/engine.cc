@@ -65,7 +65,7 @@ Engine::Engine(std::unique_ptr<OpenedModel> model)
   if (!model_->threshold_choice()) return;
   orders_ = ReadChannelOrders(model_->gguf(), model_->config());
   cuts_ = std::make_unique<ModelCuts>(model_->TakeThresholds(), model_->config(), weights(),
-                                      orders_, executor_options.max_tokens);
+                                      orders_, executor_options.max_tokens, tiers);
   cuts_->Choose(*model_->threshold_choice(), options.threshold_split);
   executor_->set_cuts(cuts_->cuts());
 }
@@ -110,6 +110,12 @@ Placement Engine::LearnedPlacement() {
 }
 
 Engine::~Engine() = default;
+
+std::vector<Device*> Engine::devices() const {
+  std::vector<Device*> devices;
+  for (const auto& tier : tiers_) devices.push_back(tier.get());
+  return devices;
+}
 
 uint64_t Engine::allocated_bytes() const {
   uint64_t n_bytes = cache_->allocated_bytes();

@@ -51,6 +51,7 @@ class Engine {
   int64_t n_past() const { return kv_.length(main_); }  // tokens of the main sequence
   int64_t context_tokens() const { return model_->context_tokens(); }
   uint64_t allocated_bytes() const;
+  std::vector<Device*> devices() const;  // of the tiers, from the fastest on
   // What mode kThreshold leaves out; null in other modes.
   ModelCuts* cuts() { return cuts_.get(); }
   const ModelCuts* cuts() const { return cuts_.get(); }

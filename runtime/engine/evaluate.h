@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -43,6 +44,13 @@ struct PerplexityResult {
 // tokens. REQUIRES: engine opened with all_logits. Leaves the engine's mode as it was.
 PerplexityResult EvaluatePerplexity(Engine& engine, std::span<const int32_t> ids,
                                     const PerplexityOptions& options);
+
+// Scores n_ways of running over the same windows, so that of each window the dense run is made once
+// for all. choose(way) is called before a way runs over a window, while the engine is idle; with
+// options.mode it has that mode. Returns what EvaluatePerplexity would of each. REQUIRES as above.
+std::vector<PerplexityResult> EvaluateWays(Engine& engine, std::span<const int32_t> ids,
+                                           const PerplexityOptions& options, size_t n_ways,
+                                           const std::function<void(size_t way)>& choose);
 
 // -ln softmax(logits)[id], in double.
 double NegativeLogLikelihood(std::span<const float> logits, int32_t id);

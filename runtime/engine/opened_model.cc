@@ -8,6 +8,7 @@
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
 #include "runtime/device/cpu/cpu_device.h"
+#include "runtime/load/model_cuts.h"
 
 namespace thermocline {
 namespace {
@@ -117,9 +118,16 @@ bool StreamsNeurons(const ModelConfig& config) {
 }
 
 // Streaming was asked for: it must not be left out silently.
-void CheckGpuStream(const EngineOptions& options, const ModelConfig& config,
-                    const std::string& gpu) {
+void CheckGpuStream(const EngineOptions& options, const ModelConfig& config, const std::string& gpu,
+                    bool by_column) {
   if (options.gpu_stream != StreamCold::kOn) return;
+  if (by_column) {
+    throw Error({.path = options.model_path,
+                 .what = "neurons whose gates and ups lie by column are not streamed to the GPU",
+                 .expected = "auto or off",
+                 .found = "on",
+                 .settings = {{Setting::kGpuStream, "auto"}}});
+  }
   if (!options.loras.empty()) {
     throw Error({.path = options.loras.front().path,
                  .what = "adapters of neurons that lie on the CPU are computed there, so that "
@@ -152,40 +160,29 @@ std::optional<ModelPredictor> OpenPredictor(const EngineOptions& options, Sparse
 }
 
 // Families of which more is known of h than its size, or where the pass is another, have no
-// thresholds; neither have GPUs.
+// thresholds.
 void CheckThresholdModel(const EngineOptions& options, const ModelConfig& config,
-                         const Family& family, const std::string& gpu) {
-  if (family.sub_norms || config.has_encoder()) {
-    throw Error(
-        {.path = options.model_path,
-         .what = fmt::format("models of family {} run without thresholds", config.architecture),
-         .expected = "auto or dense",
-         .found = options.sparse,
-         .settings = {{Setting::kSparseMode, "auto"}}});
-  }
-  if (gpu.empty()) return;
-  throw Error({.path = options.model_path,
-               .what = "thresholds are computed on the CPU alone",
-               .expected = "the CPU as the fast tier",
-               .found = gpu,
-               .settings = {{Setting::kFastTier, "cpu"}, {Setting::kSparseMode}}});
+                         const Family& family) {
+  if (!family.sub_norms && !config.has_encoder()) return;
+  throw Error(
+      {.path = options.model_path,
+       .what = fmt::format("models of family {} run without thresholds", config.architecture),
+       .expected = "auto or dense",
+       .found = options.sparse,
+       .settings = {{Setting::kSparseMode, "auto"}}});
 }
 
-// What lies by column is whole on the CPU, and neurons' gates are not read one by one.
-void CheckColumns(const ModelConfig& config, const EngineOptions& options, SparseMode ffn_mode,
-                  const std::string& gpu, bool placed) {
+// Of what the file has by column neurons' gates are not read one by one, and layers lie whole on
+// one tier.
+void CheckColumns(const ModelConfig& config, const EngineOptions& options, SparseMode ffn_mode) {
   if (!config.by_column) return;
   const bool predicted = ffn_mode == SparseMode::kPredicted;
-  if (gpu.empty() && !placed && !predicted) return;
+  if (options.placement_path.empty() && !predicted) return;
   throw Error({.path = options.model_path,
-               .what =
-                   "a model that is stored by column runs on the CPU alone, without a placement "
-                   "or a predictor",
+               .what = "a file that is stored by column runs without a placement or a predictor",
                .expected = "the model that it was packed from",
-               .found = predicted ? "a predictor"
-                        : placed  ? options.placement_path
-                                  : gpu,
-               .settings = {{Setting::kFastTier, "cpu"}, {Setting::kPlacement}}});
+               .found = predicted ? "a predictor" : options.placement_path,
+               .settings = {{Setting::kPlacement}, {Setting::kPredictor}}});
 }
 
 std::optional<ModelThresholds> ReadThresholdsOf(const EngineOptions& options,
@@ -329,16 +326,15 @@ OpenedModel::OpenedModel(const EngineOptions& options)
       n_threads_(options.n_threads > 0 ? options.n_threads : DefaultThreadCount()) {
   ChooseLongRope(context_tokens_, &config_.rope);
   CheckTensors(gguf_, family_, config_);
-  CheckGpuStream(options_, config_, gpu_);
+  CheckGpuStream(options_, config_, gpu_, StoresFfnByColumn());
   CheckSequences(options_);
   CheckCacheType(options_, gpu_);
   if (placement_) CheckWholeLayers(config_, *placement_, options_);
   if (placement_) CheckAttentionTiers(config_, *placement_, options_);
   CheckKvTokens(options_, context_tokens_);
   CheckDownType(options_, config_);
-  if (choice_) CheckThresholdModel(options_, config_, family_, gpu_);
-  CheckColumns(config_, options_, choice_ ? choice_->ffn_mode : mode_, gpu_,
-               placement_.has_value());
+  if (choice_) CheckThresholdModel(options_, config_, family_);
+  CheckColumns(config_, options_, choice_ ? choice_->ffn_mode : mode_);
   if (!gpu_.empty()) RequireEqualHeads(config_, options.model_path, "attention on the GPU");
   if (!gpu_.empty() && !placement_) SplitLayers();
   adapt_ = ChooseAdapt(*this);
@@ -380,7 +376,8 @@ ExecutorOptions OpenedModel::executor_options() const {
           .keep_attention_input = options_.watch_attention,
           .stream_cold =
               // What is streamed is not held to a limit.
-          gpu_.empty() || !StreamsNeurons(config_) || options_.slow_tier_bytes_per_s > 0
+          gpu_.empty() || !StreamsNeurons(config_) || StoresFfnByColumn() ||
+                  options_.slow_tier_bytes_per_s > 0
               ? StreamCold::kOff
               : options_.gpu_stream,
           .stream_piece_bytes = options_.stream_piece_bytes,
@@ -395,11 +392,10 @@ DownStorage OpenedModel::DownStorageFor(const Placement* placement) const {
   return {per_neuron ? DownLayout::kPerNeuron : DownLayout::kStock, options_.down_type, all_layers};
 }
 
-// With a placement gates and ups lie by neuron, on their tiers.
-ColumnStorage OpenedModel::ColumnStorageFor(const Placement* placement) const {
+// Each tier's gates and ups lie by column by themselves.
+ColumnStorage OpenedModel::column_storage() const {
   if (config_.by_column || !options_.by_column || !choice_ || choice_->by_gate()) return {};
-  const bool ffn = choice_->ffn_mode == SparseMode::kThreshold && placement == nullptr;
-  return {.attention = true, .ffn = ffn};
+  return {.attention = true, .ffn = choice_->ffn_mode == SparseMode::kThreshold};
 }
 
 int64_t OpenedModel::adapter_rank() const {
@@ -446,7 +442,9 @@ FastTierNeeds OpenedModel::NeedsOf(const Placement* placement) const {
           .max_best_rows = max_sampled_rows(),
           .n_kv_classes = static_cast<int64_t>(KvLayoutFor(placement).classes.size()),
           .n_adapters = static_cast<int64_t>(loras_.size()),
-          .adapter_rank = adapter_rank()};
+          .adapter_rank = adapter_rank(),
+          .cuts = cuts_channels(),
+          .by_column = has_columns()};
 }
 
 MemoryPlan OpenedModel::PlanOf(const Placement* placement) const {
@@ -456,7 +454,7 @@ MemoryPlan OpenedModel::PlanOf(const Placement* placement) const {
   input.config = &config_;
   input.placement = placement;
   input.down = DownStorageFor(placement);
-  input.columns = ColumnStorageFor(placement);
+  input.columns = column_storage();
   input.cuts = cuts_channels();
   input.has_columns = config_.by_column || input.columns.attention;
   input.predictor = predictor();
@@ -471,6 +469,7 @@ MemoryPlan OpenedModel::PlanOf(const Placement* placement) const {
   if (!gpu_.empty()) {
     const FastTierNeeds needs = NeedsOf(placement);
     input.gpu_scratch_bytes = GpuScratchBytes(needs);
+    if (choice_) *input.gpu_scratch_bytes += ModelCuts::FactorBytes(config_, choice_->method);
     input.gpu_pinned_bytes = GpuPinnedBytes(needs);
   }
   input.tier_names = TierNames();

@@ -53,7 +53,7 @@ class OpenedModel {
   // Whether matrices lie by column, in the file or as they are loaded.
   bool has_columns() const { return config_.by_column || column_storage().attention; }
   // How other matrices of a stock file are stored.
-  ColumnStorage column_storage() const { return ColumnStorageFor(placement()); }
+  ColumnStorage column_storage() const;
   int64_t context_tokens() const { return context_tokens_; }
   // The KV cache: a context for each sequence, or what the layers' windows leave of it, and with an
   // encoder one for its text.
@@ -87,7 +87,7 @@ class OpenedModel {
  private:
   FastTierNeeds NeedsOf(const Placement* placement) const;
   DownStorage DownStorageFor(const Placement* placement) const;
-  ColumnStorage ColumnStorageFor(const Placement* placement) const;
+  bool StoresFfnByColumn() const { return config_.by_column || column_storage().ffn; }
   // ---- layer_split.cc ----
   void SplitLayers();
   // Of how many layers, from the first on, what lies on the fast tier.

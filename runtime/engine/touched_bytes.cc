@@ -99,7 +99,10 @@ TouchedBytes TouchedPerToken(const Engine& engine, const FfnCounts& counts, Spar
   }
   touched.bytes = std::accumulate(touched.parts.begin(), touched.parts.end(), 0.0);
   touched.dense_bytes = touched.bytes + skipped;
-  if (cuts) touched.sparsity = engine.cuts()->ShareSkipped(counts.channels);
+  if (cuts) {
+    touched.sparsity = engine.cuts()->ShareSkipped(counts.channels);
+    touched.skipped = engine.cuts()->SharesSkipped(counts.channels);
+  }
   return touched;
 }
 

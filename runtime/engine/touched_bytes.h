@@ -18,6 +18,7 @@ struct TouchedBytes {
   double mean_gate_density = 0;  // the same of gates
   // Of kThreshold: which share was skipped of the weights of the matrices that thresholds are for.
   double sparsity = 0;
+  ModelCuts::PartShares skipped;           // and of the parts of a layer
   std::array<double, kPassParts> parts{};  // `bytes` by the part of the pass that reads them
 
   double of(PassPart part) const { return parts[static_cast<size_t>(part)]; }

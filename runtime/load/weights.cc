@@ -167,18 +167,28 @@ class Loader {
            role == TensorRole::kWo;
   }
 
-  // A matrix of the file with a row per channel of its input, in the memory of a tier's device,
-  // which is the host's.
-  TensorView ByColumn(const TensorView& file, size_t tier = 0) {
-    const DType stored = DownTypeOf(file.dtype, file.rows, options_.down);
-    const int64_t bytes = RowBytes(stored, file.rows);
-    std::vector<int32_t> identity(static_cast<size_t>(file.cols));
+  // Rows of a matrix in memory, or of the file, with a row per channel of its input, in a device's
+  // memory.
+  TensorView ByColumn(const TensorView& rows, Device& device) {
+    const DType stored = DownTypeOf(rows.dtype, rows.rows, options_.down);
+    const int64_t bytes = RowBytes(stored, rows.rows);
+    const auto n_bytes = static_cast<uint64_t>(bytes * rows.cols);
+    std::vector<int32_t> identity(static_cast<size_t>(rows.cols));
     std::iota(identity.begin(), identity.end(), 0);
-    auto* memory = static_cast<std::byte*>(
-        tiers_[tier]->Allocate(static_cast<uint64_t>(bytes * file.cols), "matrices by column"));
-    Account(file, TransposeDown(file, identity, stored, memory, bytes, options_.n_threads));
+    const bool queued = device.queued() != nullptr;
+    if (queued && by_column_.size() < n_bytes) by_column_ = AlignedBuffer(n_bytes, "loading");
+    auto* const memory =
+        queued ? by_column_.bytes()
+               : static_cast<std::byte*>(device.Allocate(n_bytes, "matrices by column"));
+    Account(rows, TransposeDown(rows, identity, stored, memory, bytes, options_.n_threads));
+    const TensorView turned = DenseView(memory, stored, rows.cols, rows.rows);
+    return queued ? device.StoreRows(turned, {}, "matrices by column") : turned;
+  }
+  // Of a whole matrix of the file, on a tier's device.
+  TensorView ByColumn(const TensorView& file, size_t tier = 0) {
+    const TensorView turned = ByColumn(file, *tiers_[tier]);
     gguf_.ReleasePages(file);
-    return DenseView(memory, stored, file.cols, file.rows);
+    return turned;
   }
 
   const float* UploadVector(const Floats& values, const std::string& name, Device& device) {
@@ -262,7 +272,9 @@ class Loader {
     for (size_t tier = 0; tier < std::min(tiers_.size(), p.n_on.size()); ++tier) {
       const int64_t begin = end;
       end += p.n_on[tier];
-      if (packed_) {
+      if (config_.by_column || options_.columns.ffn) {
+        ColumnFfn(layer, file, begin, end, *tiers_[tier], &slices[tier]);
+      } else if (packed_) {
         SlicePacked(layer, file, begin, end, tier, &slices[tier]);
       } else {
         CopyFfn(layer, file, begin, end, *tiers_[tier], &slices[tier]);
@@ -402,6 +414,38 @@ class Loader {
     UploadVectors(file, ids, device, slice);
   }
 
+  // Neurons [begin, end) of the placement's order whose gates and ups lie by column: each slice's
+  // by themselves. Of a file that is stored so a layer lies whole on one tier, in its own order.
+  void ColumnFfn(int64_t layer, const FileNeurons& file, int64_t begin, int64_t end, Device& device,
+                 FfnSlice* slice) {
+    if (begin == end) return;
+    const auto& order = out_->neuron_orders[static_cast<size_t>(layer)];
+    slice->neuron_ids = order.data() + begin;
+    // Which of the file's rows: a packed file is in the placement's order already.
+    std::vector<int32_t> ids(order.begin() + begin, order.begin() + end);
+    if (packed_) std::iota(ids.begin(), ids.end(), static_cast<int32_t>(begin));
+    CHECK(!config_.by_column || (end - begin == file.n_neurons && std::ranges::is_sorted(ids)));
+    const auto store = [&](const TensorView& w) {
+      if (config_.by_column) return device.StoreRows(w, {}, "matrices by column");
+      const int64_t bytes = RowBytes(w.dtype, w.cols);
+      AlignedBuffer rows(static_cast<uint64_t>(bytes) * ids.size(), "loading");
+      for (size_t i = 0; i < ids.size(); ++i) {
+        std::memcpy(rows.bytes() + static_cast<int64_t>(i) * bytes, w.row(ids[i]),
+                    static_cast<size_t>(bytes));
+      }
+      return ByColumn(DenseView(rows.bytes(), w.dtype, end - begin, w.cols), device);
+    };
+    slice->n_neurons = end - begin;
+    slice->by_column = true;
+    slice->gate = store(file.ffn.gate);
+    if (file.is_gated()) slice->up = store(file.ffn.up);
+    slice->down = file.ffn.layout == DownLayout::kPerNeuron
+                      ? device.StoreRows(file.ffn.down, ids, "down projections")
+                      : device.StoreRows(Transposed(file, order).SliceRows(begin, end), {},
+                                         "down projections");
+    UploadVectors(file, ids, device, slice);
+  }
+
   // The type of a neuron's row of down: the file's own, where it has such rows.
   DType DownType(const FileFfn& ffn) const {
     if (ffn.layout == DownLayout::kPerNeuron) return ffn.down.dtype;
@@ -459,6 +503,7 @@ class Loader {
   Device& fast_;
   bool packed_;
   std::unique_ptr<LoadedWeights> out_;
+  AlignedBuffer by_column_;  // a matrix on its way to a device with memory of its own
   AlignedBuffer transposed_;
   const std::byte* transposed_of_ = nullptr;
   std::vector<const float*> ones_;  // by tier: (head_dim), or null

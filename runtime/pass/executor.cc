@@ -119,13 +119,37 @@ void Executor::Embed(std::span<const int32_t> ids, float* x) {
 
 void Executor::RunLayers(float* x, int64_t n, int64_t first_position, int64_t layer_begin,
                          int64_t layer_end, bool keeps_cache) {
-  CHECK(has_one_stream());
   CHECK(layer_begin >= 0 && layer_end <= context_.config.n_layers);
+  Pass part;
+  part.layer_begin = layer_begin;
+  part.layer_end = layer_end;
+  part.keeps_cache = keeps_cache;
+  RunPart(x, n, first_position, part);
+}
+
+void Executor::RunAttention(float* x, int64_t n, int64_t first_position, int64_t layer) {
+  CHECK(RunsAttentionAlone(layer));
+  Pass part;
+  part.layer_begin = layer;
+  part.layer_end = layer + 1;
+  part.attention_only = true;
+  RunPart(x, n, first_position, part);
+}
+
+bool Executor::RunsAttentionAlone(int64_t layer) const {
+  const ModelConfig& c = context_.config;
+  return has_one_stream() && !c.has_encoder() && c.laurel_rank == 0 &&
+         c.layer(layer).block != BlockKind::kParallel;
+}
+
+void Executor::RunPart(float* x, int64_t n, int64_t first_position, const Pass& part) {
+  CHECK(has_one_stream());
   const std::vector<int32_t> no_ids(static_cast<size_t>(n), 0);
   const Batch batch = OnlySequence(no_ids, first_position, LogitsWanted::kNone);
-  Pass pass = MakePass(batch, layer_end);
-  pass.layer_begin = layer_begin;
-  pass.keeps_cache = keeps_cache;
+  Pass pass = MakePass(batch, part.layer_end);
+  pass.layer_begin = part.layer_begin;
+  pass.attention_only = part.attention_only;
+  pass.keeps_cache = part.keeps_cache;
   BeginPass(pass).RunLayers(pass, x);
 }
 

@@ -66,6 +66,10 @@ class Executor {
   // keeps_cache: the cache stays as it is, and must hold these positions, too (Pass).
   void RunLayers(float* x, int64_t n, int64_t first_position, int64_t layer_begin,
                  int64_t layer_end, bool keeps_cache = false);
+  // x += attention of a layer alone. REQUIRES: as RunLayers, and RunsAttentionAlone(layer).
+  void RunAttention(float* x, int64_t n, int64_t first_position, int64_t layer);
+  // Whether attention is added to the residual stream before the layer goes on.
+  bool RunsAttentionAlone(int64_t layer) const;
   // Whether x is all that a layer reads of the one before.
   bool has_one_stream() const {
     return !context_.config.streams.several() && context_.config.layer_embd_dim == 0;
@@ -104,6 +108,8 @@ class Executor {
  private:
   // A pass through all layers but an encoder's.
   Pass DecoderPass(const Batch& batch, int64_t n_best = 0) const;
+  // Runs the layers that `part` says over x, at these positions.
+  void RunPart(float* x, int64_t n, int64_t first_position, const Pass& part);
   // Whoever runs a pass that begins with this call.
   PassRunner& BeginPass(const Pass& pass);
   PassRunner& RunPass(const Pass& pass);

@@ -115,6 +115,10 @@ void RunLayer(PassContext& context, const Lanes& lanes, int64_t layer, const Pas
     fast.Linear(all, cross_output, s.att, n);
     all.Mark(PassPart::kOutput);
   }
+  if (pass.attention_only) {
+    fast.Add(all, s.x, added, n * d);
+    return;
+  }
   float* const y = FfnTarget(context, layer);
   // Side by side, a predictor that reads the residual stream reads the layer's input. Where the FFN
   // writes into what attention gave, that has to be added first; such families have no such

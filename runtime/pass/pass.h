@@ -29,6 +29,8 @@ struct Pass {
   // Layers [layer_begin, layer_end).
   int64_t layer_begin = 0;
   int64_t layer_end = 0;
+  bool attention_only =
+      false;  // layers end behind attention, which is added to the residual stream
 
   int64_t n() const { return batch->n_rows(); }
   int64_t first_position() const { return batch->rows.front().position; }

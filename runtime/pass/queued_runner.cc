@@ -26,7 +26,11 @@ int64_t QueuedRunner::KeyOf(const Pass& pass) const {
   const int64_t flags =
       (c.audit ? 1 : 0) + (c.adapts() ? 2 : 0) + (c.CountsFired(pass.n()) ? 4 : 0);
   const int64_t shape = (variant * 8 + flags) * (kMaxKeptTokens + 1) + pass.n();
-  return shape * (queued_.max_best() + 1) + pass.n_best;
+  // Thresholds are arguments of what is kept.
+  constexpr int64_t kOtherKeys = int64_t{1} << 40;
+  const int64_t cuts =
+      c.n_cut_rows == 0 ? 0 : 1 + 2 * c.cuts->version + (c.cuts->cut_batches ? 1 : 0);
+  return cuts * kOtherKeys + shape * (queued_.max_best() + 1) + pass.n_best;
 }
 
 void QueuedRunner::BeginPass(const Pass& pass) {

@@ -46,7 +46,7 @@ StreamedRunner::StreamedRunner(PassContext& context, QueuedDevice& queued, int64
 
 bool StreamedRunner::Chooses(int64_t n) {
   if (n <= kMaxKeptTokens || context().observer != nullptr) return false;
-  if (context().adapts()) return false;
+  if (context().adapts() || context().n_cut_rows > 0) return false;
   if (use_.option == StreamCold::kAuto && !use_.rates.measured()) Measure(n);
   const bool streams = StreamsBatch(use_.option, use_.rates, n);
   ++(streams ? use_.streamed_batches : use_.cpu_batches);

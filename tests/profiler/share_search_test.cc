@@ -14,7 +14,7 @@ class ShareSearch : public ::testing::Test {
   ShareSearch()
       : engine_(CalibrationOptions(SiluModelPath())),
         cuts_(MeasureThresholds(engine_, {}), engine_.config(), engine_.weights(), orders_,
-              engine_.model().executor_options().max_tokens) {
+              engine_.model().executor_options().max_tokens, engine_.devices()) {
     engine_.executor().set_cuts(cuts_.cuts());
   }
 

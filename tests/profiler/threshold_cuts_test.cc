@@ -6,6 +6,7 @@
 #include "profiler/thresholds/calibrate_thresholds.h"
 #include "runtime/engine/evaluate.h"
 #include "runtime/engine/touched_bytes.h"
+#include "tests/placement/placements.h"
 #include "tests/profiler/profiler_testing.h"
 #include "tests/profiler/threshold_models.h"
 #include "tests/support/temp_dir.h"
@@ -82,6 +83,36 @@ TEST_P(ThresholdRun, StorageAndThreadsDoNotMatter) {
     EXPECT_LT(MostDifference(found, expected), 2e-3);
     EXPECT_EQ(Decode(one_thread, SparseMode::kThreshold), found);
     EXPECT_GT(MostDifference(expected, Decode(rows, SparseMode::kDense)), 2e-3);
+  }
+}
+
+// Two tiers read the same channels, by row and by column, and are counted once.
+TEST_P(ThresholdRun, PlacementsDoNotMatter) {
+  for (const char* sparse : {"teal:0.5", "wina:0.4", "neurons:0.7"}) {
+    for (const bool by_column : {false, true}) {
+      if (by_column && sparse[0] == 'n') continue;
+      Engine whole(Options(sparse, by_column));
+      const auto expected = Decode(whole, SparseMode::kThreshold);
+      const ChannelCounts& counts = whole.executor().counts().channels;
+      for (const double hot : {0.0, 0.67, 1.0}) {
+        EngineOptions options = Options(sparse, by_column);
+        options.placement_path = dir_.file("a.placement.gguf");
+        WritePlacement(options.placement_path,
+                       ShuffledPlacement(PlacementFingerprint(whole.model().gguf()),
+                                         whole.config().n_layers, whole.config().d_ff, hot));
+        Engine placed(options);
+        EXPECT_LT(MostDifference(Decode(placed, SparseMode::kThreshold), expected), 5e-3)
+            << sparse << " at " << hot;
+        const ChannelCounts& found = placed.executor().counts().channels;
+        for (size_t l = 0; l < counts.kept.size(); ++l) {
+          for (size_t m = 0; m < kCutMatrices; ++m) {
+            EXPECT_NEAR(static_cast<double>(found.kept[l][m]),
+                        static_cast<double>(counts.kept[l][m]), 3)
+                << sparse << " at " << hot << ", layer " << l << ", matrix " << m;
+          }
+        }
+      }
+    }
   }
 }
 

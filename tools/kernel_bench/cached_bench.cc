@@ -1,11 +1,12 @@
-// Times matvec and accumulate_rows over rows that stay in L2, by one thread, which shows what
-// instructions allow.
+// Times matvec, accumulate_rows and accumulate_channels over rows that stay in L2, by one thread,
+// which shows what instructions allow.
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "runtime/core/aligned_buffer.h"
@@ -22,7 +23,7 @@ constexpr int kIterations = 100;
 constexpr int kCallsPerSample = 8;
 
 struct CachedCase {
-  bool accumulate;
+  enum class Kernel : uint8_t { kMatvec, kAccumulate, kChannels } kernel;
   DType dtype;
 };
 
@@ -38,9 +39,11 @@ void RunCached(benchmark::State& state, const CachedCase& bench) {
   for (auto _ : state) {
     const Clock::time_point start = Clock::now();
     for (int i = 0; i < kCallsPerSample; ++i) {
-      if (bench.accumulate) {
-        kernels.accumulate_rows(bench.dtype, weights.data(), weights.stride_bytes(), h.data(),
-                                nullptr, weights.n_rows(), 0, kCols, out.as<float>());
+      if (bench.kernel != CachedCase::Kernel::kMatvec) {
+        const auto add = bench.kernel == CachedCase::Kernel::kChannels ? kernels.accumulate_channels
+                                                                       : kernels.accumulate_rows;
+        add(bench.dtype, weights.data(), weights.stride_bytes(), h.data(), nullptr,
+            weights.n_rows(), 0, kCols, out.as<float>());
       } else {
         kernels.matvec(bench.dtype, weights.data(), weights.stride_bytes(), kCols,
                        weights.prepared(), nullptr, 0, weights.n_rows(), out.as<float>());
@@ -61,10 +64,12 @@ void RunCached(benchmark::State& state, const CachedCase& bench) {
 
 void RegisterCached() {
   for (const DType dtype : kWeightDTypes) {
-    for (const bool accumulate : {false, true}) {
-      const CachedCase bench = {accumulate, dtype};
-      const std::string name =
-          fmt::format("cached/{}/{}", accumulate ? "accumulate" : "matvec", DTypeName(dtype));
+    using Kernel = CachedCase::Kernel;
+    for (const auto& [kernel, label] : {std::pair{Kernel::kMatvec, "matvec"},
+                                        {Kernel::kAccumulate, "accumulate"},
+                                        {Kernel::kChannels, "channels"}}) {
+      const CachedCase bench = {kernel, dtype};
+      const std::string name = fmt::format("cached/{}/{}", label, DTypeName(dtype));
       benchmark::RegisterBenchmark(name.c_str(), RunCached, bench)
           ->UseManualTime()
           ->Unit(benchmark::kMicrosecond)

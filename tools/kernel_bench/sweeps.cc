@@ -1,5 +1,6 @@
-// Times matvec and accumulate_rows over rows that are a share of a matrix, in runs of neighbours.
-// One iteration takes fresh random rows out of a part of the matrix that no cache holds any more.
+// Times matvec, accumulate_rows and accumulate_channels over rows that are a share of a matrix, in
+// runs of neighbours. One iteration takes fresh random rows out of a part of the matrix that no
+// cache holds any more.
 #include "tools/kernel_bench/sweeps.h"
 
 #include <benchmark/benchmark.h>
@@ -29,8 +30,10 @@ constexpr int64_t kLeastTouchedBytes = 4LL << 20;
 constexpr int kIterations = 25;
 constexpr float kH = 0.5F;
 
+enum class RowKernel : uint8_t { kMatvec, kAccumulate, kChannels };
+
 struct RowCase {
-  bool accumulate;
+  RowKernel kernel;
   DType dtype;
   int percent;
   int64_t run;
@@ -38,8 +41,9 @@ struct RowCase {
   int n_threads;
 
   std::string Name() const {
+    constexpr const char* kNames[] = {"matvec", "accumulate", "channels"};
     return fmt::format("sweep/{}/{}/density:{}/run:{}/cols:{}/threads:{}",
-                       accumulate ? "accumulate" : "matvec", DTypeName(dtype), percent, run, cols,
+                       kNames[static_cast<size_t>(kernel)], DTypeName(dtype), percent, run, cols,
                        n_threads);
   }
 };
@@ -95,10 +99,11 @@ class RowRun {
     return TimeOnTeam(bench_.n_threads, [&](int thread, int n_threads) {
       const int64_t begin = n * thread / n_threads;
       const int64_t end = n * (thread + 1) / n_threads;
-      if (bench_.accumulate) {
-        kernels.accumulate_rows(bench_.dtype, weights_.data(), weights_.stride_bytes(), h_.data(),
-                                rows.data() + begin, end - begin, 0, bench_.cols,
-                                out_.as<float>() + thread * bench_.cols);
+      if (bench_.kernel != RowKernel::kMatvec) {
+        const auto add = bench_.kernel == RowKernel::kChannels ? kernels.accumulate_channels
+                                                               : kernels.accumulate_rows;
+        add(bench_.dtype, weights_.data(), weights_.stride_bytes(), h_.data(), rows.data() + begin,
+            end - begin, 0, bench_.cols, out_.as<float>() + thread * bench_.cols);
       } else {
         kernels.matvec(bench_.dtype, weights_.data(), weights_.stride_bytes(), bench_.cols,
                        weights_.prepared(), rows.data(), begin, end, out_.as<float>());
@@ -108,7 +113,7 @@ class RowRun {
 
   // Checks once, after the start, what Seconds(rows) computed.
   void Verify(const std::vector<int32_t>& rows) {
-    bench_.accumulate ? VerifySums(rows) : VerifyRows(rows);
+    bench_.kernel == RowKernel::kMatvec ? VerifyRows(rows) : VerifySums(rows);
   }
 
  private:
@@ -138,7 +143,9 @@ class RowRun {
         reference += term;
         magnitudes += std::fabs(term);
       }
-      const double allowed = 0x1p-24 * static_cast<double>(rows.size() + 8) * magnitudes;
+      // Channels may be added with factors of 8 bits: half a step of the largest in each block.
+      const double step = bench_.kernel == RowKernel::kChannels ? 1.0 / 64 : 0;
+      const double allowed = (0x1p-24 * static_cast<double>(rows.size() + 8) + step) * magnitudes;
       if (!(std::fabs(found - reference) <= allowed)) {
         WrongResult(bench_.Name().c_str(), found, reference);
       }
@@ -196,15 +203,16 @@ void RegisterRowSweeps(bool all) {
   };
   for (const DType dtype : {DType::kQ4_0, DType::kQ8_0, DType::kF16}) {
     for (const int64_t cols : {1024, 2048, 4096, 8192, 11008}) {
-      for (const bool accumulate : {false, true}) {
+      for (const RowKernel kernel :
+           {RowKernel::kMatvec, RowKernel::kAccumulate, RowKernel::kChannels}) {
         for (int n_threads = 1; n_threads <= max_threads; ++n_threads) {
           for (const int percent : {1, 2, 5, 10, 20, 50}) {
             for (const int64_t run : {1, 4, 32, 64}) {
-              add({accumulate, dtype, percent, run, cols, n_threads});
+              add({kernel, dtype, percent, run, cols, n_threads});
             }
           }
           // All rows are one run, however they were drawn.
-          add({accumulate, dtype, 100, 64, cols, n_threads});
+          add({kernel, dtype, 100, 64, cols, n_threads});
         }
       }
     }

@@ -5,13 +5,13 @@
 
 namespace thermocline {
 
-// sweep/{matvec,accumulate}/TYPE/density:PERCENT/run:ROWS/cols:N/threads:N
+// sweep/{matvec,accumulate,channels}/TYPE/density:PERCENT/run:ROWS/cols:N/threads:N
 void RegisterRowSweeps(bool all);
 // attention/TYPE/context:N/group:QUERY_HEADS/threads:N
 void RegisterAttentionSweeps(bool all);
 // ops/NAME/{L1,L2}
 void RegisterOps();
-// cached/{matvec,accumulate}/TYPE
+// cached/{matvec,accumulate,channels}/TYPE
 void RegisterCached();
 
 }  // namespace thermocline

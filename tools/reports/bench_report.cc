@@ -161,6 +161,10 @@ nlohmann::ordered_json SpeculationJson(const SpeculationResult& r) {
           {"first_difference_margins", r.first_difference_margins}};
 }
 
+nlohmann::ordered_json ShareJson(const std::optional<double>& share) {
+  return share ? nlohmann::ordered_json(*share) : nlohmann::ordered_json(nullptr);
+}
+
 nlohmann::ordered_json ModeJson(const ModeResult& m, const Spread& share) {
   using Json = nlohmann::ordered_json;
   return {{"mode", SparseModeName(m.mode)},
@@ -174,6 +178,10 @@ nlohmann::ordered_json ModeJson(const ModeResult& m, const Spread& share) {
           {"share_of_read_bandwidth", SpreadJson(share)},
           {"ffn_sparsity", 1 - m.touched.mean_density},
           {"threshold_sparsity", m.touched.sparsity},
+          {"threshold_sparsity_of",
+           {{"attention", ShareJson(m.touched.skipped.attention)},
+            {"gate_up", ShareJson(m.touched.skipped.gate_up)},
+            {"down", ShareJson(m.touched.skipped.down)}}},
           {"gates_computed", m.touched.mean_gate_density},
           {"recall", m.recall < 0 ? Json(nullptr) : Json(m.recall)},
           {"followed_the_baseline", m.followed},
@@ -222,6 +230,16 @@ std::string BenchTable(const BenchReport& report) {
   if (report.modes.back().mode == SparseMode::kThreshold) {
     row("weights below thresholds",
         [](const ModeResult& m) { return fmt::format("{:.1f} %", 100 * m.touched.sparsity); });
+    using Shares = ModelCuts::PartShares;
+    for (const auto& [label, part] : {std::pair{"  of attention", &Shares::attention},
+                                      {"  of gate and up", &Shares::gate_up},
+                                      {"  of down", &Shares::down}}) {
+      if (!(report.modes.back().touched.skipped.*part)) continue;
+      row(label, [part = part](const ModeResult& m) {
+        const std::optional<double>& share = m.touched.skipped.*part;
+        return share ? fmt::format("{:.1f} %", 100 * *share) : std::string("-");
+      });
+    }
   }
   const bool predicted =
       std::ranges::any_of(report.modes, [](const auto& m) { return m.recall >= 0; });

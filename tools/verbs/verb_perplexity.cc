@@ -4,6 +4,10 @@
 #include <cmath>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
 
 #include "runtime/core/error.h"
 #include "runtime/core/size_text.h"
@@ -109,7 +113,46 @@ nlohmann::ordered_json QualityJson(const PredictorQuality& q, const PerplexityRe
           {"predictor_bytes_per_token", q.predictor_bytes}};
 }
 
-void PrintTable(const PerplexityResult& r, const Engine& engine, bool compared) {
+// What the FFN's mode and thresholds in attention cost, each alone, where both are in use.
+struct Parts {
+  PerplexityResult ffn;
+  PerplexityResult attention;
+};
+
+std::optional<Parts> ScoreParts(Engine& engine, std::span<const int32_t> ids,
+                                PerplexityOptions options) {
+  const auto& choice = engine.model().threshold_choice();
+  if (!choice || choice->ffn_mode == SparseMode::kThreshold ||
+      choice->ffn_mode == SparseMode::kDense) {
+    return std::nullopt;
+  }
+  Parts parts;
+  options.mode = choice->ffn_mode;
+  parts.ffn = EvaluatePerplexity(engine, ids, options);
+  options.mode = SparseMode::kThreshold;
+  engine.cuts()->cuts()->ffn_mode = SparseMode::kDense;
+  parts.attention = EvaluatePerplexity(engine, ids, options);
+  engine.cuts()->cuts()->ffn_mode = choice->ffn_mode;
+  return parts;
+}
+
+double RatioOf(const PerplexityResult& r) {
+  return std::exp(r.nll_per_token - r.dense_nll_per_token);
+}
+
+// The shares skipped of a layer's parts, as "attention 0.398, down 0.412".
+std::string SkippedText(const ModelCuts::PartShares& shares) {
+  std::string text;
+  for (const auto& [name, share] : {std::pair{"attention", shares.attention},
+                                    {"gate and up", shares.gate_up},
+                                    {"down", shares.down}}) {
+    if (share) text += fmt::format("{}{} {:.3f}", text.empty() ? "" : ", ", name, *share);
+  }
+  return text;
+}
+
+void PrintTable(const PerplexityResult& r, const std::optional<Parts>& parts, const Engine& engine,
+                bool compared) {
   std::string text = fmt::format("mode            {}\n", SparseModeName(engine.model().mode()));
   text += fmt::format("tokens          {} in {} windows\n", r.tokens, r.windows);
   text += fmt::format("nll per token   {:.5f} +- {:.5f}\n", r.nll_per_token, r.nll_std_error);
@@ -121,15 +164,31 @@ void PrintTable(const PerplexityResult& r, const Engine& engine, bool compared) 
     text += fmt::format("                mean KL {:.3e} nats, same best token {:.3f} %\n",
                         r.mean_kl, 100 * r.top1_agreement);
   }
+  if (parts) {
+    for (const auto& [name, part] :
+         {std::pair{"FFN alone", &parts->ffn}, {"attention alone", &parts->attention}}) {
+      text += fmt::format("  {:<14}perplexity ratio {:.6f} +- {:.6f}, mean KL {:.3e} nats\n", name,
+                          RatioOf(*part), part->ratio_std_error, part->mean_kl);
+    }
+  }
   if (const ModelCuts* const cuts = engine.cuts()) {
-    text += fmt::format("skipped         {:.3f} of the weights that {} is for\n",
-                        cuts->ShareSkipped(r.counts.channels), engine.model().options().sparse);
+    text += fmt::format("skipped         {:.3f} of the weights that {} is for: {}\n",
+                        cuts->ShareSkipped(r.counts.channels), engine.model().options().sparse,
+                        SkippedText(cuts->SharesSkipped(r.counts.channels)));
   }
   if (engine.model().predictor() != nullptr) text += PredictorTable(r, engine);
   WriteOutput(text);
 }
 
-void PrintJson(const PerplexityResult& r, const Engine& engine, bool compared) {
+nlohmann::ordered_json PartJson(const PerplexityResult& r) {
+  return {{"perplexity_ratio", RatioOf(r)},
+          {"perplexity_ratio_std_error", r.ratio_std_error},
+          {"mean_kl_nats", r.mean_kl},
+          {"top1_agreement", r.top1_agreement}};
+}
+
+void PrintJson(const PerplexityResult& r, const std::optional<Parts>& parts, const Engine& engine,
+               bool compared) {
   nlohmann::ordered_json json = {{"model", engine.model().options().model_path},
                                  {"mode", SparseModeName(engine.model().mode())},
                                  {"tokens", r.tokens},
@@ -147,6 +206,16 @@ void PrintJson(const PerplexityResult& r, const Engine& engine, bool compared) {
   if (const ModelCuts* const cuts = engine.cuts()) {
     json["sparse"] = engine.model().options().sparse;
     json["skipped_share"] = cuts->ShareSkipped(r.counts.channels);
+    const auto shares = cuts->SharesSkipped(r.counts.channels);
+    const auto of = [](const std::optional<double>& share) {
+      return share ? nlohmann::ordered_json(*share) : nlohmann::ordered_json(nullptr);
+    };
+    json["skipped_share_of"] = {{"attention", of(shares.attention)},
+                                {"gate_up", of(shares.gate_up)},
+                                {"down", of(shares.down)}};
+    if (parts) {
+      json["parts"] = {{"ffn", PartJson(parts->ffn)}, {"attention", PartJson(parts->attention)}};
+    }
   }
   if (engine.model().predictor() != nullptr) {
     json["predictor"] = engine.model().predictor()->Description();
@@ -174,8 +243,10 @@ void Run(PerplexityArgs& options) {
   options.perplexity.compare_to_dense = compare;
   const auto ids = engine.tokenizer().Encode(text);
   const PerplexityResult result = EvaluatePerplexity(engine, ids, options.perplexity);
+  const std::optional<Parts> parts = ScoreParts(engine, ids, options.perplexity);
   ClearStderrProgress();
-  options.json ? PrintJson(result, engine, compare) : PrintTable(result, engine, compare);
+  options.json ? PrintJson(result, parts, engine, compare)
+               : PrintTable(result, parts, engine, compare);
 }
 
 }  // namespace

@@ -53,6 +53,10 @@ uint64_t PartLowRankBytes(const CpuDeviceLimits& limits) {
          sizeof(float);
 }
 
+// Where models run with thresholds anyway, down takes the kernel that rounds h by its neighbours in
+// the list: where zeros are many, they are better left out of it, which then changes no bit.
+bool RoundsHidden(const FfnOp& op) { return op.slice->by_column && !HasTrueZeros(op.activation); }
+
 }  // namespace
 
 CpuFfn::CpuFfn(const KernelTable& kernels, const CpuDeviceLimits& limits, CpuRows& rows,
@@ -333,6 +337,14 @@ FfnCount CpuFfn::RunSpan(const Part& part, int64_t token, int64_t begin, int64_t
   return {.gates = end - begin, .active = end - begin};
 }
 
+void CpuFfn::AddDown(const Part& part, int64_t token, const std::byte* w, const float* h,
+                     const int32_t* rows, int64_t n) const {
+  const TensorView& down = part.op.slice->down;
+  const auto add = RoundsHidden(part.op) ? kernels_.accumulate_channels : kernels_.accumulate_rows;
+  add(down.dtype, w, down.row_stride_bytes, h, rows, n, 0, down.cols,
+      part.partial + token * down.cols);
+}
+
 void CpuFfn::RunDensePart(const Part& part, int64_t token, int64_t begin, int64_t end) const {
   const FfnSlice& slice = *part.op.slice;
   const TensorView& down = slice.down;
@@ -343,9 +355,8 @@ void CpuFfn::RunDensePart(const Part& part, int64_t token, int64_t begin, int64_
   SumLowRank(part, token, part.state.gate + token * slice.n_neurons + begin, nullptr, begin,
              end - begin);
   if (part.timer != nullptr) part.timer->Mark(PassPart::kGate);
-  kernels_.accumulate_rows(down.dtype, down.row(begin), down.row_stride_bytes,
-                           part.state.gate + token * slice.n_neurons + begin, nullptr, end - begin,
-                           0, down.cols, part.partial + token * down.cols);
+  AddDown(part, token, down.row(begin), part.state.gate + token * slice.n_neurons + begin, nullptr,
+          end - begin);
   if (part.timer != nullptr) part.timer->Mark(PassPart::kDown);
 }
 
@@ -358,10 +369,14 @@ int64_t CpuFfn::RunCutPart(const Part& part, int64_t token, int64_t begin, int64
   SumLowRank(part, token, h + begin, nullptr, begin, end - begin);
   if (part.timer != nullptr) part.timer->Mark(PassPart::kGate);
   const ChannelCut& cut = part.op.cuts->down;
+  if (cut.least <= 0 && RoundsHidden(part.op)) {  // a dense pass's bits
+    AddDown(part, token, down.row(begin), h + begin, nullptr, end - begin);
+    cut.kept->fetch_add(end - begin, std::memory_order_relaxed);
+    return end - begin;
+  }
   const int64_t n_kept = channels_.Keep(cut, h, begin, end, part.rows, part.h);
   cut.kept->fetch_add(n_kept, std::memory_order_relaxed);
-  kernels_.accumulate_rows(down.dtype, down.data, down.row_stride_bytes, part.h, part.rows, n_kept,
-                           0, down.cols, part.partial + token * down.cols);
+  AddDown(part, token, down.data, part.h, part.rows, n_kept);
   if (part.timer != nullptr) part.timer->Mark(PassPart::kDown);
   return n_kept;
 }

@@ -67,6 +67,9 @@ class CpuFfn {
   FfnCount RunPart(const Part& part, int64_t begin, int64_t end) const;
   FfnCount RunSpan(const Part& part, int64_t token, int64_t begin, int64_t end) const;
   void RunDensePart(const Part& part, int64_t token, int64_t begin, int64_t end) const;
+  // Adds rows of down, from w on, to the token's part of the output.
+  void AddDown(const Part& part, int64_t token, const std::byte* w, const float* h,
+               const int32_t* rows, int64_t n) const;
   // Leaves out down rows of the neurons whose h is below the threshold; returns how many are read.
   int64_t RunCutPart(const Part& part, int64_t token, int64_t begin, int64_t end) const;
   // Computes gates and ups that are stored by column, for all neurons. Collective.

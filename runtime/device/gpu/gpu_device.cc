@@ -30,14 +30,36 @@ int64_t MaxInput(const ModelConfig& c, const GpuDeviceLimits& limits) {
   return std::max({c.d_model, c.q_dim(), c.low_dim(), limits.max_neurons});
 }
 
-uint64_t DownBytes(const ModelConfig& c, const GpuDeviceLimits& limits) {
+// Returns the most that `bytes` says of a matrix whose rows are added up, of any type that fits:
+// down projections, and where there are others by column those.
+template <typename Bytes>
+uint64_t MostOfColumns(const ModelConfig& c, const GpuDeviceLimits& limits, const Bytes& bytes) {
+  std::vector<std::pair<int64_t, int64_t>> shapes = {{limits.max_neurons, c.d_model}};
+  if (limits.by_column) {
+    shapes.insert(shapes.end(), {{c.d_model, c.q_dim()},
+                                 {c.d_model, c.kv_dim()},
+                                 {c.q_dim(), c.d_model},
+                                 {c.d_model, limits.max_neurons}});
+  }
   uint64_t most = 0;
   for (const DType dtype : kWeightDTypes) {
-    if (c.d_model % GetDTypeInfo(dtype).block_elems != 0) continue;
-    const GpuMatrix down = MakeGpuMatrix(nullptr, dtype, limits.max_neurons, c.d_model);
-    most = std::max(most, GpuFfnDownBytes(down, kMaxKeptTokens));
+    for (const auto& [rows, cols] : shapes) {
+      if (cols % GetDTypeInfo(dtype).block_elems != 0) continue;
+      most = std::max(most, bytes(MakeGpuMatrix(nullptr, dtype, rows, cols)));
+    }
   }
   return most;
+}
+
+uint64_t DownBytes(const ModelConfig& c, const GpuDeviceLimits& limits) {
+  return MostOfColumns(c, limits,
+                       [](const GpuMatrix& w) { return GpuFfnDownBytes(w, kMaxKeptTokens); });
+}
+
+GpuChannels::Limits ChannelLimits(const ModelConfig& c, const GpuDeviceLimits& limits) {
+  const auto bytes = [](const GpuMatrix& w) { return GpuColumnsBytes(w, kGemmMinTokens - 1); };
+  return {c.n_layers, std::max(limits.max_tokens, kMaxKeptTokens), MaxInput(c, limits),
+          MostOfColumns(c, limits, bytes)};
 }
 
 uint64_t BatchBytes(const ModelConfig& c, const GpuDeviceLimits& limits) {
@@ -148,6 +170,7 @@ uint64_t GpuDevice::ScratchBytes(const ModelConfig& config, const GpuDeviceLimit
          RopeBytes(config, limits) +
          (limits.predicts ? GpuPredictor::Bytes(PredictorLimits(config, limits)) : 0) +
          (limits.n_adapters > 0 ? GpuLowRank::Bytes(LowRankLimits(limits)) : 0) +
+         (limits.cuts || limits.by_column ? GpuChannels::Bytes(ChannelLimits(config, limits)) : 0) +
          GpuBest::Bytes(config.vocab_size, limits.max_best_rows) +
          (limits.max_tokens > kMaxKeptTokens ? GpuGemm::kWorkspaceBytes : 0) +
          static_cast<uint64_t>(config.n_layers) * sizeof(GpuLayerCounts) +
@@ -174,6 +197,9 @@ GpuDevice::GpuDevice(std::string name, const ModelConfig& config, const GpuDevic
                                  : nullptr),
       low_rank_(limits.n_adapters > 0 ? std::make_unique<GpuLowRank>(LowRankLimits(limits))
                                       : nullptr),
+      channels_(limits.cuts || limits.by_column
+                    ? std::make_unique<GpuChannels>(ChannelLimits(config, limits))
+                    : nullptr),
       main_rope_(MakeRopeTables(config.rope)),
       notes_(static_cast<size_t>(config.n_layers)) {
   allocated_bytes_ = ScratchBytes(config, limits);
@@ -210,6 +236,7 @@ void GpuDevice::BeginPass(const Batch& batch, std::span<const BatchSegment> segm
   CountTraffic(BusLoad::kInputs, inputs_.SendPages(stream_));
   rows_sent_ = false;
   std::fill(notes_.begin(), notes_.end(), FfnNote{});
+  if (channels_ != nullptr) channels_->BeginPass();
 }
 
 void GpuDevice::Run(int64_t key, const std::function<void()>& enqueue) {
@@ -223,10 +250,12 @@ void GpuDevice::Run(int64_t key, const std::function<void()>& enqueue) {
     SentPass();
     enqueue();
     const auto marks = timed_ ? marks_->notes() : std::vector<GpuPassMarks::Note>{};
-    kept = kept_.emplace(shape, Kept{capture.Finish(), notes_, marks, traffic_}).first;
+    const auto cuts = channels_ != nullptr ? channels_->notes() : std::vector<GpuChannels::Note>{};
+    kept = kept_.emplace(shape, Kept{capture.Finish(), notes_, marks, cuts, traffic_}).first;
     traffic_ = before;
   }
   notes_ = kept->second.notes;
+  if (channels_ != nullptr) channels_->set_notes(kept->second.cuts);
   traffic_ += kept->second.traffic;
   if (timed_) marks_->set_notes(kept->second.marks);
   kept->second.graph.Launch(stream_);
@@ -255,8 +284,10 @@ PassMarker* GpuDevice::TimePasses(bool on) {
 void GpuDevice::Finish() {
   stream_.Copy(host_counts_.device<void>(), counts_.as<void>(), counts_.size());
   CountTraffic(BusLoad::kCounts, counts_.size());
+  if (channels_ != nullptr) CountTraffic(BusLoad::kCounts, channels_->SendCounts(stream_));
   if (timed_) marks_->Collect();
   stream_.Synchronize();
+  if (channels_ != nullptr) channels_->AddCounts();
 }
 
 FfnCount GpuDevice::CountOf(int64_t layer) const {
@@ -336,6 +367,13 @@ const GpuBatch& GpuDevice::PrepareBatch(const float* x, int64_t n, int64_t d) {
 
 void GpuDevice::Linear(const Lane& /*lane*/, std::span<const LinearOp> ops, const float* x,
                        int64_t n) {
+  const auto of_channels = [](const LinearOp& op) {
+    return op.cut != nullptr || op.weights->by_column;
+  };
+  if (std::ranges::any_of(ops, of_channels)) {
+    for (const LinearOp& op : ops) LinearOfChannels(op, x, n);
+    return;
+  }
   if (IsBatch(n)) {
     ForgetPrepared();
     const GpuBatch& batch = PrepareBatch(x, n, ops.front().weights->w.cols);
@@ -351,6 +389,39 @@ void GpuDevice::Linear(const Lane& /*lane*/, std::span<const LinearOp> ops, cons
   }
   const GpuVectors& vectors = PreparedOrPrepare(x, n, ops.front().weights->w.cols);
   GpuMatvec(stream_, products, vectors, n);
+}
+
+// Few tokens read the channels that are left, each token its own. Of more a weight is read once for
+// all, and what is left out is 0.
+void GpuDevice::LinearOfChannels(const LinearOp& op, const float* x, int64_t n) {
+  ForgetPrepared();
+  const LinearWeights& weights = *op.weights;
+  const GpuMatrix w = MatrixOf(weights.w);
+  const int64_t d_in = weights.d_in();
+  const GpuRowCut cut = op.cut != nullptr ? GpuChannels::CutOf(*op.cut, SentPass()) : GpuRowCut{};
+  if (weights.by_column && n < kGemmMinTokens) {
+    const GpuChannelList list = op.cut != nullptr
+                                    ? channels_->List(stream_, *op.cut, cut, x, n, d_in, nullptr)
+                                    : GpuChannelList{.values = x};
+    channels_->Multiply(stream_, w, list, n, weights.bias, op.out);
+    return;
+  }
+  if (op.cut != nullptr) x = channels_->Cut(stream_, *op.cut, cut, x, n, d_in);
+  if (!weights.by_column && IsBatch(n)) {
+    GpuBatchRows(stream_, *gemm_, w, weights.bias, PrepareBatch(x, n, d_in), n, Panel(), op.out);
+    return;
+  }
+  if (!weights.by_column) {
+    const GpuMatvecOp product{w, weights.bias, op.out};
+    GpuMatvec(stream_, {&product, 1}, Prepare(x, n, d_in), n);
+    return;
+  }
+  if (IsBatch(n)) {
+    GpuBatchColumns(stream_, *gemm_, w, PrepareBatch(x, n, d_in), n, Panel(), op.out);
+  } else {
+    GpuFfnDown(stream_, w, GpuSkip::kInactive, x, n, ffn_scratch_.as<void>(), op.out, nullptr);
+  }
+  if (weights.bias != nullptr) GpuAddBias(stream_, op.out, weights.bias, n, weights.d_out());
 }
 
 void GpuDevice::RopeAppend(const Lane& /*lane*/, const RopeOp& rope, const KvCache& cache,

@@ -12,6 +12,7 @@
 #include <span>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "gpu_kernels/base/device_memory.h"
@@ -24,6 +25,7 @@
 #include "gpu_kernels/tokens/rope_append.h"
 #include "runtime/device/device.h"
 #include "runtime/device/gpu/gpu_best.h"
+#include "runtime/device/gpu/gpu_channels.h"
 #include "runtime/device/gpu/gpu_low_rank.h"
 #include "runtime/device/gpu/gpu_pass_marks.h"
 #include "runtime/device/gpu/gpu_predictor.h"
@@ -41,6 +43,8 @@ struct GpuDeviceLimits {
   int64_t max_rank = 0;       // of its matrices; 0: none
   int64_t n_adapters = 0;     // of the model
   int64_t adapter_rank = 0;   // of all of them together
+  bool cuts = false;          // channels are left out of inputs
+  bool by_column = false;     // matrices are stored by column
 };
 
 class GpuDevice final : public QueuedDevice {
@@ -167,12 +171,24 @@ class GpuDevice final : public QueuedDevice {
     Graph graph;
     std::vector<FfnNote> notes;
     std::vector<GpuPassMarks::Note> marks;
+    std::vector<GpuChannels::Note> cuts;
     BusTraffic traffic;
   };
 
   // Large batches go through cuBLAS, which is not captured.
   static bool IsBatch(int64_t n) { return n > kMaxKeptTokens; }
   const GpuBatch& PrepareBatch(const float* x, int64_t n, int64_t d);
+  // One product of which channels are cut, or with a matrix by column.
+  void LinearOfChannels(const LinearOp& op, const float* x, int64_t n);
+  // Gates and ups whose inputs are cut, or which are stored by column, each of all neurons.
+  void GateAndUpOfChannels(const FfnOp& op, const float* x, int64_t n, const FfnState& state);
+  // Down of what a cut keeps of h, or of all of it.
+  void DownOfChannels(const FfnOp& op, int64_t n, const FfnState& state);
+  // h of all neurons, of their gates and ups in `state`.
+  void ActivateAll(const FfnOp& op, const float* x, int64_t n, const FfnState& state);
+  // What is cut of h: by its own size, or what its gates have left 0. Null: nothing.
+  std::pair<const ChannelCut*, GpuRowCut> HiddenCut(const FfnOp& op);
+  void CutHidden(const FfnOp& op, int64_t n, const FfnState& state);
   void BatchFfn(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                 const FfnState& state);
   const GpuVectors& Prepare(const float* x, int64_t n, int64_t d);
@@ -231,6 +247,7 @@ class GpuDevice final : public QueuedDevice {
   GpuBest best_;
   std::unique_ptr<GpuPredictor> predictor_;  // where neurons are predicted
   std::unique_ptr<GpuLowRank> low_rank_;     // where the model has adapters
+  std::unique_ptr<GpuChannels> channels_;    // where channels are cut, or matrices lie by column
   bool adapts_ = false;                      // rows of the pass at hand use some
   RopeTables main_rope_;
   std::optional<RopeTables> local_rope_;

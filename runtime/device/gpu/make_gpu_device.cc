@@ -19,7 +19,9 @@ GpuDeviceLimits LimitsOf(const FastTierNeeds& needs) {
           .predicts = needs.predicts,
           .max_rank = needs.max_rank,
           .n_adapters = needs.n_adapters,
-          .adapter_rank = needs.adapter_rank};
+          .adapter_rank = needs.adapter_rank,
+          .cuts = needs.cuts,
+          .by_column = needs.by_column};
 }
 
 WeightStreamBytes StreamBytes(const FastTierNeeds& needs) {

@@ -25,6 +25,8 @@ struct FastTierNeeds {
   int64_t n_kv_classes = 1;   // of pages of the KV cache
   int64_t n_adapters = 0;
   int64_t adapter_rank = 0;  // of all adapters together
+  bool cuts = false;         // thresholds leave channels of inputs out
+  bool by_column = false;    // matrices are stored by column
 };
 
 // Throws Error when the GPU cannot be used. REQUIRES: QueryGpuSupport() says there is one.

@@ -1,0 +1,83 @@
+// How accumulate_channels goes over a list: 16 rows at a time, in strips of 128 columns. What a
+// strip adds is the instruction set's business.
+//
+// The products h_i d_i of a row's factor and its block's scale are rounded to integers, by one
+// scale for the 16 rows and a block of 32 columns. Rows are then multiplied and added in integers,
+// and floats are made once per 16 rows: turning weights into floats is what would limit.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "cpu_kernels/kernel_args.h"
+#include "cpu_kernels/prefetch_plan.h"
+#include "runtime/core/dtype.h"
+
+namespace thermocline {
+
+inline constexpr int kChannelRows = 16;       // that are added in integers
+inline constexpr int64_t kChannelCols = 128;  // a strip
+inline constexpr int64_t kChannelBlocks = 4;  // of a strip
+
+// Strip says how 16 rows are added to 128 columns: kType, and add(rows, offset, h, y), where
+// h: (kChannelRows) f32, 64-byte aligned, and the strip of row r lies at rows[r] + offset.
+template <class Strip>
+class ChannelRows {
+ public:
+  static constexpr int64_t kStripBytes = kChannelBlocks * kTypeBlockBytes<Strip::kType>;
+
+  explicit ChannelRows(const AccumulateArgs& args)
+      : args_(args), n_strips_((args.col_end - args.col_begin) / kChannelCols) {}
+
+  // Adds whole strips. Returns the first column that is left.
+  int64_t run() const {
+    for (int64_t i = 0; n_strips_ > 0 && i < args_.n_rows; i += kChannelRows) {
+      const int64_t left = args_.n_rows - i;
+      add_group(i, left < kChannelRows ? static_cast<int>(left) : kChannelRows);
+    }
+    return args_.col_begin + n_strips_ * kChannelCols;
+  }
+
+ private:
+  const std::byte* row_at(int64_t i) const {
+    const int64_t at = i < args_.n_rows ? i : args_.n_rows - 1;
+    const int64_t row = args_.rows != nullptr ? args_.rows[at] : at;
+    return args_.w + row * args_.row_stride_bytes +
+           args_.col_begin / kQuantBlock * kTypeBlockBytes<Strip::kType>;
+  }
+
+  // Rows behind the last of the list are its last, times 0.
+  void add_group(int64_t first, int n) const {
+    const std::byte* rows[kChannelRows];
+    const std::byte* next[kChannelRows];
+    alignas(64) float h[kChannelRows];
+    for (int r = 0; r < kChannelRows; ++r) {
+      h[r] = r < n ? args_.h[first + r] : 0;
+      rows[r] = row_at(first + (r < n ? r : n - 1));
+      next[r] = row_at(first + kChannelRows + r);
+    }
+    float* y = args_.y + args_.col_begin;
+    // The rows of the next group are asked for one after the other, into the second cache (see
+    // accumulate_simd.h).
+    constexpr int64_t kAhead = kChannelRows * kStripBytes / kCacheLine + 1;
+    int64_t at = 0;
+    int row = 0;
+    for (int64_t s = 0; s < n_strips_; ++s, y += kChannelCols) {
+      for (int64_t i = 0; i < kAhead; ++i) {
+        _mm_prefetch(reinterpret_cast<const char*>(next[row] + at), _MM_HINT_T1);
+        at += kCacheLine;
+        if (at < n_strips_ * kStripBytes) continue;
+        at = 0;
+        row = row + 1 < kChannelRows ? row + 1 : row;
+      }
+      Strip::add(rows, s * kStripBytes, h, y);
+    }
+  }
+
+  const AccumulateArgs& args_;
+  int64_t n_strips_;
+};
+
+}  // namespace thermocline
