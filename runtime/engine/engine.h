@@ -44,6 +44,7 @@ class Engine {
   std::span<const LayerPredictors> predictors() const { return loaded_predictor_.layers; }
   const RequantReport& requant() const { return loaded_->requant; }
   Executor& executor() { return *executor_; }
+  const Executor& executor() const { return *executor_; }
   int64_t n_past() const { return kv_.length(main_); }  // tokens of the main sequence
   int64_t context_tokens() const { return model_->context_tokens(); }
   uint64_t allocated_bytes() const;

@@ -55,21 +55,6 @@ void AddAdapters(PassContext& context, const Lane& lane, int64_t layer,
                             d_in);
 }
 
-AttentionOp MakeAttention(const PassContext& context, int64_t layer, const Pass& pass) {
-  const ModelConfig& c = context.config;
-  const AttentionConfig& a = c.layer(layer).attention;
-  const int64_t kv_layer = c.kv_layer(layer);
-  AttentionOp op{kv_layer,   context.cache.layout().ClassOf(kv_layer),
-                 pass.batch, pass.segments,
-                 a.n_heads,  a.n_kv_heads,
-                 a.head_dim, a.scale,
-                 a.soft_cap, a.window};
-  op.bias = {context.weights.layers[static_cast<size_t>(layer)].relative_bias,
-             a.relative.max_distance};
-  op.sees_encoder = c.in_encoder(layer);
-  return op;
-}
-
 // Returns attention to the encoder's text, which knows no distances.
 AttentionOp MakeCrossAttention(const PassContext& context, int64_t layer, const Pass& pass) {
   AttentionOp op = MakeAttention(context, layer, pass);
@@ -89,6 +74,21 @@ bool AddsAsItIs(const PassContext& context, const LayerWeights& w) {
 }
 
 }  // namespace
+
+AttentionOp MakeAttention(const PassContext& context, int64_t layer, const Pass& pass) {
+  const ModelConfig& c = context.config;
+  const AttentionConfig& a = c.layer(layer).attention;
+  const int64_t kv_layer = c.kv_layer(layer);
+  AttentionOp op{kv_layer,   context.cache.layout().ClassOf(kv_layer),
+                 pass.batch, pass.segments,
+                 a.n_heads,  a.n_kv_heads,
+                 a.head_dim, a.scale,
+                 a.soft_cap, a.window};
+  op.bias = {context.weights.layers[static_cast<size_t>(layer)].relative_bias,
+             a.relative.max_distance};
+  op.sees_encoder = c.in_encoder(layer);
+  return op;
+}
 
 float* FfnTarget(const PassContext& context, int64_t layer) {
   const LayerWeights& w = context.weights.layers[static_cast<size_t>(layer)];

@@ -25,6 +25,8 @@ inline float* FfnInput(const PassContext& context, int64_t layer) {
 float* FfnTarget(const PassContext& context, int64_t layer);
 const float* PredictorInputOf(const PassContext& context, int64_t layer, size_t tier);
 
+// Returns the layer's attention to its own text.
+AttentionOp MakeAttention(const PassContext& context, int64_t layer, const Pass& pass);
 // Returns a norm of the kind that the layer has.
 NormOp MakeNorm(const PassContext& context, int64_t layer, const NormWeights& weights);
 
