@@ -17,8 +17,11 @@ std::vector<Scheduler::State::Feed> Scheduler::State::Plan() {
   const auto n_writers = static_cast<int64_t>(plan.size());
   int64_t budget = engine_.model().batch_tokens() - n_writers;
   if (n_writers > 0 && options_.max_slowdown > 0) {
-    const int64_t most = pace_.ReadTokens(options_.max_slowdown);
+    const int64_t n_written = engine_.model().batch_tokens() - budget;
+    const int64_t most = pace_.ReadTokens(options_.max_slowdown, n_written);
     if (most > 0) budget = std::min(budget, most);
+    // One pass without prompts shows what they would wait for.
+    if (!pace_.knows_writing()) budget = 0;
   }
   for (const auto entry : entries) {
     if (budget <= 0) break;
@@ -104,7 +107,13 @@ bool Scheduler::State::DropOldest(size_t page_class) {
     slots_.Empty(*slot);
     return true;
   }
-  return prefixes_.DropOldest(page_class);
+  return prefixes_.DropOldest(page_class, CopiesPay());
+}
+
+bool Scheduler::State::CopiesPay() const {
+  if (host_pages_ == nullptr) return false;
+  const double read_ms = pace_.RowMs() * kKvPageTokens;
+  return read_ms == 0 || host_pages_->RoundTripMs() < read_ms;
 }
 
 void Scheduler::State::Preempt(Entries::iterator running) {

@@ -4,7 +4,9 @@
 #include <cstdint>
 #include <vector>
 
+#include "runtime/pass/executor.h"
 #include "runtime/pass/ffn_counts.h"
+#include "runtime/schedule/host_pages.h"
 
 namespace thermocline {
 
@@ -39,6 +41,9 @@ struct ScheduleStats {
   int64_t n_all_fetched = 0;        // times a mask forbade too many of the best logits
   double reading_ms = 0;            // of passes that read something of a prompt
   double writing_ms = 0;            // of the others
+  int64_t tokens_again = 0;         // that texts which were sent away have yet to be fed again
+  HostPageCounts host_pages;        // copies of pages in the host's memory
+  Executor::KvBytes kv_bytes;       // keys and values that attention read
   FfnCounts neurons;                // which share of them was computed (runtime/pass/ffn_counts.h)
 };
 
