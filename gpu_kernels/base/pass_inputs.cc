@@ -25,6 +25,17 @@ uint64_t PagesBytes(const GpuPassLimits& limits) {
 
 }  // namespace
 
+void FindLeaders(std::span<GpuPassSegment> segments) {
+  for (const GpuPassSegment& segment : segments) {
+    int32_t n = segment.n_shared_pages;
+    for (const GpuPassSegment* at = &segment; n > 0; n = std::min(n, at->n_shared_pages)) {
+      GpuPassSegment& leader = segments[static_cast<size_t>(at->shares_with)];
+      leader.n_led_pages = std::max(leader.n_led_pages, n);
+      at = &leader;
+    }
+  }
+}
+
 GpuPassInputs::GpuPassInputs(const GpuPassLimits& limits)
     : limits_(limits),
       host_(ClassesBytes(limits), "a pass's rows"),

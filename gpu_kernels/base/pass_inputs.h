@@ -36,7 +36,16 @@ struct GpuPassSegment {
   // The same of the text that an encoder read for the sequence, and its positions; 0: none.
   int32_t encoder_page = 0;
   int32_t n_encoder = 0;
+  // Pages from position 0 on that lie wholly before its rows, and that a segment before it in the
+  // pass begins with, too, before its own rows; and which one.
+  int32_t n_shared_pages = 0;
+  int32_t shares_with = 0;
+  // The most pages that a segment behind it shares with it, be it by way of others.
+  int32_t n_led_pages = 0;
 };
+
+// Fills in n_led_pages from the two before it.
+void FindLeaders(std::span<GpuPassSegment> segments);
 
 // The pass as kernels take it, for layers of one class of pages. The pointers are to device memory.
 struct GpuPass {

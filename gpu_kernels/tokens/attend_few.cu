@@ -14,24 +14,74 @@ constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / kWarpThreads;
 constexpr int kChunkPerLane = kChunk / kWarpThreads;
 
-// A block's rows are queries of one KV head and one segment: row r is head r % group of its heads,
-// of the segment's token r / group. kLanes lanes work on one position, 8 elements of a row each, so
-// the block has kThreads / kLanes positions in hand at a time.
+// A block's rows are queries of one KV head: r is one of kQueries of the tokens of its segment, or
+// of those of all segments that share the chunk. kLanes lanes work on one position, 8 elements of a
+// row each, so the block has kThreads / kLanes positions in hand at a time.
 struct Rows {
-  int first;      // of this block
-  int n;          // of the segment
-  int first_row;  // the segment's in the pass
-  int group;
-  int kv_head;
+  const SharedSpan<int>& tokens;     // of the pass; -1: there is no such row
+  const SharedSpan<int>& heads;      // of all
+  const SharedSpan<int>& positions;  // in their sequences
   int n_heads;
-  __device__ bool Has(int r) const { return first + r < n; }
-  __device__ int Token(int r) const { return (first + r) / group; }
-  __device__ int Head(int r) const { return kv_head * group + (first + r) % group; }
+  __device__ bool Has(int r) const { return tokens[r] >= 0; }
   // In (n_rows, n_heads).
-  __device__ int64_t Index(int r) const {
-    return int64_t{first_row + Token(r)} * n_heads + Head(r);
+  __device__ int64_t Index(int r) const { return int64_t{tokens[r]} * n_heads + heads[r]; }
+};
+
+// The segments that begin with the same chunk of positions, in the same pages: the first of them
+// has its blocks attend for all (the first phase of ChunkAttention, arXiv:2402.15220).
+struct Sharing {
+  const GpuPass& pass;
+  int chunk;
+  bool shares;  // false: every segment for itself
+  // Whether others follow the segment.
+  __device__ bool Leads(int segment) const {
+    return shares && chunk < pass.segments[segment].n_led_pages / kChunkPages;
+  }
+  // Returns the segment whose blocks go through the chunk for this one.
+  __device__ int LeaderOf(int segment) const {
+    while (shares && chunk < pass.segments[segment].n_shared_pages / kChunkPages) {
+      segment = pass.segments[segment].shares_with;
+    }
+    return segment;
+  }
+  // Returns the next segment of those that `leader` goes through the chunk for, or n_segments.
+  __device__ int Next(int leader, int segment) const {
+    if (!Leads(leader)) return pass.n_segments;
+    do {
+      ++segment;
+    } while (segment < pass.n_segments && LeaderOf(segment) != leader);
+    return segment;
   }
 };
+
+// Fills in which rows a tile has: those from `first` on of the leader's segment and of the others.
+// Returns how many there are in all, from the leader's first on.
+template <int kQueries>
+__device__ int ListRows(const Sharing& sharing, int leader, int group, int kv_head, int first,
+                        const SharedSpan<int>& tokens, const SharedSpan<int>& heads,
+                        const SharedSpan<int>& positions) {
+  const GpuPass& pass = sharing.pass;
+  const int r = static_cast<int>(threadIdx.x);
+  int n = 0;
+  int token = -1;
+  int position = 0;
+  for (int s = leader; s < pass.n_segments; s = sharing.Next(leader, s)) {
+    const GpuPassSegment& segment = pass.segments[s];
+    const int query = first + r - n;
+    if (query >= 0 && query < segment.n_rows * group) {
+      token = segment.first_row + query / group;
+      position = segment.first_position + query / group;
+    }
+    n += segment.n_rows * group;
+  }
+  if (r < kQueries) {
+    tokens[r] = token;
+    // A query's place within its token is its place within the group.
+    heads[r] = kv_head * group + (first + r) % group;
+    positions[r] = position;
+  }
+  return n;
+}
 
 // Sum over the kLanes lanes of a position, in each of them.
 template <int kLanes>
@@ -101,8 +151,8 @@ struct Bias {
 };
 
 struct Sight {
-  int position;  // of the segment's first token, counted from the chunk's first
-  int window;    // WindowOrAll
+  int begin;   // the chunk's first position
+  int window;  // WindowOrAll
   float soft_cap;
   bool all;  // rows see every position, not only those up to their own
   Bias bias;
@@ -115,7 +165,7 @@ __device__ void WeighChunk(const Rows& rows, const Sight& sight, int n_positions
                            float2* norms, const SharedSpan<float>& scores) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   for (int r = static_cast<int>(threadIdx.x) / kWarpThreads; r < kQueries; r += kWarps) {
-    const int own = sight.position + rows.Token(r);
+    const int own = rows.positions[r] - sight.begin;
     const int last = sight.all ? n_positions : min(own + 1, n_positions);
     const int n_seen = rows.Has(r) ? last : 0;
     const int first_seen = max(own + 1 - sight.window, 0);
@@ -128,7 +178,7 @@ __device__ void WeighChunk(const Rows& rows, const Sight& sight, int n_positions
       score[i] = -INFINITY;
       if (seen) {
         score[i] = SoftCapped(scores[r * kChunk + p], sight.soft_cap) +
-                   sight.bias.Of(rows.Head(r), p - own);
+                   sight.bias.Of(rows.heads[r], p - own);
       }
       m = fmaxf(m, score[i]);
     }
@@ -215,9 +265,14 @@ struct Scoring {
   int window;  // WindowOrAll
   Bias bias;
   bool sees_encoder;
+  // Rows see all pages that their segments share. Windows are short, and an encoder's text is
+  // another's.
+  __device__ bool MaySharePages() const { return window == kNoWindow && !sees_encoder; }
 };
 
-// Grid: chunks, KV heads, and for every segment n_tiles tiles of kQueries rows.
+// Grid: chunks, KV heads, and for every segment n_tiles tiles of kQueries rows. Where segments
+// share the chunk, the blocks of the first of them have the tiles of all, one after the other, so
+// that keys and values come from memory once; for those behind they lie in a cache.
 template <typename CacheRows, int kLanes, int kQueries>
 __global__ void __launch_bounds__(kThreads)
     attend_chunk_kernel(GpuKvLayer kv, GpuPass pass, int n_tiles, Scoring scoring, const float* q,
@@ -225,37 +280,48 @@ __global__ void __launch_bounds__(kThreads)
   SHARED_ARRAY(float, scores, kQueries* kChunk);
   SHARED_ARRAY(float4, partial, kQueries * kLanes * 2);
   SHARED_ARRAY(int, first_slots, kChunkPages);
-  const int z = static_cast<int>(blockIdx.z);
-  const GpuPassSegment segment = pass.segments[z / n_tiles];
+  SHARED_ARRAY(int, tokens, kQueries);
+  SHARED_ARRAY(int, heads, kQueries);
+  SHARED_ARRAY(int, positions, kQueries);
+  const int leader = static_cast<int>(blockIdx.z) / n_tiles;
+  const bool all = scoring.sees_encoder;
+  const Sharing sharing{pass, static_cast<int>(blockIdx.x), scoring.MaySharePages()};
+  if (sharing.LeaderOf(leader) != leader) return;
+  const GpuPassSegment segment = pass.segments[leader];
   const int group = scoring.n_heads / static_cast<int>(kv.n_kv_heads);
   const int kv_head = static_cast<int>(blockIdx.y);
-  const Rows rows{z % n_tiles * kQueries, segment.n_rows * group, segment.first_row, group, kv_head,
-                  scoring.n_heads};
+  const Rows rows{tokens, heads, positions, scoring.n_heads};
   const int begin = static_cast<int>(blockIdx.x) * kChunk;
-  const bool all = scoring.sees_encoder;
   const int end = all ? segment.n_encoder : segment.first_position + segment.n_rows;
   const int n_positions = min(kChunk, end - begin);
-  const Sight sight{segment.first_position - begin, scoring.window, scoring.soft_cap, all,
-                    scoring.bias};
-  // Its first row looks back farthest.
-  const int last_unseen = sight.position + rows.Token(0) - sight.window;
-  if (n_positions <= 0 || !rows.Has(0) || last_unseen >= kChunk - 1) return;
-  const int first_seen = max(last_unseen + 1, 0);
-  const ReadPart part{first_seen - first_seen % kGpuKvPageTokens, n_positions};
-  const int page_begin = static_cast<int>(threadIdx.x) * kGpuKvPageTokens;
-  if (page_begin >= part.first && page_begin < part.end) {
-    const int first_page = all ? segment.encoder_page : segment.first_page;
-    first_slots[threadIdx.x] = SlotOf(pass, first_page, begin + page_begin);
-  }
-  __syncthreads();
-  const ChunkSlots slots{first_slots};
+  if (n_positions <= 0) return;
+  const Sight sight{begin, scoring.window, scoring.soft_cap, all, scoring.bias};
   const KvRows<CacheRows> chunk = RowsOf<CacheRows>(kv, kv_head);
   const int n_chunks = static_cast<int>(gridDim.x);
-  ScoreChunk<kLanes, kQueries>(rows, chunk.keys, slots, part, q, scoring.scale, scores);
-  __syncthreads();
-  WeighChunk<kQueries>(rows, sight, n_positions, n_chunks, norms, scores);
-  __syncthreads();
-  SumValues<kLanes, kQueries>(rows, chunk.values, slots, part, n_chunks, scores, partial, sums);
+  for (int tile = static_cast<int>(blockIdx.z) % n_tiles;; tile += n_tiles) {
+    const int first = tile * kQueries;
+    const int n =
+        ListRows<kQueries>(sharing, leader, group, kv_head, first, tokens, heads, positions);
+    if (first >= n) return;
+    // The segment's first row looks back farthest; with a window no other segment is here.
+    const int own = segment.first_position + first / group - begin;
+    if (own - scoring.window >= kChunk - 1) return;
+    const int first_seen = max(own - scoring.window + 1, 0);
+    const ReadPart part{first_seen - first_seen % kGpuKvPageTokens, n_positions};
+    const int page_begin = static_cast<int>(threadIdx.x) * kGpuKvPageTokens;
+    if (page_begin >= part.first && page_begin < part.end) {
+      const int first_page = all ? segment.encoder_page : segment.first_page;
+      first_slots[threadIdx.x] = SlotOf(pass, first_page, begin + page_begin);
+    }
+    __syncthreads();
+    const ChunkSlots slots{first_slots};
+    ScoreChunk<kLanes, kQueries>(rows, chunk.keys, slots, part, q, scoring.scale, scores);
+    __syncthreads();
+    WeighChunk<kQueries>(rows, sight, n_positions, n_chunks, norms, scores);
+    __syncthreads();
+    SumValues<kLanes, kQueries>(rows, chunk.values, slots, part, n_chunks, scores, partial, sums);
+    __syncthreads();  // the next tile's rows take their places
+  }
 }
 
 // A block per head and token: out = sum over the chunks that it sees of e^(m_c - m) sums_c, by the

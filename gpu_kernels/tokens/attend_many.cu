@@ -9,7 +9,8 @@ namespace thermocline {
 namespace {
 
 constexpr int kThreads = 128;
-constexpr int kRows = 32;  // queries of a block: pairs of a token and a head of one KV head
+// Queries of a block: pairs of a token and a head of one KV head.
+constexpr int kRows = kAttendManyQueries;
 // Softmax: so many lanes share a row.
 constexpr int kRowLanes = kThreads / kRows;
 // Sum of values: a thread has 4 rows and every 16th group of 4 columns.

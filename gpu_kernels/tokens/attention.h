@@ -36,7 +36,9 @@ inline constexpr int kKvChunkTokens = 128;
 // Decode: few rows, much context. The positions are cut into chunks of kKvChunkTokens, a block
 // each, and a second kernel puts the chunks together in their order (split KV, as in
 // Flash-Decoding). A row's result depends on nothing but its sequence and its position: not on the
-// rows that go with it, on the pages that its sequence lies in, nor on max_positions.
+// rows that go with it, on the pages that its sequence lies in, nor on max_positions. Chunks that
+// segments share (GpuPassSegment::n_shared_pages) are read from memory once for all of them, unless
+// rows see a window.
 //
 // max_positions: at least the last position and one; what the grid is made for, so that a captured
 // graph serves while the contexts stay below it (blocks behind a sequence's end leave at once). The
@@ -44,15 +46,18 @@ inline constexpr int kKvChunkTokens = 128;
 // scratch: GpuAttendScratchBytes(...) bytes of GPU memory, 16-byte aligned.
 //
 // Bytes per layer and sequence at n positions that are seen: the K and V rows of n positions, and
-// with a window of up to a page more, once for every 8 query heads and rows to a KV head.
+// with a window of up to a page more, once for every 8 query heads and rows to a KV head; of a
+// chunk that several segments share the first time from memory, and then from a cache (64 KiB with
+// a head_dim of 128).
 void GpuAttendFew(Stream& stream, const GpuKvLayer& kv, const GpuPass& pass,
                   const GpuAttention& attention, int64_t max_positions, const float* q,
                   void* scratch, float* out);
 uint64_t GpuAttendScratchBytes(int64_t max_rows, int64_t n_heads, int64_t head_dim,
                                int64_t max_positions);
 
-// Prefill: many rows. Blocks of 32 queries of a segment go through their positions in tiles in
-// shared memory, with a running maximum and sum (FlashAttention, arXiv:2205.14135).
+// Prefill: many rows. Blocks of kAttendManyQueries queries of a segment go through their positions
+// in tiles in shared memory, with a running maximum and sum (FlashAttention, arXiv:2205.14135).
+inline constexpr int kAttendManyQueries = 32;
 void GpuAttendMany(Stream& stream, const GpuKvLayer& kv, const GpuPass& pass,
                    const GpuAttention& attention, const float* q, float* out);
 

@@ -75,9 +75,9 @@ __device__ inline KvRows<Rows> RowsOf(const GpuKvLayer& kv, int head) {
 }
 
 // A window as kernels take it, which subtract it from positions: none is more than any context has.
+inline constexpr int kNoWindow = 1 << 30;
 inline int WindowOrAll(int64_t window) {
-  constexpr int64_t kAll = 1 << 30;
-  return static_cast<int>(window == 0 || window > kAll ? kAll : window);
+  return static_cast<int>(window == 0 || window > kNoWindow ? kNoWindow : window);
 }
 
 // The slot of a position whose text has its first page at first_page of the page table. REQUIRES: a

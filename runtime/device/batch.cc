@@ -18,4 +18,17 @@ std::vector<BatchSegment> Batch::Segments() const {
   return segments;
 }
 
+int64_t SharedPages(const Batch& batch, size_t page_class, const BatchSegment& a,
+                    const BatchSegment& b) {
+  const auto table_of = [&](const BatchSegment& segment) {
+    return batch.sequences[static_cast<size_t>(segment.sequence)].tables[page_class];
+  };
+  const KvPageTable x = table_of(a);
+  const KvPageTable y = table_of(b);
+  if (x.first_page != 0 || y.first_page != 0) return 0;
+  const auto parts = std::ranges::mismatch(x.pages, y.pages);
+  const int64_t before_rows = std::min(a.first_position, b.first_position) / kKvPageTokens;
+  return std::min<int64_t>(parts.in1 - x.pages.begin(), before_rows);
+}
+
 }  // namespace thermocline

@@ -59,4 +59,8 @@ struct Batch {
   std::vector<BatchSegment> Segments() const;
 };
 
+// Returns how many pages from position 0 on two segments begin with alike, before the rows of both.
+int64_t SharedPages(const Batch& batch, size_t page_class, const BatchSegment& a,
+                    const BatchSegment& b);
+
 }  // namespace thermocline

@@ -113,6 +113,8 @@ class KvSequences {
   // fewer, that uses the page. REQUIRES: the page is used.
   void Hold(int32_t page, size_t page_class) { pools_[page_class].Share(page); }
   void LetGo(int32_t page, size_t page_class) { pools_[page_class].Release(page); }
+  // A free page for who keeps pages, used once; he lets go of it. REQUIRES: one is free.
+  int32_t Take(size_t page_class, int32_t last) { return pools_[page_class].Take(last); }
   const KvPageClass& page_class(size_t c) const { return classes_[c]; }
 
   // Positions that the sequence has, and the pages of those that are kept and of what was reserved.

@@ -94,6 +94,19 @@ struct AttentionOp {
   }
 };
 
+// Positions whose keys and values an attention reads from memory, of each KV head, and how many it
+// would if no two sequences shared a page.
+struct KvReads {
+  int64_t positions = 0;
+  int64_t unshared = 0;
+
+  KvReads& operator+=(const KvReads& other) {
+    positions += other.positions;
+    unshared += other.unshared;
+    return *this;
+  }
+};
+
 struct FfnOp {
   const FfnSlice* slice;
   int64_t layer = 0;
@@ -106,6 +119,9 @@ struct FfnOp {
   float gate_cut = 0;
   // Exact: up and down only where act(gate) != 0. Of batches, which run dense, it may be ignored.
   bool skip_inactive = false;
+  // Exact, on the CPU: batches of up to so many rows (at most kMostSkipRows) go neuron by neuron,
+  // too, and skip what none of their rows needs; larger ones, from kGemmMinTokens on, run dense.
+  int64_t skip_rows = 0;
   // Predicted: gates, too, only of the neurons it names. Of larger batches it may be ignored.
   const SlicePredictor* predictor = nullptr;
   const float* predictor_x = nullptr;  // (n, d_model) what it reads
@@ -149,6 +165,9 @@ struct FfnCount {
 // where the panels are oneDNN's, and where a token's inactive neurons are skipped row by row.
 inline constexpr int64_t kGemmMinTokens = 4;
 
+// The most rows of a batch that may go neuron by neuron.
+inline constexpr int64_t kMostSkipRows = 16;
+
 class DeviceOps {
  public:
   virtual ~DeviceOps() = default;
@@ -180,6 +199,9 @@ class DeviceOps {
   // n_heads, head_dim).
   virtual void Attend(const Lane& lane, const KvCache& cache, const AttentionOp& op, const float* q,
                       float* out) = 0;
+  // What Attend reads for this op. What it goes through again soon enough to find it in a cache of
+  // the processor counts once. By one thread.
+  virtual KvReads ReadsOf(const AttentionOp& op) const = 0;
   // state.y = the slice's part of the FFN of x: (n, d_model). Returns what was computed, the same
   // on every lane.
   virtual FfnCount Ffn(const Lane& lane, const FfnOp& op, const float* x, int64_t n,

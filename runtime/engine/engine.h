@@ -45,6 +45,7 @@ class Engine {
   std::span<const LayerPredictors> predictors() const { return loaded_predictor_.layers; }
   const RequantReport& requant() const { return loaded_->requant; }
   Executor& executor() { return *executor_; }
+  const Executor& executor() const { return *executor_; }
   // For other executors of the same model (drafts): its threads, and the device that has the cache.
   ThreadTeam& team() { return team_; }
   Device& fast_tier() { return *tiers_.front(); }

@@ -8,14 +8,16 @@ namespace {
 
 double WeightBytes(const TensorView& w) { return static_cast<double>(w.weight_bytes()); }
 
-// Gate, up and down of a layer's neurons on all tiers.
+// Gate, up and down of a layer's neurons on one tier, and on all.
+std::array<double, 3> SliceBytes(const FfnSlice& slice) {
+  if (slice.n_neurons == 0) return {};
+  return {WeightBytes(slice.gate), WeightBytes(slice.up), WeightBytes(slice.down)};
+}
 std::array<double, 3> FfnBytes(const LayerWeights& layer) {
   std::array<double, 3> bytes{};
   for (const FfnSlice& slice : layer.slices) {
-    if (slice.n_neurons == 0) continue;
-    bytes[0] += WeightBytes(slice.gate);
-    bytes[1] += WeightBytes(slice.up);
-    bytes[2] += WeightBytes(slice.down);
+    const std::array<double, 3> own = SliceBytes(slice);
+    for (size_t i = 0; i < bytes.size(); ++i) bytes[i] += own[i];
   }
   return bytes;
 }
@@ -24,6 +26,19 @@ std::array<double, 3> FfnBytes(const LayerWeights& layer) {
 double BesideBytes(const LayerWeights& w) {
   return 2 * WeightBytes(w.router.w) + WeightBytes(w.laurel_left.w) +
          WeightBytes(w.laurel_right.w) + WeightBytes(w.layer_gate.w) + WeightBytes(w.layer_proj.w);
+}
+
+// Bytes per token of a layer's neurons on one tier, as far as the mode computed them. Thresholds
+// are counted for all tiers together: what they skip counts as the first tier's.
+double SlowBytes(const FfnSlice& slice, const FfnCounts& counts, size_t layer, size_t tier,
+                 SparseMode mode) {
+  const auto [gate, up, down] = SliceBytes(slice);
+  const bool by_neuron = mode == SparseMode::kExact || mode == SparseMode::kPredicted;
+  if (!by_neuron || slice.n_neurons == 0 || tier >= counts.tiers.size()) return gate + up + down;
+  const FfnCount& count = counts.tiers[tier][layer];
+  const auto all = static_cast<double>(slice.n_neurons * std::max<int64_t>(1, counts.tokens));
+  return gate * static_cast<double>(count.gates) / all +
+         (up + down) * static_cast<double>(count.active) / all;
 }
 
 }  // namespace
@@ -41,6 +56,11 @@ TouchedBytes TouchedPerToken(const Engine& engine, const FfnCounts& counts, Spar
   const double norm = static_cast<double>(config.d_model) * sizeof(float);
   const auto row_bytes = [](const TensorView& w) {
     return w.empty() ? 0 : static_cast<double>(RowBytes(w.dtype, w.cols));
+  };
+  // What tiers behind the first read: the first has all the rest.
+  touched.tiers.assign(counts.tiers.size(), 0);
+  const auto add_slow = [&](size_t tier, double bytes) {
+    if (tier < touched.tiers.size()) touched.tiers[tier] += bytes;
   };
   add(PassPart::kEmbed, row_bytes(weights.token_embd) + row_bytes(weights.layer_embd) +
                             WeightBytes(weights.layer_embd_proj.w));
@@ -60,10 +80,13 @@ TouchedBytes TouchedPerToken(const Engine& engine, const FfnCounts& counts, Spar
       skipped += bytes - left;
       return left;
     };
-    add(PassPart::kQkv, norm + read(CutMatrix::kQ, WeightBytes(w.wq.w)) +
-                            read(CutMatrix::kK, WeightBytes(w.wk.w)) +
-                            read(CutMatrix::kV, WeightBytes(w.wv.w)));
-    add(PassPart::kOutput, read(CutMatrix::kO, WeightBytes(w.wo.w)));
+    const double qkv = read(CutMatrix::kQ, WeightBytes(w.wq.w)) +
+                       read(CutMatrix::kK, WeightBytes(w.wk.w)) +
+                       read(CutMatrix::kV, WeightBytes(w.wv.w));
+    const double output = read(CutMatrix::kO, WeightBytes(w.wo.w));
+    add(PassPart::kQkv, norm + qkv);
+    add(PassPart::kOutput, output);
+    if (w.attention_tier > 0) add_slow(w.attention_tier, qkv + output);
     if (w.cross_norm) {
       add(PassPart::kQkv, norm + WeightBytes(w.cross_q.w));
       add(PassPart::kOutput, WeightBytes(w.cross_o.w));
@@ -76,6 +99,11 @@ TouchedBytes TouchedPerToken(const Engine& engine, const FfnCounts& counts, Spar
     const double density = static_cast<double>(counts.layers[l].active) / neurons;
     touched.mean_density += density / n_layers;
     touched.mean_gate_density += asked / n_layers;
+    for (size_t tier = 1; tier < w.slices.size(); ++tier) {
+      add_slow(tier, SlowBytes(w.slices[tier], counts, l, tier, mode));
+      if (mode != SparseMode::kPredicted || !predictors[l][tier].runs) continue;
+      add_slow(tier, static_cast<double>(predictors[l][tier].touched_bytes));
+    }
     if (mode == SparseMode::kThreshold) {
       const bool by_gate = engine.cuts()->choice().by_gate();
       add(PassPart::kGate, read(CutMatrix::kGate, gate));
@@ -102,6 +130,10 @@ TouchedBytes TouchedPerToken(const Engine& engine, const FfnCounts& counts, Spar
   if (cuts) {
     touched.sparsity = engine.cuts()->ShareSkipped(counts.channels);
     touched.skipped = engine.cuts()->SharesSkipped(counts.channels);
+  }
+  if (!touched.tiers.empty()) {
+    touched.tiers[0] =
+        touched.bytes - std::accumulate(touched.tiers.begin() + 1, touched.tiers.end(), 0.0);
   }
   return touched;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <vector>
 
 #include "predictor/sparse_mode.h"
 #include "runtime/engine/engine.h"
@@ -20,6 +21,7 @@ struct TouchedBytes {
   double sparsity = 0;
   ModelCuts::PartShares skipped;           // and of the parts of a layer
   std::array<double, kPassParts> parts{};  // `bytes` by the part of the pass that reads them
+  std::vector<double> tiers;               // `bytes` by the tier that they lie in
 
   double of(PassPart part) const { return parts[static_cast<size_t>(part)]; }
 };

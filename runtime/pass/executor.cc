@@ -7,6 +7,7 @@
 #include "runtime/core/error.h"
 #include "runtime/pass/host_runner.h"
 #include "runtime/pass/queued_runner.h"
+#include "runtime/pass/tier_attention.h"
 
 namespace thermocline {
 namespace {
@@ -48,9 +49,10 @@ Executor::Executor(const ModelConfig& config, const ModelWeights& weights,
 }
 
 void Executor::ResetCounts() {
-  counts_.tokens = 0;
+  counts_ = {};
   counts_.layers.assign(context_.weights.layers.size(), {});
-  counts_.channels = {};
+  counts_.tiers.assign(context_.tiers.size(), counts_.layers);
+  kv_bytes_ = {};
   if (context_.cuts == nullptr) return;
   for (auto& layer : context_.cuts->kept) {
     for (std::atomic<int64_t>& kept : layer) kept.store(0, std::memory_order_relaxed);
@@ -205,7 +207,7 @@ PassRunner& Executor::RunPass(const Pass& pass) {
   if (context_.profile != nullptr) context_.profile->BeginPass();
   runner.RunAll(pass);
   // Counts are of the tokens that a model writes, which an encoder does not.
-  if (!pass.encodes) CountPass(pass.n());
+  if (!pass.encodes) CountPass(pass);
   return runner;
 }
 
@@ -229,15 +231,48 @@ void Executor::CountChannels() {
   counts_.channels.Add(counts);
 }
 
-void Executor::CountPass(int64_t n) {
+// Layers that see equally far of the same pages read as many positions.
+void Executor::CountKvBytes(const Pass& pass) {
+  struct Counted {
+    size_t page_class;
+    int64_t window;
+    KvReads reads;
+  };
+  std::vector<Counted> counted;
+  for (int64_t layer = pass.layer_begin; layer < pass.layer_end; ++layer) {
+    const AttentionOp op = MakeAttention(context_, layer, pass);
+    auto same = std::ranges::find_if(counted, [&](const Counted& other) {
+      return other.page_class == op.page_class && other.window == op.window;
+    });
+    if (same == counted.end()) {
+      counted.push_back({op.page_class, op.window, context_.tiers[context_.AttentionTier(layer)].device->ReadsOf(op)});
+      same = std::prev(counted.end());
+    }
+    const int64_t row_bytes = 2 * op.n_kv_heads * RowBytes(context_.cache.dtype(), op.head_dim);
+    kv_bytes_.read += same->reads.positions * row_bytes;
+    kv_bytes_.unshared += same->reads.unshared * row_bytes;
+  }
+}
+
+void Executor::CountPass(const Pass& pass) {
+  const int64_t n = pass.n();
   CountChannels();
+  CountKvBytes(pass);
   const auto by_rows = [](const std::vector<FfnCount>& tiers) {
     return std::ranges::any_of(tiers, [](const FfnCount& count) { return count.tokens > 0; });
   };
-  if (std::ranges::none_of(context_.counts, by_rows)) return;
+  const int64_t n_by_rows = std::ranges::count_if(context_.counts, by_rows);
+  if (n > 1 && n <= kMostSkipRows && pass.layer_end > pass.layer_begin) {
+    counts_.batch_layers_by_neuron += n_by_rows;
+    counts_.batch_layers_dense += pass.layer_end - pass.layer_begin - n_by_rows;
+  }
+  if (n_by_rows == 0) return;
   counts_.tokens += n;
   for (size_t l = 0; l < context_.counts.size(); ++l) {
-    for (const FfnCount& count : context_.counts[l]) counts_.layers[l].Add(count);
+    for (size_t tier = 0; tier < context_.counts[l].size(); ++tier) {
+      counts_.layers[l].Add(context_.counts[l][tier]);
+      counts_.tiers[tier][l].Add(context_.counts[l][tier]);
+    }
   }
 }
 

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "runtime/device/device.h"
@@ -76,6 +77,9 @@ class Executor {
   }
 
   void set_mode(SparseMode mode) { context_.options.mode = mode; }
+  // Up to how many rows the batches of each layer skip neurons (FfnOp::skip_rows); empty: none
+  // does. REQUIRES: (n_layers), each at most kMostSkipRows.
+  void set_skip_rows(std::vector<int64_t> rows) { context_.skip_rows = std::move(rows); }
   // In kPredicted, also count the active neurons that were not predicted (which takes every gate).
   void set_audit(bool audit) { context_.audit = audit; }
   // With an observer every FFN runs dense, since h of all neurons is what it wants. Null: none.
@@ -92,6 +96,13 @@ class Executor {
   void set_cuts(ChannelCuts* cuts) { context_.cuts = cuts; }
   ChannelCuts* cuts() { return context_.cuts; }
   const FfnCounts& counts() const { return counts_; }
+  // Bytes of keys and values that attention read so far, and would have read if no two sequences
+  // shared a page (DeviceOps::ReadsOf).
+  struct KvBytes {
+    int64_t read = 0;
+    int64_t unshared = 0;
+  };
+  const KvBytes& kv_bytes() const { return kv_bytes_; }
   // Measure where the time of the passes goes that follow, until it is null (costs a clock reading
   // per part and layer on each thread, and on a queued device a kernel). REQUIRES: made for as many
   // threads as the team has; outlives them.
@@ -115,13 +126,15 @@ class Executor {
   PassRunner& RunPass(const Pass& pass);
   void EndPass(PassRunner& runner, int64_t n);
   void CountChannels();
-  void CountPass(int64_t n);
+  void CountPass(const Pass& pass);
+  void CountKvBytes(const Pass& pass);
 
   PassContext context_;
   std::unique_ptr<PassRunner> runner_;
   std::unique_ptr<StreamedRunner> streamed_;     // where batches may be streamed
   std::vector<std::vector<int32_t>> all_pages_;  // of each class, in their order, twice
   FfnCounts counts_;
+  KvBytes kv_bytes_;
   std::vector<std::vector<TokenLogit>> best_;
   PassRunner* last_runner_ = nullptr;  // of RunBest
   BetweenPasses between_passes_;

@@ -142,8 +142,9 @@ class PassContext {
   AdapterRows adapter_rows;       // of the running pass
   RunState state;
   LaneGroup* all_lanes;
-  int64_t n_cut_rows = 0;    // of the running pass: rows whose channels are cut
-  bool streams_ffn = false;  // of the running pass: no FFN is handed over
+  int64_t n_cut_rows = 0;          // of the running pass: rows whose channels are cut
+  bool streams_ffn = false;        // of the running pass: no FFN is handed over
+  std::vector<int64_t> skip_rows;  // (n_layers) FfnOp::skip_rows; empty: 0
   bool audit = false;
   FfnObserver* observer = nullptr;
   const FiredCounters* fired = nullptr;

@@ -26,6 +26,7 @@ FfnOp TierFfn::MakeOp(int64_t layer, size_t tier, int64_t n) const {
     return op;
   }
   op.skip_inactive = c.config.layer(layer).ffn.has_true_zeros();
+  if (!c.skip_rows.empty()) op.skip_rows = c.skip_rows[static_cast<size_t>(layer)];
   // With one tier every neuron is asked about, with several those of the others.
   const bool predicted = tier > 0 || c.tiers.size() == 1;
   if (mode != SparseMode::kPredicted || !predicted) return op;

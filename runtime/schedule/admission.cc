@@ -9,16 +9,36 @@
 namespace thermocline {
 
 // The oldest first. Whom only a lack of pages keeps waiting keeps those behind waiting, too, so
-// that nobody waits for ever; who waits for a slot of his own does not.
+// that nobody waits for ever; who waits for a slot of his own, or for one who reads his beginning,
+// does not.
 void Scheduler::State::Admit() {
   for (auto entry = waiting_.begin(); entry != waiting_.end();) {
     const auto next = std::next(entry);
     if (!slots_.AnyIdle()) return;
     const int32_t wanted = entry->text->request().slot;
     const bool waits_for_slot = wanted >= 0 && entry->text->index() == 0 && slots_.at(wanted).busy;
-    if (!entry->waits_for_first && !waits_for_slot && !TryAdmit(entry)) return;
+    const bool waits = entry->waits_for_first || waits_for_slot || WaitsForReader(*entry->text);
+    if (!waits && !TryAdmit(entry)) return;
     entry = next;
   }
+}
+
+// Prompts are read one after the other anyway, so that waiting costs nothing.
+bool Scheduler::State::WaitsForReader(const TextRun& text) {
+  if (!options_.keeps_prefixes || !text.may_reuse()) return false;
+  const int64_t most = text.n_ids() - 1;
+  const auto ids = std::span(text.ids()).first(static_cast<size_t>(most));
+  int64_t farthest = 0;
+  for (const Entry& entry : running_) {
+    const TextRun& reader = *entry.text;
+    if (PendingOf(reader) == 1 || SlotOf(reader).from_file || !(reader.kind() == text.kind())) {
+      continue;
+    }
+    const auto parts = std::ranges::mismatch(ids, reader.ids());
+    const int64_t n_common = (parts.in1 - ids.begin()) / kKvPageTokens * kKvPageTokens;
+    if (n_common > FedOf(reader)) farthest = std::max(farthest, n_common);
+  }
+  return farthest > 0 && farthest > prefixes_.Find(text.kind(), text.ids(), most);
 }
 
 bool Scheduler::State::TryAdmit(Entries::iterator waiting) {
@@ -27,7 +47,7 @@ bool Scheduler::State::TryAdmit(Entries::iterator waiting) {
   const Request& request = text.request();
   // One token at least must be fed, to know what follows it.
   const int64_t most = text.n_ids() - 1;
-  const int64_t n_kept = text.may_reuse() ? prefixes_.Find(text.kind(), text.ids(), most) : 0;
+  int64_t n_kept = text.may_reuse() ? prefixes_.Find(text.kind(), text.ids(), most) : 0;
   const bool has_own = request.slot >= 0 && text.index() == 0;
   std::optional<int32_t> slot;
   if (has_own) {
@@ -50,6 +70,10 @@ bool Scheduler::State::TryAdmit(Entries::iterator waiting) {
     if (chosen.place.n_pages() * kKvPageTokens > n_in_slot) chosen.place = {};
     Occupy(waiting, *slot, chosen.sequence, n_in_slot);
     return true;
+  }
+  if (n_kept > 0) {
+    n_kept = prefixes_.BringBack(text.kind(), text.ids(), n_kept,
+                                 [this](size_t page_class) { return DropOldest(page_class); });
   }
   // What is taken up must be held before the slot lets go of anything.
   PrefixCache::Place place;
@@ -79,7 +103,10 @@ void Scheduler::State::Occupy(Entries::iterator waiting, int32_t slot, int32_t s
   kv_.set_adapter_set(sequence, text.request().adapter_set);
   const bool again = text.stats().n_preempted > 0;
   text.Begin(slot, n_cached);
-  if (again) return;
+  if (again) {
+    stats_.tokens_again += text.n_ids() - n_cached;
+    return;
+  }
   stats_.cached_tokens += n_cached;
   stats_.prefix_pages_missed += (text.stats().prompt_tokens - n_cached) / kKvPageTokens;
 }

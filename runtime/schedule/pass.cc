@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "runtime/core/error.h"
+#include "runtime/schedule/batch_skip.h"
 #include "runtime/schedule/ms_since.h"
 #include "runtime/schedule/scheduler_state.h"
 
@@ -59,6 +60,7 @@ void Scheduler::State::Run(const std::vector<Feed>& plan) {
     return;
   }
   Count(plan, MsSince(started));
+  ChooseSkipping();
   KeepPages(plan);
   HandOut(plan, logits);
 }
@@ -99,6 +101,14 @@ void Scheduler::State::Count(const std::vector<Feed>& plan, double ms) {
   stats_.n_busy_slots += static_cast<int64_t>(running_.size());
   stats_.prompt_tokens += n_read;
   (n_read > 0 ? stats_.reading_ms : stats_.writing_ms) += ms;
+}
+
+void Scheduler::State::ChooseSkipping() {
+  if (options_.rates == nullptr) return;
+  const int64_t n_counted = engine_.executor().counts().tokens;
+  if (n_counted < next_choice_tokens_) return;
+  next_choice_tokens_ = 2 * n_counted;
+  engine_.executor().set_skip_rows(ChooseSkipRows(engine_, *options_.rates));
 }
 
 void Scheduler::State::KeepPages(const std::vector<Feed>& plan) {

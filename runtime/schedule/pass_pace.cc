@@ -6,8 +6,8 @@ namespace thermocline {
 namespace {
 
 constexpr double kWeightOfNew = 0.2;
-constexpr int64_t kFewest = 16;
-// A measurement of a token's share is worth something from so many tokens on.
+constexpr int64_t kFewest = 8;
+// What a row takes shows in passes of so many.
 constexpr int64_t kFewestMeasured = 8;
 
 void Blend(double* mean, double value) {
@@ -17,17 +17,21 @@ void Blend(double* mean, double value) {
 }  // namespace
 
 void PassPace::Measure(int64_t n_written, int64_t n_read, double ms) {
-  if (n_read == 0 && n_written > 0) Blend(&write_ms_, ms);
-  if (n_read >= kFewestMeasured) {
-    const double writing = n_written > 0 ? write_ms_ : 0;
-    Blend(&read_ms_, std::max(0.0, ms - writing) / static_cast<double>(n_read));
+  const int64_t n_rows = n_written + n_read;
+  if (n_rows == 0) return;
+  const auto n_further = static_cast<double>(n_rows - 1);
+  // Of a pass of several rows the single one's part is what is left, and most of it at most.
+  if (n_read == 0) {
+    const double least = ms / static_cast<double>(n_rows);
+    Blend(&single_ms_, std::max(least, ms - n_further * row_ms_));
   }
+  if (n_rows > kFewestMeasured) Blend(&row_ms_, std::max(0.0, ms - single_ms_) / n_further);
 }
 
-int64_t PassPace::ReadTokens(double times) const {
-  if (write_ms_ == 0 || read_ms_ == 0) return 0;
-  const double n = (times - 1) * write_ms_ / read_ms_;
-  return std::max(kFewest, static_cast<int64_t>(std::min(n, 1e9)));
+int64_t PassPace::ReadTokens(double times, int64_t n_written) const {
+  if (single_ms_ == 0 || row_ms_ == 0) return 0;
+  const double n_rows = 1 + (times - 1) * single_ms_ / row_ms_;
+  return std::max(kFewest, static_cast<int64_t>(std::min(n_rows, 1e9)) - n_written);
 }
 
 }  // namespace thermocline

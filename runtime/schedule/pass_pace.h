@@ -1,5 +1,6 @@
 // How long passes take, as measured so far: so that pieces of prompts are cut to a size that those
-// who write do not wait long for.
+// who write do not wait long for. A pass takes as long as one of a single row, and for every
+// further row, of a text that is being written or of a prompt, some more.
 #pragma once
 
 #include <cstdint>
@@ -10,13 +11,17 @@ class PassPace {
  public:
   // A pass fed n_written rows of texts that are being written and n_read tokens of prompts.
   void Measure(int64_t n_written, int64_t n_read, double ms);
-  // How many tokens of prompts make a pass take about `times` as long as without them; at least a
-  // few, so that every prompt gets on. 0: not known yet.
-  int64_t ReadTokens(double times) const;
+  // Whether it is known what a pass takes that reads nothing.
+  bool knows_writing() const { return single_ms_ > 0; }
+  // How many tokens of prompts, beside n_written rows, make a pass take about `times` as long as
+  // one of a single row; at least a few, so that every prompt gets on. 0: not known yet.
+  int64_t ReadTokens(double times, int64_t n_written) const;
+  // What a further row takes; 0: not known yet.
+  double RowMs() const { return row_ms_; }
 
  private:
-  double write_ms_ = 0;  // of a pass that only writes; 0: none yet
-  double read_ms_ = 0;   // more of it per token of a prompt; 0: none yet
+  double single_ms_ = 0;  // of a pass of one row
+  double row_ms_ = 0;     // of each further row
 };
 
 }  // namespace thermocline

@@ -15,11 +15,14 @@ std::vector<Scheduler::State::Feed> Scheduler::State::Plan() {
     if (IsRunning(*entry) && PendingOf(*entry->text) == 1) PlanWriter(entry, &plan);
   }
   PlanDrafts(&plan);
-  int64_t budget = engine_.model().batch_tokens();
-  for (const Feed& feed : plan) budget -= feed.n;
-  if (!plan.empty() && options_.max_slowdown > 0) {
-    const int64_t most = pace_.ReadTokens(options_.max_slowdown);
+  int64_t n_written = 0;
+  for (const Feed& feed : plan) n_written += feed.n;
+  int64_t budget = engine_.model().batch_tokens() - n_written;
+  if (n_written > 0 && options_.max_slowdown > 0) {
+    const int64_t most = pace_.ReadTokens(options_.max_slowdown, n_written);
     if (most > 0) budget = std::min(budget, most);
+    // One pass without prompts shows what they would wait for.
+    if (!pace_.knows_writing()) budget = 0;
   }
   for (const auto entry : entries) {
     if (budget <= 0) break;
@@ -141,7 +144,13 @@ bool Scheduler::State::DropOldest(size_t page_class) {
     slots_.Empty(*slot);
     return true;
   }
-  return prefixes_.DropOldest(page_class);
+  return prefixes_.DropOldest(page_class, CopiesPay());
+}
+
+bool Scheduler::State::CopiesPay() const {
+  if (host_pages_ == nullptr) return false;
+  const double read_ms = pace_.RowMs() * kKvPageTokens;
+  return read_ms == 0 || host_pages_->RoundTripMs() < read_ms;
 }
 
 void Scheduler::State::Preempt(Entries::iterator running) {

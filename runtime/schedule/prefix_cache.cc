@@ -25,7 +25,8 @@ size_t PrefixCache::KeyHash::operator()(const std::vector<int32_t>& tokens) cons
   return hash;
 }
 
-PrefixCache::PrefixCache(KvSequences& kv) : kv_(kv), oldest_first_(kv.n_classes()) {}
+PrefixCache::PrefixCache(KvSequences& kv, HostPages* host)
+    : kv_(kv), host_(host), oldest_first_(kv.n_classes()) {}
 
 PrefixCache::~PrefixCache() {
   for (size_t c = 0; c < oldest_first_.size(); ++c) {
@@ -59,10 +60,23 @@ std::vector<PrefixCache::Node*> PrefixCache::PathOf(const TextKind& kind,
   return path;
 }
 
+// The first page of a class that the row behind n_pages pages sees.
+int64_t PrefixCache::FirstPage(size_t page_class, int64_t n_pages) const {
+  return kv_.page_class(page_class).FirstSeen(n_pages * kKvPageTokens) / kKvPageTokens;
+}
+
 bool PrefixCache::CanTakeUp(std::span<Node* const> path, int64_t n_pages) const {
   for (size_t c = 0; c < kv_.n_classes(); ++c) {
-    const int64_t first = kv_.page_class(c).FirstSeen(n_pages * kKvPageTokens) / kKvPageTokens;
-    for (int64_t page = n_pages - 1; page >= first; --page) {
+    for (int64_t page = n_pages - 1; page >= FirstPage(c, n_pages); --page) {
+      if (!path[static_cast<size_t>(page)]->Has(c)) return false;
+    }
+  }
+  return true;
+}
+
+bool PrefixCache::IsInCache(std::span<Node* const> path, int64_t n_pages) const {
+  for (size_t c = 0; c < kv_.n_classes(); ++c) {
+    for (int64_t page = FirstPage(c, n_pages); page < n_pages; ++page) {
       if (path[static_cast<size_t>(page)]->pages[c] < 0) return false;
     }
   }
@@ -76,12 +90,43 @@ int64_t PrefixCache::Find(const TextKind& kind, std::span<const int32_t> ids, in
   return n_pages * kKvPageTokens;
 }
 
+int64_t PrefixCache::BringBack(const TextKind& kind, std::span<const int32_t> ids, int64_t n_tokens,
+                               const MakeRoom& make_room) {
+  auto n_pages = n_tokens / kKvPageTokens;
+  const std::vector<Node*> path = PathOf(kind, ids, n_pages);
+  CHECK(static_cast<int64_t>(path.size()) == n_pages && CanTakeUp(path, n_pages));
+  for (Node* const node : path) node->held = true;
+  bool has_room = true;
+  for (size_t c = 0; c < kv_.n_classes() && has_room; ++c) {
+    for (int64_t page = FirstPage(c, n_pages); page < n_pages && has_room; ++page) {
+      has_room = MoveBack(path[static_cast<size_t>(page)], c, make_room);
+    }
+  }
+  for (Node* const node : path) node->held = false;
+  while (n_pages > 0 && !IsInCache(path, n_pages)) --n_pages;
+  return n_pages * kKvPageTokens;
+}
+
+// Returns whether the page is in the cache.
+bool PrefixCache::MoveBack(Node* node, size_t page_class, const MakeRoom& make_room) {
+  if (node->pages[page_class] >= 0) return true;
+  while (kv_.pool(page_class).n_free() == 0) {
+    if (!make_room(page_class)) return false;
+  }
+  const Node* const parent = node->parent;
+  const int32_t before = parent->parent == nullptr ? -1 : parent->pages[page_class];
+  const int32_t page = kv_.Take(page_class, before);
+  host_->CopyBack(*node->copies[page_class], page_class, page);
+  ListPage(node, page_class, page);
+  return true;
+}
+
 std::vector<int32_t> PrefixCache::PagesOf(const TextKind& kind, std::span<const int32_t> ids,
                                           size_t page_class) const {
   std::vector<int32_t> pages;
   for (const Node* node : PathOf(kind, ids, static_cast<int64_t>(ids.size()) / kKvPageTokens)) {
-    if (node->pages[page_class] < 0) break;
-    pages.push_back(node->pages[page_class]);
+    if (!node->Has(page_class)) break;
+    if (node->pages[page_class] >= 0) pages.push_back(node->pages[page_class]);
   }
   return pages;
 }
@@ -90,11 +135,11 @@ int32_t PrefixCache::TakeUp(const TextKind& kind, std::span<const int32_t> ids, 
                             Place* place) {
   const int64_t n_pages = n_tokens / kKvPageTokens;
   const std::vector<Node*> path = PathOf(kind, ids, n_pages);
-  CHECK(static_cast<int64_t>(path.size()) == n_pages && CanTakeUp(path, n_pages));
+  CHECK(static_cast<int64_t>(path.size()) == n_pages && IsInCache(path, n_pages));
   std::vector<std::vector<int32_t>> pages(kv_.n_classes());
   std::vector<KvPageTable> tables;
   for (size_t c = 0; c < kv_.n_classes(); ++c) {
-    const int64_t first = kv_.page_class(c).FirstSeen(n_tokens) / kKvPageTokens;
+    const int64_t first = FirstPage(c, n_pages);
     for (int64_t page = first; page < n_pages; ++page) {
       pages[c].push_back(path[static_cast<size_t>(page)]->pages[c]);
     }
@@ -124,6 +169,8 @@ void PrefixCache::Keep(const TextKind& kind, std::span<const int32_t> ids, int32
       child->tokens = std::move(tokens);
       child->pages.assign(kv_.n_classes(), -1);
       child->in_use.resize(kv_.n_classes());
+      child->copies.resize(kv_.n_classes());
+      child->copy_in_use.resize(kv_.n_classes());
     }
     child->last_use = Now();
     for (size_t c = 0; c < kv_.n_classes(); ++c) {
@@ -149,6 +196,7 @@ void PrefixCache::Forget(const TextKind& kind, std::span<const int32_t> ids) {
     const std::shared_ptr<Node> kept_alive = node->shared_from_this();
     for (size_t c = 0; c < kv_.n_classes(); ++c) {
       if (node->pages[c] >= 0) DropPage(node, c);
+      if (node->copies[c] != nullptr) DropCopy(node, c);
     }
     Prune(node);
   }
@@ -161,12 +209,18 @@ void PrefixCache::Touch(std::span<Node* const> path) {
     for (size_t c = 0; c < kv_.n_classes(); ++c) {
       NodeList& list = oldest_first_[c];
       if ((*node)->pages[c] >= 0) list.splice(list.end(), list, (*node)->in_use[c]);
+      if ((*node)->copies[c] == nullptr) continue;
+      copies_.splice(copies_.end(), copies_, (*node)->copy_in_use[c]);
     }
   }
 }
 
 void PrefixCache::KeepPage(Node* node, size_t page_class, int32_t page) {
   kv_.Hold(page, page_class);
+  ListPage(node, page_class, page);
+}
+
+void PrefixCache::ListPage(Node* node, size_t page_class, int32_t page) {
   node->pages[page_class] = page;
   NodeList& list = oldest_first_[page_class];
   node->in_use[page_class] = list.insert(list.end(), node);
@@ -178,10 +232,44 @@ void PrefixCache::DropPage(Node* node, size_t page_class) {
   oldest_first_[page_class].erase(node->in_use[page_class]);
 }
 
+void PrefixCache::CopyToHost(Node* node, size_t page_class) {
+  if (host_ == nullptr || node->copies[page_class] != nullptr) return;
+  if (host_->PageBytes(page_class) > host_->max_bytes()) return;
+  while (!host_->HasRoomFor(page_class)) {
+    if (!DropOldestCopy()) return;
+  }
+  try {
+    node->copies[page_class] = host_->CopyOut(page_class, node->pages[page_class]);
+  } catch (const Error&) {
+    return;  // the memory is not there: the page is computed again when it is wanted
+  }
+  node->copy_in_use[page_class] = copies_.insert(copies_.end(), {node, page_class});
+}
+
+void PrefixCache::DropCopy(Node* node, size_t page_class) {
+  node->copies[page_class].reset();
+  copies_.erase(node->copy_in_use[page_class]);
+}
+
+// One whose page is in the cache, too, if there is one: that costs a copy at most.
+bool PrefixCache::DropOldestCopy() {
+  const auto may_go = [](const auto& copy) { return !copy.first->held; };
+  auto oldest = std::ranges::find_if(copies_, [&](const auto& copy) {
+    return may_go(copy) && copy.first->pages[copy.second] >= 0;
+  });
+  if (oldest == copies_.end()) oldest = std::ranges::find_if(copies_, may_go);
+  if (oldest == copies_.end()) return false;
+  Node* const node = oldest->first;
+  DropCopy(node, oldest->second);
+  Prune(node);
+  return true;
+}
+
 // Takes nodes out of the tree that hold nothing and lead to nothing.
 void PrefixCache::Prune(Node* node) {
   while (node->children.empty() && !node->gone &&
-         std::ranges::all_of(node->pages, [](int32_t page) { return page < 0; })) {
+         std::ranges::all_of(node->pages, [](int32_t page) { return page < 0; }) &&
+         std::ranges::all_of(node->copies, [](const auto& copy) { return copy == nullptr; })) {
     node->gone = true;
     Node* const parent = node->parent;
     if (parent == nullptr) {
@@ -197,6 +285,7 @@ void PrefixCache::Prune(Node* node) {
 
 PrefixCache::Node* PrefixCache::Oldest(size_t page_class) const {
   for (Node* const node : oldest_first_[page_class]) {
+    if (node->held) continue;
     if (kv_.pool(page_class).references(node->pages[page_class]) == 1) return node;
   }
   return nullptr;
@@ -213,9 +302,10 @@ uint64_t PrefixCache::oldest_use(size_t page_class) const {
   return node == nullptr ? kNever : node->last_use;
 }
 
-bool PrefixCache::DropOldest(size_t page_class) {
+bool PrefixCache::DropOldest(size_t page_class, bool copied) {
   Node* const node = Oldest(page_class);
   if (node == nullptr) return false;
+  if (copied) CopyToHost(node, page_class);
   DropPage(node, page_class);
   Prune(node);
   return true;

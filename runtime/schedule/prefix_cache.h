@@ -2,10 +2,13 @@
 // automatic prefix caching). A page is known by its tokens, by all before them, and by what the
 // text was fed with (its kind); nothing is taken for another's by a hash alone: whole pages of
 // tokens are compared. Pages that nobody else uses are given back where there are too few, those
-// that were not used for longest first, and of one text the last ones first.
+// that were not used for longest first, and of one text the last ones first. Where there is room in
+// the host's memory beside the cache (runtime/schedule/host_pages.h), copies of them stay there,
+// and are written back when a text begins with them.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <map>
 #include <memory>
@@ -13,9 +16,11 @@
 #include <string>
 #include <tuple>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "runtime/device/kv_pages.h"
+#include "runtime/schedule/host_pages.h"
 
 namespace thermocline {
 
@@ -34,8 +39,8 @@ class PrefixCache {
   struct Node;
 
  public:
-  // The sequences must outlive the cache.
-  explicit PrefixCache(KvSequences& kv);
+  // What is given must outlive it. host: where copies of pages go; null: nowhere.
+  explicit PrefixCache(KvSequences& kv, HostPages* host = nullptr);
   ~PrefixCache();
 
   // How far the pages of a text are known here: what Keep goes on from.
@@ -50,13 +55,20 @@ class PrefixCache {
   };
 
   // The longest beginning of a text that can be taken up: whole pages, no more than max_tokens, and
-  // of every page class what the next row sees.
+  // of every page class what the next row sees, in the cache or the host's memory.
   int64_t Find(const TextKind& kind, std::span<const int32_t> ids, int64_t max_tokens);
-  // The pages of a class that a text can begin with, whatever else it needs.
+  // Writes back what the first n_tokens of a text, as Find returned them, have in the host's memory
+  // alone. make_room(page_class) is to free a page of a class and returns whether it could. Returns
+  // how many tokens are in the cache afterwards: fewer where there was no room.
+  using MakeRoom = std::function<bool(size_t page_class)>;
+  int64_t BringBack(const TextKind& kind, std::span<const int32_t> ids, int64_t n_tokens,
+                    const MakeRoom& make_room);
+  // The pages of the cache, of a class, that a text can begin with, whatever else it needs.
   std::vector<int32_t> PagesOf(const TextKind& kind, std::span<const int32_t> ids,
                                size_t page_class) const;
   // A new sequence that begins with that; place: where it stands.
-  // REQUIRES: n_tokens is what Find returned for it, and nothing has changed since.
+  // REQUIRES: n_tokens is what BringBack returned for it, or Find where nothing is in the host's
+  // memory, and nothing has changed since.
   int32_t TakeUp(const TextKind& kind, std::span<const int32_t> ids, int64_t n_tokens,
                  Place* place);
   // Keeps the whole pages of a sequence that holds the first length(sequence) of ids, from `place`
@@ -70,8 +82,9 @@ class PrefixCache {
   int64_t n_kept(size_t page_class) const;
   static constexpr uint64_t kNever = UINT64_MAX;
   uint64_t oldest_use(size_t page_class) const;
-  // Gives back that page. Returns whether there was one.
-  bool DropOldest(size_t page_class);
+  // Gives back that page; copied: a copy of it goes to the host's memory, if there is room or an
+  // older one to give way. Returns whether there was one.
+  bool DropOldest(size_t page_class, bool copied = false);
   // Lets go of a page that someone else uses, too, so that it is his alone. Returns whether the
   // cache had it.
   bool LetGoOf(size_t page_class, int32_t page);
@@ -81,6 +94,7 @@ class PrefixCache {
 
  private:
   using NodeList = std::list<Node*>;
+  using HostList = std::list<std::pair<Node*, size_t>>;  // of a node, the page of a class
   struct KeyHash {
     size_t operator()(const std::vector<int32_t>& tokens) const;
   };
@@ -89,24 +103,41 @@ class PrefixCache {
     const TextKind* kind = nullptr;  // of a root
     std::vector<int32_t> tokens;     // of the page
     std::unordered_map<std::vector<int32_t>, std::shared_ptr<Node>, KeyHash> children;
-    std::vector<int32_t> pages;              // by class; -1: not kept
-    std::vector<NodeList::iterator> in_use;  // by class: its place in oldest_first_
+    std::vector<int32_t> pages;                            // by class; -1: not in the cache
+    std::vector<NodeList::iterator> in_use;                // by class: its place in oldest_first_
+    std::vector<std::unique_ptr<HostPages::Page>> copies;  // by class; null: none
+    std::vector<HostList::iterator> copy_in_use;           // by class: its place in copies_
     uint64_t last_use = 0;
     bool gone = false;  // taken out of the tree
+    bool held = false;  // is being brought back: nothing of it may go
+
+    bool Has(size_t page_class) const {
+      return pages[page_class] >= 0 || copies[page_class] != nullptr;
+    }
   };
 
   std::shared_ptr<Node> RootOf(const TextKind& kind);
   std::vector<Node*> PathOf(const TextKind& kind, std::span<const int32_t> ids,
                             int64_t max_pages) const;
-  // Whether a text of n_pages pages of the path can be taken up.
+  int64_t FirstPage(size_t page_class, int64_t n_pages) const;
+  // Whether all that a text of n_pages pages of the path needs is in the cache; and whether it is
+  // there or in the host's memory.
+  bool IsInCache(std::span<Node* const> path, int64_t n_pages) const;
   bool CanTakeUp(std::span<Node* const> path, int64_t n_pages) const;
   void Touch(std::span<Node* const> path);
   void KeepPage(Node* node, size_t page_class, int32_t page);
   void DropPage(Node* node, size_t page_class);
+  void ListPage(Node* node, size_t page_class, int32_t page);
+  bool MoveBack(Node* node, size_t page_class, const MakeRoom& make_room);
+  void CopyToHost(Node* node, size_t page_class);
+  void DropCopy(Node* node, size_t page_class);
+  bool DropOldestCopy();
   void Prune(Node* node);
   Node* Oldest(size_t page_class) const;
 
   KvSequences& kv_;
+  HostPages* host_;
+  HostList copies_;  // that was not used for longest first
   std::map<TextKind, std::shared_ptr<Node>> roots_;
   std::vector<NodeList> oldest_first_;  // by class: the nodes that keep a page of it
   uint64_t now_ = 0;

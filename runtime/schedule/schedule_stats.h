@@ -4,7 +4,9 @@
 #include <cstdint>
 #include <vector>
 
+#include "runtime/pass/executor.h"
 #include "runtime/pass/ffn_counts.h"
+#include "runtime/schedule/host_pages.h"
 #include "runtime/speculate/speculator.h"
 
 namespace thermocline {
@@ -41,6 +43,9 @@ struct ScheduleStats {
   double reading_ms = 0;            // of passes that read something of a prompt
   double writing_ms = 0;            // of the others
   SpeculateStats speculation;       // where there are drafts
+  int64_t tokens_again = 0;         // that texts which were sent away have yet to be fed again
+  HostPageCounts host_pages;        // copies of pages in the host's memory
+  Executor::KvBytes kv_bytes;       // keys and values that attention read
   FfnCounts neurons;                // which share of them was computed (runtime/pass/ffn_counts.h)
 };
 

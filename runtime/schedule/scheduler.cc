@@ -6,6 +6,8 @@
 #include <chrono>
 #include <utility>
 
+#include "runtime/core/available_memory.h"
+#include "runtime/core/size_text.h"
 #include "runtime/schedule/ms_since.h"
 #include "runtime/schedule/scheduler_state.h"
 #include "runtime/schedule/slot_file.h"
@@ -44,6 +46,19 @@ void CheckRequest(const Engine& engine, int32_t n_slots, const Request& request)
   Validate(request.sampler);
 }
 
+std::unique_ptr<HostPages> MakeHostPages(Engine& engine, const ScheduleOptions& options) {
+  if (options.kv_host_bytes == 0) return nullptr;
+  const std::optional<AvailableMemory> available = QueryAvailableMemory();
+  if (available && options.kv_host_bytes > available->n_bytes) {
+    throw Error({.what = "memory for pages of the KV cache outside it",
+                 .expected = fmt::format("at most the {} that {} has left",
+                                         FormatBytes(available->n_bytes), available->limited_by),
+                 .found = FormatBytes(options.kv_host_bytes),
+                 .settings = {{Setting::kKvHost}}});
+  }
+  return std::make_unique<HostPages>(engine.cache(), options.kv_host_bytes);
+}
+
 }  // namespace
 
 PromptTooLong::PromptTooLong(int64_t n_prompt, int64_t n_context)
@@ -59,7 +74,8 @@ Scheduler::State::State(Engine& engine, const ScheduleOptions& options)
     : engine_(engine),
       options_(options),
       kv_(engine.sequences()),
-      prefixes_(kv_),
+      host_pages_(MakeHostPages(engine, options)),
+      prefixes_(kv_, host_pages_.get()),
       slots_(kv_, options.n_slots),
       planned_pages_(kv_.n_classes()) {
   engine_.Reset();
@@ -223,6 +239,8 @@ ScheduleStats Scheduler::State::Stats() const {
     const KvPagePool& pool = kv_.pool(c);
     stats.pages.push_back({pool.n_pages(), pool.n_free(), prefixes_.n_kept(c)});
   }
+  if (host_pages_ != nullptr) stats.host_pages = host_pages_->counts();
+  stats.kv_bytes = engine_.executor().kv_bytes();
   stats.used_bytes = engine_.UsedBytes();
   if (options_.speculator != nullptr) stats.speculation = options_.speculator->stats();
   stats.neurons = engine_.executor().counts();

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "runtime/engine/engine.h"
+#include "runtime/rates/machine_rates.h"
 #include "runtime/schedule/request.h"
 #include "runtime/schedule/schedule_stats.h"
 
@@ -33,6 +34,13 @@ struct ScheduleOptions {
   // A text is known to it by its slot. It must outlive the scheduler, and have been made for no
   // more rows than the engine (ContextOptions::drafted_rows).
   Speculator* speculator = nullptr;
+  // Bytes of the host's memory for copies of such pages, and of those of texts that were sent away:
+  // where that takes less time than to compute them again.
+  uint64_t kv_host_bytes = 0;
+  // How fast the machine is, so that batches which are small enough skip neurons where that is
+  // predicted to pay (runtime/schedule/batch_skip.h). Null: from kGemmMinTokens rows on they run
+  // dense.
+  std::shared_ptr<const MachineRates> rates = nullptr;
 };
 
 // The queue has as many as it may.

@@ -51,6 +51,10 @@ class Scheduler::State {
   bool Step();
 
  private:
+  // Tokens that are counted before it is chosen which batches skip neurons; from there on it is
+  // chosen anew whenever twice as many were.
+  static constexpr int64_t kFirstChoiceTokens = 32;
+
   // Tokens of a text that a pass feeds: the next n that the KV cache does not have.
   struct Feed {
     Entries::iterator entry;
@@ -75,6 +79,9 @@ class Scheduler::State {
   void Admit();
   bool TryAdmit(Entries::iterator waiting);
   void Occupy(Entries::iterator waiting, int32_t slot, int32_t sequence, int64_t n_cached);
+  // Whether one who runs is about to read a beginning of the text that it could take over from him,
+  // and does not find yet.
+  bool WaitsForReader(const TextRun& text);
   // Whether the cache has room for all who run, for the text, and some to grow.
   bool HasPagesFor(const TextRun& text) const;
 
@@ -93,6 +100,8 @@ class Scheduler::State {
   bool MakeRoom(const TextRun& text, int64_t n_tokens);
   bool MakeLastPageItsOwn(int32_t sequence, size_t page_class);
   bool DropOldest(size_t page_class);
+  // Whether copies of pages cost less time than reading their tokens again, as measured so far.
+  bool CopiesPay() const;
   void FailForPages(Entries::iterator entry);
   void Preempt(Entries::iterator running);
 
@@ -107,6 +116,8 @@ class Scheduler::State {
   PassLogits FeedPass(const std::vector<Feed>& plan, std::span<const SequenceInput> inputs);
   static int64_t MostDeciding(const std::vector<Feed>& plan);
   void Count(const std::vector<Feed>& plan, double ms);
+  // Chooses anew, now and then, which batches skip neurons.
+  void ChooseSkipping();
   void KeepPages(const std::vector<Feed>& plan);
   void HandOut(const std::vector<Feed>& plan, const PassLogits& logits);
   NextLogits LogitsOf(const TextRun& text, const PassLogits& logits, size_t row);
@@ -128,6 +139,7 @@ class Scheduler::State {
   Engine& engine_;
   ScheduleOptions options_;
   KvSequences& kv_;
+  std::unique_ptr<HostPages> host_pages_;  // null: none
   PrefixCache prefixes_;
   Slots slots_;
   Entries running_;  // the oldest first
@@ -136,6 +148,7 @@ class Scheduler::State {
   std::vector<DraftTree> drafts_;       // of the pass, where there is a speculator
   PassPace pace_;
   int64_t next_order_ = 0;
+  int64_t next_choice_tokens_ = kFirstChoiceTokens;  // when so many tokens were counted
   ScheduleStats stats_;
 };
 

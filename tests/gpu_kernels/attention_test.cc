@@ -281,16 +281,17 @@ class GpuPagedAttention : public GpuTest {
   }
   static std::vector<float> Attend(Stream& stream, const GpuKvLayer& kv,
                                    const std::vector<TestSegment>& segments,
-                                   const std::vector<float>& q, bool few, int64_t window) {
+                                   const std::vector<float>& q, bool few, int64_t window,
+                                   int64_t max_positions = kMaxPositions) {
     const GpuAttention attention{kHeads, 0.125F, 0, window};
     const OnDevice<float> q_device(stream, q);
     const OnDevice<float> out(stream, std::vector<float>(q.size(), kNan));
     const int64_t n_rows = static_cast<int64_t>(q.size()) / (kHeads * kHeadDim);
-    const DeviceMemory scratch(GpuAttendScratchBytes(n_rows, kHeads, kHeadDim, kMaxPositions),
+    const DeviceMemory scratch(GpuAttendScratchBytes(n_rows, kHeads, kHeadDim, max_positions),
                                "a test");
     const TestPass pass(stream, segments);
     if (few) {
-      GpuAttendFew(stream, kv, pass.get(), attention, kMaxPositions, q_device.data(),
+      GpuAttendFew(stream, kv, pass.get(), attention, max_positions, q_device.data(),
                    scratch.as<void>(), out.data());
     } else {
       GpuAttendMany(stream, kv, pass.get(), attention, q_device.data(), out.data());
@@ -336,6 +337,57 @@ TEST_F(GpuPagedAttention, EverySequenceAttendsToItsOwnPages) {
         }
       });
     }
+  }
+}
+
+// Five sequences, of which four begin with the same chunk, and three with the same two, but the
+// last of these finds that by way of another. Where a sequence shares a chunk, its own page table
+// leads to a page of NaN: only the first one's is read. Every row has the bits that it has alone.
+TEST_F(GpuPagedAttention, ChunksThatSequencesShareAreReadByTheFirst) {
+  constexpr int32_t kNowhere = 30;
+  constexpr int64_t kLongest = 500;
+  const auto with = [](std::vector<int32_t> pages, int32_t first, int n) {
+    for (int i = 0; i < n; ++i) pages.push_back(first + i);
+    return pages;
+  };
+  const std::vector<int32_t> common = PagesInOrder(256);
+  const std::vector<int32_t> half(common.begin(), common.begin() + 4);
+  const std::vector<TestSegment> true_ones = {{370, 1, with(common, 8, 4), {}},
+                                              {140, 3, with(half, 12, 1), {}},
+                                              {289, 2, with(common, 13, 2), {}},
+                                              {10, 1, {15}, {}},
+                                              {300, 2, with(common, 16, 2), {}}};
+  std::vector<TestSegment> sharing = true_ones;
+  const auto share = [&](size_t segment, int32_t n_pages, int32_t with_segment) {
+    sharing[segment].n_shared_pages = n_pages;
+    sharing[segment].shares_with = with_segment;
+    for (int32_t p = 0; p < n_pages; ++p) sharing[segment].pages[static_cast<size_t>(p)] = kNowhere;
+  };
+  share(1, 4, 0);
+  share(2, 8, 0);
+  share(4, 8, 2);
+  for (const DType dtype : {DType::kF16, DType::kQ8_0}) {
+    InEveryOrderIf(dtype == DType::kF16, [&] {
+      Stream stream;
+      const GpuKvCache cache({dtype, 1, kKvHeads, kHeadDim, (kNowhere + 1) * kGpuKvPageTokens});
+      for (int32_t page = 0; page < 18; ++page) FillPage(stream, cache.Layer(0), page, page);
+      FillPageWith(stream, cache.Layer(0), kNowhere, kNan);
+      const std::vector<float> q = RandomValues(9 * kHeads * kHeadDim, 3);
+      const std::vector<float> together =
+          Attend(stream, cache.Layer(0), sharing, q, true, 0, kLongest);
+      size_t at = 0;
+      for (const TestSegment& segment : true_ones) {
+        const size_t n = static_cast<size_t>(segment.n_rows) * kHeads * kHeadDim;
+        const std::vector<float> own(q.begin() + static_cast<std::ptrdiff_t>(at),
+                                     q.begin() + static_cast<std::ptrdiff_t>(at + n));
+        const std::vector<float> alone =
+            Attend(stream, cache.Layer(0), {segment}, own, true, 0, kLongest);
+        EXPECT_TRUE(std::equal(alone.begin(), alone.end(),
+                               together.begin() + static_cast<std::ptrdiff_t>(at)))
+            << "from element " << at;
+        at += n;
+      }
+    });
   }
 }
 

@@ -29,6 +29,8 @@ struct TestSegment {
   // Of the text that an encoder read for the sequence.
   std::vector<int32_t> encoder_pages = {};
   int64_t n_encoder = 0;
+  int32_t n_shared_pages = 0;  // with the segment `shares_with`
+  int32_t shares_with = 0;
 
   int32_t SlotOf(int64_t position) const {
     return pages[static_cast<size_t>(position / kGpuKvPageTokens - first_page)] * kGpuKvPageTokens +
@@ -64,7 +66,8 @@ class TestPass {
           {static_cast<int32_t>(rows.size()), static_cast<int32_t>(s.n_rows),
            static_cast<int32_t>(s.first_position),
            static_cast<int32_t>(pages.size()) - static_cast<int32_t>(s.first_page),
-           static_cast<int32_t>(pages.size() + s.pages.size()), static_cast<int32_t>(s.n_encoder)});
+           static_cast<int32_t>(pages.size() + s.pages.size()), static_cast<int32_t>(s.n_encoder),
+           s.n_shared_pages, s.shares_with});
       for (int64_t i = 0; i < s.n_rows; ++i) {
         const int64_t position = s.first_position + i;
         rows.push_back({s.ids.empty() ? 0 : s.ids[static_cast<size_t>(i)],
@@ -74,6 +77,7 @@ class TestPass {
       pages.insert(pages.end(), s.pages.begin(), s.pages.end());
       pages.insert(pages.end(), s.encoder_pages.begin(), s.encoder_pages.end());
     }
+    FindLeaders(gpu_segments);
     const GpuPassClass only{rows, gpu_segments};
     inputs_.Set({&only, 1}, pages);
   }

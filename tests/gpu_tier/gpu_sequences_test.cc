@@ -5,6 +5,7 @@
 #include <map>
 #include <random>
 
+#include "gpu_kernels/tokens/attention.h"
 #include "tests/engine/twin_engines.h"
 #include "tests/gpu_tier/gpu_tier_fixture.h"
 
@@ -183,6 +184,50 @@ TEST_F(GpuSequences, WhateverHappensToTheirPagesTheLogitsAreTheCpus) {
   }
   EXPECT_GT(n_forks, 3);
   EXPECT_GT(n_passes, 30);
+}
+
+// Eight texts that begin with two chunks of positions in common, in a graph that is kept: the CPU's
+// logits, while the layer that sees all reads the chunks once. The other layer sees a window.
+TEST_F(GpuSequences, ChunksThatTextsShareAreReadOnce) {
+  const std::string model = dir_.file("windowed.gguf");
+  WriteWindowed(Golden("gqa_relu"), model, 20, /*pattern=*/2);
+  std::vector<std::vector<float>> logits;
+  for (const FastTier tier : {FastTier::kGpu, FastTier::kCpu}) {
+    EngineOptions options =
+        Options({.model = model, .sparse = "exact", .tier = tier, .hot_share = 0.5});
+    options.context_tokens = 320;
+    options.batch_tokens = 64;
+    options.n_sequences = 8;
+    Engine engine(options);
+    KvSequences& kv = engine.sequences();
+    std::vector<int32_t> ids = {engine.main_sequence()};
+    engine.Feed(TextOf(1, 270));
+    while (ids.size() < 8) ids.push_back(kv.Fork(ids[0]));
+    Executor::KvBytes before;
+    for (size_t pass = 0; pass < 3; ++pass) {
+      std::vector<std::vector<int32_t>> texts;
+      std::vector<SequenceInput> inputs;
+      for (size_t i = 0; i < ids.size(); ++i) {
+        texts.push_back(TextOf(static_cast<int>(20 + 8 * pass + i), 1));
+      }
+      for (size_t i = 0; i < ids.size(); ++i) inputs.push_back({ids[i], texts[i]});
+      before = engine.executor().kv_bytes();
+      const auto found = engine.FeedSequences(inputs);
+      logits.emplace_back(found.begin(), found.end());
+    }
+    const Executor::KvBytes after = engine.executor().kv_bytes();
+    const int64_t head_bytes = 2 * engine.config().n_kv_heads * engine.config().head_dim * 2;
+    const int64_t n_all = engine.model().kv_layout().n_layers(0);
+    const int64_t n_windowed = engine.model().kv_layout().n_layers(1);
+    const int64_t unshared = 8 * (n_all * 273 + n_windowed * 20);
+    EXPECT_EQ(after.unshared - before.unshared, unshared * head_bytes);
+    if (tier == FastTier::kGpu) {
+      EXPECT_EQ(after.read - before.read, (unshared - n_all * 7 * 2 * kKvChunkTokens) * head_bytes);
+    }
+  }
+  for (size_t pass = 0; pass < 3; ++pass) {
+    EXPECT_LE(MaxDifference(logits[pass], logits[3 + pass]), kOrderOfSums) << "pass " << pass;
+  }
 }
 
 // A layer that sees a window and one that sees all, over texts of many windows: in batches, in

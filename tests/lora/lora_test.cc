@@ -9,9 +9,11 @@
 
 #include "runtime/convert/pack_model.h"
 #include "runtime/lora/write_lora.h"
+#include "runtime/schedule/scheduler.h"
 #include "tests/lora/lora_fixture.h"
 #include "tests/lora/lora_models.h"
 #include "tests/placement/placements.h"
+#include "tests/schedule/collector.h"
 
 namespace thermocline {
 namespace {
@@ -105,6 +107,46 @@ TEST_F(LoraGolden, EachSequenceOfAPassUsesItsOwnAdapters) {
     Engine alone(Options(model_, {loras[i]}));
     alone.Feed(ids_);
     EXPECT_LE(LogitGap(alone.Feed(next), std::span(together).subspan(i * vocab, vocab)), 1e-4);
+  }
+}
+
+// Texts with adapters of their own in the same passes, and again with what the cache has of them,
+// in the host's memory or in few pages: always PEFT's tokens. Texts of other adapters find nothing.
+TEST_F(LoraGolden, TextsOfASchedulerUseTheirOwnAdapters) {
+  std::vector<LoraOption> loras;
+  for (const Json& adapter : golden_["adapters"]) loras.push_back({PathOf(adapter)});
+  for (const int64_t kv_tokens : {0, 96}) {
+    EngineOptions options = Options(model_, loras);
+    options.n_sequences = 3;
+    options.kv_tokens = kv_tokens;
+    Engine engine(options);
+    std::vector<int32_t> sets;
+    for (int32_t i = 0; i < static_cast<int32_t>(loras.size()); ++i) {
+      sets.push_back(engine.AddAdapterSet({i}));
+    }
+    Scheduler scheduler(engine, {.n_slots = 3, .kv_host_bytes = 1 << 20});
+    RequestId next_id = 0;
+    for (int round = 0; round < 2; ++round) {
+      std::vector<std::shared_ptr<Collector>> all;
+      for (size_t i = 0; i < sets.size(); ++i) {
+        const auto expected = golden_["adapters"][i]["greedy_ids"].get<std::vector<int32_t>>();
+        Request request;
+        request.prompt = ids_;
+        request.sampler.temperature = 0;
+        request.max_tokens = static_cast<int64_t>(expected.size());
+        request.adapter_set = sets[i];
+        all.push_back(std::make_shared<Collector>());
+        scheduler.Submit(next_id++, std::move(request), all.back());
+      }
+      while (scheduler.Step()) {
+      }
+      for (size_t i = 0; i < sets.size(); ++i) {
+        const auto expected = golden_["adapters"][i]["greedy_ids"].get<std::vector<int32_t>>();
+        const Collector::Text& text = all[i]->texts[0];
+        EXPECT_EQ(text.ids, expected) << "adapter " << i << ", round " << round;
+        EXPECT_EQ(text.stats.cached_tokens > 0, round == 1);
+      }
+    }
   }
 }
 

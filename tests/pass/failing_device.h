@@ -63,6 +63,7 @@ class FailingDevice final : public Device {
               float* out) override {
     inner_.Attend(lane, cache, op, q, out);
   }
+  KvReads ReadsOf(const AttentionOp& op) const override { return inner_.ReadsOf(op); }
   FfnCount Ffn(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                const FfnState& state) override {
     if (lane.rank == 0 && calls_left_ > 0 && --calls_left_ == 0) {

@@ -94,8 +94,13 @@ class Endpoints(Base):
         self.assertEqual(value("thermocline:time_to_first_token_seconds_count"), firsts + 1)
         _, _, text = self.server.raw("GET", "/metrics")
         names = {line.split()[2] for line in text.decode().splitlines() if line.startswith("# TYPE")}
-        for name in ("kv_pages", "tier_bytes", "preemptions_total", "neurons_active_total", "inter_token_seconds"):
+        for name in ("kv_pages", "tier_bytes", "preemptions_total", "neurons_active_total", "inter_token_seconds",
+                     "kv_host_pages_out_total", "batch_layers_dense_total"):
             self.assertIn("thermocline:" + name, names)
+        self.assertGreater(value("thermocline:kv_read_bytes_total"), 0)
+        self.assertGreaterEqual(value("thermocline:kv_unshared_bytes_total"), value("thermocline:kv_read_bytes_total"))
+        live = self.ok("/live")
+        self.assertAlmostEqual(sum(tier["read_per_token"] for tier in live["tiers"]) / live["bytes_per_token"], 1, places=6)
 
     def test_tokens_and_text(self):
         tokens = self.ok("/tokenize", {"content": PROMPT})["tokens"]

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Random clients against `thermocline serve`: cancelled, slow, broken, huge, hostile ones, many at a time.
 
-    soak_test.py THERMOCLINE MODEL [--seconds 10] [--clients 12] [--seed 1]
+    soak_test.py THERMOCLINE MODEL [--seconds 10 | --minutes 10] [--connections 12] [--seed 1]
 
 Whatever they do, an answer has a status that is right for the request, the server goes on, and what they took is given back: no
 slot stays busy, no page of the KV cache stays in use, and memory does not grow from the first quarter on. Minutes of it, under
-a sanitizer's build, are for hand: --seconds 600 --clients 50.
+a sanitizer's build, are for hand: --minutes 10 --connections 50.
 """
 
 import argparse
@@ -137,11 +137,14 @@ def main():
     parser.add_argument("program")
     parser.add_argument("model")
     parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--clients", type=int, default=12)
+    parser.add_argument("--minutes", type=float, help="in place of --seconds")
+    parser.add_argument("--clients", "--connections", type=int, default=12)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
+    args.seconds = args.seconds if args.minutes is None else 60 * args.minutes
     counts, failures, sizes = collections.Counter(), [], []
-    with Server(args.program, args.model, "-c", "1024", "-np", "4", "--metrics", "--queue", "16", "--draft", "ngram") as server:
+    with Server(args.program, args.model, "-c", "1024", "-np", "4", "--metrics", "--queue", "16",
+                "--kv-host", "64M", "--draft", "ngram") as server:
         until = time.monotonic() + args.seconds
 
         def work(number):

@@ -8,7 +8,9 @@
 #include "runtime/core/error.h"
 #include "tests/support/message_of.h"
 #include "tools/bench/serve_replay.h"
+#include "tools/bench/serve_url.h"
 #include "tools/reports/serve_report.h"
+#include "tools/serve/service.h"
 
 namespace thermocline {
 namespace {
@@ -105,11 +107,68 @@ TEST(ServeReplay, ServesALoadAndCountsIt) {
   EXPECT_EQ(result.generated_tokens, 63);
   EXPECT_EQ(result.ttft.n, 7);
   EXPECT_EQ(result.gaps.n, 56);
-  EXPECT_GE(result.stats.cached_tokens, 64 * 4);  // all but the first three
-  EXPECT_EQ(result.stats.prompt_tokens + result.stats.cached_tokens, 7 * 80);
+  EXPECT_EQ(result.stats->cached_tokens, 64 * 6);  // all but the first
+  EXPECT_EQ(result.stats->prompt_tokens + result.stats->cached_tokens, 7 * 80);
   EXPECT_THAT(ServeTable(report), HasSubstr("7 requests"));
   EXPECT_THAT(ServeJson(report), HasSubstr("\"served\": 7"));
   EXPECT_THAT(ServePage(report).Text(), HasSubstr("<svg"));
+}
+
+TEST(ServeUrl, IsAHostAPortAndAPath) {
+  const HttpUrl url = ParseUrl("http://name:81/a/b/");
+  EXPECT_EQ(url.host, "name");
+  EXPECT_EQ(url.port, 81);
+  EXPECT_EQ(url.path, "/a/b");
+  EXPECT_EQ(ParseUrl("http://10.0.0.1").port, 80);
+  for (const char* bad : {"", "name:81", "https://a", "http://", "http://:1", "http://a:0",
+                          "http://a:65536", "http://a:1x", "http://a b", "http://u@a"}) {
+    EXPECT_THAT(MessageOf([&] { ParseUrl(bad); }), HasSubstr("expected http://HOST")) << bad;
+  }
+}
+
+TEST(ServeUrl, EventsAreTakenApartWhereverTheyAreCut) {
+  const std::string stream =
+      ":\n\ndata: one\n\nevent: x\ndata: two\ndata:three\n\ndata: [DONE]\n\n";
+  for (size_t cut = 0; cut <= stream.size(); ++cut) {
+    EventReader reader;
+    std::vector<std::string> events = reader.Push(stream.substr(0, cut));
+    for (std::string& event : reader.Push(stream.substr(cut))) events.push_back(std::move(event));
+    EXPECT_EQ(events, (std::vector<std::string>{"one", "two\nthree", "[DONE]"}));
+  }
+}
+
+// A server in this process, asked over its socket.
+TEST(ServeUrl, IsMeasuredAsAClientSeesIt) {
+  ServeOptions options;
+  options.engine.model_path =
+      std::string(THERMOCLINE_SOURCE_DIR) + "/tools/demo.d/classics-9m-relu-q8_0.gguf";
+  options.engine.n_threads = 1;
+  options.engine.n_sequences = 2;
+  options.engine.context_tokens = 128;
+  options.schedule.n_slots = 2;
+  options.api_keys = {"secret"};
+  Service service(options);
+  HttpServer server("127.0.0.1", 0, {}, service);
+  service.Load();
+  const HttpUrl url = ParseUrl("http://127.0.0.1:" + std::to_string(server.port()));
+  EXPECT_THAT(MessageOf([&] { AskForModel(url, "wrong"); }), HasSubstr("status 401"));
+  const UrlModel model = AskForModel(url, "secret");
+  EXPECT_EQ(model.name, "classics-9m-relu-q8_0.gguf");
+  std::vector<ServedRequest> trace =
+      MakeServeTrace({.n_requests = 3, .prompt_tokens = 20, .max_tokens = 6});
+  trace.push_back({.arrival_ms = 1, .prompt_tokens = 500, .max_tokens = 6});  // is refused
+  const ServeResult result = ReplayUrl(url, "secret", model, trace, {.ttft_ms = 1e9}, {});
+  EXPECT_EQ(result.n_served, 3);
+  EXPECT_EQ(result.n_well, 3);
+  EXPECT_EQ(result.generated_tokens, 18);
+  EXPECT_EQ(result.texts.back().reason, EndReason::kFailed);
+  EXPECT_GT(result.ttft.p50, 0);
+  EXPECT_FALSE(result.stats);
+  ServeReport report;
+  report.model = "m";
+  report.url = "http://a";
+  report.result = result;
+  EXPECT_THAT(ServeTable(report), HasSubstr("m, at http://a: 4 requests"));
 }
 
 }  // namespace

@@ -85,7 +85,9 @@ void SleepUntil(Clock::time_point when) {
   }
 }
 
-void Summarise(const ServeBounds& bounds, ServeResult* result) {
+}  // namespace
+
+void SummariseServe(const ServeBounds& bounds, ServeResult* result) {
   std::vector<double> ttft;
   std::vector<double> gaps;
   for (const ServedText& text : result->texts) {
@@ -107,8 +109,6 @@ void Summarise(const ServeBounds& bounds, ServeResult* result) {
   result->requests_per_s = static_cast<double>(result->n_served) / seconds;
   result->well_per_s = static_cast<double>(result->n_well) / seconds;
 }
-
-}  // namespace
 
 TimesMs PercentilesOf(std::vector<double> ms) {
   TimesMs times{.n = static_cast<int64_t>(ms.size())};
@@ -161,7 +161,7 @@ ServeResult ReplayServe(Engine& engine, const ScheduleOptions& options,
   scheduler.Drain();
   result.stats = scheduler.stats();
   for (const auto& listener : listeners) result.texts.push_back(listener->text());
-  Summarise(bounds, &result);
+  SummariseServe(bounds, &result);
   return result;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "runtime/core/progress.h"
@@ -38,9 +39,9 @@ struct ServedText {
 
 struct ServeResult {
   int32_t n_slots = 0;
-  std::vector<ServedText> texts;  // in the order of the trace
-  double all_ms = 0;              // from the first arrival to the last end
-  ScheduleStats stats;
+  std::vector<ServedText> texts;       // in the order of the trace
+  double all_ms = 0;                   // from the first arrival to the last end
+  std::optional<ScheduleStats> stats;  // of a scheduler in this process
   // Of those that were served.
   int64_t n_served = 0;
   int64_t n_well = 0;  // within the bounds
@@ -51,6 +52,9 @@ struct ServeResult {
   double requests_per_s = 0;
   double well_per_s = 0;  // goodput
 };
+
+// Fills in what follows from the texts.
+void SummariseServe(const ServeBounds& bounds, ServeResult* result);
 
 // Replies are sampled greedily, and none ends before its max_tokens. Throws Interrupted on Ctrl-C.
 // REQUIRES: every prompt and its reply fit into a context.

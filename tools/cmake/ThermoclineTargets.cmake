@@ -65,7 +65,7 @@ if(THERMOCLINE_LEAN_TESTS AND "undefined" IN_LIST THERMOCLINE_SANITIZE)
   add_compile_options(-fno-sanitize=null,object-size,pointer-overflow)
 endif()
 # Libraries that libFuzzer follows into: what parses.
-set(THERMOCLINE_FUZZED tc_core tc_gguf tc_text tc_grammar tc_reply tc_jinja tc_import tc_safetensors tc_lora tc_placement)
+set(THERMOCLINE_FUZZED tc_core tc_gguf tc_text tc_grammar tc_reply tc_jinja tc_import tc_safetensors tc_lora tc_placement tc_schedule tc_tools)
 if(THERMOCLINE_FUZZ)
   add_custom_target(fuzzers)
 endif()

@@ -43,17 +43,36 @@ void HttpConnection::BeginReply(const HttpExchange* exchange, HttpResponse respo
   } else if (!response.body.empty()) {
     bytes += chunked_ ? Chunk(response.body) : response.body;
   }
+  heartbeat_ = is_whole || is_head_ ? std::string() : std::move(response.heartbeat);
   Queue(std::move(bytes));
+  AwaitSilence();
+}
+
+// Whatever is written begins the wait anew.
+void HttpConnection::AwaitSilence() {
+  if (heartbeat_.empty() || ended_ || state_ != State::kAnswering) return;
+  silence_.expires_after(shared_.limits.silence);
+  silence_.async_wait([weak = weak_from_this()](boost::system::error_code error) {
+    const auto self = weak.lock();
+    if (error || self == nullptr || self->ended_ || self->state_ != State::kAnswering) return;
+    // A client that has yet to take what was sent needs no sign of life.
+    if (self->unsent_.empty()) {
+      self->Queue(self->chunked_ ? Chunk(self->heartbeat_) : self->heartbeat_);
+    }
+    self->AwaitSilence();
+  });
 }
 
 void HttpConnection::WriteReply(const HttpExchange* exchange, std::string piece) {
   if (exchange_.get() != exchange || !began_ || ended_ || piece.empty()) return;
   Queue(chunked_ ? Chunk(piece) : std::move(piece));
+  AwaitSilence();
 }
 
 void HttpConnection::EndReply(const HttpExchange* exchange) {
   if (exchange_.get() != exchange || !began_ || ended_) return;
   ended_ = true;
+  silence_.cancel();
   if (chunked_) return Queue("0\r\n\r\n");
   if (unsent_.empty()) FinishReply();
 }

@@ -3,7 +3,6 @@
 
 #include <sys/socket.h>
 
-#include <algorithm>
 #include <boost/asio/post.hpp>
 #include <boost/beast/core/error.hpp>
 #include <boost/beast/http/read.hpp>
@@ -16,34 +15,10 @@ namespace {
 namespace beast = boost::beast;
 namespace http = boost::beast::http;
 
-std::string LowerCase(std::string_view text) {
-  std::string lower(text);
-  std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) {
-    return static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
-  });
-  return lower;
-}
-
-std::string_view View(const beast::string_view& text) { return {text.data(), text.size()}; }
-
-// The status that says what was wrong with a request, and in words; 0: nobody is told.
-std::pair<int, const char*> StatusOf(const beast::error_code& error, bool got_some) {
-  if (error == beast::error::timeout) {
-    return got_some ? std::pair{408, "the request took too long to arrive"} : std::pair{0, ""};
-  }
-  if (error == http::error::body_limit) return {413, "the request's body is too long"};
-  if (error == http::error::header_limit) return {431, "the request's head is too long"};
-  if (error.category() == make_error_code(http::error::bad_method).category() &&
-      error != http::error::end_of_stream && error != http::error::partial_message) {
-    return {400, "the request is not well-formed HTTP/1.1"};
-  }
-  return {0, ""};
-}
-
 }  // namespace
 
 HttpConnection::HttpConnection(boost::asio::ip::tcp::socket socket, HttpShared& shared)
-    : stream_(std::move(socket)), shared_(shared) {}
+    : stream_(std::move(socket)), shared_(shared), silence_(stream_.get_executor()) {}
 
 void HttpConnection::ReadHead() {
   state_ = State::kWaiting;
@@ -77,7 +52,12 @@ void HttpConnection::OnHead(beast::error_code error) {
   if (state_ == State::kClosing) return;
   state_ = State::kReading;
   if (error) return Fail(error);
-  if (const auto refused = TakeHead()) return RespondAndClose(*refused);
+  keep_alive_ = parser_->get().keep_alive();
+  http_10_ = parser_->get().version() < 11;
+  is_head_ = parser_->get().method() == http::verb::head;
+  if (const auto refused = TakeHead(*parser_, shared_.limits, &request_)) {
+    return RespondAndClose(shared_.handler->ErrorResponse(refused->status, refused->what));
+  }
   const std::string expects = LowerCase(request_.Header("expect"));
   if (!expects.empty() && expects != "100-continue") {
     return RespondAndClose(
@@ -86,30 +66,6 @@ void HttpConnection::OnHead(beast::error_code error) {
   if (const auto refused = shared_.handler->Refuse(request_)) return RespondAndClose(*refused);
   if (!expects.empty()) Queue("HTTP/1.1 100 Continue\r\n\r\n");
   ReadBody();
-}
-
-std::optional<HttpResponse> HttpConnection::TakeHead() {
-  const auto& message = parser_->get();
-  const auto error = [this](int status, const char* what) {
-    return shared_.handler->ErrorResponse(status, what);
-  };
-  keep_alive_ = message.keep_alive();
-  http_10_ = message.version() < 11;
-  request_.method = View(message.method_string());
-  is_head_ = request_.method == "HEAD";
-  if (message.target().size() > shared_.limits.target_bytes) {
-    return error(414, "the request's target is too long");
-  }
-  if (!ParseTarget(View(message.target()), &request_)) {
-    return error(400, "the request's target is not well-formed");
-  }
-  uint64_t n_headers = 0;
-  for (const auto& field : message) {
-    if (++n_headers > shared_.limits.n_headers) return error(431, "too many headers");
-    request_.headers.insert_or_assign(LowerCase(View(field.name_string())),
-                                      std::string(View(field.value())));
-  }
-  return std::nullopt;
 }
 
 void HttpConnection::ReadBody() {
@@ -143,9 +99,9 @@ void HttpConnection::Dispatch() {
 }
 
 void HttpConnection::Fail(beast::error_code error) {
-  const auto [status, what] = StatusOf(error, parser_->got_some());
-  if (status == 0) return Close();
-  RespondAndClose(shared_.handler->ErrorResponse(status, what));
+  const auto refused = RefusalOf(error, parser_->got_some());
+  if (!refused) return Close();
+  RespondAndClose(shared_.handler->ErrorResponse(refused->status, refused->what));
 }
 
 void HttpConnection::Watch() {
@@ -179,6 +135,7 @@ void HttpConnection::Close() {
   state_ = State::kClosing;
   if (exchange_) exchange_->SetGone();
   exchange_.reset();
+  silence_.cancel();
   beast::error_code ignored;
   stream_.socket().close(ignored);
 }

@@ -3,16 +3,16 @@
 #pragma once
 
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/core/tcp_stream.hpp>
-#include <boost/beast/http/parser.hpp>
-#include <boost/beast/http/string_body.hpp>
 #include <deque>
 #include <memory>
 #include <optional>
 #include <string>
 
+#include "tools/http/http_head.h"
 #include "tools/http/http_server.h"
 
 namespace thermocline {
@@ -46,13 +46,10 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   boost::beast::tcp_stream& stream() { return stream_; }
 
  private:
-  using Parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
   enum class State : unsigned char { kWaiting, kReading, kAnswering, kClosing };
 
   void ReadHead();
   void OnHead(boost::beast::error_code error);
-  // Takes the head over into request_. Returns an answer where it cannot be taken.
-  std::optional<HttpResponse> TakeHead();
   void ReadBody();
   void Dispatch();
   // Answers a request that is not read to its end.
@@ -66,6 +63,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void WriteNext();
   void OnWritten(boost::beast::error_code error);
   void FinishReply();
+  // Sends the stream's heartbeat when it has been silent for long enough, again and again.
+  void AwaitSilence();
   // Closes once the client has taken the answer: bytes of it that are still under way would be lost
   // if the socket were closed while bytes of the client wait there unread.
   void Linger();
@@ -74,7 +73,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   boost::beast::tcp_stream stream_;
   HttpShared& shared_;
   boost::beast::flat_buffer buffer_;
-  std::optional<Parser> parser_;
+  std::optional<HttpParser> parser_;
   State state_ = State::kWaiting;
   HttpRequest request_;
   std::shared_ptr<HttpExchange> exchange_;
@@ -86,6 +85,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   bool ended_ = false;
   std::deque<std::string> unsent_;
   uint64_t unsent_bytes_ = 0;
+  std::string heartbeat_;  // of the stream; empty: none
+  boost::asio::steady_timer silence_;
   uint64_t read_away_ = 0;
   std::string discarded_;
 };

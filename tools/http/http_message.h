@@ -32,6 +32,9 @@ struct HttpResponse {
   std::string content_type = "application/json; charset=utf-8";  // empty: no body
   std::vector<std::pair<std::string, std::string>> headers = {};
   std::string body = {};
+  // Of a stream: what is sent when it has said nothing for a while (HttpLimits::silence), so that
+  // nobody on the way takes the connection for dead. Empty: nothing.
+  std::string heartbeat = {};
 };
 
 // Splits the target of a request ("/slots/0?action=save") into path and query. Returns false for

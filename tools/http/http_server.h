@@ -30,6 +30,7 @@ struct HttpLimits {
   std::chrono::milliseconds head_time{15'000};   // for a head once its first byte is there: 408
   std::chrono::milliseconds body_time{120'000};  // for a body: 408
   std::chrono::milliseconds write_time{30'000};  // for one piece to be taken
+  std::chrono::milliseconds silence{15'000};     // of a stream, until its heartbeat is sent
   std::chrono::milliseconds drain_time{30'000};  // for what runs when the server stops
 };
 

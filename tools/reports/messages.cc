@@ -24,6 +24,7 @@ constexpr FlagRow kFlags[] = {
     {Setting::kThreads, "-t"},
     {Setting::kPinning, "--pin"},
     {Setting::kSequences, "--parallel"},
+    {Setting::kKvHost, "--kv-host"},
     {Setting::kPlacement, "--placement"},
     {Setting::kSparseMode, "--sparse"},
     {Setting::kPredictor, "--predictor"},

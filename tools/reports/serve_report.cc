@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "runtime/core/size_text.h"
 #include "tools/pictures/svg.h"
 
 namespace thermocline {
@@ -25,6 +26,13 @@ nlohmann::ordered_json TimesJson(const TimesMs& times) {
 
 int64_t NumFailed(const ServeResult& result) {
   return static_cast<int64_t>(result.texts.size()) - result.n_served;
+}
+
+uint64_t ToUnsigned(int64_t n) { return static_cast<uint64_t>(n); }
+
+double UnsharedRatio(const ScheduleStats& stats) {
+  return static_cast<double>(stats.kv_bytes.unshared) /
+         static_cast<double>(std::max<int64_t>(1, stats.kv_bytes.read));
 }
 
 std::string BoundsText(const ServeBounds& bounds) {
@@ -60,14 +68,51 @@ void AddShares(const char* heading, const char* text, std::vector<double> ms, Ht
   page->AddPicture(heading, text, DrawLines(chart), table);
 }
 
+// What the scheduler did, where it is known.
+std::string StatsText(const ScheduleStats& s) {
+  std::string text = fmt::format("{:<26}{} read, {} found in the cache\n", "prompt tokens",
+                                 s.prompt_tokens, s.cached_tokens);
+  text += fmt::format(
+      "{:<26}{}, {:.1f} texts in each\n", "passes", s.n_passes,
+      static_cast<double>(s.n_busy_slots) / static_cast<double>(std::max<int64_t>(1, s.n_passes)));
+  text += fmt::format("{:<26}{:.2f} s with pieces of prompts, {:.2f} s without\n", "in passes",
+                      s.reading_ms / 1000, s.writing_ms / 1000);
+  text += fmt::format("{:<26}{}, {} tokens fed again\n", "sent away for pages", s.n_preempted,
+                      s.tokens_again);
+  text +=
+      fmt::format("{:<26}{} ({:.2f} times that, if no pages were shared)\n", "keys and values read",
+                  FormatBytes(ToUnsigned(s.kv_bytes.read)), UnsharedRatio(s));
+  if (s.host_pages.n_out > 0) {
+    text += fmt::format("{:<26}{} out, {} back, {:.1f} ms\n", "pages in host memory",
+                        s.host_pages.n_out, s.host_pages.n_back, s.host_pages.copy_ms);
+  }
+  return text;
+}
+
+void AddStats(const ScheduleStats& s, nlohmann::ordered_json* json) {
+  json->update({{"prompt_tokens", s.prompt_tokens},
+                {"cached_tokens", s.cached_tokens},
+                {"passes", s.n_passes},
+                {"preempted", s.n_preempted},
+                {"tokens_again", s.tokens_again},
+                {"reading_ms", s.reading_ms},
+                {"writing_ms", s.writing_ms},
+                {"kv_read_bytes", s.kv_bytes.read},
+                {"kv_unshared_bytes", s.kv_bytes.unshared},
+                {"kv_host_pages_out", s.host_pages.n_out},
+                {"kv_host_pages_back", s.host_pages.n_back},
+                {"kv_host_copy_ms", s.host_pages.copy_ms}});
+}
+
 }  // namespace
 
 std::string ServeTable(const ServeReport& report) {
   const ServeResult& r = report.result;
-  const ScheduleStats& s = r.stats;
-  std::string text =
-      fmt::format("{}, {} threads, {} slots: {} requests in {:.2f} s\n\n", report.model,
-                  report.n_threads, r.n_slots, r.texts.size(), r.all_ms / 1000);
+  const std::string where = r.stats
+                                ? fmt::format("{} threads, {} slots", report.n_threads, r.n_slots)
+                                : "at " + report.url;
+  std::string text = fmt::format("{}, {}: {} requests in {:.2f} s\n\n", report.model, where,
+                                 r.texts.size(), r.all_ms / 1000);
   text += fmt::format("{:<26}{:>10}{:>10}{:>10}{:>10}\n", "ms", "p50", "p90", "p99", "mean");
   text += fmt::format("{:<26}{}\n", "to the first token", TimesText(r.ttft));
   text += fmt::format("{:<26}{}\n\n", "from token to token", TimesText(r.gaps));
@@ -75,12 +120,7 @@ std::string ServeTable(const ServeReport& report) {
   text += fmt::format("{:<26}{:.2f}\n", "requests/s", r.requests_per_s);
   text += fmt::format("{:<26}{:.2f}, {} of {} ({})\n", "goodput, requests/s", r.well_per_s,
                       r.n_well, r.texts.size(), BoundsText(report.bounds));
-  text += fmt::format("{:<26}{} read, {} found in the cache\n", "prompt tokens", s.prompt_tokens,
-                      s.cached_tokens);
-  text += fmt::format(
-      "{:<26}{}, {:.1f} texts in each\n", "passes", s.n_passes,
-      static_cast<double>(s.n_busy_slots) / static_cast<double>(std::max<int64_t>(1, s.n_passes)));
-  text += fmt::format("{:<26}{}\n", "sent away for pages", s.n_preempted);
+  if (r.stats) text += StatsText(*r.stats);
   if (NumFailed(r) > 0) text += fmt::format("{:<26}{}\n", "not served", NumFailed(r));
   return text;
 }
@@ -88,8 +128,6 @@ std::string ServeTable(const ServeReport& report) {
 std::string ServeJson(const ServeReport& report) {
   const ServeResult& r = report.result;
   nlohmann::ordered_json json = {{"model", report.model},
-                                 {"threads", report.n_threads},
-                                 {"slots", r.n_slots},
                                  {"requests", r.texts.size()},
                                  {"served", r.n_served},
                                  {"seconds", r.all_ms / 1000},
@@ -99,11 +137,14 @@ std::string ServeJson(const ServeReport& report) {
                                  {"requests_per_s", r.requests_per_s},
                                  {"goodput_requests_per_s", r.well_per_s},
                                  {"ttft_bound_ms", report.bounds.ttft_ms},
-                                 {"inter_token_bound_ms", report.bounds.gap_ms},
-                                 {"prompt_tokens", r.stats.prompt_tokens},
-                                 {"cached_tokens", r.stats.cached_tokens},
-                                 {"passes", r.stats.n_passes},
-                                 {"preempted", r.stats.n_preempted}};
+                                 {"inter_token_bound_ms", report.bounds.gap_ms}};
+  if (r.stats) {
+    json["threads"] = report.n_threads;
+    json["slots"] = r.n_slots;
+    AddStats(*r.stats, &json);
+  } else {
+    json["url"] = report.url;
+  }
   return json.dump(2) + "\n";
 }
 

@@ -10,6 +10,7 @@ namespace thermocline {
 
 struct ServeReport {
   std::string model;
+  std::string url = {};  // of the server that was asked; empty: none was
   int n_threads = 0;
   ServeBounds bounds;
   ServeResult result;

@@ -106,7 +106,8 @@ void GenerationRun::Open() {
     if (parts_.spec->stream) {
       parts_.reply->Begin({.content_type = "text/event-stream",
                            .headers = parts_.headers,
-                           .body = std::exchange(early_, {})});
+                           .body = std::exchange(early_, {}),
+                           .heartbeat = ":\n\n"});  // a comment, which clients pass over
     }
     open_ = true;
     end = std::exchange(early_end_, nullptr);

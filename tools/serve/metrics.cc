@@ -69,6 +69,18 @@ std::string Own(const MetricsLook& look) {
           s.speculation.verify_ms / 1e3);
   counter("thermocline:draft_pauses_total", "Times that drafting did not pay for a text.",
           ToDouble(s.speculation.n_pauses));
+  counter("thermocline:kv_read_bytes_total", "Keys and values that attention read.",
+          ToDouble(s.kv_bytes.read));
+  counter("thermocline:kv_unshared_bytes_total",
+          "What it would have read if no two texts shared pages.", ToDouble(s.kv_bytes.unshared));
+  counter("thermocline:tokens_again_total",
+          "Tokens of texts that were sent away, which are fed again.", ToDouble(s.tokens_again));
+  counter("thermocline:kv_host_pages_out_total", "Pages copied to the host's memory.",
+          ToDouble(s.host_pages.n_out));
+  counter("thermocline:kv_host_pages_back_total", "Pages that came back from there.",
+          ToDouble(s.host_pages.n_back));
+  gauge("thermocline:kv_host_bytes", "Pages that lie in the host's memory.",
+        static_cast<double>(s.host_pages.bytes));
   const FfnCount neurons = s.neurons.Sum();
   counter("thermocline:neurons_total",
           "Neurons of all layers, for tokens whose neurons could be skipped one by one.",
@@ -77,6 +89,11 @@ std::string Own(const MetricsLook& look) {
           ToDouble(neurons.gates));
   counter("thermocline:neurons_active_total", "Of them, those that were computed whole.",
           ToDouble(neurons.active));
+  counter("thermocline:batch_layers_by_neuron_total",
+          "Layers of small batches that skipped neurons.",
+          ToDouble(s.neurons.batch_layers_by_neuron));
+  counter("thermocline:batch_layers_dense_total", "Layers of small batches that ran dense.",
+          ToDouble(s.neurons.batch_layers_dense));
   gauge("thermocline:connections", "Open connections.", ToDouble(look.n_connections));
   for (size_t c = 0; c < s.pages.size(); ++c) {
     const PageCounts& pages = s.pages[c];

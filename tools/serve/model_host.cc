@@ -26,6 +26,12 @@ ScheduleStats Together(const ScheduleStats& before, ScheduleStats now) {
   now.generated_tokens += before.generated_tokens;
   now.written_tokens += before.written_tokens;
   now.n_all_fetched += before.n_all_fetched;
+  now.tokens_again += before.tokens_again;
+  now.host_pages.n_out += before.host_pages.n_out;
+  now.host_pages.n_back += before.host_pages.n_back;
+  now.host_pages.copy_ms += before.host_pages.copy_ms;
+  now.kv_bytes.read += before.kv_bytes.read;
+  now.kv_bytes.unshared += before.kv_bytes.unshared;
   now.reading_ms += before.reading_ms;
   now.writing_ms += before.writing_ms;
   if (now.neurons.layers.empty()) {
@@ -146,7 +152,7 @@ ModelHost::BytesPerToken ModelHost::Bytes(const ScheduleStats& stats) const {
   const std::lock_guard lock(mutex_);
   if (loaded_ == nullptr || stats.neurons.layers.empty() || stats.neurons.tokens == 0) return {};
   const TouchedBytes touched = TouchedPerToken(loaded_->engine, stats.neurons, opened_->mode());
-  return {.read = touched.bytes, .dense = touched.dense_bytes};
+  return {.read = touched.bytes, .dense = touched.dense_bytes, .tiers = touched.tiers};
 }
 
 }  // namespace thermocline

@@ -60,6 +60,7 @@ class ModelHost {
   struct BytesPerToken {
     double read = 0;
     double dense = 0;
+    std::vector<double> tiers = {};  // `read`, by the tier that it lies in
   };
   BytesPerToken Bytes(const ScheduleStats& stats) const;
   std::vector<std::string> tier_names() const { return tier_names_; }

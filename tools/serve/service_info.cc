@@ -139,7 +139,8 @@ HttpResponse Service::Live(const HttpRequest& /*request*/) {
   const std::vector<std::string> names = model.host.tier_names();
   for (size_t t = 0; t < stats.used_bytes.size(); ++t) {
     tiers.push_back({{"name", t < names.size() ? names[t] : std::to_string(t)},
-                     {"bytes", stats.used_bytes[t]}});
+                     {"bytes", stats.used_bytes[t]},
+                     {"read_per_token", t < bytes.tiers.size() ? bytes.tiers[t] : 0}});
   }
   return JsonResponse({{"sleeping", model.host.is_sleeping()},
                        {"running", stats.n_running},
@@ -153,11 +154,17 @@ HttpResponse Service::Live(const HttpRequest& /*request*/) {
                        {"prefix_pages_missed", stats.prefix_pages_missed},
                        {"preempted", stats.n_preempted},
                        {"pages", PagesJson(stats)},
+                       {"kv_read_bytes", stats.kv_bytes.read},
+                       {"kv_unshared_bytes", stats.kv_bytes.unshared},
+                       {"kv_host_pages", stats.host_pages.n_pages},
+                       {"kv_host_bytes", stats.host_pages.bytes},
                        {"tiers", tiers},
                        {"bytes_per_token", bytes.read},
                        {"dense_bytes_per_token", bytes.dense},
                        {"neurons", model.host.NeuronsOf(stats)},
                        {"neurons_active", neurons.active},
+                       {"batch_layers_by_neuron", stats.neurons.batch_layers_by_neuron},
+                       {"batch_layers_dense", stats.neurons.batch_layers_dense},
                        {"layers", layers}});
 }
 

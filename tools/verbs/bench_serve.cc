@@ -8,11 +8,13 @@
 
 #include "runtime/core/error.h"
 #include "tools/bench/serve_replay.h"
+#include "tools/bench/serve_url.h"
 #include "tools/reports/serve_report.h"
 #include "tools/terminal/progress_bar.h"
 #include "tools/verbs/cli_options.h"
 #include "tools/verbs/number_option.h"
 #include "tools/verbs/output_path.h"
+#include "tools/verbs/placement_options.h"
 
 namespace thermocline {
 namespace {
@@ -44,6 +46,22 @@ void CheckTraceFits(const std::vector<ServedRequest>& trace, int64_t context_tok
   }
 }
 
+ServeReport AskServer(const BenchServeArgs& args, const std::vector<ServedRequest>& trace,
+                      const ServeBounds& bounds) {
+  const HttpUrl url = ParseUrl(args.url);
+  const UrlModel model = AskForModel(url, args.api_key);
+  return {.model = model.name,
+          .url = args.url,
+          .bounds = bounds,
+          .result = ReplayUrl(url, args.api_key, model, trace, bounds, StderrProgress())};
+}
+
+void Print(const BenchServeRun& run, const ServeReport& report) {
+  ClearStderrProgress();
+  if (!run.report_path.empty()) WritePage(run.report_path, ServePage(report));
+  WriteOutput(run.format == "json" ? ServeJson(report) : ServeTable(report));
+}
+
 }  // namespace
 
 CLI::App* AddBenchServe(CLI::App& bench, BenchServeArgs* args) {
@@ -55,11 +73,26 @@ CLI::App* AddBenchServe(CLI::App& bench, BenchServeArgs* args) {
   serve->fallthrough();
   serve->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   serve->add_option("--requests", args->trace_path, "File with the requests")->type_name("FILE");
+  serve
+      ->add_option("--url", args->url,
+                   "Ask the server there, http://HOST:PORT, in place of a scheduler in this "
+                   "process: no model is opened, and only the times are known. It must take ids "
+                   "as prompts at /v1/completions and tell n_vocab at /v1/models")
+      ->type_name("URL");
+  serve->add_option("--api-key", args->api_key, "Key that the server wants")->type_name("KEY");
   AddNumberOption(*serve, "--shared-tokens", &args->shape.shared_tokens, {.least = 0},
                   "How many first tokens all prompts have in common (default 0)");
   AddNumberOption(*serve, "--rate", &args->shape.requests_per_s, {.least = 0},
                   "Requests per second on average, at random intervals; 0 (the default): all at "
                   "once");
+  AddSizeOption(*serve, "--kv-host", &args->schedule.kv_host_bytes,
+                "Memory of the host for cold pages of the KV cache (default none)");
+  serve->add_flag_callback(
+      "--no-prefix-cache", [args] { args->schedule.keeps_prefixes = false; },
+      "Texts begin with nothing of those before them, and share no pages");
+  AddNumberOption(*serve, "--kv-tokens", &args->kv_tokens, {.least = 1},
+                  "Tokens that the KV cache has room for, all texts together (default: a context "
+                  "for each)");
   AddNumberOption(*serve, "--seed", &args->shape.seed, {}, "Of the intervals (default 1)");
   AddNumberOption(*serve, "--ttft-bound", &args->ttft_bound_ms, {.least = 0},
                   "Goodput counts requests whose first token comes within so many ms; 0 (the "
@@ -83,21 +116,23 @@ void RunBenchServe(BenchServeRun run, const BenchServeArgs& args) {
   const std::vector<ServedRequest> trace =
       args.trace_path.empty() ? MakeServeTrace(args.shape)
                               : ParseServeTrace(ReadTextFile(args.trace_path), args.trace_path);
+  const ServeBounds bounds{args.ttft_bound_ms, args.gap_bound_ms};
+  if (!args.url.empty()) return Print(run, AskServer(args, trace, bounds));
+  run.engine.kv_tokens = args.kv_tokens;
   run.engine.progress = StderrProgress();
   auto model = std::make_unique<OpenedModel>(run.engine);
   RequireNoEncoder(model->config(), run.engine.model_path, "a bench");
   CheckTraceFits(trace, model->context_tokens());
+  ScheduleOptions options = args.schedule;
+  options.rates = RatesForBatches(*model, run.rates_path);
   Engine engine(std::move(model));
-  const ServeBounds bounds{args.ttft_bound_ms, args.gap_bound_ms};
-  const ScheduleOptions options{.n_slots = static_cast<int32_t>(run.engine.n_sequences)};
+  options.n_slots = static_cast<int32_t>(run.engine.n_sequences);
   const ServeReport report{
       .model = engine.config().name.empty() ? run.engine.model_path : engine.config().name,
       .n_threads = engine.model().n_threads(),
       .bounds = bounds,
       .result = ReplayServe(engine, options, trace, bounds, run.engine.progress)};
-  ClearStderrProgress();
-  if (!run.report_path.empty()) WritePage(run.report_path, ServePage(report));
-  WriteOutput(run.format == "json" ? ServeJson(report) : ServeTable(report));
+  Print(run, report);
 }
 
 }  // namespace thermocline

@@ -6,13 +6,18 @@
 #include <string>
 
 #include "runtime/engine/engine_options.h"
+#include "runtime/schedule/scheduler.h"
 #include "tools/bench/serve_trace.h"
 
 namespace thermocline {
 
 struct BenchServeArgs {
   std::string trace_path;
+  std::string url;  // of a server to ask; empty: a scheduler in this process
+  std::string api_key;
   LoadShape shape;
+  ScheduleOptions schedule;  // all but the slots
+  int64_t kv_tokens = 0;     // see ContextOptions
   double ttft_bound_ms = 0;
   double gap_bound_ms = 0;
 };
@@ -26,6 +31,7 @@ struct BenchServeRun {
   EngineOptions engine;
   std::string format;
   std::string report_path;
+  std::string rates_path;  // of the machine; empty: those that it keeps, if any
 };
 void RunBenchServe(BenchServeRun run, const BenchServeArgs& args);
 

@@ -166,6 +166,18 @@ std::string SettleRates(const OpenedModel& model, bool needed, PlacementArgs* ar
   return "rates: measured now, in short (`thermocline calibrate` measures and keeps them)\n";
 }
 
+std::shared_ptr<const MachineRates> RatesForBatches(const OpenedModel& model,
+                                                    const std::string& rates_path) {
+  if (model.mode() != SparseMode::kExact) return nullptr;
+  const std::string cache = RatesCachePath(ThisMachine());
+  const bool has_cache = !cache.empty() && std::filesystem::exists(cache);
+  if (rates_path.empty() && !has_cache) return nullptr;
+  PlacementArgs args;
+  args.rates_path = rates_path;
+  PrintNote(SettleRates(model, /*needed=*/true, &args));
+  return std::make_shared<const MachineRates>(std::move(*args.rates));
+}
+
 TimeGoal GoalOf(const OpenedModel& model, const PlacementArgs& args) {
   CHECK(args.rates.has_value());
   // In the middle of the context that is planned for.

@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -44,6 +45,11 @@ std::string SettleBudgets(PlacementArgs* args);
 // Finds the rates of this machine: those of --rates, else of the cache, else, where the placement
 // or `needed` asks for them, measured now. Returns a line that says which, or an empty text.
 std::string SettleRates(const OpenedModel& model, bool needed, PlacementArgs* args);
+// The same for who only uses rates that are there: those of a file, else of the cache, with what
+// they lack of the model's types measured. Null where there are none, or where the model's neurons
+// are not skipped exactly.
+std::shared_ptr<const MachineRates> RatesForBatches(const OpenedModel& model,
+                                                    const std::string& rates_path);
 // What a token is to take by them. REQUIRES: rates.
 TimeGoal GoalOf(const OpenedModel& model, const PlacementArgs& args);
 // Throws where the budgets cannot work, before the long work.

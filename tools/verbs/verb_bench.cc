@@ -264,7 +264,7 @@ void RunServe(BenchArgs& options, bool slots_given) {
   serve.shape.prompt_tokens = options.comparison.prompt_tokens;
   serve.shape.max_tokens = options.comparison.decode_tokens;
   if (!slots_given) options.engine.n_sequences = kServedAtATime;
-  RunBenchServe({options.engine, options.format, options.report_path}, serve);
+  RunBenchServe({options.engine, options.format, options.report_path, options.rates_path}, serve);
 }
 
 }  // namespace
@@ -311,7 +311,11 @@ void AddBenchVerb(CLI::App& app) {
   AddTraceOption(*verb, &options->trace_path);
   AddReportOption(*verb, &options->report_path, "the modes beside each other");
   const CLI::App* const serve = AddBenchServe(*verb, &options->serve);
+  // A server that is asked has its model.
+  verb->get_option("--model")->required(false);
   verb->callback([options, serve, verb] {
+    const bool asks_server = serve->parsed() && !options->serve.url.empty();
+    if (options->engine.model_path.empty() && !asks_server) throw CLI::RequiredError("--model");
     if (!serve->parsed()) return Run(*options);
     RunServe(*options, verb->count("--parallel") > 0);
   });

@@ -12,6 +12,7 @@
 #include "tools/verbs/cli_options.h"
 #include "tools/verbs/draft_options.h"
 #include "tools/verbs/number_option.h"
+#include "tools/verbs/placement_options.h"
 #include "tools/verbs/sampling_options.h"
 #include "tools/verbs/verbs.h"
 
@@ -56,6 +57,7 @@ struct ServeArgs {
   std::string tags;
   std::string origins;
   std::string hosts;
+  std::string rates_path;
   int64_t n_slots = -1;
   std::optional<bool> unified;
 };
@@ -156,6 +158,7 @@ void Run(ServeArgs& args) {
   ShareContext(&args);
   SettleDraft("serve", &args.draft, &options.engine);
   options.draft = args.draft.options;
+  options.schedule.rates = RatesForBatches(OpenedModel(options.engine), args.rates_path);
   options.engine.progress = StderrProgress();
   Serve(options, [](const std::string& text) { PrintNote("thermocline: " + text); });
 }
@@ -191,6 +194,16 @@ void AddNetworkOptions(CLI::App& verb, ServeArgs* args) {
       {.least = 1, .most = 86'400},
       "Also written -to. Seconds in which a client must send a request, and take what is sent to "
       "it (default 120 and 30)");
+  AddNumberFunction<int64_t>(
+      verb, "--sse-ping-interval",
+      [options](int64_t seconds) {
+        constexpr std::chrono::hours kNever{24 * 3650};
+        options->http.silence = seconds < 0 ? std::chrono::milliseconds(kNever)
+                                            : std::chrono::seconds(std::max<int64_t>(seconds, 1));
+      },
+      {.least = -1, .most = 86'400},
+      "Seconds after which a stream that has said nothing sends a comment, so that nobody on the "
+      "way closes it (default 15; -1: never)");
   AddNumberOption(verb, "--connections", &options->http.n_connections, {.least = 1, .most = 65'536},
                   fmt::format("Connections at a time (default {})", options->http.n_connections));
   AddNumberOption(verb, "--threads-http", &options->http.n_workers, {.least = 1, .most = 256},
@@ -223,6 +236,14 @@ void AddServingOptions(CLI::App& verb, ServeArgs* args) {
   verb.add_flag_callback(
       "--kv-unified", [args] { args->unified = true; },
       "Also written -kvu. All slots share the context's room, and each may have all of it");
+  AddSizeOption(verb, "--kv-host", &options->schedule.kv_host_bytes,
+                "Memory of the host for pages of the KV cache that are cold, such as 8G: they come "
+                "back from there where that is faster than to compute them again (default none)");
+  verb.add_option("--rates", args->rates_path,
+                  "Rates of this machine, made by `calibrate`, by which small batches skip neurons "
+                  "where that pays; default: those that it keeps, and where there are none batches "
+                  "of four texts and more run dense")
+      ->type_name("FILE");
   AddNumberOption(
       verb, "--queue", &options->schedule.max_waiting, {.least = 1, .most = 1 << 20},
       fmt::format("Requests that may wait; more are refused (default {})", kDefaultQueue));

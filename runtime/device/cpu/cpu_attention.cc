@@ -268,14 +268,88 @@ bool CpuAttention::OrderByPages(const AttentionOp& op, const HeadRows& rows,
   return false;
 }
 
+size_t CpuAttention::TileRows(const AttentionOp& op, int64_t n_chunks) const {
+  const auto row_bytes =
+      static_cast<uint64_t>(op.n_heads * n_chunks * (op.head_dim + kChunkExtra)) * sizeof(float);
+  return chunks_.size() / row_bytes;
+}
+
+KvReads CpuAttention::ReadsOf(const AttentionOp& op) const {
+  const HeadRows rows(op, kernels_.gemm != nullptr);
+  KvReads reads;
+  if (rows.n < op.n()) reads += PanelReads(op);
+  std::vector<int64_t> order;
+  const bool several_chunks = rows.n > 0 && rows.max_length > kv_chunk_;
+  if (several_chunks && (OrderByPages(op, rows, &order) || rows.n < kGemmMinTokens)) {
+    const int64_t n_chunks = CeilDiv(rows.max_length, kv_chunk_);
+    const size_t most = TileRows(op, n_chunks);
+    std::span<const int64_t> left = order;
+    while (!left.empty()) {
+      const size_t n = std::min(most, left.size());
+      reads += TileReads(op, left.first(n), n_chunks);
+      left = left.subspan(n);
+    }
+    return reads;
+  }
+  for (int64_t i = 0; i < rows.n; ++i) {
+    const BatchRow& row = op.batch->row(rows.At(i));
+    const int64_t n = op.EndSeen(row) - op.FirstSeen(row.position);
+    reads += {n, n};
+  }
+  return reads;
+}
+
+// Every tile of a segment goes through all positions that it sees.
+KvReads CpuAttention::PanelReads(const AttentionOp& op) const {
+  const int64_t tile = PanelAttention::TileTokens(op.n_heads / op.n_kv_heads);
+  KvReads reads;
+  for (const BatchSegment& segment : op.segments) {
+    if (!IsPanelSegment(segment)) continue;
+    for (int64_t first = 0; first < segment.n_rows; first += tile) {
+      const int64_t last = std::min(first + tile, segment.n_rows) - 1;
+      const int64_t n = op.EndSeen(op.batch->row(segment.first_row + last)) -
+                        op.FirstSeen(segment.first_position + first);
+      reads += {n, n};
+    }
+  }
+  return reads;
+}
+
+// A row whose pages of a chunk are those of the row before it finds there what that has read.
+KvReads CpuAttention::TileReads(const AttentionOp& op, std::span<const int64_t> tile,
+                                int64_t n_chunks) const {
+  KvReads reads;
+  for (int64_t c = 0; c < n_chunks; ++c) {
+    std::vector<int32_t> before;  // the pages that the row before has read of
+    int64_t end_before = 0;
+    for (const int64_t t : tile) {
+      const BatchRow& row = op.batch->row(t);
+      const int64_t begin = std::max(c * kv_chunk_, op.FirstSeen(row.position));
+      const int64_t end = std::min((c + 1) * kv_chunk_, op.EndSeen(row));
+      if (end <= begin) continue;
+      const KvPageTable table = op.PagesOf(row);
+      std::vector<int32_t> pages;
+      for (int64_t at = begin; at < end; at = (at / kKvPageTokens + 1) * kKvPageTokens) {
+        pages.push_back(table.PageOf(at));
+      }
+      const size_t n_common = std::min(pages.size(), before.size());
+      const bool same = n_common > 0 &&
+                        std::equal(pages.begin(), pages.begin() + static_cast<ptrdiff_t>(n_common),
+                                   before.begin());
+      reads += {same ? std::max<int64_t>(0, end - end_before) : end - begin, end - begin};
+      end_before = same ? std::max(end, end_before) : end;
+      if (!same || pages.size() > before.size()) before = std::move(pages);
+    }
+  }
+  return reads;
+}
+
 void CpuAttention::AttendChunks(const Lane& lane, const HostKvCache& cache, const AttentionOp& op,
                                 std::span<const int64_t> order, const float* q, float* out) {
   int64_t max_length = 0;
   for (const int64_t t : order) max_length = std::max(max_length, op.EndSeen(op.batch->row(t)));
   const int64_t n_chunks = CeilDiv(max_length, kv_chunk_);
-  const auto row_bytes =
-      static_cast<uint64_t>(op.n_heads * n_chunks * (op.head_dim + kChunkExtra)) * sizeof(float);
-  const size_t most = chunks_.size() / row_bytes;
+  const size_t most = TileRows(op, n_chunks);
   while (!order.empty()) {
     const size_t n = std::min(most, order.size());
     AttendTile(lane, cache, op, order.first(n), n_chunks, q, out);

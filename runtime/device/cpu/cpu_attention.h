@@ -24,6 +24,7 @@ class CpuAttention {
                   const AttentionOp& op, float* q, float* k, const float* v);
   void Attend(const Lane& lane, const HostKvCache& cache, const AttentionOp& op, const float* q,
               float* out);
+  KvReads ReadsOf(const AttentionOp& op) const;
 
  private:
   struct LaneScratch {
@@ -43,6 +44,11 @@ class CpuAttention {
                    const HeadRows& rows, const float* q, float* out);
   // Attends to `order`, rows that share pages behind each other, where it returns true.
   bool OrderByPages(const AttentionOp& op, const HeadRows& rows, std::vector<int64_t>* order) const;
+  // Rows that AttendTile can take at a time.
+  size_t TileRows(const AttentionOp& op, int64_t n_chunks) const;
+  // What the panels, and AttendTile, read.
+  KvReads PanelReads(const AttentionOp& op) const;
+  KvReads TileReads(const AttentionOp& op, std::span<const int64_t> tile, int64_t n_chunks) const;
   void AttendChunks(const Lane& lane, const HostKvCache& cache, const AttentionOp& op,
                     std::span<const int64_t> order, const float* q, float* out);
   void AttendTile(const Lane& lane, const HostKvCache& cache, const AttentionOp& op,

@@ -31,7 +31,7 @@ int64_t MinPanelTokens(const KernelTable& kernels) {
 }
 
 int64_t CpuDeviceLimits::MaxRowTokens() const {
-  return std::min(max_tokens, predicts ? kListMaxTokens : kGemmMinTokens - 1);
+  return std::min(max_tokens, predicts || skips ? kListMaxTokens : kGemmMinTokens - 1);
 }
 
 CpuDeviceLimits MakeCpuDeviceLimits(const ModelConfig& config, int64_t max_tokens,
@@ -46,6 +46,8 @@ CpuDeviceLimits MakeCpuDeviceLimits(const ModelConfig& config, int64_t max_token
           .n_kv_heads = config.n_heads / config.max_group(),  // of a layer with the largest group
           .head_dim = config.head_dim,
           .predicts = max_rank != kNoPredictor,
+          .skips = std::ranges::any_of(config.layers,
+                                       [](const LayerConfig& l) { return l.ffn.has_true_zeros(); }),
           .max_rank = std::max<int64_t>(max_rank, 0)};
 }
 

@@ -48,6 +48,7 @@ class CpuDevice final : public Device {
                   float* q, float* k, const float* v) override;
   void Attend(const Lane& lane, const KvCache& cache, const AttentionOp& op, const float* q,
               float* out) override;
+  KvReads ReadsOf(const AttentionOp& op) const override { return attention_.ReadsOf(op); }
   FfnCount Ffn(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                const FfnState& state) override;
   void Add(const Lane& lane, float* x, std::span<const float* const> ys, int64_t n) override;

@@ -96,7 +96,10 @@ FfnCount CpuFfn::Run(const Lane& lane, const FfnOp& op, const float* x, int64_t 
   const bool per_neuron = op.slice->down_layout == DownLayout::kPerNeuron;
   const bool predicted = op.predictor != nullptr && n <= kListMaxTokens;
   if (!op.adapters.empty()) low_rank_.PrepareFfn(lane, op, x, n);
-  if (n >= (per_neuron ? kGemmMinTokens : MinPanelTokens(kernels_)) && !predicted) {
+  DCHECK(op.skip_rows <= kMostSkipRows);
+  const int64_t by_neuron =
+      op.skip_inactive ? std::max(op.skip_rows, kGemmMinTokens - 1) : kGemmMinTokens - 1;
+  if (n > (per_neuron ? by_neuron : MinPanelTokens(kernels_) - 1) && !predicted) {
     gemm_.Ffn(lane, op, x, n, state);
     if (op.fired != nullptr) CountFired(lane, op, n, state);
     const int64_t all = n * op.slice->n_neurons;

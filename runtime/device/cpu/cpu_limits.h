@@ -18,7 +18,7 @@ inline constexpr int64_t kPackedGemmMinTokens = 2;
 
 // Predicted neurons are computed row by row in batches of up to this many tokens, as their lists
 // overlap little. Larger batches touch nearly every neuron.
-inline constexpr int64_t kListMaxTokens = 16;
+inline constexpr int64_t kListMaxTokens = kMostSkipRows;
 
 // The most parts that a slice's neurons are cut into. The down rows of a part are summed together,
 // and parts are added in their order. The cut depends on the model alone, so the result is the same
@@ -44,6 +44,7 @@ struct CpuDeviceLimits {
   int64_t n_kv_heads = 0;
   int64_t head_dim = 0;
   bool predicts = false;      // passes may have a predictor
+  bool skips = false;         // or may skip neurons whose activation is 0
   int64_t max_rank = 0;       // of the predictor's matrices
   int64_t adapter_rank = 0;   // of all adapters together
   int64_t max_sequences = 1;  // of a pass

@@ -26,6 +26,7 @@
 #include "runtime/device/device.h"
 #include "runtime/device/gpu/gpu_best.h"
 #include "runtime/device/gpu/gpu_channels.h"
+#include "runtime/device/gpu/gpu_kv_reads.h"
 #include "runtime/device/gpu/gpu_low_rank.h"
 #include "runtime/device/gpu/gpu_pass_marks.h"
 #include "runtime/device/gpu/gpu_predictor.h"
@@ -105,6 +106,7 @@ class GpuDevice final : public QueuedDevice {
                   float* q, float* k, const float* v) override;
   void Attend(const Lane& lane, const KvCache& cache, const AttentionOp& op, const float* q,
               float* out) override;
+  KvReads ReadsOf(const AttentionOp& op) const override { return GpuKvReads(op, IsBatch(op.n())); }
   FfnCount Ffn(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                const FfnState& state) override;
   void Add(const Lane& lane, float* x, std::span<const float* const> ys, int64_t n) override;

@@ -79,7 +79,24 @@ GpuPassTables::Class GpuPassTables::MakeClass(const Batch& batch,
                              .first_position = static_cast<int32_t>(segment.first_position),
                              .first_page = static_cast<int32_t>(first_page)});
   }
+  FindShared(batch, segments, page_class, made.segments);
   return made;
+}
+
+// Finds for each segment the one before it that has most pages in common with it. From one to the
+// next they lead to the first of those that have a page in common.
+void GpuPassTables::FindShared(const Batch& batch, std::span<const BatchSegment> segments,
+                               size_t page_class, std::span<GpuPassSegment> made) {
+  if (batch.n_rows() > kMaxKeptRows) return;  // attention of larger passes does not ask
+  for (size_t i = 1; i < segments.size(); ++i) {
+    for (size_t j = 0; j < i; ++j) {
+      const auto n = static_cast<int32_t>(SharedPages(batch, page_class, segments[j], segments[i]));
+      if (n <= made[i].n_shared_pages) continue;
+      made[i].n_shared_pages = n;
+      made[i].shares_with = static_cast<int32_t>(j);
+    }
+  }
+  FindLeaders(made);
 }
 
 }  // namespace thermocline

@@ -33,6 +33,9 @@ class GpuPassTables {
                                  size_t page_class);
   static Class MakeClass(const Batch& batch, std::span<const BatchSegment> segments,
                          size_t page_class, std::span<const int64_t> first_pages);
+  // Says of the class's segments which begin with the same pages.
+  static void FindShared(const Batch& batch, std::span<const BatchSegment> segments,
+                         size_t page_class, std::span<GpuPassSegment> made);
   // Lists the pages of the texts that an encoder read for the sequences, which rows of all classes
   // may look at.
   void AddEncoderTexts(const Batch& batch, std::span<const BatchSegment> segments);

@@ -59,12 +59,19 @@ function showLive(now) {
   const colours = ["var(--hot)", "var(--cold)", "#777"];
   bar("live-tiers", now.tiers.map((tier, i) => ({ label: tier.name + " " + sizeText(tier.bytes), value: tier.bytes,
     colour: colours[Math.min(i, 2)] })));
+  bar("live-reads", now.tiers.map((tier, i) => ({ label: tier.name + " " + sizeText(tier.read_per_token),
+    value: tier.read_per_token, colour: colours[Math.min(i, 2)] })));
+  const batches = now.batch_layers_by_neuron + now.batch_layers_dense;
+  byId("live-batches").textContent = batches > 0 ? shareText(now.batch_layers_by_neuron / batches) : "-";
+  const unshared = now.kv_unshared_bytes;
+  byId("live-shared").textContent = unshared > 0 ? shareText(1 - now.kv_read_bytes / unshared) : "-";
   const pages = now.pages.reduce((sum, each) => ({ total: sum.total + each.total, free: sum.free + each.free,
     kept: sum.kept + each.kept }), { total: 0, free: 0, kept: 0 });
   const used = pages.total - pages.free - pages.kept;
   bar("live-pages", [{ label: used + " in use", value: used, colour: "var(--hot)" },
     { label: pages.kept + " kept", value: pages.kept, colour: "var(--cold)" },
-    { label: pages.free + " free", value: pages.free, colour: "#777" }]);
+    { label: pages.free + " free", value: pages.free, colour: "#777" },
+    { label: now.kv_host_pages + " in host memory", value: now.kv_host_pages, colour: "#555" }]);
   heat(now.layers);
   before = now;
 }

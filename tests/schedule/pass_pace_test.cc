@@ -1,0 +1,42 @@
+// How much of a prompt goes into a pass, by how long passes took.
+#include "runtime/schedule/pass_pace.h"
+
+#include <gtest/gtest.h>
+
+namespace thermocline {
+namespace {
+
+// Passes that take 20 ms and 2 ms for every further row.
+double MsOf(int64_t n_rows) { return 20 + 2 * static_cast<double>(n_rows - 1); }
+
+TEST(PassPace, KnowsNothingBeforeBothKindsOfPasses) {
+  PassPace pace;
+  EXPECT_FALSE(pace.knows_writing());
+  EXPECT_EQ(pace.ReadTokens(3, 1), 0);
+  pace.Measure(0, 400, MsOf(400));
+  EXPECT_FALSE(pace.knows_writing());
+  EXPECT_EQ(pace.ReadTokens(3, 1), 0);
+  pace.Measure(1, 0, MsOf(1));
+  EXPECT_TRUE(pace.knows_writing());
+  EXPECT_GT(pace.ReadTokens(3, 1), 0);
+}
+
+TEST(PassPace, LearnsWhatARowTakes) {
+  PassPace pace;
+  for (int i = 0; i < 40; ++i) {
+    pace.Measure(0, 400, MsOf(400));
+    pace.Measure(3, 0, MsOf(3));
+    pace.Measure(5, 40, MsOf(45));
+  }
+  EXPECT_NEAR(pace.RowMs(), 2, 0.1);
+  // 60 ms are 21 rows, of which some write.
+  EXPECT_NEAR(static_cast<double>(pace.ReadTokens(3, 1)), 20, 1);
+  EXPECT_NEAR(static_cast<double>(pace.ReadTokens(3, 5)), 16, 1);
+  EXPECT_NEAR(static_cast<double>(pace.ReadTokens(10, 5)), 86, 3);
+  // Every prompt gets on, however many write.
+  EXPECT_EQ(pace.ReadTokens(3, 100), 8);
+  EXPECT_EQ(pace.ReadTokens(1, 1), 8);
+}
+
+}  // namespace
+}  // namespace thermocline
