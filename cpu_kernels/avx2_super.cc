@@ -89,7 +89,7 @@ void prepare_super(const float* x, int64_t n, void* out) {
 void matvec_super(DType dtype, const MatvecArgs& args) {
   VisitWeightType(dtype, [&](auto type) {
     if constexpr (takes_super_vector(type())) {
-      matvec_rows<SuperDot<type()>>(args);
+      matvec_many<SuperDot<type()>>(args);
     } else {
       CheckFailed(__FILE__, __LINE__, "a type of super-blocks");
     }

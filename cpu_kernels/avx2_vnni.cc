@@ -14,6 +14,10 @@ struct VnniFours {
   [[gnu::always_inline]] static inline __m256i fours(__m256i unsigned_bytes, __m256i signed_bytes) {
     return _mm256_dpbusd_avx_epi32(_mm256_setzero_si256(), unsigned_bytes, signed_bytes);
   }
+  [[gnu::always_inline]] static inline __m256i add_fours(__m256i start, __m256i unsigned_bytes,
+                                                         __m256i signed_bytes) {
+    return _mm256_dpbusd_avx_epi32(start, unsigned_bytes, signed_bytes);
+  }
 };
 
 struct VnniOp {
@@ -60,9 +64,9 @@ void vnni_matvec_quantised(DType dtype, const MatvecArgs& args) {
     if constexpr (!kIsQuantised<type()>) {
       CheckFailed(__FILE__, __LINE__, "quantised dtype");
     } else if constexpr (kIsOctets<type()>) {
-      matvec_rows<OctetDot<type(), VnniFours>>(args);
+      matvec_many<OctetDot<type(), VnniFours>>(args);
     } else {
-      matvec_rows<BlockDot<type(), VnniFours>>(args);
+      matvec_many<BlockDot<type(), VnniFours>>(args);
     }
   });
 }

@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "cpu_kernels/avx512.h"
-#include "cpu_kernels/matvec_rows.h"
+#include "cpu_kernels/matvec_many.h"
 #include "cpu_kernels/octet.h"
 #include "cpu_kernels/simd_avx512.h"
 #include "cpu_kernels/vnni_vector.h"
@@ -99,77 +99,100 @@ class OctetDot {
   using TypeOctet = Octet<Simd, kType>;
   static constexpr int kRowGroup = Simd::kRowGroup;
   static constexpr int kStepBytes = kOctetBytes<kType>;
+  static constexpr int64_t kVectorStepBytes = TypeOctet::kSigned ? 544 : 384;
+  static constexpr int64_t kMostTokens = kIsByChunks<kType> ? 4 : 8;
+  template <int kTokens>
+  static constexpr int kManyRows = 1;
 
   explicit OctetDot(const MatvecArgs& args)
-      : x_(static_cast<const std::byte*>(args.x)), layout_(args.n_cols), n_cols_(args.n_cols) {}
+      : x_(static_cast<const std::byte*>(args.x)),
+        x_stride_(args.x_stride_bytes),
+        layout_(args.n_cols),
+        n_cols_(args.n_cols) {}
 
   int64_t full_steps() const { return n_cols_ / kOctetCols; }
 
-  template <int kRows>
+  template <int kRows, int kTokens = 1>
   void step(const std::byte* const* rows, int64_t t, Reg (*sums)[2]) const {
 #pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) add(rows[r] + t * kStepBytes, t, sums[r]);
+    for (int r = 0; r < kRows; ++r) {
+      add<kTokens>(rows[r] + t * kStepBytes, t, sums + r * kTokens);
+    }
   }
 
-  template <int kRows>
+  template <int kRows, int kTokens = 1>
   void tail(const std::byte* const* rows, Reg (*sums)[2]) const {
     if (n_cols_ % kOctetCols == 0) return;
     for (int r = 0; r < kRows; ++r) {
-      add(LastOctet<Simd, kType>(rows[r], n_cols_).bytes, full_steps(), sums[r]);
+      add<kTokens>(LastOctet<Simd, kType>(rows[r], n_cols_).bytes, full_steps(),
+                   sums + r * kTokens);
     }
   }
 
   static float total(Reg sum0, Reg sum1) { return Simd::sum(Simd::add(sum0, sum1)); }
 
  private:
-  [[gnu::always_inline]] inline void add(const std::byte* p, int64_t t, Reg* sums) const {
+  template <int kTokens>
+  [[gnu::always_inline]] inline void add(const std::byte* p, int64_t t, Reg (*sums)[2]) const {
     const TypeOctet octet{p};
     const auto factors = octet.factors();
-    const __m256 x_scales = _mm256_loadu_ps(layout_.scales_of(x_) + t * kOctetChunks);
-    Reg scales;
-    if constexpr (TypeOctet::kHalves) {
-      const __m512i twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
-      const Reg x_twice = _mm512_permutexvar_ps(twice, _mm512_castps256_ps512(x_scales));
-      scales = _mm512_mul_ps(both(factors.scales), x_twice);
-      if constexpr (!TypeOctet::kSigned) {
-        const Reg x_sums = _mm512_loadu_ps(layout_.half_sums_of(x_) + t * 2 * kOctetChunks);
-        sums[1] = _mm512_fmadd_ps(both(factors.offsets), x_sums, sums[1]);
-      }
-    } else {
-      scales = _mm512_castps256_ps512(_mm256_mul_ps(factors.scales[0], x_scales));
-      if constexpr (!TypeOctet::kSigned) {
-        const __m256 x_sums = _mm256_loadu_ps(layout_.sums_of(x_) + t * kOctetChunks);
-        sums[1] = _mm512_fmadd_ps(_mm512_zextps256_ps512(factors.offsets[0]),
-                                  _mm512_zextps256_ps512(x_sums), sums[1]);
+    Reg scales[kTokens];
+#pragma GCC unroll 8
+    for (int token = 0; token < kTokens; ++token) {
+      const std::byte* const vector = x_ + token * x_stride_;
+      const __m256 x_scales = _mm256_loadu_ps(layout_.scales_of(vector) + t * kOctetChunks);
+      Reg& sum = sums[token][1];
+      if constexpr (TypeOctet::kHalves) {
+        const __m512i twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+        const Reg x_twice = _mm512_permutexvar_ps(twice, _mm512_castps256_ps512(x_scales));
+        scales[token] = _mm512_mul_ps(both(factors.scales), x_twice);
+        if constexpr (!TypeOctet::kSigned) {
+          const Reg x_sums = _mm512_loadu_ps(layout_.half_sums_of(vector) + t * 2 * kOctetChunks);
+          sum = _mm512_fmadd_ps(both(factors.offsets), x_sums, sum);
+        }
+      } else {
+        scales[token] = _mm512_castps256_ps512(_mm256_mul_ps(factors.scales[0], x_scales));
+        if constexpr (!TypeOctet::kSigned) {
+          const __m256 x_sums = _mm256_loadu_ps(layout_.sums_of(vector) + t * kOctetChunks);
+          sum = _mm512_fmadd_ps(_mm512_zextps256_ps512(factors.offsets[0]),
+                                _mm512_zextps256_ps512(x_sums), sum);
+        }
       }
     }
-    add_pair<0>(octet, scales, t, sums);
-    add_pair<1>(octet, scales, t, sums);
-    add_pair<2>(octet, scales, t, sums);
-    add_pair<3>(octet, scales, t, sums);
+    add_pair<kTokens, 0>(octet, scales, t, sums);
+    add_pair<kTokens, 1>(octet, scales, t, sums);
+    add_pair<kTokens, 2>(octet, scales, t, sums);
+    add_pair<kTokens, 3>(octet, scales, t, sums);
   }
 
   [[gnu::always_inline]] static inline Reg both(const __m256* halves) {
     return _mm512_insertf32x8(_mm512_castps256_ps512(halves[0]), halves[1], 1);
   }
 
-  template <int kPair>
-  [[gnu::always_inline]] inline void add_pair(const TypeOctet& octet, Reg scales, int64_t t,
-                                              Reg* sums) const {
+  template <int kTokens, int kPair>
+  [[gnu::always_inline]] inline void add_pair(const TypeOctet& octet, const Reg* scales, int64_t t,
+                                              Reg (*sums)[2]) const {
     const int64_t pair = 4 * t + kPair;
-    __m512i start = _mm512_setzero_si512();
-    if constexpr (TypeOctet::kSigned) {
-      start = _mm512_load_si512(x_ + layout_.pair_starts() + pair * 64);
-    }
-    const __m512i dots = _mm512_dpbusd_epi32(start, pair_bytes<kType, kPair>(octet),
-                                             _mm512_load_si512(x_ + pair * 64));
+    const __m512i weights = pair_bytes<kType, kPair>(octet);
     const __m512i scale_at =
         TypeOctet::kHalves ? each_4_times_at(4 * kPair) : each_8_times_at(2 * kPair);
-    sums[kPair % 2] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots),
-                                      _mm512_permutexvar_ps(scale_at, scales), sums[kPair % 2]);
+#pragma GCC unroll 8
+    for (int token = 0; token < kTokens; ++token) {
+      const std::byte* const vector = x_ + token * x_stride_;
+      __m512i start = _mm512_setzero_si512();
+      if constexpr (TypeOctet::kSigned) {
+        start = _mm512_load_si512(vector + layout_.pair_starts() + pair * 64);
+      }
+      const __m512i dots =
+          _mm512_dpbusd_epi32(start, weights, _mm512_load_si512(vector + pair * 64));
+      Reg& sum = sums[token][kPair % 2];
+      sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots),
+                            _mm512_permutexvar_ps(scale_at, scales[token]), sum);
+    }
   }
 
   const std::byte* x_;
+  int64_t x_stride_;
   VnniVector layout_;
   int64_t n_cols_;
 };
@@ -179,7 +202,7 @@ class OctetDot {
 void vnni_matvec_octets(DType dtype, const MatvecArgs& args) {
   VisitWeightType(dtype, [&](auto type) {
     if constexpr (kIsOctets<type()> && type() != DType::kQ6_K) {
-      matvec_rows<OctetDot<type()>>(args);
+      matvec_many<OctetDot<type()>>(args);
     } else {
       CheckFailed(__FILE__, __LINE__, "a type that is read as octets");
     }

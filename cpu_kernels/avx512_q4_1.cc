@@ -4,7 +4,8 @@
 // eight products, of at most 8 * 15 * 127. The sums of x are known when x is prepared, so the
 // offsets of 16 blocks cost one multiply-add.
 #include "cpu_kernels/avx512.h"
-#include "cpu_kernels/matvec_rows.h"
+#include "cpu_kernels/matvec_many.h"
+#include "cpu_kernels/rows_and_tokens.h"
 #include "cpu_kernels/simd_avx512.h"
 #include "cpu_kernels/vnni_vector.h"
 
@@ -39,7 +40,7 @@ struct QuadPart {
   }
 };
 
-// d and m of 16 blocks, with d already multiplied by that of x.
+// d and m of 16 blocks.
 struct Factors {
   __m512 scales;
   __m512 offsets;
@@ -50,24 +51,27 @@ class Q41Dot {
   using Reg = __m512;
   static constexpr int kRowGroup = Simd::kRowGroup;
   static constexpr int kStepBytes = kStepQuads * kQuadBytes;
+  static constexpr int64_t kVectorStepBytes = kStepQuads * (128 + 32);
+  static constexpr int64_t kMostTokens = 8;
+  template <int kTokens>
+  static constexpr int kManyRows = kTokens <= 6 ? 2 : 1;
 
   explicit Q41Dot(const MatvecArgs& args)
       : x_(static_cast<const std::byte*>(args.x)),
+        x_stride_(args.x_stride_bytes),
         layout_(args.n_cols),
         n_blocks_(args.n_cols / kQuantBlock) {}
 
   int64_t full_steps() const { return n_blocks_ / kStepBlocks; }
 
-  template <int kRows>
+  template <int kRows, int kTokens = 1>
   [[gnu::always_inline]] inline void step(const std::byte* const* rows, int64_t t,
                                           Reg (*sums)[2]) const {
     constexpr int kShare = kSharing<kRows>;
-    const Reg x_sums = _mm512_loadu_ps(layout_.sums_of(x_) + t * kStepBlocks);
-    const Reg x_scales = _mm512_loadu_ps(layout_.scales_of(x_) + t * kStepBlocks);
 #pragma GCC unroll 8
     for (int first = 0; first < kRows; first += kShare) {
       const std::byte* w[kShare];
-      Reg scales[kShare];
+      Reg scales[kShare * kTokens];
       for (int r = 0; r < kShare; ++r) {
         w[r] = rows[first + r] + t * kStepBytes;
         __m512i pairs = _mm512_setzero_si512();
@@ -75,44 +79,58 @@ class Q41Dot {
         for (int i = 0; i < kStepQuads; ++i) {
           pairs = with_pairs(pairs, i, _mm512_loadu_si512(w[r] + i * kQuadBytes));
         }
-        const Factors factors = factors_of(pairs, x_scales);
-        scales[r] = factors.scales;
-        Reg& sum = sums[first + r][0];
-        sum = _mm512_fmadd_ps(factors.offsets, x_sums, sum);
+        const Factors factors = factors_of(pairs);
+#pragma GCC unroll 8
+        for (int token = 0; token < kTokens; ++token) {
+          scales[r * kTokens + token] =
+              _mm512_mul_ps(factors.scales, scales_of_x(token, t * kStepBlocks));
+          Reg& sum = sums[(first + r) * kTokens + token][0];
+          sum = _mm512_fmadd_ps(factors.offsets, sums_of_x(token, t * kStepBlocks), sum);
+        }
       }
 #pragma GCC unroll 4
       for (int i = 0; i < kStepQuads; ++i) {
-        const X x(x_, layout_, t * kStepQuads + i);
-        for (int r = 0; r < kShare; ++r) {
-          const std::byte* quad = w[r] + i * kQuadBytes;
-          const Reg scale = _mm512_permutexvar_ps(each_4_times_at(4 * i), scales[r]);
-          Reg& sum = sums[first + r][i % 2];
-          sum = x.add(_mm512_loadu_si512(quad), QuadPart::load_rest(quad), scale, sum);
-        }
+        each_row_and_token<kShare, kTokens>(
+            [&](int token) __attribute__((always_inline)) {
+              return X(x_ + token * x_stride_, layout_, t * kStepQuads + i);
+            },
+            [&](int r) __attribute__((always_inline)) {
+              const std::byte* quad = w[r] + i * kQuadBytes;
+              return Nibbles(_mm512_loadu_si512(quad), QuadPart::load_rest(quad));
+            },
+            [&](int r, int token, const Nibbles& nibbles, const X& x)
+                __attribute__((always_inline)) {
+                  const Reg scale =
+                      _mm512_permutexvar_ps(each_4_times_at(4 * i), scales[r * kTokens + token]);
+                  Reg& sum = sums[(first + r) * kTokens + token][i % 2];
+                  sum = x.add(nibbles, scale, sum);
+                });
       }
     }
   }
 
   // What is left is less than 16 blocks, and its last quad may have less than four.
-  template <int kRows>
+  template <int kRows, int kTokens = 1>
   void tail(const std::byte* const* rows, Reg (*sums)[2]) const {
     const int64_t first = full_steps() * kStepBlocks;
     if (first == n_blocks_) return;
-    const Reg x_sums = _mm512_loadu_ps(layout_.sums_of(x_) + first);
-    const Reg x_scales = _mm512_loadu_ps(layout_.scales_of(x_) + first);
     for (int r = 0; r < kRows; ++r) {
       const std::byte* w = rows[r] + full_steps() * kStepBytes;
       __m512i pairs = _mm512_setzero_si512();
       for (int i = 0; 4 * i < n_blocks_ - first; ++i) {
         pairs = with_pairs(pairs, i, QuadPart(w + i * kQuadBytes, left_of_quad(first, i)).head);
       }
-      const Factors factors = factors_of(pairs, x_scales);
-      sums[r][0] = _mm512_fmadd_ps(factors.offsets, x_sums, sums[r][0]);
-      for (int i = 0; 4 * i < n_blocks_ - first; ++i) {
-        const X x(x_, layout_, first / 4 + i);
-        const QuadPart quad(w + i * kQuadBytes, left_of_quad(first, i));
-        const Reg scale = _mm512_permutexvar_ps(each_4_times_at(4 * i), factors.scales);
-        sums[r][i % 2] = x.add(quad.head, quad.rest, scale, sums[r][i % 2]);
+      const Factors factors = factors_of(pairs);
+      for (int token = 0; token < kTokens; ++token) {
+        Reg* const sum = sums[r * kTokens + token];
+        const Reg scales = _mm512_mul_ps(factors.scales, scales_of_x(token, first));
+        sum[0] = _mm512_fmadd_ps(factors.offsets, sums_of_x(token, first), sum[0]);
+        for (int i = 0; 4 * i < n_blocks_ - first; ++i) {
+          const X x(x_ + token * x_stride_, layout_, first / 4 + i);
+          const QuadPart quad(w + i * kQuadBytes, left_of_quad(first, i));
+          const Reg scale = _mm512_permutexvar_ps(each_4_times_at(4 * i), scales);
+          sum[i % 2] = x.add(Nibbles(quad.head, quad.rest), scale, sum[i % 2]);
+        }
       }
     }
   }
@@ -120,6 +138,22 @@ class Q41Dot {
   static float total(Reg sum0, Reg sum1) { return Simd::sum(Simd::add(sum0, sum1)); }
 
  private:
+  // The nibbles of a quad: the first halves of its blocks, and the second.
+  struct Nibbles {
+    __m512i low;
+    __m512i high;
+
+    [[gnu::always_inline]] inline Nibbles(__m512i head, __m128i rest) {
+      const __m512i nibbles_at =
+          _mm512_setr_epi32(1, 2, 3, 4, 6, 7, 8, 9, 11, 12, 13, 14, 16, 17, 18, 19);
+      const __m512i nibbles =
+          _mm512_permutex2var_epi32(head, nibbles_at, _mm512_broadcast_i32x4(rest));
+      const __m512i mask = _mm512_set1_epi8(15);
+      low = _mm512_and_si512(nibbles, mask);
+      high = _mm512_and_si512(_mm512_srli_epi16(nibbles, 4), mask);
+    }
+  };
+
   // Four blocks of x, as Q4_1 rows read them.
   struct X {
     __m512i first;
@@ -129,19 +163,20 @@ class Q41Dot {
         : first(_mm512_load_si512(vector + layout.quad_bytes() + i * 128)),
           second(_mm512_load_si512(vector + layout.quad_bytes() + i * 128 + 64)) {}
 
-    [[gnu::always_inline]] Reg add(__m512i head, __m128i rest, Reg scale, Reg sum) const {
-      const __m512i nibbles_at =
-          _mm512_setr_epi32(1, 2, 3, 4, 6, 7, 8, 9, 11, 12, 13, 14, 16, 17, 18, 19);
-      const __m512i nibbles =
-          _mm512_permutex2var_epi32(head, nibbles_at, _mm512_broadcast_i32x4(rest));
-      const __m512i mask = _mm512_set1_epi8(15);
-      const __m512i low = _mm512_and_si512(nibbles, mask);
-      const __m512i high = _mm512_and_si512(_mm512_srli_epi16(nibbles, 4), mask);
+    [[gnu::always_inline]] Reg add(const Nibbles& nibbles, Reg scale, Reg sum) const {
       const __m512i dots = _mm512_dpbusd_epi32(
-          _mm512_dpbusd_epi32(_mm512_setzero_si512(), low, first), high, second);
+          _mm512_dpbusd_epi32(_mm512_setzero_si512(), nibbles.low, first), nibbles.high, second);
       return _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots), scale, sum);
     }
   };
+
+  // Of 16 blocks of a token from `block` on.
+  [[gnu::always_inline]] inline Reg scales_of_x(int token, int64_t block) const {
+    return _mm512_loadu_ps(layout_.scales_of(x_ + token * x_stride_) + block);
+  }
+  [[gnu::always_inline]] inline Reg sums_of_x(int token, int64_t block) const {
+    return _mm512_loadu_ps(layout_.sums_of(x_ + token * x_stride_) + block);
+  }
 
   int64_t left_of_quad(int64_t first, int64_t i) const {
     const int64_t left = n_blocks_ - first - 4 * i;
@@ -155,19 +190,20 @@ class Q41Dot {
     return _mm512_mask_permutexvar_epi32(pairs, lanes, pairs_at, head);
   }
 
-  [[gnu::always_inline]] static inline Factors factors_of(__m512i pairs, Reg x_scales) {
+  [[gnu::always_inline]] static inline Factors factors_of(__m512i pairs) {
     const __m256i scales = _mm512_cvtepi32_epi16(pairs);
     const __m256i offsets = _mm512_cvtepi32_epi16(_mm512_srli_epi32(pairs, 16));
-    return {_mm512_mul_ps(_mm512_cvtph_ps(scales), x_scales), _mm512_cvtph_ps(offsets)};
+    return {_mm512_cvtph_ps(scales), _mm512_cvtph_ps(offsets)};
   }
 
   const std::byte* x_;
+  int64_t x_stride_;
   VnniVector layout_;
   int64_t n_blocks_;
 };
 
 }  // namespace
 
-void vnni_matvec_q4_1(const MatvecArgs& args) { matvec_rows<Q41Dot>(args); }
+void vnni_matvec_q4_1(const MatvecArgs& args) { matvec_many<Q41Dot>(args); }
 
 }  // namespace thermocline::avx512

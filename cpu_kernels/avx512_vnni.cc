@@ -9,9 +9,10 @@
 
 #include "cpu_kernels/avx512.h"
 #include "cpu_kernels/convert_simd.h"
-#include "cpu_kernels/matvec_rows.h"
+#include "cpu_kernels/matvec_many.h"
 #include "cpu_kernels/octet.h"
 #include "cpu_kernels/quad_q4.h"
+#include "cpu_kernels/rows_and_tokens.h"
 #include "cpu_kernels/simd_avx512.h"
 #include "cpu_kernels/vnni_vector.h"
 #include "runtime/core/error.h"
@@ -46,60 +47,92 @@ class Q8Dot {
   static constexpr int64_t kPairBytes = 68;
   static constexpr int kStepBytes = 2 * kPairBytes;
   static constexpr int kManySteps = 2;
+  static constexpr int64_t kVectorStepBytes = 4 * 68;
+  static constexpr int64_t kMostTokens = 8;
+  template <int kTokens>
+  static constexpr int kManyRows = kTokens <= 6 ? 2 : 1;
 
   explicit Q8Dot(const MatvecArgs& args)
       : x_(static_cast<const std::byte*>(args.x)),
+        x_stride_(args.x_stride_bytes),
         layout_(args.n_cols),
         n_blocks_(args.n_cols / kQuantBlock) {}
 
   int64_t full_steps() const { return n_blocks_ / 4; }
 
-  template <int kRows>
+  template <int kRows, int kTokens = 1>
   [[gnu::always_inline]] inline void step(const std::byte* const* rows, int64_t t,
                                           Reg (*sums)[2]) const {
-    add_pair<kRows, 0, false>(rows, 2 * t, sums);
-    add_pair<kRows, 1, false>(rows, 2 * t + 1, sums);
+    add_pair<kRows, kTokens, 0, false>(rows, 2 * t, sums);
+    add_pair<kRows, kTokens, 1, false>(rows, 2 * t + 1, sums);
   }
 
-  template <int kRows>
+  template <int kRows, int kTokens = 1>
   [[gnu::always_inline]] inline void many_steps(const std::byte* const* rows, int64_t t,
                                                 Reg (*sums)[2]) const {
     constexpr int kPairs = 2 * kManySteps;
     constexpr int kShare = kSharing<kRows>;
-    const __m256 x_scales = _mm256_loadu_ps(scales_of_x(2 * t));
+    __m256 x_scales[kTokens];
+#pragma GCC unroll 8
+    for (int token = 0; token < kTokens; ++token) {
+      x_scales[token] = _mm256_loadu_ps(scales_of_x(token, 2 * t));
+    }
 #pragma GCC unroll 8
     for (int first = 0; first < kRows; first += kShare) {
       const std::byte* w[kShare];
-      Reg scales[kShare];
+      Reg scales[kShare * kTokens];
       for (int r = 0; r < kShare; ++r) {
         w[r] = rows[first + r] + t * kStepBytes;
         const __m256 step_scales = _mm256_cvtph_ps(scales_of(w[r]));
-        scales[r] = _mm512_castps256_ps512(_mm256_mul_ps(step_scales, x_scales));
+#pragma GCC unroll 8
+        for (int token = 0; token < kTokens; ++token) {
+          scales[r * kTokens + token] =
+              _mm512_castps256_ps512(_mm256_mul_ps(step_scales, x_scales[token]));
+        }
       }
 #pragma GCC unroll 8
       for (int p = 0; p < kPairs; ++p) {
-        const __m512i x = _mm512_load_si512(x_ + (2 * t + p) * 64);
-        const __m512i start = start_of<kRows>(x, 2 * t + p);
-        for (int r = 0; r < kShare; ++r) {
-          const Reg scale = _mm512_permutexvar_ps(each_8_times_at(2 * p), scales[r]);
-          Reg& sum = sums[first + r][p % 2];
-          sum = add(start, load_weights(w[r] + p * kPairBytes), x, scale, sum);
-        }
+        each_row_and_token<kShare, kTokens>(
+            [&](int token)
+                __attribute__((always_inline)) { return load_x<kRows, kTokens>(token, 2 * t + p); },
+            [&](int r) __attribute__((always_inline)) {
+              return _mm512_xor_si512(load_weights(w[r] + p * kPairBytes), _mm512_set1_epi8(-128));
+            },
+            [&](int r, int token, __m512i weights, const X& x) __attribute__((always_inline)) {
+              const Reg scale =
+                  _mm512_permutexvar_ps(each_8_times_at(2 * p), scales[r * kTokens + token]);
+              Reg& sum = sums[(first + r) * kTokens + token][p % 2];
+              sum = x.add(weights, scale, sum);
+            });
       }
     }
   }
 
-  template <int kRows>
+  template <int kRows, int kTokens = 1>
   void tail(const std::byte* const* rows, Reg (*sums)[2]) const {
     int64_t p = full_steps() * 2;
-    for (; 2 * p + 2 <= n_blocks_; ++p) add_pair<kRows, 0, false>(rows, p, sums);
-    if (2 * p < n_blocks_) add_pair<kRows, 1, true>(rows, p, sums);
+    for (; 2 * p + 2 <= n_blocks_; ++p) add_pair<kRows, kTokens, 0, false>(rows, p, sums);
+    if (2 * p < n_blocks_) add_pair<kRows, kTokens, 1, true>(rows, p, sums);
   }
 
   static float total(Reg sum0, Reg sum1) { return Simd::sum(Simd::add(sum0, sum1)); }
 
  private:
-  const float* scales_of_x(int64_t pair) const { return layout_.scales_of(x_) + pair * 2; }
+  // Two blocks of x.
+  struct X {
+    __m512i x;
+    __m512i start;
+
+    // weights: plus 128, as unsigned bytes.
+    [[gnu::always_inline]] inline Reg add(__m512i weights, Reg scale, Reg sum) const {
+      return _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_dpbusd_epi32(start, weights, x)), scale,
+                             sum);
+    }
+  };
+
+  const float* scales_of_x(int token, int64_t pair) const {
+    return layout_.scales_of(x_ + token * x_stride_) + pair * 2;
+  }
 
   // Returns the f16 scales of the eight blocks of two steps.
   [[gnu::always_inline]] static __m128i scales_of(const std::byte* w) {
@@ -107,15 +140,17 @@ class Q8Dot {
     return _mm512_castsi512_si128(scales_of_four<2, kPairBytes>(w, scale_at));
   }
 
-  // Starts are read where rows are short; where rows are long they are made instead of being kept
-  // in L1 beside x.
-  template <int kRows>
-  [[gnu::always_inline]] inline __m512i start_of(__m512i x, int64_t pair) const {
-    if constexpr (kRows >= 4) {
-      return _mm512_load_si512(x_ + layout_.pair_starts() + pair * 64);
+  // Starts are read where rows are short or tokens several; where rows are long they are made
+  // instead of being kept in L1 beside x.
+  template <int kRows, int kTokens>
+  [[gnu::always_inline]] inline X load_x(int token, int64_t pair) const {
+    const std::byte* const vector = x_ + token * x_stride_;
+    const __m512i x = _mm512_load_si512(vector + pair * 64);
+    if constexpr (kRows >= 4 || kTokens > 1) {
+      return {x, _mm512_load_si512(vector + layout_.pair_starts() + pair * 64)};
     } else {
       const __m512i zero = _mm512_setzero_si512();
-      return _mm512_sub_epi32(zero, _mm512_dpbusd_epi32(zero, _mm512_set1_epi8(-128), x));
+      return {x, _mm512_sub_epi32(zero, _mm512_dpbusd_epi32(zero, _mm512_set1_epi8(-128), x))};
     }
   }
 
@@ -125,40 +160,51 @@ class Q8Dot {
     return _mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1);
   }
 
-  [[gnu::always_inline]] static Reg add(__m512i start, __m512i weights, __m512i x, Reg scale,
-                                        Reg sum) {
-    const __m512i offset = _mm512_xor_si512(weights, _mm512_set1_epi8(-128));
-    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_dpbusd_epi32(start, offset, x)), scale, sum);
-  }
+  // A pair of a row: its weights plus 128, and its scales.
+  struct Pair {
+    __m512i weights;
+    Reg scales;
+  };
 
   // With kHalf the pair's second block lies beyond the row and must not be read.
-  template <int kRows, int kSum, bool kHalf>
-  [[gnu::always_inline]] inline void add_pair(const std::byte* const* rows, int64_t p,
-                                              Reg (*sums)[2]) const {
-    const __m512i x = _mm512_load_si512(x_ + p * 64);
-    const __m512i start = start_of<kRows>(x, p);
-    const Reg x_scales = each_8_times(scales_of_x(p));
+  template <bool kHalf>
+  [[gnu::always_inline]] static inline Pair read_pair(const std::byte* w) {
     const __m512i scale_at = _mm512_castsi256_si512(
         _mm256_setr_epi16(0, 0, 0, 0, 0, 0, 0, 0, 17, 17, 17, 17, 17, 17, 17, 17));
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      const std::byte* w = rows[r] + p * kPairBytes;
-      __m512i head;     // the first 64 bytes, in which both scales are
-      __m512i weights;  // the 64 weights
-      if constexpr (kHalf) {
-        head = _mm512_maskz_loadu_epi8((uint64_t{1} << 34) - 1, w);
-        weights = _mm512_maskz_loadu_epi8((uint64_t{1} << 32) - 1, w + 2);
-      } else {
-        head = _mm512_loadu_si512(w);
-        weights = load_weights(w);
-      }
-      const __m256i halves = _mm512_castsi512_si256(_mm512_permutexvar_epi16(scale_at, head));
-      const Reg scales = _mm512_mul_ps(_mm512_cvtph_ps(halves), x_scales);
-      sums[r][kSum] = add(start, weights, x, scales, sums[r][kSum]);
+    __m512i head;     // the first 64 bytes, in which both scales are
+    __m512i weights;  // the 64 weights
+    if constexpr (kHalf) {
+      head = _mm512_maskz_loadu_epi8((uint64_t{1} << 34) - 1, w);
+      weights = _mm512_maskz_loadu_epi8((uint64_t{1} << 32) - 1, w + 2);
+    } else {
+      head = _mm512_loadu_si512(w);
+      weights = load_weights(w);
     }
+    const __m256i halves = _mm512_castsi512_si256(_mm512_permutexvar_epi16(scale_at, head));
+    return {_mm512_xor_si512(weights, _mm512_set1_epi8(-128)), _mm512_cvtph_ps(halves)};
+  }
+
+  template <int kRows, int kTokens, int kSum, bool kHalf>
+  [[gnu::always_inline]] inline void add_pair(const std::byte* const* rows, int64_t p,
+                                              Reg (*sums)[2]) const {
+    struct ScaledX {
+      X x;
+      Reg scales;
+    };
+    each_row_and_token<kRows, kTokens>(
+        [&](int token) __attribute__((always_inline)) {
+          return ScaledX{load_x<kRows, kTokens>(token, p), each_8_times(scales_of_x(token, p))};
+        },
+        [&](int r)
+            __attribute__((always_inline)) { return read_pair<kHalf>(rows[r] + p * kPairBytes); },
+        [&](int r, int token, const Pair& pair, const ScaledX& x) __attribute__((always_inline)) {
+          Reg& sum = sums[r * kTokens + token][kSum];
+          sum = x.x.add(pair.weights, _mm512_mul_ps(pair.scales, x.scales), sum);
+        });
   }
 
   const std::byte* x_;
+  int64_t x_stride_;
   VnniVector layout_;
   int64_t n_blocks_;
 };
@@ -171,59 +217,90 @@ class Q4Dot {
   static constexpr int kRowGroup = Simd::kRowGroup;
   static constexpr int kStepBytes = 2 * kQuadBytes;
   static constexpr int kManySteps = 2;
+  static constexpr int64_t kVectorStepBytes = 2 * 208;
+  static constexpr int64_t kMostTokens = 8;
+  template <int kTokens>
+  static constexpr int kManyRows = kTokens <= 6 ? 2 : 1;
 
   explicit Q4Dot(const MatvecArgs& args)
       : x_(static_cast<const std::byte*>(args.x)),
+        x_stride_(args.x_stride_bytes),
         layout_(args.n_cols),
         n_blocks_(args.n_cols / kQuantBlock) {}
 
   int64_t full_steps() const { return n_blocks_ / 8; }
 
-  template <int kRows>
+  template <int kRows, int kTokens = 1>
   [[gnu::always_inline]] inline void step(const std::byte* const* rows, int64_t t,
                                           Reg (*sums)[2]) const {
-    add_quad<kRows, 0, false>(rows, 2 * t, sums);
-    add_quad<kRows, 1, false>(rows, 2 * t + 1, sums);
+    add_quad<kRows, kTokens, 0, false>(rows, 2 * t, sums);
+    add_quad<kRows, kTokens, 1, false>(rows, 2 * t + 1, sums);
   }
 
-  template <int kRows>
+  template <int kRows, int kTokens = 1>
   [[gnu::always_inline]] inline void many_steps(const std::byte* const* rows, int64_t t,
                                                 Reg (*sums)[2]) const {
     constexpr int kQuads = 2 * kManySteps;
     constexpr int kShare = kSharing<kRows>;
-    const Reg x_scales = _mm512_loadu_ps(scales_of_x(2 * t));
+    Reg x_scales[kTokens];
+#pragma GCC unroll 8
+    for (int token = 0; token < kTokens; ++token) {
+      x_scales[token] = _mm512_loadu_ps(scales_of_x(token, 2 * t));
+    }
 #pragma GCC unroll 8
     for (int first = 0; first < kRows; first += kShare) {
       const std::byte* w[kShare];
-      Reg scales[kShare];
+      Reg scales[kShare * kTokens];
       for (int r = 0; r < kShare; ++r) {
         w[r] = rows[first + r] + t * kStepBytes;
-        scales[r] = _mm512_mul_ps(_mm512_cvtph_ps(scales_of(w[r])), x_scales);
+        const Reg step_scales = _mm512_cvtph_ps(scales_of(w[r]));
+#pragma GCC unroll 8
+        for (int token = 0; token < kTokens; ++token) {
+          scales[r * kTokens + token] = _mm512_mul_ps(step_scales, x_scales[token]);
+        }
       }
 #pragma GCC unroll 8
       for (int i = 0; i < kQuads; ++i) {
-        const X x(x_, layout_, 2 * t + i);
-        for (int r = 0; r < kShare; ++r) {
-          const std::byte* quad = w[r] + i * kQuadBytes;
-          const __m512i nibbles = quad_nibbles(_mm512_loadu_si512(quad), quad + 64);
-          const Reg scale = _mm512_permutexvar_ps(each_4_times_at(4 * i), scales[r]);
-          sums[first + r][i % 2] = x.add(nibbles, scale, sums[first + r][i % 2]);
-        }
+        each_row_and_token<kShare, kTokens>(
+            [&](int token) __attribute__((always_inline)) {
+              return X(x_ + token * x_stride_, layout_, 2 * t + i);
+            },
+            [&](int r) __attribute__((always_inline)) {
+              const std::byte* quad = w[r] + i * kQuadBytes;
+              return Nibbles(quad_nibbles(_mm512_loadu_si512(quad), quad + 64));
+            },
+            [&](int r, int token, const Nibbles& nibbles, const X& x)
+                __attribute__((always_inline)) {
+                  const Reg scale =
+                      _mm512_permutexvar_ps(each_4_times_at(4 * i), scales[r * kTokens + token]);
+                  Reg& sum = sums[(first + r) * kTokens + token][i % 2];
+                  sum = x.add(nibbles, scale, sum);
+                });
       }
     }
   }
 
-  template <int kRows>
+  template <int kRows, int kTokens = 1>
   void tail(const std::byte* const* rows, Reg (*sums)[2]) const {
     int64_t i = full_steps() * 2;
-    for (; 4 * i + 4 <= n_blocks_; ++i) add_quad<kRows, 0, false>(rows, i, sums);
-    if (4 * i < n_blocks_) add_quad<kRows, 1, true>(rows, i, sums);
+    for (; 4 * i + 4 <= n_blocks_; ++i) add_quad<kRows, kTokens, 0, false>(rows, i, sums);
+    if (4 * i < n_blocks_) add_quad<kRows, kTokens, 1, true>(rows, i, sums);
   }
 
   // A weight counts 16 times in the integer sums.
   static float total(Reg sum0, Reg sum1) { return Simd::sum(Simd::add(sum0, sum1)) * (1.0F / 16); }
 
  private:
+  // The nibbles of a quad, 16 times each: the first halves of its blocks, and the second.
+  struct Nibbles {
+    __m512i low;
+    __m512i high;
+
+    [[gnu::always_inline]] explicit inline Nibbles(__m512i both)
+        : low(_mm512_and_si512(_mm512_slli_epi16(both, 4), _mm512_set1_epi8(-16))),
+          high(_mm512_and_si512(both, _mm512_set1_epi8(-16))) {}
+  };
+
   // Four blocks of x, as Q4_0 rows read them.
   struct X {
     __m512i first;
@@ -235,17 +312,16 @@ class Q4Dot {
           second(_mm512_load_si512(vector + layout.quad_bytes() + i * 128 + 64)),
           start(_mm512_load_si512(vector + layout.quad_starts() + i * 64)) {}
 
-    [[gnu::always_inline]] Reg add(__m512i nibbles, Reg scale, Reg sum) const {
-      const __m512i top = _mm512_set1_epi8(-16);
-      const __m512i low = _mm512_and_si512(_mm512_slli_epi16(nibbles, 4), top);
-      const __m512i high = _mm512_and_si512(nibbles, top);
+    [[gnu::always_inline]] Reg add(const Nibbles& nibbles, Reg scale, Reg sum) const {
       const __m512i dots =
-          _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(start, low, first), high, second);
+          _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(start, nibbles.low, first), nibbles.high, second);
       return _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots), scale, sum);
     }
   };
 
-  const float* scales_of_x(int64_t quad) const { return layout_.scales_of(x_) + quad * 4; }
+  const float* scales_of_x(int token, int64_t quad) const {
+    return layout_.scales_of(x_ + token * x_stride_) + quad * 4;
+  }
 
   // Returns the f16 scales of the 16 blocks of two steps.
   [[gnu::always_inline]] static __m256i scales_of(const std::byte* w) {
@@ -253,34 +329,54 @@ class Q4Dot {
     return _mm512_castsi512_si256(scales_of_four<4, kQuadBytes>(w, scale_at));
   }
 
+  // A quad of a row: its nibbles and scales.
+  struct Quad {
+    Nibbles nibbles;
+    Reg scales;
+  };
+
   // With kPart the row ends before the quad does.
-  template <int kRows, int kSum, bool kPart>
-  [[gnu::always_inline]] inline void add_quad(const std::byte* const* rows, int64_t i,
-                                              Reg (*sums)[2]) const {
-    const X x(x_, layout_, i);
-    const Reg x_scales = each_4_times(scales_of_x(i));
+  template <bool kPart>
+  [[gnu::always_inline]] inline Quad read_quad(const std::byte* w, int64_t i) const {
     const __m512i scale_at = _mm512_castsi256_si512(
         _mm256_setr_epi16(0, 0, 0, 0, 9, 9, 9, 9, 18, 18, 18, 18, 27, 27, 27, 27));
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      const std::byte* w = rows[r] + i * kQuadBytes;
-      __m512i head;
-      __m512i nibbles;
-      if constexpr (kPart) {  // fewer than four blocks: no word of the rest
-        const uint64_t there = (uint64_t{1} << (18 * (n_blocks_ - 4 * i))) - 1;
-        head = _mm512_maskz_loadu_epi8(there, w);
-        nibbles = quad_nibbles(head, _mm512_setzero_si512());
-      } else {
-        head = quad_head(w);
-        nibbles = quad_nibbles(head, w + 64);
-      }
-      const __m256i halves = _mm512_castsi512_si256(_mm512_permutexvar_epi16(scale_at, head));
-      const Reg scales = _mm512_mul_ps(_mm512_cvtph_ps(halves), x_scales);
-      sums[r][kSum] = x.add(nibbles, scales, sums[r][kSum]);
+    __m512i head;
+    __m512i nibbles;
+    if constexpr (kPart) {  // fewer than four blocks: no word of the rest
+      const uint64_t there = (uint64_t{1} << (18 * (n_blocks_ - 4 * i))) - 1;
+      head = _mm512_maskz_loadu_epi8(there, w);
+      nibbles = quad_nibbles(head, _mm512_setzero_si512());
+    } else {
+      head = quad_head(w);
+      nibbles = quad_nibbles(head, w + 64);
     }
+    const __m256i halves = _mm512_castsi512_si256(_mm512_permutexvar_epi16(scale_at, head));
+    return {Nibbles(nibbles), _mm512_cvtph_ps(halves)};
+  }
+
+  template <int kRows, int kTokens, int kSum, bool kPart>
+  [[gnu::always_inline]] inline void add_quad(const std::byte* const* rows, int64_t i,
+                                              Reg (*sums)[2]) const {
+    struct ScaledX {
+      X x;
+      Reg scales;
+    };
+    each_row_and_token<kRows, kTokens>(
+        [&](int token) __attribute__((always_inline)) {
+          return ScaledX{X(x_ + token * x_stride_, layout_, i),
+                         each_4_times(scales_of_x(token, i))};
+        },
+        [&](int r) __attribute__((always_inline)) {
+          return read_quad<kPart>(rows[r] + i * kQuadBytes, i);
+        },
+        [&](int r, int token, const Quad& quad, const ScaledX& x) __attribute__((always_inline)) {
+          Reg& sum = sums[r * kTokens + token][kSum];
+          sum = x.x.add(quad.nibbles, _mm512_mul_ps(quad.scales, x.scales), sum);
+        });
   }
 
   const std::byte* x_;
+  int64_t x_stride_;
   VnniVector layout_;
   int64_t n_blocks_;
 };
@@ -352,13 +448,13 @@ void vnni_matvec_quantised(DType dtype, const MatvecArgs& args) {
     if constexpr (!kIsQuantised<type()>) {
       CheckFailed(__FILE__, __LINE__, "quantised dtype");
     } else if constexpr (type() == DType::kQ8_0) {
-      matvec_rows<Q8Dot>(args);
+      matvec_many<Q8Dot>(args);
     } else if constexpr (type() == DType::kQ6_K) {
       vnni_matvec_q6_k(args);
     } else if constexpr (type() == DType::kQ4_1) {
       vnni_matvec_q4_1(args);
     } else if constexpr (type() == DType::kQ4_0) {
-      matvec_rows<Q4Dot>(args);
+      matvec_many<Q4Dot>(args);
     } else if constexpr (kIsOctets<type()>) {
       vnni_matvec_octets(dtype, args);
     } else {

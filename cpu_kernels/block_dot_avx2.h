@@ -5,14 +5,15 @@
 #include <cstring>
 
 #include "cpu_kernels/kernel_args.h"
-#include "cpu_kernels/matvec_rows.h"
+#include "cpu_kernels/matvec_many.h"
 #include "cpu_kernels/octet.h"
 #include "cpu_kernels/simd_avx2.h"
 
 namespace thermocline::avx2 {
 
 // A prepared vector, padded with zeros to whole octets: int8, then f32: the scale of each 32; the
-// scale times the sum of each 32, and the same of each 16.
+// scale times the sum of each 32, and the same of each 16. Then for products with several tokens,
+// as int32, -8 times the sum of each four int8, and -128 times it.
 struct Q8Vector {
   int64_t n;
 
@@ -22,7 +23,9 @@ struct Q8Vector {
   [[gnu::always_inline]] inline int64_t scales() const { return n; }
   [[gnu::always_inline]] inline int64_t sums() const { return n + 4 * n_blocks(); }
   [[gnu::always_inline]] inline int64_t half_sums() const { return n + 8 * n_blocks(); }
-  [[gnu::always_inline]] inline int64_t total() const { return n + 16 * n_blocks(); }
+  [[gnu::always_inline]] inline int64_t minus_eights() const { return n + 16 * n_blocks(); }
+  [[gnu::always_inline]] inline int64_t starts() const { return minus_eights() + n; }
+  [[gnu::always_inline]] inline int64_t total() const { return starts() + n; }
 };
 
 [[gnu::always_inline]] inline int64_t scales_offset(int64_t n) { return Q8Vector(n).scales(); }
@@ -42,11 +45,7 @@ struct Block<DType::kQ8_0> {
 // Nibbles as they are stored, 0 to 15, at kOffset of the block.
 template <int kOffset>
 struct NibbleBlock {
-  static __m256i load(const std::byte* p) {
-    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + kOffset));
-    const __m256i both = _mm256_set_m128i(_mm_srli_epi16(bytes, 4), bytes);
-    return _mm256_and_si256(both, _mm256_set1_epi8(15));
-  }
+  static __m256i load(const std::byte* p) { return OctetTools<Simd>::nibbles(p + kOffset); }
 };
 template <>
 struct Block<DType::kQ4_0> : NibbleBlock<2> {};
@@ -61,6 +60,10 @@ struct Maddubs {
     const __m256i pairs = _mm256_maddubs_epi16(unsigned_bytes, signed_bytes);
     return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
   }
+  [[gnu::always_inline]] static inline __m256i add_fours(__m256i start, __m256i unsigned_bytes,
+                                                         __m256i signed_bytes) {
+    return _mm256_add_epi32(start, fours(unsigned_bytes, signed_bytes));
+  }
 };
 
 template <DType kType, class Products>
@@ -70,22 +73,38 @@ class BlockDot {
   static constexpr int kRowGroup = Simd::kRowGroup;
   static constexpr int kStepBlocks = 4;
   static constexpr int kStepBytes = kStepBlocks * kTypeBlockBytes<kType>;
+  static constexpr int64_t kVectorStepBytes = kStepBlocks * 68;
+  static constexpr int64_t kMostTokens = 8;
+  template <int kTokens>
+  static constexpr int kManyRows = 1;
 
   explicit BlockDot(const MatvecArgs& args)
       : x_(static_cast<const std::byte*>(args.x)),
+        x_stride_(args.x_stride_bytes),
+        layout_(args.n_cols),
         scales_(reinterpret_cast<const float*>(x_ + scales_offset(args.n_cols))),
         n_blocks_(args.n_cols / kQuantBlock) {}
 
   int64_t full_steps() const { return n_blocks_ / kStepBlocks; }
 
-  template <int kRows>
+  template <int kRows, int kTokens = 1>
   void step(const std::byte* const* rows, int64_t t, Reg (*sums)[2]) const {
+    if constexpr (kTokens > 1) {
+      static_assert(kRows == 1);
+      return many_blocks<kTokens>(rows[0], t, sums);
+    }
     for (int b = 0; b < kStepBlocks; ++b) block<kRows>(rows, t * kStepBlocks + b, b % 2, sums);
   }
 
-  template <int kRows>
+  template <int kRows, int kTokens = 1>
   void tail(const std::byte* const* rows, Reg (*sums)[2]) const {
-    for (int64_t b = full_steps() * kStepBlocks; b < n_blocks_; ++b) block<kRows>(rows, b, 0, sums);
+    for (int64_t b = full_steps() * kStepBlocks; b < n_blocks_; ++b) {
+      if constexpr (kTokens > 1) {
+        many_last<kTokens>(rows[0], b, sums);
+      } else {
+        block<kRows>(rows, b, 0, sums);
+      }
+    }
   }
 
   static float total(Reg sum0, Reg sum1) { return Simd::sum(Simd::add(sum0, sum1)); }
@@ -138,7 +157,118 @@ class BlockDot {
     }
   }
 
+  // ---- several tokens: sums of x are read, and factors of four blocks are made together ----
+
+  // What is multiplied by x: weights plus 128, nibbles, or magnitudes with their signs.
+  struct Bytes {
+    __m256i factors;
+    __m256i signs;
+  };
+  [[gnu::always_inline]] static inline Bytes read(const std::byte* p) {
+    const __m256i w = Block<kType>::load(p);
+    if constexpr (kType != DType::kQ8_0) {
+      return {w, w};
+    } else if constexpr (Products::kWholeBytes) {
+      return {_mm256_xor_si256(w, _mm256_set1_epi8(-128)), w};
+    } else {
+      return {_mm256_abs_epi8(w), w};
+    }
+  }
+
+  [[gnu::always_inline]] inline __m256i part_of_x(int token, int64_t at, int64_t b) const {
+    const std::byte* const p = x_ + token * x_stride_ + at + b * kQuantBlock;
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  }
+
+  // Is what fours() gives.
+  [[gnu::always_inline]] inline __m256i fours_of(const Bytes& w, int token, int64_t b) const {
+    const __m256i x = part_of_x(token, 0, b);
+    if constexpr (kType == DType::kQ4_1) {
+      return Products::fours(w.factors, x);
+    } else if constexpr (kType == DType::kQ4_0) {
+      return Products::add_fours(part_of_x(token, layout_.minus_eights(), b), w.factors, x);
+    } else if constexpr (Products::kWholeBytes) {
+      return Products::add_fours(part_of_x(token, layout_.starts(), b), w.factors, x);
+    } else {
+      return Products::fours(w.factors, _mm256_sign_epi8(x, w.signs));
+    }
+  }
+
+  [[gnu::always_inline]] inline const float* scales_of_x(int token, int64_t b) const {
+    return reinterpret_cast<const float*>(x_ + token * x_stride_ + layout_.scales()) + b;
+  }
+
+  // The sums of x of a block with an offset, by fours, negative.
+  [[gnu::always_inline]] inline Reg minus_sums_of_x(int token, int64_t b) const {
+    const __m256i minus_eights = part_of_x(token, layout_.minus_eights(), b);
+    return _mm256_cvtepi32_ps(_mm256_srai_epi32(minus_eights, 3));
+  }
+
+  template <int kTokens>
+  [[gnu::always_inline]] inline void many_blocks(const std::byte* row, int64_t t,
+                                                 Reg (*sums)[2]) const {
+    constexpr int64_t kBytes = kTypeBlockBytes<kType>;
+    constexpr bool kOffsets = kType == DType::kQ4_1;
+    const std::byte* const p = row + t * kStepBytes;
+    const auto half = [&](int b, int at) __attribute__((always_inline)) {
+      int16_t bits;
+      std::memcpy(&bits, p + b * kBytes + at, sizeof(bits));
+      return bits;
+    };
+    const __m128 w_scales =
+        _mm_cvtph_ps(_mm_setr_epi16(half(0, 0), half(1, 0), half(2, 0), half(3, 0), 0, 0, 0, 0));
+    __m128 w_offsets = w_scales;
+    if constexpr (kOffsets) {
+      w_offsets =
+          _mm_cvtph_ps(_mm_setr_epi16(half(0, 2), half(1, 2), half(2, 2), half(3, 2), 0, 0, 0, 0));
+    }
+    __m128 scales[kTokens];
+    __m128 offsets[kTokens];
+#pragma GCC unroll 8
+    for (int token = 0; token < kTokens; ++token) {
+      const __m128 x_scales = _mm_loadu_ps(scales_of_x(token, t * kStepBlocks));
+      scales[token] = _mm_mul_ps(w_scales, x_scales);
+      if constexpr (kOffsets) offsets[token] = _mm_mul_ps(w_offsets, x_scales);
+    }
+    const auto everywhere = [](__m128 four, int at) __attribute__((always_inline)) {
+      return _mm256_permutevar8x32_ps(_mm256_castps128_ps256(four), _mm256_set1_epi32(at));
+    };
+#pragma GCC unroll 4
+    for (int b = 0; b < kStepBlocks; ++b) {
+      const Bytes w = read(p + b * kBytes);
+#pragma GCC unroll 8
+      for (int token = 0; token < kTokens; ++token) {
+        const int64_t at = t * kStepBlocks + b;
+        Reg& sum = sums[token][b % 2];
+        sum = Simd::fma(_mm256_cvtepi32_ps(fours_of(w, token, at)), everywhere(scales[token], b),
+                        sum);
+        if constexpr (kOffsets) {
+          sum = Simd::fnma(minus_sums_of_x(token, at), everywhere(offsets[token], b), sum);
+        }
+      }
+    }
+  }
+
+  template <int kTokens>
+  [[gnu::always_inline]] inline void many_last(const std::byte* row, int64_t b,
+                                               Reg (*sums)[2]) const {
+    const std::byte* const p = row + b * kTypeBlockBytes<kType>;
+    const Bytes w = read(p);
+    for (int token = 0; token < kTokens; ++token) {
+      const Reg x_scale = Simd::set1(*scales_of_x(token, b));
+      Reg& sum = sums[token][0];
+      sum = Simd::fma(_mm256_cvtepi32_ps(fours_of(w, token, b)),
+                      Simd::mul(Simd::broadcast_f16(p), x_scale), sum);
+      if constexpr (kType == DType::kQ4_1) {
+        sum = Simd::fnma(minus_sums_of_x(token, b), Simd::mul(Simd::broadcast_f16(p + 2), x_scale),
+                         sum);
+      }
+    }
+  }
+
   const std::byte* x_;
+  int64_t x_stride_;
+  Q8Vector layout_;
   const float* scales_;
   int64_t n_blocks_;
 };

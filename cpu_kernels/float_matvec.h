@@ -1,7 +1,8 @@
 // Dot products of F32, F16 and BF16 rows with an f32 vector, for any vector unit V.
 #pragma once
 
-#include "cpu_kernels/matvec_rows.h"
+#include "cpu_kernels/matvec_many.h"
+#include "cpu_kernels/rows_and_tokens.h"
 #include "cpu_kernels/weights_simd.h"
 
 namespace thermocline {
@@ -13,31 +14,47 @@ class FloatDot {
   static constexpr int kRowGroup = V::kRowGroup;
   static constexpr int kStepCols = 32;
   static constexpr int kStepBytes = kStepCols * W::kBytes;
+  static constexpr int64_t kVectorStepBytes = kStepCols * 4;
+  static constexpr int64_t kMostTokens = V::kLanes == 16 ? 8 : 4;
+  template <int kTokens>
+  static constexpr int kManyRows = kTokens <= 2 ? 2 : 1;
 
   explicit FloatDot(const MatvecArgs& args)
-      : x_(static_cast<const float*>(args.x)), n_cols_(args.n_cols) {}
+      : x_(static_cast<const float*>(args.x)),
+        x_stride_(args.x_stride_bytes / static_cast<int64_t>(sizeof(float))),
+        n_cols_(args.n_cols) {}
 
   int64_t full_steps() const { return n_cols_ / kStepCols; }
 
-  template <int kRows>
+  template <int kRows, int kTokens = 1>
   void step(const std::byte* const* rows, int64_t t, Reg (*sums)[2]) const {
     for (int v = 0; v < kStepCols / V::kLanes; ++v) {
       const int64_t col = t * kStepCols + v * V::kLanes;
-      const Reg x = V::load(x_ + col);
-      for (int r = 0; r < kRows; ++r) {
-        sums[r][v % 2] = V::fma(W::load(rows[r] + col * W::kBytes), x, sums[r][v % 2]);
-      }
+      each_row_and_token<kRows, kTokens>(
+          [&](int token)
+              __attribute__((always_inline)) { return V::load(x_ + token * x_stride_ + col); },
+          [&](int r) __attribute__((always_inline)) { return W::load(rows[r] + col * W::kBytes); },
+          [&](int r, int token, Reg w, Reg x) __attribute__((always_inline)) {
+            Reg& sum = sums[r * kTokens + token][v % 2];
+            sum = V::fma(w, x, sum);
+          });
     }
   }
 
-  template <int kRows>
+  template <int kRows, int kTokens = 1>
   void tail(const std::byte* const* rows, Reg (*sums)[2]) const {
     for (int64_t col = full_steps() * kStepCols; col < n_cols_; col += V::kLanes) {
       const int64_t left = n_cols_ - col < V::kLanes ? n_cols_ - col : V::kLanes;
-      const Reg x = V::load_n(x_ + col, left);
-      for (int r = 0; r < kRows; ++r) {
-        sums[r][0] = V::fma(W::load_n(rows[r] + col * W::kBytes, left), x, sums[r][0]);
-      }
+      each_row_and_token<kRows, kTokens>(
+          [&](int token) __attribute__((always_inline)) {
+            return V::load_n(x_ + token * x_stride_ + col, left);
+          },
+          [&](int r)
+              __attribute__((always_inline)) { return W::load_n(rows[r] + col * W::kBytes, left); },
+          [&](int r, int token, Reg w, Reg x) __attribute__((always_inline)) {
+            Reg& sum = sums[r * kTokens + token][0];
+            sum = V::fma(w, x, sum);
+          });
     }
   }
 
@@ -45,6 +62,7 @@ class FloatDot {
 
  private:
   const float* x_;
+  int64_t x_stride_;
   int64_t n_cols_;
 };
 

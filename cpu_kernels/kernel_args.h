@@ -18,6 +18,11 @@ struct MatvecArgs {
   int64_t begin;
   int64_t end;
   float* out;
+  // Of several tokens: token t's vector lies at x + t * x_stride_bytes, its results at
+  // out + t * out_stride.
+  int64_t n_tokens = 1;
+  int64_t x_stride_bytes = 0;
+  int64_t out_stride = 0;
 };
 
 struct AccumulateArgs {
@@ -29,6 +34,10 @@ struct AccumulateArgs {
   int64_t col_begin;
   int64_t col_end;
   float* y;
+  // Of several tokens: token t's factors lie at h + t * h_stride, its sums at y + t * y_stride.
+  int64_t n_tokens = 1;
+  int64_t h_stride = 0;
+  int64_t y_stride = 0;
 };
 
 // Arguments of gemm.h's prepare and of its two packs ([begin, end) of k, or of the columns).

@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "cpu_kernels/gemm.h"
+#include "cpu_kernels/kernel_args.h"
 #include "runtime/core/activation.h"
 #include "runtime/core/dtype.h"
 #include "runtime/core/rope_pairing.h"
@@ -51,6 +52,12 @@ struct KernelTable {
   void (*matvec)(DType dtype, const std::byte* w, int64_t row_stride_bytes, int64_t n_cols,
                  const void* x, const int32_t* rows, int64_t begin, int64_t end, float* out);
 
+  // The same for args.n_tokens tokens, whose vectors lie x_stride_bytes apart (those of kF32 as
+  // close as they are, others whole cache lines) and whose results lie out_stride apart. Each row
+  // is read from memory once and decoded once for some tokens. A token's results have the bits that
+  // matvec gives it alone, however many there are (docs/few-tokens.md).
+  void (*matvec_tokens)(DType dtype, const MatvecArgs& args);
+
   // y[c] += sum over i of h[i] * W[rows[i], c] for c in [col_begin, col_end) (Deja Vu's down
   // projection, arXiv:2310.17157: one row of w per neuron). rows may be null: row i is i. Every
   // column is summed in the order of the list as one chain of fused multiply-adds in f32 (plain
@@ -71,6 +78,11 @@ struct KernelTable {
   void (*accumulate_channels)(DType dtype, const std::byte* w, int64_t row_stride_bytes,
                               const float* h, const int32_t* rows, int64_t n_rows,
                               int64_t col_begin, int64_t col_end, float* y);
+
+  // accumulate_rows for args.n_tokens tokens, whose factors lie h_stride apart and whose sums lie
+  // y_stride apart. A token's sums have the bits of accumulate_rows over the same list, and so
+  // those of a list without the rows whose factor is 0, as long as the weights are finite.
+  void (*accumulate_tokens)(DType dtype, const AccumulateArgs& args);
 
   // Products with batches of tokens. Null where a library's GEMM on dequantised panels serves
   // instead.

@@ -74,9 +74,10 @@ struct OctetTools {
   }
   // 16 bytes of nibbles: the low ones, then the high ones.
   [[gnu::always_inline]] static inline __m256i nibbles(const std::byte* p) {
-    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-    const __m256i both = _mm256_set_m128i(_mm_srli_epi16(bytes, 4), bytes);
-    return _mm256_and_si256(both, _mm256_set1_epi8(15));
+    const __m256i twice =
+        _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    const __m256i shifts = _mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4);
+    return _mm256_and_si256(_mm256_srlv_epi32(twice, shifts), _mm256_set1_epi8(15));
   }
   // Bits kFrom ... of each byte, as many as the mask has, at its place.
   template <int kFrom, int kTo>

@@ -32,6 +32,13 @@ inline constexpr int64_t kRunBytes = 32768;
 // many are on their way. Together that is 12 kB, a quarter of L1; 0.5 to 32 kB were measured.
 inline constexpr int64_t kScatteredAheadBytes = 1536;
 
+// Products with several tokens: the bytes of the tokens' vectors that stay in the first cache while
+// rows go by (of 32 kB on older processors; measured on 48 kB: more costs rows of 11008 columns up
+// to a fifth), those of the rows of a group, and how far ahead these are prefetched.
+inline constexpr int64_t kVectorsBytes = 28672;
+inline constexpr int64_t kManyGroupBytes = 65536;
+inline constexpr int64_t kManyAheadBytes = 8192;
+
 // What is wanted `ahead_bytes` after step t lies in step t + steps of the rows `groups` groups
 // further on, or, past their end, in step t + steps - n_steps of the group after those.
 struct PrefetchPlan {

@@ -10,9 +10,11 @@ int64_t prepared_bytes(VectorForm form, int64_t n);
 void prepare(VectorForm form, const float* x, int64_t n, void* out);
 void matvec(DType dtype, const std::byte* w, int64_t row_stride_bytes, int64_t n_cols,
             const void* x, const int32_t* rows, int64_t begin, int64_t end, float* out);
+void matvec_tokens(DType dtype, const MatvecArgs& args);
 void accumulate_rows(DType dtype, const std::byte* w, int64_t row_stride_bytes, const float* h,
                      const int32_t* rows, int64_t n_rows, int64_t col_begin, int64_t col_end,
                      float* y);
+void accumulate_tokens(DType dtype, const AccumulateArgs& args);
 void dequantize_f32(DType dtype, const std::byte* row, int64_t col_begin, int64_t col_end,
                     float* out);
 void f32_to_f16_row(const float* x, int64_t n, uint16_t* out);

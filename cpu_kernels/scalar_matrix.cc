@@ -14,7 +14,8 @@
 namespace thermocline::scalar {
 namespace {
 
-constexpr int kLanes = 8;  // partial sums of a dot product
+constexpr int kLanes = 8;           // partial sums of a dot product
+constexpr int64_t kMostTokens = 8;  // that a row is decoded for at once
 
 template <class T>
 T load(const std::byte* p) {
@@ -87,104 +88,124 @@ float sum_lanes(const float* lanes) {
          ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
 }
 
+// The vectors of some tokens, `stride` bytes apart, and what they are multiplied to: the partial
+// sums of a row, of each token.
+struct Tokens {
+  const std::byte* x;
+  int64_t stride;
+  int64_t n;
+  float lanes[kMostTokens][kLanes];
+
+  const std::byte* at(int64_t t) const { return x + t * stride; }
+};
+
 template <DType kType>
-float dot_float(const std::byte* row, const void* prepared, int64_t n) {
-  const auto* x = static_cast<const float*>(prepared);
-  float lanes[kLanes] = {};
+void dot_float(const std::byte* row, int64_t n, Tokens* tokens) {
   for (int64_t col = 0; col < n; col += kQuantBlock) {
     const int chunk = static_cast<int>(std::min<int64_t>(kQuantBlock, n - col));
     float w[kQuantBlock] = {};
     load_chunk<kType>(row, col, chunk, w);
-    for (int i = 0; i < chunk; ++i) lanes[i % kLanes] += w[i] * x[col + i];
+    for (int64_t t = 0; t < tokens->n; ++t) {
+      const float* x = reinterpret_cast<const float*>(tokens->at(t)) + col;
+      for (int i = 0; i < chunk; ++i) tokens->lanes[t][i % kLanes] += w[i] * x[i];
+    }
   }
-  return sum_lanes(lanes);
 }
 
 // A prepared kQ8 vector: n int8, padded to a multiple of 64 bytes, then one f32 scale per block.
 int64_t q8_scales_offset(int64_t n) { return (n + 63) / 64 * 64; }
 
+// The int8 of block b of a token, and its scale.
+const int8_t* q8_block(const std::byte* x, int64_t b) {
+  return reinterpret_cast<const int8_t*>(x) + b * kQuantBlock;
+}
+float q8_scale(const std::byte* x, int64_t n, int64_t b) {
+  return load<float>(x + q8_scales_offset(n) + b * 4);
+}
+
+// Types of blocks of 32 with a scale, and Q4_1 with an offset.
 template <DType kType>
-float dot_quantised(const std::byte* row, const void* prepared, int64_t n) {
-  const auto* q = static_cast<const int8_t*>(prepared);
-  const std::byte* scales = static_cast<const std::byte*>(prepared) + q8_scales_offset(n);
-  float lanes[kLanes] = {};
+void dot_quantised(const std::byte* row, int64_t n, Tokens* tokens) {
   for (int64_t b = 0; b < n / kQuantBlock; ++b) {
     const std::byte* block = row + b * kTypeBlockBytes<kType>;
-    const int8_t* xq = q + b * kQuantBlock;
-    int32_t dot = 0;
-    int32_t sum = 0;  // the sum of x, for types with an offset
+    int8_t w[kQuantBlock];
     if constexpr (kType == DType::kQ8_0) {
-      for (int i = 0; i < kQuantBlock; ++i) dot += load<int8_t>(block + 2 + i) * xq[i];
-    } else if constexpr (kType == DType::kQ4_0) {
+      std::memcpy(w, block + 2, kQuantBlock);
+    } else if constexpr (kType == DType::kQ4_0 || kType == DType::kQ4_1) {
+      constexpr int kAt = kType == DType::kQ4_0 ? 2 : 4;
+      constexpr int kZero = kType == DType::kQ4_0 ? 8 : 0;
       for (int i = 0; i < kQuantBlock / 2; ++i) {
-        const int byte = std::to_integer<int>(block[2 + i]);
-        dot += ((byte & 15) - 8) * xq[i] + ((byte >> 4) - 8) * xq[i + 16];
-      }
-    } else if constexpr (kType == DType::kQ4_1) {
-      for (int i = 0; i < kQuantBlock / 2; ++i) {
-        const int byte = std::to_integer<int>(block[4 + i]);
-        dot += (byte & 15) * xq[i] + (byte >> 4) * xq[i + 16];
-        sum += xq[i] + xq[i + 16];
+        const int byte = std::to_integer<int>(block[kAt + i]);
+        w[i] = static_cast<int8_t>((byte & 15) - kZero);
+        w[i + kQuantBlock / 2] = static_cast<int8_t>((byte >> 4) - kZero);
       }
     } else {
       static_assert(kHandlesType<kType>, "say how the type is multiplied in int8");
     }
-    const float x_scale = load<float>(scales + b * 4);
-    lanes[b % kLanes] += F16ToF32(load<uint16_t>(block)) * x_scale * static_cast<float>(dot);
-    if constexpr (kType == DType::kQ4_1) {
-      const float m = F16ToF32(load<uint16_t>(block + 2));
-      lanes[b % kLanes] += m * x_scale * static_cast<float>(sum);
+    for (int64_t t = 0; t < tokens->n; ++t) {
+      const int8_t* xq = q8_block(tokens->at(t), b);
+      int32_t dot = 0;
+      int32_t sum = 0;  // the sum of x, for types with an offset
+      for (int i = 0; i < kQuantBlock; ++i) {
+        dot += w[i] * xq[i];
+        if constexpr (kType == DType::kQ4_1) sum += xq[i];
+      }
+      const float x_scale = q8_scale(tokens->at(t), n, b);
+      float& lane = tokens->lanes[t][b % kLanes];
+      lane += F16ToF32(load<uint16_t>(block)) * x_scale * static_cast<float>(dot);
+      if constexpr (kType == DType::kQ4_1) {
+        lane += F16ToF32(load<uint16_t>(block + 2)) * x_scale * static_cast<float>(sum);
+      }
     }
   }
-  return sum_lanes(lanes);
 }
 
 // The largest magnitude of a chunk's integer sum, 32 * 32 * 128 * 127, is below 2^24: exact in f32.
-float dot_q6_k(const std::byte* row, const void* prepared, int64_t n) {
-  const auto* q = static_cast<const int8_t*>(prepared);
-  const std::byte* scales = static_cast<const std::byte*>(prepared) + q8_scales_offset(n);
-  float lanes[kLanes] = {};
+void dot_q6_k(const std::byte* row, int64_t n, Tokens* tokens) {
   for (int64_t b = 0; b < n / kQuantBlock; ++b) {
     const std::byte* block = row + b / q6_k::kChunks * q6_k::kBytes;
     const int64_t c = b % q6_k::kChunks;
-    int32_t dot = 0;
+    int32_t w[kQuantBlock];
     for (int i = 0; i < kQuantBlock; ++i) {
-      dot += q6_k_scale(block, c, i) * q6_k_integer(block, c, i) * q[b * kQuantBlock + i];
+      w[i] = q6_k_scale(block, c, i) * q6_k_integer(block, c, i);
     }
-    const float d = F16ToF32(load<uint16_t>(block + q6_k::kDAt)) * load<float>(scales + b * 4);
-    lanes[b % kLanes] += d * static_cast<float>(dot);
+    for (int64_t t = 0; t < tokens->n; ++t) {
+      const int8_t* xq = q8_block(tokens->at(t), b);
+      int32_t dot = 0;
+      for (int i = 0; i < kQuantBlock; ++i) dot += w[i] * xq[i];
+      const float d = F16ToF32(load<uint16_t>(block + q6_k::kDAt)) * q8_scale(tokens->at(t), n, b);
+      tokens->lanes[t][b % kLanes] += d * static_cast<float>(dot);
+    }
   }
-  return sum_lanes(lanes);
 }
 
 // Every other quantised type. The largest magnitude of an integer sum, 16 * 127 * 127, is exact in
 // f32.
 template <DType kType>
-float dot_chunks(const std::byte* row, const void* prepared, int64_t n) {
-  const auto* q = static_cast<const int8_t*>(prepared);
-  const std::byte* scales = static_cast<const std::byte*>(prepared) + q8_scales_offset(n);
-  float lanes[kLanes] = {};
+void dot_chunks(const std::byte* row, int64_t n, Tokens* tokens) {
   for (int64_t b = 0; b < n / kQuantBlock; ++b) {
     WeightChunk chunk;
     ReadWeightChunk(kType, row, b, &chunk);
-    float sum = 0.0F;
-    for (int g = 0; g < kQuantBlock / kChunkScaled; ++g) {
-      int32_t dot = 0;
-      int32_t x_sum = 0;
-      for (int i = g * kChunkScaled; i < (g + 1) * kChunkScaled; ++i) {
-        const int8_t x = q[b * kQuantBlock + i];
-        dot += chunk.quants[i] * x;
-        x_sum += x;
+    for (int64_t t = 0; t < tokens->n; ++t) {
+      const int8_t* xq = q8_block(tokens->at(t), b);
+      float sum = 0.0F;
+      for (int g = 0; g < kQuantBlock / kChunkScaled; ++g) {
+        int32_t dot = 0;
+        int32_t x_sum = 0;
+        for (int i = g * kChunkScaled; i < (g + 1) * kChunkScaled; ++i) {
+          dot += chunk.quants[i] * xq[i];
+          x_sum += xq[i];
+        }
+        sum += chunk.scales[g] * static_cast<float>(dot);
+        sum += chunk.offsets[g] * static_cast<float>(x_sum);
       }
-      sum += chunk.scales[g] * static_cast<float>(dot);
-      sum += chunk.offsets[g] * static_cast<float>(x_sum);
+      tokens->lanes[t][b % kLanes] += q8_scale(tokens->at(t), n, b) * sum;
     }
-    lanes[b % kLanes] += load<float>(scales + b * 4) * sum;
   }
-  return sum_lanes(lanes);
 }
 
-using Dot = float (*)(const std::byte* row, const void* prepared, int64_t n);
+// Adds a row of n weights times each token to their lanes.
+using Dot = void (*)(const std::byte* row, int64_t n, Tokens* tokens);
 
 // Types that dot_quantised knows.
 template <DType kType>
@@ -258,24 +279,46 @@ void prepare(VectorForm form, const float* x, int64_t n, void* out) {
 
 void matvec(DType dtype, const std::byte* w, int64_t row_stride_bytes, int64_t n_cols,
             const void* x, const int32_t* rows, int64_t begin, int64_t end, float* out) {
+  matvec_tokens(dtype, {w, row_stride_bytes, n_cols, x, rows, begin, end, out});
+}
+
+void matvec_tokens(DType dtype, const MatvecArgs& args) {
   const Dot dot = dot_for(dtype);
-  for (int64_t i = begin; i < end; ++i) {
-    const int64_t row = rows != nullptr ? rows[i] : i;
-    out[i] = dot(w + row * row_stride_bytes, x, n_cols);
+  for (int64_t i = args.begin; i < args.end; ++i) {
+    const int64_t row = args.rows != nullptr ? args.rows[i] : i;
+    for (int64_t first = 0; first < args.n_tokens; first += kMostTokens) {
+      Tokens tokens = {static_cast<const std::byte*>(args.x) + first * args.x_stride_bytes,
+                       args.x_stride_bytes,
+                       std::min(kMostTokens, args.n_tokens - first),
+                       {}};
+      dot(args.w + row * args.row_stride_bytes, args.n_cols, &tokens);
+      for (int64_t t = 0; t < tokens.n; ++t) {
+        args.out[(first + t) * args.out_stride + i] = sum_lanes(tokens.lanes[t]);
+      }
+    }
   }
 }
 
 void accumulate_rows(DType dtype, const std::byte* w, int64_t row_stride_bytes, const float* h,
                      const int32_t* rows, int64_t n_rows, int64_t col_begin, int64_t col_end,
                      float* y) {
+  accumulate_tokens(dtype, {w, row_stride_bytes, h, rows, n_rows, col_begin, col_end, y});
+}
+
+void accumulate_tokens(DType dtype, const AccumulateArgs& args) {
   const LoadChunk load_weights = load_chunk_for(dtype);
-  for (int64_t i = 0; i < n_rows; ++i) {
-    const std::byte* row = w + (rows != nullptr ? rows[i] : i) * row_stride_bytes;
-    for (int64_t col = col_begin; col < col_end; col += kQuantBlock) {
-      const int chunk = static_cast<int>(std::min<int64_t>(kQuantBlock, col_end - col));
+  for (int64_t i = 0; i < args.n_rows; ++i) {
+    const std::byte* row =
+        args.w + (args.rows != nullptr ? args.rows[i] : i) * args.row_stride_bytes;
+    for (int64_t col = args.col_begin; col < args.col_end; col += kQuantBlock) {
+      const int chunk = static_cast<int>(std::min<int64_t>(kQuantBlock, args.col_end - col));
       float weights[kQuantBlock] = {};
       load_weights(row, col, chunk, weights);
-      for (int c = 0; c < chunk; ++c) y[col + c] += h[i] * weights[c];
+      for (int64_t t = 0; t < args.n_tokens; ++t) {
+        const float h = args.h[t * args.h_stride + i];
+        float* y = args.y + t * args.y_stride + col;
+        for (int c = 0; c < chunk; ++c) y[c] += h * weights[c];
+      }
     }
   }
 }

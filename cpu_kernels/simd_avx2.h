@@ -21,6 +21,7 @@ struct Simd {
   }
 
   static Reg zero() { return _mm256_setzero_ps(); }
+  static float lane_0(Reg x) { return _mm256_cvtss_f32(x); }
   static Reg set1(float x) { return _mm256_set1_ps(x); }
   static Reg load(const float* p) { return _mm256_loadu_ps(p); }
   static Reg load_n(const float* p, int64_t n) { return _mm256_maskload_ps(p, first(n)); }

@@ -19,6 +19,7 @@ struct Simd {
   static __mmask16 first(int64_t n) { return static_cast<__mmask16>((1U << n) - 1U); }
 
   static Reg zero() { return _mm512_setzero_ps(); }
+  static float lane_0(Reg x) { return _mm512_cvtss_f32(x); }
   static Reg set1(float x) { return _mm512_set1_ps(x); }
   static Reg load(const float* p) { return _mm512_loadu_ps(p); }
   static Reg load_n(const float* p, int64_t n) { return _mm512_maskz_loadu_ps(first(n), p); }

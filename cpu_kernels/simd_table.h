@@ -2,6 +2,7 @@
 // once per instruction set, in a translation unit compiled for it.
 #pragma once
 
+#include "cpu_kernels/accumulate_many.h"
 #include "cpu_kernels/accumulate_simd.h"
 #include "cpu_kernels/convert_simd.h"
 #include "cpu_kernels/float_matvec.h"
@@ -19,7 +20,7 @@ struct SimdKernels {
       if constexpr (kIsQuantised<type()>) {
         CheckFailed(__FILE__, __LINE__, "float dtype");
       } else {
-        matvec_rows<FloatDot<V, Weights<V, type()>>>(args);
+        matvec_many<FloatDot<V, Weights<V, type()>>>(args);
       }
     });
   }
@@ -29,6 +30,10 @@ struct SimdKernels {
                               int64_t col_begin, int64_t col_end, float* y) {
     const AccumulateArgs args = {w, row_stride_bytes, h, rows, n_rows, col_begin, col_end, y};
     VisitWeightType(dtype, [&](auto type) { Accumulate::template run<type()>(args); });
+  }
+
+  static void accumulate_tokens(DType dtype, const AccumulateArgs& args) {
+    VisitWeightType(dtype, [&](auto type) { accumulate_many<V, type()>(args); });
   }
 
   template <class To>
@@ -56,6 +61,7 @@ struct SimdKernels {
   static void fill(KernelTable* table) {
     table->accumulate_rows = accumulate_rows;
     table->accumulate_channels = accumulate_rows;
+    table->accumulate_tokens = accumulate_tokens;
     table->dequantize_f32 = dequantize<ToF32<V>>;
     table->f32_to_f16 = narrow<ToF16<V>>;
     table->f32_to_bf16 = narrow<ToBf16<V>>;

@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "cpu_kernels/matvec_rows.h"
+#include "cpu_kernels/matvec_many.h"
 #include "cpu_kernels/octet.h"
 #include "cpu_kernels/simd_avx2.h"
 
@@ -165,18 +165,27 @@ class SuperDot {
   using Pairs = SuperPairs<kType>;
   static constexpr int kRowGroup = Simd::kRowGroup;
   static constexpr int kStepBytes = kOctetBytes<kType>;
+  static constexpr int64_t kVectorStepBytes = kOctetCols + sizeof(SuperFacts);
+  static constexpr int64_t kMostTokens = 4;
+  template <int kTokens>
+  static constexpr int kManyRows = 1;
 
   explicit SuperDot(const MatvecArgs& args)
       : x_(static_cast<const std::byte*>(args.x)),
+        x_stride_(args.x_stride_bytes),
         facts_(reinterpret_cast<const SuperFacts*>(x_ + SuperVector(args.n_cols).facts())),
         n_steps_(args.n_cols / kOctetCols) {}
 
   int64_t full_steps() const { return n_steps_; }
 
-  // A chunk of x serves all rows before the next one is loaded.
-  template <int kRows>
+  // A chunk of x serves all rows before the next one is loaded, or a chunk of a row all tokens.
+  template <int kRows, int kTokens = 1>
   [[gnu::always_inline]] inline void step(const std::byte* const* rows, int64_t t,
                                           Reg (*sums)[2]) const {
+    if constexpr (kTokens > 1) {
+      static_assert(kRows == 1);
+      return many<kTokens>(rows[0] + t * kStepBytes, t, sums);
+    }
     const std::byte* blocks[kRows];
     __m256i scales[kRows];
     float units[kRows];
@@ -203,7 +212,7 @@ class SuperDot {
   }
 
   // Super-blocks are whole.
-  template <int kRows>
+  template <int kRows, int kTokens = 1>
   void tail(const std::byte* const* /*rows*/, Reg (* /*sums*/)[2]) const {}
 
   static float total(Reg sum0, Reg /*unused*/) { return Simd::sum(sum0); }
@@ -216,6 +225,51 @@ class SuperDot {
   static constexpr bool kAllFit = 8 * kMostOfChunk < (1LL << 31);
   static_assert(4 * kMostOfChunk < (1LL << 31));
   static_assert(2 * 127 * TypeOctet::kMost < (1 << 15), "a pair must fit 16 bits");
+
+  template <int kTokens>
+  [[gnu::always_inline]] inline void many(const std::byte* p, int64_t t, Reg (*sums)[2]) const {
+    __m256i scales[kTokens];
+    float units[kTokens];
+    const std::byte* x[kTokens];
+#pragma GCC unroll 4
+    for (int token = 0; token < kTokens; ++token) {
+      x[token] = x_ + token * x_stride_ + t * kOctetCols;
+      const auto* facts = reinterpret_cast<const SuperFacts*>(
+          reinterpret_cast<const std::byte*>(facts_ + t) + token * x_stride_);
+      const SuperProduct product = SuperFactors<kType>::read(p, *facts);
+      scales[token] = product.scales;
+      units[token] = product.unit;
+      sums[token][0] = Simd::fnma(product.offsets, product.offset_unit, sums[token][0]);
+    }
+    __m256i dots[kTokens] = {};
+    add_pair_of_all<0>(p, x, scales, dots);
+    add_pair_of_all<1>(p, x, scales, dots);
+    if constexpr (!kAllFit) {
+      take(dots, units, sums);
+#pragma GCC unroll 4
+      for (int token = 0; token < kTokens; ++token) dots[token] = _mm256_setzero_si256();
+    }
+    add_pair_of_all<2>(p, x, scales, dots);
+    add_pair_of_all<3>(p, x, scales, dots);
+    take(dots, units, sums);
+  }
+
+  template <int kPair, int kTokens>
+  [[gnu::always_inline]] static inline void add_pair_of_all(const std::byte* p,
+                                                            const std::byte* const (&x)[kTokens],
+                                                            const __m256i (&scales)[kTokens],
+                                                            __m256i (&dots)[kTokens]) {
+    __m256i first;
+    __m256i second;
+    Pairs::template read<kPair>(p, &first, &second);
+#pragma GCC unroll 4
+    for (int token = 0; token < kTokens; ++token) {
+      dots[token] = _mm256_add_epi32(
+          dots[token], chunk<Pairs::first(kPair)>(x[token]).scaled(first, scales[token]));
+      dots[token] = _mm256_add_epi32(
+          dots[token], chunk<Pairs::second(kPair)>(x[token]).scaled(second, scales[token]));
+    }
+  }
 
   template <int kPair, int kRows>
   [[gnu::always_inline]] static inline void add_pair(const std::byte* const (&blocks)[kRows],
@@ -260,6 +314,7 @@ class SuperDot {
   }
 
   const std::byte* x_;
+  int64_t x_stride_;
   const SuperFacts* facts_;
   int64_t n_steps_;
 };

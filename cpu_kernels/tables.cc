@@ -26,7 +26,9 @@ KernelTable scalar_table() {
   table.prepare = scalar::prepare;
   table.matvec = scalar::matvec;
   table.accumulate_rows = scalar::accumulate_rows;
+  table.matvec_tokens = scalar::matvec_tokens;
   table.accumulate_channels = scalar::accumulate_rows;
+  table.accumulate_tokens = scalar::accumulate_tokens;
   table.dequantize_f32 = scalar::dequantize_f32;
   table.f32_to_f16 = scalar::f32_to_f16_row;
   table.f32_to_bf16 = scalar::f32_to_bf16_row;
@@ -76,8 +78,11 @@ struct Composed {
 
   static void matvec(DType dtype, const std::byte* w, int64_t row_stride_bytes, int64_t n_cols,
                      const void* x, const int32_t* rows, int64_t begin, int64_t end, float* out) {
-    if (begin >= end) return;
-    const MatvecArgs args = {w, row_stride_bytes, n_cols, x, rows, begin, end, out};
+    matvec_tokens(dtype, {w, row_stride_bytes, n_cols, x, rows, begin, end, out});
+  }
+
+  static void matvec_tokens(DType dtype, const MatvecArgs& args) {
+    if (args.begin >= args.end) return;
     switch (vector_form(dtype)) {
       case VectorForm::kQ8:
         return Parts::kMatvecQuantised(dtype, args);
@@ -95,6 +100,7 @@ struct Composed {
     table->prepared_bytes = prepared_bytes;
     table->prepare = prepare;
     table->matvec = matvec;
+    table->matvec_tokens = matvec_tokens;
   }
 };
 

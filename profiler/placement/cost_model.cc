@@ -265,7 +265,7 @@ double CostModel::HostSlice(const Slice& slice) const {
   const double ops = kFfnOps * rates_.OpUs(slice.n_threads) / kUsPerSecond;
   const bool listed = slice.asks && shape_.rows <= kListMaxTokens;
   const bool sparse = shape_.mode != SparseMode::kDense;
-  if (sparse && (shape_.rows < kGemmMinTokens || listed)) return ops + RowsSlice(slice);
+  if (sparse && (shape_.rows <= kFewTokens || listed)) return ops + RowsSlice(slice);
   const auto m = static_cast<double>(slice.end - slice.begin);
   double seconds = 0;  // ops are part of what was measured
   for (const NeuronRow& row : {cost.gate, cost.up, cost.down}) {

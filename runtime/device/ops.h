@@ -161,8 +161,11 @@ struct FfnCount {
   }
 };
 
-// Batches of at least this many tokens are multiplied as panels (GEMM), smaller ones row by row:
-// where the panels are oneDNN's, and where a token's inactive neurons are skipped row by row.
+// Up to so many tokens are few: weights are read once for all of them, a token's results are the
+// bits that it has alone, and its inactive neurons are skipped (docs/few-tokens.md). On the CPU,
+// more are multiplied as panels (GEMM).
+inline constexpr int64_t kFewTokens = 8;
+// Where matrices are stored by column, batches of at least this many tokens are panels already.
 inline constexpr int64_t kGemmMinTokens = 4;
 
 // The most rows of a batch that may go neuron by neuron.

@@ -40,6 +40,7 @@ struct FfnCase {
   bool cuts_gates = false;
   float gate_cut = 0;
   bool in_batches = false;  // so many tokens at once that they run as panels
+  bool alike = false;       // tokens differ little, and so fire mostly the same neurons
 };
 
 inline constexpr float kHiddenNormEps = 0.01F;
@@ -120,6 +121,12 @@ class Ffn {
     if (c.plain) slice_.up = {};
     x_ = RandomFloats(&rng_, kListMaxTokens * c.d_model);
     predictor_x_ = RandomFloats(&rng_, kListMaxTokens * c.d_model);
+    if (!c.alike) return;
+    for (std::vector<float>* x : {&x_, &predictor_x_}) {
+      for (size_t i = static_cast<size_t>(c.d_model); i < x->size(); ++i) {
+        (*x)[i] = 0.05F * (*x)[i] + (*x)[i % static_cast<size_t>(c.d_model)];
+      }
+    }
   }
 
   FfnResult Run(const FfnRun& run) const {

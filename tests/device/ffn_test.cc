@@ -64,13 +64,40 @@ const std::vector<FfnCase> kCases = {
      .activation = Activation::kGeluTanh,
      .plain = true,
      .cuts_gates = true},
+    {.gate = DType::kQ8_0,
+     .up = DType::kQ4_0,
+     .down = DType::kQ4_0,
+     .n_neurons = 340,
+     .d_model = 160,
+     .bias = true,
+     .up_bias = true,
+     .h_norm = true,
+     .alike = true},
+    {.gate = DType::kQ4_0,
+     .up = DType::kQ8_0,
+     .down = DType::kF16,
+     .n_neurons = 341,
+     .d_model = 128,
+     .threshold = 0.05F,
+     .relu_up = true,
+     .alike = true},
+    {.gate = DType::kQ4_1,
+     .up = DType::kQ4_1,
+     .down = DType::kQ4_1,
+     .n_neurons = 342,
+     .d_model = 96,
+     .plain = true,
+     .alike = true},
 };
+
+// Tokens of a pass that are few.
+constexpr int64_t kFewCounts[] = {1, 2, 3, 5, kFewTokens};
 
 class FfnTest : public ::testing::TestWithParam<FfnCase> {};
 
 TEST_P(FfnTest, DenseMatchesDoubleAndCountsAll) {
   const Ffn ffn(GetParam());
-  for (int64_t n = 1; n < kGemmMinTokens; ++n) {
+  for (const int64_t n : kFewCounts) {
     const FfnResult result = ffn.Run({.n = n, .n_lanes = 2, .exact = false});
     EXPECT_EQ(result.n_active, n * GetParam().n_neurons);
     ffn.ExpectMatchesDouble(result, n);
@@ -79,7 +106,7 @@ TEST_P(FfnTest, DenseMatchesDoubleAndCountsAll) {
 
 TEST_P(FfnTest, ExactGivesTheBitsOfDenseAndCountsTheActive) {
   const Ffn ffn(GetParam());
-  for (int64_t n = 1; n < kGemmMinTokens; ++n) {
+  for (const int64_t n : kFewCounts) {
     const FfnResult dense = ffn.Run({.n = n, .n_lanes = 2, .exact = false});
     const FfnResult exact = ffn.Run({.n = n, .n_lanes = 2, .exact = true});
     EXPECT_EQ(exact.y, dense.y);
@@ -91,7 +118,7 @@ TEST_P(FfnTest, LanesAndTokensBesideItChangeNoBitOfAToken) {
   const Ffn ffn(GetParam());
   const auto d_model = static_cast<std::ptrdiff_t>(GetParam().d_model);
   for (const bool exact : {false, true}) {
-    for (int64_t n = 1; n < kGemmMinTokens; ++n) {
+    for (const int64_t n : kFewCounts) {
       const FfnResult one = ffn.Run({.n = n, .n_lanes = 1, .exact = exact});
       for (int n_lanes = 2; n_lanes <= 5; ++n_lanes) {
         const FfnResult several = ffn.Run({.n = n, .n_lanes = n_lanes, .exact = exact});
@@ -135,8 +162,8 @@ TEST(FfnBatches, OfEveryKindMatchDouble) {
     c.side_by_side = false;
     c.in_batches = true;
     const Ffn ffn(c);
-    const FfnResult result = ffn.Run({.n = 7, .n_lanes = 2, .exact = false});
-    ffn.ExpectMatchesDouble(result, 7);
+    const FfnResult result = ffn.Run({.n = kFewTokens + 1, .n_lanes = 2, .exact = false});
+    ffn.ExpectMatchesDouble(result, kFewTokens + 1);
   }
 }
 

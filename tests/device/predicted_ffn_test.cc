@@ -66,6 +66,15 @@ const std::vector<FfnCase> kPredictedCases = {
     {DType::kF16, DType::kQ4_0, DType::kQ8_0, 257, 160, Activation::kRelu, true, true},
     {DType::kQ4_0, DType::kQ4_0, DType::kQ4_0, 2000, 96, Activation::kRelu, true},
     {DType::kF16, DType::kF16, DType::kF16, 1, 32, Activation::kRelu, true},
+    {.gate = DType::kQ8_0,
+     .up = DType::kQ8_0,
+     .down = DType::kQ4_0,
+     .n_neurons = 1600,
+     .d_model = 128,
+     .bias = true,
+     .up_bias = true,
+     .relu_up = true,
+     .alike = true},
 };
 
 class PredictedFfn : public ::testing::TestWithParam<FfnCase> {

@@ -63,7 +63,7 @@ double Furthest(const std::vector<float>& a, const std::vector<float>& b) {
   return most;
 }
 
-// A pass of one row and one of several sum the same products in another order, which can tip the
+// A pass of few rows and one of many sum the same products in another order, which can tip the
 // rounding of a key or value to f16. That moves logits by up to 5.4e-3 (tests/golden/README.md).
 constexpr double kOrderOfSums = 5e-3;
 
@@ -92,6 +92,42 @@ TEST(Sequences, EachGetsTheLogitsThatItGetsAlone) {
           if (pass < tokens[i].size()) inputs[i].ids = {&tokens[i][pass], 1};
         }
       }
+    }
+  }
+}
+
+// A pass of up to 8 rows, of several sequences or of one, gives each row the bits of a pass of one:
+// a check of drafted tokens is plain decoding (docs/few-tokens.md).
+TEST(Sequences, FewRowsHaveTheBitsOfEachAlone) {
+  constexpr size_t kRows = 8;
+  for (const char* sparse : {"dense", "exact"}) {
+    const auto engine = OpenFor(kRows, sparse);
+    const auto width = static_cast<size_t>(engine->config().vocab_size);
+    std::vector<std::vector<int32_t>> prompts, tokens;
+    std::vector<std::vector<std::vector<float>>> alone;
+    for (size_t i = 0; i < kRows; ++i) {
+      prompts.push_back(PromptOf(static_cast<int>(i), 3 + 5 * i));
+      tokens.push_back(PromptOf(static_cast<int>(i) + 100, kRows));
+      alone.push_back(Alone(*engine, prompts[i], tokens[i]));
+    }
+    engine->Reset();
+    std::vector<SequenceInput> inputs;
+    for (size_t i = 0; i < kRows; ++i) {
+      inputs.push_back({i == 0 ? engine->main_sequence() : engine->sequences().Add(), prompts[i]});
+      engine->FeedSequences({&inputs.back(), 1});
+    }
+    for (size_t t = 0; t < kRows; ++t) {
+      for (size_t i = 0; i < kRows; ++i) inputs[i].ids = {&tokens[i][t], 1};
+      const auto logits = engine->FeedSequences(inputs);
+      for (size_t i = 0; i < kRows; ++i) {
+        EXPECT_EQ(RowOf(logits, i, width), alone[i][t + 1]) << sparse << ", sequence " << i;
+      }
+    }
+    for (size_t n = 2; n <= kRows; ++n) {
+      engine->Reset();
+      engine->Feed(prompts.back());
+      const auto logits = engine->Feed(std::span(tokens.back()).first(n));
+      EXPECT_EQ(RowOf(logits, 0, width), alone.back()[n]) << sparse << ", row " << n;
     }
   }
 }

@@ -17,8 +17,9 @@ struct ParallelResult {
   Spread one_tokens_per_s;  // decode of one sequence alone
   Spread all_tokens_per_s;  // decode of all together
   Spread times_one;         // all_tokens_per_s over one_tokens_per_s, round by round
-  // Each round's first sequence is decoded alone and among the others, and must write the same. A
-  // pass of several rows rounds differently, so the text may part where two tokens nearly tie.
+  // Each round's first sequence is decoded alone and among the others, and must write the same. On
+  // a CPU a pass of more than 8 rows rounds differently, so the text may part where two tokens
+  // nearly tie.
   // first_difference_margins has the lead that the best token had there alone.
   int64_t tokens_compared = 0;
   int64_t tokens_identical = 0;

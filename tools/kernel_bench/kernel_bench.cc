@@ -22,6 +22,7 @@
 #include "tools/kernel_bench/gpu_cases.h"
 #include "tools/kernel_bench/rates.h"
 #include "tools/kernel_bench/sweeps.h"
+#include "tools/kernel_bench/tokens_cases.h"
 
 namespace thermocline {
 namespace {
@@ -137,6 +138,7 @@ int main(int argc, char** argv) {
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
   thermocline::RegisterCases();
   thermocline::RegisterGemmCases(thermocline::kMaxThreads);
+  thermocline::RegisterTokensCases(thermocline::kMaxThreads);
   thermocline::RegisterRowSweeps(all);
   thermocline::RegisterAttentionSweeps(all);
   thermocline::RegisterOps();

@@ -66,7 +66,7 @@ Examples:
   thermocline profile -m model.gguf -f corpus.txt --heldout other.txt --max-tokens 200000 \
     -o model.profile.gguf)";
 
-constexpr int64_t kFewTokens = 10000;
+constexpr int64_t kFewCalibrationTokens = 10000;
 constexpr double kCountedShare = 0.5;
 constexpr double kHardlySparse = 0.1;
 
@@ -152,7 +152,7 @@ std::string Introduction(const ProfileArgs& args, const OpenedModel& model,
   text += fmt::format("held-out: {}, {} tokens in {} windows\n",
                       apart ? BaseName(args.profile.heldout_path) : "the end of the same text",
                       texts.heldout_tokens(), texts.heldout_windows());
-  if (texts.calibration_tokens() < kFewTokens) {
+  if (texts.calibration_tokens() < kFewCalibrationTokens) {
     text += fmt::format(
         "note: {} calibration tokens are few; counts of rarely active neurons will "
         "be rough\n",

@@ -33,7 +33,7 @@ CpuChannels::CpuChannels(const KernelTable& kernels, const CpuDeviceLimits& limi
   for (int i = 0; i < limits.n_lanes; ++i) {
     LaneScratch& lane = lanes_.emplace_back();
     for (AlignedBuffer& x : lane.x) {
-      x = AlignedBuffer((kGemmMinTokens - 1) * d * sizeof(float), "inputs with small ones cut");
+      x = AlignedBuffer(kFewTokens * d * sizeof(float), "inputs with small ones cut");
     }
     lane.kept = AlignedBuffer(d * sizeof(float), "channels that are kept");
     lane.rows = AlignedBuffer((d + 16) * sizeof(int32_t), "channels that are kept");
@@ -47,7 +47,7 @@ CpuChannels::CpuChannels(const KernelTable& kernels, const CpuDeviceLimits& limi
 uint64_t CpuChannels::Bytes(const CpuDeviceLimits& limits) {
   if (!limits.cuts && !limits.by_column) return 0;
   const auto d = static_cast<uint64_t>(limits.max_d_in);
-  const uint64_t lane = (2 * (kGemmMinTokens - 1) * d + 2 * d + 16) * sizeof(float);
+  const uint64_t lane = (2 * kFewTokens * d + 2 * d + 16) * sizeof(float);
   const uint64_t sums = limits.by_column ? static_cast<uint64_t>(MostParts(limits)) : 0;
   return static_cast<uint64_t>(limits.n_lanes) * lane +
          (static_cast<uint64_t>(limits.max_tokens) * d + sums) * sizeof(float);
@@ -64,7 +64,7 @@ void CpuChannels::CountKept(const ChannelCut& cut, const float* x, int64_t n, in
 const float* CpuChannels::CutRows(const Lane& lane, const ChannelCut* cut, const float* x,
                                   int64_t n, int64_t d, int slot) {
   if (cut == nullptr) return x;
-  DCHECK(n < kGemmMinTokens);
+  DCHECK(n <= kFewTokens);
   auto* const out = lanes_[static_cast<size_t>(lane.rank)].x[slot].as<float>();
   for (int64_t t = 0; t < n; ++t) {
     if (cut->CutsRow(t)) {

@@ -19,7 +19,7 @@ class CpuChannels {
 
   // Returns x with 0 for the channels that are left out, in memory of the lane; x itself where
   // nothing is. Not collective, but every lane of a pass must call it. slot: 0 or 1, of two that
-  // are wanted at a time. x: (n, d). REQUIRES: n < kGemmMinTokens where something is cut.
+  // are wanted at a time. x: (n, d). REQUIRES: n <= kFewTokens where something is cut.
   const float* CutRows(const Lane& lane, const ChannelCut* cut, const float* x, int64_t n,
                        int64_t d, int slot = 0);
   // Returns the same in memory that all lanes share, which the next call overwrites. Collective.
@@ -46,7 +46,7 @@ class CpuChannels {
   };
   static Grid GridOf(const LinearWeights& weights);
   struct LaneScratch {
-    AlignedBuffer x[2];  // (kGemmMinTokens - 1, max_d_in) f32: CutRows
+    AlignedBuffer x[2];  // (kFewTokens, max_d_in) f32: CutRows
     AlignedBuffer kept;  // (max_d_in) f32
     AlignedBuffer rows;  // (max_d_in + 16) i32
   };

@@ -26,12 +26,8 @@ uint64_t CpuDeviceLimits::ScratchBytes(const KernelTable& kernels) const {
          CpuLowRank::Bytes(*this) + CpuChannels::Bytes(*this);
 }
 
-int64_t MinPanelTokens(const KernelTable& kernels) {
-  return kernels.gemm != nullptr ? kPackedGemmMinTokens : kGemmMinTokens;
-}
-
 int64_t CpuDeviceLimits::MaxRowTokens() const {
-  return std::min(max_tokens, predicts || skips ? kListMaxTokens : kGemmMinTokens - 1);
+  return std::min(max_tokens, predicts || skips ? kListMaxTokens : kFewTokens);
 }
 
 CpuDeviceLimits MakeCpuDeviceLimits(const ModelConfig& config, int64_t max_tokens,
@@ -173,7 +169,7 @@ void CpuDevice::Linear(const Lane& lane, std::span<const LinearOp> ops, const fl
     const auto same = ops.first(static_cast<size_t>(other - ops.begin()));
     if (by_channels(ops.front())) {
       LinearOfChannels(lane, same, x, n);
-    } else if (n < MinPanelTokens(kernels_)) {
+    } else if (n <= kFewTokens) {
       rows_.Linear(lane, same, x, n);
     } else {
       gemm_.Linear(lane, same, x, n);
@@ -192,7 +188,7 @@ void CpuDevice::LinearOfChannels(const Lane& lane, std::span<const LinearOp> ops
   }
   for (const LinearOp& op : ops) {
     if (&op != ops.data()) lane.Sync();
-    const bool in_rows = !by_column(op) && n < MinPanelTokens(kernels_);
+    const bool in_rows = !by_column(op) && n <= kFewTokens;
     const int64_t d = op.weights->d_in();
     const float* const cut_x = in_rows ? channels_.CutRows(lane, op.cut, x, n, d)
                                        : channels_.CutBatch(lane, op.cut, x, n, d);

@@ -16,8 +16,8 @@ namespace {
 constexpr int64_t kNeuronUnit = 32;       // a cluster: what a lane's share of the neurons is cut at
 constexpr uint64_t kPartBytes = 1 << 20;  // of weights, dense, that make a part worth its own sum
 constexpr int64_t kMinParts = 8;
-// Bytes of gate weights, and as many of up, taken at a time. What several tokens pass over stays in
-// L2; for one token it is longer, since a stream costs some time to start.
+// Bytes of gate weights, and as many of up, taken at a time. What several tokens may pass over one
+// by one stays in L2; else it is longer, since a stream costs some time to start.
 constexpr int64_t kFfnChunkBytes = 128 << 10;
 constexpr int64_t kFfnStreamBytes = 512 << 10;
 // Bytes taken at a time where a predictor leaves out most of the neurons.
@@ -43,7 +43,9 @@ uint64_t InnerBytes(const CpuDeviceLimits& limits) {
 uint64_t RowsBytes(int64_t max_neurons) {
   return static_cast<uint64_t>(max_neurons + 16) * sizeof(int32_t);
 }
-uint64_t HBytes(int64_t max_neurons) { return static_cast<uint64_t>(max_neurons) * sizeof(float); }
+uint64_t HBytes(const CpuDeviceLimits& limits) {
+  return static_cast<uint64_t>(limits.MaxRowTokens() * limits.max_neurons) * sizeof(float);
+}
 uint64_t PartialBytes(const CpuDeviceLimits& limits) {
   return static_cast<uint64_t>(kFfnParts * limits.MaxRowTokens() * limits.d_model) * sizeof(float);
 }
@@ -71,11 +73,12 @@ CpuFfn::CpuFfn(const KernelTable& kernels, const CpuDeviceLimits& limits, CpuRow
       part_squares_(static_cast<size_t>(kFfnParts * limits.MaxRowTokens())),
       part_low_rank_(PartLowRankBytes(limits), "adapters"),
       adapter_rank_(limits.adapter_rank),
+      max_row_tokens_(limits.MaxRowTokens()),
       inner_(InnerBytes(limits), "the predictor") {
   for (int i = 0; i < limits.n_lanes; ++i) {
     LaneScratch& lane = lanes_.emplace_back();
     lane.rows = AlignedBuffer(RowsBytes(limits.max_neurons), "neuron lists");
-    lane.h = AlignedBuffer(HBytes(limits.max_neurons), "FFN activations");
+    lane.h = AlignedBuffer(HBytes(limits), "FFN activations");
     lane.inner = AlignedBuffer(LaneInnerBytes(kernels, limits), "the predictor");
     lane.low_rank.resize(static_cast<size_t>(limits.adapter_rank));
     if (limits.predicts) lane.signs.resize(static_cast<size_t>(limits.MaxRowTokens()));
@@ -84,7 +87,7 @@ CpuFfn::CpuFfn(const KernelTable& kernels, const CpuDeviceLimits& limits, CpuRow
 
 uint64_t CpuFfn::Bytes(const KernelTable& kernels, const CpuDeviceLimits& limits) {
   const uint64_t per_lane =
-      LaneInnerBytes(kernels, limits) + RowsBytes(limits.max_neurons) + HBytes(limits.max_neurons);
+      LaneInnerBytes(kernels, limits) + RowsBytes(limits.max_neurons) + HBytes(limits);
   return per_lane * static_cast<uint64_t>(limits.n_lanes) + PartialBytes(limits) +
          InnerBytes(limits) + PartLowRankBytes(limits);
 }
@@ -97,9 +100,9 @@ FfnCount CpuFfn::Run(const Lane& lane, const FfnOp& op, const float* x, int64_t 
   const bool predicted = op.predictor != nullptr && n <= kListMaxTokens;
   if (!op.adapters.empty()) low_rank_.PrepareFfn(lane, op, x, n);
   DCHECK(op.skip_rows <= kMostSkipRows);
-  const int64_t by_neuron =
-      op.skip_inactive ? std::max(op.skip_rows, kGemmMinTokens - 1) : kGemmMinTokens - 1;
-  if (n > (per_neuron ? by_neuron : MinPanelTokens(kernels_) - 1) && !predicted) {
+  const int64_t few = op.slice->by_column ? kGemmMinTokens - 1 : kFewTokens;
+  const bool skips = op.skip_inactive && per_neuron;
+  if (n > (skips ? std::max(op.skip_rows, few) : few) && !predicted) {
     gemm_.Ffn(lane, op, x, n, state);
     if (op.fired != nullptr) CountFired(lane, op, n, state);
     const int64_t all = n * op.slice->n_neurons;
@@ -123,50 +126,64 @@ void CpuFfn::CountFired(const Lane& lane, const FfnOp& op, int64_t n, const FfnS
   lane.Sync();
 }
 
-void CpuFfn::GateProducts(const Part& part, int64_t token, int64_t begin, int64_t end) const {
+void CpuFfn::GateProducts(const Part& part, int64_t token, int64_t n, int64_t begin,
+                          int64_t end) const {
   const FfnSlice& slice = *part.op.slice;
   const TensorView& w = slice.gate;
-  float* gate = part.state.gate + token * slice.n_neurons;
+  const int64_t m = slice.n_neurons;
+  float* const gates = part.state.gate + token * m;
   if (!slice.by_column) {
-    kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols,
-                    part.gate_x + token * part.gate_x_stride, nullptr, begin, end, gate);
+    kernels_.matvec_tokens(
+        w.dtype, {w.data, w.row_stride_bytes, w.cols, part.gate_x + token * part.gate_x_stride,
+                  nullptr, begin, end, gates, n, part.gate_x_stride, m});
   }
-  if (slice.gate_bias != nullptr) kernels_.add(gate + begin, slice.gate_bias + begin, end - begin);
-  AddLowRank(part, CpuLowRank::Target::kGate, token, nullptr, begin, end, gate);
+  for (int64_t t = 0; t < n; ++t) {
+    float* const gate = gates + t * m;
+    if (slice.gate_bias != nullptr) {
+      kernels_.add(gate + begin, slice.gate_bias + begin, end - begin);
+    }
+    AddLowRank(part, CpuLowRank::Target::kGate, token + t, nullptr, begin, end, gate);
+  }
 }
 
-void CpuFfn::GateRows(const Part& part, int64_t token, int64_t begin, int64_t end) const {
-  if (!part.op.cuts_gates) GateProducts(part, token, begin, end);
-  float* const gate = part.state.gate + token * part.op.slice->n_neurons + begin;
-  ActivateGates(kernels_, part.op, gate, end - begin);
-  CutActivated(kernels_, part.op, token, begin, end - begin, gate);
+void CpuFfn::GateRows(const Part& part, int64_t token, int64_t n, int64_t begin,
+                      int64_t end) const {
+  if (!part.op.cuts_gates) GateProducts(part, token, n, begin, end);
+  for (int64_t t = token; t < token + n; ++t) {
+    float* const gate = part.state.gate + t * part.op.slice->n_neurons + begin;
+    ActivateGates(kernels_, part.op, gate, end - begin);
+    CutActivated(kernels_, part.op, t, begin, end - begin, gate);
+  }
 }
 
 // Cutting takes all gates of a token, so they come before everything else.
 void CpuFfn::CutGates(const Lane& lane, const Part& part) const {
   const FfnSlice& slice = *part.op.slice;
-  const int64_t chunk_bytes = part.n_tokens == 1 ? kFfnStreamBytes : kFfnChunkBytes;
-  const int64_t grain = AlignUp(CeilDiv(chunk_bytes, slice.gate.row_stride_bytes), kNeuronUnit);
-  lane.Share(slice.n_neurons, kNeuronUnit, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t t = 0; t < part.n_tokens; ++t) GateProducts(part, t, begin, end);
-  });
+  const int64_t grain = AlignUp(CeilDiv(kFfnStreamBytes, slice.gate.row_stride_bytes), kNeuronUnit);
+  lane.Share(slice.n_neurons, kNeuronUnit, grain,
+             [&](int64_t begin, int64_t end) { GateProducts(part, 0, part.n_tokens, begin, end); });
   lane.Sync(PassPart::kGate);
   gemm_.CutGates(lane, part.op, part.n_tokens, part.state);
 }
 
-void CpuFfn::UpRows(const Part& part, int64_t token, int64_t begin, int64_t end) const {
+void CpuFfn::UpRows(const Part& part, int64_t token, int64_t n, int64_t begin, int64_t end) const {
   const FfnSlice& slice = *part.op.slice;
   if (!slice.is_gated()) return;
   const TensorView& w = slice.up;
-  float* up = part.state.up + token * slice.n_neurons;
+  const int64_t m = slice.n_neurons;
+  float* const ups = part.state.up + token * m;
   if (!slice.by_column) {
-    kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols,
-                    part.up_x + token * part.up_x_stride, nullptr, begin, end, up);
+    kernels_.matvec_tokens(
+        w.dtype, {w.data, w.row_stride_bytes, w.cols, part.up_x + token * part.up_x_stride, nullptr,
+                  begin, end, ups, n, part.up_x_stride, m});
   }
-  if (slice.up_bias != nullptr) kernels_.add(up + begin, slice.up_bias + begin, end - begin);
-  AddLowRank(part, CpuLowRank::Target::kUp, token, nullptr, begin, end, up);
-  if (part.op.relu_up) kernels_.activate(Activation::kRelu, up + begin, end - begin);
-  kernels_.multiply(part.state.gate + token * slice.n_neurons + begin, up + begin, end - begin);
+  for (int64_t t = 0; t < n; ++t) {
+    float* const up = ups + t * m;
+    if (slice.up_bias != nullptr) kernels_.add(up + begin, slice.up_bias + begin, end - begin);
+    AddLowRank(part, CpuLowRank::Target::kUp, token + t, nullptr, begin, end, up);
+    if (part.op.relu_up) kernels_.activate(Activation::kRelu, up + begin, end - begin);
+    kernels_.multiply(part.state.gate + (token + t) * m + begin, up + begin, end - begin);
+  }
 }
 
 // Prepares the tokens for gate and up, in one go where the two want the same form.
@@ -187,6 +204,7 @@ CpuFfn::Part CpuFfn::MakePart(const Lane& lane, const FfnOp& op, const float* x,
             rows_.PreparedStride(up_form, d),
             mine.rows.as<int32_t>(),
             mine.h.as<float>(),
+            static_cast<int64_t>(mine.h.size() / sizeof(float)) / max_row_tokens_,
             mine.inner.bytes(),
             mine.signs.data(),
             nullptr,
@@ -211,13 +229,10 @@ void CpuFfn::StockRows(const Lane& lane, const FfnOp& op, const float* x, int64_
   const int64_t m = slice.n_neurons;
   const Part part = MakePart(lane, op, x, n, state);
   if (op.cuts_gates) CutGates(lane, part);
-  const int64_t chunk_bytes = n == 1 ? kFfnStreamBytes : kFfnChunkBytes;
-  const int64_t grain = AlignUp(CeilDiv(chunk_bytes, slice.gate.row_stride_bytes), kNeuronUnit);
+  const int64_t grain = AlignUp(CeilDiv(kFfnStreamBytes, slice.gate.row_stride_bytes), kNeuronUnit);
   lane.Share(m, kNeuronUnit, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t t = 0; t < n; ++t) {
-      GateRows(part, t, begin, end);
-      UpRows(part, t, begin, end);
-    }
+    GateRows(part, 0, n, begin, end);
+    UpRows(part, 0, n, begin, end);
   });
   lane.Sync(PassPart::kGate);
   gemm_.NormHidden(lane, op, n, state);
@@ -315,12 +330,18 @@ void CpuFfn::DivideByNorms(const FfnOp& op, int64_t n, int64_t n_parts, int64_t 
 FfnCount CpuFfn::RunPart(const Part& part, int64_t begin, int64_t end) const {
   const FfnSlice& slice = *part.op.slice;
   std::fill_n(part.partial, part.n_tokens * slice.d_model(), 0.0F);
+  const bool together = part.n_tokens > 1 && TakesTogether(part);
+  if (together && part.op.predictor != nullptr) return RunPredictedTokens(part, begin, end);
   const int64_t bytes = part.op.predictor != nullptr ? kFfnListBytes : kFfnChunkBytes;
   const int64_t span = part.n_tokens == 1
                            ? end - begin
                            : AlignUp(CeilDiv(bytes, slice.gate.row_stride_bytes), kNeuronUnit);
   FfnCount count;
   for (int64_t at = begin; at < end; at += span) {
+    if (together) {
+      count.Add(RunTokens(part, at, std::min(at + span, end)));
+      continue;
+    }
     for (int64_t t = 0; t < part.n_tokens; ++t) {
       count.Add(RunSpan(part, t, at, std::min(at + span, end)));
     }
@@ -351,8 +372,8 @@ void CpuFfn::AddDown(const Part& part, int64_t token, const std::byte* w, const 
 void CpuFfn::RunDensePart(const Part& part, int64_t token, int64_t begin, int64_t end) const {
   const FfnSlice& slice = *part.op.slice;
   const TensorView& down = slice.down;
-  GateRows(part, token, begin, end);
-  UpRows(part, token, begin, end);
+  GateRows(part, token, 1, begin, end);
+  UpRows(part, token, 1, begin, end);
   WeighHidden(part, token, nullptr, begin, end - begin,
               part.state.gate + token * slice.n_neurons + begin);
   SumLowRank(part, token, part.state.gate + token * slice.n_neurons + begin, nullptr, begin,
@@ -366,8 +387,8 @@ void CpuFfn::RunDensePart(const Part& part, int64_t token, int64_t begin, int64_
 int64_t CpuFfn::RunCutPart(const Part& part, int64_t token, int64_t begin, int64_t end) const {
   const TensorView& down = part.op.slice->down;
   float* const h = part.state.gate + token * part.op.slice->n_neurons;
-  GateRows(part, token, begin, end);
-  UpRows(part, token, begin, end);
+  GateRows(part, token, 1, begin, end);
+  UpRows(part, token, 1, begin, end);
   WeighHidden(part, token, nullptr, begin, end - begin, h + begin);
   SumLowRank(part, token, h + begin, nullptr, begin, end - begin);
   if (part.timer != nullptr) part.timer->Mark(PassPart::kGate);
@@ -399,7 +420,7 @@ void CpuFfn::ColumnProducts(const Lane& lane, const FfnOp& op, const float* x, i
 // Computes all gates, and reads up and down rows of the neurons that fire.
 int64_t CpuFfn::RunExactPart(const Part& part, int64_t token, int64_t begin, int64_t end) const {
   const float* gate = part.state.gate + token * part.op.slice->n_neurons;
-  GateRows(part, token, begin, end);
+  GateRows(part, token, 1, begin, end);
   const int64_t n_active =
       kernels_.compact_nonzero(gate + begin, end - begin, static_cast<int32_t>(begin), part.rows);
   for (int64_t i = 0; i < n_active; ++i) part.h[i] = gate[part.rows[i]];

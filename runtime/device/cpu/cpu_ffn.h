@@ -34,8 +34,9 @@ class CpuFfn {
     int64_t gate_x_stride;
     const std::byte* up_x;
     int64_t up_x_stride;
-    int32_t* rows;           // scratch of the lane
-    float* h;                // scratch of the lane
+    int32_t* rows;  // scratch of the lane
+    float* h;       // scratch of the lane: a token's lie h_stride apart
+    int64_t h_stride;
     const std::byte* inner;  // inner vectors of the lane
     const SignInput* signs;  // signs of the lane
     float* partial;          // (n_tokens, d_model) output of the part
@@ -46,7 +47,7 @@ class CpuFfn {
   };
   struct LaneScratch {
     AlignedBuffer rows;   // (max_neurons + 16) i32: active neurons of the part at hand
-    AlignedBuffer h;      // (max_neurons) f32: h of the active neurons
+    AlignedBuffer h;      // (MaxRowTokens, max_neurons) f32: h of the active neurons
     AlignedBuffer inner;  // up to MaxRowTokens vectors between a predictor's matrices, prepared
     std::vector<SignInput> signs;  // (MaxRowTokens)
     std::vector<float> low_rank;   // (adapter_rank) the parts' sums of a token, together
@@ -54,8 +55,7 @@ class CpuFfn {
   LaneScratch& scratch(const Lane& lane) { return lanes_[static_cast<size_t>(lane.rank)]; }
 
   // ---- cpu_ffn.cc ----
-  // Runs up to kGemmMinTokens - 1 tokens with down in the file's layout, where nothing can be
-  // skipped.
+  // Runs up to kFewTokens tokens with down in the file's layout, where nothing can be skipped.
   void StockRows(const Lane& lane, const FfnOp& op, const float* x, int64_t n,
                  const FfnState& state);
   static void CountFired(const Lane& lane, const FfnOp& op, int64_t n, const FfnState& state);
@@ -87,10 +87,30 @@ class CpuFfn {
                      float* y) const;
   // Cuts the gates of all neurons and tokens, which it computes. Collective.
   void CutGates(const Lane& lane, const Part& part) const;
-  void GateProducts(const Part& part, int64_t token, int64_t begin, int64_t end) const;
+  // Of n tokens from `token` on.
+  void GateProducts(const Part& part, int64_t token, int64_t n, int64_t begin, int64_t end) const;
   // Computes activated gates; of cut ones the products are there.
-  void GateRows(const Part& part, int64_t token, int64_t begin, int64_t end) const;
-  void UpRows(const Part& part, int64_t token, int64_t begin, int64_t end) const;
+  void GateRows(const Part& part, int64_t token, int64_t n, int64_t begin, int64_t end) const;
+  void UpRows(const Part& part, int64_t token, int64_t n, int64_t begin, int64_t end) const;
+
+  // ---- cpu_ffn_tokens.cc: several tokens, whose weights are read and decoded once ----
+
+  // Whether all tokens of a part can take its neurons together.
+  static bool TakesTogether(const Part& part);
+  FfnCount RunTokens(const Part& part, int64_t begin, int64_t end) const;
+  // Of neurons [begin, end) lists those to part.rows, ascending, for which some token has a value
+  // that is not 0. values: (n_tokens, n_neurons), indexed by neuron.
+  struct Listed {
+    int64_t any = 0;     // neurons in the list
+    int64_t tokens = 0;  // values that are not 0, of all tokens
+  };
+  Listed ListAny(const Part& part, const float* values, int64_t begin, int64_t end) const;
+  // Computes up and down rows of part.rows, n of them, for all tokens, whose gates are in part.h.
+  // at: where in a token's ups there is room for n.
+  void RunActiveTokens(const Part& part, int64_t n, int64_t at) const;
+  // Takes neurons off the list of n whose h is 0 for all tokens; returns how many stay.
+  static int64_t DropZerosOfAll(const Part& part, int64_t n);
+  void CountFiredOf(const Part& part, const float* values, int64_t begin, int64_t end) const;
 
   // ---- cpu_ffn_low_rank.cc ----
   // Adds what adapters add, where there are any, to gates or ups of some neurons of a token, and
@@ -111,6 +131,15 @@ class CpuFfn {
   int64_t PredictRows(const Part& part, int64_t token, int64_t begin, int64_t end,
                       float* scores) const;
   FfnCount RunPredictedPart(const Part& part, int64_t token, int64_t begin, int64_t end) const;
+  // Computes the gates of part.rows, n of them, and up and down of those that fire; returns how
+  // many. up: (n) scratch.
+  int64_t RunListed(const Part& part, int64_t token, int64_t n, float* up) const;
+  // The same as RunPredictedPart for all tokens; spans of the neurons are taken together where that
+  // pays.
+  FfnCount RunPredictedTokens(const Part& part, int64_t begin, int64_t end) const;
+  int64_t RunListedTokens(const Part& part, int64_t n, int64_t at) const;
+  // Writes each token's scores of neurons [begin, end), 0 where one is not predicted.
+  void PredictTokens(const Part& part, int64_t begin, int64_t end) const;
   int64_t CountActive(const Part& part, int64_t token, int64_t begin, int64_t end) const;
 
   const KernelTable& kernels_;
@@ -124,6 +153,7 @@ class CpuFfn {
   std::vector<double> part_squares_;   // (kFfnParts, MaxRowTokens)
   AlignedBuffer part_low_rank_;        // (kFfnParts, MaxRowTokens, adapter_rank) f32: A h of down
   int64_t adapter_rank_;
+  int64_t max_row_tokens_;
   AlignedBuffer inner_;  // (MaxRowTokens, max_rank) f32: between a predictor's matrices
 };
 

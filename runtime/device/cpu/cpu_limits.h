@@ -9,13 +9,6 @@
 
 namespace thermocline {
 
-// From how many tokens on the kernels pack panels themselves. Rows are read once per token, panels
-// once per batch, and that decides: on two threads, panels of 2, 3, 4 and 8 tokens take 1.04, 0.9,
-// 0.8 and 0.5 of the time that the row kernels would take on rows kept in cache (Q8_0 and Q4_0; F16
-// 1.2, 1.05, 1.0 and 0.7), and the row kernels do not find a whole matrix there (kernel_bench,
-// cases gemm/...).
-inline constexpr int64_t kPackedGemmMinTokens = 2;
-
 // Predicted neurons are computed row by row in batches of up to this many tokens, as their lists
 // overlap little. Larger batches touch nearly every neuron.
 inline constexpr int64_t kListMaxTokens = kMostSkipRows;
@@ -68,8 +61,5 @@ inline constexpr int64_t kNoPredictor = -1;
 CpuDeviceLimits MakeCpuDeviceLimits(const ModelConfig& config, int64_t max_tokens,
                                     int64_t max_seq_len, int n_lanes,
                                     int64_t max_rank = kNoPredictor);
-
-// Batches of at least this many tokens are multiplied as panels.
-int64_t MinPanelTokens(const KernelTable& kernels);
 
 }  // namespace thermocline

@@ -30,14 +30,11 @@ void CpuFfn::PredictInner(const Lane& lane, const FfnOp& op, int64_t n) {
   const std::byte* x = rows_.Prepare(lane, form, op.predictor_x, n, d_model);
   lane.Share(rank, kInnerUnit, AlignUp(CeilDiv(rank, 2 * lane.size), kInnerUnit),
              [&](int64_t begin, int64_t end) {
-               for (int64_t t = 0; t < n; ++t) {
-                 float* out = inner + t * rank;
-                 kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols,
-                                 x + t * rows_.PreparedStride(form, d_model), nullptr, begin, end,
-                                 out);
-                 if (predictor.layer.relu) {
-                   kernels_.activate(Activation::kRelu, out + begin, end - begin);
-                 }
+               kernels_.matvec_tokens(
+                   w.dtype, {w.data, w.row_stride_bytes, w.cols, x, nullptr, begin, end, inner, n,
+                             rows_.PreparedStride(form, d_model), rank});
+               for (int64_t t = 0; predictor.layer.relu && t < n; ++t) {
+                 kernels_.activate(Activation::kRelu, inner + t * rank + begin, end - begin);
                }
              });
   lane.Sync();
@@ -71,8 +68,7 @@ int64_t CpuFfn::PredictRows(const Part& part, int64_t token, int64_t begin, int6
 
 FfnCount CpuFfn::RunPredictedPart(const Part& part, int64_t token, int64_t begin,
                                   int64_t end) const {
-  const FfnSlice& slice = *part.op.slice;
-  float* up = part.state.up + token * slice.n_neurons;
+  float* up = part.state.up + token * part.op.slice->n_neurons;
   FfnCount count;
   if (part.op.audit) count.missed = CountActive(part, token, begin, end);
   count.gates = PredictRows(part, token, begin, end, up);
@@ -82,34 +78,41 @@ FfnCount CpuFfn::RunPredictedPart(const Part& part, int64_t token, int64_t begin
     if (part.op.audit) count.hits = count.active;
     return count;
   }
-  const TensorView& gate = slice.gate;
-  float* h = part.h;
-  int32_t* rows = part.rows;
-  kernels_.matvec(gate.dtype, gate.data, gate.row_stride_bytes, gate.cols,
-                  part.gate_x + token * part.gate_x_stride, rows, 0, count.gates, h);
-  for (int64_t i = 0; slice.gate_bias != nullptr && i < count.gates; ++i) {
-    h[i] += slice.gate_bias[rows[i]];
-  }
-  AddLowRank(part, CpuLowRank::Target::kGate, token, rows, 0, count.gates, h);
-  ActivateGates(kernels_, part.op, h, count.gates);
-  for (int64_t i = 0; i < count.gates; ++i) {
-    rows[count.active] = rows[i];
-    h[count.active] = h[i];
-    count.active += h[i] != 0 ? 1 : 0;
-  }
+  count.active = RunListed(part, token, count.gates, up + begin);
   if (part.op.audit) {
     count.hits = count.active;
     count.missed -= count.active;
   }
-  if (part.timer != nullptr) part.timer->Mark(PassPart::kGate);
-  RunActive(part, token, count.active, up + begin);
   return count;
+}
+
+int64_t CpuFfn::RunListed(const Part& part, int64_t token, int64_t n, float* up) const {
+  const FfnSlice& slice = *part.op.slice;
+  const TensorView& gate = slice.gate;
+  float* h = part.h;
+  int32_t* rows = part.rows;
+  kernels_.matvec(gate.dtype, gate.data, gate.row_stride_bytes, gate.cols,
+                  part.gate_x + token * part.gate_x_stride, rows, 0, n, h);
+  for (int64_t i = 0; slice.gate_bias != nullptr && i < n; ++i) {
+    h[i] += slice.gate_bias[rows[i]];
+  }
+  AddLowRank(part, CpuLowRank::Target::kGate, token, rows, 0, n, h);
+  ActivateGates(kernels_, part.op, h, n);
+  int64_t n_active = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    rows[n_active] = rows[i];
+    h[n_active] = h[i];
+    n_active += h[i] != 0 ? 1 : 0;
+  }
+  if (part.timer != nullptr) part.timer->Mark(PassPart::kGate);
+  RunActive(part, token, n_active, up);
+  return n_active;
 }
 
 // Counts all neurons of [begin, end) that fire.
 int64_t CpuFfn::CountActive(const Part& part, int64_t token, int64_t begin, int64_t end) const {
   const float* gate = part.state.gate + token * part.op.slice->n_neurons;
-  GateRows(part, token, begin, end);
+  GateRows(part, token, 1, begin, end);
   return kernels_.compact_nonzero(gate + begin, end - begin, static_cast<int32_t>(begin),
                                   part.rows);
 }

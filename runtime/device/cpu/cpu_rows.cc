@@ -11,11 +11,9 @@ namespace {
 constexpr VectorForm kForms[] = {VectorForm::kF32, VectorForm::kBF16, VectorForm::kQ8};
 constexpr int kPreparedSlots = 2;  // matrices that want one x in two forms
 constexpr int64_t kRowUnit = 8;    // rows a lane's share of a matrix is cut at
-// Bytes of weights that a lane takes at a time. What several tokens pass over stays in L2. For one
-// token it is longer, some ten microseconds' worth, which is what a lane that was held up costs the
-// others.
-constexpr int64_t kRowsChunkBytes = 128 << 10;
-constexpr int64_t kRowsStreamBytes = 256 << 10;
+// Bytes of weights that a lane takes at a time, some ten microseconds' worth, which is what a lane
+// that was held up costs the others.
+constexpr int64_t kRowsChunkBytes = 256 << 10;
 
 uint64_t LaneBytes(const KernelTable& kernels, const CpuDeviceLimits& limits) {
   return PreparedVectorBytes(kernels, limits.max_d_in) *
@@ -77,8 +75,7 @@ void CpuRows::Linear(const Lane& lane, std::span<const LinearOp> ops, const floa
       row_bytes = std::max(row_bytes, w.row_stride_bytes);
     }
     const std::byte* prepared = Prepare(lane, form, x, n, d_in);
-    const int64_t grain =
-        AlignUp(CeilDiv(n == 1 ? kRowsStreamBytes : kRowsChunkBytes, row_bytes), kRowUnit);
+    const int64_t grain = AlignUp(CeilDiv(kRowsChunkBytes, row_bytes), kRowUnit);
     lane.Share(n_rows, kRowUnit, grain, [&](int64_t begin, int64_t end) {
       for (const LinearOp& op : ops.first(same)) {
         const int64_t rows = op.weights->w.rows;
@@ -95,17 +92,15 @@ void CpuRows::Linear(const Lane& lane, std::span<const LinearOp> ops, const floa
   }
 }
 
-// Multiplies rows [begin, end) by all tokens, while they are in cache.
+// Multiplies rows [begin, end) by all tokens.
 void CpuRows::MultiplyRows(const LinearOp& op, const std::byte* prepared, int64_t stride, int64_t n,
                            int64_t begin, int64_t end) const {
   const TensorView& w = op.weights->w;
+  kernels_.matvec_tokens(w.dtype, {w.data, w.row_stride_bytes, w.cols, prepared, nullptr, begin,
+                                   end, op.out, n, stride, w.rows});
+  if (op.weights->bias == nullptr) return;
   for (int64_t t = 0; t < n; ++t) {
-    float* out = op.out + t * w.rows;
-    kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols, prepared + t * stride, nullptr,
-                    begin, end, out);
-    if (op.weights->bias != nullptr) {
-      kernels_.add(out + begin, op.weights->bias + begin, end - begin);
-    }
+    kernels_.add(op.out + t * w.rows + begin, op.weights->bias + begin, end - begin);
   }
 }
 

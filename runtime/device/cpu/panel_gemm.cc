@@ -13,7 +13,7 @@ namespace {
 // and asks for the weights ahead itself (measured: kernel_bench's gemm cases).
 constexpr int64_t kPackedBytes = 320 << 10;
 constexpr int64_t kFewPackedBytes = 20 << 10;
-constexpr int64_t kFewTokens = 16;
+constexpr int64_t kFewPanelTokens = 16;
 constexpr int64_t kLibraryNeurons = 512;  // rows of a down matrix that oneDNN sums at a time
 
 // Returns the k of one panel: equal parts, each of which fits.
@@ -90,7 +90,7 @@ void PanelGemm::PackAndMultiply(const TensorView& w, const GemmInput& x, float* 
                                 const RowsAhead& ahead) {
   const int64_t k = w.cols;
   const int64_t ahead_rows = std::min(ahead.n_rows, kGemmPanel);
-  const bool few = x.n_tokens <= kFewTokens;
+  const bool few = x.n_tokens <= kFewPanelTokens;
   const int64_t part =
       PartOfK(*kernels_.gemm, x.form, few ? kFewPackedBytes : kPackedBytes, kGemmPanel, k);
   for (int64_t begin = 0; begin < k; begin += part) {

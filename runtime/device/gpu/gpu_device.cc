@@ -296,8 +296,8 @@ FfnCount GpuDevice::CountOf(int64_t layer) const {
   const GpuLayerCounts& counts = host_counts_.host<GpuLayerCounts>()[layer];
   const int64_t all = note.n_tokens * note.n_neurons;
   // Neurons count one by one where they do on the CPU: where a predictor names them, or in passes
-  // of very few tokens.
-  const bool by_rows = note.listed || note.n_tokens < kGemmMinTokens;
+  // of few tokens.
+  const bool by_rows = note.listed || note.n_tokens <= kFewTokens;
   return {.tokens = by_rows ? note.n_tokens : 0,
           .gates = note.listed ? counts.wanted : all,
           .active = note.skips ? counts.active : all,
