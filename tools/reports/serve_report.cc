@@ -77,6 +77,10 @@ std::string ServeTable(const ServeReport& report) {
                       r.n_well, r.texts.size(), BoundsText(report.bounds));
   text += fmt::format("{:<26}{} read, {} found in the cache\n", "prompt tokens", s.prompt_tokens,
                       s.cached_tokens);
+  if (s.speculation.n_drafted > 0) {
+    text += fmt::format("{:<26}{} drafted, {} accepted\n", "tokens of drafts",
+                        s.speculation.n_drafted, s.speculation.n_accepted);
+  }
   text += fmt::format(
       "{:<26}{}, {:.1f} texts in each\n", "passes", s.n_passes,
       static_cast<double>(s.n_busy_slots) / static_cast<double>(std::max<int64_t>(1, s.n_passes)));
@@ -102,6 +106,8 @@ std::string ServeJson(const ServeReport& report) {
                                  {"inter_token_bound_ms", report.bounds.gap_ms},
                                  {"prompt_tokens", r.stats.prompt_tokens},
                                  {"cached_tokens", r.stats.cached_tokens},
+                                 {"drafted_tokens", r.stats.speculation.n_drafted},
+                                 {"accepted_tokens", r.stats.speculation.n_accepted},
                                  {"passes", r.stats.n_passes},
                                  {"preempted", r.stats.n_preempted}};
   return json.dump(2) + "\n";

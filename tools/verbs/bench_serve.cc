@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "runtime/core/error.h"
@@ -87,9 +88,12 @@ void RunBenchServe(BenchServeRun run, const BenchServeArgs& args) {
   auto model = std::make_unique<OpenedModel>(run.engine);
   RequireNoEncoder(model->config(), run.engine.model_path, "a bench");
   CheckTraceFits(trace, model->context_tokens());
+  std::optional<Drafting> drafting;
+  if (run.draft.kind != DraftKind::kNone) drafting.emplace(run.draft, *model);
   Engine engine(std::move(model));
   const ServeBounds bounds{args.ttft_bound_ms, args.gap_bound_ms};
-  const ScheduleOptions options{.n_slots = static_cast<int32_t>(run.engine.n_sequences)};
+  ScheduleOptions options{.n_slots = static_cast<int32_t>(run.engine.n_sequences)};
+  if (drafting) options.speculator = &drafting->speculator();
   const ServeReport report{
       .model = engine.config().name.empty() ? run.engine.model_path : engine.config().name,
       .n_threads = engine.model().n_threads(),

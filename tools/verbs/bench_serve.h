@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "runtime/drafts/drafting.h"
 #include "runtime/engine/engine_options.h"
 #include "tools/bench/serve_trace.h"
 
@@ -24,6 +25,7 @@ CLI::App* AddBenchServe(CLI::App& bench, BenchServeArgs* args);
 // and where the results go.
 struct BenchServeRun {
   EngineOptions engine;
+  DraftOptions draft;
   std::string format;
   std::string report_path;
 };
