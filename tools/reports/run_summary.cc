@@ -165,8 +165,8 @@ std::string SpeculationText(const Speculator& speculator) {
                         s.n_plain_passes);
   }
   if (s.n_empty > 0) {
-    text += fmt::format("         nothing was worth drafting {} time{}\n", s.n_empty,
-                        s.n_empty > 1 ? "s" : "");
+    text += fmt::format("         there was nothing to draft, or nothing worth it, {} time{}\n",
+                        s.n_empty, s.n_empty > 1 ? "s" : "");
   }
   if (s.n_pauses > 0) {
     text += fmt::format(

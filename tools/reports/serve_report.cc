@@ -75,6 +75,10 @@ std::string StatsText(const ScheduleStats& s) {
   text += fmt::format(
       "{:<26}{}, {:.1f} texts in each\n", "passes", s.n_passes,
       static_cast<double>(s.n_busy_slots) / static_cast<double>(std::max<int64_t>(1, s.n_passes)));
+  if (s.speculation.n_drafted > 0) {
+    text += fmt::format("{:<26}{} drafted, {} accepted\n", "tokens of drafts",
+                        s.speculation.n_drafted, s.speculation.n_accepted);
+  }
   text += fmt::format("{:<26}{:.2f} s with pieces of prompts, {:.2f} s without\n", "in passes",
                       s.reading_ms / 1000, s.writing_ms / 1000);
   text += fmt::format("{:<26}{}, {} tokens fed again\n", "sent away for pages", s.n_preempted,
@@ -92,6 +96,8 @@ std::string StatsText(const ScheduleStats& s) {
 void AddStats(const ScheduleStats& s, nlohmann::ordered_json* json) {
   json->update({{"prompt_tokens", s.prompt_tokens},
                 {"cached_tokens", s.cached_tokens},
+                {"drafted_tokens", s.speculation.n_drafted},
+                {"accepted_tokens", s.speculation.n_accepted},
                 {"passes", s.n_passes},
                 {"preempted", s.n_preempted},
                 {"tokens_again", s.tokens_again},

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "runtime/core/error.h"
@@ -125,8 +126,11 @@ void RunBenchServe(BenchServeRun run, const BenchServeArgs& args) {
   CheckTraceFits(trace, model->context_tokens());
   ScheduleOptions options = args.schedule;
   options.rates = RatesForBatches(*model, run.rates_path);
-  Engine engine(std::move(model));
   options.n_slots = static_cast<int32_t>(run.engine.n_sequences);
+  std::optional<Drafting> drafting;
+  if (run.draft.kind != DraftKind::kNone) drafting.emplace(run.draft, *model);
+  if (drafting) options.speculator = &drafting->speculator();
+  Engine engine(std::move(model));
   const ServeReport report{
       .model = engine.config().name.empty() ? run.engine.model_path : engine.config().name,
       .n_threads = engine.model().n_threads(),

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "runtime/drafts/drafting.h"
 #include "runtime/engine/engine_options.h"
 #include "runtime/schedule/scheduler.h"
 #include "tools/bench/serve_trace.h"
@@ -29,6 +30,7 @@ CLI::App* AddBenchServe(CLI::App& bench, BenchServeArgs* args);
 // and where the results go.
 struct BenchServeRun {
   EngineOptions engine;
+  DraftOptions draft;
   std::string format;
   std::string report_path;
   std::string rates_path;  // of the machine; empty: those that it keeps, if any

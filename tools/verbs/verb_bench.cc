@@ -264,7 +264,10 @@ void RunServe(BenchArgs& options, bool slots_given) {
   serve.shape.prompt_tokens = options.comparison.prompt_tokens;
   serve.shape.max_tokens = options.comparison.decode_tokens;
   if (!slots_given) options.engine.n_sequences = kServedAtATime;
-  RunBenchServe({options.engine, options.format, options.report_path, options.rates_path}, serve);
+  SettleDraft("bench", &options.draft, &options.engine);
+  RunBenchServe({options.engine, options.draft.options, options.format, options.report_path,
+                 options.rates_path},
+                serve);
 }
 
 }  // namespace
