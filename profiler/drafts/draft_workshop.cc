@@ -36,7 +36,7 @@ DraftTexts ReadDraftTexts(OpenedModel& model, const DraftTextOptions& text, int6
     std::vector<int32_t> window = corpus.NextWindow();
     const auto n = static_cast<int64_t>(window.size());
     if (n < window_tokens) break;
-    if (n_skipped + n <= text.skip_tokens) {
+    if (n_skipped < text.skip_tokens) {
       n_skipped += n;
       continue;
     }

@@ -22,7 +22,7 @@ struct DraftWork {
   EngineOptions engine;  // the model and the threads; the rest is set
   int64_t window_tokens = 256;
   int64_t n_forks = 64;
-  int64_t max_depth = 1;
+  int64_t max_depth = 0;  // of chains; 0: a token behind text is drafted, and no chain
   DraftRanking ranking = DraftRanking::kMass;
   ProgressFn progress;
 };

@@ -290,6 +290,19 @@ double CostModel::GpuSlice(const Slice& slice) const {
          GpuProduct(cost.down.key, read * cost.down.n_weights, shape_.rows);
 }
 
+double CostModel::PacedSeconds(const Slice& slice) const {
+  const double limit = shape_.slow_bytes_per_s > 0 ? shape_.slow_bytes_per_s
+                                                   : model_.options().slow_tier_bytes_per_s;
+  if (limit == 0 || slice.end == slice.begin) return 0;
+  const LayerCost& cost = *slice.layer;
+  const auto m = static_cast<double>(slice.end - slice.begin);
+  const bool by_row = shape_.mode != SparseMode::kDense && shape_.rows <= kFewTokens;
+  const double per_row =
+      cost.active[static_cast<size_t>(slice.end)] - cost.active[static_cast<size_t>(slice.begin)];
+  const double others = by_row ? std::min(m, static_cast<double>(shape_.rows) * per_row) : m;
+  return (m * cost.gate.n_bytes + others * (cost.up.n_bytes + cost.down.n_bytes)) / limit;
+}
+
 LayerTime CostModel::Layer(int64_t layer, int64_t n_hot, int fast_threads, bool away) const {
   const LayerCost& cost = layers_[static_cast<size_t>(layer)];
   const auto d_ff = static_cast<int64_t>(cost.active.size()) - 1;
@@ -320,7 +333,10 @@ LayerTime CostModel::Layer(int64_t layer, int64_t n_hot, int fast_threads, bool 
     const double first = std::min(time.fast_ms, time.slow_ms);
     time.ffn_ms = first / share + time.ffn_ms - first;
   }
-  time.ffn_ms += time.handover_ms + add_ms;
+  // While it is held back it takes nothing of the memory's rate.
+  const double paced_ms = kMsPerSecond * PacedSeconds(cold);
+  time.slow_ms = std::max(time.slow_ms, paced_ms);
+  time.ffn_ms = std::max(time.ffn_ms, paced_ms) + time.handover_ms + add_ms;
   return time;
 }
 

@@ -27,6 +27,9 @@ struct PassShape {
   SparseMode mode = SparseMode::kDense;
   int n_threads = 1;
   bool placed = true;  // with two tiers
+  // What the slow tier gives at most (TierOptions::slow_tier_bytes_per_s); 0: what it can, or what
+  // the model was opened with.
+  double slow_bytes_per_s = 0;
 };
 
 struct LayerTime {
@@ -104,6 +107,8 @@ class CostModel {
   double CacheSeconds(int64_t layer, bool on_host) const;
   double HandoverMs() const;
   double HostSlice(const Slice& slice) const;
+  // What a tier that is held back takes for the bytes it reads; 0: it is not.
+  double PacedSeconds(const Slice& slice) const;
   double RowsSlice(const Slice& slice) const;
   double GpuSlice(const Slice& slice) const;
   double Product(const RateKey& key, double n_weights, int n_threads, int64_t rows) const;

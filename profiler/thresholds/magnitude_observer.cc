@@ -31,7 +31,9 @@ void AddRows(const float* x, int64_t first, int64_t n, int64_t d, const std::vec
 }
 
 // Returns the norms of a matrix's rows.
-std::vector<double> NormsOfRows(const TensorView& w) { return DownNorms(w, DownLayout::kPerNeuron); }
+std::vector<double> NormsOfRows(const TensorView& w) {
+  return DownNorms(w, DownLayout::kPerNeuron);
+}
 std::vector<double> ColumnNorms(const TensorView& w) { return DownNorms(w, DownLayout::kStock); }
 
 }  // namespace

@@ -46,6 +46,9 @@ Obstacle ObstacleOfModel(const OpenedModel& model) {
   if (!model.loras().empty()) {
     return {"what adapters add to neurons does not move with them", {{Setting::kLora}}};
   }
+  if (model.draft() != nullptr && model.draft()->n_hot() > 0) {
+    return {"the draft of the hot neurons has stand-ins for the others", {}};
+  }
   const ModelPredictor* const predictor = model.predictor();
   if (predictor != nullptr && !predictor->IsSign() && !predictor->HasNeuronParts()) {
     return {"the packed model's own predictor does not move with them", {{Setting::kPredictor}}};

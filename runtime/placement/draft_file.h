@@ -106,7 +106,7 @@ void WriteDraft(const std::string& path, const DraftFile& file);
 // Throws Error for a file that is not a draft, or whose numbers cannot be: shapes that do not go
 // together, counts over their caps, orders that are not permutations, values that are not finite.
 DraftFile ReadDraft(const std::string& path);
-DraftFile ReadDraft(std::shared_ptr<const GgufReader> gguf);
+DraftFile ReadDraft(std::shared_ptr<const GgufReader> mapping);
 
 // Throws Error with both values when the draft was made for another model, or a shape differs.
 // `fingerprints`: those the model goes by (ModelFingerprints).

@@ -45,7 +45,6 @@ void DraftWeights::Put(int64_t l, const DraftLayer& layer, const Placing& placin
   const auto vector = [&](const std::vector<float>& values) {
     return values.empty() ? nullptr : placing.vector(values);
   };
-  const int32_t* ids = layer.order.data() + layer.n_hot;
   for (const DraftSlice& slice : layer.slices) {
     if (slice.n_neurons == 0) continue;
     FfnSlice& stand_in = out.stand_in.slices.emplace_back();
@@ -55,7 +54,6 @@ void DraftWeights::Put(int64_t l, const DraftLayer& layer, const Placing& placin
     stand_in.down = placing.matrix(slice.down.view);
     stand_in.gate_bias = vector(slice.gate_bias);
     stand_in.up_bias = vector(slice.up_bias);
-    ids += slice.n_neurons;
   }
   if (!layer.left.view.empty()) {
     out.stand_in.left.w = placing.matrix(layer.left.view);

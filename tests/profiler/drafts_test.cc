@@ -37,7 +37,7 @@ struct Shop {
   std::unique_ptr<DraftWorkshop> shop;
 
   Shop(const std::string& model_path, const std::string& text, const std::string& other,
-       int64_t n_tokens, int64_t n_heldout, int64_t depth = 1) {
+       int64_t n_tokens, int64_t n_heldout, int64_t depth = 0) {
     work.engine.model_path = model_path;
     work.engine.n_threads = 2;
     work.max_depth = depth;

@@ -135,9 +135,10 @@ std::string DraftingTable(std::span<const DraftPrediction> predictions, double a
                         p.n_drafted == 0 ? "none (plain)" : std::to_string(p.n_drafted), p.draft_ms,
                         p.verify_ms, p.tokens_per_pass, p.ms_per_token(), plain / p.ms_per_token());
   }
-  return text + fmt::format("predicted, with the draft's neurons on the fast tier and {:.1f} % of "
-                            "drafted tokens accepted, as measured\nwhen it was made.\n",
-                            100 * acceptance);
+  return text + fmt::format(
+                    "predicted, with the draft's neurons on the fast tier and {:.1f} % of "
+                    "drafted tokens accepted, as measured\nwhen it was made.\n",
+                    100 * acceptance);
 }
 
 Json DraftingJson(std::span<const DraftPrediction> predictions, double acceptance) {

@@ -125,7 +125,7 @@ void RunDrafts(DraftsArgs& args) {
   DraftWork work;
   work.engine = args.engine;
   work.ranking = ParsedRanking(args.ranking);
-  work.max_depth = std::max<int64_t>(1, args.depth + 1);
+  work.max_depth = args.depth == 0 ? 0 : args.depth + 1;
   work.progress = StderrProgress();
   OpenedModel model(args.engine);
   FitWindow(model.config(), &work);

@@ -12,6 +12,7 @@
 #include "tools/reports/placement_report.h"
 #include "tools/reports/plan_table.h"
 #include "tools/verbs/cli_options.h"
+#include "tools/verbs/number_option.h"
 #include "tools/verbs/output_path.h"
 #include "tools/verbs/placement_options.h"
 #include "tools/verbs/verbs.h"
@@ -42,11 +43,13 @@ Example:
 
 constexpr uint64_t kMostPoints = 1000;  // of a sweep
 constexpr uint64_t kUsualPoints = 20;
+constexpr double kBytesPerGb = 1e9;
 
 struct PlaceArgs {
   PlacementArgs common;
   std::string profile_path;
   std::string draft_path;
+  double slow_gb_per_s = 0;  // 0: what the slow tier can
   std::string output_path;
   std::string report_path;
   bool explain = false;
@@ -122,7 +125,8 @@ void ExplainDrafting(const PlaceArgs& args, const OpenedModel& model, const Prof
   for (const DraftLayer& layer : draft.layers) n_hot.push_back(layer.n_hot);
   const PassShape shape = {.context_tokens = goal.context_tokens,
                            .mode = goal.mode,
-                           .n_threads = model.n_threads()};
+                           .n_threads = model.n_threads(),
+                           .slow_bytes_per_s = args.slow_gb_per_s * kBytesPerGb};
   const auto predictions = PredictDrafting(model, stats, *goal.rates, shape, draft, n_hot);
   *text += DraftingTable(predictions, draft.acceptance) + "\n";
   (*json)["drafting"] = DraftingJson(predictions, draft.acceptance);
@@ -219,6 +223,10 @@ void AddPlaceVerb(CLI::App& app) {
                    "Draft of the hot neurons (`profile --draft`): --explain prints what drafting "
                    "with it would bring, too")
       ->type_name("FILE");
+  AddNumberOption(*verb, "--slow-tier-limit", &args->slow_gb_per_s,
+                  {.least = 0, .most = 1e6, .above = true},
+                  "GB/s that the slow tier is held to in what --draft says, as a run with that "
+                  "option would be");
   verb->add_option("--sweep", args->sweep,
                    "Print what the fastest split takes for several budgets: vram=FROM..TO[:STEP]")
       ->type_name("RANGE");
