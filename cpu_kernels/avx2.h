@@ -10,14 +10,6 @@ namespace thermocline::avx2 {
 void fill_table(KernelTable* table);
 void matvec_float(DType dtype, const MatvecArgs& args);  // x: kF32
 
-// accumulate_rows and accumulate_channels of any type.
-void accumulate_any(DType dtype, const AccumulateArgs& args);
-void accumulate_channels(DType dtype, const std::byte* w, int64_t row_stride_bytes, const float* h,
-                         const int32_t* rows, int64_t n_rows, int64_t col_begin, int64_t col_end,
-                         float* y);
-// The columns of whole strips alone. Returns the first that is left.
-int64_t accumulate_strips_of_q4_0(const AccumulateArgs& args);
-
 // VectorForm::kQ8 of this instruction set, and the products with it.
 int64_t q8_bytes(int64_t n);
 void prepare_q8(const float* x, int64_t n, void* out);
@@ -57,9 +49,6 @@ int64_t gemm_q8_wide_multiply_registers(int64_t n);
 int64_t gemm_q8_multiply_registers(int64_t n);
 
 // The same products of the same activations. REQUIRES: AVX-VNNI.
-void vnni_accumulate_channels(DType dtype, const std::byte* w, int64_t row_stride_bytes,
-                              const float* h, const int32_t* rows, int64_t n_rows,
-                              int64_t col_begin, int64_t col_end, float* y);
 void vnni_matvec_quantised(DType dtype, const MatvecArgs& args);
 int64_t gemm_vnni_panel_bytes(int64_t k);
 int64_t gemm_vnni_offset_panel_bytes(int64_t k);

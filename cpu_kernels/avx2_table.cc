@@ -1,4 +1,5 @@
 #include "cpu_kernels/avx2.h"
+#include "cpu_kernels/avx2_channels.h"
 #include "cpu_kernels/simd_avx2.h"
 #include "cpu_kernels/simd_table.h"
 

@@ -2,7 +2,6 @@
 // products of bytes in 32 bits. Q8_0's bytes are unsigned as w + 128, which owes 128 * sum(x).
 #include "cpu_kernels/avx2.h"
 #include "cpu_kernels/block_dot_avx2.h"
-#include "cpu_kernels/channels_avx2.h"
 #include "cpu_kernels/gemm_integer_avx2.h"
 #include "cpu_kernels/octet_dot_avx2.h"
 
@@ -42,22 +41,7 @@ struct VnniHalvesOp : VnniOffsetOp {
   static constexpr int kUnroll = 4;
 };
 
-struct VnniWords {
-  [[gnu::always_inline]] static inline __m256i words(__m256i sums, __m256i a, __m256i b) {
-    return _mm256_dpwssd_avx_epi32(sums, a, b);
-  }
-};
-
 }  // namespace
-
-void vnni_accumulate_channels(DType dtype, const std::byte* w, int64_t row_stride_bytes,
-                              const float* h, const int32_t* rows, int64_t n_rows,
-                              int64_t col_begin, int64_t col_end, float* y) {
-  AccumulateArgs args = {w, row_stride_bytes, h, rows, n_rows, col_begin, col_end, y};
-  if (dtype == DType::kQ4_0) args.col_begin = accumulate_strips_of_q4_0(args);
-  if (dtype == DType::kQ8_0) args.col_begin = ChannelRows<Q8ChannelStrip<VnniWords>>(args).run();
-  if (args.col_begin < args.col_end) accumulate_any(dtype, args);
-}
 
 void vnni_matvec_quantised(DType dtype, const MatvecArgs& args) {
   VisitWeightType(dtype, [&](auto type) {

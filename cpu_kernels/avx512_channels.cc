@@ -1,12 +1,9 @@
-// accumulate_channels (cpu_kernels/channel_rows.h) for Q4_0 and Q8_0 by VNNI.
+// accumulate_channels (cpu_kernels/channel_rows.h) for Q4_0 by VNNI.
 //
-// Q4_0: the nibbles of four rows are interleaved, so that a dword has one column of each, and
-// multiplied by the four rows' factors of 8 bits (vpdpbusd: unsigned times signed bytes, four at a
-// time, added to int32). Nibbles are w + 8: 8 times the sum of the factors is taken off again in
-// int32. The largest sum is 16 * 15 * 127 < 2^15.
-//
-// Q8_0: bytes are widened to words, those of two rows interleaved, and multiplied by factors of 16
-// bits (vpdpwssd), which takes no more instructions. 16 * 128 * 32767 < 2^31.
+// The nibbles of four rows are interleaved, so that a dword has one column of each, and multiplied
+// by the four rows' factors of 8 bits (vpdpbusd: unsigned times signed bytes, four at a time, added
+// to int32). Nibbles are w + 8: 8 times the sum of the factors is taken off again in int32. The
+// largest sum is 16 * 15 * 127 < 2^15.
 #include "cpu_kernels/accumulate_simd.h"
 #include "cpu_kernels/avx512.h"
 #include "cpu_kernels/channel_rows.h"
@@ -19,26 +16,17 @@ namespace {
 constexpr int kFours = kChannelRows / 4;  // fours of rows
 
 // Returns the f16 scales of a strip's four blocks, in the low 64 bits.
-template <DType kType>
 [[gnu::always_inline]] inline __m128i strip_scales(const std::byte* p) {
-  const __m512i head = _mm512_loadu_si512(p);
-  if constexpr (kType == DType::kQ4_0) {  // words 0, 9, 18, 27
-    const __m512i at = _mm512_castsi128_si512(_mm_setr_epi16(0, 9, 18, 27, 0, 9, 18, 27));
-    return _mm512_castsi512_si128(_mm512_permutexvar_epi16(at, head));
-  } else {  // words 0, 17, 34, 51
-    static_assert(kType == DType::kQ8_0);
-    const __m512i at = _mm512_castsi128_si512(_mm_setr_epi16(0, 17, 34, 51, 0, 17, 34, 51));
-    return _mm512_castsi512_si128(_mm512_permutex2var_epi16(head, at, _mm512_loadu_si512(p + 64)));
-  }
+  const __m512i at = _mm512_castsi128_si512(_mm_setr_epi16(0, 9, 18, 27, 0, 9, 18, 27));
+  return _mm512_castsi512_si128(_mm512_permutexvar_epi16(at, _mm512_loadu_si512(p)));
 }
 
-// The factors of a strip, rounded to [-kMost, kMost].
+// The factors of a strip, rounded to [-127, 127].
 struct StripFactors {
   __m512i rounded[kFours];  // lane 4 r + b: of row r of the four and block b
   __m128 scale;             // lane b: of block b
 };
 
-template <DType kType, int kMost>
 [[gnu::always_inline]] inline StripFactors strip_factors(const std::byte* const* rows,
                                                          int64_t offset, const float* h) {
   const __m512i row_of_lane = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
@@ -47,10 +35,10 @@ template <DType kType, int kMost>
 #pragma GCC unroll 8
   for (int q = 0; q < kFours; ++q) {
     const std::byte* const* four = rows + 4 * q;
-    const __m128i low = _mm_unpacklo_epi64(strip_scales<kType>(four[0] + offset),
-                                           strip_scales<kType>(four[1] + offset));
-    const __m128i high = _mm_unpacklo_epi64(strip_scales<kType>(four[2] + offset),
-                                            strip_scales<kType>(four[3] + offset));
+    const __m128i low =
+        _mm_unpacklo_epi64(strip_scales(four[0] + offset), strip_scales(four[1] + offset));
+    const __m128i high =
+        _mm_unpacklo_epi64(strip_scales(four[2] + offset), strip_scales(four[3] + offset));
     const __m512 of_rows =
         _mm512_permutexvar_ps(row_of_lane, _mm512_castps128_ps512(_mm_load_ps(h + 4 * q)));
     products[q] = _mm512_mul_ps(_mm512_cvtph_ps(_mm256_set_m128i(high, low)), of_rows);
@@ -61,13 +49,13 @@ template <DType kType, int kMost>
   most = _mm512_max_epu32(most, _mm512_shuffle_i64x2(most, most, 0xb1));
   const __m128 largest = _mm_castsi128_ps(_mm512_castsi512_si128(most));
   const __mmask8 some = _mm_cmp_ps_mask(largest, _mm_set1_ps(kSmallestQ8Block), _CMP_NLT_UQ);
-  const __m128 one = _mm_set1_ps(kMost);
-  const __m512 inverse = _mm512_broadcast_f32x4(_mm_maskz_div_ps(some, one, largest));
+  const __m128 most_of_all = _mm_set1_ps(127);
+  const __m512 inverse = _mm512_broadcast_f32x4(_mm_maskz_div_ps(some, most_of_all, largest));
   StripFactors factors;
   for (int q = 0; q < kFours; ++q) {
     factors.rounded[q] = _mm512_cvtps_epi32(_mm512_mul_ps(products[q], inverse));
   }
-  factors.scale = _mm_maskz_div_ps(some, largest, one);
+  factors.scale = _mm_maskz_div_ps(some, largest, most_of_all);
   return factors;
 }
 
@@ -104,12 +92,12 @@ template <DType kType, int kMost>
   }
 }
 
-struct Q4Strip {
+struct ChannelStrip {
   static constexpr DType kType = DType::kQ4_0;
 
   [[gnu::always_inline]] static inline void add(const std::byte* const* rows, int64_t offset,
                                                 const float* h, float* y) {
-    const StripFactors factors = strip_factors<kType, 127>(rows, offset, h);
+    const StripFactors factors = strip_factors(rows, offset, h);
     const __m128i by_block = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     const __m512i to_lanes = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
     const __m512i low_bits = _mm512_set1_epi8(15);
@@ -142,59 +130,6 @@ struct Q4Strip {
   }
 };
 
-struct Q8Strip {
-  static constexpr DType kType = DType::kQ8_0;
-  static constexpr int64_t kBlockBytes = kTypeBlockBytes<kType>;
-  static constexpr int kPairs = kChannelRows / 2;
-
-  [[gnu::always_inline]] static inline void add(const std::byte* const* rows, int64_t offset,
-                                                const float* h, float* y) {
-    const StripFactors factors = strip_factors<kType, 32767>(rows, offset, h);
-    // A word of each of two rows' factors, for each block.
-    alignas(64) int32_t pairs[kPairs][kChannelBlocks];
-    for (int q = 0; q < kFours; ++q) {
-      const __m256i words = _mm512_cvtsepi32_epi16(factors.rounded[q]);
-      const __m256i mixed = _mm256_unpacklo_epi16(words, _mm256_srli_si256(words, 8));
-      _mm256_store_si256(reinterpret_cast<__m256i*>(pairs[2 * q]), mixed);
-    }
-    __m512i sums[kChannelBlocks][2] = {};
-#pragma GCC unroll 8
-    for (int p = 0; p < kPairs; ++p) {
-      const std::byte* const a = rows[2 * p] + offset + 2;
-      const std::byte* const b = rows[2 * p + 1] + offset + 2;
-#pragma GCC unroll 4
-      for (int block = 0; block < kChannelBlocks; ++block) {
-        const __m512i of_a = words_at(a + block * kBlockBytes);
-        const __m512i of_b = words_at(b + block * kBlockBytes);
-        const __m512i factor = _mm512_set1_epi32(pairs[p][block]);
-        __m512i* const to = sums[block];
-        to[0] = _mm512_dpwssd_epi32(to[0], _mm512_unpacklo_epi16(of_a, of_b), factor);
-        to[1] = _mm512_dpwssd_epi32(to[1], _mm512_unpackhi_epi16(of_a, of_b), factor);
-      }
-    }
-    alignas(16) float scales[kChannelBlocks];
-    _mm_store_ps(scales, factors.scale);
-    // Lane l of 128 bits holds columns 8 l to 8 l + 3, and 8 l + 4 to 8 l + 7.
-    const __m512i first = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
-    const __m512i second =
-        _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
-    for (int block = 0; block < kChannelBlocks; ++block) {
-      const __m512 scale = _mm512_set1_ps(scales[block]);
-      float* const to = y + block * kQuantBlock;
-      add_scaled(_mm512_permutex2var_epi32(sums[block][0], first, sums[block][1]), scale, to);
-      add_scaled(_mm512_permutex2var_epi32(sums[block][0], second, sums[block][1]), scale, to + 16);
-    }
-  }
-
- private:
-  [[gnu::always_inline]] static inline __m512i words_at(const std::byte* p) {
-    return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-  }
-  [[gnu::always_inline]] static inline void add_scaled(__m512i sums, __m512 scale, float* y) {
-    _mm512_storeu_ps(y, _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), scale, _mm512_loadu_ps(y)));
-  }
-};
-
 }  // namespace
 
 void vnni_accumulate_channels(DType dtype, const std::byte* w, int64_t row_stride_bytes,
@@ -202,8 +137,7 @@ void vnni_accumulate_channels(DType dtype, const std::byte* w, int64_t row_strid
                               int64_t col_begin, int64_t col_end, float* y) {
   const AccumulateArgs args = {w, row_stride_bytes, h, rows, n_rows, col_begin, col_end, y};
   AccumulateArgs rest = args;
-  if (dtype == DType::kQ4_0) rest.col_begin = ChannelRows<Q4Strip>(args).run();
-  if (dtype == DType::kQ8_0) rest.col_begin = ChannelRows<Q8Strip>(args).run();
+  if (dtype == DType::kQ4_0) rest.col_begin = ChannelRows<ChannelStrip>(args).run();
   if (rest.col_begin < rest.col_end) accumulate_any(dtype, rest);
 }
 

@@ -1,4 +1,4 @@
-#include "cpu_kernels/avx2.h"
+#include "cpu_kernels/avx2_channels.h"
 #include "cpu_kernels/avx512.h"
 #include "cpu_kernels/simd_avx512.h"
 #include "cpu_kernels/simd_table.h"

@@ -19,6 +19,8 @@ namespace thermocline {
 
 inline constexpr int kChannelRows = 16;       // that are added in integers
 inline constexpr int64_t kChannelCols = 128;  // a strip
+// How far ahead each row is prefetched, in the same row or in those that follow in the list.
+inline constexpr int64_t kAheadBytes = 1536;
 inline constexpr int64_t kChannelBlocks = 4;  // of a strip
 
 // Strip says how 16 rows are added to 128 columns: kType, and add(rows, offset, h, y), where
@@ -29,7 +31,9 @@ class ChannelRows {
   static constexpr int64_t kStripBytes = kChannelBlocks * kTypeBlockBytes<Strip::kType>;
 
   explicit ChannelRows(const AccumulateArgs& args)
-      : args_(args), n_strips_((args.col_end - args.col_begin) / kChannelCols) {}
+      : args_(args),
+        n_strips_((args.col_end - args.col_begin) / kChannelCols),
+        plan_(n_strips_, kStripBytes, kAheadBytes) {}
 
   // Adds whole strips. Returns the first column that is left.
   int64_t run() const {
@@ -51,33 +55,40 @@ class ChannelRows {
   // Rows behind the last of the list are its last, times 0.
   void add_group(int64_t first, int n) const {
     const std::byte* rows[kChannelRows];
-    const std::byte* next[kChannelRows];
+    const std::byte* ahead[kChannelRows];
+    const std::byte* after[kChannelRows];
     alignas(64) float h[kChannelRows];
     for (int r = 0; r < kChannelRows; ++r) {
       h[r] = r < n ? args_.h[first + r] : 0;
       rows[r] = row_at(first + (r < n ? r : n - 1));
-      next[r] = row_at(first + kChannelRows + r);
+      ahead[r] = row_at(first + r + plan_.groups * kChannelRows);
+      after[r] = row_at(first + r + (plan_.groups + 1) * kChannelRows);
     }
     float* y = args_.y + args_.col_begin;
-    // The rows of the next group are asked for one after the other, into the second cache (see
-    // accumulate_simd.h).
-    constexpr int64_t kAhead = kChannelRows * kStripBytes / kCacheLine + 1;
-    int64_t at = 0;
-    int row = 0;
-    for (int64_t s = 0; s < n_strips_; ++s, y += kChannelCols) {
-      for (int64_t i = 0; i < kAhead; ++i) {
-        _mm_prefetch(reinterpret_cast<const char*>(next[row] + at), _MM_HINT_T1);
-        at += kCacheLine;
-        if (at < n_strips_ * kStripBytes) continue;
-        at = 0;
-        row = row + 1 < kChannelRows ? row + 1 : row;
-      }
+    int64_t s = 0;
+    for (; s < n_strips_ - plan_.steps; ++s, y += kChannelCols) {
+      prefetch(ahead, s + plan_.steps);
       Strip::add(rows, s * kStripBytes, h, y);
+    }
+    for (int64_t step = 0; s < n_strips_; ++s, ++step, y += kChannelCols) {
+      prefetch(after, step);
+      Strip::add(rows, s * kStripBytes, h, y);
+    }
+  }
+
+  // Into the second cache (see accumulate_simd.h).
+  [[gnu::always_inline]] static inline void prefetch(const std::byte* const* from, int64_t strip) {
+    for (int r = 0; r < kChannelRows; ++r) {
+      for (int64_t line = 0; line < kStripBytes; line += kCacheLine) {
+        _mm_prefetch(reinterpret_cast<const char*>(from[r] + strip * kStripBytes + line),
+                     _MM_HINT_T1);
+      }
     }
   }
 
   const AccumulateArgs& args_;
   int64_t n_strips_;
+  PrefetchPlan plan_;
 };
 
 }  // namespace thermocline

@@ -113,8 +113,8 @@ TEST_P(AccumulateTest, SplittingTheListChangesNoBit) {
   EXPECT_EQ(parts, whole);
 }
 
-// accumulate_channels may round the factors of 16 rows and a block, by the largest of them, of Q4_0
-// to 8 bits and of Q8_0 to 16.
+// accumulate_channels may round the factors of 16 rows and a block of Q4_0 to 8 bits, by the
+// largest of them.
 TEST_P(AccumulateTest, ChannelsAreWithinTheRoundingOfTheirFactors) {
   std::mt19937 rng(5);
   const int64_t n_cols = WholeBlocks(dtype(), 416);
@@ -143,11 +143,10 @@ TEST_P(AccumulateTest, ChannelsAreWithinTheRoundingOfTheirFactors) {
         }
       }
       // Half a step of 1/127 of the largest factor; a weight is at most 8 scales, and its block's
-      // largest at least 7. With Q8_0 1/32767, 128 and 126.
-      const double step = dtype() == DType::kQ4_0   ? 8.0 / 7 / 254
-                          : dtype() == DType::kQ8_0 ? 128.0 / 126 / 65534
-                                                    : 0;
-      const double rounding = static_cast<double>(rows.size()) * most * largest * step;
+      // largest at least 7.
+      const double rounding = dtype() == DType::kQ4_0
+                                  ? static_cast<double>(rows.size()) * most * largest * 8 / 7 / 254
+                                  : 0;
       ASSERT_NEAR(y[c], reference, rounding + 1e-5 * magnitudes) << "column " << c;
     }
     if (rows.size() == 60) {

@@ -83,10 +83,9 @@ class Columns {
     for (int64_t j = 0; j < case_.d_in; ++j) {
       rows.push_back(DecodeRow(case_.dtype, weights_.w.row(j), case_.d_out));
     }
-    // Batches multiply activations that are rounded, to 8 bits at the least; so do lists of 4 bits,
-    // and those of 8 bits to 16.
+    // Batches multiply activations that are rounded, to 8 bits at the least; so do lists of 4 bits.
     const bool rounded = case_.n >= kGemmMinTokens || case_.dtype == DType::kQ4_0;
-    const double relative = rounded ? 1.0 / 128 : case_.dtype == DType::kQ8_0 ? 1.0 / 32768 : 1e-6;
+    const double relative = rounded ? 1.0 / 128 : 1e-6;
     int64_t n_kept = 0;
     for (int64_t t = 0; t < case_.n; ++t) {
       float most = 0;
