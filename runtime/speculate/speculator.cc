@@ -126,6 +126,10 @@ std::vector<DraftTree> Speculator::Draft(std::span<const SpeculatedText> texts) 
   for (const SpeculatedText& asked : texts) {
     Text& text = TextOf(asked.text);
     ++text.n_turns;
+    // A text that was cut, or another: what is left of a pause is no longer than the pause.
+    if (asked.ids.size() < text.n_ids) {
+      text.pauses_until = std::min(text.pauses_until, asked.ids.size() + text.pause_tokens);
+    }
     text.n_ids = asked.ids.size();
     text.draft_ms = 0;
     is_asked.push_back(IsTurn(text, asked, n_texts));

@@ -83,7 +83,7 @@ struct Drafted {
 TEST(DraftedTexts, GetTheTokensThatTheyGetAlone) {
   std::vector<Request> requests;
   for (int i = 0; i < 6; ++i) {
-    requests.push_back(GreedyRequest(PromptOf(i, static_cast<size_t>(5 + 7 * i)), 20 + 5 * i));
+    requests.push_back(GreedyRequest(PromptOf(i, 5 + 7 * static_cast<size_t>(i)), 20 + 5 * i));
     if (i % 2 == 1) {
       // Sampled, by a seed that was given.
       requests.back().sampler.temperature = 0.9F;
@@ -121,7 +121,7 @@ TEST(DraftedTexts, AModelDraftsForSeveral) {
   Served served(DraftedModel(3), {.n_slots = 3, .speculator = &speculator});
   std::vector<Request> requests;
   for (int i = 0; i < 5; ++i) {
-    requests.push_back(GreedyRequest(PromptOf(i, static_cast<size_t>(9 + 20 * i)), 24));
+    requests.push_back(GreedyRequest(PromptOf(i, 9 + 20 * static_cast<size_t>(i)), 24));
   }
   std::vector<std::shared_ptr<Collector>> collectors;
   for (const Request& request : requests) collectors.push_back(served.Submit(request));
@@ -228,9 +228,9 @@ TEST(DraftedTexts, OutliveTheirSource) {
     std::string name() const override { return "failing"; }
     void Draft(std::span<const DraftRequest> requests) override {
       for (const DraftRequest& request : requests) request.tree->Add(DraftTree::kText, 9, 1);
-      if (++n_calls_ > 3) throw std::runtime_error("the draft's file is gone");
+      if (++n_calls > 3) throw std::runtime_error("the draft's file is gone");
     }
-    int n_calls_ = 0;
+    int n_calls = 0;
   };
   Failing source;
   Speculator speculator(source, {.max_tokens = 6, .max_rows = kMaxRows, .follows_times = false},
@@ -239,7 +239,7 @@ TEST(DraftedTexts, OutliveTheirSource) {
   const Request request = GreedyRequest(PromptOf(1, 20), 30);
   EXPECT_EQ(served.Run(request).ids, Alone({request})[0].ids);
   EXPECT_EQ(served.scheduler.stats().speculation.failure, "the draft's file is gone");
-  EXPECT_EQ(source.n_calls_, 4);
+  EXPECT_EQ(source.n_calls, 4);
 }
 
 }  // namespace
