@@ -20,8 +20,8 @@ std::vector<Scheduler::State::Feed> Scheduler::State::Plan() {
     const int64_t n_written = engine_.model().batch_tokens() - budget;
     const int64_t most = pace_.ReadTokens(options_.max_slowdown, n_written);
     if (most > 0) budget = std::min(budget, most);
-    // One pass without prompts shows what they would wait for.
-    if (!pace_.knows_writing()) budget = 0;
+    // A pass without prompts, now and then, shows what they would wait for.
+    if (pace_.wants_writing()) budget = 0;
   }
   for (const auto entry : entries) {
     if (budget <= 0) break;
