@@ -10,8 +10,8 @@ constexpr int64_t kFewest = 8;
 // What a row takes shows in passes of so many.
 constexpr int64_t kFewestMeasured = 8;
 
-void Blend(double* mean, double value) {
-  *mean = *mean == 0 ? value : (1 - kWeightOfNew) * *mean + kWeightOfNew * value;
+void Blend(double* mean, double value, double weight = kWeightOfNew) {
+  *mean = *mean == 0 ? value : (1 - weight) * *mean + weight * value;
 }
 
 }  // namespace
@@ -21,9 +21,14 @@ void PassPace::Measure(int64_t n_written, int64_t n_read, double ms) {
   if (n_rows == 0) return;
   const auto n_further = static_cast<double>(n_rows - 1);
   // Of a pass of several rows the single one's part is what is left, and most of it at most.
+  ++n_since_writing_;
   if (n_read == 0) {
+    n_since_writing_ = 0;
+    ++n_writing_;
     const double least = ms / static_cast<double>(n_rows);
-    Blend(&single_ms_, std::max(least, ms - n_further * row_ms_));
+    // The first ones count alike.
+    const double weight = std::max(kWeightOfNew, 1 / static_cast<double>(n_writing_));
+    Blend(&single_ms_, std::max(least, ms - n_further * row_ms_), weight);
   }
   if (n_rows > kFewestMeasured) Blend(&row_ms_, std::max(0.0, ms - single_ms_) / n_further);
 }

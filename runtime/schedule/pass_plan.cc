@@ -21,8 +21,8 @@ std::vector<Scheduler::State::Feed> Scheduler::State::Plan() {
   if (n_written > 0 && options_.max_slowdown > 0) {
     const int64_t most = pace_.ReadTokens(options_.max_slowdown, n_written);
     if (most > 0) budget = std::min(budget, most);
-    // One pass without prompts shows what they would wait for.
-    if (!pace_.knows_writing()) budget = 0;
+    // A pass without prompts, now and then, shows what they would wait for.
+    if (pace_.wants_writing()) budget = 0;
   }
   for (const auto entry : entries) {
     if (budget <= 0) break;

@@ -175,7 +175,7 @@ TEST(HttpServer, SaysWhatIsWrongWithARequest) {
   EXPECT_THAT(answer("POST /echo HTTP/1.1\r\nContent-Length: 9\r\n\r\nhalf"),
               StartsWith("HTTP/1.1 408 "));
   EXPECT_EQ(handler.n_handled, 0);
-  EXPECT_THAT(answer(Post("/throws", "")), StartsWith("HTTP/1.1 500 "));
+  EXPECT_THAT(answer(Post("/throws", "", kClose)), StartsWith("HTTP/1.1 500 "));
   // Refused before the body, which is as long as nobody would read it.
   EXPECT_THAT(answer("POST /secret HTTP/1.1\r\nContent-Length: 999\r\n\r\n"),
               StartsWith("HTTP/1.1 401 "));

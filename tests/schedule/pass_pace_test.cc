@@ -11,13 +11,13 @@ double MsOf(int64_t n_rows) { return 20 + 2 * static_cast<double>(n_rows - 1); }
 
 TEST(PassPace, KnowsNothingBeforeBothKindsOfPasses) {
   PassPace pace;
-  EXPECT_FALSE(pace.knows_writing());
+  EXPECT_TRUE(pace.wants_writing());
   EXPECT_EQ(pace.ReadTokens(3, 1), 0);
   pace.Measure(0, 400, MsOf(400));
-  EXPECT_FALSE(pace.knows_writing());
+  EXPECT_TRUE(pace.wants_writing());
   EXPECT_EQ(pace.ReadTokens(3, 1), 0);
   pace.Measure(1, 0, MsOf(1));
-  EXPECT_TRUE(pace.knows_writing());
+  EXPECT_FALSE(pace.wants_writing());
   EXPECT_GT(pace.ReadTokens(3, 1), 0);
 }
 
@@ -36,6 +36,24 @@ TEST(PassPace, LearnsWhatARowTakes) {
   // Every prompt gets on, however many write.
   EXPECT_EQ(pace.ReadTokens(3, 100), 8);
   EXPECT_EQ(pace.ReadTokens(1, 1), 8);
+}
+
+// A pass that something else disturbed does not decide for long.
+TEST(PassPace, LooksAgainAtPassesThatReadNothing) {
+  PassPace pace;
+  pace.Measure(0, 400, MsOf(400));
+  pace.Measure(1, 0, 100 * MsOf(1));
+  int64_t n_passes = 0;
+  while (pace.ReadTokens(3, 1) > 40 && n_passes < 500) {
+    ++n_passes;
+    if (pace.wants_writing()) {
+      pace.Measure(1, 0, MsOf(1));
+    } else {
+      const int64_t n_read = pace.ReadTokens(3, 1);
+      pace.Measure(1, n_read, MsOf(1 + n_read));
+    }
+  }
+  EXPECT_LT(n_passes, 200);
 }
 
 }  // namespace

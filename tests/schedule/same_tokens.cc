@@ -1,12 +1,12 @@
 // Whether texts get the tokens that they get alone: in a full batch, sent away for want of pages,
 // with pages in the host's memory, with and without what the prefix cache has of them.
 //
-//   same_tokens MODEL TEXT [N_TEXTS [PROMPT_TOKENS [REPLY_TOKENS [MORE_TEXTS_AT_A_TIME]]]]
+//   same_tokens MODEL TEXT [N_TEXTS [PROMPT_TOKENS [REPLY_TOKENS [AT_A_TIME [TIES_PER_1000]]]]]
 //
 // Prompts are cut from the text; every second one begins as the one before it does. A text may part
 // where the two best logits lie closer together than twice what another way to feed the same tokens
 // moves a logit (a near-tie); it is compared up to there. Fails where one parts otherwise, or where
-// 1 token in 1000 is a near-tie.
+// so many tokens in 1000 are near-ties, or more (default 1).
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -35,6 +35,7 @@ struct Load {
   int64_t prompt_tokens = 160;
   int64_t reply_tokens = 96;
   int64_t at_a_time = 8;
+  int64_t ties_per_1000 = 1;
 
   int64_t text_tokens() const { return prompt_tokens + reply_tokens + 1; }
 };
@@ -202,7 +203,7 @@ int Run(const Load& load, const std::string& text_path) {
     all.n_near_ties += counts.n_near_ties;
     all.n_parted += counts.n_parted;
   }
-  const bool few_ties = 1000 * all.n_near_ties < all.n_tokens;
+  const bool few_ties = 1000 * all.n_near_ties < load.ties_per_1000 * all.n_tokens;
   std::printf("%lld near-ties in %lld tokens%s\n", static_cast<long long>(all.n_near_ties),
               static_cast<long long>(all.n_tokens), few_ties ? "" : ": too many");
   return all.n_parted == 0 && few_ties ? 0 : 1;
@@ -213,14 +214,15 @@ int Run(const Load& load, const std::string& text_path) {
 
 int main(int argc, char** argv) {
   if (argc < 3) {
-    std::fprintf(stderr, "usage: same_tokens MODEL TEXT [N_TEXTS [PROMPT [REPLY [AT_A_TIME]]]]\n");
+    std::fprintf(stderr,
+                 "usage: same_tokens MODEL TEXT [N_TEXTS [PROMPT [REPLY [AT_A_TIME [TIES]]]]]\n");
     return 2;
   }
   thermocline::Load load;
   load.model = argv[1];
   int64_t* const numbers[] = {&load.n_texts, &load.prompt_tokens, &load.reply_tokens,
-                              &load.at_a_time};
-  for (int i = 3; i < std::min(argc, 7); ++i) *numbers[i - 3] = std::max(1L, std::atol(argv[i]));
+                              &load.at_a_time, &load.ties_per_1000};
+  for (int i = 3; i < std::min(argc, 8); ++i) *numbers[i - 3] = std::max(1L, std::atol(argv[i]));
   try {
     return thermocline::Run(load, argv[2]);
   } catch (const std::exception& error) {

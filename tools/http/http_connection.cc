@@ -18,7 +18,31 @@ namespace http = boost::beast::http;
 }  // namespace
 
 HttpConnection::HttpConnection(boost::asio::ip::tcp::socket socket, HttpShared& shared)
-    : stream_(std::move(socket)), shared_(shared), silence_(stream_.get_executor()) {}
+    : stream_(std::move(socket)),
+      shared_(shared),
+      silence_(stream_.get_executor()),
+      deadline_(stream_.get_executor()) {}
+
+void HttpConnection::AllowTime(std::chrono::milliseconds time) {
+  stream_.expires_never();
+  timed_out_ = false;
+  deadline_.expires_after(time);
+  deadline_.async_wait([weak = weak_from_this()](boost::system::error_code error) {
+    const auto self = weak.lock();
+    if (error || self == nullptr) return;
+    // It may have been set anew, or have become needless, just when it went off.
+    const bool reads = self->state_ == State::kWaiting || self->state_ == State::kReading;
+    if (!reads || self->deadline_.expiry() > std::chrono::steady_clock::now()) return;
+    self->timed_out_ = true;
+    self->stream_.cancel();
+  });
+}
+
+beast::error_code HttpConnection::EndTime(beast::error_code error) {
+  deadline_.cancel();
+  if (error && std::exchange(timed_out_, false)) return beast::error::timeout;
+  return error;
+}
 
 void HttpConnection::ReadHead() {
   state_ = State::kWaiting;
@@ -28,7 +52,7 @@ void HttpConnection::ReadHead() {
   request_ = {};
   // A connection may idle; a head that has begun to come may not take long.
   if (buffer_.size() > 0) {
-    stream_.expires_after(shared_.limits.head_time);
+    AllowTime(shared_.limits.head_time);
     http::async_read_header(
         stream_, buffer_, *parser_,
         [self = shared_from_this()](beast::error_code error, size_t) { self->OnHead(error); });
@@ -40,7 +64,7 @@ void HttpConnection::ReadHead() {
                           [self = shared_from_this()](beast::error_code error, size_t n_bytes) {
                             if (error) return self->Close();
                             self->buffer_.commit(n_bytes);
-                            self->stream_.expires_after(self->shared_.limits.head_time);
+                            self->AllowTime(self->shared_.limits.head_time);
                             http::async_read_header(self->stream_, self->buffer_, *self->parser_,
                                                     [self](beast::error_code head_error, size_t) {
                                                       self->OnHead(head_error);
@@ -49,6 +73,7 @@ void HttpConnection::ReadHead() {
 }
 
 void HttpConnection::OnHead(beast::error_code error) {
+  error = EndTime(error);
   if (state_ == State::kClosing) return;
   state_ = State::kReading;
   if (error) return Fail(error);
@@ -70,9 +95,10 @@ void HttpConnection::OnHead(beast::error_code error) {
 
 void HttpConnection::ReadBody() {
   if (parser_->is_done()) return Dispatch();
-  stream_.expires_after(shared_.limits.body_time);
+  AllowTime(shared_.limits.body_time);
   http::async_read(stream_, buffer_, *parser_,
                    [self = shared_from_this()](beast::error_code error, size_t) {
+                     error = self->EndTime(error);
                      if (self->state_ == State::kClosing) return;
                      if (error) return self->Fail(error);
                      self->Dispatch();
@@ -136,6 +162,7 @@ void HttpConnection::Close() {
   if (exchange_) exchange_->SetGone();
   exchange_.reset();
   silence_.cancel();
+  deadline_.cancel();
   beast::error_code ignored;
   stream_.socket().close(ignored);
 }

@@ -49,6 +49,11 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   enum class State : unsigned char { kWaiting, kReading, kAnswering, kClosing };
 
   void ReadHead();
+  // The head and the body must have arrived by then. The stream's own timer would close the socket,
+  // and nobody could be told.
+  void AllowTime(std::chrono::milliseconds time);
+  // What reading ended with: the time's end where that was what ended it.
+  boost::beast::error_code EndTime(boost::beast::error_code error);
   void OnHead(boost::beast::error_code error);
   void ReadBody();
   void Dispatch();
@@ -87,6 +92,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   uint64_t unsent_bytes_ = 0;
   std::string heartbeat_;  // of the stream; empty: none
   boost::asio::steady_timer silence_;
+  boost::asio::steady_timer deadline_;  // of what is being read
+  bool timed_out_ = false;
   uint64_t read_away_ = 0;
   std::string discarded_;
 };
