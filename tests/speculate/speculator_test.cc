@@ -100,7 +100,7 @@ TEST(Speculator, LeavesOutWhatIsHardlyEverAccepted) {
   trial.Write(3000);
   trial.Forget();
   trial.Write(1000);
-  EXPECT_LT(trial.ms_per_token(), 8);
+  EXPECT_LT(trial.ms_per_token(), 9) << "the best depth's is 7.5, and 10 is that without drafts";
 }
 
 // Whatever is drafted is right, and takes longer than it saves.
