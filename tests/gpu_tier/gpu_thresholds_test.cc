@@ -16,7 +16,7 @@ constexpr double kTolerance = 2e-2;
 class GpuThresholds : public GpuTier {
  protected:
   std::string Thresholds(const std::string& model) {
-    const std::string path = dir_.file("a.profile.gguf");
+    std::string path = dir_.file("a.profile.gguf");
     EngineOptions options = CalibrationOptions(model);
     options.context_tokens = 100;
     Engine engine(options);
