@@ -54,7 +54,7 @@ DType StandInType(int bits, int64_t d_model) {
       return whole ? DType::kQ3_K : FittingType(DType::kS3_0, d_model);
     default:
       CHECK(bits == 4);
-      return whole ? DType::kQ4_K : FittingType(DType::kQ4_0, d_model);
+      return whole ? DType::kQ4_K : FittingType(DType::kIQ4_NL, d_model);
   }
 }
 
@@ -103,15 +103,29 @@ std::vector<float> FloatsOf(const float* values, int64_t first, int64_t n) {
   return {values + first, values + first + n};
 }
 
-// How much errors of weights that read the FFN's input count, by column.
-std::vector<float> InputImportance(const ProfileStats& stats, int64_t l) {
+// How much errors of weights that read one of a layer's inputs count, by column; empty: alike.
+std::vector<float> InputImportance(const ProfileStats& stats, int64_t l,
+                                   std::vector<double> LayerInputSquares::*input) {
   std::vector<float> importance;
   if (stats.input_squares.empty()) return importance;
-  for (const double square : stats.input_squares[static_cast<size_t>(l)].ffn) {
+  for (const double square : stats.input_squares[static_cast<size_t>(l)].*input) {
     importance.push_back(
         static_cast<float>(square / static_cast<double>(stats.calibration.n_tokens)));
   }
   return importance;
+}
+
+std::vector<float> MatrixImportance(const ProfileStats& stats, int64_t l, TensorRole role) {
+  switch (role) {
+    case TensorRole::kWq:
+    case TensorRole::kWk:
+    case TensorRole::kWv:
+      return InputImportance(stats, l, &LayerInputSquares::attention);
+    case TensorRole::kWo:
+      return InputImportance(stats, l, &LayerInputSquares::attended);
+    default:
+      return {};
+  }
 }
 
 void RequireBuildable(const OpenedModel& model) {
@@ -176,7 +190,7 @@ DraftLayer DraftBuilder::MakeLayer(const DraftRecipe& recipe, int64_t l) const {
   DraftLayer layer;
   layer.order = engine_.model().draft()->layers[at].order;
   layer.n_hot = recipe.n_hot[at];
-  const std::vector<float> importance = InputImportance(stats_, l);
+  const std::vector<float> importance = InputImportance(stats_, l, &LayerInputSquares::ffn);
   int64_t first = layer.n_hot;
   for (const DraftRecipe::Slice& wanted : recipe.slices) {
     DraftSlice& stand_in = layer.slices.emplace_back();
@@ -196,25 +210,34 @@ DraftLayer DraftBuilder::MakeLayer(const DraftRecipe& recipe, int64_t l) const {
   return layer;
 }
 
+// The head has the type that it has in models of the others' type, unless it has no more bits as it
+// is.
 std::vector<DraftReplacement> DraftBuilder::Copy(DType dtype) const {
   std::vector<DraftReplacement> out;
   const OpenedModel& model = engine_.model();
   const ModelConfig& config = engine_.config();
   const ModelWeights& weights = engine_.weights();
   const TensorTable table = model.family().tensors;
+  const auto add = [&](const std::string& name, const TensorView& w, DType wanted,
+                       std::span<const float> importance) {
+    const DType type = FittingType(wanted, w.cols);
+    if (RowBytes(type, w.cols) >= RowBytes(w.dtype, w.cols)) return;
+    out.push_back({name, Convert(name, w, type, importance)});
+  };
   for (int64_t l = 0; l < config.n_layers; ++l) {
     ForEachLayerTensor(
         model.gguf(), table, config, l, [&](const ModelTensor& tensor, const GgufTensorInfo* info) {
-          if (info == nullptr || tensor.row->matrix == nullptr || tensor.unused) return;
+          if (info == nullptr || tensor.row->matrix == nullptr || tensor.unused) {
+            return;
+          }
           const LinearWeights& w = weights.layers[static_cast<size_t>(l)].*tensor.row->matrix;
           if (w.by_column) return;
-          out.push_back({tensor.name, Convert(tensor.name, w.w, FittingType(dtype, w.w.cols), {})});
+          add(tensor.name, w.w, dtype, MatrixImportance(stats_, l, tensor.row->role));
         });
   }
   const TensorRole head = config.tied_output ? TensorRole::kTokenEmbd : TensorRole::kOutput;
-  const TensorView& w = weights.output.w;
-  const std::string name = TensorOf(table, head, config).name;
-  out.push_back({name, Convert(name, w, FittingType(dtype, w.cols), {})});
+  add(TensorOf(table, head, config).name, weights.output.w, GetWeightTypeInfo(dtype).for_vocabulary,
+      {});
   return out;
 }
 

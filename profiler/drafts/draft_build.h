@@ -50,7 +50,7 @@ std::shared_ptr<const DraftFile> OrderedDraft(const ModelConfig& config,
                                               const NeuronOrders& orders);
 
 // Returns the type that stands in for one of so many bits where rows hold no whole blocks of it:
-// Q2_K, Q3_K -> S2_0, S3_0; 4 -> Q4_K or Q4_0.
+// Q2_K or S2_0, Q3_K or S3_0, Q4_K or IQ4_NL.
 DType StandInType(int bits, int64_t d_model);
 
 // A text as windows, each a sequence of its own, none longer than the engine's context.
