@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -117,6 +118,21 @@ TEST_F(ProfileRunTest, AThresholdLeavesFewerActive) {
   EXPECT_LT(Sum(some.calibration.layers[0].count), Sum(zero.calibration.layers[0].count));
   EXPECT_EQ(Sum(none.calibration.layers[0].count), 0);
   EXPECT_EQ(none.calibration.layers[0].mass, zero.calibration.layers[0].mass);
+}
+
+// Where nothing is 0 a neuron is active above its layer's own magnitude, in half of all cases, and
+// some more often than others.
+TEST_F(ProfileRunTest, AShareIsCountedLayerByLayer) {
+  engine_options_.model_path = SiluModelPath();
+  options_.cut_share = 0.5;
+  const ProfileStats stats = Profile();
+  EXPECT_EQ(stats.cut_share, 0.5);
+  for (const LayerActivity& layer : stats.heldout.layers) {
+    const auto all = static_cast<double>(stats.heldout.n_tokens * stats.d_ff());
+    EXPECT_NEAR(static_cast<double>(Sum(layer.count)) / all, 0.5, 0.1);
+    const auto [least, most] = std::ranges::minmax(layer.count);
+    EXPECT_GT(most, 2 * least);
+  }
 }
 
 TEST_F(ProfileRunTest, TheLruSeesTheHeldoutText) {
