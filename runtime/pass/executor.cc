@@ -245,7 +245,8 @@ void Executor::CountKvBytes(const Pass& pass) {
       return other.page_class == op.page_class && other.window == op.window;
     });
     if (same == counted.end()) {
-      counted.push_back({op.page_class, op.window, context_.tiers[context_.AttentionTier(layer)].device->ReadsOf(op)});
+      counted.push_back({op.page_class, op.window,
+                         context_.tiers[context_.AttentionTier(layer)].device->ReadsOf(op)});
       same = std::prev(counted.end());
     }
     const int64_t row_bytes = 2 * op.n_kv_heads * RowBytes(context_.cache.dtype(), op.head_dim);

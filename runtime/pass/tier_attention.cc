@@ -31,8 +31,8 @@ uint64_t AttentionBytes(const PassContext& context, const AttentionOp& op, const
   for (const LinearWeights* matrix : {&w.wq, &w.wk, &w.wv, &w.wo}) {
     if (!matrix->w.empty()) n_bytes += matrix->w.weight_bytes();
   }
-  const auto row_bytes = static_cast<uint64_t>(
-      2 * RowBytes(context.cache.dtype(), op.head_dim) * op.n_kv_heads);
+  const auto row_bytes =
+      static_cast<uint64_t>(2 * RowBytes(context.cache.dtype(), op.head_dim) * op.n_kv_heads);
   for (const BatchSegment& segment : op.segments) {
     const int64_t last = segment.first_position + segment.n_rows - 1;
     n_bytes += static_cast<uint64_t>(last + 1 - op.FirstSeen(last)) * row_bytes;
