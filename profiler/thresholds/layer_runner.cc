@@ -30,7 +30,7 @@ LayerRunner::LayerRunner(Engine& engine, ModelCuts& cuts, int64_t n_tokens, int 
       team_(n_lanes),
       lanes_(team_.MakeGroup(n_lanes)),
       cache_(device_->MakeKvCache(engine.config(), engine.model().options().cache_type,
-                                  MakeKvLayout(engine.config(), KvPagesFor(n_tokens)))),
+                                  MakeKvLayout(engine.config(), KvPagesFor(n_tokens)), 0)),
       own_cuts_(cuts.MakeCuts(n_tokens)) {
   Device* const tiers[] = {device_.get()};
   const ExecutorOptions options{
