@@ -148,7 +148,7 @@ bool Scheduler::State::DropOldest(size_t page_class) {
 }
 
 bool Scheduler::State::CopiesPay() const {
-  if (host_pages_ == nullptr) return false;
+  if (host_pages_ == nullptr || options_.kv_host_always) return host_pages_ != nullptr;
   const double read_ms = pace_.RowMs() * kKvPageTokens;
   return read_ms == 0 || host_pages_->RoundTripMs() < read_ms;
 }

@@ -37,8 +37,9 @@ struct ScheduleOptions {
   // Bytes of the host's memory for copies of such pages, and of those of texts that were sent away:
   // where that takes less time than to compute them again.
   uint64_t kv_host_bytes = 0;
+  bool kv_host_always = false;  // whatever it takes: for who needs the same from run to run
   // How fast the machine is, so that batches which are small enough skip neurons where that is
-  // predicted to pay (runtime/schedule/batch_skip.h). Null: from kGemmMinTokens rows on they run
+  // predicted to pay (runtime/schedule/batch_skip.h). Null: with more than kFewTokens rows they run
   // dense.
   std::shared_ptr<const MachineRates> rates = nullptr;
 };

@@ -103,8 +103,9 @@ TEST_F(MemoryFit, ABudgetLargerThanTheModelHasNoColdPath) {
   options_.context_tokens = 64;
   const OpenedModel opened(options_);
   options_.placement_path = dir_.file("p.gguf");
-  WritePlacement(options_.placement_path,
-                 ShuffledPlacement(opened.gguf().fingerprint(), opened.config(), 1.0));
+  Placement all = ShuffledPlacement(opened.gguf().fingerprint(), opened.config(), 1.0);
+  for (LayerPlacement& layer : all.layers) layer.attention = kVram;
+  WritePlacement(options_.placement_path, all);
   Engine placed(options_);
   EXPECT_EQ(placed.UsedBytes().size(), 1U);
   EXPECT_EQ(placed.model().Plan().total_bytes(1), 0U);

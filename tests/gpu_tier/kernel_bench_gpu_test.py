@@ -12,7 +12,7 @@ import sys
 import tempfile
 import unittest
 
-QUANTISED = ("Q8_0", "Q6_K", "Q5_K", "Q5_1", "Q5_0", "Q4_K", "Q4_1", "IQ4_NL", "Q4_0", "IQ4_XS", "MXFP4", "Q3_K", "Q2_K")
+QUANTISED = ("Q8_0", "Q6_K", "Q5_K", "Q5_1", "Q5_0", "Q4_K", "Q4_1", "IQ4_NL", "Q4_0", "IQ4_XS", "MXFP4", "Q3_K", "Q2_K", "S2_0", "S3_0")
 TYPES = (*QUANTISED, "F16", "BF16", "F32")
 DENSITIES = (5, 10, 20, 50, 100)
 

@@ -70,18 +70,18 @@ class ProfileVerbsTest : public testing::Test {
 };
 
 TEST_F(ProfileVerbsTest, ProfileWithABudgetWritesBothFiles) {
-  const std::string out = Call(ProfileArgs({"--vram", "1500K", "--ram", "1G"}));
+  const std::string out = Call(ProfileArgs({"--vram", "1600K", "--ram", "1G"}));
   EXPECT_THAT(out,
-              AllOf(HasSubstr("LRU"), HasSubstr("uniform"), HasSubstr("budgets: vram 1.46 MiB"),
+              AllOf(HasSubstr("LRU"), HasSubstr("uniform"), HasSubstr("budgets: vram 1.56 MiB"),
                     HasSubstr(profile_), HasSubstr(placement_)));
   const ProfileStats stats = ReadProfile(profile_);
   const Placement placement = ReadPlacement(placement_);
   EXPECT_EQ(stats.model_fingerprint, placement.model_fingerprint);
-  EXPECT_EQ(placement.vram_budget_bytes, 1500U * 1024);
+  EXPECT_EQ(placement.vram_budget_bytes, 1600U * 1024);
   EXPECT_EQ(dir_.n_entries(), 3U);  // two outputs and the text
 
   // The file gives the same placement.
-  const std::string again = Call(PlaceArgs({"--vram", "1500K", "--ram", "1G"}));
+  const std::string again = Call(PlaceArgs({"--vram", "1600K", "--ram", "1G"}));
   EXPECT_THAT(again, AllOf(HasSubstr("slow tier"), HasSubstr("uniform"), Not(HasSubstr("LRU:"))));
   EXPECT_EQ(ReadWholeFile(dir_.file("other.placement.gguf")), ReadWholeFile(placement_));
 }

@@ -80,12 +80,14 @@ struct ManyTexts {
   FfnCounts counts;
 };
 
+constexpr int kTexts = kFewTokens + 4;  // more than skip without rates
+
 ManyTexts WriteWith(std::shared_ptr<const MachineRates> rates) {
-  Served served(SmallModel(6), {.n_slots = 6, .rates = std::move(rates)});
+  Served served(SmallModel(kTexts), {.n_slots = kTexts, .rates = std::move(rates)});
   // One text alone, whose neurons are counted.
   served.Run(GreedyRequest(PromptOf(9, 10), 60));
   std::vector<std::shared_ptr<Collector>> all;
-  for (int i = 0; i < 6; ++i) all.push_back(served.Submit(GreedyRequest(PromptOf(i, 20), 50)));
+  for (int i = 0; i < kTexts; ++i) all.push_back(served.Submit(GreedyRequest(PromptOf(i, 20), 50)));
   served.RunAll();
   ManyTexts run;
   for (const auto& collector : all) run.texts.push_back(collector->texts[0].ids);

@@ -155,7 +155,8 @@ TEST_F(MovedPages, WithoutRoomInTheCacheOnlyTheBeginningComesBack) {
 TEST(HostPagesOfAScheduler, APrefixComesBackInsteadOfBeingReadAgain) {
   std::vector<std::vector<int32_t>> written;
   for (const uint64_t host_bytes : {uint64_t{0}, kEnough}) {
-    Served served(SmallModel(1), {.n_slots = 1, .kv_host_bytes = host_bytes});
+    Served served(SmallModel(1),
+                  {.n_slots = 1, .kv_host_bytes = host_bytes, .kv_host_always = true});
     size_t i = 0;
     for (const int which : {1, 2, 1, 2, 1}) {
       const Collector::Text text = served.Run(GreedyRequest(PromptOf(which, 100), 20));
@@ -182,7 +183,8 @@ TEST(HostPagesOfAScheduler, WhoIsSentAwayFindsHisPagesAgain) {
   for (const bool moves : {false, true}) {
     EngineOptions options = SmallModel(2);
     options.kv_tokens = 160;
-    Served served(options, {.n_slots = 2, .kv_host_bytes = moves ? kEnough : 0});
+    Served served(options,
+                  {.n_slots = 2, .kv_host_bytes = moves ? kEnough : 0, .kv_host_always = true});
     std::vector<std::shared_ptr<Collector>> all;
     for (int i = 0; i < 2; ++i) all.push_back(served.Submit(GreedyRequest(PromptOf(i, 40), 80)));
     served.RunAll();
@@ -212,7 +214,7 @@ TEST(HostPagesOfAScheduler, PagesOfWindowsComeBackToo) {
     EngineOptions options = SmallModel(2, 1000);
     options.model_path = dir.file("windowed.gguf");
     options.kv_tokens = 1000;
-    Served served(options, {.n_slots = 2, .kv_host_bytes = host_bytes});
+    Served served(options, {.n_slots = 2, .kv_host_bytes = host_bytes, .kv_host_always = true});
     ASSERT_EQ(served.engine.sequences().n_classes(), 2U);
     size_t i = 0;
     int64_t n_cached = 0;

@@ -49,7 +49,7 @@ TEST(InspectTest, PlacementAndPackedModel) {
   const auto placement = Inspect(dir.file("placement"));
   EXPECT_EQ(placement["kind"], "placement");
   EXPECT_EQ(placement["placement"]["layer_neurons"][1],
-            nlohmann::json({{"vram", 38}, {"dram", 58}, {"nvme", 0}}));
+            nlohmann::json({{"vram", 38}, {"dram", 58}, {"nvme", 0}, {"attention", "vram"}}));
   EXPECT_THAT(RunTool({"inspect", dir.file("placement")}).out, HasSubstr("neurons in vram"));
 
   PackOptions options;
@@ -80,7 +80,7 @@ TEST(InspectTest, PowerInfersFiles) {
   EXPECT_EQ(placed["placement"]["imported"], true);
   EXPECT_EQ(placed["placement"]["model_fingerprint"], nullptr);
   EXPECT_EQ(placed["placement"]["layer_neurons"][1],
-            nlohmann::json({{"vram", 17}, {"dram", 79}, {"nvme", 0}}));
+            nlohmann::json({{"vram", 17}, {"dram", 79}, {"nvme", 0}, {"attention", "vram"}}));
   EXPECT_THAT(RunTool({"inspect", placement}).out, HasSubstr("it names no model"));
 
   const ToolResult run = RunTool(

@@ -107,7 +107,9 @@ TEST(ServeReplay, ServesALoadAndCountsIt) {
   EXPECT_EQ(result.generated_tokens, 63);
   EXPECT_EQ(result.ttft.n, 7);
   EXPECT_EQ(result.gaps.n, 56);
-  EXPECT_EQ(result.stats->cached_tokens, 64 * 6);  // all but the first
+  // All but the first; of pages the cache has whole ones, a slot has what it was left with.
+  EXPECT_GE(result.stats->cached_tokens, 64 * 6);
+  EXPECT_LE(result.stats->cached_tokens, 70 * 6);
   EXPECT_EQ(result.stats->prompt_tokens + result.stats->cached_tokens, 7 * 80);
   EXPECT_THAT(ServeTable(report), HasSubstr("7 requests"));
   EXPECT_THAT(ServeJson(report), HasSubstr("\"served\": 7"));

@@ -9,8 +9,8 @@ namespace {
 
 constexpr const char* kInspectDetails =
     R"(FILE is any GGUF file (of a split set, any of its files), or a profile, placement, predictor, draft or
-packed model of ours. Prints the kind of file, its metadata (long arrays cut), its tensors with dimensions (the
-length of a row first), type and size; of a model also the dimensions as the runtime reads them, whether
+packed model of ours. Prints the kind of file, its metadata (long arrays cut), its tensors with dimensions
+(the length of a row first), type and size; of a model also the dimensions as the runtime reads them, whether
 this version can run it and if not why, and the memory a run takes; of a placement how many neurons of
 each layer lie in which tier. Files whose tensors cannot be computed with are listed, too.
 

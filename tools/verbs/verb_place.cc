@@ -31,8 +31,8 @@ much of the held-out activations the placement covers (an LRU cache for comparis
 
 --explain prints what the fastest split is expected to take beside other ways to split: by activations
 per byte, the same share of every layer, and whole layers; with --draft FILE also what drafting with the
-hot neurons would bring (docs/drafts.md), by the acceptance that was measured when the draft was made. --sweep vram=4G..24G[:1G] prints what more
-memory would bring.
+hot neurons would bring (docs/drafts.md), by the acceptance that was measured when the draft was made.
+--sweep vram=4G..24G[:1G] prints what more memory would bring.
 
 The plan holds for runs with this context (-c), batch (-b) and number of threads (-t), or smaller ones.
 Sizes: 8G, 512M, 1.5G (binary units). Output: a .placement.gguf, for `run --placement`.

@@ -40,9 +40,9 @@ It also sums the squares of what every matrix reads, for `quantize --importance`
 With --thresholds it also measures how large what every matrix reads is, so that small inputs can be skipped
 (--sparse teal:0.4 and others, see `run --help`), searches how a share is best split over matrices and layers
 (--search-tokens, some minutes for a small model and hours for a large one; 0: no search), and scores the ways
-on held-out text against dense. Where nothing is exactly 0 (silu, gelu) and no --activation-threshold is given,
-a neuron then counts as active where thresholds for half of the channels would keep it (|h| above its layer's
-median), so that placements hold the neurons in VRAM that are seldom skipped.
+on held-out text against dense. Where nothing is exactly 0 (silu, gelu) and no --activation-threshold is
+given, a neuron then counts as active where thresholds for half of the channels would keep it (|h| above its
+layer's median), so that placements hold the neurons in VRAM that are seldom skipped.
 
 With --vram a placement is made in the same go: which neurons lie in VRAM, the most often active ones per
 byte first, the rest in RAM. Without it only the statistics are written, and `thermocline place` makes
