@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "runtime/device/ops.h"
 #include "tools/verbs/cli_options.h"
 #include "tools/verbs/number_option.h"
 
@@ -63,9 +64,13 @@ void AddDraftOptions(CLI::App& verb, DraftArgs* args) {
                   "Also written -md. A small model of the same vocabulary, which drafts")
       ->type_name("FILE");
   SpeculateOptions& speculate = args->options.speculate;
+  // With what is written behind the last token that is as many rows as have the bits of each alone.
+  speculate.max_tokens = kFewTokens - 1;
   AddNumberOption(verb, "--draft-max", &speculate.max_tokens,
                   {.least = 1, .most = kMostDraftTokens},
-                  fmt::format("Most tokens of a draft (default {})", speculate.max_tokens));
+                  fmt::format("Most tokens of a draft (default {}: the text is plain decoding's to "
+                              "the bit; more may part from it where two tokens nearly tie)",
+                              speculate.max_tokens));
   AddNumberOption(verb, "--draft-p-min", &speculate.least_chance, {.least = 0, .most = 1},
                   "A draft ends before a token that is less likely to be accepted, whatever it "
                   "would cost (default 0)");
