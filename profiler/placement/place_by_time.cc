@@ -204,7 +204,7 @@ SolverResult TimePlacer::WhatWouldFit(const Budgets& budgets) const {
     SolverProblem problem = problem_;
     problem.vram_bytes = budgets.vram_bytes;
     problem.ram_bytes = budgets.ram_bytes;
-    const SolverResult result = SolvePlacementSizes(problem);
+    SolverResult result = SolvePlacementSizes(problem);
     CHECK(result.outcome != SolverOutcome::kSolved);
     return result;
   }

@@ -41,13 +41,16 @@ std::vector<size_t> TiersOf(const ModelConfig& config, const KvRoom& room) {
 struct ClassKey {
   size_t tier;
   int64_t window;
-  auto operator<=>(const ClassKey&) const = default;
+  bool operator==(const ClassKey&) const = default;
+  bool operator<(const ClassKey& other) const {
+    return tier != other.tier ? tier < other.tier : window < other.window;
+  }
 };
 
 // Makes a class of every distinct key, without pages yet.
 KvLayout GroupLayers(std::span<const ClassKey> keys) {
   std::vector<ClassKey> distinct(keys.begin(), keys.end());
-  std::ranges::sort(distinct);
+  std::sort(distinct.begin(), distinct.end());
   distinct.erase(std::unique(distinct.begin(), distinct.end()), distinct.end());
   KvLayout layout;
   for (const ClassKey& key : distinct) {
@@ -55,7 +58,8 @@ KvLayout GroupLayers(std::span<const ClassKey> keys) {
   }
   std::vector<int64_t> n_layers(distinct.size());
   for (const ClassKey& key : keys) {
-    const auto c = static_cast<size_t>(std::ranges::lower_bound(distinct, key) - distinct.begin());
+    const auto c = static_cast<size_t>(std::lower_bound(distinct.begin(), distinct.end(), key) -
+                                       distinct.begin());
     layout.layers.push_back({c, n_layers[c]++});
   }
   return layout;

@@ -13,9 +13,8 @@
 #include "tools/serve/infill.h"
 #include "tools/serve/request_parser.h"
 
+namespace thermocline {
 namespace {
-
-using namespace thermocline;
 
 struct Parts {
   Parts()
@@ -88,3 +87,5 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (spec) UseSpec(parts, *spec);
   return 0;
 }
+
+}  // namespace thermocline

@@ -15,9 +15,8 @@
 #include "runtime/schedule/slot_file.h"
 #include "tests/fuzz/use_tokenizer.h"
 
+namespace thermocline {
 namespace {
-
-using namespace thermocline;
 
 class SavedSlot {
  public:
@@ -84,3 +83,5 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   slot.Use(data, size);
   return 0;
 }
+
+}  // namespace thermocline

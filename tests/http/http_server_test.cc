@@ -27,7 +27,7 @@ using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
-using tcp = boost::asio::ip::tcp;
+using Tcp = boost::asio::ip::tcp;
 
 // Waits for something that another thread does; false after ten seconds.
 bool Comes(const std::function<bool()>& condition) {
@@ -61,11 +61,11 @@ class Client {
     return Read();
   }
   void Close() { socket_.close(); }
-  void ShrinkReceiveBuffer() { socket_.set_option(tcp::socket::receive_buffer_size(4096)); }
+  void ShrinkReceiveBuffer() { socket_.set_option(Tcp::socket::receive_buffer_size(4096)); }
 
  private:
   boost::asio::io_context context_;
-  tcp::socket socket_{context_};
+  Tcp::socket socket_{context_};
 };
 
 // Answers /echo with the body, /stream with three pieces, and leaves others to the test.
@@ -296,7 +296,7 @@ TEST(HttpServer, DrainsWhatRuns) {
   client.Close();
   drain.join();
   boost::asio::io_context context;
-  tcp::socket late(context);
+  Tcp::socket late(context);
   boost::system::error_code refused;
   late.connect({boost::asio::ip::make_address("127.0.0.1"), server.port()}, refused);
   EXPECT_TRUE(refused);

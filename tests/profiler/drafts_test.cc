@@ -66,46 +66,46 @@ struct Shop {
 class ClassicsDrafts : public testing::Test {
  protected:
   static void SetUpTestSuite() {
-    shop_ = new Shop(DraftDemo("classics-9m-relu-q8_0.gguf"), DraftDemo("calibration.txt"),
-                     DraftDemo("heldout.txt"), 2500, 750, 9);
+    shop = new Shop(DraftDemo("classics-9m-relu-q8_0.gguf"), DraftDemo("calibration.txt"),
+                    DraftDemo("heldout.txt"), 2500, 750, 9);
   }
-  static void TearDownTestSuite() { delete shop_; }
-  static Shop* shop_;
+  static void TearDownTestSuite() { delete shop; }
+  static Shop* shop;
 };
-Shop* ClassicsDrafts::shop_ = nullptr;
+Shop* ClassicsDrafts::shop = nullptr;
 
 TEST_F(ClassicsDrafts, MoreBytesAreAcceptedMore) {
   double before = 0;
   for (const double share : {0.2, 0.5, 0.8}) {
-    const double acceptance = shop_->Acceptance("none", share);
+    const double acceptance = shop->Acceptance("none", share);
     EXPECT_GT(acceptance, before + 0.02) << share;
     before = acceptance;
   }
   EXPECT_LT(before, 1);
-  EXPECT_GT(shop_->Acceptance("none", 1.0), 0.99);
+  EXPECT_GT(shop->Acceptance("none", 1.0), 0.99);
 }
 
 TEST_F(ClassicsDrafts, StandInsBringMoreThanNothingAtEqualBytes) {
-  const double none = shop_->Acceptance("none", 0.5);
-  EXPECT_GT(shop_->Acceptance("2bit", 0.5), none + 0.02);
-  EXPECT_GT(shop_->Acceptance("3bit", 0.5), none + 0.02);
-  EXPECT_GT(shop_->Acceptance("mixed", 0.5), none + 0.02);
+  const double none = shop->Acceptance("none", 0.5);
+  EXPECT_GT(shop->Acceptance("2bit", 0.5), none + 0.02);
+  EXPECT_GT(shop->Acceptance("3bit", 0.5), none + 0.02);
+  EXPECT_GT(shop->Acceptance("mixed", 0.5), none + 0.02);
 }
 
 // A map that was fitted to what the draft feeds its layer, beside as many hot neurons.
 TEST_F(ClassicsDrafts, AMapBringsMoreThanNothing) {
-  DraftMeter meter = shop_->shop->Meter(shop_->heldout);
+  DraftMeter meter = shop->shop->Meter(shop->heldout);
   const auto measured = [&](const char* kind) {
     DraftFile draft;
-    const DraftRecipe recipe = MakeRecipeOfHot(shop_->shop->builder(), Kind(kind), 0.25);
-    return MakeAndMeasure(shop_->shop->builder(), meter, Kind(kind), 0.25, recipe, &draft)
+    const DraftRecipe recipe = MakeRecipeOfHot(shop->shop->builder(), Kind(kind), 0.25);
+    return MakeAndMeasure(shop->shop->builder(), meter, Kind(kind), 0.25, recipe, &draft)
         .acceptance.sampled;
   };
   EXPECT_GT(measured("rank:64"), measured("none") + 0.05);
 }
 
 TEST_F(ClassicsDrafts, BytesAreWhatWasAskedFor) {
-  const DraftBuilder& builder = shop_->shop->builder();
+  const DraftBuilder& builder = shop->shop->builder();
   const auto all =
       static_cast<double>(builder.hot_bytes()) * static_cast<double>(builder.config().n_neurons());
   for (const char* kind : {"none", "rank:32", "2bit", "3bit", "mixed"}) {
@@ -122,11 +122,11 @@ TEST_F(ClassicsDrafts, BytesAreWhatWasAskedFor) {
 
 // Chains are accepted less and less far, and those of a 4-bit copy of this 8-bit model far.
 TEST_F(ClassicsDrafts, ChainsByDepth) {
-  DraftMeter meter = shop_->shop->Meter(shop_->heldout);
+  DraftMeter meter = shop->shop->Meter(shop->heldout);
   const auto depth_of = [&](const char* kind) {
-    const auto recipe = MakeRecipe(shop_->shop->builder(), Kind(kind), 0.4);
-    const DraftFile draft = shop_->shop->builder().Build(*recipe);
-    return meter.MeasureDepth(shop_->shop->builder().Run(draft), 8, 16, 1);
+    const auto recipe = MakeRecipe(shop->shop->builder(), Kind(kind), 0.4);
+    const DraftFile draft = shop->shop->builder().Build(*recipe);
+    return meter.MeasureDepth(shop->shop->builder().Run(draft), 8, 16, 1);
   };
   const DraftDepth copy = depth_of("copy");
   EXPECT_GT(copy.n_chains, 20);
@@ -143,15 +143,15 @@ TEST_F(ClassicsDrafts, ChainsByDepth) {
 TEST_F(ClassicsDrafts, AFileDraftsAsItWasMeasured) {
   TempDir dir;
   DraftFile draft;
-  const MeasuredDraft measured = shop_->Measured("mixed", 0.5, &draft);
+  const MeasuredDraft measured = shop->Measured("mixed", 0.5, &draft);
   WriteDraft(dir.file("d"), draft);
-  EngineOptions options = shop_->work.engine;
-  SetMeterOptions(shop_->work.window_tokens, shop_->work.n_forks, 9, &options);
+  EngineOptions options = shop->work.engine;
+  SetMeterOptions(shop->work.window_tokens, shop->work.n_forks, 9, &options);
   options.draft_path = dir.file("d");
   Engine engine(options);
   DraftPass pass(engine, *engine.model().draft());
   EXPECT_EQ(pass.own_bytes(), draft.own_bytes());
-  DraftMeter meter(engine, shop_->heldout, shop_->work.n_forks);
+  DraftMeter meter(engine, shop->heldout, shop->work.n_forks);
   const DraftAcceptance again = meter.Measure(pass);
   EXPECT_NEAR(again.sampled, measured.acceptance.sampled, 0.003);
   EXPECT_NEAR(again.agreement, measured.acceptance.agreement, 0.02);
@@ -233,11 +233,11 @@ std::string TextOf(Engine& engine, Speculator* speculator, Generation* generatio
 TEST_F(ClassicsDrafts, HotNeuronsDraftAndTheModelVerifies) {
   TempDir dir;
   DraftFile draft;
-  shop_->Measured("3bit", 0.5, &draft);
+  shop->Measured("3bit", 0.5, &draft);
   WriteDraft(dir.file("d"), draft);
   WritePlacement(dir.file("p"), PlacementOfDraft(draft, /*on_one_tier=*/false));
   for (const bool two_tiers : {false, true}) {
-    EngineOptions options = shop_->work.engine;
+    EngineOptions options = shop->work.engine;
     options.draft_path = dir.file("d");
     options.drafted_rows = 4;
     if (two_tiers) options.placement_path = dir.file("p");
