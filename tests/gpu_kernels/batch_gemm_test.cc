@@ -57,7 +57,8 @@ TEST_F(GpuDequantiseTest, GivesTheWeightsOrTheirNearestHalves) {
 TEST_F(GpuDequantiseTest, GivesThePublicPackagesValues) {
   const GgufReader gguf(std::string(THERMOCLINE_SOURCE_DIR) + "/tests/cpu_kernels/blocks.gguf");
   for (const DType dtype : kWeightDTypes) {
-    // The package does not know our own types: their packed rows are compared in weight_layout_test.
+    // The package does not know our own types: their packed rows are compared in
+    // weight_layout_test.
     if (!testing::IsQuantised(dtype) || dtype == DType::kS2_0 || dtype == DType::kS3_0) continue;
     const std::string name(DTypeName(dtype));
     const TensorView blocks = gguf.RequireMatrix("blocks." + name, 3, 512);
