@@ -83,7 +83,9 @@ struct ManyTexts {
 constexpr int kTexts = kFewTokens + 4;  // more than skip without rates
 
 ManyTexts WriteWith(std::shared_ptr<const MachineRates> rates) {
-  Served served(SmallModel(kTexts), {.n_slots = kTexts, .rates = std::move(rates)});
+  // How many tokens of prompts a pass reads hangs on the clock, unless nobody may be kept waiting.
+  Served served(SmallModel(kTexts),
+                {.n_slots = kTexts, .max_slowdown = 0, .rates = std::move(rates)});
   // One text alone, whose neurons are counted.
   served.Run(GreedyRequest(PromptOf(9, 10), 60));
   std::vector<std::shared_ptr<Collector>> all;
