@@ -25,7 +25,11 @@ struct GpuPassRow {
   int32_t n_encoder = 0;
 };
 
-// Rows that follow each other, in the pass and in a sequence.
+// More than any position.
+inline constexpr int32_t kNoBranch = INT32_MAX;
+
+// Rows that follow each other, in the pass and in a sequence; or a row of a branch, of which
+// several may stand at a position of a sequence.
 struct GpuPassSegment {
   int32_t first_row;
   int32_t n_rows;
@@ -42,6 +46,10 @@ struct GpuPassSegment {
   int32_t shares_with = 0;
   // The most pages that a segment behind it shares with it, be it by way of others.
   int32_t n_led_pages = 0;
+  // Of a row of a branch: positions from branch_begin on lie in the slots that the page table has
+  // from branch_slots on. REQUIRES: one row; the shared pages lie before it.
+  int32_t branch_begin = kNoBranch;
+  int32_t branch_slots = 0;
 };
 
 // Fills in n_led_pages from the two before it.
@@ -51,7 +59,8 @@ void FindLeaders(std::span<GpuPassSegment> segments);
 struct GpuPass {
   const GpuPassRow* rows = nullptr;          // (n_rows)
   const GpuPassSegment* segments = nullptr;  // (n_segments), all rows in their order
-  const int32_t* pages = nullptr;            // the page table: the sequences' pages, end to end
+  // The page table: the sequences' pages, end to end, and the slots of branches.
+  const int32_t* pages = nullptr;
   int32_t n_rows = 0;
   int32_t n_segments = 0;
   int32_t max_segment_rows = 0;  // the most rows of a segment
@@ -59,7 +68,7 @@ struct GpuPass {
 
 struct GpuPassLimits {
   int64_t max_rows = 1;
-  int64_t max_pages = 0;  // of the page table, all classes together
+  int64_t max_pages = 0;  // of the page table, all classes together, and slots of branches
   int64_t n_classes = 1;
 };
 

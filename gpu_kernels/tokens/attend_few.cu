@@ -92,10 +92,13 @@ __device__ float SumOfLanes(float value) {
   return value;
 }
 
-// Where the positions of a chunk lie: the first slot of each of its pages.
+// Where the positions of a chunk lie: the first slot of each of its pages, and a branch's.
 struct ChunkSlots {
   const SharedSpan<int>& firsts;
-  __device__ int Of(int p) const { return firsts[p / kGpuKvPageTokens] + p % kGpuKvPageTokens; }
+  BranchSlots branch;
+  __device__ int Of(int p) const {
+    return branch.Has(p) ? branch.Of(p) : firsts[p / kGpuKvPageTokens] + p % kGpuKvPageTokens;
+  }
 };
 
 // Positions of a chunk that are read: [first, end). It begins with the page of the first position
@@ -314,7 +317,7 @@ __global__ void __launch_bounds__(kThreads)
       first_slots[threadIdx.x] = SlotOf(pass, first_page, begin + page_begin);
     }
     __syncthreads();
-    const ChunkSlots slots{first_slots};
+    const ChunkSlots slots{first_slots, BranchOf(pass, segment, all, begin)};
     ScoreChunk<kLanes, kQueries>(rows, chunk.keys, slots, part, q, scoring.scale, scores);
     __syncthreads();
     WeighChunk<kQueries>(rows, sight, n_positions, n_chunks, norms, scores);

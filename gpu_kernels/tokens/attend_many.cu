@@ -76,16 +76,23 @@ __device__ void LoadQueries(const Queries& queries, int head_dim, float scale, c
   }
 }
 
+// Where the positions of a tile lie: behind each other in a page, or as a branch says.
+struct TileSlots {
+  int first;
+  BranchSlots branch;
+  __device__ int Of(int p) const { return branch.Has(p) ? branch.Of(p) : first + p; }
+};
+
 // Rows behind n_positions are zero.
 template <int kDim, typename Rows>
-__device__ void LoadTile(const Rows& rows, int first_slot, int n_positions,
+__device__ void LoadTile(const Rows& rows, const TileSlots& slots, int n_positions,
                          const SharedSpan<float4>& tile) {
   const int per_row = static_cast<int>(rows.head_dim) / kLaneElems;
   for (int i = static_cast<int>(threadIdx.x); i < Tile<kDim>::kPositions * per_row; i += kThreads) {
     const int row = i / per_row;
     const int at = i % per_row;
     Eight e = {};
-    if (row < n_positions) e = rows.Load(first_slot + row, at * kLaneElems);
+    if (row < n_positions) e = rows.Load(slots.Of(row), at * kLaneElems);
     const int slot = row * Tile<kDim>::kStride + at * 2;
     tile[slot] = make_float4(e.x[0], e.x[1], e.x[2], e.x[3]);
     tile[slot + 1] = make_float4(e.x[4], e.x[5], e.x[6], e.x[7]);
@@ -283,13 +290,14 @@ __global__ void __launch_bounds__(kThreads)
   const int first_page = attention.sees_encoder ? segment.encoder_page : segment.first_page;
   const int first_tile = queries.FirstSeen(0) / T::kPositions * T::kPositions;
   for (int begin = first_tile; begin < n_positions; begin += T::kPositions) {
-    const int slot = SlotOf(pass, first_page, begin);
-    LoadTile<kDim>(rows.keys, slot, n_positions - begin, kv_tile);
+    const TileSlots slots{SlotOf(pass, first_page, begin),
+                          BranchOf(pass, segment, attention.sees_encoder, begin)};
+    LoadTile<kDim>(rows.keys, slots, n_positions - begin, kv_tile);
     __syncthreads();
     ScoreTile<kDim>(queries, begin, head_dim, attention, q_tile, kv_tile, weights);
     __syncthreads();
     WeighTile<kDim>(running, weights, factors);
-    LoadTile<kDim>(rows.values, slot, n_positions - begin, kv_tile);
+    LoadTile<kDim>(rows.values, slots, n_positions - begin, kv_tile);
     __syncthreads();
     AddTile<kDim>(head_dim, kv_tile, weights, factors, sums);
     __syncthreads();

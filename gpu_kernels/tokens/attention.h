@@ -2,10 +2,11 @@
 //
 // There are two forms. In each, q, out: (n_rows, n_heads, head_dim) f32, 16-byte aligned; head h
 // reads KV head h / (n_heads / n_kv_heads). A row sees the positions of its sequence up to its own,
-// or of these the last `window`; they must have been appended. Products and sums are f32. What lies
-// before the windows of the rows that a block has is not read, but for the rest of a page that they
-// begin in: it costs nothing but the blocks that leave at once.
-// Asynchronous on `stream`; throws Error on launch. REQUIRES: n_kv_heads divides n_heads.
+// or of these the last `window`; they must have been appended. Where they lie its pages say, and
+// its branch (GpuPassSegment::branch_begin). Products and sums are f32. What lies before the
+// windows of the rows that a block has is not read, but for the rest of a page that they begin in:
+// it costs nothing but the blocks that leave at once. Asynchronous on `stream`; throws Error on
+// launch. REQUIRES: n_kv_heads divides n_heads.
 #pragma once
 
 #include <cstdint>

@@ -83,6 +83,14 @@ void GpuKvCache::CopyPage(Stream& stream, int64_t from, int64_t to) const {
   GpuCopyKvPage(stream, scales_.as<void>(), ScaleBytes(shape_), n_planes, shape_.n_slots, from, to);
 }
 
+void GpuKvCache::CopySlot(Stream& stream, int64_t from, int64_t to) const {
+  CHECK(std::max(from, to) < shape_.n_slots && std::min(from, to) >= 0);
+  const int64_t n_planes = 2 * shape_.n_layers * shape_.n_kv_heads;
+  GpuCopyKvSlot(stream, values_.as<void>(), ValueBytes(shape_), n_planes, shape_.n_slots, from, to);
+  if (ScaleBytes(shape_) == 0) return;
+  GpuCopyKvSlot(stream, scales_.as<void>(), ScaleBytes(shape_), n_planes, shape_.n_slots, from, to);
+}
+
 uint64_t GpuKvCache::PageBytes() const {
   return Bytes(shape_) / static_cast<uint64_t>(shape_.n_slots / kGpuKvPageTokens);
 }

@@ -52,6 +52,8 @@ class GpuKvCache {
   GpuKvLayer Layer(int64_t layer) const;
   // Enqueues the copy of a page, in all layers and heads. REQUIRES: both are pages of n_slots.
   void CopyPage(Stream& stream, int64_t from, int64_t to) const;
+  // The same of a slot.
+  void CopySlot(Stream& stream, int64_t from, int64_t to) const;
   // A page in host memory: its values, plane by plane (layer, keys or values, head), then scales.
   uint64_t PageBytes() const;
   // Wait until the copy is made.

@@ -87,4 +87,18 @@ __device__ inline int SlotOf(const GpuPass& pass, int first_page, int position) 
   return page * kGpuKvPageTokens + position % kGpuKvPageTokens;
 }
 
+// Where some positions of a segment lie that lie elsewhere than in its pages' order.
+struct BranchSlots {
+  int begin;         // of these positions, counted as Has counts
+  const int* slots;  // of each of them
+  __device__ bool Has(int p) const { return p >= begin; }
+  __device__ int Of(int p) const { return slots[p - begin]; }
+};
+// For positions that are counted from `from`. An encoder's text has no branches.
+__device__ inline BranchSlots BranchOf(const GpuPass& pass, const GpuPassSegment& segment,
+                                       bool encoder, int from) {
+  if (encoder || segment.branch_begin == kNoBranch) return {kNoBranch, nullptr};
+  return {segment.branch_begin - from, pass.pages + segment.branch_slots};
+}
+
 }  // namespace thermocline

@@ -7,6 +7,8 @@
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
 #include "runtime/engine/evaluate.h"
+#include "runtime/speculate/draft_growth.h"
+#include "runtime/speculate/drafted_rows.h"
 
 namespace thermocline {
 namespace {
@@ -160,13 +162,94 @@ int64_t Accepted(bool greedy, const Chain& chain, std::span<const float> p, size
 
 }  // namespace
 
-DraftDepth DraftMeter::MeasureDepth(DraftPass& draft, int64_t depth, int64_t stride,
-                                    uint64_t seed) {
+void DraftMeter::Grow(DraftPass& draft, std::span<const int32_t> forks,
+                      std::span<const int32_t> tokens, std::span<DraftTree> trees) {
+  const auto width = static_cast<size_t>(engine_.config().vocab_size);
+  std::vector<DraftGrowth> growths;
+  std::vector<SequenceInput> inputs;
+  for (size_t i = 0; i < forks.size(); ++i) {
+    growths.emplace_back(&trees[i]);
+    inputs.push_back({.sequence = forks[i], .ids = tokens.subspan(i, 1)});
+  }
+  const auto first = draft.Feed(inputs);
+  std::vector<int64_t> begins;
+  for (size_t i = 0; i < forks.size(); ++i) {
+    growths[i].TakeText({.all = first.subspan(i * width, width)});
+    begins.push_back(engine_.sequences().length(forks[i]));
+  }
+  const auto share = static_cast<size_t>(engine_.model().max_sampled_rows()) / forks.size();
+  while (true) {
+    inputs.clear();
+    std::vector<std::pair<size_t, size_t>> rows;  // whose, and which of its growth's
+    for (size_t i = 0; i < forks.size(); ++i) {
+      const size_t n = growths[i].Next(share);
+      if (n == 0) continue;
+      for (size_t row = 0; row < n; ++row) rows.emplace_back(i, row);
+      inputs.push_back({.sequence = forks[i],
+                        .ids = growths[i].ids(),
+                        .all_logits = true,
+                        .tree_begin = begins[i],
+                        .parents = growths[i].parents()});
+    }
+    if (inputs.empty()) return;
+    const auto logits = draft.Feed(inputs);
+    for (size_t row = 0; row < rows.size(); ++row) {
+      growths[rows[row].first].Take(rows[row].second, {.all = logits.subspan(row * width, width)});
+    }
+    for (DraftGrowth& growth : growths) growth.EndPass();
+  }
+}
+
+void DraftMeter::MeasureTrees(DraftPass& draft, const std::vector<int32_t>& window,
+                              std::span<const int64_t> positions, int64_t width,
+                              DraftDepth* result) {
+  const Sampler greedy({.temperature = 0});
+  const Confidence confidence;
+  const auto most = static_cast<int64_t>(result->tree.size());
+  std::vector<DraftTree> trees;
+  std::vector<int32_t> tokens;
+  for (const int64_t position : positions) {
+    trees.emplace_back(DraftLimits{.vocab_size = engine_.config().vocab_size,
+                                   .max_depth = most,
+                                   .max_nodes = most,
+                                   .max_children = width},
+                       greedy, nullptr, confidence);
+    tokens.push_back(window[static_cast<size_t>(position)]);
+  }
+  const std::vector<int32_t> forks = Fork(positions);
+  Grow(draft, forks, tokens, trees);
+  Remove(forks);
+  // From the last on, since verifying a tree overwrites what lies behind it.
+  const auto n_vocab = static_cast<size_t>(engine_.config().vocab_size);
+  for (size_t i = trees.size(); i-- > 0;) {
+    engine_.Truncate(positions[i]);
+    const DraftedRows rows(std::span(tokens).subspan(i, 1), trees[i]);
+    const SequenceInput input{.sequence = engine_.main_sequence(),
+                              .ids = rows.ids,
+                              .all_logits = true,
+                              .tree_begin = positions[i],
+                              .parents = rows.parents};
+    const auto p = engine_.FeedSequences({&input, 1});
+    // The path that is accepted has the first tokens of smaller trees, too: each token was taken
+    // when it was the best one.
+    int32_t at = DraftTree::kText;
+    while (true) {
+      const auto row = static_cast<size_t>(rows.RowOf(at));
+      at = trees[i].ChildWith(at, FindBest(p.subspan(row * n_vocab, n_vocab)).id);
+      if (at == DraftTree::kNothing) break;
+      for (auto n = static_cast<size_t>(at); n < result->tree.size(); ++n) result->tree[n] += 1;
+    }
+  }
+}
+
+DraftDepth DraftMeter::MeasureDepth(DraftPass& draft, int64_t depth, int64_t stride, uint64_t seed,
+                                    int64_t width) {
   const auto width = static_cast<size_t>(engine_.config().vocab_size);
   std::mt19937_64 random(seed);
   DraftDepth result;
   result.greedy.resize(static_cast<size_t>(depth), 0);
   result.sampled.resize(static_cast<size_t>(depth), 0);
+  result.tree.resize(static_cast<size_t>(depth), 0);
   for (const std::vector<int32_t>& window : windows_) {
     const auto n = static_cast<int64_t>(window.size());
     std::vector<int64_t> starts;
@@ -204,9 +287,17 @@ DraftDepth DraftMeter::MeasureDepth(DraftPass& draft, int64_t depth, int64_t str
         }
       }
     }
+    FeedWindow(window);
+    for (auto end = static_cast<int64_t>(starts.size()); end > 0; end -= n_forks_) {
+      const int64_t begin = std::max<int64_t>(0, end - n_forks_);
+      MeasureTrees(
+          draft, window,
+          std::span(starts).subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin)),
+          width, &result);
+    }
     result.n_chains += static_cast<int64_t>(starts.size());
   }
-  for (std::vector<double>* shares : {&result.greedy, &result.sampled}) {
+  for (std::vector<double>* shares : {&result.greedy, &result.sampled, &result.tree}) {
     for (double& share : *shares)
       share /= std::max<double>(1, static_cast<double>(result.n_chains));
   }

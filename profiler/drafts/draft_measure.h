@@ -8,6 +8,7 @@
 
 #include "profiler/drafts/draft_build.h"
 #include "runtime/engine/engine.h"
+#include "runtime/speculate/draft_tree.h"
 #include "runtime/stand_ins/draft_pass.h"
 
 namespace thermocline {
@@ -20,13 +21,15 @@ struct DraftAcceptance {
   double agreement = 0;  // share in which both rank the same token first
 };
 
-// What a chain of drafted tokens comes to.
+// What a chain of drafted tokens comes to, and a tree of as many.
 struct DraftDepth {
-  int64_t n_chains = 0;
+  int64_t n_chains = 0;  // and trees
   // By depth: the share of the chains whose tokens are accepted up to there, likeliest tokens
   // against the model's (greedy), and drawn ones by rejection sampling.
   std::vector<double> greedy;
   std::vector<double> sampled;
+  // By tokens of a tree, from 1 on: how many of its likeliest tokens are accepted, in the mean.
+  std::vector<double> tree;
 
   // The mean number of accepted tokens of chains of this depth.
   static double Length(std::span<const double> accepted, int64_t depth);
@@ -40,10 +43,19 @@ class DraftMeter {
   DraftMeter(Engine& engine, const DraftTexts& windows, int64_t n_forks);
 
   DraftAcceptance Measure(DraftPass& draft);
-  // Chains from every stride-th of these positions. seed: of what is drawn.
-  DraftDepth MeasureDepth(DraftPass& draft, int64_t depth, int64_t stride, uint64_t seed);
+  // Chains, and trees of up to `width` tokens behind each, from every stride-th of these positions.
+  // seed: of what is drawn.
+  DraftDepth MeasureDepth(DraftPass& draft, int64_t depth, int64_t stride, uint64_t seed,
+                          int64_t width = kUsualWidth);
+  static constexpr int64_t kUsualWidth = 3;
 
  private:
+  // Adds what is accepted of trees behind these positions of the window that was fed.
+  void MeasureTrees(DraftPass& draft, const std::vector<int32_t>& window,
+                    std::span<const int64_t> positions, int64_t width, DraftDepth* result);
+  // Grows the trees behind sequences to which their tokens have not been fed.
+  void Grow(DraftPass& draft, std::span<const int32_t> forks, std::span<const int32_t> tokens,
+            std::span<DraftTree> trees);
   // Feeds a window to the main sequence. Returns the model's logits after each of its tokens.
   std::span<const float> FeedWindow(const std::vector<int32_t>& window);
   // Sequences that have the first `lengths` tokens of the main one.

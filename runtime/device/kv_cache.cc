@@ -59,15 +59,22 @@ HostKvCache::HostKvCache(const ModelConfig& config, DType dtype, KvLayout layout
   }
 }
 
-void HostKvCache::CopyPage(const KvPageCopy& copy) {
-  const int64_t page_bytes = kKvPageTokens * row_bytes_;
-  const int64_t plane_bytes = layout_.classes[copy.page_class].n_pages * page_bytes;
-  std::byte* plane = memory_.bytes() + class_begins_[copy.page_class];
-  for (int64_t i = 0; i < layout_.n_layers(copy.page_class) * 2 * n_kv_heads_; ++i) {
-    std::memcpy(plane + copy.to * page_bytes, plane + copy.from * page_bytes,
-                static_cast<size_t>(page_bytes));
+void HostKvCache::CopyRows(size_t page_class, int64_t from, int64_t to, int64_t n) {
+  const int64_t plane_bytes = layout_.classes[page_class].n_pages * kKvPageTokens * row_bytes_;
+  std::byte* plane = memory_.bytes() + class_begins_[page_class];
+  for (int64_t i = 0; i < layout_.n_layers(page_class) * 2 * n_kv_heads_; ++i) {
+    std::memcpy(plane + to * row_bytes_, plane + from * row_bytes_,
+                static_cast<size_t>(n * row_bytes_));
     plane += plane_bytes;
   }
+}
+
+void HostKvCache::CopyPage(const KvPageCopy& copy) {
+  CopyRows(copy.page_class, copy.from * kKvPageTokens, copy.to * kKvPageTokens, kKvPageTokens);
+}
+
+void HostKvCache::CopyPosition(const KvPositionCopy& copy) {
+  CopyRows(copy.page_class, copy.from, copy.to, 1);
 }
 
 uint64_t HostKvCache::PageBytes(size_t page_class) const {

@@ -30,6 +30,8 @@ class KvCache {
   virtual uint64_t allocated_bytes() const = 0;
   // Copies a page's keys and values, of all layers of its class and heads.
   virtual void CopyPage(const KvPageCopy& copy) = 0;
+  // The same of a position.
+  virtual void CopyPosition(const KvPositionCopy& copy) = 0;
 
   // The cache with the memory of a tier's classes, for who attends there, and its bytes.
   virtual const KvCache& OfTier(size_t /*tier*/) const { return *this; }
@@ -64,6 +66,7 @@ class HostKvCache final : public KvCache {
   const KvLayout& layout() const override { return layout_; }
   uint64_t allocated_bytes() const override { return memory_.size(); }
   void CopyPage(const KvPageCopy& copy) override;
+  void CopyPosition(const KvPositionCopy& copy) override;
   uint64_t PageBytes(size_t page_class) const override;
   void ReadPage(size_t page_class, int32_t page, std::span<std::byte> to) const override;
   void WritePage(size_t page_class, int32_t page, std::span<const std::byte> from) override;
@@ -80,6 +83,8 @@ class HostKvCache final : public KvCache {
     int64_t head_bytes;
   };
 
+  // Copies so many rows of each layer and head, from and to the row of a number.
+  void CopyRows(size_t page_class, int64_t from, int64_t to, int64_t n);
   // Calls visit(memory, n_bytes) for a page's part of each layer and head: keys, then values.
   template <typename Visit>
   void VisitPage(size_t page_class, int32_t page, const Visit& visit) const;
@@ -107,6 +112,7 @@ class TieredKvCache final : public KvCache {
     return caches_[tier] == nullptr ? 0 : caches_[tier]->allocated_bytes();
   }
   void CopyPage(const KvPageCopy& copy) override { Of(copy.page_class).CopyPage(copy); }
+  void CopyPosition(const KvPositionCopy& copy) override { Of(copy.page_class).CopyPosition(copy); }
   std::string page_form() const override;
   uint64_t PageBytes(size_t page_class) const override {
     return Of(page_class).PageBytes(page_class);

@@ -54,6 +54,10 @@ struct KvPageTable {
   int32_t PageOf(int64_t position) const {
     return pages[static_cast<size_t>(position / kKvPageTokens - first_page)];
   }
+  // The page times kKvPageTokens, and the place there. REQUIRES: Has(position).
+  int64_t SlotOf(int64_t position) const {
+    return int64_t{PageOf(position)} * kKvPageTokens + position % kKvPageTokens;
+  }
 };
 
 // The pages of one class on one tier and how many sequences use each.
@@ -84,6 +88,14 @@ class KvPagePool {
 struct KvPageCopy {
   int32_t from = 0;
   int32_t to = 0;
+  size_t page_class = 0;
+};
+
+// A position whose keys and values go to another place: page times kKvPageTokens, and the place
+// there.
+struct KvPositionCopy {
+  int64_t from = 0;
+  int64_t to = 0;
   size_t page_class = 0;
 };
 

@@ -86,6 +86,14 @@ struct AttentionOp {
   int64_t EndSeen(const BatchRow& row) const {
     return sees_encoder ? batch->sequence_of(row).encoder_length : row.position + 1;
   }
+  // Where a position that the row sees lies there, and the end of those in [position, end) that lie
+  // behind each other.
+  int64_t PlaceOf(const BatchRow& row, int64_t position) const {
+    return sees_encoder ? position : batch->PlaceOf(row, position);
+  }
+  int64_t EndTogether(const BatchRow& row, int64_t position, int64_t end) const {
+    return sees_encoder ? end : batch->EndTogether(row, position, end);
+  }
   // Whether scores are scaled before something is done to them.
   bool ScalesFirst() const { return soft_cap != 0 || bias.by_distance != nullptr; }
   // The first position that the row at `position` sees.
@@ -194,8 +202,8 @@ class DeviceOps {
                           std::span<const LowRankOp> ops, const float* x, int64_t n,
                           int64_t d_in) = 0;
   // Turns q: (n, n_heads, head_dim) and k: (n, n_kv_heads, head_dim) in place (with rot_dim 0 they
-  // stay), and stores k and v: (n, n_kv_heads, head_dim) in the cache, each row at its position of
-  // its sequence. k and v are null in a layer that reads another's.
+  // stay), and stores k and v: (n, n_kv_heads, head_dim) in the cache, each row at its place
+  // (Batch::place). k and v are null in a layer that reads another's.
   virtual void RopeAppend(const Lane& lane, const RopeOp& rope, const KvCache& cache,
                           const AttentionOp& op, float* q, float* k, const float* v) = 0;
   // Attention of each row over its sequence, causal unless the op says otherwise. q, out: (n,

@@ -49,7 +49,7 @@ Drafting::Drafting(const DraftOptions& options, OpenedModel& model)
 }
 
 void Drafting::AddSource(std::unique_ptr<DraftSource> source) {
-  CHECK(speculator_ == nullptr);
+  CHECK(speculator_ == nullptr && chosen_ == nullptr);
   sources_.insert(sources_.begin(), std::move(source));
 }
 
@@ -57,18 +57,26 @@ void Drafting::Use(Engine& engine) {
   if (hot_) AddSource(std::make_unique<HotDraft>(engine));
 }
 
-Speculator& Drafting::speculator() {
-  if (speculator_ != nullptr) return *speculator_;
+DraftSource& Drafting::Source() {
   CHECK(!sources_.empty());
-  DraftSource* source = sources_.front().get();
-  if (sources_.size() > 1) {
+  if (sources_.size() == 1) return *sources_.front();
+  if (chosen_ == nullptr) {
     std::vector<DraftSource*> all;
     for (const auto& each : sources_) all.push_back(each.get());
     chosen_ = std::make_unique<AutoDraft>(std::move(all));
-    source = chosen_.get();
   }
-  speculator_ = std::make_unique<Speculator>(*source, options_, vocab_size_);
+  return *chosen_;
+}
+
+Speculator& Drafting::speculator() {
+  if (speculator_ == nullptr) speculator_ = MakeSpeculator(options_.max_children);
   return *speculator_;
+}
+
+std::unique_ptr<Speculator> Drafting::MakeSpeculator(int64_t max_children) {
+  SpeculateOptions options = options_;
+  options.max_children = max_children;
+  return std::make_unique<Speculator>(Source(), options, vocab_size_);
 }
 
 }  // namespace thermocline

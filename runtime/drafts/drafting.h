@@ -42,8 +42,13 @@ class Drafting {
   void Use(Engine& engine);
   // For the engine of that model. REQUIRES: the engine was opened with DraftedRows.
   Speculator& speculator();
+  // Another one of the same sources, for texts that are written in turn with those of the first.
+  // REQUIRES: as speculator().
+  std::unique_ptr<Speculator> MakeSpeculator(int64_t max_children);
 
  private:
+  DraftSource& Source();
+
   bool hot_ = false;
   SpeculateOptions options_;
   int64_t vocab_size_;

@@ -41,47 +41,74 @@ HotDraft::HotDraft(Engine& engine) : engine_(engine), pass_(engine, DraftOf(engi
 
 // A sequence that holds the pages it reserves, and a pass that does not fail, are worth more than a
 // draft.
-bool HotDraft::HasRoom(std::span<const Running> running) const {
+bool HotDraft::HasRoom(std::span<const SequenceInput> inputs) const {
   const KvSequences& kv = engine_.sequences();
   for (size_t c = 0; c < kv.n_classes(); ++c) {
     int64_t n_pages = 0;
-    for (const Running& text : running) n_pages += kv.PagesNeeded(text.sequence, 1, c);
+    for (const SequenceInput& input : inputs) {
+      n_pages += kv.PagesNeeded(input.sequence, std::ssize(input.ids), c);
+    }
     if (n_pages > kv.pool(c).n_free()) return false;
   }
-  return static_cast<int64_t>(running.size()) <= engine_.model().options().n_sequences;
+  return true;
 }
 
-int64_t HotDraft::BestNeeded(std::span<const Running> running) const {
+int64_t HotDraft::BestNeeded(std::span<Running> running) const {
   int64_t most = kBestForHotCertainty;
-  for (const Running& text : running) {
-    const int64_t n = text.tree->n_deciding();
+  for (Running& text : running) {
+    const int64_t n = text.growth.tree().n_deciding();
     if (n == 0) return 0;
     most = std::max(most, n);
   }
   return most > pass_.max_best() ? 0 : most;
 }
 
-void HotDraft::Step(std::span<Running> running) {
-  std::vector<SequenceInput> inputs;
-  for (const Running& text : running) {
-    inputs.push_back({.sequence = text.sequence, .ids = {&text.next, 1}});
-  }
-  const auto take = [](Running& text, const NextLogits& logits) {
-    text.at = text.tree->AddFrom(text.at, logits);
-    if (text.at >= 0) text.next = text.tree->nodes()[static_cast<size_t>(text.at)].token;
-  };
-  if (const int64_t n_best = BestNeeded(running)) {
+void HotDraft::Feed(std::span<const SequenceInput> inputs, int64_t n_best, const Take& take) {
+  if (n_best > 0) {
     const auto best = pass_.FeedBest(inputs, n_best);
-    for (size_t i = 0; i < running.size(); ++i) {
-      take(running[i], {.best = best[i], .n_best = n_best});
-    }
+    for (size_t i = 0; i < best.size(); ++i) take(i, {.best = best[i], .n_best = n_best});
     return;
   }
   const auto width = static_cast<size_t>(engine_.config().vocab_size);
   const auto logits = pass_.Feed(inputs);
-  for (size_t i = 0; i < running.size(); ++i) {
-    take(running[i], {.all = logits.subspan(i * width, width)});
+  for (size_t i = 0; i < logits.size() / width; ++i) {
+    take(i, {.all = logits.subspan(i * width, width)});
   }
+}
+
+bool HotDraft::ReadTexts(std::span<Running> running) {
+  std::vector<SequenceInput> inputs;
+  for (const Running& text : running) {
+    inputs.push_back({.sequence = text.sequence, .ids = {&text.next, 1}});
+  }
+  if (inputs.empty() || !HasRoom(inputs)) return false;
+  Feed(inputs, BestNeeded(running),
+       [&](size_t i, const NextLogits& logits) { running[i].growth.TakeText(logits); });
+  return true;
+}
+
+bool HotDraft::GrowTrees(std::span<Running> running) {
+  const int64_t most = engine_.model().max_sampled_rows();
+  const auto share = static_cast<size_t>(most) / running.size();
+  std::vector<SequenceInput> inputs;
+  std::vector<std::pair<Running*, size_t>> rows;  // whose, and which of its growth's
+  for (Running& text : running) {
+    const int64_t room = engine_.context_tokens() - engine_.sequences().length(text.sequence);
+    const size_t n = text.growth.Next(std::min(share, static_cast<size_t>(room)));
+    if (n == 0) continue;
+    for (size_t i = 0; i < n; ++i) rows.emplace_back(&text, i);
+    inputs.push_back({.sequence = text.sequence,
+                      .ids = text.growth.ids(),
+                      .all_logits = true,
+                      .tree_begin = text.tree_begin,
+                      .parents = text.growth.parents()});
+  }
+  if (inputs.empty() || !HasRoom(inputs)) return false;
+  Feed(inputs, BestNeeded(running), [&](size_t i, const NextLogits& logits) {
+    rows[i].first->growth.Take(rows[i].second, logits);
+  });
+  for (Running& text : running) text.growth.EndPass();
+  return true;
 }
 
 void HotDraft::Draft(std::span<const DraftRequest> requests) {
@@ -89,21 +116,18 @@ void HotDraft::Draft(std::span<const DraftRequest> requests) {
   RolledBack rolled_back(kv);
   std::vector<Running> running;
   for (const DraftRequest& request : requests) {
-    const bool there = request.sequence >= 0 && !request.ids.empty() &&
-                       kv.length(request.sequence) + 1 == static_cast<int64_t>(request.ids.size());
+    const int64_t n_past = request.sequence < 0 ? -1 : kv.length(request.sequence);
+    const bool there = n_past >= 0 && !request.ids.empty() && n_past < engine_.context_tokens() &&
+                       n_past + 1 == static_cast<int64_t>(request.ids.size());
     if (!there || !request.tree->WantsMore(DraftTree::kText)) continue;
     rolled_back.Keep(request.sequence);
-    running.push_back(
-        {.tree = request.tree, .sequence = request.sequence, .next = request.ids.back()});
+    running.push_back({.growth = DraftGrowth(request.tree),
+                       .sequence = request.sequence,
+                       .next = request.ids.back(),
+                       .tree_begin = n_past + 1});
   }
-  const auto is_done = [&](const Running& text) {
-    return text.at == DraftTree::kNothing || !text.tree->WantsMore(text.at) ||
-           kv.length(text.sequence) >= engine_.context_tokens();
-  };
-  std::erase_if(running, is_done);
-  while (!running.empty() && HasRoom(running) && !InterruptRequested()) {
-    Step(running);
-    std::erase_if(running, is_done);
+  if (InterruptRequested() || !ReadTexts(running)) return;
+  while (!InterruptRequested() && GrowTrees(running)) {
   }
 }
 

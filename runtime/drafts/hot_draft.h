@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -11,6 +12,7 @@
 
 #include "runtime/engine/engine.h"
 #include "runtime/placement/draft_file.h"
+#include "runtime/speculate/draft_growth.h"
 #include "runtime/speculate/draft_source.h"
 #include "runtime/stand_ins/draft_pass.h"
 
@@ -25,22 +27,28 @@ class HotDraft : public DraftSource {
   std::string name() const override { return "hot"; }
   const DraftPass& pass() const { return pass_; }
 
-  // A token of each text per pass.
+  // A token of each text per pass, or what of its tree is about as likely (DraftGrowth).
   void Draft(std::span<const DraftRequest> requests) override;
 
  private:
   // A text of the requests, while it is drafted for.
   struct Running {
-    DraftTree* tree = nullptr;
+    DraftGrowth growth;
     int32_t sequence = -1;
     int32_t next = 0;  // the token that the sequence does not have yet
-    int32_t at = DraftTree::kText;
+    int64_t tree_begin = 0;
   };
 
-  // Whether the cache has room for a token more of each.
-  bool HasRoom(std::span<const Running> running) const;
-  void Step(std::span<Running> running);
-  int64_t BestNeeded(std::span<const Running> running) const;
+  // Whether the cache has pages for what is to be fed.
+  bool HasRoom(std::span<const SequenceInput> inputs) const;
+  // A pass of the texts' next tokens, and those of their trees' next ones, which return whether
+  // there was room for them, and any.
+  bool ReadTexts(std::span<Running> running);
+  bool GrowTrees(std::span<Running> running);
+  // Feeds them, and hands what follows each row to take(row, logits).
+  using Take = std::function<void(size_t, const NextLogits&)>;
+  void Feed(std::span<const SequenceInput> inputs, int64_t n_best, const Take& take);
+  int64_t BestNeeded(std::span<Running> running) const;
 
   Engine& engine_;
   DraftPass pass_;

@@ -52,6 +52,7 @@ EngineOptions ModelDraft::OptionsFor(const EngineOptions& model, const std::stri
   options.overcommit = model.overcommit;
   options.n_sequences = model.n_sequences;
   options.batch_tokens = model.batch_tokens;
+  options.drafted_rows = model.drafted_rows;
   options.cache_type = model.cache_type;
   options.progress = model.progress;
   return options;
@@ -67,15 +68,38 @@ bool ModelDraft::CanRead(std::span<const int32_t> ids) const {
                              [n = engine_->config().vocab_size](int32_t id) { return id < n; });
 }
 
-// Returns what of the text its sequence does not have.
+// Returns what of the text its sequence does not have. Of the last draft stays what has become the
+// text's.
 std::vector<int32_t> ModelDraft::TakeUp(Text& text, std::span<const int32_t> ids) {
   KvSequences& kv = engine_->sequences();
   if (text.sequence < 0) text.sequence = kv.Add();
   const auto parts = std::ranges::mismatch(text.ids, ids.first(ids.size() - 1));
-  const int64_t n_kept = kv.KeepableLength(text.sequence, parts.in1 - text.ids.begin());
-  kv.Truncate(text.sequence, n_kept);
-  text.ids.resize(static_cast<size_t>(n_kept));
-  return {ids.begin() + n_kept, ids.end()};
+  std::vector<int32_t> path;
+  if (parts.in1 == text.ids.end()) {
+    int32_t at = -1;
+    for (size_t i = text.ids.size(); i + 1 < ids.size(); ++i) {
+      size_t next = 0;
+      while (next < text.tree_ids.size() &&
+             (text.tree_parents[next] != at || text.tree_ids[next] != ids[i])) {
+        ++next;
+      }
+      if (next == text.tree_ids.size()) break;
+      at = static_cast<int32_t>(next);
+      path.push_back(at);
+    }
+  }
+  text.tree_ids.clear();
+  text.tree_parents.clear();
+  if (!path.empty()) {
+    const auto begin = static_cast<int64_t>(text.ids.size());
+    engine_->KeepPath(text.sequence, begin, path);
+    text.ids.assign(ids.begin(), ids.begin() + kv.length(text.sequence));
+  } else {
+    const int64_t n_kept = kv.KeepableLength(text.sequence, parts.in1 - text.ids.begin());
+    kv.Truncate(text.sequence, n_kept);
+    text.ids.resize(static_cast<size_t>(n_kept));
+  }
+  return {ids.begin() + std::ssize(text.ids), ids.end()};
 }
 
 bool ModelDraft::ReadLong(Running& running, size_t most) {
@@ -95,40 +119,68 @@ bool ModelDraft::ReadLong(Running& running, size_t most) {
   return true;
 }
 
-int64_t ModelDraft::BestNeeded(std::span<const Running> running) const {
+int64_t ModelDraft::BestNeeded(std::span<Running> running) const {
   int64_t most = kBestForCertainty;
-  for (const Running& text : running) {
-    const int64_t n = text.tree->n_deciding();
+  for (Running& text : running) {
+    const int64_t n = text.growth.tree().n_deciding();
     if (n == 0) return 0;
     most = std::max(most, n);
   }
   return most > engine_->max_best() ? 0 : most;
 }
 
-void ModelDraft::Step(std::span<Running> running) {
-  std::vector<SequenceInput> inputs;
-  for (const Running& text : running) {
-    inputs.push_back({.sequence = text.text->sequence, .ids = text.unread});
-  }
-  const auto take = [&](Running& text, const NextLogits& logits) {
-    text.text->ids.insert(text.text->ids.end(), text.unread.begin(), text.unread.end());
-    text.unread.clear();
-    text.at = text.tree->AddFrom(text.at, logits);
-    if (text.at < 0) return;
-    text.unread = {text.tree->nodes()[static_cast<size_t>(text.at)].token};
-  };
-  if (const int64_t n_best = BestNeeded(running)) {
+void ModelDraft::Feed(std::span<const SequenceInput> inputs, int64_t n_best, const Take& take) {
+  if (n_best > 0) {
     const auto best = engine_->FeedSequencesBest(inputs, n_best);
-    for (size_t i = 0; i < running.size(); ++i) {
-      take(running[i], {.best = best[i], .n_best = n_best});
-    }
+    for (size_t i = 0; i < best.size(); ++i) take(i, {.best = best[i], .n_best = n_best});
     return;
   }
   const auto width = static_cast<size_t>(engine_->config().vocab_size);
   const auto logits = engine_->FeedSequences(inputs);
-  for (size_t i = 0; i < running.size(); ++i) {
-    take(running[i], {.all = logits.subspan(i * width, width)});
+  for (size_t i = 0; i < logits.size() / width; ++i) {
+    take(i, {.all = logits.subspan(i * width, width)});
   }
+}
+
+void ModelDraft::ReadTexts(std::span<Running> running) {
+  std::vector<SequenceInput> inputs;
+  for (const Running& text : running) {
+    inputs.push_back({.sequence = text.text->sequence, .ids = text.unread});
+  }
+  Feed(inputs, BestNeeded(running), [&](size_t i, const NextLogits& logits) {
+    std::vector<int32_t>& ids = running[i].text->ids;
+    ids.insert(ids.end(), running[i].unread.begin(), running[i].unread.end());
+    running[i].growth.TakeText(logits);
+  });
+}
+
+bool ModelDraft::GrowTrees(std::span<Running> running) {
+  const int64_t most = engine_->model().max_sampled_rows();
+  const auto share = static_cast<size_t>(most) / running.size();
+  std::vector<SequenceInput> inputs;
+  std::vector<std::pair<Running*, size_t>> rows;  // whose, and which of its growth's
+  for (Running& text : running) {
+    const int64_t n_past = engine_->sequences().length(text.text->sequence);
+    const int64_t room = engine_->context_tokens() - n_past;
+    const size_t n = text.growth.Next(std::min(share, static_cast<size_t>(room)));
+    if (n == 0) continue;
+    for (size_t i = 0; i < n; ++i) rows.emplace_back(&text, i);
+    inputs.push_back({.sequence = text.text->sequence,
+                      .ids = text.growth.ids(),
+                      .all_logits = true,
+                      .tree_begin = static_cast<int64_t>(text.text->ids.size()),
+                      .parents = text.growth.parents()});
+  }
+  if (inputs.empty()) return false;
+  Feed(inputs, BestNeeded(running), [&](size_t i, const NextLogits& logits) {
+    rows[i].first->growth.Take(rows[i].second, logits);
+  });
+  for (Running& text : running) {
+    text.growth.EndPass();
+    text.text->tree_ids = text.growth.read();
+    text.text->tree_parents = text.growth.parents();
+  }
+  return true;
 }
 
 void ModelDraft::Draft(std::span<const DraftRequest> requests) {
@@ -136,7 +188,8 @@ void ModelDraft::Draft(std::span<const DraftRequest> requests) {
   for (const DraftRequest& request : requests) {
     if (!CanRead(request.ids) || !request.tree->WantsMore(DraftTree::kText)) continue;
     Text& text = texts_[request.text];
-    running.push_back({.tree = request.tree, .text = &text, .unread = TakeUp(text, request.ids)});
+    running.push_back(
+        {.growth = DraftGrowth(request.tree), .text = &text, .unread = TakeUp(text, request.ids)});
   }
   if (running.empty()) return;
   const auto share =
@@ -144,12 +197,8 @@ void ModelDraft::Draft(std::span<const DraftRequest> requests) {
   for (Running& text : running) {
     if (!ReadLong(text, std::max<size_t>(1, share))) return;
   }
-  while (!running.empty()) {
-    Step(running);
-    std::erase_if(running, [&](const Running& text) {
-      const bool is_full = static_cast<int64_t>(text.text->ids.size()) >= engine_->context_tokens();
-      return is_full || text.at < 0 || !text.tree->WantsMore(text.at);
-    });
+  ReadTexts(running);
+  while (GrowTrees(running)) {
   }
 }
 

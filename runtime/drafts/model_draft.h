@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "runtime/engine/engine.h"
+#include "runtime/speculate/draft_growth.h"
 #include "runtime/speculate/draft_source.h"
 
 namespace thermocline {
@@ -26,7 +28,8 @@ class ModelDraft : public DraftSource {
   explicit ModelDraft(std::unique_ptr<Engine> engine);
 
   std::string name() const override { return "model"; }
-  // A token of each text per pass. What the draft's model has not read of a text comes first.
+  // A token of each text per pass, or what of its tree is about as likely (DraftGrowth). What the
+  // draft's model has not read of a text comes first.
   void Draft(std::span<const DraftRequest> requests) override;
   const Engine& engine() const { return *engine_; }
 
@@ -34,22 +37,30 @@ class ModelDraft : public DraftSource {
   struct Text {
     int32_t sequence = -1;
     std::vector<int32_t> ids;  // that the sequence has
+    // And behind them of the last draft's tree (DraftGrowth::read, parents).
+    std::vector<int32_t> tree_ids;
+    std::vector<int32_t> tree_parents;
   };
   // A text of the requests, while it is drafted for.
   struct Running {
-    DraftTree* tree = nullptr;
+    DraftGrowth growth;
     Text* text = nullptr;
-    std::vector<int32_t> unread;
-    int32_t at = DraftTree::kText;
+    std::vector<int32_t> unread;  // of the text, not of the tree
   };
 
   bool CanRead(std::span<const int32_t> ids) const;
   std::vector<int32_t> TakeUp(Text& text, std::span<const int32_t> ids);
   // Feeds all but what fits into a pass with the others; false when the user stopped it.
   bool ReadLong(Running& running, size_t most);
-  void Step(std::span<Running> running);
+  // A pass of what is unread of the texts, and of each what follows it.
+  void ReadTexts(std::span<Running> running);
+  // A pass of the next tokens of their trees. Returns whether there were any.
+  bool GrowTrees(std::span<Running> running);
+  // Feeds them, and hands what follows each row that wants logits to take(row, logits).
+  using Take = std::function<void(size_t, const NextLogits&)>;
+  void Feed(std::span<const SequenceInput> inputs, int64_t n_best, const Take& take);
   // How many of the best logits these texts are content with; 0: all are needed.
-  int64_t BestNeeded(std::span<const Running> running) const;
+  int64_t BestNeeded(std::span<Running> running) const;
 
   std::unique_ptr<Engine> engine_;
   std::map<int32_t, Text> texts_;

@@ -185,6 +185,44 @@ void Engine::Encode(int32_t sequence, std::span<const int32_t> ids) {
   kv_.SetEncoderLength(sequence, n);
 }
 
+void Engine::PlaceInTree(const SequenceInput& input, int64_t place, BatchRow* row, Batch* batch) {
+  BatchBranch branch{.begin = input.tree_begin};
+  for (int64_t at = place - input.tree_begin; at >= 0;) {
+    branch.places.push_back(input.tree_begin + at);
+    const int64_t parent = input.parents[static_cast<size_t>(at)];
+    CHECK(parent >= -1 && parent < at);
+    at = parent;
+  }
+  std::ranges::reverse(branch.places);
+  row->position = input.tree_begin + static_cast<int64_t>(branch.places.size()) - 1;
+  // What lies in its order is no branch.
+  size_t n_in_order = 0;
+  while (n_in_order < branch.places.size() &&
+         branch.places[n_in_order] == input.tree_begin + static_cast<int64_t>(n_in_order)) {
+    ++n_in_order;
+  }
+  if (n_in_order == branch.places.size()) return;
+  branch.begin += static_cast<int64_t>(n_in_order);
+  branch.places.erase(branch.places.begin(),
+                      branch.places.begin() + static_cast<ptrdiff_t>(n_in_order));
+  row->branch = static_cast<int32_t>(batch->branches.size());
+  batch->branches.push_back(std::move(branch));
+}
+
+void Engine::KeepPath(int32_t sequence, int64_t tree_begin, std::span<const int32_t> path) {
+  int64_t to = tree_begin;
+  for (const int32_t token : path) {
+    const int64_t from = tree_begin + token;
+    CHECK(from >= to && from < kv_.length(sequence));
+    for (size_t c = 0; c < kv_.n_classes() && from != to; ++c) {
+      const KvPageTable table = kv_.table(sequence, c);
+      cache_->CopyPosition({table.SlotOf(from), table.SlotOf(to), c});
+    }
+    ++to;
+  }
+  kv_.Truncate(sequence, to);
+}
+
 Batch Engine::MakeBatch(std::span<const SequenceInput> inputs, LogitsWanted wanted) {
   Batch batch;
   for (const SequenceInput& input : inputs) {
@@ -201,6 +239,9 @@ Batch Engine::MakeBatch(std::span<const SequenceInput> inputs, LogitsWanted want
   for (const SequenceInput& input : inputs) {
     const int64_t first = kv_.length(input.sequence);
     const auto n = static_cast<int64_t>(input.ids.size());
+    const bool in_tree = !input.parents.empty();
+    CHECK(!in_tree ||
+          (input.tree_begin <= first && std::ssize(input.parents) == first + n - input.tree_begin));
     // Copied at once: where a later input finds no pages, this sequence has its new page already.
     std::vector<KvPageCopy> copies;
     kv_.Reserve(input.sequence, n, &copies);
@@ -211,6 +252,7 @@ Batch Engine::MakeBatch(std::span<const SequenceInput> inputs, LogitsWanted want
           (wanted != LogitsWanted::kNone && input.wants_logits && (input.all_logits || i + 1 == n));
       batch.rows.push_back({input.ids[static_cast<size_t>(i)],
                             static_cast<int32_t>(batch.sequences.size()), first + i, logits});
+      if (in_tree) PlaceInTree(input, first + i, &batch.rows.back(), &batch);
     }
     BatchSequence& sequence = batch.sequences.emplace_back();
     for (size_t c = 0; c < kv_.n_classes(); ++c) {

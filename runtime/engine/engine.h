@@ -25,6 +25,13 @@ struct SequenceInput {
   std::span<const int32_t> ids;
   bool wants_logits = true;  // after the last of them
   bool all_logits = false;   // and after each of them; at most ContextOptions::drafted_rows in all
+  // Tokens of which several may follow the same, and of which one path will stand (KeepPath). They
+  // take the places behind the sequence as others do, and a token's position is that behind its
+  // parent. The tree begins behind the sequence's first tree_begin tokens, and may have been fed in
+  // part before. parents: of each of its tokens, from there on, the number of the token that it
+  // follows, counted from tree_begin, or -1: the text before. Empty: each follows the one before.
+  int64_t tree_begin = 0;
+  std::span<const int32_t> parents = {};
 };
 
 // Called with the number of tokens fed so far.
@@ -131,6 +138,10 @@ class Engine {
   std::span<const std::vector<TokenLogit>> FeedSequencesBestBy(
       Executor& executor, std::span<const SequenceInput> inputs, int64_t k);
   std::span<const float> LogitsOfRow(int64_t row) { return executor_->LogitsOfRow(row); }
+  // Of a tree that was fed behind the first tree_begin tokens of a sequence a path stays, and goes
+  // on behind them; the rest is forgotten. path: the numbers of its tokens, each the parent of the
+  // next. REQUIRES: tree_begin + path.size() tokens are what KeepableLength keeps.
+  void KeepPath(int32_t sequence, int64_t tree_begin, std::span<const int32_t> path);
   // Feeds a sequence, and returns what the head would compute logits from, after each token:
   // (n, d_model), normalised by the model's last norm. Valid until the next call.
   // REQUIRES: as FeedSequences.
@@ -143,6 +154,8 @@ class Engine {
   // A pass that appends the inputs; its pages are reserved and what must be copied is.
   Batch MakeBatch(std::span<const SequenceInput> inputs, LogitsWanted wanted);
   void Advance(std::span<const SequenceInput> inputs);
+  // Puts a row at the place of a token of a tree: `place` of the sequence.
+  static void PlaceInTree(const SequenceInput& input, int64_t place, BatchRow* row, Batch* batch);
   // Feeds all but the last batch, and returns that.
   std::span<const int32_t> FeedBatches(std::span<const int32_t> ids, const FeedProgress& progress);
 

@@ -201,9 +201,13 @@ Generator::Choices Generator::FeedPending(int64_t most_drafted, std::optional<Dr
                              .draws = draws_,
                              .ends_text = [this](int32_t id) { return Ends(id); }};
   std::vector<DraftTree> trees = speculator_->Draft({&asked, 1});
-  std::vector<int32_t> ids = pending_;
-  for (const DraftTree::Node& node : trees.front().nodes()) ids.push_back(node.token);
-  const SequenceInput input{.sequence = engine_.main_sequence(), .ids = ids, .all_logits = true};
+  rows_.emplace(pending_, trees.front());
+  const std::vector<int32_t>& ids = rows_->ids;
+  const SequenceInput input{.sequence = engine_.main_sequence(),
+                            .ids = ids,
+                            .all_logits = true,
+                            .tree_begin = engine_.n_past(),
+                            .parents = rows_->parents};
   const auto width = static_cast<size_t>(engine_.config().vocab_size);
   const Stopwatch pass;
   Choices choices;
@@ -260,9 +264,10 @@ std::optional<StopReason> Generator::WriteRows(const Choices& choices, const Dra
   int32_t at = DraftTree::kText;  // of the draft, up to where the text went along with it
   int64_t n_chosen = 0;
   bool goes_along = true;
-  for (size_t row = 0; goes_along; ++row) {
-    if (row > 0) stop = StopNow(max_tokens, *generation);
+  while (goes_along) {
+    if (n_chosen > 0) stop = StopNow(max_tokens, *generation);
     if (stop) break;
+    const auto row = static_cast<size_t>(draft != nullptr ? rows_->RowOf(at) : 0);
     const auto drawn = draft != nullptr ? draft->DrawnBehind(at) : std::nullopt;
     const int32_t id = Sample(choices[row], row, drawn ? &*drawn : nullptr);
     ++n_chosen;
@@ -287,7 +292,11 @@ std::optional<StopReason> Generator::WriteRows(const Choices& choices, const Dra
     pending_ = {cached_.back()};
     cached_.pop_back();
   }
-  engine_.Truncate(static_cast<int64_t>(cached_.size()));
+  // What was written lies where it was drafted.
+  const int64_t begin = engine_.n_past() - std::ssize(rows_->ids);
+  std::vector<int32_t> path = rows_->PathTo(*draft, at);
+  path.resize(cached_.size() - static_cast<size_t>(begin));
+  engine_.KeepPath(engine_.main_sequence(), begin, path);
   speculator_->Verified(0, *draft, at, !goes_along, n_chosen);
   return stop;
 }

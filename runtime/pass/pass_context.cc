@@ -224,12 +224,18 @@ std::unique_ptr<Handover> PassContext::MakeHandover(Tier& tier) {
 }
 
 // All that the row sees must be there.
-void PassContext::CheckPages(const BatchRow& row, const BatchSequence& sequence) const {
+void PassContext::CheckPages(const Batch& batch, const BatchRow& row) const {
+  const BatchSequence& sequence = batch.sequence_of(row);
   const std::vector<KvPageClass>& classes = cache.layout().classes;
+  const BatchBranch* const branch = batch.branch_of(row);
+  CHECK(branch == nullptr ||
+        static_cast<int64_t>(branch->places.size()) == row.position + 1 - branch->begin);
   CHECK(row.position >= 0 && sequence.tables.size() == classes.size());
   for (size_t c = 0; c < classes.size(); ++c) {
     const KvPageTable& table = sequence.tables[c];
     CHECK(table.Has(row.position) && table.Has(classes[c].FirstSeen(row.position)));
+    if (branch == nullptr) continue;
+    CHECK(std::ranges::all_of(branch->places, [&](int64_t place) { return table.Has(place); }));
   }
   CHECK(!config.has_encoder() || sequence.encoder_length > 0);
 }
@@ -252,7 +258,7 @@ void PassContext::BeginPass(const Pass& pass) {
   for (int64_t t = 0; t < pass.n(); ++t) {
     const BatchRow& row = pass.batch->row(t);
     CHECK(row.token >= 0 && row.token < config.vocab_size);
-    CheckPages(row, pass.batch->sequence_of(row));
+    CheckPages(*pass.batch, row);
     main_turns_.Fill(t, row.position);
     if (local_turns_) local_turns_->Fill(t, row.position);
   }

@@ -156,7 +156,7 @@ class PassContext {
 
  private:
   void MarkCutRows(const Pass& pass);
-  void CheckPages(const BatchRow& row, const BatchSequence& sequence) const;
+  void CheckPages(const Batch& batch, const BatchRow& row) const;
   void AllocateState();
   void AllocateTiers(std::span<Device* const> devices);
   std::unique_ptr<Handover> MakeHandover(Tier& tier);

@@ -34,8 +34,11 @@ uint64_t AttentionBytes(const PassContext& context, const AttentionOp& op, const
   const auto row_bytes =
       static_cast<uint64_t>(2 * RowBytes(context.cache.dtype(), op.head_dim) * op.n_kv_heads);
   for (const BatchSegment& segment : op.segments) {
+    const BatchRow& first = op.batch->row(segment.first_row);
     const int64_t last = segment.first_position + segment.n_rows - 1;
-    n_bytes += static_cast<uint64_t>(last + 1 - op.FirstSeen(last)) * row_bytes;
+    // Of a branch only what lies in another order: the rest is the text, of which others tell.
+    const int64_t from = first.branch < 0 ? op.FirstSeen(last) : op.batch->EndInOrder(first);
+    n_bytes += static_cast<uint64_t>(last + 1 - from) * row_bytes;
   }
   return n_bytes;
 }

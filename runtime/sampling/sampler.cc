@@ -113,8 +113,8 @@ std::span<const Candidates::Candidate> Sampler::Chances(const NextLogits& logits
   return candidates_.all();
 }
 
-std::optional<TokenChance> Sampler::Likeliest(const NextLogits& logits, TokenMask* mask) {
-  if (!CollectSome(logits, mask)) return std::nullopt;
+std::vector<TokenChance> Sampler::Likeliest(const NextLogits& logits, TokenMask* mask, size_t n) {
+  if (!CollectSome(logits, mask)) return {};
   for (const SamplerStep step : options_.steps) {
     if (step == SamplerStep::kPenalties || step == SamplerStep::kDry) Run(step);
   }
@@ -126,7 +126,17 @@ std::optional<TokenChance> Sampler::Likeliest(const NextLogits& logits, TokenMas
   for (const Candidates::Candidate& c : candidates_.all()) {
     if (c.logit - best > kNothing) sum += std::exp(c.logit - best);
   }
-  return TokenChance{id, 1 / sum};
+  std::vector<TokenChance> likeliest = {{id, 1 / sum}};
+  if (n > 1) {
+    candidates_.KeepTopK(static_cast<int64_t>(n));
+    for (const Candidates::Candidate& c : candidates_.all()) {
+      if (c.id != id) likeliest.push_back({c.id, std::exp(c.logit - best) / sum});
+    }
+    std::sort(likeliest.begin() + 1, likeliest.end(), [](const auto& a, const auto& b) {
+      return a.probability != b.probability ? a.probability > b.probability : a.id < b.id;
+    });
+  }
+  return likeliest;
 }
 
 // What only lowers some tokens leaves the others where they are: the best k behind it are among the

@@ -56,9 +56,9 @@ class Sampler {
   // What the next token would be drawn from, by these logits: (any number), in no order. Where only
   // the best logits are there, as if they were all. None where no token is left.
   std::span<const Candidates::Candidate> Chances(const NextLogits& logits, TokenMask* mask);
-  // The likeliest token behind biases, mask and penalties, and its probability before anything is
-  // dropped. None where no token is left.
-  std::optional<TokenChance> Likeliest(const NextLogits& logits, TokenMask* mask);
+  // The n likeliest tokens behind biases, mask and penalties, the likeliest first, and their
+  // probabilities before anything is dropped. Fewer where fewer tokens are left.
+  std::vector<TokenChance> Likeliest(const NextLogits& logits, TokenMask* mask, size_t n = 1);
 
   // What the last token was drawn from, the likeliest first, with probabilities that add up to 1;
   // at most n tokens.

@@ -34,21 +34,25 @@ bool Scheduler::State::Step() {
 
 void Scheduler::State::Run(const std::vector<Feed>& plan) {
   std::vector<SequenceInput> inputs;
-  std::vector<std::vector<int32_t>> drafted;  // what is fed of those
+  drafted_.clear();
   for (const Feed& feed : plan) {
     const TextRun& text = *feed.entry->text;
-    auto unfed = std::span(text.ids()).subspan(static_cast<size_t>(FedOf(text)));
+    const int64_t n_fed = FedOf(text);
+    const auto unfed = std::span(text.ids()).subspan(static_cast<size_t>(n_fed));
+    SequenceInput& input = inputs.emplace_back();
+    input.sequence = SlotOf(text).sequence;
+    input.wants_logits = feed.wants_logits;
     if (IsDrafted(feed)) {
-      std::vector<int32_t>& ids = drafted.emplace_back(unfed.begin(), unfed.end());
-      for (const DraftTree::Node& node : drafts_[static_cast<size_t>(feed.draft)].nodes()) {
-        ids.push_back(node.token);
-      }
-      unfed = ids;
+      const DraftTree& draft = drafts_[static_cast<size_t>(feed.draft)];
+      const DraftedRows& rows =
+          drafted_.try_emplace(feed.draft, unfed.first(1), draft).first->second;
+      input.ids = rows.ids;
+      input.all_logits = true;
+      input.tree_begin = n_fed;
+      input.parents = rows.parents;
+    } else {
+      input.ids = unfed.first(static_cast<size_t>(feed.n));
     }
-    inputs.push_back({.sequence = SlotOf(text).sequence,
-                      .ids = unfed.first(static_cast<size_t>(feed.n)),
-                      .wants_logits = feed.wants_logits,
-                      .all_logits = IsDrafted(feed)});
   }
   const auto started = std::chrono::steady_clock::now();
   PassLogits logits;
@@ -229,16 +233,19 @@ void Scheduler::State::WriteDrafted(const Feed& feed, const PassLogits& logits, 
   TextRun& text = *feed.entry->text;
   const int32_t sequence = SlotOf(text).sequence;
   const DraftTree& draft = drafts_[static_cast<size_t>(feed.draft)];
+  const DraftedRows& rows = drafted_.at(feed.draft);
   const int64_t n_before = FedOf(text) - feed.n;
   int32_t at = DraftTree::kText;  // of the draft, up to where the text goes along with it
   int64_t n_accepted = 0;
-  int64_t n_used = 0;  // rows whose logits were
+  int64_t n_used = 0;               // rows whose logits were
+  int32_t last = DraftTree::kText;  // of them
   bool goes_along = true;
   TextRun::Written written;
   std::string failure;
   while (goes_along && written.step == TextRun::Step::kGoesOn && failure.empty()) {
-    const size_t row = first_row + static_cast<size_t>(n_used);
+    const size_t row = first_row + static_cast<size_t>(rows.RowOf(at));
     const std::optional<Proposal> drawn = draft.DrawnBehind(at);
+    last = at;
     ++n_used;
     try {
       written = WriteToken(text, LogitsOf(text, logits, row), row, drawn ? &*drawn : nullptr);
@@ -254,7 +261,7 @@ void Scheduler::State::WriteDrafted(const Feed& feed, const PassLogits& logits, 
     }
   }
   // What the text did not go along with was never there.
-  kv_.Truncate(sequence, n_before + n_used);
+  engine_.KeepPath(sequence, n_before, rows.PathTo(draft, last));
   text.CountDraft(feed.n - 1, n_accepted);
   stats_.written_tokens += n_used;
   options_.speculator->Verified(text.stats().slot, draft, at, !goes_along, n_used);

@@ -23,17 +23,22 @@ size_t Confidence::BinOf(double said) {
   return static_cast<size_t>(std::ranges::lower_bound(kUpTo, said) - kUpTo.begin());
 }
 
-double Confidence::Of(int32_t source, double said) const {
+size_t Confidence::PlaceOf(int32_t place) {
+  CHECK(place >= 0);
+  return std::min(static_cast<size_t>(place), kPlaces - 1);
+}
+
+double Confidence::Of(int32_t source, double said, int32_t place) const {
   CHECK(source >= 0 && source < kMaxSources);
   double prior = IsCertainty(said) ? said : kUnknown;
-  if (others_ != nullptr) prior = others_->Of(source, said);
-  const Count& count = counts_[static_cast<size_t>(source)][BinOf(said)];
+  if (others_ != nullptr) prior = others_->Of(source, said, place);
+  const Count& count = counts_[static_cast<size_t>(source)][PlaceOf(place)][BinOf(said)];
   return (count.n_accepted + kPriorTokens * prior) / (count.n + kPriorTokens);
 }
 
-void Confidence::Learn(int32_t source, double said, bool accepted) {
+void Confidence::Learn(int32_t source, double said, bool accepted, int32_t place) {
   CHECK(source >= 0 && source < kMaxSources);
-  Count& count = counts_[static_cast<size_t>(source)][BinOf(said)];
+  Count& count = counts_[static_cast<size_t>(source)][PlaceOf(place)][BinOf(said)];
   count.n = kFading * count.n + 1;
   count.n_accepted = kFading * count.n_accepted + (accepted ? 1 : 0);
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <utility>
 
@@ -26,9 +27,31 @@ int32_t DraftTree::DepthBehind(int32_t parent) const {
   return parent == kText ? 0 : nodes_[static_cast<size_t>(parent)].depth + 1;
 }
 
-double DraftTree::ChanceBehind(int32_t parent, double confidence) const {
-  const double before = parent == kText ? 1 : nodes_[static_cast<size_t>(parent)].chance;
-  return before * confidence;
+int64_t DraftTree::depth() const {
+  int32_t deepest = -1;
+  for (const Node& node : nodes_) deepest = std::max(deepest, node.depth);
+  return deepest + 1;
+}
+
+int32_t DraftTree::CountBehind(int32_t parent) const {
+  return static_cast<int32_t>(std::ranges::count(nodes_, parent, &Node::parent));
+}
+
+double DraftTree::ChanceLeft(int32_t parent) const {
+  double left = parent == kText ? 1 : nodes_[static_cast<size_t>(parent)].chance;
+  for (const Node& node : nodes_) {
+    if (node.parent == parent) left *= 1 - node.own_chance;
+  }
+  return left;
+}
+
+double DraftTree::LeastChance(bool first) const {
+  const std::vector<double>& least = first ? limits_.least_chance : limits_.least_beside;
+  return nodes_.size() < least.size() ? least[nodes_.size()] : 0;
+}
+
+double DraftTree::OwnChance(const Node& node) const {
+  return std::clamp(confidence_->Of(source_, node.confidence, node.place), 0.0, 1.0);
 }
 
 int64_t DraftTree::RoomBehind(int32_t parent) const {
@@ -40,33 +63,30 @@ int64_t DraftTree::RoomBehind(int32_t parent) const {
 bool DraftTree::WantsMore(int32_t parent) const {
   if (parent == kNothing) return false;
   CHECK(parent >= kText && parent < static_cast<int32_t>(nodes_.size()));
-  const auto depth = static_cast<size_t>(DepthBehind(parent));
-  if (static_cast<int64_t>(depth) >= limits_.max_depth) return false;
+  if (DepthBehind(parent) >= limits_.max_depth) return false;
   if (static_cast<int64_t>(nodes_.size()) >= limits_.max_nodes) return false;
   if (parent != kText && limits_.ends_text &&
       limits_.ends_text(nodes_[static_cast<size_t>(parent)].token)) {
     return false;
   }
-  // A chain: its last node is the only one that anything may follow.
-  if (!limits_.branches && parent != static_cast<int32_t>(nodes_.size()) - 1) return false;
-  if (depth >= limits_.least_chance.size()) return true;
-  return ChanceBehind(parent, 1) >= limits_.least_chance[depth];
+  const int32_t n_behind = CountBehind(parent);
+  if (n_behind >= limits_.max_children) return false;
+  return ChanceLeft(parent) >= LeastChance(n_behind == 0);
 }
 
 int32_t DraftTree::Push(Node node) {
   node.depth = DepthBehind(node.parent);
-  const double confidence = std::clamp(confidence_->Of(source_, node.confidence), 0.0, 1.0);
-  node.chance = ChanceBehind(node.parent, confidence);
-  const auto depth = static_cast<size_t>(node.depth);
-  if (depth < limits_.least_chance.size() && node.chance < limits_.least_chance[depth]) {
-    return kNothing;
-  }
+  node.place = CountBehind(node.parent);
+  node.own_chance = OwnChance(node);
+  node.chance = ChanceLeft(node.parent) * node.own_chance;
+  if (node.chance < LeastChance(node.place == 0)) return kNothing;
   // Drawn only now, when it no longer bears on whether it is verified.
   if (!node.drawn_from.empty()) {
     const double target = random_.Uniform();
     double sum = 0;
     for (const TokenChance& chance : node.drawn_from) {
       node.token = chance.id;
+      node.share = chance.probability;
       sum += chance.probability;
       if (target < sum) break;
     }
@@ -76,18 +96,130 @@ int32_t DraftTree::Push(Node node) {
 }
 
 int32_t DraftTree::Add(int32_t parent, int32_t token, double confidence) {
-  if (!WantsMore(parent) || token < 0 || token >= limits_.vocab_size) return kNothing;
-  if (DrawnBehind(parent) || ChildWith(parent, token) != kNothing) return kNothing;
-  if (!Allows(parent, token)) return kNothing;
-  return Push({.parent = parent, .token = token, .confidence = confidence});
+  return Take({.parent = parent, .token = token, .confidence = confidence});
 }
 
 int32_t DraftTree::AddDrawn(int32_t parent, std::span<const TokenChance> chances) {
   if (!WantsMore(parent)) return kNothing;
-  // Beside others it could not be verified by rejection.
-  for (const Node& node : nodes_) {
-    if (node.parent == parent) return kNothing;
+  std::vector<TokenChance> drawable = Drawable(parent, chances);
+  if (drawable.empty()) return kNothing;
+  const auto best = std::ranges::max_element(drawable, {}, &TokenChance::probability);
+  if (takes_likeliest()) {
+    return Take(
+        {.parent = parent, .token = best->id, .confidence = best->probability, .is_allowed = true});
   }
+  return Take({.parent = parent,
+               .confidence = best->probability,
+               .is_allowed = true,
+               .drawn_from = std::move(drawable)});
+}
+
+int32_t DraftTree::AddFrom(int32_t parent, const NextLogits& logits) {
+  if (!WantsMore(parent)) return kNothing;
+  std::vector<Offered> offers = OffersFrom(parent, logits);
+  return offers.empty() ? kNothing : Take(std::move(offers.front()));
+}
+
+void DraftTree::Offer(int32_t parent, const NextLogits& logits) {
+  if (!WantsMore(parent)) return;
+  for (Offered& offer : OffersFrom(parent, logits)) offers_.push_back(std::move(offer));
+}
+
+void DraftTree::Offer(int32_t parent, int32_t token, double confidence) {
+  offers_.push_back({.parent = parent, .token = token, .confidence = confidence});
+}
+
+int32_t DraftTree::TakeBest(double least) {
+  while (!offers_.empty()) {
+    size_t best = 0;
+    double best_chance = -1;
+    for (size_t i = 0; i < offers_.size(); ++i) {
+      // The first one behind a parent goes before the others.
+      const auto end = offers_.begin() + static_cast<ptrdiff_t>(i);
+      const int32_t parent = offers_[i].parent;
+      if (std::find_if(offers_.begin(), end,
+                       [parent](const Offered& other) { return other.parent == parent; }) != end) {
+        continue;
+      }
+      const double chance = ChanceLeft(parent) * OwnChance(NodeOf(offers_[i]));
+      if (chance <= best_chance) continue;
+      best = i;
+      best_chance = chance;
+    }
+    if (best_chance < least) return kNothing;
+    Offered offer = std::move(offers_[best]);
+    offers_.erase(offers_.begin() + static_cast<ptrdiff_t>(best));
+    const int32_t node = Take(std::move(offer));
+    if (node != kNothing) return node;
+  }
+  return kNothing;
+}
+
+std::vector<DraftTree::Offered> DraftTree::OffersFrom(int32_t parent, const NextLogits& logits) {
+  StandBehind(parent);
+  std::vector<Offered> offers;
+  const auto most = static_cast<size_t>(limits_.max_children);
+  if (takes_likeliest()) {
+    for (const TokenChance& best : copy_->Likeliest(logits, mask_copy_.get(), most)) {
+      offers.push_back(
+          {.parent = parent, .token = best.id, .share = best.probability, .is_allowed = true});
+    }
+    return offers;
+  }
+  std::vector<TokenChance> chances;
+  for (const Candidates::Candidate& c : copy_->Chances(logits, mask_copy_.get())) {
+    chances.push_back({c.id, c.weight});
+  }
+  std::vector<TokenChance> drawable = Drawable(parent, chances);
+  if (drawable.empty()) return {};
+  std::vector<TokenChance> likeliest = drawable;
+  std::ranges::stable_sort(likeliest, std::greater<>(), &TokenChance::probability);
+  offers.push_back({.parent = parent,
+                    .confidence = likeliest.front().probability,
+                    .is_allowed = true,
+                    .drawn_from = std::move(drawable)});
+  // One of them may be what is drawn.
+  likeliest.resize(most == 1 ? 0 : std::min(likeliest.size(), most));
+  for (const TokenChance& chance : likeliest) {
+    offers.push_back(
+        {.parent = parent, .token = chance.id, .share = chance.probability, .is_allowed = true});
+  }
+  return offers;
+}
+
+DraftTree::Node DraftTree::NodeOf(const Offered& offer) const {
+  Node node{.parent = offer.parent,
+            .token = offer.token,
+            .place = CountBehind(offer.parent),
+            .confidence = offer.confidence,
+            .share = offer.share};
+  if (offer.share <= 0) return node;
+  // Of what is left where those in front of it are refused.
+  double left = 1;
+  for (const Node& other : nodes_) {
+    if (other.parent == offer.parent) left -= other.share;
+  }
+  node.confidence = left > offer.share ? offer.share / left : 1;
+  return node;
+}
+
+int32_t DraftTree::Take(Offered offer) {
+  const int32_t parent = offer.parent;
+  if (!WantsMore(parent)) return kNothing;
+  Node node = NodeOf(offer);
+  if (!offer.drawn_from.empty()) {
+    // Behind others it could not be verified by rejection.
+    if (node.place > 0) return kNothing;
+    node.drawn_from = std::move(offer.drawn_from);
+    return Push(std::move(node));
+  }
+  if (offer.token < 0 || offer.token >= limits_.vocab_size) return kNothing;
+  if (ChildWith(parent, offer.token) != kNothing) return kNothing;
+  if (!offer.is_allowed && !Allows(parent, offer.token)) return kNothing;
+  return Push(std::move(node));
+}
+
+std::vector<TokenChance> DraftTree::Drawable(int32_t parent, std::span<const TokenChance> chances) {
   std::vector<TokenChance> kept;
   for (const TokenChance& chance : chances) {
     if (chance.id < 0 || chance.id >= limits_.vocab_size) continue;
@@ -104,27 +236,7 @@ int32_t DraftTree::AddDrawn(int32_t parent, std::span<const TokenChance> chances
   for (TokenChance& chance : kept) sum += chance.probability /= most;
   for (TokenChance& chance : kept) chance.probability /= sum;
   std::erase_if(kept, [](const TokenChance& chance) { return chance.probability <= 0; });
-  if (kept.empty()) return kNothing;
-  const double confidence = 1 / sum;
-  if (takes_likeliest()) {
-    const auto best = std::ranges::max_element(kept, {}, &TokenChance::probability);
-    return Push({.parent = parent, .token = best->id, .confidence = confidence});
-  }
-  return Push({.parent = parent, .confidence = confidence, .drawn_from = std::move(kept)});
-}
-
-int32_t DraftTree::AddFrom(int32_t parent, const NextLogits& logits) {
-  if (!WantsMore(parent)) return kNothing;
-  StandBehind(parent);
-  if (takes_likeliest()) {
-    const std::optional<TokenChance> best = copy_->Likeliest(logits, mask_copy_.get());
-    return best ? Add(parent, best->id, best->probability) : kNothing;
-  }
-  std::vector<TokenChance> chances;
-  for (const Candidates::Candidate& c : copy_->Chances(logits, mask_copy_.get())) {
-    chances.push_back({c.id, c.weight});
-  }
-  return AddDrawn(parent, chances);
+  return kept;
 }
 
 bool DraftTree::Allows(int32_t parent, int32_t token) {

@@ -8,6 +8,9 @@
 //    token first and leave out the unlikely ones would bias the text.
 //  * It leaves out what no text can have there: ids that are not the vocabulary's, chances that are
 //    no probabilities, what the text's grammar forbids.
+//  * Of the tokens behind one at most one is drawn, and it is the first. Whether that is accepted,
+//    and what is drawn in its place where it is not, does not depend on the others: these are
+//    compared with what came of it. So they may be chosen by any rule.
 #pragma once
 
 #include <cstdint>
@@ -27,17 +30,18 @@ namespace thermocline {
 
 struct DraftLimits {
   int64_t vocab_size = 0;
-  int64_t max_depth = 0;  // most tokens behind each other
-  int64_t max_nodes = 0;  // in all
-  // Whether a token may have several behind it. Who verifies chains only says no.
-  bool branches = false;
+  int64_t max_depth = 0;     // most tokens behind each other
+  int64_t max_nodes = 0;     // in all
+  int64_t max_children = 1;  // most tokens that may follow the same one; 1: chains
   // Whether tokens may be drawn; else the likeliest are taken, and a seed's text is that of plain
   // decoding, token for token. Greedy texts are never drawn.
   bool draws = true;
   uint64_t seed = 0;  // of the draws
-  // How likely, by depth, all tokens up to there must be to be accepted for the one there to be
-  // worth its time; empty: all are.
+  // How likely a token must be to be accepted, with all before it, to be worth its time; by how
+  // many tokens the tree has already. Behind their end, and empty: all are worth it. least_beside:
+  // of one that follows the same token as another, which its source has computed with that.
   std::vector<double> least_chance = {};
+  std::vector<double> least_beside = {};
   // Whether a token ends the text: nothing follows one. Null: none does.
   std::function<bool(int32_t)> ends_text = nullptr;
 };
@@ -50,9 +54,14 @@ class DraftTree {
   struct Node {
     int32_t parent = kText;
     int32_t token = 0;
-    int32_t depth = 0;                         // 0: follows the text
-    double confidence = 0;                     // as the source gave it; NaN: it did not
-    double chance = 1;                         // that it and all before it are accepted
+    int32_t depth = 0;      // 0: follows the text
+    int32_t place = 0;      // among those behind its parent
+    double confidence = 0;  // as the source gave it; NaN: it did not
+    // That it is accepted where its parent is and those in front of its place are not; and that it
+    // and all before it are.
+    double own_chance = 1;
+    double chance = 1;
+    double share = 0;  // of what its source expects behind the parent; 0: it did not say
     std::vector<TokenChance> drawn_from = {};  // in the order of ids; empty: chosen, not drawn
   };
 
@@ -66,7 +75,8 @@ class DraftTree {
 
   // ---- for sources ----
 
-  // Whether anything may follow `parent`: asked before a source computes what. False for kNothing.
+  // Whether anything, or anything more, may follow `parent`: asked before a source computes what.
+  // False for kNothing.
   bool WantsMore(int32_t parent) const;
   // How many tokens may still follow `parent`, one behind the other.
   int64_t RoomBehind(int32_t parent) const;
@@ -82,8 +92,16 @@ class DraftTree {
   // One by a model's logits, as the text's own sampler would choose it there: its penalties, top-k,
   // temperature and all else bear on the draft, too, so that both distributions lie close.
   int32_t AddFrom(int32_t parent, const NextLogits& logits);
-  // Whether AddFrom takes the likeliest token only, so that few logits are enough.
+  // For trees: what may follow `parent`, by logits as in AddFrom, or a token as in Add, which is
+  // taken only when its turn comes. Of those behind a parent the first ones come first.
+  void Offer(int32_t parent, const NextLogits& logits);
+  void Offer(int32_t parent, int32_t token, double confidence);
+  // Takes of all that was offered what is likeliest to be accepted with all before it, if that is
+  // as likely as `least`. Returns its node, or kNothing where nothing is, or is worth it.
+  int32_t TakeBest(double least);
+  // Whether AddFrom and Offer take the likeliest tokens only, so that few logits are enough.
   bool takes_likeliest() const;
+  int64_t max_children() const { return limits_.max_children; }
   // The sampler's: how many of the best logits decide (Sampler::n_deciding); 0: all are needed.
   int64_t n_deciding() const { return sampler_.n_deciding(); }
   // Which of several sources the following nodes come from: confidences are theirs.
@@ -92,6 +110,8 @@ class DraftTree {
   // ---- for who verifies ----
 
   bool empty() const { return nodes_.empty(); }
+  // Tokens behind each other, of its longest path.
+  int64_t depth() const;
   // Parents stand before children.
   std::span<const Node> nodes() const { return nodes_; }
   int32_t source() const { return source_; }
@@ -101,8 +121,29 @@ class DraftTree {
   std::optional<Proposal> DrawnBehind(int32_t parent) const;
 
  private:
+  // What waits for its turn.
+  struct Offered {
+    int32_t parent = kText;
+    int32_t token = 0;
+    double confidence = 0;  // where there is no share
+    double share = 0;       // Node::share
+    bool is_allowed = false;
+    std::vector<TokenChance> drawn_from = {};
+  };
   int32_t DepthBehind(int32_t parent) const;
-  double ChanceBehind(int32_t parent, double confidence) const;
+  int32_t CountBehind(int32_t parent) const;
+  // How likely `parent` is to be accepted with nothing that stands behind it.
+  double ChanceLeft(int32_t parent) const;
+  // How likely a token more must be to be accepted: the first behind its parent, or another.
+  double LeastChance(bool first) const;
+  double OwnChance(const Node& node) const;
+  // What comes first behind `parent` and what beside it.
+  std::vector<Offered> OffersFrom(int32_t parent, const NextLogits& logits);
+  // As a node; its confidence is what it is by now.
+  Node NodeOf(const Offered& offer) const;
+  int32_t Take(Offered offer);
+  // In the order of ids and 1 in all: what can be drawn. Empty: nothing.
+  std::vector<TokenChance> Drawable(int32_t parent, std::span<const TokenChance> chances);
   int32_t Push(Node node);
   bool Allows(int32_t parent, int32_t token);
   // Makes the sampler's and the mask's copies stand behind `parent`.
@@ -115,6 +156,7 @@ class DraftTree {
   const Confidence* confidence_;
   Random random_;
   std::vector<Node> nodes_;
+  std::vector<Offered> offers_;
   int32_t source_ = 0;
   std::unique_ptr<Sampler> copy_;  // where something asked for it
   std::unique_ptr<TokenMask> mask_copy_;

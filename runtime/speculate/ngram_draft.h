@@ -1,6 +1,6 @@
 // Drafts from the text itself (prompt lookup): where its last tokens stand earlier in it, what
 // followed there is proposed. Costs next to nothing, and pays where texts repeat: code, quotes,
-// answers from a document, lists.
+// answers from a document, lists. Where several things followed, a tree can hold them all.
 #pragma once
 
 #include <cstdint>
@@ -30,6 +30,8 @@ class NgramIndex {
   // Makes it that of `ids`. Reads what is new only, where the text has grown.
   void Follow(std::span<const int32_t> ids);
   Match Find() const;
+  // The best of these matches, the longest first, at most so many; of one length the latest first.
+  std::vector<Match> FindSeveral(size_t most) const;
   const std::vector<int32_t>& ids() const { return ids_; }
 
  private:

@@ -54,6 +54,7 @@ Speculator::Speculator(DraftSource& source, const SpeculateOptions& options, int
       random_(options.seed),
       ms_per_drafted_(source.cost().ms_per_token) {
   CHECK(options.max_tokens >= 1 && options.max_rows >= 1 && vocab_size >= 1);
+  CHECK(options.max_children >= 1);
 }
 
 Speculator::Text& Speculator::TextOf(int32_t text) {
@@ -73,18 +74,19 @@ bool Speculator::IsTurn(const Text& text, const SpeculatedText& asked, int64_t n
   return text.n_turns % kPlainEvery != 0;
 }
 
-std::vector<double> Speculator::LeastChances(int64_t n_texts, int64_t depth) const {
-  std::vector<double> least(static_cast<size_t>(depth), options_.least_chance);
+std::vector<double> Speculator::LeastChances(int64_t n_texts, int64_t n_tokens,
+                                             double draft_ms) const {
+  std::vector<double> least(static_cast<size_t>(n_tokens), options_.least_chance);
   if (!options_.follows_times) return least;
   const double plain_ms = times_.Of(n_texts);
   if (plain_ms <= 0) return least;
   const double tokens_per_ms = std::max(1.0, gain_) * static_cast<double>(n_texts) / plain_ms;
-  for (int64_t d = 0; d < depth; ++d) {
-    const int64_t n_more = n_texts * (d + 1);
+  for (int64_t n = 0; n < n_tokens; ++n) {
+    const int64_t n_more = n_texts * (n + 1);
     const double row_ms =
         std::max(0.0, times_.Of(n_texts + n_more) - plain_ms) / static_cast<double>(n_more);
-    const double worth = std::min(kSurelyTried, tokens_per_ms * (ms_per_drafted_ + row_ms));
-    double& at = least[static_cast<size_t>(d)];
+    const double worth = std::min(kSurelyTried, tokens_per_ms * (draft_ms + row_ms));
+    double& at = least[static_cast<size_t>(n)];
     at = std::max(at, worth);
   }
   return least;
@@ -95,11 +97,13 @@ DraftTree Speculator::MakeTree(Text& text, const SpeculatedText& asked, int64_t 
   DraftLimits limits;
   limits.vocab_size = vocab_size_;
   limits.max_depth = limits.max_nodes = most;
+  limits.max_children = options_.max_children;
   limits.draws = asked.draws;
   limits.seed = static_cast<uint64_t>(random_.Uniform() * 0x1p53);
   limits.ends_text = asked.ends_text;
   if (most > 0) {
-    limits.least_chance = LeastChances(n_texts, most);
+    limits.least_chance = LeastChances(n_texts, most, ms_per_drafted_);
+    limits.least_beside = LeastChances(n_texts, most, 0);
     if (text.n_turns % kTryEvery == kTryEvery / 2) limits.least_chance[0] = 0;
   }
   return {std::move(limits), *asked.sampler, asked.mask, text.confidence};
@@ -154,11 +158,11 @@ std::vector<DraftTree> Speculator::Draft(std::span<const SpeculatedText> texts) 
   return trees;
 }
 
-// By tokens; who got none has had one computed all the same. The first draft of a text is no
-// measure: its source may have had to read all of it.
+// By tokens behind each other, as those beside one come with it; who got none has had one computed
+// all the same. The first draft of a text is no measure: its source may have had to read all of it.
 void Speculator::ShareDraftTime(std::span<const DraftRequest> requests, double ms) {
   const auto n_computed = [](const DraftRequest& request) {
-    return static_cast<double>(std::max<size_t>(1, request.tree->nodes().size()));
+    return static_cast<double>(std::max<int64_t>(1, request.tree->depth()));
   };
   double n_all = 0;
   bool is_measure = true;
@@ -202,12 +206,16 @@ void Speculator::Verified(int32_t text, const DraftTree& tree, int32_t last, boo
   Text& state = TextOf(text);
   const std::span<const DraftTree::Node> nodes = tree.nodes();
   const auto learn = [&](const DraftTree::Node& node, bool accepted) {
-    state.confidence.Learn(tree.source(), node.confidence, accepted);
-    confidence_.Learn(tree.source(), node.confidence, accepted);
+    state.confidence.Learn(tree.source(), node.confidence, accepted, node.place);
+    confidence_.Learn(tree.source(), node.confidence, accepted, node.place);
   };
   int64_t n_accepted = 0;
   for (int32_t at = last; at >= 0; at = nodes[static_cast<size_t>(at)].parent) {
-    learn(nodes[static_cast<size_t>(at)], true);
+    const DraftTree::Node& node = nodes[static_cast<size_t>(at)];
+    learn(node, true);
+    for (const DraftTree::Node& other : nodes) {
+      if (other.parent == node.parent && other.place < node.place) learn(other, false);
+    }
     ++n_accepted;
   }
   for (const DraftTree::Node& node : nodes) {

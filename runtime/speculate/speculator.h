@@ -7,7 +7,8 @@
 //
 // How deep a draft goes follows from what a token more of it costs and saves: its chance to be
 // accepted (Confidence) against the time to draft it and the time that its row adds to the pass
-// (RowTimes), at the rate at which the text is being written. Where drafting has cost more than it
+// (RowTimes), at the rate at which the text is being written. The same decides how wide it is: a
+// token beside another costs its row. Where drafting has cost more than it
 // saved it pauses, for longer each time.
 #pragma once
 
@@ -28,6 +29,7 @@ namespace thermocline {
 
 struct SpeculateOptions {
   int64_t max_tokens = 16;    // that are drafted for a text at a time
+  int64_t max_children = 1;   // of them that may follow the same token; 1: chains
   int64_t max_rows = 64;      // that are drafted for all texts of a pass
   double least_chance = 0;    // a draft ends before a token that is less likely to be accepted
   bool follows_times = true;  // else every draft is as long as it may be, and none pauses
@@ -103,7 +105,9 @@ class Speculator {
   Text& TextOf(int32_t text);
   bool IsTurn(const Text& text, const SpeculatedText& asked, int64_t n_texts) const;
   DraftTree MakeTree(Text& text, const SpeculatedText& asked, int64_t n_texts, int64_t most);
-  std::vector<double> LeastChances(int64_t n_texts, int64_t depth) const;
+  // By the tokens that a text's draft has: how likely one more must be, of which one text's takes
+  // so long to draft.
+  std::vector<double> LeastChances(int64_t n_texts, int64_t n_tokens, double draft_ms) const;
   // Returns how long the source took.
   double AskSource(std::span<const DraftRequest> requests);
   void ShareDraftTime(std::span<const DraftRequest> requests, double ms);

@@ -79,7 +79,7 @@ void DraftPass::MakeExecutor(const ModelWeights& weights, int64_t least_neurons,
   options.stream_cold = StreamCold::kOff;
   options.executor = kDraftExecutor;
   options.max_tokens = model.batch_tokens();
-  options.max_logits = model.options().n_sequences;
+  options.max_logits = model.max_sampled_rows();
   options.least_neurons = least_neurons;
   options.least_rank = least_rank;
   Device* const fast[] = {&engine_.fast_tier()};

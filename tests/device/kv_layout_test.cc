@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <set>
 #include <vector>
 
@@ -159,6 +160,38 @@ TEST(HostKvCacheTest, APageIsCopiedWithinItsClassAlone) {
   }
   EXPECT_EQ(*value_at(1, 5, false), std::byte{0});
   EXPECT_EQ(*value_at(1, 5, true), std::byte{0});
+}
+
+TEST(HostKvCacheTest, APositionIsCopiedAlone) {
+  const ModelConfig config = WindowedConfig({40, 0, 40});
+  HostKvCache cache(config, DType::kF16,
+                    MakeKvLayout(config, KvRoom{.context_tokens = 640, .batch_tokens = 8}));
+  const std::vector<int32_t> pages = {3, 1};
+  const KvPageTable table{0, pages};
+  const auto run_at = [&](int64_t layer, int64_t position) {
+    return cache.RunAt(layer, 0, table, position, 1);
+  };
+  const int64_t row_bytes = RowBytes(DType::kF16, config.head_dim);
+  for (int64_t layer = 0; layer < 3; ++layer) {
+    for (int64_t position = 29; position < 36; ++position) {
+      const auto value = static_cast<unsigned char>(10 * layer + position);
+      std::memset(run_at(layer, position).k, value, static_cast<size_t>(row_bytes));
+      std::memset(run_at(layer, position).v, value + 100, static_cast<size_t>(row_bytes));
+    }
+  }
+  EXPECT_EQ(table.SlotOf(35), kKvPageTokens + 3);
+  cache.CopyPosition({.from = table.SlotOf(35), .to = table.SlotOf(30), .page_class = 1});
+  for (int64_t layer = 0; layer < 3; ++layer) {
+    for (int64_t position = 29; position < 36; ++position) {
+      const int64_t from = position == 30 && layer != 1 ? 35 : position;
+      const auto expected = static_cast<std::byte>(10 * layer + from);
+      const auto expected_v = static_cast<std::byte>(10 * layer + from + 100);
+      for (int64_t i : {int64_t{0}, row_bytes - 1}) {
+        EXPECT_EQ(run_at(layer, position).k[i], expected) << layer << " " << position;
+        EXPECT_EQ(run_at(layer, position).v[i], expected_v) << layer << " " << position;
+      }
+    }
+  }
 }
 
 }  // namespace

@@ -37,6 +37,7 @@ const auto kNowhere = [](std::string_view) {};
 struct Written {
   Generation generation;
   std::string text;
+  std::vector<int32_t> ids;
   std::vector<float> next;  // the logits behind a token more
   int64_t n_past = 0;
   int64_t n_free = 0;
@@ -49,6 +50,7 @@ Written Write(Engine& engine, const SamplerOptions& sampling, int64_t n, Specula
   Written written;
   written.generation =
       generator.Continue(kPrompt, n, [&](std::string_view piece) { written.text += piece; });
+  written.ids = generator.Ids();
   written.n_past = engine.n_past();
   written.n_free = engine.sequences().pool().n_free();
   const std::vector<int32_t> more = {50};
@@ -143,17 +145,100 @@ TEST(Speculate, DrawnTokensOfTheSameModelAreAccepted) {
   EXPECT_GT(stats.n_accepted * 100, stats.n_drafted * 98);
 }
 
+// ---- trees ----
+
+constexpr int64_t kTreeTokens = 7;  // with the text's own as many rows as have each one's bits
+
+SpeculateOptions TreeOptions(int64_t width) {
+  return {.max_tokens = kTreeTokens, .max_children = width, .follows_times = false};
+}
+
+// What is right stands beside what is not, so that what stays must be moved; `right`: the text.
+FunctionDraft::Propose RightBesideWrong(const std::vector<int32_t>* right) {
+  return [right](const DraftRequest& request) {
+    DraftTree& tree = *request.tree;
+    int32_t at = DraftTree::kText;
+    for (size_t i = request.ids.size(); i < right->size() && tree.WantsMore(at); ++i) {
+      const int32_t wrong = tree.Add(at, (*right)[i] == 7 ? 8 : 7, 0.5);
+      if (i % 3 == 0 && tree.WantsMore(wrong)) tree.Add(wrong, 9, 0.9);
+      at = i % 5 == 4 ? DraftTree::kNothing : tree.Add(at, (*right)[i], 0.2);
+    }
+  };
+}
+
+// Greedy, or of a seed: text, cache and what comes next have the bits of plain decoding.
+TEST(Speculate, TreesWriteTheSameTextWhateverIsInThem) {
+  for (const char* model : {"gqa_relu", "wide_heads", "mqa_relu_sqr"}) {
+    Engine engine(GoldenOptions(model));
+    for (const float temperature : {0.0F, 0.9F}) {
+      SamplerOptions sampling;
+      sampling.temperature = temperature;
+      sampling.seed = 4;
+      sampling.repeat_penalty = 1.1F;
+      const Written plain = Write(engine, sampling, 60, nullptr);
+      auto drafts = Drafts();
+      drafts.emplace_back("right beside wrong", RightBesideWrong(&plain.ids));
+      drafts.emplace_back("wide and wrong", [](const DraftRequest& r) {
+        const std::vector<float> nans(300, std::numeric_limits<float>::quiet_NaN());
+        r.tree->Offer(DraftTree::kText, {.all = nans});
+        for (int32_t at = DraftTree::kText; r.tree->WantsMore(DraftTree::kText); ++at) {
+          r.tree->Add(DraftTree::kText, 10 + at, 1e9);
+          r.tree->Add(static_cast<int32_t>(r.tree->nodes().size()) - 1, 1 << 30, 1);
+        }
+      });
+      for (const auto& [name, propose] : drafts) {
+        FunctionDraft source(propose);
+        Speculator speculator(source, TreeOptions(3), engine.config().vocab_size);
+        const Written found = Write(engine, sampling, 60, &speculator);
+        ExpectSame(found, plain, name);
+        EXPECT_EQ(found.ids, plain.ids) << name;
+        EXPECT_EQ(found.next, plain.next) << name << ": what stayed lies where it should";
+        if (name == "right beside wrong") {
+          EXPECT_GT(speculator.stats().n_accepted, 20);
+        }
+      }
+    }
+  }
+}
+
+// Another model with the same vocabulary, whose best few are now and then the right ones, and the
+// model itself with its best few.
+TEST(Speculate, AModelDraftsTrees) {
+  Engine engine(GoldenOptions());
+  for (const char* of_draft : {"rope_partial", "gqa_relu"}) {
+    ModelDraft draft(std::make_unique<Engine>(GoldenOptions(of_draft)));
+    ASSERT_EQ(draft.engine().config().vocab_size, engine.config().vocab_size);
+    for (const float temperature : {0.0F, 0.8F}) {
+      SamplerOptions sampling;
+      sampling.temperature = temperature;
+      sampling.seed = 5;
+      const Written plain = Write(engine, sampling, 80, nullptr);
+      Speculator speculator(draft, TreeOptions(3), engine.config().vocab_size);
+      const Written found = Write(engine, sampling, 80, &speculator);
+      ExpectSame(found, plain, of_draft);
+      EXPECT_EQ(found.next, plain.next);
+      EXPECT_GT(speculator.stats().n_accepted, 0) << of_draft << " at " << temperature;
+      if (of_draft == std::string("gqa_relu") && temperature == 0) {
+        EXPECT_LE(found.generation.decode_passes, 20);
+      }
+    }
+  }
+}
+
 TEST(Speculate, StopsWhereItWouldWithoutDrafts) {
   Engine engine(GoldenOptions("gqa_relu", 40));
   ModelDraft draft(std::make_unique<Engine>(GoldenOptions("gqa_relu", 40)));
-  Speculator speculator(draft, {.max_tokens = kDrafted, .follows_times = false},
-                        engine.config().vocab_size);
   const SamplerOptions sampling{.temperature = 0};
-  ExpectSame(Write(engine, sampling, -1, &speculator), Write(engine, sampling, -1, nullptr),
-             "until the context is full");
-  for (const int64_t n : {0, 1, 2, 3, 9, 10, 11}) {
-    ExpectSame(Write(engine, sampling, n, &speculator), Write(engine, sampling, n, nullptr),
-               std::to_string(n));
+  for (const int64_t width : {1, 3}) {
+    Speculator speculator(draft,
+                          {.max_tokens = kDrafted, .max_children = width, .follows_times = false},
+                          engine.config().vocab_size);
+    ExpectSame(Write(engine, sampling, -1, &speculator), Write(engine, sampling, -1, nullptr),
+               "until the context is full");
+    for (const int64_t n : {0, 1, 2, 3, 9, 10, 11}) {
+      ExpectSame(Write(engine, sampling, n, &speculator), Write(engine, sampling, n, nullptr),
+                 std::to_string(n));
+    }
   }
 }
 

@@ -137,6 +137,10 @@ TEST_F(ClassicsDrafts, ChainsByDepth) {
   const DraftDepth none = depth_of("none");
   EXPECT_GT(DraftDepth::Length(copy.greedy, 8), 2 * DraftDepth::Length(none.greedy, 8));
   EXPECT_GT(DraftDepth::Length(copy.sampled, 8), 1.0);
+  // A token is the same, be it a chain or a tree; of more a tree has more where a draft is unsure.
+  EXPECT_NEAR(none.tree[0], none.greedy[0], 1e-9);
+  EXPECT_GT(none.tree[7], DraftDepth::Length(none.greedy, 8));
+  EXPECT_GT(copy.tree[7], 0.9 * DraftDepth::Length(copy.greedy, 8));
 }
 
 // What a run opens: the file, with the placement that it brings.

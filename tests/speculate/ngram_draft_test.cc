@@ -32,6 +32,35 @@ TEST(NgramDraft, GoesOnFromTheLongestMatch) {
   EXPECT_EQ(Proposed(draft, {1, 2, 40, 1, 2, 50, 1, 2}, 1), (std::vector<int32_t>{50}));
 }
 
+// By node: which it follows, and its token.
+std::vector<std::pair<int32_t, int32_t>> ProposedTree(const std::vector<int32_t>& ids,
+                                                      int64_t most) {
+  NgramDraft draft;
+  const Sampler sampler(Plain());
+  const Confidence confidence;
+  DraftTree tree({.vocab_size = 1000, .max_depth = most, .max_nodes = most, .max_children = 2},
+                 sampler, nullptr, confidence);
+  const DraftRequest request{.ids = ids, .tree = &tree};
+  draft.Draft({&request, 1});
+  std::vector<std::pair<int32_t, int32_t>> nodes;
+  for (const DraftTree::Node& node : tree.nodes()) nodes.emplace_back(node.parent, node.token);
+  return nodes;
+}
+
+TEST(NgramDraft, ATreeHasWhatFollowedElsewhere) {
+  const std::vector<int32_t> ids = {1, 2, 40, 41, 50, 1, 2, 40, 42, 51, 1, 2, 43, 52, 1, 2};
+  // The latest first, of equally long ones; what two places have in common is there once.
+  const auto nodes = ProposedTree(ids, 12);
+  ASSERT_EQ(nodes.size(), 12);
+  EXPECT_EQ(nodes[0], std::pair(DraftTree::kText, 43));
+  const auto beside = std::ranges::find(nodes, std::pair(DraftTree::kText, 40));
+  ASSERT_NE(beside, nodes.end());
+  const auto at = static_cast<int32_t>(beside - nodes.begin());
+  EXPECT_EQ(std::ranges::count(nodes, at, [](const auto& node) { return node.first; }), 2);
+  EXPECT_NE(std::ranges::find(nodes, std::pair(at, 42)), nodes.end());
+  EXPECT_NE(std::ranges::find(nodes, std::pair(at, 41)), nodes.end());
+}
+
 TEST(NgramDraft, RunsIntoWhatItProposes) {
   NgramDraft draft;
   EXPECT_EQ(Proposed(draft, {7, 8, 9, 7, 8}, 7), (std::vector<int32_t>{9, 7, 8, 9, 7, 8, 9}));

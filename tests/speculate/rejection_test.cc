@@ -2,11 +2,14 @@
 // every setting; whatever drafts do, they change nothing but speed.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "runtime/sampling/sampler.h"
@@ -148,22 +151,68 @@ TEST_P(RejectionTest, TokensHaveTheSamplersDistribution) {
   ExpectDistribution(counts, ExactChances(options, logits));
 }
 
+// Those that stand beside a drawn one are the likeliest, and are looked at by what came of that.
+TEST_P(RejectionTest, TokensBesideADrawnOneChangeNothing) {
+  const std::vector<float> logits = ToyLogits(kHistory);
+  int64_t n_beside = 0;  // accepted
+  FunctionDraft bent([](const DraftRequest& request) {
+    GrowToy(request, [](std::span<const int32_t> text) {
+      // One token too likely, so that what else is likely is drawn in its place.
+      std::vector<float> of_draft = ToyLogits(text);
+      *std::ranges::max_element(of_draft) += 1;
+      return of_draft;
+    });
+  });
+  std::map<int32_t, int> counts;
+  const Confidence confidence;
+  Random random(7);
+  SamplerOptions options = GetParam().options;
+  options.seed = 11;
+  Sampler sampler(options);
+  for (const int32_t id : kHistory) sampler.Accept(id);
+  for (int i = 0; i < kDraws; ++i) {
+    if (options.mirostat != 0) {
+      // Its state changes with every token.
+      options.seed = static_cast<uint64_t>(i) + 1;
+      sampler = Sampler(options);
+      for (const int32_t id : kHistory) sampler.Accept(id);
+    }
+    DraftTree tree({.vocab_size = kToyVocab,
+                    .max_depth = 1,
+                    .max_nodes = 3,
+                    .max_children = 3,
+                    .seed = static_cast<uint64_t>(random.Uniform() * 0x1p53)},
+                   sampler, nullptr, confidence);
+    const DraftRequest request{.ids = kHistory, .tree = &tree};
+    bent.Draft({&request, 1});
+    ASSERT_FALSE(tree.empty());
+    const std::optional<Proposal> drawn = tree.DrawnBehind(DraftTree::kText);
+    const int32_t id = sampler.Sample(logits, nullptr, drawn ? &*drawn : nullptr);
+    ++counts[id];
+    n_beside += tree.ChildWith(DraftTree::kText, id) > 0 ? 1 : 0;
+  }
+  ExpectDistribution(counts, ExactChances(options, logits));
+  EXPECT_GT(n_beside, 0);
+}
+
 // Two tokens, so that what the first one changes (penalties, mirostat's surprise) bears on the
 // second, drafted by a model that is nearly right; against as many pairs written without drafts.
-TEST_P(RejectionTest, PairsAreDistributedAsWithoutDrafts) {
+void ExpectPairs(SamplerOptions options, int64_t max_children) {
   constexpr int kPairs = 30'000;
-  SamplerOptions options = GetParam().options;
   // Bent a little, so that some are accepted and some are not.
   FunctionDraft bent([](const DraftRequest& request) {
-    std::vector<int32_t> text(request.ids.begin(), request.ids.end());
-    for (int32_t at = DraftTree::kText; request.tree->WantsMore(at);) {
+    GrowToy(request, [](std::span<const int32_t> text) {
       std::vector<float> logits = ToyLogits(text);
       for (size_t i = 0; i < logits.size(); i += 3) logits[i] += 0.7F;
-      at = request.tree->AddFrom(at, {.all = logits});
-      if (at >= 0) text.push_back(request.tree->nodes()[static_cast<size_t>(at)].token);
-    }
+      return logits;
+    });
   });
-  Speculator speculator(bent, {.max_tokens = 2, .follows_times = false, .seed = 3}, kToyVocab);
+  Speculator speculator(bent,
+                        {.max_tokens = max_children == 1 ? 2 : 6,
+                         .max_children = max_children,
+                         .follows_times = false,
+                         .seed = 3},
+                        kToyVocab);
   std::map<int32_t, std::pair<double, double>> counts;  // of pairs: without, with
   for (int i = 0; i < kPairs; ++i) {
     for (const bool drafts : {false, true}) {
@@ -198,8 +247,41 @@ TEST_P(RejectionTest, PairsAreDistributedAsWithoutDrafts) {
   const double bound = df * std::pow(1 - 2 / (9 * df) + 3.719 * std::sqrt(2 / (9 * df)), 3);
   EXPECT_LT(chi_square, bound);
   const SpeculateStats& stats = speculator.stats();
-  EXPECT_GT(stats.n_accepted, stats.n_drafted / 3) << "so that acceptance is what was tested";
+  const int64_t n_least = max_children == 1 ? stats.n_drafted / 3 : stats.n_drafts / 3;
+  EXPECT_GT(stats.n_accepted, n_least) << "so that acceptance is what was tested";
   EXPECT_LT(stats.n_accepted, stats.n_drafted) << "and refusal";
+}
+
+TEST_P(RejectionTest, PairsAreDistributedAsWithoutDrafts) { ExpectPairs(GetParam().options, 1); }
+TEST_P(RejectionTest, PairsAreDistributedAsWithoutTrees) { ExpectPairs(GetParam().options, 3); }
+
+// With as many tokens verified, where the draft is unsure and sometimes wrong. Where tokens are drawn
+// those beside them are worth little here, as the draft has all of these likelier than the text.
+TEST(Trees, MoreOfThemIsAcceptedThanOfChains) {
+  FunctionDraft bent([](const DraftRequest& request) {
+    GrowToy(request, [](std::span<const int32_t> text) {
+      std::vector<float> logits = ToyLogits(text);
+      for (size_t i = 0; i < logits.size(); i += 2) logits[i] += 0.8F;
+      return logits;
+    });
+  });
+  for (const float temperature : {0.0F, 1.0F}) {
+    const auto per_pass = [&](int64_t max_children) {
+      Speculator speculator(
+          bent, {.max_tokens = 6, .max_children = max_children, .follows_times = false, .seed = 3},
+          kToyVocab);
+      SamplerOptions options = Plain();
+      options.temperature = temperature;
+      options.repeat_penalty = 1.3F;
+      options.seed = 1;
+      Sampler sampler(options);
+      std::vector<int32_t> text = kHistory;
+      WriteToy(&speculator, &sampler, nullptr, true, 10'000, &text);
+      return 10'000 / static_cast<double>(speculator.stats().n_verify_passes);
+    };
+    const double least = temperature == 0 ? 1.2 : 0.95;
+    EXPECT_GT(per_pass(3), least * per_pass(1)) << temperature;
+  }
 }
 
 // Each of these is wrong in its own way.
@@ -246,6 +328,29 @@ std::vector<std::pair<std::string, FunctionDraft::Propose>> Adversaries() {
          r.tree->Add(DraftTree::kText, 1, 1);
          r.tree->Add(DraftTree::kText, 2, 1);
          r.tree->AddDrawn(DraftTree::kText, std::vector<TokenChance>{{4, 1}});
+         const int32_t drawn = r.tree->AddDrawn(0, std::vector<TokenChance>{{4, 0.5}, {6, 0.5}});
+         r.tree->Add(0, 4, 1);
+         r.tree->Add(drawn, 6, 1);
+       }},
+      {"wide_and_wrong",
+       [nan](const DraftRequest& r) {
+         for (const int32_t token : {-1, 0, 1, 1, 12, 1 << 30}) {
+           r.tree->Offer(DraftTree::kText, token, token == 0 ? nan : 2);
+         }
+         const std::vector<float> logits(kToyVocab, std::nanf(""));
+         r.tree->Offer(DraftTree::kText, {.all = logits});
+         for (int32_t at = r.tree->TakeBest(nan); at >= 0; at = r.tree->TakeBest(0)) {
+           r.tree->Offer(at, at, 1e300);
+           r.tree->Offer(at, at + 1, -1);
+         }
+       }},
+      {"grown",
+       [](const DraftRequest& r) {
+         GrowToy(r, [](std::span<const int32_t> text) {
+           std::vector<float> logits = ToyLogits(text);
+           logits[3] += 2;
+           return logits;
+         });
        }},
   };
 }
@@ -267,9 +372,11 @@ TEST(Adversary, ChangesNoTokenWhereNothingIsDrawn) {
       }
     });
     for (const auto& [name, propose] : sources) {
-      for (const bool follows_times : {false, true}) {
+      for (const auto& [follows_times, width] : {std::pair{false, 1}, {true, 1}, {false, 3}}) {
         FunctionDraft source(propose);
-        Speculator speculator(source, {.max_tokens = 6, .follows_times = follows_times}, kToyVocab);
+        Speculator speculator(
+            source, {.max_tokens = 6, .max_children = width, .follows_times = follows_times},
+            kToyVocab);
         Sampler sampler(options);
         std::vector<int32_t> text = kHistory;
         WriteToy(&speculator, &sampler, nullptr, false, 200, &text);
@@ -289,7 +396,8 @@ TEST(Adversary, ChangesNoDistributionWhereTokensAreDrawn) {
   const auto exact = ExactChances(Plain(), logits);
   for (const auto& [name, propose] : Adversaries()) {
     FunctionDraft source(propose);
-    Speculator speculator(source, {.max_tokens = 2, .follows_times = false, .seed = 9}, kToyVocab);
+    Speculator speculator(
+        source, {.max_tokens = 4, .max_children = 3, .follows_times = false, .seed = 9}, kToyVocab);
     std::map<int32_t, int> counts;
     SamplerOptions options = Plain();
     Sampler sampler(options);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "runtime/sampling/sampler.h"
+#include "runtime/speculate/draft_growth.h"
 #include "runtime/speculate/speculator.h"
 
 namespace thermocline {
@@ -43,6 +44,27 @@ class FunctionDraft : public DraftSource {
  private:
   Propose propose_;
 };
+
+// Drafts as a model does whose logits those of a text are, in trees where the tree's limits allow.
+inline void GrowToy(const DraftRequest& request,
+                    const std::function<std::vector<float>(std::span<const int32_t>)>& logits_of) {
+  DraftGrowth growth(request.tree);
+  growth.TakeText({.all = logits_of(request.ids)});
+  while (const size_t n = growth.Next(4)) {
+    for (size_t i = 0; i < n; ++i) {
+      std::vector<int32_t> path;
+      const size_t first = growth.read().size() - n;
+      for (auto at = static_cast<int32_t>(first + i); at >= 0;
+           at = growth.parents()[static_cast<size_t>(at)]) {
+        path.push_back(growth.read()[static_cast<size_t>(at)]);
+      }
+      std::vector<int32_t> text(request.ids.begin(), request.ids.end());
+      text.insert(text.end(), path.rbegin(), path.rend());
+      growth.Take(i, {.all = logits_of(text)});
+    }
+    growth.EndPass();
+  }
+}
 
 // Writes n tokens behind a text. sampler and mask: that have been told of it.
 inline void WriteToy(Speculator* speculator, Sampler* sampler, TokenMask* mask, bool draws,

@@ -43,12 +43,10 @@ void CompareTexts(Engine& engine, const SpeculativeRun& plain, const Speculative
 
 }  // namespace
 
-SpeculationResult MeasureSpeculation(Engine& engine, SparseMode mode, Speculator& speculator,
-                                     const std::vector<std::vector<int32_t>>& prompts,
-                                     const ComparisonOptions& options) {
-  SpeculationResult result;
-  result.mode = mode;
-  result.source = speculator.source_name();
+std::vector<SpeculationResult> MeasureSpeculation(Engine& engine, SparseMode mode,
+                                                  std::span<Speculator* const> speculators,
+                                                  const std::vector<std::vector<int32_t>>& prompts,
+                                                  const ComparisonOptions& options) {
   engine.executor().set_mode(mode);
   SamplerOptions greedy;
   greedy.temperature = 0;
@@ -57,28 +55,41 @@ SpeculationResult MeasureSpeculation(Engine& engine, SparseMode mode, Speculator
       greedy.logit_bias.push_back({id, -std::numeric_limits<float>::infinity()});
     }
   }
-  std::vector<double> plain_speeds, speeds, speed_ups;
+  // The first is plain decoding.
+  std::vector<Speculator*> ways = {nullptr};
+  ways.insert(ways.end(), speculators.begin(), speculators.end());
+  std::vector<std::vector<double>> speeds(ways.size());
+  std::vector<SpeculationResult> results(ways.size());
   DecodeOnce(engine, greedy, nullptr, prompts.front(), 2);  // warms up
   for (size_t p = 0; p < prompts.size(); ++p) {
     Report(options.progress, "drafting (prompts)", p, prompts.size());
-    const auto decode = [&](Speculator* with) {
-      return DecodeOnce(engine, greedy, with, prompts[p], options.decode_tokens);
-    };
-    SpeculativeRun plain, drafted;
-    // Whoever comes second finds another machine.
-    if (p % 2 == 0) plain = decode(nullptr);
-    drafted = decode(&speculator);
-    if (p % 2 == 1) plain = decode(nullptr);
-    plain_speeds.push_back(plain.tokens_per_s);
-    speeds.push_back(drafted.tokens_per_s);
-    speed_ups.push_back(drafted.tokens_per_s / plain.tokens_per_s);
-    CompareTexts(engine, plain, drafted, prompts[p].size(), &result);
+    std::vector<SpeculativeRun> runs(ways.size());
+    // Whoever comes later finds another machine: each comes first in turn.
+    for (size_t i = 0; i < ways.size(); ++i) {
+      const size_t way = (p + i) % ways.size();
+      runs[way] = DecodeOnce(engine, greedy, ways[way], prompts[p], options.decode_tokens);
+      speeds[way].push_back(runs[way].tokens_per_s);
+    }
+    for (size_t way = 1; way < ways.size(); ++way) {
+      CompareTexts(engine, runs[0], runs[way], prompts[p].size(), &results[way]);
+    }
   }
-  result.plain_tokens_per_s = SpreadOf(plain_speeds);
-  result.tokens_per_s = SpreadOf(speeds);
-  result.speed_up = SpreadOf(speed_ups);
-  result.stats = speculator.stats();
-  return result;
+  results.erase(results.begin());
+  for (size_t i = 0; i < results.size(); ++i) {
+    SpeculationResult& result = results[i];
+    result.mode = mode;
+    result.source = speculators[i]->source_name();
+    result.width = speculators[i]->options().max_children;
+    std::vector<double> speed_ups;
+    for (size_t p = 0; p < prompts.size(); ++p) {
+      speed_ups.push_back(speeds[i + 1][p] / speeds[0][p]);
+    }
+    result.plain_tokens_per_s = SpreadOf(speeds[0]);
+    result.tokens_per_s = SpreadOf(speeds[i + 1]);
+    result.speed_up = SpreadOf(speed_ups);
+    result.stats = speculators[i]->stats();
+  }
+  return results;
 }
 
 }  // namespace thermocline

@@ -1,8 +1,9 @@
-// The measurement behind `bench --speculate`: the same prompts continued greedily with drafts and
-// without, in turn.
+// The measurement behind `bench --speculate`: the same prompts continued greedily with drafts, of
+// one width or of several, and without, in turn.
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@ namespace thermocline {
 struct SpeculationResult {
   SparseMode mode = SparseMode::kDense;
   std::string source;
+  int64_t width = 1;          // SpeculateOptions::max_children
   Spread plain_tokens_per_s;  // decode
   Spread tokens_per_s;        // decode with drafts
   Spread speed_up;            // prompt by prompt
@@ -27,10 +29,11 @@ struct SpeculationResult {
   std::vector<float> first_difference_margins;
 };
 
-// REQUIRES: the engine was opened with room for the speculator's drafts; prompts that fit its
-// context.
-SpeculationResult MeasureSpeculation(Engine& engine, SparseMode mode, Speculator& speculator,
-                                     const std::vector<std::vector<int32_t>>& prompts,
-                                     const ComparisonOptions& options);
+// By speculator, all of which may have the same source. REQUIRES: the engine was opened with room
+// for their drafts; prompts that fit its context.
+std::vector<SpeculationResult> MeasureSpeculation(Engine& engine, SparseMode mode,
+                                                  std::span<Speculator* const> speculators,
+                                                  const std::vector<std::vector<int32_t>>& prompts,
+                                                  const ComparisonOptions& options);
 
 }  // namespace thermocline

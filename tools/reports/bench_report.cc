@@ -69,7 +69,12 @@ std::string ParallelTable(const std::vector<ParallelResult>& results) {
 
 double PerOne(double sum, int64_t n) { return n > 0 ? sum / static_cast<double>(n) : 0; }
 
-// Returns a column per mode.
+std::string WayName(const SpeculationResult& r) {
+  const std::string mode(SparseModeName(r.mode));
+  return r.width == 1 ? mode + ", chains" : fmt::format("{}, trees (width {})", mode, r.width);
+}
+
+// Returns a column per mode, and of each for chains and for trees.
 std::string SpeculationTable(const std::vector<SpeculationResult>& results) {
   std::string text =
       fmt::format("\ndrafts by {}, in turn with plain decoding\n", results.front().source);
@@ -79,7 +84,7 @@ std::string SpeculationTable(const std::vector<SpeculationResult>& results) {
     text += "\n";
   };
   using Result = SpeculationResult;
-  row("", [](const Result& r) { return std::string(SparseModeName(r.mode)); });
+  row("", WayName);
   row("plain: decode tokens/s", [](const Result& r) { return SpreadText(r.plain_tokens_per_s); });
   row("drafted: decode tokens/s", [](const Result& r) { return SpreadText(r.tokens_per_s); });
   row("  times plain", [](const Result& r) {
@@ -93,6 +98,9 @@ std::string SpeculationTable(const std::vector<SpeculationResult>& results) {
   row("tokens per verifying pass", [](const Result& r) {
     return fmt::format("{:.2f}", PerOne(static_cast<double>(r.stats.n_written - r.stats.n_plain),
                                         r.stats.n_drafts));
+  });
+  row("accepted of a draft", [](const Result& r) {
+    return fmt::format("{:.2f}", PerOne(static_cast<double>(r.stats.n_accepted), r.stats.n_drafts));
   });
   row("verifying / plain passes", [](const Result& r) {
     return fmt::format("{} / {}", r.stats.n_verify_passes, r.stats.n_plain_passes);
@@ -113,11 +121,10 @@ std::string SpeculationTable(const std::vector<SpeculationResult>& results) {
     for (const float margin : result.first_difference_margins) {
       text +=
           fmt::format("{}: a text parts from the plain one where the best token leads by {:.3g}\n",
-                      SparseModeName(result.mode), margin);
+                      WayName(result), margin);
     }
     if (!result.stats.failure.empty()) {
-      text += fmt::format("{}: drafting ended: {}\n", SparseModeName(result.mode),
-                          result.stats.failure);
+      text += fmt::format("{}: drafting ended: {}\n", WayName(result), result.stats.failure);
     }
   }
   return text;
@@ -142,6 +149,7 @@ nlohmann::ordered_json SpeculationJson(const SpeculationResult& r) {
   const SpeculateStats& s = r.stats;
   return {{"mode", SparseModeName(r.mode)},
           {"source", r.source},
+          {"width", r.width},
           {"plain_tokens_per_s", SpreadJson(r.plain_tokens_per_s)},
           {"tokens_per_s", SpreadJson(r.tokens_per_s)},
           {"speed_up", SpreadJson(r.speed_up)},

@@ -85,8 +85,10 @@ std::vector<std::vector<std::string>> DepthRows(const std::vector<DraftDepthSeri
     std::vector<std::string> row = {std::to_string(depth)};
     for (const DraftDepthSeries& s : series) {
       const bool there = static_cast<int64_t>(s.depth.greedy.size()) >= depth;
-      row.push_back(there ? fmt::format("{:.2f}/{:.2f}", DraftDepth::Length(s.depth.greedy, depth),
-                                        DraftDepth::Length(s.depth.sampled, depth))
+      row.push_back(there ? fmt::format("{:.2f}/{:.2f}/{:.2f}",
+                                        DraftDepth::Length(s.depth.greedy, depth),
+                                        DraftDepth::Length(s.depth.sampled, depth),
+                                        s.depth.tree[static_cast<size_t>(depth - 1)])
                           : "-");
     }
     rows.push_back(std::move(row));
@@ -118,9 +120,10 @@ std::string DraftTable(const DraftSeries& series) {
 std::string DraftDepthTable(const std::vector<DraftDepthSeries>& series) {
   if (series.empty()) return "";
   std::string text = fmt::format(
-      "tokens accepted of a chain, by its depth ({} chains each): likeliest tokens/drawn ones\n"
-      "{:<8}",
-      series.front().depth.n_chains, "depth");
+      "tokens accepted of a chain, by its depth, and of a tree of as many tokens ({} each): a "
+      "chain "
+      "of likeliest\ntokens/one of drawn ones/a tree of likeliest ones\n{:<8}",
+      series.front().depth.n_chains, "tokens");
   for (const DraftDepthSeries& s : series) {
     text += fmt::format("{:>24}", fmt::format("{} {}", s.draft, s.text));
   }
@@ -183,7 +186,7 @@ HtmlPage DraftPage(const std::string& model, const std::vector<DraftSeries>& ser
     page.AddPicture("Chains",
                     "The share of chains of likeliest tokens that are accepted up to a "
                     "depth; the table has the mean number of accepted tokens, of likeliest "
-                    "and of drawn ones.",
+                    "and of drawn ones, and of trees of as many likeliest tokens.",
                     DrawLines(chart), table);
   }
   return page;

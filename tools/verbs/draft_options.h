@@ -14,8 +14,8 @@ struct DraftArgs {
   DraftOptions options;
 };
 
-// Adds --speculate, --draft, --draft-model, --draft-max and --draft-p-min. `args` must outlive the
-// parsing.
+// Adds --speculate, --draft, --draft-model, --draft-max, --draft-width and --draft-p-min. `args`
+// must outlive the parsing.
 void AddDraftOptions(CLI::App& verb, DraftArgs* args);
 
 // Makes of them what the verb asks for, and makes room for that in what the engine is opened with

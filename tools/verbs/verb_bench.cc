@@ -46,7 +46,8 @@ constexpr const char* kBenchDetails =
     "CPU,\n"
     "the share in which either had nothing to do, and the bytes over the bus (table and json).\n"
     "With --speculate, or what else asks for drafts, the prompts are also continued with them, in\n"
-    "turn with plain decoding; with --draft-max and --draft-p-min, as `run` would.\n"
+    "turn with plain decoding: as chains, and as trees of --draft-width; with --draft-max and\n"
+    "--draft-p-min, as `run` would.\n"
     "With --profile another pass of its own shows what every layer takes beside what was "
     "predicted.\n"
     "\n"
@@ -157,8 +158,17 @@ void MeasureDrafts(const std::vector<SparseMode>& modes,
     // Each learns for itself.
     Drafting drafting(options.draft.options, model);
     drafting.Use(engine);
-    report->speculation.push_back(
-        MeasureSpeculation(engine, mode, drafting.speculator(), prompts, options.comparison));
+    // Trees beside chains of as many tokens.
+    std::vector<Speculator*> speculators = {&drafting.speculator()};
+    std::unique_ptr<Speculator> chains;
+    if (speculators.front()->options().max_children > 1) {
+      chains = drafting.MakeSpeculator(1);
+      speculators.insert(speculators.begin(), chains.get());
+    }
+    for (SpeculationResult& result :
+         MeasureSpeculation(engine, mode, speculators, prompts, options.comparison)) {
+      report->speculation.push_back(std::move(result));
+    }
   }
 }
 

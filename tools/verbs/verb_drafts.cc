@@ -41,8 +41,8 @@ of sum min(p, q) over the held-out positions, the chance that rejection sampling
 the draft. same best: how often both rank the same token first. Each position has the whole model's keys
 and values of all before it.
 
---depth N also drafts chains of N tokens with --depth-stand-in at the largest share and says how many are
-accepted, of likeliest tokens and of drawn ones.
+--depth N also drafts chains and trees of N tokens with --depth-stand-in at the largest share and says how
+many are accepted, of likeliest tokens and of drawn ones. A tree has up to three tokens behind each.
 
 Example:
   thermocline drafts -m model.gguf -f corpus.txt --heldout other.txt --shares 0.2,0.35,0.5,0.7,0.9)";

@@ -105,7 +105,8 @@ void CpuAttention::RopeAppend(const Lane& lane, const RopeOp& rope, const HostKv
     const int64_t token = i / op.n_kv_heads;
     turn(k + i * d, token);
     const BatchRow& row = op.batch->row(token);
-    const KvRun run = cache.RunAt(op.layer, i % op.n_kv_heads, op.PagesOf(row), row.position, 1);
+    const int64_t place = op.PlaceOf(row, row.position);
+    const KvRun run = cache.RunAt(op.layer, i % op.n_kv_heads, op.PagesOf(row), place, 1);
     store(k + i * d, run.k);
     store(v + i * d, run.v);
   }
@@ -315,7 +316,8 @@ KvReads CpuAttention::PanelReads(const AttentionOp& op) const {
   return reads;
 }
 
-// A row whose pages of a chunk are those of the row before it finds there what that has read.
+// A row whose pages of a chunk are those of the row before it finds there what that has read. The
+// few positions of a branch count as if they lay in their order.
 KvReads CpuAttention::TileReads(const AttentionOp& op, std::span<const int64_t> tile,
                                 int64_t n_chunks) const {
   KvReads reads;
@@ -407,7 +409,9 @@ void CpuAttention::AttendTile(const Lane& lane, const HostKvCache& cache, const 
 }
 
 // Fills in a chunk: (head_dim) sum of e^(s - m) v, then m, then the sum of e^(s - m). What lies
-// before the first position that is seen is left out; REQUIRES: something is seen.
+// before the first position that is seen is left out; REQUIRES: something is seen. Of a branch the
+// positions are gone through in their order, wherever they lie: its scores and sums are made of the
+// same numbers in the same order as if they lay there.
 void CpuAttention::AttendChunk(const HeadQuery& query, int64_t chunk_begin, int64_t end,
                                float* chunk) const {
   const AttentionOp& op = query.op;
@@ -418,7 +422,9 @@ void CpuAttention::AttendChunk(const HeadQuery& query, int64_t chunk_begin, int6
   const int64_t row_bytes = RowBytes(dtype, d);
   const auto for_runs = [&](const auto& body) {
     for (int64_t at = begin; at < end;) {
-      const KvRun run = query.cache.RunAt(op.layer, query.kv_head(), pages, at, end - at);
+      const int64_t n = op.EndTogether(query.row, at, end) - at;
+      const KvRun run =
+          query.cache.RunAt(op.layer, query.kv_head(), pages, op.PlaceOf(query.row, at), n);
       body(run, run.n_tokens, query.scores + (at - begin));
       at += run.n_tokens;
     }

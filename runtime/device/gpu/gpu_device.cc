@@ -102,7 +102,8 @@ GpuStreams StreamsOf(const StreamsOp& op, int64_t n, int64_t d) {
 GpuPassLimits PassLimits(const ModelConfig& c, const GpuDeviceLimits& limits) {
   const int64_t n_tables = limits.n_kv_classes + (c.has_encoder() ? 1 : 0);
   return {.max_rows = limits.max_tokens,
-          .max_pages = n_tables * limits.max_sequences * KvPagesFor(limits.max_seq_len),
+          .max_pages = n_tables * limits.max_sequences * KvPagesFor(limits.max_seq_len) +
+                       limits.n_kv_classes * kMostBranchPlaces,
           .n_classes = limits.n_kv_classes};
 }
 
@@ -133,6 +134,9 @@ class GpuDevice::PagedCache final : public KvCache {
   DType dtype() const override { return dtype_; }
   const KvLayout& layout() const override { return layout_; }
   uint64_t allocated_bytes() const override { return allocated_bytes_; }
+  void CopyPosition(const KvPositionCopy& copy) override {
+    Of(copy.page_class).CopySlot(stream_, copy.from, copy.to);
+  }
   void CopyPage(const KvPageCopy& copy) override {
     Of(copy.page_class).CopyPage(stream_, copy.from, copy.to);
   }

@@ -11,6 +11,24 @@ GpuPassTables::GpuPassTables(const Batch& batch, std::span<const BatchSegment> s
     classes_.push_back(MakeClass(batch, segments, c, first_pages));
   }
   AddEncoderTexts(batch, segments);
+  if (!batch.branches.empty()) AddBranches(batch, segments);
+}
+
+void GpuPassTables::AddBranches(const Batch& batch, std::span<const BatchSegment> segments) {
+  for (size_t c = 0; c < classes_.size(); ++c) {
+    for (size_t i = 0; i < segments.size(); ++i) {
+      const BatchRow& row = batch.row(segments[i].first_row);
+      const BatchBranch* const branch = batch.branch_of(row);
+      if (branch == nullptr) continue;
+      GpuPassSegment& made = classes_[c].segments[i];
+      made.branch_begin = static_cast<int32_t>(branch->begin);
+      made.branch_slots = static_cast<int32_t>(pages_.size());
+      const KvPageTable& table = batch.sequence_of(row).tables[c];
+      for (const int64_t place : branch->places) {
+        pages_.push_back(static_cast<int32_t>(table.SlotOf(place)));
+      }
+    }
+  }
 }
 
 void GpuPassTables::AddEncoderTexts(const Batch& batch, std::span<const BatchSegment> segments) {
@@ -47,7 +65,8 @@ std::vector<int64_t> GpuPassTables::ListPages(const Batch& batch,
   std::vector<int64_t> end_pages(batch.sequences.size());
   for (const BatchSegment& segment : segments) {
     int64_t& end = end_pages[static_cast<size_t>(segment.sequence)];
-    end = std::max(end, KvPagesFor(segment.first_position + segment.n_rows));
+    const int64_t last_place = batch.place(batch.row(segment.first_row + segment.n_rows - 1));
+    end = std::max(end, KvPagesFor(last_place + 1));
   }
   std::vector<int64_t> first_pages;
   for (size_t s = 0; s < batch.sequences.size(); ++s) {
@@ -66,11 +85,10 @@ GpuPassTables::Class GpuPassTables::MakeClass(const Batch& batch,
                                               std::span<const int64_t> first_pages) {
   Class made;
   for (const BatchRow& row : batch.rows) {
-    const int32_t page = batch.sequence_of(row).tables[page_class].PageOf(row.position);
-    made.rows.push_back(
-        {.id = row.token,
-         .position = static_cast<int32_t>(row.position),
-         .slot = static_cast<int32_t>(page * kKvPageTokens + row.position % kKvPageTokens)});
+    const KvPageTable& table = batch.sequence_of(row).tables[page_class];
+    made.rows.push_back({.id = row.token,
+                         .position = static_cast<int32_t>(row.position),
+                         .slot = static_cast<int32_t>(table.SlotOf(batch.place(row)))});
   }
   for (const BatchSegment& segment : segments) {
     const int64_t first_page = first_pages[static_cast<size_t>(segment.sequence)];

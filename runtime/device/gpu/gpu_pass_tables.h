@@ -10,6 +10,10 @@
 
 namespace thermocline {
 
+// Slots of the branches of a pass that there is room for, of each class: of up to 64 tokens, each
+// behind at most 63 others.
+inline constexpr int64_t kMostBranchPlaces = int64_t{64} * 64;
+
 class GpuPassTables {
  public:
   // REQUIRES: every sequence has a table of each of the n_classes classes of pages, with the pages
@@ -19,7 +23,7 @@ class GpuPassTables {
   // Valid as long as this is.
   std::vector<GpuPassClass> classes() const;
   // The page table: of each class the pages of the sequences, end to end, and behind them those of
-  // an encoder's texts.
+  // an encoder's texts, and the slots of the branches of each class.
   std::span<const int32_t> pages() const { return pages_; }
 
  private:
@@ -39,6 +43,8 @@ class GpuPassTables {
   // Lists the pages of the texts that an encoder read for the sequences, which rows of all classes
   // may look at.
   void AddEncoderTexts(const Batch& batch, std::span<const BatchSegment> segments);
+  // Lists the slots of branches.
+  void AddBranches(const Batch& batch, std::span<const BatchSegment> segments);
 
   std::vector<Class> classes_;
   std::vector<int32_t> pages_;
