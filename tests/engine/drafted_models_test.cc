@@ -194,7 +194,7 @@ TEST(Speculate, TreesWriteTheSameTextWhateverIsInThem) {
         EXPECT_EQ(found.ids, plain.ids) << name;
         EXPECT_EQ(found.next, plain.next) << name << ": what stayed lies where it should";
         if (name == "right beside wrong") {
-          EXPECT_GT(speculator.stats().n_accepted, 20);
+          EXPECT_GT(speculator.stats().n_accepted, 10);
         }
       }
     }
@@ -217,12 +217,57 @@ TEST(Speculate, AModelDraftsTrees) {
       const Written found = Write(engine, sampling, 80, &speculator);
       ExpectSame(found, plain, of_draft);
       EXPECT_EQ(found.next, plain.next);
-      EXPECT_GT(speculator.stats().n_accepted, 0) << of_draft << " at " << temperature;
-      if (of_draft == std::string("gqa_relu") && temperature == 0) {
+      if (of_draft == std::string("rope_partial")) continue;
+      EXPECT_GT(speculator.stats().n_accepted, 5) << temperature;
+      if (temperature == 0) {
         EXPECT_LE(found.generation.decode_passes, 20);
       }
     }
   }
+}
+
+// Of a tree that it has read a draft's model keeps what has become the text, wherever that lay:
+// what it proposes next is what it would if it read all of the text.
+TEST(Speculate, AModelKeepsOfItsTreeWhatBecameTheText) {
+  EngineOptions options = GoldenOptions();
+  options.cache_type = DType::kF32;
+  options.batch_tokens = 64;
+  ModelDraft draft(std::make_unique<Engine>(options));
+  const Sampler sampler({.temperature = 0});
+  const Confidence confidence;
+  const auto propose = [&](ModelDraft& by, const std::vector<int32_t>& ids) {
+    DraftTree tree({.vocab_size = draft.engine().config().vocab_size,
+                    .max_depth = 4,
+                    .max_nodes = 12,
+                    .max_children = 3},
+                   sampler, nullptr, confidence);
+    const DraftRequest request{.ids = ids, .tree = &tree};
+    by.Draft({&request, 1});
+    return std::vector<DraftTree::Node>(tree.nodes().begin(), tree.nodes().end());
+  };
+  std::vector<int32_t> ids = kPrompt;
+  int64_t n_beside = 0;
+  for (size_t round = 0; round < 12; ++round) {
+    const std::vector<DraftTree::Node> nodes = propose(draft, ids);
+    ModelDraft fresh(std::make_unique<Engine>(options));
+    const std::vector<DraftTree::Node> expected = propose(fresh, ids);
+    ASSERT_EQ(nodes.size(), expected.size());
+    for (size_t i = 0; i < nodes.size(); ++i) {
+      EXPECT_EQ(nodes[i].token, expected[i].token) << round << " " << i;
+      EXPECT_EQ(nodes[i].parent, expected[i].parent) << round << " " << i;
+      EXPECT_NEAR(nodes[i].confidence, expected[i].confidence, 1e-3);
+    }
+    // Now one path, now another, and at its end a token that is none of the tree's.
+    std::vector<int32_t> path;
+    for (auto at = static_cast<int32_t>((5 * round + 3) % nodes.size()); at >= 0;
+         at = nodes[static_cast<size_t>(at)].parent) {
+      path.push_back(nodes[static_cast<size_t>(at)].token);
+      n_beside += nodes[static_cast<size_t>(at)].place > 0 ? 1 : 0;
+    }
+    ids.insert(ids.end(), path.rbegin(), path.rend());
+    ids.push_back(60 + static_cast<int32_t>(round));
+  }
+  EXPECT_GT(n_beside, 5);
 }
 
 TEST(Speculate, StopsWhereItWouldWithoutDrafts) {

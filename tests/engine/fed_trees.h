@@ -54,10 +54,10 @@ class FedTrees {
     KvSequences& kv = engine_.sequences();
     const int32_t main = engine_.main_sequence();
     const int64_t begin = kv.length(main);
-    std::vector<std::vector<float>> expected;
-    for (size_t i = 0; i < tree.ids.size(); ++i) {
-      expected.push_back(AlongPath(tree, static_cast<int32_t>(i), {}));
-    }
+    std::vector<std::vector<float>> expected(tree.ids.size());
+    const int32_t fork = kv.Fork(main);
+    FollowPaths(tree, -1, fork, &expected);
+    kv.Remove(fork);
     for (size_t at = 0; at < tree.ids.size(); at += per_pass) {
       const size_t n = std::min(per_pass, tree.ids.size() - at);
       const SequenceInput input{.sequence = main,
@@ -73,7 +73,7 @@ class FedTrees {
     }
     const std::vector<int32_t> path = tree.PathTo(kept);
     const std::vector<int32_t> more = {17, 29};
-    const std::vector<float> behind = AlongPath(tree, kept, more, begin);
+    const std::vector<float> behind = BehindPath(tree, path, more, begin);
     engine_.KeepPath(main, begin, path);
     ASSERT_EQ(kv.length(main), begin + std::ssize(path));
     std::vector<float> found;
@@ -86,22 +86,36 @@ class FedTrees {
   }
 
  private:
-  // Logits behind the path, and more behind it, fed one by one to a fork of the first `begin`
-  // tokens of the text (-1: of all).
-  std::vector<float> AlongPath(const TokenTree& tree, int32_t token,
-                               const std::vector<int32_t>& more, int64_t begin = -1) {
+  std::vector<float> FeedOne(int32_t sequence, int32_t id) {
+    const SequenceInput one{.sequence = sequence, .ids = {&id, 1}};
+    const auto logits = engine_.FeedSequences({&one, 1});
+    return {logits.begin(), logits.end()};
+  }
+
+  // Fills in the logits behind each token that follows `parent`, of a sequence that has the path to
+  // that.
+  void FollowPaths(const TokenTree& tree, int32_t parent, int32_t sequence,
+                   std::vector<std::vector<float>>* logits) {
+    KvSequences& kv = engine_.sequences();
+    const int64_t n_before = kv.length(sequence);
+    for (size_t i = 0; i < tree.ids.size(); ++i) {
+      if (tree.parents[i] != parent) continue;
+      (*logits)[i] = FeedOne(sequence, tree.ids[i]);
+      FollowPaths(tree, static_cast<int32_t>(i), sequence, logits);
+      kv.Truncate(sequence, n_before);
+    }
+  }
+
+  // The logits behind a path and more, fed one by one to a fork of the first `begin` tokens of the
+  // text.
+  std::vector<float> BehindPath(const TokenTree& tree, const std::vector<int32_t>& path,
+                                const std::vector<int32_t>& more, int64_t begin) {
     KvSequences& kv = engine_.sequences();
     const int32_t fork = kv.Fork(engine_.main_sequence());
-    if (begin >= 0) kv.Truncate(fork, begin);
-    std::vector<int32_t> ids;
-    for (const int32_t at : tree.PathTo(token)) ids.push_back(tree.ids[static_cast<size_t>(at)]);
-    ids.insert(ids.end(), more.begin(), more.end());
+    kv.Truncate(fork, begin);
+    for (const int32_t token : path) FeedOne(fork, tree.ids[static_cast<size_t>(token)]);
     std::vector<float> last;
-    for (const int32_t id : ids) {
-      const SequenceInput one{.sequence = fork, .ids = {&id, 1}};
-      const auto logits = engine_.FeedSequences({&one, 1});
-      last.assign(logits.begin(), logits.end());
-    }
+    for (const int32_t id : more) last = FeedOne(fork, id);
     kv.Remove(fork);
     return last;
   }

@@ -192,7 +192,10 @@ TEST_P(RejectionTest, TokensBesideADrawnOneChangeNothing) {
     n_beside += tree.ChildWith(DraftTree::kText, id) > 0 ? 1 : 0;
   }
   ExpectDistribution(counts, ExactChances(options, logits));
-  EXPECT_GT(n_beside, 0);
+  // The second version of mirostat leaves this draft one token, and nothing beside it.
+  if (options.mirostat != 2) {
+    EXPECT_GT(n_beside, 0);
+  }
 }
 
 // Two tokens, so that what the first one changes (penalties, mirostat's surprise) bears on the
@@ -255,8 +258,9 @@ void ExpectPairs(SamplerOptions options, int64_t max_children) {
 TEST_P(RejectionTest, PairsAreDistributedAsWithoutDrafts) { ExpectPairs(GetParam().options, 1); }
 TEST_P(RejectionTest, PairsAreDistributedAsWithoutTrees) { ExpectPairs(GetParam().options, 3); }
 
-// With as many tokens verified, where the draft is unsure and sometimes wrong. Where tokens are drawn
-// those beside them are worth little here, as the draft has all of these likelier than the text.
+// With as many tokens verified, where the draft is unsure and sometimes wrong. Where tokens are
+// drawn those beside them are worth little here, as the draft has all of these likelier than the
+// text.
 TEST(Trees, MoreOfThemIsAcceptedThanOfChains) {
   FunctionDraft bent([](const DraftRequest& request) {
     GrowToy(request, [](std::span<const int32_t> text) {
