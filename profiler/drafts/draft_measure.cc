@@ -8,7 +8,7 @@
 #include "runtime/core/interrupt.h"
 #include "runtime/engine/evaluate.h"
 #include "runtime/speculate/draft_growth.h"
-#include "runtime/speculate/drafted_rows.h"
+#include "runtime/speculate/tree_rows.h"
 
 namespace thermocline {
 namespace {
@@ -223,7 +223,7 @@ void DraftMeter::MeasureTrees(DraftPass& draft, const std::vector<int32_t>& wind
   const auto n_vocab = static_cast<size_t>(engine_.config().vocab_size);
   for (size_t i = trees.size(); i-- > 0;) {
     engine_.Truncate(positions[i]);
-    const DraftedRows rows(std::span(tokens).subspan(i, 1), trees[i]);
+    const TreeRows rows({&tokens[i], 1}, trees[i]);
     const SequenceInput input{.sequence = engine_.main_sequence(),
                               .ids = rows.ids,
                               .all_logits = true,
@@ -243,7 +243,7 @@ void DraftMeter::MeasureTrees(DraftPass& draft, const std::vector<int32_t>& wind
 }
 
 DraftDepth DraftMeter::MeasureDepth(DraftPass& draft, int64_t depth, int64_t stride, uint64_t seed,
-                                    int64_t width) {
+                                    int64_t tree_width) {
   const auto width = static_cast<size_t>(engine_.config().vocab_size);
   std::mt19937_64 random(seed);
   DraftDepth result;
@@ -293,7 +293,7 @@ DraftDepth DraftMeter::MeasureDepth(DraftPass& draft, int64_t depth, int64_t str
       MeasureTrees(
           draft, window,
           std::span(starts).subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin)),
-          width, &result);
+          tree_width, &result);
     }
     result.n_chains += static_cast<int64_t>(starts.size());
   }

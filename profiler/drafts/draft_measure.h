@@ -43,10 +43,10 @@ class DraftMeter {
   DraftMeter(Engine& engine, const DraftTexts& windows, int64_t n_forks);
 
   DraftAcceptance Measure(DraftPass& draft);
-  // Chains, and trees of up to `width` tokens behind each, from every stride-th of these positions.
-  // seed: of what is drawn.
+  // Chains, and trees of up to `tree_width` tokens behind each, from every stride-th of these
+  // positions. seed: of what is drawn.
   DraftDepth MeasureDepth(DraftPass& draft, int64_t depth, int64_t stride, uint64_t seed,
-                          int64_t width = kUsualWidth);
+                          int64_t tree_width = kUsualWidth);
   static constexpr int64_t kUsualWidth = 3;
 
  private:

@@ -15,8 +15,8 @@
 #include "runtime/engine/engine.h"
 #include "runtime/sampling/sampler.h"
 #include "runtime/sampling/token_mask.h"
-#include "runtime/speculate/drafted_rows.h"
 #include "runtime/speculate/speculator.h"
+#include "runtime/speculate/tree_rows.h"
 
 namespace thermocline {
 
@@ -140,7 +140,7 @@ class Generator {
   std::vector<int32_t> again_;    // before that, to be fed again: a rollback could not keep it
   std::vector<int32_t> pending_;  // handed out, not in the cache yet: none or one
   std::vector<int32_t> further_ends_;
-  std::optional<DraftedRows> rows_;  // of the draft that was fed last
+  std::optional<TreeRows> rows_;  // of the draft that was fed last
   Speculator* speculator_ = nullptr;
   bool draws_ = true;
 };

@@ -44,8 +44,7 @@ void Scheduler::State::Run(const std::vector<Feed>& plan) {
     input.wants_logits = feed.wants_logits;
     if (IsDrafted(feed)) {
       const DraftTree& draft = drafts_[static_cast<size_t>(feed.draft)];
-      const DraftedRows& rows =
-          drafted_.try_emplace(feed.draft, unfed.first(1), draft).first->second;
+      const TreeRows& rows = drafted_.try_emplace(feed.draft, unfed.first(1), draft).first->second;
       input.ids = rows.ids;
       input.all_logits = true;
       input.tree_begin = n_fed;
@@ -233,7 +232,7 @@ void Scheduler::State::WriteDrafted(const Feed& feed, const PassLogits& logits, 
   TextRun& text = *feed.entry->text;
   const int32_t sequence = SlotOf(text).sequence;
   const DraftTree& draft = drafts_[static_cast<size_t>(feed.draft)];
-  const DraftedRows& rows = drafted_.at(feed.draft);
+  const TreeRows& rows = drafted_.at(feed.draft);
   const int64_t n_before = FedOf(text) - feed.n;
   int32_t at = DraftTree::kText;  // of the draft, up to where the text goes along with it
   int64_t n_accepted = 0;

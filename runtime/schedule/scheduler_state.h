@@ -18,7 +18,7 @@
 #include "runtime/schedule/scheduler.h"
 #include "runtime/schedule/slots.h"
 #include "runtime/schedule/text_run.h"
-#include "runtime/speculate/drafted_rows.h"
+#include "runtime/speculate/tree_rows.h"
 
 namespace thermocline {
 
@@ -146,9 +146,9 @@ class Scheduler::State {
   Slots slots_;
   Entries running_;  // the oldest first
   Entries waiting_;
-  std::vector<int64_t> planned_pages_;      // by class, while a pass is planned
-  std::vector<DraftTree> drafts_;           // of the pass, where there is a speculator
-  std::map<int32_t, DraftedRows> drafted_;  // of those that propose something, as they are fed
+  std::vector<int64_t> planned_pages_;   // by class, while a pass is planned
+  std::vector<DraftTree> drafts_;        // of the pass, where there is a speculator
+  std::map<int32_t, TreeRows> drafted_;  // of those that propose something, as they are fed
   PassPace pace_;
   int64_t next_order_ = 0;
   int64_t next_choice_tokens_ = kFirstChoiceTokens;  // when so many tokens were counted

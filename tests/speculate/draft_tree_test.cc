@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "runtime/speculate/drafted_rows.h"
+#include "runtime/speculate/tree_rows.h"
 #include "tests/sampling/distributions.h"
 #include "tests/speculate/toy_text.h"
 
@@ -100,7 +100,7 @@ TEST(DraftTree, ATokenBesideAnotherHasABoundOfItsOwn) {
   EXPECT_TRUE(tree.WantsMore(0));
 }
 
-TEST(DraftedRows, TheLikeliestPathComesFirst) {
+TEST(TreeRows, TheLikeliestPathComesFirst) {
   const Sampler sampler(Plain());
   DraftTree tree(Wide(), sampler, nullptr, kNothingLearnt);
   EXPECT_EQ(tree.Add(DraftTree::kText, 3, 0.3), 0);
@@ -109,7 +109,7 @@ TEST(DraftedRows, TheLikeliestPathComesFirst) {
   EXPECT_EQ(tree.Add(1, 6, 0.2), 3);
   EXPECT_EQ(tree.Add(1, 7, 0.9), 4);
   EXPECT_EQ(tree.Add(4, 8, 0.9), 5);
-  const DraftedRows rows(std::vector<int32_t>{1}, tree);
+  const TreeRows rows(std::vector<int32_t>{1}, tree);
   EXPECT_EQ(rows.ids, (std::vector<int32_t>{1, 4, 7, 8, 6, 3, 5}));
   EXPECT_EQ(rows.parents, (std::vector<int32_t>{-1, 0, 1, 2, 1, 0, 5}));
   EXPECT_EQ(rows.RowOf(DraftTree::kText), 0);

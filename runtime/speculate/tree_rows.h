@@ -10,9 +10,9 @@
 
 namespace thermocline {
 
-struct DraftedRows {
+struct TreeRows {
   // REQUIRES: text is not empty.
-  DraftedRows(std::span<const int32_t> text, const DraftTree& tree);
+  TreeRows(std::span<const int32_t> text, const DraftTree& tree);
 
   // The row whose logits say what follows a node, or DraftTree::kText.
   int32_t RowOf(int32_t node) const {

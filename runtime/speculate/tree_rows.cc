@@ -1,4 +1,4 @@
-#include "runtime/speculate/drafted_rows.h"
+#include "runtime/speculate/tree_rows.h"
 
 #include <algorithm>
 
@@ -6,7 +6,7 @@
 
 namespace thermocline {
 
-DraftedRows::DraftedRows(std::span<const int32_t> text, const DraftTree& tree)
+TreeRows::TreeRows(std::span<const int32_t> text, const DraftTree& tree)
     : ids(text.begin(), text.end()),
       rows(tree.nodes().size()),
       n_text(static_cast<int32_t>(text.size())) {
@@ -36,7 +36,7 @@ DraftedRows::DraftedRows(std::span<const int32_t> text, const DraftTree& tree)
   }
 }
 
-std::vector<int32_t> DraftedRows::PathTo(const DraftTree& tree, int32_t node) const {
+std::vector<int32_t> TreeRows::PathTo(const DraftTree& tree, int32_t node) const {
   std::vector<int32_t> path;
   for (; node != DraftTree::kText; node = tree.nodes()[static_cast<size_t>(node)].parent) {
     path.push_back(RowOf(node));
