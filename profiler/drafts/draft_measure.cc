@@ -202,9 +202,8 @@ void DraftMeter::Grow(DraftPass& draft, std::span<const int32_t> forks,
 
 void DraftMeter::MeasureTrees(DraftPass& draft, const std::vector<int32_t>& window,
                               std::span<const int64_t> positions, int64_t width,
-                              DraftDepth* result) {
+                              Confidence* confidence, DraftDepth* result) {
   const Sampler greedy({.temperature = 0});
-  const Confidence confidence;
   const auto most = static_cast<int64_t>(result->tree.size());
   std::vector<DraftTree> trees;
   std::vector<int32_t> tokens;
@@ -213,7 +212,7 @@ void DraftMeter::MeasureTrees(DraftPass& draft, const std::vector<int32_t>& wind
                                    .max_depth = most,
                                    .max_nodes = most,
                                    .max_children = width},
-                       greedy, nullptr, confidence);
+                       greedy, nullptr, *confidence);
     tokens.push_back(window[static_cast<size_t>(position)]);
   }
   const std::vector<int32_t> forks = Fork(positions);
@@ -235,10 +234,12 @@ void DraftMeter::MeasureTrees(DraftPass& draft, const std::vector<int32_t>& wind
     int32_t at = DraftTree::kText;
     while (true) {
       const auto row = static_cast<size_t>(rows.RowOf(at));
-      at = trees[i].ChildWith(at, FindBest(p.subspan(row * n_vocab, n_vocab)).id);
-      if (at == DraftTree::kNothing) break;
+      const int32_t next = trees[i].ChildWith(at, FindBest(p.subspan(row * n_vocab, n_vocab)).id);
+      if (next == DraftTree::kNothing) break;
+      at = next;
       for (auto n = static_cast<size_t>(at); n < result->tree.size(); ++n) result->tree[n] += 1;
     }
+    trees[i].Teach(at, /*tested=*/true, confidence);
   }
 }
 
@@ -246,6 +247,7 @@ DraftDepth DraftMeter::MeasureDepth(DraftPass& draft, int64_t depth, int64_t str
                                     int64_t tree_width) {
   const auto width = static_cast<size_t>(engine_.config().vocab_size);
   std::mt19937_64 random(seed);
+  Confidence confidence;
   DraftDepth result;
   result.greedy.resize(static_cast<size_t>(depth), 0);
   result.sampled.resize(static_cast<size_t>(depth), 0);
@@ -287,14 +289,19 @@ DraftDepth DraftMeter::MeasureDepth(DraftPass& draft, int64_t depth, int64_t str
         }
       }
     }
-    FeedWindow(window);
-    for (auto end = static_cast<int64_t>(starts.size()); end > 0; end -= n_forks_) {
-      const int64_t begin = std::max<int64_t>(0, end - n_forks_);
-      MeasureTrees(
-          draft, window,
-          std::span(starts).subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin)),
-          tree_width, &result);
-    }
+    const auto measure_trees = [&](DraftDepth* of_trees) {
+      FeedWindow(window);
+      for (auto end = static_cast<int64_t>(starts.size()); end > 0; end -= n_forks_) {
+        const auto begin = static_cast<size_t>(std::max<int64_t>(0, end - n_forks_));
+        MeasureTrees(draft, window,
+                     std::span(starts).subspan(begin, static_cast<size_t>(end) - begin), tree_width,
+                     &confidence, of_trees);
+      }
+    };
+    // A text has been drafted for before; what is known of the draft then is learnt first.
+    DraftDepth unused = result;
+    if (result.n_chains == 0) measure_trees(&unused);
+    measure_trees(&result);
     result.n_chains += static_cast<int64_t>(starts.size());
   }
   for (std::vector<double>* shares : {&result.greedy, &result.sampled, &result.tree}) {

@@ -51,8 +51,10 @@ class DraftMeter {
 
  private:
   // Adds what is accepted of trees behind these positions of the window that was fed.
+  // confidence: what is known of how far the draft is right; it learns.
   void MeasureTrees(DraftPass& draft, const std::vector<int32_t>& window,
-                    std::span<const int64_t> positions, int64_t width, DraftDepth* result);
+                    std::span<const int64_t> positions, int64_t width, Confidence* confidence,
+                    DraftDepth* result);
   // Grows the trees behind sequences to which their tokens have not been fed.
   void Grow(DraftPass& draft, std::span<const int32_t> forks, std::span<const int32_t> tokens,
             std::span<DraftTree> trees);

@@ -275,6 +275,22 @@ int32_t DraftTree::ChildWith(int32_t parent, int32_t token) const {
   return kNothing;
 }
 
+void DraftTree::Teach(int32_t last, bool tested, Confidence* confidence) const {
+  const auto learn = [&](const Node& node, bool accepted) {
+    confidence->Learn(source_, node.confidence, accepted, node.place);
+  };
+  for (int32_t at = last; at != kText; at = nodes_[static_cast<size_t>(at)].parent) {
+    const Node& accepted = nodes_[static_cast<size_t>(at)];
+    learn(accepted, true);
+    for (const Node& node : nodes_) {
+      if (node.parent == accepted.parent && node.place < accepted.place) learn(node, false);
+    }
+  }
+  for (const Node& node : nodes_) {
+    if (tested && node.parent == last) learn(node, false);
+  }
+}
+
 std::optional<Proposal> DraftTree::DrawnBehind(int32_t parent) const {
   for (const Node& node : nodes_) {
     if (node.parent == parent && !node.drawn_from.empty()) {

@@ -117,6 +117,9 @@ class DraftTree {
   int32_t source() const { return source_; }
   // The child of `parent` that has the token, or kNothing.
   int32_t ChildWith(int32_t parent, int32_t token) const;
+  // Tells what came of it: the path to `last` was accepted (kText: nothing), and where it was
+  // tested what follows that, no child of it.
+  void Teach(int32_t last, bool tested, Confidence* confidence) const;
   // The drawn child of `parent`, which sampling must reckon with, if there is one.
   std::optional<Proposal> DrawnBehind(int32_t parent) const;
 

@@ -205,22 +205,10 @@ void Speculator::Verified(int32_t text, const DraftTree& tree, int32_t last, boo
   }
   Text& state = TextOf(text);
   const std::span<const DraftTree::Node> nodes = tree.nodes();
-  const auto learn = [&](const DraftTree::Node& node, bool accepted) {
-    state.confidence.Learn(tree.source(), node.confidence, accepted, node.place);
-    confidence_.Learn(tree.source(), node.confidence, accepted, node.place);
-  };
-  int64_t n_accepted = 0;
-  for (int32_t at = last; at >= 0; at = nodes[static_cast<size_t>(at)].parent) {
-    const DraftTree::Node& node = nodes[static_cast<size_t>(at)];
-    learn(node, true);
-    for (const DraftTree::Node& other : nodes) {
-      if (other.parent == node.parent && other.place < node.place) learn(other, false);
-    }
-    ++n_accepted;
-  }
-  for (const DraftTree::Node& node : nodes) {
-    if (tested && node.parent == last) learn(node, false);
-  }
+  tree.Teach(last, tested, &state.confidence);
+  tree.Teach(last, tested, &confidence_);
+  const int64_t n_accepted =
+      last == DraftTree::kText ? 0 : nodes[static_cast<size_t>(last)].depth + 1;
   const auto n_drafted = static_cast<int64_t>(nodes.size());
   ++stats_.n_drafts;
   stats_.n_drafted += n_drafted;

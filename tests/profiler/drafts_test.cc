@@ -140,7 +140,8 @@ TEST_F(ClassicsDrafts, ChainsByDepth) {
   // A token is the same, be it a chain or a tree; of more a tree has more where a draft is unsure.
   EXPECT_NEAR(none.tree[0], none.greedy[0], 1e-9);
   EXPECT_GT(none.tree[7], DraftDepth::Length(none.greedy, 8));
-  EXPECT_GT(copy.tree[7], 0.9 * DraftDepth::Length(copy.greedy, 8));
+  // And as good as none less where the draft is right nearly always, once that is learnt.
+  EXPECT_GT(copy.tree[7], 0.75 * DraftDepth::Length(copy.greedy, 8));
 }
 
 // What a run opens: the file, with the placement that it brings.
