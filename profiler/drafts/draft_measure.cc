@@ -201,8 +201,8 @@ void DraftMeter::Grow(DraftPass& draft, std::span<const int32_t> forks,
 }
 
 void DraftMeter::MeasureTrees(DraftPass& draft, const std::vector<int32_t>& window,
-                              std::span<const int64_t> positions, int64_t width,
-                              Confidence* confidence, DraftDepth* result) {
+                              std::span<const int64_t> positions, int64_t width, Learnt* learnt,
+                              DraftDepth* result) {
   const Sampler greedy({.temperature = 0});
   const auto most = static_cast<int64_t>(result->tree.size());
   std::vector<DraftTree> trees;
@@ -212,7 +212,7 @@ void DraftMeter::MeasureTrees(DraftPass& draft, const std::vector<int32_t>& wind
                                    .max_depth = most,
                                    .max_nodes = most,
                                    .max_children = width},
-                       greedy, nullptr, *confidence);
+                       greedy, nullptr, learnt->text);
     tokens.push_back(window[static_cast<size_t>(position)]);
   }
   const std::vector<int32_t> forks = Fork(positions);
@@ -239,7 +239,8 @@ void DraftMeter::MeasureTrees(DraftPass& draft, const std::vector<int32_t>& wind
       at = next;
       for (auto n = static_cast<size_t>(at); n < result->tree.size(); ++n) result->tree[n] += 1;
     }
-    trees[i].Teach(at, /*tested=*/true, confidence);
+    trees[i].Teach(at, /*tested=*/true, &learnt->all);
+    trees[i].Teach(at, /*tested=*/true, &learnt->text);
   }
 }
 
@@ -247,7 +248,7 @@ DraftDepth DraftMeter::MeasureDepth(DraftPass& draft, int64_t depth, int64_t str
                                     int64_t tree_width) {
   const auto width = static_cast<size_t>(engine_.config().vocab_size);
   std::mt19937_64 random(seed);
-  Confidence confidence;
+  Learnt learnt;
   DraftDepth result;
   result.greedy.resize(static_cast<size_t>(depth), 0);
   result.sampled.resize(static_cast<size_t>(depth), 0);
@@ -295,7 +296,7 @@ DraftDepth DraftMeter::MeasureDepth(DraftPass& draft, int64_t depth, int64_t str
         const auto begin = static_cast<size_t>(std::max<int64_t>(0, end - n_forks_));
         MeasureTrees(draft, window,
                      std::span(starts).subspan(begin, static_cast<size_t>(end) - begin), tree_width,
-                     &confidence, of_trees);
+                     &learnt, of_trees);
       }
     };
     // A text has been drafted for before; what is known of the draft then is learnt first.

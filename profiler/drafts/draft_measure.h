@@ -50,10 +50,14 @@ class DraftMeter {
   static constexpr int64_t kUsualWidth = 3;
 
  private:
+  struct Learnt {
+    Confidence all;
+    Confidence text{&all};
+  };
   // Adds what is accepted of trees behind these positions of the window that was fed.
-  // confidence: what is known of how far the draft is right; it learns.
+  // learnt: how far the draft is right, of texts before and of this one, as a Speculator has it.
   void MeasureTrees(DraftPass& draft, const std::vector<int32_t>& window,
-                    std::span<const int64_t> positions, int64_t width, Confidence* confidence,
+                    std::span<const int64_t> positions, int64_t width, Learnt* learnt,
                     DraftDepth* result);
   // Grows the trees behind sequences to which their tokens have not been fed.
   void Grow(DraftPass& draft, std::span<const int32_t> forks, std::span<const int32_t> tokens,
