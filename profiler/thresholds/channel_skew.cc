@@ -59,7 +59,9 @@ class KeptCounter final : public FfnObserver {
 
  private:
   static void Add(const float* x, float least, std::vector<int64_t>* counts) {
-    for (size_t j = 0; j < counts->size(); ++j) (*counts)[j] += std::abs(x[j]) >= least ? 1 : 0;
+    for (size_t j = 0; j < counts->size(); ++j) {
+      (*counts)[j] += x[j] != 0 && std::abs(x[j]) >= least ? 1 : 0;
+    }
   }
 
   const ModelConfig& config_;
