@@ -73,6 +73,9 @@ double SecondsOf(const HostRates& host, const std::vector<double>& rates, const 
   return ValueAt(at, seconds, n) * std::max(1.0, n / at.back());
 }
 
+// Of plain reads: what goes faster than that waits for memory.
+constexpr double kBoundByReading = 0.6;
+
 // Between sizes and densities on the plane through the nearest.
 double Gather(const HostRates& host, const std::vector<double>& grid, double row_bytes,
               double density) {
@@ -136,6 +139,36 @@ const TypeRates* FindRates(std::span<const TypeRates> types, const RateKey& key)
   return best;
 }
 
+MachineRates MachineRates::WithMemoryAt(std::span<const double> shares) const {
+  CHECK(shares.size() == host.thread_counts.size());
+  MachineRates scaled = *this;
+  for (size_t count = 0; count < shares.size(); ++count) {
+    scaled.host.read_bytes_per_s[count] *= shares[count];
+    scaled.host.attend_bytes_per_s[count] *= std::min(1.0, shares[count]);
+  }
+  for (TypeRates& type : scaled.host.types) {
+    MoveToMemory(host.read_bytes_per_s, scaled.host.read_bytes_per_s, &type);
+  }
+  return scaled;
+}
+
+void MoveToMemory(std::span<const double> then, std::span<const double> now, TypeRates* type) {
+  CHECK(then.size() == now.size());
+  const double bytes_per_weight = static_cast<double>(RowBytes(type->key.dtype, type->key.cols)) /
+                                  static_cast<double>(type->key.cols);
+  for (std::vector<double>* rates :
+       {&type->linear_weights_per_s, &type->ffn_weights_per_s, &type->sum_weights_per_s}) {
+    const size_t n_per_count = rates->size() / then.size();
+    for (size_t i = 0; i < rates->size(); ++i) {
+      double& rate = (*rates)[i];
+      const size_t count = i / n_per_count;
+      if (rate * bytes_per_weight < kBoundByReading * then[count]) continue;
+      const double arithmetic = std::max(rate, type->cached_weights_per_s[count]);
+      rate = std::min(rate * now[count] / then[count], arithmetic);
+    }
+  }
+}
+
 bool MachineRates::HasType(DType dtype) const {
   return FindRates(host.types, {dtype, 1}) != nullptr;
 }
@@ -185,6 +218,7 @@ std::string RatesCachePath(const MachineIdentity& machine) {
   for (const std::string& part : {machine.cpu, machine.isa, machine.cores, machine.gpu}) {
     hash.AddText(part);
   }
+  hash.AddText(fmt::format("version {}", kRatesVersion));
   return folder / "thermocline" / (hash.Text() + ".rates.gguf");
 }
 

@@ -27,9 +27,12 @@ struct MachineIdentity {
 // Of this process, with the GPU of this build, if there is one. root: holds proc and sys.
 MachineIdentity ThisMachine(const std::string& root = "/");
 
+// Of the file. Rates are kept apart by it, so that those of an older program are measured anew.
+inline constexpr uint64_t kRatesVersion = 2;
+
 // Rows of a pass that products are timed with. Between them the time of a product is taken to grow
 // evenly, and beyond the last in proportion to the rows.
-inline constexpr int64_t kRateRows[] = {1, 2, 4, 16, 64, 256};
+inline constexpr int64_t kRateRows[] = {1, 2, 4, 8, 16, 64, 256};
 inline constexpr size_t kRateRowCounts = std::size(kRateRows);
 
 // What rates of products go by: processors prefetch rows of some lengths twice as well as others.
@@ -126,12 +129,18 @@ struct MachineRates {
   // takes a share `density`.
   double LinearGather(double row_bytes, double density) const;
   double SumGather(double row_bytes, double density) const;
+  // The same machine while its memory gives `shares` (n_counts) of what it was measured to give.
+  MachineRates WithMemoryAt(std::span<const double> shares) const;
   bool HasType(DType dtype) const;  // in rows of any length
   bool Has(const RateKey& key) const;
 };
 
 // The rates of this type in rows of this length, or the nearest; null where there is none.
 const TypeRates* FindRates(std::span<const TypeRates> types, const RateKey& key);
+
+// Rates measured while plain reads gave `then` (n_counts), as they are where they give `now`: what
+// is bound by reading takes as much longer or less long, as far as arithmetic allows.
+void MoveToMemory(std::span<const double> then, std::span<const double> now, TypeRates* type);
 
 // A value at x of what is known at `at` (ascending): between two points on the line through them,
 // outside the value at the nearest. REQUIRES: at not empty, as many values.

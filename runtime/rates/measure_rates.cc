@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <ctime>
+#include <functional>
 #include <numeric>
 #include <random>
 
@@ -42,6 +43,10 @@ constexpr int64_t kAttendTokens = 1024;
 constexpr int64_t kAttendLayers = 4;  // so that no cache holds them all
 constexpr int64_t kAttendHeadDim = 128;
 constexpr int64_t kAttendHeads = kCols / kAttendHeadDim;
+// Everything is measured so many times, some seconds apart, beside plain reads: others who use the
+// same memory slow it down for seconds, and rates of different moments would not go together.
+constexpr int kRounds = 3;
+constexpr int kTimesARound = 5;  // of a round
 
 std::vector<float> RandomFloats(int64_t n) {
   std::mt19937 random(1);
@@ -119,9 +124,8 @@ CpuDeviceLimits LimitsFor(int n_threads, int64_t cols) {
 // The measurements with one number of threads.
 class HostMeter {
  public:
-  HostMeter(int n_threads, bool quick, RateMemory& memory, NoiseMeter& noise)
-      : quick_(quick),
-        memory_(memory),
+  HostMeter(int n_threads, RateMemory& memory, NoiseMeter& noise)
+      : memory_(memory),
         lanes_(n_threads, &noise),
         device_("cpu", LimitsFor(n_threads, memory.cols())),
         x_(RandomFloats(memory.cols() * kRateRows[kRateRowCounts - 1])),
@@ -137,7 +141,7 @@ class HostMeter {
     int64_t segment = 0;
     std::vector<uint64_t> sums(static_cast<size_t>(lanes_.n_threads()));
     const double seconds = lanes_.TypicalSeconds(
-        2 * n_times(), [&] { segment = (segment + 1) % n_segments; },
+        2 * kTimesARound, [&] { segment = (segment + 1) % n_segments; },
         [&](const Lane& lane) {
           const auto [begin, end] = lane.Split(kWords, 8);
           // Kept, so that no read can be left out.
@@ -160,7 +164,7 @@ class HostMeter {
     const LinearWeights weights{w, nullptr};
     const LinearOp ops[] = {{&weights, out_.as<float>()}};
     const double seconds = lanes_.TypicalSeconds(
-        n_times(), [] {},
+        kTimesARound, [] {},
         [&](const Lane& lane) {
           for (int i = 0; i < kOpTimes; ++i) {
             device_.Linear(lane, ops, x_.data(), 1);
@@ -179,7 +183,7 @@ class HostMeter {
     std::vector<float> slow_y(kCols);
     HostHandover handover(lanes_.team(), slow_x.data(), nullptr, slow_y.data(), kCols);
     const double seconds = lanes_.TypicalSeconds(
-        n_times(), [&] { handover.BeginPass(); },
+        kTimesARound, [&] { handover.BeginPass(); },
         [&](const Lane& lane) {
           for (uint32_t i = 0; i < kOpTimes; ++i) {
             if (lane.rank == 0) handover.SendInput(x.data(), nullptr, 1);
@@ -214,7 +218,7 @@ class HostMeter {
     limits.head_dim = kAttendHeadDim;
     CpuDevice device("cpu", limits);
     const double seconds = lanes_.TypicalSeconds(
-        2 * n_times(), [&] { op.layer = (op.layer + 1) % kAttendLayers; },
+        2 * kTimesARound, [&] { op.layer = (op.layer + 1) % kAttendLayers; },
         [&](const Lane& lane) { device.Attend(lane, cache, op, x_.data(), out_.as<float>()); });
     return static_cast<double>(2 * kAttendTokens * kCols) * sizeof(uint16_t) / seconds;
   }
@@ -241,7 +245,6 @@ class HostMeter {
     const double n_bytes = static_cast<double>(kSampleBytes) / 4 / density;
     return std::min(memory_.n_rows(), static_cast<int64_t>(n_bytes) / memory_.row_bytes());
   }
-  int n_times() const { return quick_ ? 5 : 13; }
 
   int64_t SampleRows() const { return static_cast<int64_t>(kSampleBytes) / memory_.row_bytes(); }
 
@@ -262,7 +265,7 @@ class HostMeter {
     if (rows <= 2) return SampleRows();
     return (rows < kManyRows ? kBatchWeights : kPanelWeights) / memory_.cols();
   }
-  int TimesOf(int64_t rows) const { return rows < kManyRows ? n_times() : std::min(n_times(), 5); }
+  static int TimesOf(int64_t rows) { return rows < kManyRows ? kTimesARound : 3; }
 
   double FfnRate(int64_t rows) {
     const int64_t m = FfnNeurons(rows, TimedRows(rows));
@@ -297,7 +300,7 @@ class HostMeter {
     AlignedBuffer x(static_cast<uint64_t>(kernels.prepared_bytes(form, cols)), "an input");
     kernels.prepare(form, x_.data(), cols, x.data());
     const double seconds = lanes_.TypicalSeconds(
-        n_times(), [] {},
+        kTimesARound, [] {},
         [&](const Lane& lane) {
           const std::byte* w = memory_.data() + lane.rank * n * memory_.row_bytes();
           for (int i = 0; i < kCachedTimes; ++i) {
@@ -312,7 +315,7 @@ class HostMeter {
     const std::vector<float> h(static_cast<size_t>(SampleRows()), kH);
     TensorView w;
     const double seconds = lanes_.TypicalSeconds(
-        n_times(), [&] { w = memory_.Next(SampleRows()); },
+        kTimesARound, [&] { w = memory_.Next(SampleRows()); },
         [&](const Lane& lane) {
           const auto [begin, end] = lane.Split(w.rows);
           CpuKernels().accumulate_rows(w.dtype, w.row(begin), w.row_stride_bytes, h.data() + begin,
@@ -335,7 +338,7 @@ class HostMeter {
     const KernelTable& kernels = CpuKernels();
     const VectorForm form = kernels.vector_form(kGatherType);
     std::vector<double> rates;
-    for (int i = 0; i < n_times(); ++i) {
+    for (int i = 0; i < kTimesARound; ++i) {
       w = memory_.Next(window);
       rows.clear();
       for (int64_t r = 0; r < window; ++r) {
@@ -362,7 +365,6 @@ class HostMeter {
     return rates[rates.size() / 4];
   }
 
-  bool quick_;
   RateMemory& memory_;
   TimedLanes lanes_;
   CpuDevice device_;
@@ -383,28 +385,106 @@ int64_t ColsForBytes(double row_bytes) {
   return std::max<int64_t>(1, static_cast<int64_t>(blocks)) * kQuantBlock;
 }
 
-void MeasureTypes(const std::vector<RateKey>& types, bool quick, RateMemory& memory,
-                  NoiseMeter& noise, const ProgressFn& progress, HostRates* host) {
-  uint64_t done = 0;
+// All measurements once.
+struct Round {
+  HostRates host;
+  // (n_types) What plain reads gave beside each type, by thread count.
+  std::vector<std::vector<double>> reads = {};
+};
+
+void MeasureTypes(const std::vector<RateKey>& types, RateMemory& memory, NoiseMeter& noise,
+                  const std::function<void(const RateKey&)>& begins, Round* round) {
   for (const RateKey& key : types) {
-    Report(progress, "measuring " + std::string(DTypeName(key.dtype)), done++, types.size());
+    begins(key);
     TypeRates type{.key = key};
+    std::vector<double> reads;
     memory.Fill(key.dtype, key.cols);
-    for (const int64_t n : host->thread_counts) {
-      HostMeter(static_cast<int>(n), quick, memory, noise).AddTypeRates(&type);
+    for (const int64_t n : round->host.thread_counts) {
+      HostMeter meter(static_cast<int>(n), memory, noise);
+      const double before = meter.ReadBytesPerSecond();
+      meter.AddTypeRates(&type);
+      reads.push_back((before + meter.ReadBytesPerSecond()) / 2);
     }
-    host->types.push_back(std::move(type));
+    round->host.types.push_back(std::move(type));
+    round->reads.push_back(std::move(reads));
   }
 }
 
-void MeasureGather(bool quick, RateMemory& memory, NoiseMeter& noise, HostRates* host) {
+void MeasureGather(RateMemory& memory, NoiseMeter& noise, HostRates* host) {
   host->gather_density.assign(std::begin(kDensities), std::end(kDensities));
   for (const double row_bytes : kGatherSizes) {
     memory.Fill(kGatherType, ColsForBytes(row_bytes));
     host->gather_row_bytes.push_back(static_cast<double>(memory.row_bytes()));
-    HostMeter(static_cast<int>(host->thread_counts.back()), quick, memory, noise).AddGather(host);
+    HostMeter(static_cast<int>(host->thread_counts.back()), memory, noise).AddGather(host);
   }
 }
+
+void MeasureMemoryAndThreads(RateMemory& memory, NoiseMeter& noise, HostRates* host) {
+  memory.Fill(kGatherType, kCols);
+  for (const int64_t n : host->thread_counts) {
+    HostMeter meter(static_cast<int>(n), memory, noise);
+    host->read_bytes_per_s.push_back(meter.ReadBytesPerSecond());
+    host->op_us.push_back(meter.OpUs());
+    host->wake_us.push_back(meter.WakeUs());
+    host->attend_bytes_per_s.push_back(meter.AttendBytesPerSecond());
+    host->handover_us.push_back(meter.HandoverUs(host->op_us.back()));
+  }
+}
+
+using RatesOfHost = std::vector<double> HostRates::*;
+using RatesOfType = std::vector<double> TypeRates::*;
+
+constexpr RatesOfHost kOfHost[] = {&HostRates::read_bytes_per_s,
+                                   &HostRates::op_us,
+                                   &HostRates::wake_us,
+                                   &HostRates::handover_us,
+                                   &HostRates::attend_bytes_per_s,
+                                   &HostRates::linear_gather,
+                                   &HostRates::sum_gather};
+constexpr RatesOfType kOfType[] = {&TypeRates::linear_weights_per_s, &TypeRates::ffn_weights_per_s,
+                                   &TypeRates::cached_weights_per_s, &TypeRates::sum_weights_per_s};
+
+// Number by number the middle one of `lists`.
+std::vector<double> Medians(const std::vector<const std::vector<double>*>& lists) {
+  std::vector<double> medians;
+  for (size_t i = 0; i < lists[0]->size(); ++i) {
+    std::vector<double> values;
+    for (const std::vector<double>* list : lists) values.push_back((*list)[i]);
+    std::ranges::sort(values);
+    medians.push_back(values[values.size() / 2]);
+  }
+  return medians;
+}
+
+HostRates MedianOf(const std::vector<Round>& rounds) {
+  HostRates median = rounds[0].host;
+  for (const RatesOfHost field : kOfHost) {
+    std::vector<const std::vector<double>*> lists;
+    for (const Round& round : rounds) lists.push_back(&(round.host.*field));
+    median.*field = Medians(lists);
+  }
+  return median;
+}
+
+// With a memory that gives plain reads as many bytes per second as `reads` says, by thread count.
+std::vector<TypeRates> MedianTypes(std::vector<Round> rounds, const std::vector<double>& reads) {
+  std::vector<TypeRates> medians = rounds[0].host.types;
+  for (Round& round : rounds) {
+    for (size_t i = 0; i < medians.size(); ++i) {
+      MoveToMemory(round.reads[i], reads, &round.host.types[i]);
+    }
+  }
+  for (size_t i = 0; i < medians.size(); ++i) {
+    for (const RatesOfType field : kOfType) {
+      std::vector<const std::vector<double>*> lists;
+      for (const Round& round : rounds) lists.push_back(&(round.host.types[i].*field));
+      medians[i].*field = Medians(lists);
+    }
+  }
+  return medians;
+}
+
+int RoundsOf(bool quick) { return quick ? 1 : kRounds; }
 
 }  // namespace
 
@@ -422,23 +502,25 @@ MachineRates MeasureRates(const MeasureOptions& options) {
   MachineRates rates;
   rates.machine = ThisMachine();
   rates.measured_at_s = static_cast<int64_t>(std::time(nullptr));
-  HostRates& host = rates.host;
-  host.thread_counts = ThreadCounts(options);
   RateMemory memory(options.quick ? kQuickBytes : kMemoryBytes);
-  memory.Fill(kGatherType, kCols);
-  Report(options.progress, "measuring memory and threads", 0, 1);
-  for (const int64_t n : host.thread_counts) {
-    HostMeter meter(static_cast<int>(n), options.quick, memory, noise);
-    host.read_bytes_per_s.push_back(meter.ReadBytesPerSecond());
-    host.op_us.push_back(meter.OpUs());
-    host.wake_us.push_back(meter.WakeUs());
-    host.attend_bytes_per_s.push_back(meter.AttendBytesPerSecond());
-    host.handover_us.push_back(meter.HandoverUs(host.op_us.back()));
+  const int n_rounds = RoundsOf(options.quick);
+  const uint64_t n_steps = static_cast<uint64_t>(n_rounds) * (options.types.size() + 1);
+  uint64_t step = 0;
+  const auto begins = [&](const RateKey& key) {
+    Report(options.progress, "measuring " + std::string(DTypeName(key.dtype)), step++, n_steps);
+  };
+  std::vector<Round> rounds(static_cast<size_t>(n_rounds));
+  for (Round& round : rounds) {
+    round.host.thread_counts = ThreadCounts(options);
+    Report(options.progress, "measuring memory and threads", step++, n_steps);
+    MeasureMemoryAndThreads(memory, noise, &round.host);
+    MeasureGather(memory, noise, &round.host);
+    MeasureTypes(options.types, memory, noise, begins, &round);
   }
-  MeasureGather(options.quick, memory, noise, &host);
-  MeasureTypes(options.types, options.quick, memory, noise, options.progress, &host);
+  rates.host = MedianOf(rounds);
+  rates.host.types = MedianTypes(std::move(rounds), rates.host.read_bytes_per_s);
   rates.noise = noise.Result();
-  if (!options.storage_folder.empty()) MeasureStorage(options.storage_folder, &host);
+  if (!options.storage_folder.empty()) MeasureStorage(options.storage_folder, &rates.host);
   if (options.gpu && !rates.machine.gpu.empty()) rates.gpu = MeasureGpu(options.types);
   return rates;
 }
@@ -452,7 +534,14 @@ bool AddMissingTypes(const std::vector<RateKey>& types, bool quick, MachineRates
   if (missing.empty()) return false;
   NoiseMeter noise;
   RateMemory memory(quick ? kQuickBytes : kMemoryBytes);
-  MeasureTypes(missing, quick, memory, noise, {}, &rates->host);
+  std::vector<Round> rounds(static_cast<size_t>(RoundsOf(quick)));
+  for (Round& round : rounds) {
+    round.host.thread_counts = rates->host.thread_counts;
+    MeasureTypes(
+        missing, memory, noise, [](const RateKey&) {}, &round);
+  }
+  const std::vector<TypeRates> added = MedianTypes(std::move(rounds), rates->host.read_bytes_per_s);
+  rates->host.types.insert(rates->host.types.end(), added.begin(), added.end());
   return true;
 }
 

@@ -14,7 +14,6 @@ namespace thermocline {
 namespace {
 
 constexpr const char* kRatesFileType = "thermocline-rates";
-constexpr uint64_t kRatesVersion = 1;
 constexpr uint64_t kMaxPoints = 4096;  // of one list
 constexpr double kMostCount = 1 << 24;
 constexpr double kLeastRate = 1e-12;

@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <fstream>
+#include <vector>
 
 #include "runtime/core/error.h"
 #include "tests/rates/fixed_rates.h"
@@ -52,6 +53,22 @@ TEST(MachineRatesTest, GatheringIsAShareByRowAndDensity) {
   EXPECT_DOUBLE_EQ(rates.LinearGather(4096, 1), 1);
   EXPECT_DOUBLE_EQ(rates.LinearGather(2304, 0.3), (0.6 + 0.85) / 2);
   EXPECT_DOUBLE_EQ(rates.SumGather(1 << 20, 0.5), 0.95);
+}
+
+TEST(MachineRatesTest, WhatIsBoundByReadingFollowsTheMemory) {
+  const MachineRates rates = FixedRates();
+  const RateKey key{DType::kQ8_0, 4096};
+  const MachineRates half = rates.WithMemoryAt(std::vector<double>{1, 0.5, 0.5, 0.5});
+  EXPECT_DOUBLE_EQ(half.ReadBytesPerSecond(2), 10e9);
+  // A row reads at 20 / 1.05 GB/s, and 64 rows at 20 / 4.2: the latter waits for arithmetic.
+  EXPECT_DOUBLE_EQ(half.LinearSeconds(key, 2, 1, 1e6), 2 * rates.LinearSeconds(key, 2, 1, 1e6));
+  EXPECT_DOUBLE_EQ(half.LinearSeconds(key, 2, 64, 1e6), rates.LinearSeconds(key, 2, 64, 1e6));
+  EXPECT_DOUBLE_EQ(half.SumSeconds(key, 2, 1e6), 2 * rates.SumSeconds(key, 2, 1e6));
+  EXPECT_DOUBLE_EQ(half.LinearSeconds(key, 1, 1, 1e6), rates.LinearSeconds(key, 1, 1, 1e6));
+  EXPECT_DOUBLE_EQ(half.CachedSeconds(key, 2, 1e6), rates.CachedSeconds(key, 2, 1e6));
+  // Ten times the memory helps as far as arithmetic goes: four times the rate of reading.
+  const MachineRates faster = rates.WithMemoryAt(std::vector<double>{10, 10, 10, 10});
+  EXPECT_DOUBLE_EQ(faster.LinearSeconds(key, 2, 1, 1e6), rates.CachedSeconds(key, 2, 1e6));
 }
 
 TEST(MachineRatesTest, AnotherMachinesRatesAreRefusedWithBoth) {

@@ -115,7 +115,7 @@ TEST_F(RatesFileTest, OtherFilesAreNoRates) {
   {
     GgufWriter writer(path_);
     writer.Set("general.architecture", GgufValue::string("thermocline-rates"));
-    writer.Set("thermocline.rates.version", GgufValue::u64(2));
+    writer.Set("thermocline.rates.version", GgufValue::u64(kRatesVersion + 1));
     writer.Finish();
   }
   EXPECT_THAT(MessageOf([&] { ReadRates(path_); }), HasSubstr("thermocline.rates.version"));

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -13,10 +14,12 @@
 #include "profiler/synthetic/synth_predictor.h"
 #include "profiler/synthetic/synth_profile.h"
 #include "profiler/synthetic/synth_tokens.h"
+#include "runtime/core/aligned_buffer.h"
 #include "runtime/core/interrupt.h"
 #include "runtime/engine/engine.h"
 #include "runtime/placement/predictor_file.h"
 #include "runtime/rates/measure_rates.h"
+#include "runtime/rates/read_bandwidth.h"
 #include "runtime/synth/synth.h"
 #include "runtime/threads/processors.h"
 
@@ -24,8 +27,11 @@ namespace thermocline {
 namespace {
 
 constexpr int64_t kPromptTokens = 16;
-constexpr int64_t kDecodeTokens = 60;
-constexpr int kPrompts = 11;
+constexpr int64_t kDecodeTokens = 20;  // of a round
+constexpr int kPrompts = 4;
+// Every way is run so many times, some seconds apart and among the others: what others do to the
+// memory lasts longer than a run.
+constexpr int kRounds = 3;
 constexpr int64_t kContext = 512;
 constexpr int64_t kPredictorTokens = 256;
 constexpr double kOneTier = -1;
@@ -164,7 +170,9 @@ class ModelFiles {
 
   std::string model_path() const { return folder_ + "/model.gguf"; }
   std::string predictor_path() const { return folder_ + "/model.predictor.gguf"; }
-  std::string placement_path() const { return folder_ + "/model.placement.gguf"; }
+  std::string placement_path(size_t way) const {
+    return fmt::format("{}/model-{}.placement.gguf", folder_, way);
+  }
   const SynthOptions& synth() const { return synth_; }
 
   EngineOptions OptionsOf(const Way& way, int n_threads) const {
@@ -187,48 +195,119 @@ class ModelFiles {
   SynthOptions synth_;
 };
 
-ValidationRow Validate(const ModelFiles& files, const Way& way, const MachineRates& rates,
-                       int n_threads) {
-  EngineOptions options = files.OptionsOf(way, n_threads);
-  ProfileStats stats;
-  Placement placement;
-  {
-    const OpenedModel model(options);
-    stats = WantedStats(model, files.synth());
-    placement = PlaceFraction(model, stats, std::max(way.hot_share, 0.0), UINT64_MAX).placement;
+// Plain reads now, over what they gave when the rates were measured.
+class MemoryMeter {
+ public:
+  explicit MemoryMeter(const HostRates& host)
+      : host_(host), buffer_(kReadBytes, "measuring the memory") {
+    std::memset(buffer_.data(), 1, buffer_.size());  // untouched pages would all be one of zeros
   }
-  const bool placed = way.hot_share >= 0;
-  if (placed) {
-    options.placement_path = files.placement_path();
-    WritePlacement(options.placement_path, placement);
+
+  // (n_counts)
+  std::vector<double> Shares() {
+    std::vector<double> shares;
+    for (size_t i = 0; i < host_.thread_counts.size(); ++i) {
+      const int n_threads = static_cast<int>(host_.thread_counts[i]);
+      const PinnedTeam pinned(n_threads);
+      std::vector<double> rates;
+      for (uint64_t at = 0; at < buffer_.size(); at += kSegmentBytes) {
+        rates.push_back(TimeStreamingRead(n_threads, buffer_.bytes() + at, kSegmentBytes));
+      }
+      std::ranges::sort(rates);
+      shares.push_back(Percentile(rates, 0.5) / host_.read_bytes_per_s[i]);
+    }
+    return shares;
   }
-  Engine engine(options);
-  std::vector<std::vector<int32_t>> orders;
-  std::vector<int64_t> n_hot;
-  for (const LayerPlacement& layer : placement.layers) {
-    orders.push_back(layer.neuron_order);
-    n_hot.push_back(placed ? layer.n_on[kVram] : engine.config().d_ff);
+  double At(const std::vector<double>& shares, int n_threads) const {
+    std::vector<double> counts(host_.thread_counts.begin(), host_.thread_counts.end());
+    return ValueAt(counts, shares, n_threads);
   }
-  const PassShape shape{.rows = way.rows,
-                        .prompt = way.prompt,
-                        .context_tokens = way.prompt ? 0 : kPromptTokens + kDecodeTokens / 2,
-                        .mode = way.mode,
-                        .n_threads = options.n_threads,
-                        .placed = placed};
-  const auto rows = static_cast<double>(way.rows);
-  ValidationRow row{
-      .n_threads = options.n_threads, .mode = way.mode, .rows = way.rows, .prompt = way.prompt};
-  row.hot_share = way.hot_share;
-  row.predicted_ms =
-      CostModel(engine.model(), stats, orders, rates, shape).Pass(n_hot).total_ms() / rows;
-  RandomTokens tokens(1, engine.config().vocab_size);
-  const std::vector<double> seconds =
-      way.prompt ? PromptTimes(engine, way.rows, tokens) : DecodeTimes(engine, way.rows, tokens);
-  row.measured_ms = 1e3 * Percentile(seconds, 0.5) / rows;
-  row.undisturbed_ms = 1e3 * Percentile(seconds, 0.1) / rows;
-  row.spread = Percentile(seconds, 0.9) / Percentile(seconds, 0.1);
-  return row;
-}
+
+ private:
+  static constexpr uint64_t kSegmentBytes = uint64_t{32} << 20;
+  static constexpr uint64_t kReadBytes = 8 * kSegmentBytes;
+
+  const HostRates& host_;
+  AlignedBuffer buffer_;
+};
+
+// A way to run a model, and what its runs took.
+class WayRuns {
+ public:
+  // number: of the way among the model's.
+  WayRuns(const ModelFiles& files, const Way& way, size_t number, int n_threads)
+      : way_(way), options_(files.OptionsOf(way, n_threads)) {
+    const OpenedModel model(options_);
+    stats_ = WantedStats(model, files.synth());
+    placement_ = PlaceFraction(model, stats_, std::max(way.hot_share, 0.0), UINT64_MAX).placement;
+    if (!placed()) return;
+    options_.placement_path = files.placement_path(number);
+    WritePlacement(options_.placement_path, placement_);
+  }
+
+  void Run(const MachineRates& rates, MemoryMeter& memory) {
+    Engine engine(options_);
+    RandomTokens tokens(1, engine.config().vocab_size);
+    std::vector<double> shares = memory.Shares();
+    const std::vector<double> seconds = way_.prompt ? PromptTimes(engine, way_.rows, tokens)
+                                                    : DecodeTimes(engine, way_.rows, tokens);
+    const std::vector<double> behind = memory.Shares();
+    for (size_t i = 0; i < shares.size(); ++i) shares[i] = (shares[i] + behind[i]) / 2;
+    const double by_round = 1.0 / kRounds;
+    predicted_s_ += by_round * Predict(engine, rates);
+    predicted_then_s_ += by_round * Predict(engine, rates.WithMemoryAt(shares));
+    memory_share_ += by_round * memory.At(shares, options_.n_threads);
+    measured_s_ += by_round * Percentile(seconds, 0.5);
+    spread_ += by_round * Percentile(seconds, 0.9) / Percentile(seconds, 0.1);
+  }
+
+  // REQUIRES: was run in every round.
+  ValidationRow Row() const {
+    const double ms = 1e3 / static_cast<double>(way_.rows);
+    ValidationRow row{.n_threads = options_.n_threads,
+                      .mode = way_.mode,
+                      .rows = way_.rows,
+                      .prompt = way_.prompt};
+    row.hot_share = way_.hot_share;
+    row.predicted_ms = ms * predicted_s_;
+    row.measured_ms = ms * measured_s_;
+    row.spread = spread_;
+    row.memory_share = memory_share_;
+    row.predicted_then_ms = ms * predicted_then_s_;
+    return row;
+  }
+
+ private:
+  bool placed() const { return way_.hot_share >= 0; }
+
+  double Predict(const Engine& engine, const MachineRates& rates) const {
+    std::vector<std::vector<int32_t>> orders;
+    std::vector<int64_t> n_hot;
+    for (const LayerPlacement& layer : placement_.layers) {
+      orders.push_back(layer.neuron_order);
+      n_hot.push_back(placed() ? layer.n_on[kVram] : engine.config().d_ff);
+    }
+    const PassShape shape{.rows = way_.rows,
+                          .prompt = way_.prompt,
+                          .context_tokens = way_.prompt ? 0 : kPromptTokens + kDecodeTokens / 2,
+                          .mode = way_.mode,
+                          .n_threads = options_.n_threads,
+                          .placed = placed()};
+    const CostModel costs(engine.model(), stats_, orders, rates, shape);
+    return 1e-3 * costs.Pass(n_hot).total_ms();
+  }
+
+  Way way_;
+  EngineOptions options_;
+  ProfileStats stats_;
+  Placement placement_;
+  // Means over the rounds.
+  double predicted_s_ = 0;
+  double predicted_then_s_ = 0;
+  double memory_share_ = 0;
+  double measured_s_ = 0;
+  double spread_ = 0;
+};
 
 }  // namespace
 
@@ -240,9 +319,17 @@ std::vector<ValidationRow> ValidateCosts(MachineRates rates, const ValidationOpt
     const ModelFiles files(model, settled);
     const OpenedModel opened(files.OptionsOf({}, settled.n_threads));
     AddMissingTypes(RateTypesOf(opened), /*quick=*/false, &rates);
+    std::vector<WayRuns> ways;
     for (const Way& way : model.ways) {
       if (way.one_thread && settled.n_threads == 1) continue;  // the same once more
-      ValidationRow row = Validate(files, way, rates, settled.n_threads);
+      ways.emplace_back(files, way, ways.size(), settled.n_threads);
+    }
+    MemoryMeter memory(rates.host);
+    for (int round = 0; round < kRounds; ++round) {
+      for (WayRuns& way : ways) way.Run(rates, memory);
+    }
+    for (const WayRuns& way : ways) {
+      ValidationRow row = way.Row();
       row.shape = fmt::format("{} x {} x {}", model.n_layers, model.d_model, model.d_ff);
       row.dtype = model.dtype;
       rows.push_back(std::move(row));

@@ -21,14 +21,16 @@ struct ValidationRow {
   SparseMode mode = SparseMode::kDense;
   int64_t rows = 1;
   bool prompt = false;
-  double predicted_ms = 0;  // per token
-  double measured_ms = 0;   // the median of several passes
-  // Their 10th percentile: what the machine does when other work leaves it alone for a pass.
-  double undisturbed_ms = 0;
-  double spread = 1;  // their 90th over their 10th percentile
+  double predicted_ms = 0;  // per token, by the rates as they are
+  double measured_ms = 0;   // the median of several passes, on average over the rounds
+  double spread = 1;        // their 90th over their 10th percentile
+  // What plain reads with these threads gave before and behind the passes, over what they gave when
+  // the rates were measured; and what is predicted for such a memory.
+  double memory_share = 1;
+  double predicted_then_ms = 0;
 
   double error() const { return predicted_ms / measured_ms - 1; }
-  double undisturbed_error() const { return predicted_ms / undisturbed_ms - 1; }
+  double error_then() const { return predicted_then_ms / measured_ms - 1; }
 };
 
 struct ValidationOptions {

@@ -62,31 +62,34 @@ std::string ErrorsText(std::vector<double> errors) {
 
 std::string ValidationTable(const std::vector<ValidationRow>& rows) {
   std::string text =
-      fmt::format("\n{:<18}{:<6}{:>6}{:>8}  {:<21}{:>10}{:>10}{:>9}{:>8}{:>13}{:>9}\n",
+      fmt::format("\n{:<18}{:<6}{:>6}{:>8}  {:<21}{:>10}{:>10}{:>9}{:>8}{:>8}{:>10}{:>9}\n",
                   "layers x d x d_ff", "type", "hot", "threads", "mode", "predicted", "measured",
-                  "error", "spread", "undisturbed", "error");
+                  "error", "spread", "memory", "predicted", "error");
   std::vector<double> errors;
-  std::vector<double> undisturbed;
+  std::vector<double> errors_then;
   for (const ValidationRow& row : rows) {
     const std::string hot = row.hot_share < 0 ? "-" : fmt::format("{:.0f} %", 100 * row.hot_share);
     text += fmt::format(
-        "{:<18}{:<6}{:>6}{:>8}  {:<21}{:>10.3f}{:>10.3f}{:>+8.1f}%{:>8.2f}{:>13.3f}{:>+8.1f}%\n",
+        "{:<18}{:<6}{:>6}{:>8}  {:<21}{:>10.3f}{:>10.3f}{:>+8.1f}%{:>8.2f}{:>8.2f}{:>10.3f}"
+        "{:>+8.1f}%\n",
         row.shape, DTypeName(row.dtype), hot, row.n_threads, ModeText(row), row.predicted_ms,
-        row.measured_ms, 100 * row.error(), row.spread, row.undisturbed_ms,
-        100 * row.undisturbed_error());
+        row.measured_ms, 100 * row.error(), row.spread, row.memory_share, row.predicted_then_ms,
+        100 * row.error_then());
     errors.push_back(row.error());
-    undisturbed.push_back(row.undisturbed_error());
+    errors_then.push_back(row.error_then());
   }
   return text +
          fmt::format(
-             "ms per token; measured: the median of the passes; undisturbed: their 10th "
-             "percentile\n"
+             "ms per token; measured: the median of the passes of a round, on average over three\n"
              "hot: share of every layer's neurons on the fast tier (a second device of the CPU)\n"
              "spread: 90th over 10th percentile: well above 1 where other work disturbed the "
              "passes\n"
-             "error of the median: {}\n"
-             "error of the undisturbed: {}\n",
-             ErrorsText(errors), ErrorsText(undisturbed));
+             "memory: what plain reads gave then, over what they gave when the rates were "
+             "measured;\n"
+             "        behind it what is predicted for such a memory\n"
+             "error: {}\n"
+             "error with the memory as it was then: {}\n",
+             ErrorsText(errors), ErrorsText(errors_then));
 }
 
 nlohmann::ordered_json ValidationJson(const std::vector<ValidationRow>& rows) {
@@ -102,8 +105,9 @@ nlohmann::ordered_json ValidationJson(const std::vector<ValidationRow>& rows) {
                     {"prompt", row.prompt},
                     {"predicted_ms_per_token", row.predicted_ms},
                     {"measured_ms_per_token", row.measured_ms},
-                    {"undisturbed_ms_per_token", row.undisturbed_ms},
-                    {"spread", row.spread}});
+                    {"spread", row.spread},
+                    {"memory_share", row.memory_share},
+                    {"predicted_then_ms_per_token", row.predicted_then_ms}});
   }
   return list;
 }
