@@ -23,7 +23,7 @@ constexpr int64_t kBlockBytes = kTypeBlockBytes<DType::kQ4_0>;
 
 struct ChannelStrip {
   static constexpr DType kType = DType::kQ4_0;
-  static constexpr _mm_hint kHint = _MM_HINT_T1;  // see accumulate_simd.h
+  static constexpr auto kHint = _MM_HINT_T1;  // see accumulate_simd.h
 
   struct Factors {
     int64_t words[kChannelPairs];  // for each block a byte of row a's factor and one of row b's

@@ -17,7 +17,7 @@ constexpr int64_t kByteBlock = kTypeBlockBytes<DType::kQ8_0>;
 struct ByteFours {
   static constexpr DType kType = DType::kQ8_0;
   // Zen 5, the first of AMD's with AVX-VNNI, reads a twentieth faster than into the second cache.
-  static constexpr _mm_hint kHint = _MM_HINT_T0;
+  static constexpr auto kHint = _MM_HINT_T0;
 
   struct Factors {
     __m128i fours[kByteFours];  // dword b: the bytes of four rows' factors for block b

@@ -99,7 +99,7 @@ struct StripFactors {
 
 struct ChannelStrip {
   static constexpr DType kType = DType::kQ4_0;
-  static constexpr _mm_hint kHint = _MM_HINT_T1;  // see accumulate_simd.h
+  static constexpr auto kHint = _MM_HINT_T1;  // see accumulate_simd.h
   using Factors = StripFactors;
 
   [[gnu::always_inline]] static inline Factors factors(const std::byte* const* rows, int64_t offset,

@@ -42,7 +42,8 @@ With --thresholds it also measures how large what every matrix reads is, so that
 (--search-tokens, some minutes for a small model and hours for a large one; 0: no search), and scores the ways
 on held-out text against dense. Where nothing is exactly 0 (silu, gelu) and no --activation-threshold is
 given, a neuron then counts as active where thresholds for half of the channels would keep it (|h| above its
-layer's median), so that placements hold the neurons in VRAM that are seldom skipped.
+layer's median), so that placements hold the neurons in VRAM that are seldom skipped. Printed is also how
+unequally often the channels of every input are kept (docs/thresholds.md, hot and cold).
 
 With --vram a placement is made in the same go: which neurons lie in VRAM, the most often active ones per
 byte first, the rest in RAM. Without it only the statistics are written, and `thermocline place` makes
