@@ -1,67 +1,20 @@
 // accumulate_channels (cpu_kernels/channel_rows.h) for Q4_0 with AVX2.
 //
 // Bytes of two rows are interleaved, so that a word has one column of each, and multiplied by the
-// two rows' factors of 8 bits (vpmaddubsw). Nibbles are w + 8, and 16 * 15 * 127 < 2^15: sums of 16
+// two rows' factors of 8 bits (vpmaddubsw). Nibbles are w + 8, and 8 * 15 * 127 < 2^15: sums of 8
 // rows fit 16 bits. 8 times the sum of the factors is taken off afterwards. Sums of four bytes at
 // once (vpdpbusd of AVX-VNNI) would take as many instructions, since rows are interleaved twice for
 // them.
 #include "cpu_kernels/avx2_channels.h"
 
+#include "cpu_kernels/channel_factors_avx2.h"
 #include "cpu_kernels/channel_rows.h"
 #include "cpu_kernels/simd_avx2.h"
 
 namespace thermocline::avx2 {
 namespace {
 
-constexpr int kChannelPairs = kChannelRows / 2;
 constexpr int64_t kBlockBytes = kTypeBlockBytes<DType::kQ4_0>;
-
-[[gnu::always_inline]] inline int16_t bits(const std::byte* p) {
-  int16_t value;
-  std::memcpy(&value, p, sizeof(value));
-  return value;
-}
-
-// The f16 scales of a strip's four blocks, of two rows: four of row a, four of row b.
-[[gnu::always_inline]] inline __m256 pair_scales(const std::byte* a, const std::byte* b) {
-  const __m128i halves = _mm_setr_epi16(bits(a), bits(a + kBlockBytes), bits(a + 2 * kBlockBytes),
-                                        bits(a + 3 * kBlockBytes), bits(b), bits(b + kBlockBytes),
-                                        bits(b + 2 * kBlockBytes), bits(b + 3 * kBlockBytes));
-  return _mm256_cvtph_ps(halves);
-}
-
-// The factors of a strip, rounded to [-127, 127].
-struct ChannelFactors {
-  __m256i rounded[kChannelPairs];  // lane b: of row a and block b; lane 4 + b: of row b
-  __m128 scale;                    // lane b: of block b
-};
-
-[[gnu::always_inline]] inline ChannelFactors channel_factors(const std::byte* const* rows,
-                                                             int64_t offset, const float* h) {
-  __m256 products[kChannelPairs];
-  __m256i most = _mm256_setzero_si256();
-  const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
-#pragma GCC unroll 8
-  for (int p = 0; p < kChannelPairs; ++p) {
-    const __m256 factors = _mm256_set_m128(_mm_set1_ps(h[2 * p + 1]), _mm_set1_ps(h[2 * p]));
-    products[p] =
-        _mm256_mul_ps(pair_scales(rows[2 * p] + offset, rows[2 * p + 1] + offset), factors);
-    // As integers, since the largest of floats forgets what is no number.
-    most = _mm256_max_epu32(most, _mm256_and_si256(_mm256_castps_si256(products[p]), magnitude));
-  }
-  const __m128 largest = _mm_castsi128_ps(
-      _mm_max_epu32(_mm256_castsi256_si128(most), _mm256_extracti128_si256(most, 1)));
-  const __m128 some = _mm_cmpnlt_ps(largest, _mm_set1_ps(kSmallestQ8Block));
-  const __m128 most_of_all = _mm_set1_ps(127);
-  const __m128 inverse = _mm_and_ps(some, _mm_div_ps(most_of_all, largest));
-  const __m256 inverses = _mm256_set_m128(inverse, inverse);
-  ChannelFactors factors;
-  for (int p = 0; p < kChannelPairs; ++p) {
-    factors.rounded[p] = _mm256_cvtps_epi32(_mm256_mul_ps(products[p], inverses));
-  }
-  factors.scale = _mm_and_ps(some, _mm_div_ps(largest, most_of_all));
-  return factors;
-}
 
 // y += scale * sums, eight columns.
 [[gnu::always_inline]] inline void add_scaled(__m256i sums, __m256 scale, float* y) {
@@ -70,12 +23,18 @@ struct ChannelFactors {
 
 struct ChannelStrip {
   static constexpr DType kType = DType::kQ4_0;
+  static constexpr auto kHint = _MM_HINT_T1;  // see accumulate_simd.h
 
-  [[gnu::always_inline]] static inline void add(const std::byte* const* rows, int64_t offset,
-                                                const float* h, float* y) {
-    const ChannelFactors factors = channel_factors(rows, offset, h);
-    // words[p]: for each block a byte of row a's factor and one of row b's.
-    alignas(16) int64_t words[kChannelPairs];
+  struct Factors {
+    int64_t words[kChannelPairs];  // for each block a byte of row a's factor and one of row b's
+    __m128i owed;
+    __m128 scale;
+  };
+
+  [[gnu::always_inline]] static inline Factors factors(const std::byte* const* rows, int64_t offset,
+                                                       const float* h) {
+    const ChannelFactors made = channel_factors<kBlockBytes>(rows, offset, h);
+    Factors factors;
     __m256i sum = _mm256_setzero_si256();
     // Bytes 0 of the lanes, and of the other half beside them.
     const __m128i low_bytes =
@@ -83,18 +42,25 @@ struct ChannelStrip {
     const __m128i high_bytes =
         _mm_setr_epi8(-1, 0, -1, 4, -1, 8, -1, 12, -1, -1, -1, -1, -1, -1, -1, -1);
     for (int p = 0; p < kChannelPairs; ++p) {
-      const __m256i rounded = factors.rounded[p];
+      const __m256i rounded = made.rounded[p];
       sum = _mm256_add_epi32(sum, rounded);
       const __m128i bytes =
           _mm_or_si128(_mm_shuffle_epi8(_mm256_castsi256_si128(rounded), low_bytes),
                        _mm_shuffle_epi8(_mm256_extracti128_si256(rounded, 1), high_bytes));
-      words[p] = _mm_cvtsi128_si64(bytes);
+      factors.words[p] = _mm_cvtsi128_si64(bytes);
     }
     const __m128i all =
         _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
-    const __m128i owed = _mm_slli_epi32(all, 3);
-    add_blocks<0>(rows, offset, words, owed, factors.scale, y);
-    add_blocks<2>(rows, offset, words, owed, factors.scale, y + 2 * kQuantBlock);
+    factors.owed = _mm_slli_epi32(all, 3);
+    factors.scale = made.scale;
+    return factors;
+  }
+
+  [[gnu::always_inline]] static inline void add(const Factors& factors,
+                                                const std::byte* const* rows, int64_t offset,
+                                                float* y) {
+    add_blocks<0>(rows, offset, factors, y);
+    add_blocks<2>(rows, offset, factors, y + 2 * kQuantBlock);
   }
 
  private:
@@ -109,8 +75,7 @@ struct ChannelStrip {
 
   template <int kFirst>
   [[gnu::always_inline]] static inline void add_blocks(const std::byte* const* rows, int64_t offset,
-                                                       const int64_t* words, __m128i owed,
-                                                       __m128 scale, float* y) {
+                                                       const Factors& factors, float* y) {
     const __m256i low_bits = _mm256_set1_epi8(15);
     const __m256i of_blocks =
         _mm256_set_m128i(_mm_set1_epi16((2 * kFirst + 3) << 8 | (2 * kFirst + 2)),
@@ -121,7 +86,7 @@ struct ChannelStrip {
     for (int p = 0; p < kChannelPairs; ++p) {
       const __m256i a = nibbles<kFirst>(rows[2 * p] + offset);
       const __m256i b = nibbles<kFirst>(rows[2 * p + 1] + offset);
-      const __m256i factor = _mm256_shuffle_epi8(_mm256_set1_epi64x(words[p]), of_blocks);
+      const __m256i factor = _mm256_shuffle_epi8(_mm256_set1_epi64x(factors.words[p]), of_blocks);
       const __m256i mixed[2] = {_mm256_unpacklo_epi8(a, b), _mm256_unpackhi_epi8(a, b)};
       for (int k = 0; k < 2; ++k) {
         const __m256i low = _mm256_and_si256(mixed[k], low_bits);
@@ -132,8 +97,10 @@ struct ChannelStrip {
     }
     for (int block = 0; block < 2; ++block) {
       const auto lane = _mm256_set1_epi32(kFirst + block);
-      const __m256i owed_here = _mm256_permutevar8x32_epi32(_mm256_castsi128_si256(owed), lane);
-      const __m256 scale_here = _mm256_permutevar8x32_ps(_mm256_castps128_ps256(scale), lane);
+      const __m256i owed_here =
+          _mm256_permutevar8x32_epi32(_mm256_castsi128_si256(factors.owed), lane);
+      const __m256 scale_here =
+          _mm256_permutevar8x32_ps(_mm256_castps128_ps256(factors.scale), lane);
       for (int k = 0; k < 4; ++k) {
         const __m128i words_here =
             block == 0 ? _mm256_castsi256_si128(sums[k]) : _mm256_extracti128_si256(sums[k], 1);

@@ -10,6 +10,11 @@ void accumulate_channels(DType dtype, const std::byte* w, int64_t row_stride_byt
                          const int32_t* rows, int64_t n_rows, int64_t col_begin, int64_t col_end,
                          float* y);
 
+// The same with AVX-VNNI.
+void vnni_accumulate_channels(DType dtype, const std::byte* w, int64_t row_stride_bytes,
+                              const float* h, const int32_t* rows, int64_t n_rows,
+                              int64_t col_begin, int64_t col_end, float* y);
+
 // accumulate_rows of any type.
 void accumulate_any(DType dtype, const AccumulateArgs& args);
 

@@ -3,7 +3,9 @@
 // The nibbles of four rows are interleaved, so that a dword has one column of each, and multiplied
 // by the four rows' factors of 8 bits (vpdpbusd: unsigned times signed bytes, four at a time, added
 // to int32). Nibbles are w + 8: 8 times the sum of the factors is taken off again in int32. The
-// largest sum is 16 * 15 * 127 < 2^15.
+// largest sum is 8 * 15 * 127 < 2^14.
+//
+// Q8_0 gains nothing from it with registers of this width: floats read as fast as memory does.
 #include "cpu_kernels/accumulate_simd.h"
 #include "cpu_kernels/avx512.h"
 #include "cpu_kernels/channel_rows.h"
@@ -23,8 +25,8 @@ constexpr int kFours = kChannelRows / 4;  // fours of rows
 
 // The factors of a strip, rounded to [-127, 127].
 struct StripFactors {
-  __m512i rounded[kFours];  // lane 4 r + b: of row r of the four and block b
-  __m128 scale;             // lane b: of block b
+  __m128i fours[kFours];  // dword b: the bytes of four rows' factors for block b
+  __m128 scale;           // lane b: of block b
 };
 
 [[gnu::always_inline]] inline StripFactors strip_factors(const std::byte* const* rows,
@@ -51,9 +53,12 @@ struct StripFactors {
   const __mmask8 some = _mm_cmp_ps_mask(largest, _mm_set1_ps(kSmallestQ8Block), _CMP_NLT_UQ);
   const __m128 most_of_all = _mm_set1_ps(127);
   const __m512 inverse = _mm512_broadcast_f32x4(_mm_maskz_div_ps(some, most_of_all, largest));
+  // Lane 4 r + b has row r of the four and block b.
+  const __m128i by_block = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   StripFactors factors;
   for (int q = 0; q < kFours; ++q) {
-    factors.rounded[q] = _mm512_cvtps_epi32(_mm512_mul_ps(products[q], inverse));
+    const __m512i rounded = _mm512_cvtps_epi32(_mm512_mul_ps(products[q], inverse));
+    factors.fours[q] = _mm_shuffle_epi8(_mm512_cvtsepi32_epi8(rounded), by_block);
   }
   factors.scale = _mm_maskz_div_ps(some, largest, most_of_all);
   return factors;
@@ -94,18 +99,24 @@ struct StripFactors {
 
 struct ChannelStrip {
   static constexpr DType kType = DType::kQ4_0;
+  static constexpr auto kHint = _MM_HINT_T1;  // see accumulate_simd.h
+  using Factors = StripFactors;
 
-  [[gnu::always_inline]] static inline void add(const std::byte* const* rows, int64_t offset,
-                                                const float* h, float* y) {
-    const StripFactors factors = strip_factors(rows, offset, h);
-    const __m128i by_block = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  [[gnu::always_inline]] static inline Factors factors(const std::byte* const* rows, int64_t offset,
+                                                       const float* h) {
+    return strip_factors(rows, offset, h);
+  }
+
+  [[gnu::always_inline]] static inline void add(const Factors& factors,
+                                                const std::byte* const* rows, int64_t offset,
+                                                float* y) {
     const __m512i to_lanes = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
     const __m512i low_bits = _mm512_set1_epi8(15);
     const __m512i eights = _mm512_set1_epi8(8);
     __m512i low[4] = {};
     __m512i high[4] = {};
     __m512i owed = _mm512_setzero_si512();
-#pragma GCC unroll 4
+#pragma GCC unroll 2
     for (int q = 0; q < kFours; ++q) {
       __m512i nibbles[4];
       for (int r = 0; r < 4; ++r) {
@@ -115,8 +126,8 @@ struct ChannelStrip {
       __m512i mixed[4];
       interleave(nibbles, mixed);
       // Lane b: dwords of the four rows' factors for block b.
-      const __m128i bytes = _mm_shuffle_epi8(_mm512_cvtsepi32_epi8(factors.rounded[q]), by_block);
-      const __m512i factor = _mm512_permutexvar_epi32(to_lanes, _mm512_castsi128_si512(bytes));
+      const __m512i factor =
+          _mm512_permutexvar_epi32(to_lanes, _mm512_castsi128_si512(factors.fours[q]));
       owed = _mm512_dpbusd_epi32(owed, eights, factor);
       for (int k = 0; k < 4; ++k) {
         low[k] = _mm512_dpbusd_epi32(low[k], _mm512_and_si512(mixed[k], low_bits), factor);

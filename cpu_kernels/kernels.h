@@ -71,10 +71,10 @@ struct KernelTable {
                           const int32_t* rows, int64_t n_rows, int64_t col_begin, int64_t col_end,
                           float* y);
 
-  // The same for many rows of which few are left out, where it may be faster to round h: with types
-  // of 4 bits the products of h and a block's scale are rounded to 8 bits, by one scale for some
-  // rows of the list that follow each other. Columns do not depend on the range where col_begin is
-  // a multiple of 128 and col_end is one, too, or n_cols.
+  // The same for many rows of which few are left out, where it may be faster to round h: with Q4_0,
+  // and with AVX-VNNI Q8_0, the products of h and a block's scale are rounded to 8 bits, by one
+  // scale for some rows of the list that follow each other. Columns do not depend on the range
+  // where col_begin is a multiple of 128 and col_end is one, too, or n_cols.
   void (*accumulate_channels)(DType dtype, const std::byte* w, int64_t row_stride_bytes,
                               const float* h, const int32_t* rows, int64_t n_rows,
                               int64_t col_begin, int64_t col_end, float* y);

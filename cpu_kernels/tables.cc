@@ -11,6 +11,7 @@
 #include <cpuid.h>
 
 #include "cpu_kernels/avx2.h"
+#include "cpu_kernels/avx2_channels.h"
 #include "cpu_kernels/avx512.h"
 #endif
 
@@ -186,8 +187,12 @@ void append_x86_tables(std::vector<KernelTable>* tables) {
   if (!has_avx2()) return;
   tables->push_back(table_of<Avx2Parts>("avx2", "avx2 fma f16c", avx2::fill_table, &avx2_gemm()));
   if (has_avx_vnni()) {
+    const auto fill_vnni = [](KernelTable* table) {
+      avx2::fill_table(table);
+      table->accumulate_channels = avx2::vnni_accumulate_channels;
+    };
     tables->push_back(
-        table_of<Avx2VnniParts>("avx2", "avx2 fma f16c vnni", avx2::fill_table, &avx2_vnni_gemm()));
+        table_of<Avx2VnniParts>("avx2", "avx2 fma f16c vnni", fill_vnni, &avx2_vnni_gemm()));
   }
   if (!has_avx512()) return;
   tables->push_back(table_of<Avx512Parts>("avx512", "avx512", avx512::fill_table, &avx512_gemm()));

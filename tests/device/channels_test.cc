@@ -83,8 +83,10 @@ class Columns {
     for (int64_t j = 0; j < case_.d_in; ++j) {
       rows.push_back(DecodeRow(case_.dtype, weights_.w.row(j), case_.d_out));
     }
-    // Batches multiply activations that are rounded, to 8 bits at the least; so do lists of 4 bits.
-    const bool rounded = case_.n >= kGemmMinTokens || case_.dtype == DType::kQ4_0;
+    // Batches multiply activations that are rounded, to 8 bits at the least; so do lists of 4 bits,
+    // and with AVX-VNNI of 8 (kernels.h, accumulate_channels).
+    const bool rounded = case_.n >= kGemmMinTokens || case_.dtype == DType::kQ4_0 ||
+                         (case_.dtype == DType::kQ8_0 && CpuKernels().isa == "avx2");
     const double relative = rounded ? 1.0 / 128 : 1e-6;
     int64_t n_kept = 0;
     for (int64_t t = 0; t < case_.n; ++t) {

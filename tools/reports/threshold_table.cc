@@ -34,4 +34,26 @@ std::string ThresholdTable(const std::vector<ThresholdScore>& scores,
          "0.5 is known\nto. Try it on your own task (`eval`) before you rely on it.\n\n";
 }
 
+std::string SkewTable(const std::vector<ChannelSkew>& skews) {
+  if (skews.empty()) return "";
+  std::string text =
+      "channels above uniform thresholds of held-out text: how many of these reads "
+      "the channels take that were kept\nmost often in calibration (if all were "
+      "kept equally often, as many as they are)\n";
+  text += fmt::format("{:<10}{:>7}{:>9}", "input of", "asked", "skipped");
+  for (const double fraction : kHottestFractions) {
+    text += fmt::format("{:>10}", fmt::format("{:.0f} %", 100 * fraction));
+  }
+  text +=
+      fmt::format("{:>22}\n", fmt::format("layers, at {:.0f} %", 100 * kHottestFractions.back()));
+  constexpr const char* kReaders[kMatrixInputs] = {"q, k, v", "o", "gate, up", "down"};
+  for (const ChannelSkew& skew : skews) {
+    text += fmt::format("{:<10}{:>7.2f}{:>9.3f}", kReaders[skew.input], skew.share, 1 - skew.kept);
+    for (const double share : skew.hottest) text += fmt::format("{:>8.1f} %", 100 * share);
+    text += fmt::format("{:>22}\n",
+                        fmt::format("{:.1f} to {:.1f} %", 100 * skew.least, 100 * skew.most));
+  }
+  return text + "\n";
+}
+
 }  // namespace thermocline

@@ -42,7 +42,8 @@ With --thresholds it also measures how large what every matrix reads is, so that
 (--search-tokens, some minutes for a small model and hours for a large one; 0: no search), and scores the ways
 on held-out text against dense. Where nothing is exactly 0 (silu, gelu) and no --activation-threshold is
 given, a neuron then counts as active where thresholds for half of the channels would keep it (|h| above its
-layer's median), so that placements hold the neurons in VRAM that are seldom skipped.
+layer's median), so that placements hold the neurons in VRAM that are seldom skipped. Printed is also how
+unequally often the channels of every input are kept (docs/thresholds.md, hot and cold).
 
 With --vram a placement is made in the same go: which neurons lie in VRAM, the most often active ones per
 byte first, the rest in RAM. Without it only the statistics are written, and `thermocline place` makes
@@ -241,9 +242,15 @@ void CheckThresholds(const OpenedModel& model) {
                                    model.config().architecture)});
 }
 
+// What is printed of thresholds.
+struct ThresholdFindings {
+  std::vector<ThresholdScore> scores;
+  std::vector<ChannelSkew> skews;
+};
+
 // Searches and scores by the first windows of both splits.
-std::vector<ThresholdScore> MakeThresholds(const ProfileArgs& args, Engine& engine,
-                                           MagnitudeObserver* magnitudes, ProfileRun* run) {
+ThresholdFindings MakeThresholds(const ProfileArgs& args, Engine& engine,
+                                 MagnitudeObserver* magnitudes, ProfileRun* run) {
   ThresholdOptions options = args.threshold;
   options.progress = args.profile.progress;
   ModelThresholds thresholds = magnitudes->Take(run->stats().calibration.n_tokens);
@@ -252,9 +259,12 @@ std::vector<ThresholdScore> MakeThresholds(const ProfileArgs& args, Engine& engi
   if (!heldout.empty() && heldout.front() == engine.tokenizer().bos_id()) {
     heldout = heldout.subspan(1);
   }
-  auto scores = CalibrateThresholds(engine, text, heldout, options, &thresholds);
+  ThresholdFindings findings;
+  findings.scores = CalibrateThresholds(engine, text, heldout, options, &thresholds);
+  findings.skews =
+      MeasureChannelSkew(engine, text, run->first_window(/*calibration=*/false), thresholds);
   run->SetThresholds(std::move(thresholds));
-  return scores;
+  return findings;
 }
 
 void RunProfile(ProfileArgs& args) {
@@ -308,8 +318,8 @@ void RunProfile(ProfileArgs& args) {
   RunDrift(engine, args.drift_paths,
            {args.profile.max_tokens, args.profile.activation_threshold, args.profile.progress},
            all.first(std::min<size_t>(1, all.size())));
-  const auto scores =
-      magnitudes ? MakeThresholds(args, engine, &*magnitudes, &run) : std::vector<ThresholdScore>();
+  const ThresholdFindings findings =
+      magnitudes ? MakeThresholds(args, engine, &*magnitudes, &run) : ThresholdFindings();
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
   ThrowIfInterrupted();
@@ -322,11 +332,13 @@ void RunProfile(ProfileArgs& args) {
   const PlacementMoves moved = moves.Results();
   WriteReport(args, model, run.stats(), report, placing, moved);
   const std::string draft = MakeDraft(args.draft, args.common.engine, args.profile, run.stats());
-  WriteOutput(CoverageTable(report, placing, run.lru() != nullptr) +
-              (args.drift_paths.empty() ? "" : "\n" + DriftTable(moved.texts, moves.options)) +
-              SparsityNote(report, args.profile.activation_threshold) + "\n" +
-              ThresholdTable(scores, run.stats().thresholds ? &*run.stats().thresholds : nullptr) +
-              draft + Closing(args, run.stats(), seconds, solved ? &*solved : nullptr));
+  WriteOutput(
+      CoverageTable(report, placing, run.lru() != nullptr) +
+      (args.drift_paths.empty() ? "" : "\n" + DriftTable(moved.texts, moves.options)) +
+      SparsityNote(report, args.profile.activation_threshold) + "\n" +
+      ThresholdTable(findings.scores, run.stats().thresholds ? &*run.stats().thresholds : nullptr) +
+      SkewTable(findings.skews) + draft +
+      Closing(args, run.stats(), seconds, solved ? &*solved : nullptr));
 }
 
 void AddTextOptions(CLI::App& verb, ProfileOptions* options) {
