@@ -7,6 +7,8 @@ namespace {
 
 constexpr double kWeightOfNew = 0.2;
 constexpr int64_t kFewest = 8;
+// What multiplies several rows at once takes about as long with fewer.
+constexpr int64_t kFewestRows = 16;
 // What a row takes shows in passes of so many.
 constexpr int64_t kFewestMeasured = 8;
 
@@ -36,7 +38,8 @@ void PassPace::Measure(int64_t n_written, int64_t n_read, double ms) {
 int64_t PassPace::ReadTokens(double times, int64_t n_written) const {
   if (single_ms_ == 0 || row_ms_ == 0) return 0;
   const double n_rows = 1 + (times - 1) * single_ms_ / row_ms_;
-  return std::max(kFewest, static_cast<int64_t>(std::min(n_rows, 1e9)) - n_written);
+  const int64_t most = std::max(kFewestRows, static_cast<int64_t>(std::min(n_rows, 1e9)));
+  return std::max(kFewest, most - n_written);
 }
 
 }  // namespace thermocline
