@@ -10,7 +10,6 @@ namespace thermocline {
 namespace {
 
 constexpr int64_t kMostDraftTokens = 64;
-constexpr int64_t kDefaultDraftWidth = 3;
 constexpr int64_t kMostDraftWidth = 8;
 
 constexpr std::string_view kHotPrefix = "hot:";
@@ -45,7 +44,7 @@ DraftKind KindOf(const std::string& verb, const DraftArgs& args) {
 
 }  // namespace
 
-void AddDraftOptions(CLI::App& verb, DraftArgs* args) {
+void AddDraftOptions(CLI::App& verb, DraftArgs* args, int64_t width) {
   verb.add_flag("--speculate", args->speculate,
                 "Draft tokens cheaply and verify several in one pass; the text has the same "
                 "distribution (the same as --draft auto)");
@@ -73,13 +72,13 @@ void AddDraftOptions(CLI::App& verb, DraftArgs* args) {
                   fmt::format("Most tokens of a draft (default {}: the text is plain decoding's to "
                               "the bit; more may part from it where two tokens nearly tie)",
                               speculate.max_tokens));
-  speculate.max_children = kDefaultDraftWidth;
+  speculate.max_children = width;
   AddNumberOption(verb, "--draft-width", &speculate.max_children,
                   {.least = 1, .most = kMostDraftWidth},
                   fmt::format("Most drafted tokens that may follow the same one, so that the best "
                               "few are verified in one pass where the draft is unsure; 1: a draft "
                               "is a chain (default {})",
-                              kDefaultDraftWidth));
+                              width));
   AddNumberOption(verb, "--draft-p-min", &speculate.least_chance, {.least = 0, .most = 1},
                   "A draft ends before a token that is less likely to be accepted, whatever it "
                   "would cost (default 0)");

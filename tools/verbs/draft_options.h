@@ -14,9 +14,9 @@ struct DraftArgs {
   DraftOptions options;
 };
 
-// Adds --speculate, --draft, --draft-model, --draft-max, --draft-width and --draft-p-min. `args`
-// must outlive the parsing.
-void AddDraftOptions(CLI::App& verb, DraftArgs* args);
+// Adds --speculate, --draft, --draft-model, --draft-max, --draft-width (which is `width` where it
+// is not given) and --draft-p-min. `args` must outlive the parsing.
+void AddDraftOptions(CLI::App& verb, DraftArgs* args, int64_t width = 1);
 
 // Makes of them what the verb asks for, and makes room for that in what the engine is opened with
 // (n_sequences is that already). Fails as wrong usage where they contradict each other.

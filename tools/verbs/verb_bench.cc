@@ -57,6 +57,8 @@ constexpr const char* kBenchDetails =
 constexpr uint64_t kBenchReadBytes = uint64_t{192} << 20;  // read per measurement
 
 constexpr int64_t kMaxParallel = 1024;
+// Trees of drafts are compared with chains.
+constexpr int64_t kBenchDraftWidth = 3;
 constexpr int64_t kServedAtATime = 8;  // where --parallel is not given
 
 struct BenchArgs {
@@ -320,7 +322,7 @@ void AddBenchVerb(CLI::App& app) {
                    "With --profile: rates of this machine, made by `calibrate`; default: those "
                    "that it keeps, and where there are none what is needed is measured")
       ->type_name("FILE");
-  AddDraftOptions(*verb, &options->draft);
+  AddDraftOptions(*verb, &options->draft, kBenchDraftWidth);
   AddTraceOption(*verb, &options->trace_path);
   AddReportOption(*verb, &options->report_path, "the modes beside each other");
   const CLI::App* const serve = AddBenchServe(*verb, &options->serve);
