@@ -154,8 +154,9 @@ MachineRates MachineRates::WithMemoryAt(std::span<const double> shares) const {
 
 void MoveToMemory(std::span<const double> then, std::span<const double> now, TypeRates* type) {
   CHECK(then.size() == now.size());
-  const double bytes_per_weight = static_cast<double>(RowBytes(type->key.dtype, type->key.cols)) /
-                                  static_cast<double>(type->key.cols);
+  // Of a whole number of every type's blocks.
+  const double bytes_per_weight = static_cast<double>(RowBytes(type->key.dtype, kSuperBlock)) /
+                                  static_cast<double>(kSuperBlock);
   for (std::vector<double>* rates :
        {&type->linear_weights_per_s, &type->ffn_weights_per_s, &type->sum_weights_per_s}) {
     const size_t n_per_count = rates->size() / then.size();
