@@ -144,8 +144,8 @@ TEST_F(GpuProfile, BytesOverTheBusAreThoseOfTheShapes) {
     const bool batch = n > static_cast<size_t>(kMaxKeptTokens);
     const auto tokens = static_cast<uint64_t>(n);
     const uint64_t rows = tokens * static_cast<uint64_t>(config.d_model) * 4;
-    // A row is 16 bytes and a segment 36; a pass that may be kept has room for 16 of each.
-    const uint64_t inputs = batch ? 19 * 16 + 36 : 16 * (16 + 36);
+    // A row is 16 bytes and a segment 44; a pass that may be kept has room for 16 of each.
+    const uint64_t inputs = batch ? 19 * 16 + 44 : 16 * (16 + 44);
     EXPECT_EQ(traffic.of(BusLoad::kInputs), inputs + (first ? sizeof(int32_t) : 0));
     first = false;
     EXPECT_EQ(traffic.of(BusLoad::kEmbedding),
