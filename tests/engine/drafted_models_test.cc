@@ -92,13 +92,18 @@ std::vector<std::pair<std::string, FunctionDraft::Propose>> Drafts() {
   };
 }
 
+SamplerOptions SeededSampling(float temperature) {
+  SamplerOptions sampling;
+  sampling.temperature = temperature;
+  sampling.seed = 4;
+  sampling.repeat_penalty = 1.1F;
+  return sampling;
+}
+
 TEST(Speculate, WritesTheSameTextWhateverIsDrafted) {
   Engine engine(GoldenOptions());
   for (const float temperature : {0.0F, 0.9F}) {
-    SamplerOptions sampling;
-    sampling.temperature = temperature;
-    sampling.seed = 4;
-    sampling.repeat_penalty = 1.1F;
+    const SamplerOptions sampling = SeededSampling(temperature);
     const Written plain = Write(engine, sampling, 60, nullptr);
     for (const auto& [name, propose] : Drafts()) {
       FunctionDraft source(propose);
@@ -171,10 +176,7 @@ TEST(Speculate, TreesWriteTheSameTextWhateverIsInThem) {
   for (const char* model : {"gqa_relu", "wide_heads", "mqa_relu_sqr"}) {
     Engine engine(GoldenOptions(model));
     for (const float temperature : {0.0F, 0.9F}) {
-      SamplerOptions sampling;
-      sampling.temperature = temperature;
-      sampling.seed = 4;
-      sampling.repeat_penalty = 1.1F;
+      const SamplerOptions sampling = SeededSampling(temperature);
       const Written plain = Write(engine, sampling, 60, nullptr);
       auto drafts = Drafts();
       drafts.emplace_back("right beside wrong", RightBesideWrong(&plain.ids));
