@@ -102,17 +102,6 @@ class GemmTest : public ::testing::TestWithParam<Param> {
     return by_rows() ? Matrix(dtype(), outputs, k, padding, rng)
                      : Matrix(dtype(), k, outputs, padding, rng);
   }
-  double Weight(const Matrix& w, int64_t i, int64_t output) const {
-    const double value = by_rows() ? w.decoded(output)[static_cast<size_t>(i)]
-                                   : w.decoded(i)[static_cast<size_t>(output)];
-    return form() == GemmForm::kBF16 ? RoundToBf16(static_cast<float>(value)) : value;
-  }
-  // Returns what the roundings of a weight's products are relative to.
-  double Magnitude(const Matrix& w, int64_t i, int64_t output) const {
-    if (!TakesInt8(form())) return std::fabs(Weight(w, i, output));
-    return w.magnitudes(output)[static_cast<size_t>(i)];
-  }
-
   // Returns out: (n, outputs of the range), k taken in parts of `part`.
   std::vector<float> Multiply(const Matrix& w, Batch& x, int64_t begin, int64_t end,
                               int64_t part) const {
@@ -147,23 +136,13 @@ class GemmTest : public ::testing::TestWithParam<Param> {
 
   void ExpectClose(const Matrix& w, const Batch& x, int64_t outputs,
                    const std::vector<float>& got) const {
-    std::vector<double> weights(static_cast<size_t>(x.k()));
-    std::vector<double> relative_to(static_cast<size_t>(x.k()));
     std::vector<std::vector<double>> tokens;
     for (int64_t t = 0; t < x.n(); ++t) tokens.push_back(GemmActivations(form(), x.token(t)));
     for (int64_t o = 0; o < outputs; ++o) {
-      for (int64_t i = 0; i < x.k(); ++i) {
-        weights[static_cast<size_t>(i)] = Weight(w, i, o);
-        relative_to[static_cast<size_t>(i)] = Magnitude(w, i, o);
-      }
+      const auto [weights, relative_to] = GemmWeights(form(), w, by_rows(), o);
       for (int64_t t = 0; t < x.n(); ++t) {
         const std::vector<double>& effective = tokens[static_cast<size_t>(t)];
-        double reference = 0;
-        double magnitudes = 0;
-        for (size_t i = 0; i < weights.size(); ++i) {
-          reference += weights[i] * effective[i];
-          magnitudes += relative_to[i] * std::fabs(effective[i]);
-        }
+        const auto [reference, magnitudes] = ReferenceDot(weights, relative_to, effective);
         double allowed = AllowedError(GemmTolerance(form()), x.k(), magnitudes, reference);
         if (form() == GemmForm::kI16) allowed += FixedPointBound(weights, effective);
         ASSERT_NEAR(got[static_cast<size_t>(t * outputs + o)], reference, allowed)

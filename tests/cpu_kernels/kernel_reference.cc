@@ -139,6 +139,36 @@ const std::vector<double>& Matrix::Once(Rows* rows, int64_t r, Read read) const 
   return values;
 }
 
+OutputWeights GemmWeights(GemmForm form, const Matrix& w, bool by_rows, int64_t output) {
+  OutputWeights weights;
+  if (by_rows) {
+    weights.values = w.decoded(output);
+  } else {
+    for (int64_t i = 0; i < w.n_rows(); ++i) {
+      weights.values.push_back(w.decoded(i)[static_cast<size_t>(output)]);
+    }
+  }
+  if (form == GemmForm::kBF16) {
+    for (double& value : weights.values) value = RoundToBf16(static_cast<float>(value));
+  }
+  if (TakesInt8(form)) {
+    weights.relative_to = w.magnitudes(output);
+  } else {
+    for (const double value : weights.values) weights.relative_to.push_back(std::fabs(value));
+  }
+  return weights;
+}
+
+DotReference ReferenceDot(const std::vector<double>& weights,
+                          const std::vector<double>& relative_to, const std::vector<double>& x) {
+  DotReference dot = {};
+  for (size_t i = 0; i < x.size(); ++i) {
+    dot.value += weights[i] * x[i];
+    dot.magnitudes += relative_to[i] * std::fabs(x[i]);
+  }
+  return dot;
+}
+
 std::vector<int64_t> ColumnCounts(DType dtype) {
   if (GetDTypeInfo(dtype).block_elems == kSuperBlock) return {256, 512, 768, 2816};
   if (GetWeightTypeInfo(dtype).by_chunks) return {256, 768};

@@ -92,6 +92,21 @@ class Matrix {
   mutable Rows magnitudes_;
 };
 
+// What one output of a product of batches is summed from: its weights as a form rounds them, and what
+// the roundings of their products are relative to. The output is a row of `w`, or a column.
+struct OutputWeights {
+  std::vector<double> values;
+  std::vector<double> relative_to;
+};
+OutputWeights GemmWeights(GemmForm form, const Matrix& w, bool by_rows, int64_t output);
+
+struct DotReference {
+  double value;
+  double magnitudes;  // the sum of |x| times what roundings are relative to
+};
+DotReference ReferenceDot(const std::vector<double>& weights,
+                          const std::vector<double>& relative_to, const std::vector<double>& x);
+
 // Returns numbers of columns that a type allows, odd ones where it does.
 std::vector<int64_t> ColumnCounts(DType dtype);
 

@@ -62,8 +62,14 @@ struct Samples {
 
 // Alternates between the two factors, each of which has the least error given the other.
 double DirectError(const Samples& samples, int64_t rank) {
-  const Matrix zc = samples.z.rowwise() - samples.z.colwise().mean();
-  const Matrix tc = samples.t.rowwise() - samples.t.colwise().mean();
+  // A rotation of the tokens changes no squared error: one that leaves zeros below 2 kD rows.
+  Matrix both(kTokens, 2 * kD);
+  both << samples.z.rowwise() - samples.z.colwise().mean(),
+      samples.t.rowwise() - samples.t.colwise().mean();
+  const Matrix rotated =
+      both.householderQr().matrixQR().topRows(2 * kD).triangularView<Eigen::Upper>();
+  const Matrix zc = rotated.leftCols(kD);
+  const Matrix tc = rotated.rightCols(kD);
   std::mt19937 random(5);
   std::normal_distribution<double> normal;
   Matrix left(rank, kD);

@@ -16,11 +16,14 @@
 #include "runtime/speculate/ngram_draft.h"
 #include "tests/sampling/distributions.h"
 #include "tests/speculate/toy_text.h"
+#include "tests/support/short_tests.h"
 
 namespace thermocline {
 namespace {
 
-constexpr int kDraws = 100'000;
+// Few in a sanitizer's lean tree: the distributions are the optimised tree's to tell.
+const int kDraws = ShortTests() ? 4'000 : 100'000;
+const int kPairs = ShortTests() ? 1'200 : 30'000;
 
 struct SamplerCase {
   const char* name;
@@ -201,7 +204,6 @@ TEST_P(RejectionTest, TokensBesideADrawnOneChangeNothing) {
 // Two tokens, so that what the first one changes (penalties, mirostat's surprise) bears on the
 // second, drafted by a model that is nearly right; against as many pairs written without drafts.
 void ExpectPairs(SamplerOptions options, int64_t max_children) {
-  constexpr int kPairs = 30'000;
   // Bent a little, so that some are accepted and some are not.
   FunctionDraft bent([](const DraftRequest& request) {
     GrowToy(request, [](std::span<const int32_t> text) {

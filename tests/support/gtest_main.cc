@@ -57,6 +57,12 @@ int main(int argc, char** argv) {
   testing::UnitTest& tests = *testing::UnitTest::GetInstance();
   tests.listeners().Append(new SkipReasons);  // owned by GoogleTest
   const int exit_code = RUN_ALL_TESTS();
+  // A filter that fits nothing would pass for ever.
+  if (exit_code == 0 && tests.test_to_run_count() == 0 && !testing::GTEST_FLAG(list_tests)) {
+    std::fprintf(stderr, "no test has a name that the filter %s takes\n",
+                 testing::GTEST_FLAG(filter).c_str());
+    return 1;
+  }
   const bool none_ran = tests.test_to_run_count() > 0 && tests.successful_test_count() == 0;
   return exit_code == 0 && none_ran ? kAllSkipped : exit_code;
 }
