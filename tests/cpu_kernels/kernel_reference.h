@@ -92,8 +92,8 @@ class Matrix {
   mutable Rows magnitudes_;
 };
 
-// What one output of a product of batches is summed from: its weights as a form rounds them, and what
-// the roundings of their products are relative to. The output is a row of `w`, or a column.
+// What one output of a product of batches is summed from: its weights as a form rounds them, and
+// what the roundings of their products are relative to. The output is a row of `w`, or a column.
 struct OutputWeights {
   std::vector<double> values;
   std::vector<double> relative_to;
