@@ -42,7 +42,7 @@ enum class StripOrder : uint8_t {
 // before the one ahead of it is added: they are one long chain, from the scales over their largest
 // to a division, and processors do not look far enough ahead to begin it while products are under
 // way.
-template <class Strip, _mm_hint kHint, StripOrder kOrder>
+template <class Strip, auto kHint, StripOrder kOrder>
 class ChannelRows {
  public:
   static constexpr int64_t kStripBytes = kChannelBlocks * kTypeBlockBytes<Strip::kType>;
