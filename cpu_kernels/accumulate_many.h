@@ -1,5 +1,5 @@
-// Computes y_t += sum_i h_t[i] W[i, :] for several tokens t, for any vector unit V and type of
-// weights. Some rows of the list are decoded together, a strip of columns at a time, into memory
+// Computes y_t += sum_i h_t[i] W[i, :] for several tokens t, for any vector unit V and the types
+// whose weights take long to decode: those that are read as octets, and Q6_K. Some rows of the list are decoded together, a strip of columns at a time, into memory
 // that stays in the first cache; then registers of every token's y take all of these rows, in the
 // order of the list. So weights are read and decoded once for all tokens, and each column of a
 // token is the chain of fused multiply-adds that accumulate_rows makes of it, to the same bits.
@@ -105,16 +105,6 @@ class DecodedRows {
       add<kTokens, kTileRegs>(y + at, at, n, factors);
     }
     for (; at + V::kLanes <= end - col; at += V::kLanes) add<kTokens, 1>(y + at, at, n, factors);
-    if (at == end - col) return;
-    const int64_t left = end - col - at;
-    for (int t = 0; t < kTokens; ++t) {
-      float* const to = y + t * args_.y_stride + at;
-      Reg sum = V::load_n(to, left);
-      for (int64_t r = 0; r < n; ++r) {
-        sum = V::fma(V::set1(factors(t, at)[r]), V::load(weights_[r] + at), sum);
-      }
-      V::store_n(to, sum, left);
-    }
   }
 
   // Adds n rows to kTile registers of each token's y.
@@ -162,17 +152,6 @@ class DecodedRows {
   alignas(64) float weights_[kRows][kCols];   // of the strip
 };
 
-// Whether blocks of a type have a scale that goes into the factor. The others' weights are made
-// whole.
-template <class W>
-constexpr bool scales_factor() {
-  if constexpr (W::kBlocks) {
-    return !reads_octets<W>() && !HasOffset<W>;
-  } else {
-    return false;
-  }
-}
-
 template <class V, DType kType>
 class ManyAccumulator {
  public:
@@ -197,7 +176,8 @@ class ManyAccumulator {
  private:
   using W = Weights<V, kType>;
   using Reg = typename V::Reg;
-  using Decoded = DecodedRows<V, scales_factor<W>()>;
+  // Blocks of Q6_K have a scale that goes into the factor. Other types' weights are made whole.
+  using Decoded = DecodedRows<V, !reads_octets<W>()>;
 
   const std::byte* row_at(int64_t i) const {
     const int64_t at = i < args_.n_rows ? i : args_.n_rows - 1;
@@ -208,24 +188,13 @@ class ManyAccumulator {
     float* out = decoded_.weights(r);
     if constexpr (reads_octets<W>()) {
       W::to_floats(row, col, end, out);
-    } else if constexpr (W::kBlocks) {
+    } else {
       for (int64_t at = col; at < end; at += kQuantBlock, out += kQuantBlock) {
         Reg block[W::kRegs];
         const Reg scale = load_block<W>(row, at, block);
-        if constexpr (HasOffset<W>) {
-          const Reg offset = W::offset(row + column_offset<W>(at));
-          for (int v = 0; v < W::kRegs; ++v) block[v] = V::fma(scale, block[v], offset);
-        } else {
-          decoded_.set_scale(r, (at - col) / kQuantBlock, V::lane_0(scale));
-        }
+        decoded_.set_scale(r, (at - col) / kQuantBlock, V::lane_0(scale));
         for (int v = 0; v < W::kRegs; ++v) V::store(out + v * V::kLanes, block[v]);
       }
-    } else {
-      int64_t at = col;
-      for (; at + V::kLanes <= end; at += V::kLanes, out += V::kLanes) {
-        V::store(out, W::load(row + at * W::kBytes));
-      }
-      if (at < end) V::store(out, W::load_n(row + at * W::kBytes, end - at));
     }
   }
 

@@ -2,7 +2,8 @@
 // takes eight rows of the list at a time: a strip of y is loaded once, takes eight fused
 // multiply-adds per element in the order of the list, and is stored. y (d_model f32) stays in L1.
 // What the rows need next is prefetched, further on in the same rows or in those that follow in the
-// list. For quantised rows h_i * d is one f32 scale per block, computed for some blocks of all
+// list. Of several tokens, the strips of as many y as registers hold take a row's weights as they
+// are decoded; more tokens take some rows in turn, from the second cache. For quantised rows h_i * d is one f32 scale per block, computed for some blocks of all
 // eight rows before their weights are looked at. Weights with an offset are decoded first (d q + m,
 // rounded once) and then multiplied by h_i: sums of the offsets apart would depend on how the list
 // falls into groups.
@@ -18,49 +19,75 @@ namespace thermocline {
 
 inline constexpr int kAccumulateRows = 8;
 
-// Says how a strip of y takes kRows rows: their weights for it lie at w[r] + offset, their factors
-// are h[r].
+// Where the tokens at hand have their factors of the rows at hand, and their strips of y.
+struct StripTokens {
+  const float* h;
+  int64_t h_stride;
+  float* y;
+  int64_t y_stride;
+
+  StripTokens at(int64_t col) const { return {h, h_stride, y + col, y_stride}; }
+};
+
+// Says how strips of y of kTokens tokens take kRows rows, whose weights for them lie at w[r] +
+// offset. kMostTokens at once.
 template <class V, class W>
 struct Strips {
   using Reg = typename V::Reg;
-  static constexpr int kBlocks = V::kLanes / 4;  // quantised types: eight registers of y
-  static constexpr int64_t kCols = W::kBlocks ? kBlocks * kQuantBlock : 4 * V::kLanes;
+  static constexpr bool kWide = V::kLanes == 16;
+  static constexpr int kMostTokens = W::kBlocks || !kWide ? 3 : 6;
+  // Quantised types: blocks side by side, with eight registers of y. Sixteen registers in all hold
+  // no more than four of several tokens each.
+  template <int kTokens>
+  static constexpr int kBlocks = kWide ? 4 : 1;
+  template <int kTokens>
+  static constexpr int64_t kCols = W::kBlocks ? kBlocks<kTokens> * kQuantBlock : 4 * V::kLanes;
 
-  template <int kRows>
-  static void add(const std::byte* const* w, int64_t offset, const float* h, float* y) {
+  template <int kRows, int kTokens>
+  static void add(const std::byte* const* w, int64_t offset, const StripTokens& to) {
     if constexpr (W::kBlocks) {
-      add_blocks<kRows, kBlocks>(w, offset, h, y);
+      add_blocks<kRows, kBlocks<kTokens>, kTokens>(w, offset, to);
     } else {
-      add_floats<kRows>(w, offset, h, y);
+      add_floats<kRows, kTokens>(w, offset, to);
     }
   }
 
-  // The columns that do not fill a strip.
+  // The n columns that do not fill a strip, of one token.
   template <int kRows>
-  static void add_rest(const std::byte* const* w, int64_t offset, const float* h, float* y,
+  static void add_rest(const std::byte* const* w, int64_t offset, const StripTokens& to,
                        int64_t n) {
     for (int64_t col = 0; col < n; col += W::kBlocks ? kQuantBlock : V::kLanes) {
       const int64_t at = offset + column_offset<W>(col);
       if constexpr (W::kBlocks) {
-        add_blocks<kRows, 1>(w, at, h, y + col);
+        add_blocks<kRows, 1, 1>(w, at, to.at(col));
       } else {
-        add_some_floats<kRows>(w, at, h, y + col, n - col < V::kLanes ? n - col : V::kLanes);
+        add_some_floats<kRows>(w, at, to.h, to.y + col, n - col < V::kLanes ? n - col : V::kLanes);
       }
     }
   }
 
  private:
-  template <int kRows>
-  static void add_floats(const std::byte* const* w, int64_t offset, const float* h, float* y) {
-    Reg sums[4];
-    for (int v = 0; v < 4; ++v) sums[v] = V::load(y + v * V::kLanes);
+  template <int kRows, int kTokens>
+  static void add_floats(const std::byte* const* w, int64_t offset, const StripTokens& to) {
+    Reg sums[kTokens][4];
+#pragma GCC unroll 8
+    for (int t = 0; t < kTokens; ++t) {
+      for (int v = 0; v < 4; ++v) sums[t][v] = V::load(to.y + t * to.y_stride + v * V::kLanes);
+    }
     for (int r = 0; r < kRows; ++r) {
-      const Reg factor = V::set1(h[r]);
+#pragma GCC unroll 4
       for (int v = 0; v < 4; ++v) {
-        sums[v] = V::fma(factor, W::load(w[r] + offset + v * V::kLanes * W::kBytes), sums[v]);
+        const Reg weights = W::load(w[r] + offset + v * V::kLanes * W::kBytes);
+#pragma GCC unroll 8
+        for (int t = 0; t < kTokens; ++t) {
+          sums[t][v] = V::fma(V::set1(to.h[t * to.h_stride + r]), weights, sums[t][v]);
+        }
       }
     }
-    for (int v = 0; v < 4; ++v) V::store(y + v * V::kLanes, sums[v]);
+#pragma GCC unroll 8
+    for (int t = 0; t < kTokens; ++t) {
+      for (int v = 0; v < 4; ++v) V::store(to.y + t * to.y_stride + v * V::kLanes, sums[t][v]);
+    }
   }
 
   template <int kRows>
@@ -72,45 +99,53 @@ struct Strips {
   }
 
   // Takes several blocks side by side, since the additions to one column wait for each other.
-  template <int kRows, int kSideBySide>
-  static void add_blocks(const std::byte* const* w, int64_t offset, const float* h, float* y) {
-    Reg sums[kSideBySide * W::kRegs];
-    for (int v = 0; v < kSideBySide * W::kRegs; ++v) sums[v] = V::load(y + v * V::kLanes);
-      // The loop is unrolled so that each row has loads of its own: one load that goes from row to
-      // row looks like a stride to the prefetcher, which then fetches rows beyond the last.
+  template <int kRows, int kSideBySide, int kTokens>
+  static void add_blocks(const std::byte* const* w, int64_t offset, const StripTokens& to) {
+    constexpr int kRegs = kSideBySide * W::kRegs;
+    Reg sums[kTokens][kRegs];
+#pragma GCC unroll 4
+    for (int t = 0; t < kTokens; ++t) {
+      for (int v = 0; v < kRegs; ++v) sums[t][v] = V::load(to.y + t * to.y_stride + v * V::kLanes);
+    }
+    // The loop is unrolled so that each row has loads of its own: one load that goes from row to
+    // row looks like a stride to the prefetcher, which then fetches rows beyond the last.
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      const Reg factor = V::set1(h[r]);
       for (int b = 0; b < kSideBySide; ++b) {
         Reg weights[W::kRegs];
         const std::byte* block = w[r] + offset + b * W::kBytes;
         W::integers(block, weights);
-        Reg* to = sums + b * W::kRegs;
+        const Reg scale = W::scale(block);
         if constexpr (HasOffset<W>) {
-          const Reg d = W::scale(block);
           const Reg m = W::offset(block);
-          for (int v = 0; v < W::kRegs; ++v) {
-            to[v] = V::fma(factor, V::fma(d, weights[v], m), to[v]);
-          }
-        } else {
-          const Reg scale = V::mul(factor, W::scale(block));
-          for (int v = 0; v < W::kRegs; ++v) to[v] = V::fma(scale, weights[v], to[v]);
+          for (int v = 0; v < W::kRegs; ++v) weights[v] = V::fma(scale, weights[v], m);
+        }
+#pragma GCC unroll 4
+        for (int t = 0; t < kTokens; ++t) {
+          Reg factor = V::set1(to.h[t * to.h_stride + r]);
+          if constexpr (!HasOffset<W>) factor = V::mul(factor, scale);
+          Reg* sum = sums[t] + b * W::kRegs;
+          for (int v = 0; v < W::kRegs; ++v) sum[v] = V::fma(factor, weights[v], sum[v]);
         }
       }
     }
-    for (int v = 0; v < kSideBySide * W::kRegs; ++v) V::store(y + v * V::kLanes, sums[v]);
+#pragma GCC unroll 4
+    for (int t = 0; t < kTokens; ++t) {
+      for (int v = 0; v < kRegs; ++v) V::store(to.y + t * to.y_stride + v * V::kLanes, sums[t][v]);
+    }
   }
 };
 
-// Strip is a class like Strips<V, W>.
-template <class W, class Strip, int kRows>
+// Strip is a class like Strips<V, W>. args: kTokens tokens.
+template <class W, class Strip, int kRows, int kTokens>
 class RowAccumulator {
  public:
-  static constexpr int64_t kStripBytes = column_offset<W>(Strip::kCols);
+  static constexpr int64_t kCols = Strip::template kCols<kTokens>;
+  static constexpr int64_t kStripBytes = column_offset<W>(kCols);
 
   explicit RowAccumulator(const AccumulateArgs& args)
       : args_(args),
-        n_strips_((args.col_end - args.col_begin) / Strip::kCols),
+        n_strips_((args.col_end - args.col_begin) / kCols),
         plan_(n_strips_, kStripBytes, kScatteredAheadBytes) {}
 
   // Adds entries [first, first + kRows) of the list.
@@ -123,18 +158,20 @@ class RowAccumulator {
       ahead[r] = row_at(first + r + plan_.groups * kRows);
       after[r] = row_at(first + r + (plan_.groups + 1) * kRows);
     }
-    const float* h = args_.h + first;
-    float* y = args_.y + args_.col_begin;
+    StripTokens to = {args_.h + first, args_.h_stride, args_.y + args_.col_begin, args_.y_stride};
     int64_t s = 0;
-    for (; s < n_strips_ - plan_.steps; ++s, y += Strip::kCols) {
+    for (; s < n_strips_ - plan_.steps; ++s, to.y += kCols) {
       prefetch(ahead, s + plan_.steps);
-      Strip::template add<kRows>(rows, s * kStripBytes, h, y);
+      Strip::template add<kRows, kTokens>(rows, s * kStripBytes, to);
     }
-    for (int64_t step = 0; s < n_strips_; ++s, ++step, y += Strip::kCols) {
+    for (int64_t step = 0; s < n_strips_; ++s, ++step, to.y += kCols) {
       prefetch(after, step);
-      Strip::template add<kRows>(rows, s * kStripBytes, h, y);
+      Strip::template add<kRows, kTokens>(rows, s * kStripBytes, to);
     }
-    Strip::template add_rest<kRows>(rows, s * kStripBytes, h, y, args_.y + args_.col_end - y);
+    const int64_t rest = args_.y + args_.col_end - to.y;
+    for (int t = 0; t < kTokens; ++t, to.h += to.h_stride, to.y += to.y_stride) {
+      Strip::template add_rest<kRows>(rows, s * kStripBytes, to, rest);
+    }
   }
 
  private:
@@ -162,21 +199,50 @@ class RowAccumulator {
   PrefetchPlan plan_;
 };
 
-// Adds the entries from `first` on, as many groups of kRows as there are. Returns the first entry
-// that is left.
-template <class W, class Strip, int kRows>
-int64_t accumulate_groups(const AccumulateArgs& args, int64_t first) {
-  const RowAccumulator<W, Strip, kRows> group(args);
-  for (; first + kRows <= args.n_rows; first += kRows) group.run(first);
+// Adds entries [first, end), as many groups of kRows as there are. Returns the first entry that is
+// left.
+template <class W, class Strip, int kRows, int kTokens = 1>
+int64_t accumulate_groups(const AccumulateArgs& args, int64_t first, int64_t end) {
+  const RowAccumulator<W, Strip, kRows, kTokens> group(args);
+  for (; first + kRows <= end; first += kRows) group.run(first);
   return first;
+}
+
+// args: up to kTokens tokens, a number known only at run time.
+template <class W, class Strip, int kTokens>
+void accumulate_tokens_of_rows(const AccumulateArgs& args, int64_t first, int64_t end) {
+  if (args.n_tokens == kTokens) {
+    first = accumulate_groups<W, Strip, kAccumulateRows, kTokens>(args, first, end);
+    if constexpr (kTokens == 1) {
+      first = accumulate_groups<W, Strip, 4>(args, first, end);
+      first = accumulate_groups<W, Strip, 2>(args, first, end);
+    }
+    accumulate_groups<W, Strip, 1, kTokens>(args, first, end);
+  } else if constexpr (kTokens > 1) {
+    accumulate_tokens_of_rows<W, Strip, kTokens - 1>(args, first, end);
+  }
 }
 
 template <class W, class Strip>
 void accumulate_strips(const AccumulateArgs& args) {
-  int64_t i = accumulate_groups<W, Strip, kAccumulateRows>(args, 0);
-  i = accumulate_groups<W, Strip, 4>(args, i);
-  i = accumulate_groups<W, Strip, 2>(args, i);
-  accumulate_groups<W, Strip, 1>(args, i);
+  constexpr int64_t kMost = Strip::kMostTokens;
+  const int64_t n_parts = (args.n_tokens + kMost - 1) / kMost;
+  int64_t group = args.n_rows;
+  if (n_parts > 1) {
+    group = kManyGroupBytes / (args.row_stride_bytes + 1) / kAccumulateRows * kAccumulateRows;
+    group = group < kAccumulateRows ? kAccumulateRows : group;
+  }
+  for (int64_t first = 0; first < args.n_rows; first += group) {
+    const int64_t end = args.n_rows - first < group ? args.n_rows : first + group;
+    for (int64_t part = 0; part < n_parts; ++part) {
+      const int64_t token = args.n_tokens * part / n_parts;
+      AccumulateArgs mine = args;
+      mine.h += token * args.h_stride;
+      mine.y += token * args.y_stride;
+      mine.n_tokens = args.n_tokens * (part + 1) / n_parts - token;
+      accumulate_tokens_of_rows<W, Strip, kMost>(mine, first, end);
+    }
+  }
 }
 
 // Types whose groups of 32 columns do not lie at equal distances (Q6_K) go four rows at a time, and
@@ -249,6 +315,13 @@ int64_t accumulate_octet_rows(const AccumulateArgs& args, int64_t first) {
     }
   }
   return first;
+}
+
+// Whether weights go through memory on their way into sums, or four rows at a time, so that several
+// tokens take them best from there (accumulate_many.h).
+template <class W>
+constexpr bool decodes_slowly() {
+  return reads_octets<W>() || has_super_blocks<W>();
 }
 
 template <class V, class W>

@@ -58,38 +58,51 @@ template <DType kType>
 // file).
 template <DType kType>
 struct QuadStrips {
+  static constexpr int kMostTokens = 3;
+  template <int kTokens>
   static constexpr int64_t kCols = kQuadCols;
 
-  template <int kRows>
-  static void add(const std::byte* const* w, int64_t offset, const float* h, float* y) {
+  template <int kRows, int kTokens>
+  static void add(const std::byte* const* w, int64_t offset, const StripTokens& to) {
     constexpr int kLowest = kType == DType::kQ4_0 ? -8 : 0;
+    constexpr bool kOffsets = HasOffset<Weights<Simd, kType>>;
     const __m512 values = Simd::nibble_values<kLowest>();
-    __m512 sums[8];
-    for (int v = 0; v < 8; ++v) sums[v] = _mm512_loadu_ps(y + v * 16);
-      // The loop is unrolled for the reason that Strips gives.
+    __m512 sums[kTokens][8];
+#pragma GCC unroll 4
+    for (int t = 0; t < kTokens; ++t) {
+      for (int v = 0; v < 8; ++v) sums[t][v] = _mm512_loadu_ps(to.y + t * to.y_stride + v * 16);
+    }
+    // The loop is unrolled for the reason that Strips gives.
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const QuadByLane quad = load_quad<kType>(w[r] + offset);
-      const __m512 factor = _mm512_set1_ps(h[r]);
-      const __m512 scale = _mm512_mul_ps(factor, quad.scales);
+      __m512 factors[kTokens];
+#pragma GCC unroll 4
+      for (int t = 0; t < kTokens; ++t) {
+        factors[t] = _mm512_set1_ps(to.h[t * to.h_stride + r]);
+        if constexpr (!kOffsets) factors[t] = _mm512_mul_ps(factors[t], quad.scales);
+      }
+#pragma GCC unroll 8
       for (int v = 0; v < 8; ++v) {
         const __m512i index = _mm512_srli_epi32(quad.nibbles, static_cast<unsigned>(4 * v));
-        const __m512 value = _mm512_permutexvar_ps(index, values);
-        if constexpr (HasOffset<Weights<Simd, kType>>) {
-          const __m512 weight = _mm512_fmadd_ps(quad.scales, value, quad.offsets);
-          sums[v] = _mm512_fmadd_ps(factor, weight, sums[v]);
-        } else {
-          sums[v] = _mm512_fmadd_ps(scale, value, sums[v]);
+        __m512 weight = _mm512_permutexvar_ps(index, values);
+        if constexpr (kOffsets) weight = _mm512_fmadd_ps(quad.scales, weight, quad.offsets);
+#pragma GCC unroll 4
+        for (int t = 0; t < kTokens; ++t) {
+          sums[t][v] = _mm512_fmadd_ps(factors[t], weight, sums[t][v]);
         }
       }
     }
-    for (int v = 0; v < 8; ++v) _mm512_storeu_ps(y + v * 16, sums[v]);
+#pragma GCC unroll 4
+    for (int t = 0; t < kTokens; ++t) {
+      for (int v = 0; v < 8; ++v) _mm512_storeu_ps(to.y + t * to.y_stride + v * 16, sums[t][v]);
+    }
   }
 
   template <int kRows>
-  static void add_rest(const std::byte* const* w, int64_t offset, const float* h, float* y,
+  static void add_rest(const std::byte* const* w, int64_t offset, const StripTokens& to,
                        int64_t n) {
-    Strips<Simd, Weights<Simd, kType>>::template add_rest<kRows>(w, offset, h, y, n);
+    Strips<Simd, Weights<Simd, kType>>::template add_rest<kRows>(w, offset, to, n);
   }
 };
 
@@ -121,11 +134,15 @@ void reorder(float* y, int64_t n) {
 
 template <DType kType>
 void accumulate_quads(const AccumulateArgs& args) {
-  float* y = args.y + args.col_begin;
   const int64_t n = args.col_end - args.col_begin;
-  reorder(y, n);
+  const auto reorder_all = [&] {
+    for (int64_t t = 0; t < args.n_tokens; ++t) {
+      reorder(args.y + t * args.y_stride + args.col_begin, n);
+    }
+  };
+  reorder_all();
   accumulate_strips<Weights<Simd, kType>, QuadStrips<kType>>(args);
-  reorder(y, n);
+  reorder_all();
 }
 
 }  // namespace

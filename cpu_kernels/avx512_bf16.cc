@@ -20,7 +20,7 @@ class Bf16Dot {
   static constexpr int64_t kVectorStepBytes = kGroupBytes;
   static constexpr int64_t kMostTokens = 8;
   template <int kTokens>
-  static constexpr int kManyRows = kTokens <= 6 ? 2 : 1;
+  static constexpr int kManyRows = 1;
 
   explicit Bf16Dot(const MatvecArgs& args)
       : x_(static_cast<const std::byte*>(args.x)),

@@ -52,9 +52,9 @@ class Q41Dot {
   static constexpr int kRowGroup = Simd::kRowGroup;
   static constexpr int kStepBytes = kStepQuads * kQuadBytes;
   static constexpr int64_t kVectorStepBytes = kStepQuads * (128 + 32);
-  static constexpr int64_t kMostTokens = 8;
+  static constexpr int64_t kMostTokens = 6;
   template <int kTokens>
-  static constexpr int kManyRows = kTokens <= 6 ? 2 : 1;
+  static constexpr int kManyRows = 1;
 
   explicit Q41Dot(const MatvecArgs& args)
       : x_(static_cast<const std::byte*>(args.x)),

@@ -42,7 +42,7 @@ class Q6kDot {
   static constexpr int kRowGroup = Simd::kRowGroup;
   static constexpr int kStepBytes = q6_k::kBytes;
   static constexpr int64_t kVectorStepBytes = 4 * (128 + 8);
-  static constexpr int64_t kMostTokens = 8;
+  static constexpr int64_t kMostTokens = 6;
   template <int kTokens>
   static constexpr int kManyRows = kTokens <= 2 ? 2 : 1;
 

@@ -50,7 +50,7 @@ class Q8Dot {
   static constexpr int64_t kVectorStepBytes = 4 * 68;
   static constexpr int64_t kMostTokens = 8;
   template <int kTokens>
-  static constexpr int kManyRows = kTokens <= 6 ? 2 : 1;
+  static constexpr int kManyRows = 1;
 
   explicit Q8Dot(const MatvecArgs& args)
       : x_(static_cast<const std::byte*>(args.x)),
@@ -218,9 +218,9 @@ class Q4Dot {
   static constexpr int kStepBytes = 2 * kQuadBytes;
   static constexpr int kManySteps = 2;
   static constexpr int64_t kVectorStepBytes = 2 * 208;
-  static constexpr int64_t kMostTokens = 8;
+  static constexpr int64_t kMostTokens = 6;
   template <int kTokens>
-  static constexpr int kManyRows = kTokens <= 6 ? 2 : 1;
+  static constexpr int kManyRows = 1;
 
   explicit Q4Dot(const MatvecArgs& args)
       : x_(static_cast<const std::byte*>(args.x)),

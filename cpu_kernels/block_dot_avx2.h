@@ -74,7 +74,7 @@ class BlockDot {
   static constexpr int kStepBlocks = 4;
   static constexpr int kStepBytes = kStepBlocks * kTypeBlockBytes<kType>;
   static constexpr int64_t kVectorStepBytes = kStepBlocks * 68;
-  static constexpr int64_t kMostTokens = 8;
+  static constexpr int64_t kMostTokens = 4;
   template <int kTokens>
   static constexpr int kManyRows = 1;
 

@@ -36,8 +36,8 @@ struct KernelTable {
 
   // The form in which matvec of this weight type wants x.
   VectorForm (*vector_form)(DType weights);
-  // Bytes of a prepared vector of n elements (a multiple of 64, so that vectors can be laid end to
-  // end).
+  // Bytes of a prepared vector of n elements (a multiple of 64). Those of several tokens lie best
+  // TokenStride of it apart (kernel_args.h).
   int64_t (*prepared_bytes)(VectorForm form, int64_t n);
   // x: (n) f32. out: prepared_bytes(form, n), 64-byte aligned. REQUIRES: n % 32 == 0 for kQ8.
   void (*prepare)(VectorForm form, const float* x, int64_t n, void* out);

@@ -7,8 +7,9 @@
 // parameter, and then sums[r * kTokens + token] are those of a row and a token. Each is added to in
 // the order of the columns, as for one token, and so has the same bits. The kernel also has
 //   kVectorStepBytes     what one step reads of a token's vector, about
-//   kMostTokens          tokens that it takes at once; more are taken in turn, from the second
-//   cache kManyRows<kTokens>   rows that it takes at once: 1 or 2
+//   kMostTokens          tokens that it takes at once (4, 6 or 8); more are taken in turn, from the
+//                        second cache
+//   kManyRows<kTokens>   rows that it takes at once: 1 or 2
 #pragma once
 
 #include <immintrin.h>
@@ -63,6 +64,8 @@ class ManyLoop {
         if constexpr (Kernel::kMostTokens > 4) {
           if (n_tokens == 5) return group<5>(i, n, first);
           if (n_tokens == 6) return group<6>(i, n, first);
+        }
+        if constexpr (Kernel::kMostTokens > 6) {
           if (n_tokens == 8) return group<8>(i, n, first);
           group<4>(i, n, first);
           group<3>(i, n, first + 4);

@@ -18,7 +18,7 @@ class OctetDot {
   static constexpr int kRowGroup = Simd::kRowGroup;
   static constexpr int kStepBytes = kOctetBytes<kType>;
   static constexpr int64_t kVectorStepBytes = kOctetCols + 96;
-  static constexpr int64_t kMostTokens = kIsByChunks<kType> ? 4 : 8;
+  static constexpr int64_t kMostTokens = 4;
   template <int kTokens>
   static constexpr int kManyRows = 1;
 

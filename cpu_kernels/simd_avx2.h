@@ -52,7 +52,7 @@ struct Simd {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
   }
   // Widens 32 signed bytes, in order.
-  static void widen_bytes(__m256i bytes, Reg* out) {
+  [[gnu::always_inline]] static inline void widen_bytes(__m256i bytes, Reg* out) {
     const __m128i halves[2] = {_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1)};
     for (int v = 0; v < 4; ++v) {
       const __m128i half = halves[v / 2];
@@ -66,7 +66,7 @@ struct Simd {
     return _mm256_cvtph_ps(_mm_set1_epi16(bits));
   }
   template <int kLowest>
-  static void load_nibbles(const void* p, Reg* out) {
+  [[gnu::always_inline]] static inline void load_nibbles(const void* p, Reg* out) {
     const __m128i bytes = _mm_loadu_si128(static_cast<const __m128i*>(p));
     const __m128i mask = _mm_set1_epi8(15);
     const __m128i lowest = _mm_set1_epi8(kLowest);
@@ -92,7 +92,7 @@ struct Simd {
     return _mm256_sub_epi8(unsigned_six_bits(low, low_shift, high, high_shift),
                            _mm256_set1_epi8(32));
   }
-  static void load_six_bits(const std::byte* low, int low_shift, const std::byte* high,
+  [[gnu::always_inline]] static inline void load_six_bits(const std::byte* low, int low_shift, const std::byte* high,
                             int high_shift, Reg* out) {
     alignas(32) int8_t bytes[32];
     _mm256_store_si256(reinterpret_cast<__m256i*>(bytes),

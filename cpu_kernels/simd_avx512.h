@@ -47,7 +47,7 @@ struct Simd {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
   }
   // Widens 32 signed bytes, in order.
-  static void widen_bytes(__m256i bytes, Reg* out) {
+  [[gnu::always_inline]] static inline void widen_bytes(__m256i bytes, Reg* out) {
     out[0] = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_castsi256_si128(bytes)));
     out[1] = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_extracti128_si256(bytes, 1)));
   }
@@ -66,7 +66,7 @@ struct Simd {
   // values from kLowest on (-8 for Q4_0, 0 for Q4_1). A nibble picks its value out of a register
   // (vpermps looks at the low four bits of an index only).
   template <int kLowest>
-  static void load_nibbles(const void* p, Reg* out) {
+  [[gnu::always_inline]] static inline void load_nibbles(const void* p, Reg* out) {
     const __m512 values = nibble_values<kLowest>();
     const __m128i bytes = _mm_loadu_si128(static_cast<const __m128i*>(p));
     const __m512i wide = _mm512_cvtepu8_epi32(bytes);
@@ -76,7 +76,7 @@ struct Simd {
   // Decodes 32 weights of six bits, less 32, in order: four bits of each of 32 bytes at `low`,
   // shifted down by low_shift, and above them two bits of each of 32 bytes at `high`, shifted down
   // by high_shift.
-  static void load_six_bits(const std::byte* low, int low_shift, const std::byte* high,
+  [[gnu::always_inline]] static inline void load_six_bits(const std::byte* low, int low_shift, const std::byte* high,
                             int high_shift, Reg* out) {
     const __m128i low_count = _mm_cvtsi32_si128(low_shift);
     const __m128i high_count = _mm_cvtsi32_si128(high_shift);

@@ -12,7 +12,8 @@
 
 namespace thermocline {
 
-// Accumulate::run<type>(args): accumulate_rows of a type.
+// Accumulate::run<type>(args): accumulate_rows of a type; of several tokens where the type is
+// decoded as fast as it is read.
 template <class V, class Accumulate>
 struct SimdKernels {
   static void matvec_float(DType dtype, const MatvecArgs& args) {
@@ -33,7 +34,13 @@ struct SimdKernels {
   }
 
   static void accumulate_tokens(DType dtype, const AccumulateArgs& args) {
-    VisitWeightType(dtype, [&](auto type) { accumulate_many<V, type()>(args); });
+    VisitWeightType(dtype, [&](auto type) {
+      if constexpr (decodes_slowly<Weights<V, type()>>()) {
+        accumulate_many<V, type()>(args);
+      } else {
+        Accumulate::template run<type()>(args);
+      }
+    });
   }
 
   template <class To>

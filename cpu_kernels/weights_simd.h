@@ -66,7 +66,7 @@ struct Weights<V, DType::kQ8_0> {
   static constexpr int64_t kBytes = kTypeBlockBytes<DType::kQ8_0>;
   static constexpr int kRegs = kQuantBlock / V::kLanes;
   static typename V::Reg scale(const std::byte* p) { return V::broadcast_f16(p); }
-  static void integers(const std::byte* p, typename V::Reg* out) {
+  [[gnu::always_inline]] static inline void integers(const std::byte* p, typename V::Reg* out) {
     for (int i = 0; i < kRegs; ++i) out[i] = V::load_i8(p + 2 + i * V::kLanes);
   }
 };
@@ -78,7 +78,7 @@ struct Weights<V, DType::kQ4_0> {
   static constexpr int64_t kBytes = kTypeBlockBytes<DType::kQ4_0>;
   static constexpr int kRegs = kQuantBlock / V::kLanes;
   static typename V::Reg scale(const std::byte* p) { return V::broadcast_f16(p); }
-  static void integers(const std::byte* p, typename V::Reg* out) {
+  [[gnu::always_inline]] static inline void integers(const std::byte* p, typename V::Reg* out) {
     V::template load_nibbles<-8>(p + 2, out);
   }
 };
@@ -92,7 +92,7 @@ struct Weights<V, DType::kQ4_1> {
   static constexpr int kRegs = kQuantBlock / V::kLanes;
   static typename V::Reg scale(const std::byte* p) { return V::broadcast_f16(p); }
   static typename V::Reg offset(const std::byte* p) { return V::broadcast_f16(p + 2); }
-  static void integers(const std::byte* p, typename V::Reg* out) {
+  [[gnu::always_inline]] static inline void integers(const std::byte* p, typename V::Reg* out) {
     V::template load_nibbles<0>(p + 4, out);
   }
 };
@@ -111,7 +111,7 @@ struct Weights<V, DType::kQ6_K> {
   static constexpr int64_t kBytes = q6_k::kBytes;
   static constexpr int kRegs = kQuantBlock / V::kLanes;
   static typename V::Reg scale(const std::byte* p) { return V::broadcast_f16(p + q6_k::kDAt); }
-  static void integers(const std::byte* p, int64_t c, typename V::Reg* out) {
+  [[gnu::always_inline]] static inline void integers(const std::byte* p, int64_t c, typename V::Reg* out) {
     V::load_six_bits(p + q6_k::LowAt(c), q6_k::LowShift(c), p + q6_k::HighAt(c), q6_k::HighShift(c),
                      out);
     for (int v = 0; v < kRegs; ++v) {

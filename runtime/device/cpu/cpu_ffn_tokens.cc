@@ -154,7 +154,7 @@ void CpuFfn::PredictTokens(const Part& part, int64_t begin, int64_t end) const {
   float* const scores = part.state.up;
   if (predictor.signs == nullptr) {
     const TensorView& w = predictor.layer.out_proj;
-    const int64_t stride = kernels_.prepared_bytes(kernels_.vector_form(w.dtype), w.cols);
+    const int64_t stride = rows_.PreparedStride(kernels_.vector_form(w.dtype), w.cols);
     kernels_.matvec_tokens(w.dtype, {w.data, w.row_stride_bytes, w.cols, part.inner, nullptr, begin,
                                      end, scores, part.n_tokens, stride, m});
   }

@@ -40,7 +40,7 @@ void CpuFfn::PredictInner(const Lane& lane, const FfnOp& op, int64_t n) {
   lane.Sync();
   const VectorForm out_form = kernels_.vector_form(predictor.layer.out_proj.dtype);
   for (int64_t t = 0; t < n; ++t) {
-    std::byte* out = mine.inner.bytes() + t * kernels_.prepared_bytes(out_form, rank);
+    std::byte* out = mine.inner.bytes() + t * rows_.PreparedStride(out_form, rank);
     kernels_.prepare(out_form, inner + t * rank, rank, out);
   }
   lane.Mark(PassPart::kPredict);
@@ -57,7 +57,7 @@ int64_t CpuFfn::PredictRows(const Part& part, int64_t token, int64_t begin, int6
     const TensorView& w = predictor.layer.out_proj;
     const VectorForm form = kernels_.vector_form(w.dtype);
     kernels_.matvec(w.dtype, w.data, w.row_stride_bytes, w.cols,
-                    part.inner + token * kernels_.prepared_bytes(form, w.cols), nullptr, begin, end,
+                    part.inner + token * rows_.PreparedStride(form, w.cols), nullptr, begin, end,
                     scores);
     if (point.bias != nullptr) kernels_.add(scores + begin, point.bias + begin, end - begin);
   }

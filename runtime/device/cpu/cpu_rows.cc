@@ -22,13 +22,12 @@ uint64_t LaneBytes(const KernelTable& kernels, const CpuDeviceLimits& limits) {
 
 }  // namespace
 
-// Prepared vectors are whole cache lines each.
 uint64_t PreparedVectorBytes(const KernelTable& kernels, int64_t d) {
   int64_t most = 0;
   for (const VectorForm form : kForms) {
     most = std::max(most, kernels.prepared_bytes(form, AlignUp(d, kQuantBlock)));
   }
-  return static_cast<uint64_t>(most);
+  return static_cast<uint64_t>(TokenStride(most));
 }
 
 CpuRows::CpuRows(const KernelTable& kernels, const CpuDeviceLimits& limits)
@@ -43,13 +42,12 @@ uint64_t CpuRows::Bytes(const KernelTable& kernels, const CpuDeviceLimits& limit
 }
 
 int64_t CpuRows::PreparedStride(VectorForm form, int64_t d) const {
-  if (form == VectorForm::kF32) return d * static_cast<int64_t>(sizeof(float));
-  return kernels_.prepared_bytes(form, d);
+  return TokenStride(kernels_.prepared_bytes(form, d));
 }
 
 const std::byte* CpuRows::Prepare(const Lane& lane, VectorForm form, const float* x, int64_t n,
                                   int64_t d, int slot) {
-  if (form == VectorForm::kF32) return reinterpret_cast<const std::byte*>(x);
+  if (form == VectorForm::kF32 && n == 1) return reinterpret_cast<const std::byte*>(x);
   DCHECK(n <= max_row_tokens_);
   AlignedBuffer& prepared = prepared_[static_cast<size_t>(lane.rank)];
   std::byte* out =

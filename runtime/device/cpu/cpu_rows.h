@@ -11,7 +11,7 @@
 
 namespace thermocline {
 
-// Bytes of a prepared vector of d elements in any form.
+// Bytes from one to the next of several prepared vectors of up to d elements, in any form.
 uint64_t PreparedVectorBytes(const KernelTable& kernels, int64_t d);
 
 class CpuRows {
