@@ -117,7 +117,7 @@ void accumulate_channels(DType dtype, const std::byte* w, int64_t row_stride_byt
                          const int32_t* rows, int64_t n_rows, int64_t col_begin, int64_t col_end,
                          float* y) {
   AccumulateArgs args = {w, row_stride_bytes, h, rows, n_rows, col_begin, col_end, y};
-  if (dtype == DType::kQ4_0) args.col_begin = ChannelRows<ChannelStrip>(args).run();
+  if (dtype == DType::kQ4_0) args.col_begin = add_channel_rows<ChannelStrip>(args);
   if (args.col_begin < args.col_end) accumulate_any(dtype, args);
 }
 

@@ -106,7 +106,7 @@ void vnni_accumulate_channels(DType dtype, const std::byte* w, int64_t row_strid
     return accumulate_channels(dtype, w, row_stride_bytes, h, rows, n_rows, col_begin, col_end, y);
   }
   AccumulateArgs args = {w, row_stride_bytes, h, rows, n_rows, col_begin, col_end, y};
-  args.col_begin = ChannelRows<ByteFours>(args).run();
+  args.col_begin = add_channel_rows<ByteFours>(args);
   if (args.col_begin < args.col_end) accumulate_any(dtype, args);
 }
 

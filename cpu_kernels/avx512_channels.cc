@@ -148,7 +148,7 @@ void vnni_accumulate_channels(DType dtype, const std::byte* w, int64_t row_strid
                               int64_t col_begin, int64_t col_end, float* y) {
   const AccumulateArgs args = {w, row_stride_bytes, h, rows, n_rows, col_begin, col_end, y};
   AccumulateArgs rest = args;
-  if (dtype == DType::kQ4_0) rest.col_begin = ChannelRows<ChannelStrip>(args).run();
+  if (dtype == DType::kQ4_0) rest.col_begin = add_channel_rows<ChannelStrip>(args);
   if (rest.col_begin < rest.col_end) accumulate_any(dtype, rest);
 }
 

@@ -32,6 +32,10 @@ inline constexpr int64_t kRunBytes = 32768;
 // many are on their way. Together that is 12 kB, a quarter of L1; 0.5 to 32 kB were measured.
 inline constexpr int64_t kScatteredAheadBytes = 1536;
 
+// Whether rows of a list are best prefetched into the first cache, on this processor: on AMD's from
+// Zen 5 on. Those before have more lines on their way to the second. (In tables.cc.)
+bool prefetches_rows_near();
+
 // Products with several tokens: the bytes of the tokens' vectors that stay in the first cache while
 // rows go by (of 32 kB on older processors; measured on 48 kB: more costs rows of 11008 columns up
 // to a fifth), those of the rows of a group, and how far ahead these are prefetched.

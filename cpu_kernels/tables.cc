@@ -236,6 +236,11 @@ int64_t four_rows_bytes() {
   static const int64_t n_bytes = is_amd() ? 0 : kFourRowsBytes;
   return n_bytes;
 }
+
+bool prefetches_rows_near() {
+  static const bool near = is_amd() && has_avx_vnni();  // Zen 5 is their first with AVX-VNNI
+  return near;
+}
 #endif
 
 std::span<const KernelTable* const> make_available_tables() {

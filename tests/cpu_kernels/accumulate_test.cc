@@ -164,6 +164,33 @@ TEST_P(AccumulateTest, ChannelsAreWithinTheRoundingOfTheirFactors) {
   }
 }
 
+// Rows that lie apart may be read in another order of columns than rows side by side: of the same
+// rows both make the same bits, however many strips they have and however many rows are left.
+TEST_P(AccumulateTest, ChannelsThatLieApartAreTheSameBits) {
+  std::mt19937 rng(6);
+  constexpr int64_t kRows = 60;
+  for (const int64_t wanted : {32, 128, 160, 256, 1024, 2208, 2336, 4096, 7424}) {
+    const int64_t n_cols = WholeBlocks(dtype(), wanted);
+    const Matrix w(dtype(), kRows, n_cols, wanted % 128 == 0 ? 0 : 3, &rng);
+    for (const int64_t n : {0, 1, 7, 8, 9, 16, 29}) {
+      std::vector<int32_t> rows;
+      std::vector<std::byte> alone;
+      for (int64_t i = 0; i < n; ++i) {
+        rows.push_back(static_cast<int32_t>(2 * i));
+        alone.insert(alone.end(), w.row(2 * i), w.row(2 * i) + RowBytes(dtype(), n_cols));
+      }
+      const std::vector<float> h = RandomFloats(&rng, n);
+      std::vector<float> apart = RandomFloats(&rng, n_cols);
+      std::vector<float> together = apart;
+      kernels().accumulate_channels(dtype(), w.data(), w.stride(), h.data(), rows.data(), n, 0,
+                                    n_cols, apart.data());
+      kernels().accumulate_channels(dtype(), alone.data(), RowBytes(dtype(), n_cols), h.data(),
+                                    nullptr, n, 0, n_cols, together.data());
+      EXPECT_EQ(apart, together) << n << " rows of " << n_cols;
+    }
+  }
+}
+
 std::string ParamName(const ::testing::TestParamInfo<Param>& info) {
   return TableName(*std::get<0>(info.param)) + "_" +
          std::string(DTypeName(std::get<1>(info.param)));

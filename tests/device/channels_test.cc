@@ -128,10 +128,10 @@ class Columns {
 
 // Sizes of one stripe and of several, of one part and of several, with ends that fill neither.
 constexpr ChannelsCase kChannelsCases[] = {
-    {DType::kF32, 33, 40, 1},     {DType::kF16, 200, 1312, 1},  {DType::kQ8_0, 512, 2080, 1},
-    {DType::kQ4_0, 700, 4704, 1}, {DType::kQ4_1, 96, 160, 3},   {DType::kQ4_0, 256, 128, 3},
-    {DType::kQ8_0, 64, 4128, 2},  {DType::kQ6_K, 128, 1024, 1}, {DType::kQ4_0, 96, 288, 7},
-    {DType::kF16, 64, 96, 9},
+    {DType::kF32, 33, 40, 1},     {DType::kF16, 200, 1312, 1},   {DType::kQ8_0, 512, 2080, 1},
+    {DType::kQ4_0, 700, 4704, 1}, {DType::kQ4_1, 96, 160, 3},    {DType::kQ4_0, 256, 128, 3},
+    {DType::kQ8_0, 64, 4128, 2},  {DType::kQ6_K, 128, 1024, 1},  {DType::kQ4_0, 96, 288, 7},
+    {DType::kF16, 64, 96, 9},     {DType::kQ4_0, 160, 16416, 1},  // stripes only for many lanes
 };
 
 TEST(Channels, MatchDoubleAndCountWhatTheyKeep) {

@@ -15,9 +15,15 @@ constexpr int64_t kStripeUnit = 128;
 // Bytes of a row in a stripe, so that its sums stay in the second cache. Rows that lie apart are
 // read the faster the longer they are.
 constexpr int64_t kStripeBytes = 8192;
-constexpr int64_t kTasks = 16;             // of a product, so that lanes can share them out
-constexpr int64_t kMaxColumnParts = 8;     // of the channels: each has sums of its own
+// Bytes of a row that a stripe keeps where there are more stripes only so that lanes have tasks.
+constexpr int64_t kLeastStripeBytes = 2048;
+constexpr int64_t kTasks = 16;          // of a product, so that lanes can share them out
+constexpr int64_t kMaxColumnParts = 8;  // of the channels: each has sums of its own
+// Of the sums of all parts, which are read and written beside the weights: between two layers these
+// drive them out of caches.
+constexpr int64_t kSumsBytes = 192 << 10;
 constexpr int64_t kTaskBytes = 128 << 10;  // of weights, dense, that are worth sums of their own
+constexpr int64_t kAddedCols = 2048;       // outputs that are added at a time, in the first cache
 constexpr int64_t kMaxColumnOps = 3;       // products that one call makes (q, k, v)
 
 int64_t MostParts(const CpuDeviceLimits& limits) {
@@ -94,14 +100,22 @@ const float* CpuChannels::CutBatch(const Lane& lane, const ChannelCut* cut, cons
   return out;
 }
 
-CpuChannels::Grid CpuChannels::GridOf(const LinearWeights& weights) {
+// The parts depend on the model alone; how many stripes there are changes no bit.
+CpuChannels::Grid CpuChannels::GridOf(const LinearWeights& weights, int64_t n_products,
+                                      int64_t n_lanes) {
   const TensorView& w = weights.w;
   const int64_t row_bytes = RowBytes(w.dtype, w.cols);
+  const int64_t most_stripes = CeilDiv(w.cols, kStripeUnit);
   Grid grid;
-  grid.n_stripes = std::clamp<int64_t>(row_bytes / kStripeBytes, 1, CeilDiv(w.cols, kStripeUnit));
+  grid.n_stripes = std::clamp<int64_t>(row_bytes / kStripeBytes, 1, most_stripes);
   const int64_t by_bytes = w.rows * row_bytes / kTaskBytes / grid.n_stripes;
-  grid.n_parts = std::clamp<int64_t>(std::min(by_bytes, kTasks / grid.n_stripes), 1,
+  const int64_t by_sums = kSumsBytes / (w.cols * static_cast<int64_t>(sizeof(float)));
+  grid.n_parts = std::clamp<int64_t>(std::min({by_bytes, by_sums, kTasks / grid.n_stripes}), 1,
                                      std::min(kMaxColumnParts, w.rows));
+  while (grid.n_tasks() * n_products < 2 * n_lanes && 2 * grid.n_stripes <= most_stripes &&
+         row_bytes / (2 * grid.n_stripes) >= kLeastStripeBytes) {
+    grid.n_stripes *= 2;
+  }
   return grid;
 }
 
@@ -146,21 +160,19 @@ void CpuChannels::RunTask(const Lane& lane, const LinearOp& op, const Grid& grid
   }
 }
 
-void CpuChannels::AddParts(const Lane& lane, const LinearOp& op, const Grid& grid, int64_t n,
-                           const float* partial) const {
+void CpuChannels::AddParts(const LinearOp& op, const Grid& grid, int64_t begin, int64_t end,
+                           int64_t n, const float* partial) const {
   const int64_t d = op.weights->w.cols;
-  const auto [begin, end] = lane.Split(d, 16);
   for (int64_t t = 0; t < n; ++t) {
-    float* const out = op.out + t * d + begin;
-    for (int64_t p = 0; p < grid.n_parts; ++p) {
-      const float* const from = partial + (p * n + t) * d + begin;
-      if (p == 0) {
-        std::copy_n(from, end - begin, out);
-      } else {
-        kernels_.add(out, from, end - begin);
+    for (int64_t at = begin; at < end; at += kAddedCols) {
+      const int64_t cols = std::min(kAddedCols, end - at);
+      float* const out = op.out + t * d + at;
+      std::copy_n(partial + t * d + at, cols, out);
+      for (int64_t p = 1; p < grid.n_parts; ++p) {
+        kernels_.add(out, partial + (p * n + t) * d + at, cols);
       }
+      if (op.weights->bias != nullptr) kernels_.add(out, op.weights->bias + at, cols);
     }
-    if (op.weights->bias != nullptr) kernels_.add(out, op.weights->bias + begin, end - begin);
   }
 }
 
@@ -172,7 +184,7 @@ void CpuChannels::Linear(const Lane& lane, std::span<const LinearOp> ops, const 
   int64_t n_tasks = 0;
   int64_t floats = 0;
   for (size_t i = 0; i < ops.size(); ++i) {
-    grids[i] = GridOf(*ops[i].weights);
+    grids[i] = GridOf(*ops[i].weights, std::ssize(ops), lane.size);
     partials[i] = partial_.as<float>() + floats;
     floats += AlignUp(grids[i].n_parts * n * ops[i].weights->w.cols, 16);
     n_tasks += grids[i].n_tasks();
@@ -187,7 +199,18 @@ void CpuChannels::Linear(const Lane& lane, std::span<const LinearOp> ops, const 
     }
   });
   lane.Sync();
-  for (size_t i = 0; i < ops.size(); ++i) AddParts(lane, ops[i], grids[i], n, partials[i]);
+  // Outputs are shared out as one line over all products, as tasks are: a lane then mostly adds
+  // what it has made itself.
+  int64_t n_outputs = 0;
+  for (const LinearOp& op : ops) n_outputs += op.weights->w.cols;
+  const auto [begin, end] = lane.Split(n_outputs, 16);
+  int64_t first = 0;  // output of the product at hand
+  for (size_t i = 0; i < ops.size(); ++i) {
+    const int64_t d = ops[i].weights->w.cols;
+    AddParts(ops[i], grids[i], std::clamp<int64_t>(begin - first, 0, d),
+             std::clamp<int64_t>(end - first, 0, d), n, partials[i]);
+    first += d;
+  }
 }
 
 }  // namespace thermocline

@@ -44,7 +44,7 @@ class CpuChannels {
     int64_t n_parts = 1;
     int64_t n_tasks() const { return n_stripes * n_parts; }
   };
-  static Grid GridOf(const LinearWeights& weights);
+  static Grid GridOf(const LinearWeights& weights, int64_t n_products, int64_t n_lanes);
   struct LaneScratch {
     AlignedBuffer x[2];  // (kFewTokens, max_d_in) f32: CutRows
     AlignedBuffer kept;  // (max_d_in) f32
@@ -52,7 +52,8 @@ class CpuChannels {
   };
   void RunTask(const Lane& lane, const LinearOp& op, const Grid& grid, int64_t task, const float* x,
                int64_t n, float* partial);
-  void AddParts(const Lane& lane, const LinearOp& op, const Grid& grid, int64_t n,
+  // Writes outputs [begin, end) of n tokens as the sums of their parts.
+  void AddParts(const LinearOp& op, const Grid& grid, int64_t begin, int64_t end, int64_t n,
                 const float* partial) const;
   void CountKept(const ChannelCut& cut, const float* x, int64_t n, int64_t d) const;
 
