@@ -1,9 +1,10 @@
 // Computes y_t += sum_i h_t[i] W[i, :] for several tokens t, for any vector unit V and the types
-// whose weights take long to decode: those that are read as octets, and Q6_K. Some rows of the list are decoded together, a strip of columns at a time, into memory
-// that stays in the first cache; then registers of every token's y take all of these rows, in the
-// order of the list. So weights are read and decoded once for all tokens, and each column of a
-// token is the chain of fused multiply-adds that accumulate_rows makes of it, to the same bits.
-// A token that leaves a row out has h = 0 there, which changes nothing where weights are finite.
+// whose weights take long to decode: those that are read as octets, and Q6_K. Some rows of the list
+// are decoded together, a strip of columns at a time, into memory that stays in the first cache;
+// then registers of every token's y take all of these rows, in the order of the list. So weights
+// are read and decoded once for all tokens, and each column of a token is the chain of fused
+// multiply-adds that accumulate_rows makes of it, to the same bits. A token that leaves a row out
+// has h = 0 there, which changes nothing where weights are finite.
 #pragma once
 
 #include <immintrin.h>

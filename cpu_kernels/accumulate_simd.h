@@ -3,10 +3,10 @@
 // multiply-adds per element in the order of the list, and is stored. y (d_model f32) stays in L1.
 // What the rows need next is prefetched, further on in the same rows or in those that follow in the
 // list. Of several tokens, the strips of as many y as registers hold take a row's weights as they
-// are decoded; more tokens take some rows in turn, from the second cache. For quantised rows h_i * d is one f32 scale per block, computed for some blocks of all
-// eight rows before their weights are looked at. Weights with an offset are decoded first (d q + m,
-// rounded once) and then multiplied by h_i: sums of the offsets apart would depend on how the list
-// falls into groups.
+// are decoded; more tokens take some rows in turn, from the second cache. For quantised rows h_i *
+// d is one f32 scale per block, computed for some blocks of all eight rows before their weights are
+// looked at. Weights with an offset are decoded first (d q + m, rounded once) and then multiplied
+// by h_i: sums of the offsets apart would depend on how the list falls into groups.
 #pragma once
 
 #include <immintrin.h>
@@ -41,7 +41,7 @@ struct Strips {
   template <int kTokens>
   static constexpr int kBlocks = kWide ? 4 : 1;
   template <int kTokens>
-  static constexpr int64_t kCols = W::kBlocks ? kBlocks<kTokens> * kQuantBlock : 4 * V::kLanes;
+  static constexpr int64_t kCols = W::kBlocks ? kBlocks<kTokens>* kQuantBlock : 4 * V::kLanes;
 
   template <int kRows, int kTokens>
   static void add(const std::byte* const* w, int64_t offset, const StripTokens& to) {

@@ -92,8 +92,9 @@ struct Simd {
     return _mm256_sub_epi8(unsigned_six_bits(low, low_shift, high, high_shift),
                            _mm256_set1_epi8(32));
   }
-  [[gnu::always_inline]] static inline void load_six_bits(const std::byte* low, int low_shift, const std::byte* high,
-                            int high_shift, Reg* out) {
+  [[gnu::always_inline]] static inline void load_six_bits(const std::byte* low, int low_shift,
+                                                          const std::byte* high, int high_shift,
+                                                          Reg* out) {
     alignas(32) int8_t bytes[32];
     _mm256_store_si256(reinterpret_cast<__m256i*>(bytes),
                        six_bits(low, low_shift, high, high_shift));

@@ -76,8 +76,9 @@ struct Simd {
   // Decodes 32 weights of six bits, less 32, in order: four bits of each of 32 bytes at `low`,
   // shifted down by low_shift, and above them two bits of each of 32 bytes at `high`, shifted down
   // by high_shift.
-  [[gnu::always_inline]] static inline void load_six_bits(const std::byte* low, int low_shift, const std::byte* high,
-                            int high_shift, Reg* out) {
+  [[gnu::always_inline]] static inline void load_six_bits(const std::byte* low, int low_shift,
+                                                          const std::byte* high, int high_shift,
+                                                          Reg* out) {
     const __m128i low_count = _mm_cvtsi32_si128(low_shift);
     const __m128i high_count = _mm_cvtsi32_si128(high_shift);
     for (int v = 0; v < 2; ++v) {

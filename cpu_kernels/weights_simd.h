@@ -111,7 +111,8 @@ struct Weights<V, DType::kQ6_K> {
   static constexpr int64_t kBytes = q6_k::kBytes;
   static constexpr int kRegs = kQuantBlock / V::kLanes;
   static typename V::Reg scale(const std::byte* p) { return V::broadcast_f16(p + q6_k::kDAt); }
-  [[gnu::always_inline]] static inline void integers(const std::byte* p, int64_t c, typename V::Reg* out) {
+  [[gnu::always_inline]] static inline void integers(const std::byte* p, int64_t c,
+                                                     typename V::Reg* out) {
     V::load_six_bits(p + q6_k::LowAt(c), q6_k::LowShift(c), p + q6_k::HighAt(c), q6_k::HighShift(c),
                      out);
     for (int v = 0; v < kRegs; ++v) {
