@@ -36,17 +36,13 @@ struct Strips {
   using Reg = typename V::Reg;
   static constexpr bool kWide = V::kLanes == 16;
   static constexpr int kMostTokens = W::kBlocks || !kWide ? 3 : 6;
-  // Quantised types: blocks side by side, with eight registers of y. Sixteen registers in all hold
-  // no more than four of several tokens each.
-  template <int kTokens>
-  static constexpr int kBlocks = kWide ? 4 : 1;
-  template <int kTokens>
-  static constexpr int64_t kCols = W::kBlocks ? kBlocks<kTokens>* kQuantBlock : 4 * V::kLanes;
+  static constexpr int kBlocks = kWide ? 4 : 1;  // quantised types, side by side
+  static constexpr int64_t kCols = W::kBlocks ? kBlocks * kQuantBlock : 4 * V::kLanes;
 
   template <int kRows, int kTokens>
   static void add(const std::byte* const* w, int64_t offset, const StripTokens& to) {
     if constexpr (W::kBlocks) {
-      add_blocks<kRows, kBlocks<kTokens>, kTokens>(w, offset, to);
+      add_blocks<kRows, kBlocks, kTokens>(w, offset, to);
     } else {
       add_floats<kRows, kTokens>(w, offset, to);
     }
@@ -98,7 +94,8 @@ struct Strips {
     V::store_n(y, sum, n);
   }
 
-  // Takes several blocks side by side, since the additions to one column wait for each other.
+  // Where registers allow it blocks go side by side: the additions to one column wait for each
+  // other.
   template <int kRows, int kSideBySide, int kTokens>
   static void add_blocks(const std::byte* const* w, int64_t offset, const StripTokens& to) {
     constexpr int kRegs = kSideBySide * W::kRegs;
@@ -140,7 +137,7 @@ struct Strips {
 template <class W, class Strip, int kRows, int kTokens>
 class RowAccumulator {
  public:
-  static constexpr int64_t kCols = Strip::template kCols<kTokens>;
+  static constexpr int64_t kCols = Strip::kCols;
   static constexpr int64_t kStripBytes = column_offset<W>(kCols);
 
   explicit RowAccumulator(const AccumulateArgs& args)

@@ -59,7 +59,6 @@ template <DType kType>
 template <DType kType>
 struct QuadStrips {
   static constexpr int kMostTokens = 3;
-  template <int kTokens>
   static constexpr int64_t kCols = kQuadCols;
 
   template <int kRows, int kTokens>

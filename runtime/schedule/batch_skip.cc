@@ -50,9 +50,11 @@ std::vector<int64_t> ChooseSkipRows(const Engine& engine, const MachineRates& ra
     BatchLayer layer;
     const auto& slices = engine.weights().layers[l].slices;
     double n_active = 0;
+    int64_t fewest = 0;  // fewer rows go neuron by neuron in any case
     for (size_t tier = first_cpu_tier; tier < slices.size(); ++tier) {
       if (slices[tier].n_neurons == 0) continue;
       layer.key = {slices[tier].gate.dtype, slices[tier].gate.cols};
+      fewest = slices[tier].by_column ? kGemmMinTokens : kFewTokens + 1;
       layer.gated = slices[tier].is_gated();
       layer.neurons += static_cast<double>(slices[tier].n_neurons);
       n_active += static_cast<double>(counts.tiers[tier][l].active);
@@ -61,7 +63,7 @@ std::vector<int64_t> ChooseSkipRows(const Engine& engine, const MachineRates& ra
     if (layer.neurons > 0) {
       if (!rates.HasType(layer.key.dtype)) return {};
       layer.density = n_active / (layer.neurons * static_cast<double>(counts.tokens));
-      for (int64_t n = kGemmMinTokens; n <= kMostSkipRows; ++n) {
+      for (int64_t n = fewest; n <= kMostSkipRows; ++n) {
         const BatchSeconds s = PredictBatch(layer, rates, engine.model().n_threads(), n);
         if (s.by_neuron > kLeastGain * s.dense) break;
         rows = n;

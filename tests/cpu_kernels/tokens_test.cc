@@ -18,12 +18,12 @@ constexpr int64_t kMostTokens = 13;
 
 using Param = std::tuple<const KernelTable*, DType>;
 
-// Vectors of tokens, end to end as the device lays them.
+// Vectors of tokens, as far apart as the device lays them.
 class PreparedTokens {
  public:
   PreparedTokens(const KernelTable& kernels, VectorForm form,
                  const std::vector<std::vector<float>>& x)
-      : stride_(kernels.prepared_bytes(form, static_cast<int64_t>(x.front().size()))),
+      : stride_(TokenStride(kernels.prepared_bytes(form, static_cast<int64_t>(x.front().size())))),
         storage_(static_cast<size_t>(stride_) * x.size() + 64) {
     data_ = storage_.data() + (64 - reinterpret_cast<uintptr_t>(storage_.data()) % 64) % 64;
     for (size_t t = 0; t < x.size(); ++t) {
@@ -119,6 +119,20 @@ class TokensTest : public ::testing::TestWithParam<Param> {
 
   static size_t Index(int64_t i) { return static_cast<size_t>(i); }
 };
+
+// So that up to eight vectors share the 64 sets of a cache whose ways are pages.
+TEST(TokenStrideTest, KeepsVectorsOutOfEachOthersLines) {
+  for (const int64_t n_bytes : {64, 576, 640, 4096, 4672, 4736, 16384, 44032}) {
+    const int64_t stride = TokenStride(n_bytes);
+    EXPECT_GE(stride, n_bytes);
+    EXPECT_LT(stride, n_bytes + 4096 + 576);
+    EXPECT_EQ(stride % 64, 0);
+    std::vector<int> sets;
+    for (int64_t t = 0; t < 8; ++t) sets.push_back(static_cast<int>(t * stride / 64 % 64));
+    std::ranges::sort(sets);
+    for (size_t t = 1; t < sets.size(); ++t) EXPECT_GE(sets[t] - sets[t - 1], 8) << n_bytes;
+  }
+}
 
 TEST_P(TokensTest, RowsHaveTheBitsOfOneToken) {
   std::mt19937 rng(11);
