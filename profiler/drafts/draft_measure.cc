@@ -7,7 +7,7 @@
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
 #include "runtime/engine/evaluate.h"
-#include "runtime/speculate/draft_growth.h"
+#include "runtime/engine/growth_pass.h"
 #include "runtime/speculate/tree_rows.h"
 
 namespace thermocline {
@@ -177,24 +177,14 @@ void DraftMeter::Grow(DraftPass& draft, std::span<const int32_t> forks,
     growths[i].TakeText({.all = first.subspan(i * width, width)});
     begins.push_back(engine_.sequences().length(forks[i]));
   }
-  const auto share = static_cast<size_t>(engine_.model().max_sampled_rows()) / forks.size();
+  const int64_t share = engine_.model().max_sampled_rows() / std::ssize(forks);
   while (true) {
-    inputs.clear();
-    std::vector<std::pair<size_t, size_t>> rows;  // whose, and which of its growth's
-    for (size_t i = 0; i < forks.size(); ++i) {
-      const size_t n = growths[i].Next(share);
-      if (n == 0) continue;
-      for (size_t row = 0; row < n; ++row) rows.emplace_back(i, row);
-      inputs.push_back({.sequence = forks[i],
-                        .ids = growths[i].ids(),
-                        .all_logits = true,
-                        .tree_begin = begins[i],
-                        .parents = growths[i].parents()});
-    }
-    if (inputs.empty()) return;
-    const auto logits = draft.Feed(inputs);
-    for (size_t row = 0; row < rows.size(); ++row) {
-      growths[rows[row].first].Take(rows[row].second, {.all = logits.subspan(row * width, width)});
+    GrowthPass pass;
+    for (size_t i = 0; i < forks.size(); ++i) pass.Add(&growths[i], forks[i], begins[i], share);
+    if (pass.inputs().empty()) return;
+    const auto logits = draft.Feed(pass.inputs());
+    for (size_t row = 0; row < pass.n_rows(); ++row) {
+      pass.Take(row, {.all = logits.subspan(row * width, width)});
     }
     for (DraftGrowth& growth : growths) growth.EndPass();
   }

@@ -7,6 +7,7 @@
 
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
+#include "runtime/engine/growth_pass.h"
 
 namespace thermocline {
 namespace {
@@ -155,26 +156,16 @@ void ModelDraft::ReadTexts(std::span<Running> running) {
 }
 
 bool ModelDraft::GrowTrees(std::span<Running> running) {
-  const int64_t most = engine_->model().max_sampled_rows();
-  const auto share = static_cast<size_t>(most) / running.size();
-  std::vector<SequenceInput> inputs;
-  std::vector<std::pair<Running*, size_t>> rows;  // whose, and which of its growth's
+  const int64_t share = engine_->model().max_sampled_rows() / std::ssize(running);
+  GrowthPass pass;
   for (Running& text : running) {
     const int64_t n_past = engine_->sequences().length(text.text->sequence);
-    const int64_t room = engine_->context_tokens() - n_past;
-    const size_t n = text.growth.Next(std::min(share, static_cast<size_t>(room)));
-    if (n == 0) continue;
-    for (size_t i = 0; i < n; ++i) rows.emplace_back(&text, i);
-    inputs.push_back({.sequence = text.text->sequence,
-                      .ids = text.growth.ids(),
-                      .all_logits = true,
-                      .tree_begin = static_cast<int64_t>(text.text->ids.size()),
-                      .parents = text.growth.parents()});
+    pass.Add(&text.growth, text.text->sequence, std::ssize(text.text->ids),
+             std::min(share, engine_->context_tokens() - n_past));
   }
-  if (inputs.empty()) return false;
-  Feed(inputs, BestNeeded(running), [&](size_t i, const NextLogits& logits) {
-    rows[i].first->growth.Take(rows[i].second, logits);
-  });
+  if (pass.inputs().empty()) return false;
+  Feed(pass.inputs(), BestNeeded(running),
+       [&](size_t row, const NextLogits& logits) { pass.Take(row, logits); });
   for (Running& text : running) {
     text.growth.EndPass();
     text.text->tree_ids = text.growth.read();

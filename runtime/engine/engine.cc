@@ -13,6 +13,11 @@
 #include "runtime/lora/load_adapters.h"
 
 namespace thermocline {
+namespace {
+
+constexpr int64_t kWarmUpTokens = 16;
+
+}  // namespace
 
 Engine::Engine(const EngineOptions& options) : Engine(std::make_unique<OpenedModel>(options)) {}
 
@@ -281,6 +286,14 @@ std::span<const int32_t> Engine::FeedBatches(std::span<const int32_t> ids,
     kv_.Advance(main_, static_cast<int64_t>(batch));
     n_fed += batch;
   }
+}
+
+void Engine::WarmUp() {
+  if (config().has_encoder()) return;
+  const auto n_tokens = std::min<int64_t>(kWarmUpTokens, context_tokens());
+  Feed(std::vector<int32_t>(static_cast<size_t>(n_tokens), 0));
+  Reset();
+  executor().ResetCounts();
 }
 
 std::span<const float> Engine::Feed(std::span<const int32_t> ids, const FeedProgress& progress) {

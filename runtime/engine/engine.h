@@ -76,6 +76,10 @@ class Engine {
   int64_t KeepableTokens(int64_t n_tokens) const { return kv_.KeepableLength(main_, n_tokens); }
   // Forgets all but its first n tokens. REQUIRES: n_tokens == KeepableTokens(n_tokens).
   void Truncate(int64_t n_tokens) { kv_.Truncate(main_, n_tokens); }
+  // Reads the weights once, in a pass of a few tokens which leaves nothing behind, so that the
+  // first text does not pay for what was still on a disk. Nothing for models with an encoder.
+  // REQUIRES: n_past() == 0.
+  void WarmUp();
   // Feeds tokens in batches, and tells `progress` before and after each; returns the logits after
   // the last token, the only ones that are computed: (vocab_size). Valid until the next call.
   // Throws Error when the context is full, Interrupted between batches on Ctrl-C.

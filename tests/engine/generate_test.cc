@@ -49,6 +49,20 @@ TEST_F(GenerateTest, WeightsAreNotReadBeforeTheEngineIsMade) {
   EXPECT_TRUE(reads);
 }
 
+TEST_F(GenerateTest, WarmingUpLeavesNothingBehind) {
+  std::string texts[2];
+  for (const bool warms_up : {false, true}) {
+    Engine engine(Options(12));  // less than a warm-up would take
+    if (warms_up) engine.WarmUp();
+    EXPECT_EQ(engine.n_past(), 0);
+    EXPECT_EQ(engine.executor().counts().tokens, 0);
+    Generator generator(engine, {.temperature = 0});
+    texts[warms_up ? 1 : 0] = Continue(generator, "Hi", 6);
+    EXPECT_EQ(last_.generated_tokens, 6);
+  }
+  EXPECT_EQ(texts[0], texts[1]);
+}
+
 TEST_F(GenerateTest, CountsTokensAndPasses) {
   Engine engine(Options(64));
   Generator generator(engine, {.temperature = 0});

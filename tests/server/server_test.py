@@ -481,7 +481,7 @@ class Connections(Base):
 
 
 class Access(Base):
-    flags = ("--api-key", "first,second", "--no-slots", "--no-webui")
+    flags = ("--api-key", "first,second", "--no-slots", "--no-webui", "--no-warmup")
 
     def test_keys(self):
         body = {"content": "x"}

@@ -48,7 +48,10 @@ std::unique_ptr<Drafting> MakeDrafting(const DraftOptions& options, OpenedModel&
   return std::make_unique<Drafting>(options, model);
 }
 
-ScheduleOptions WithSpeculator(ScheduleOptions options, Drafting* drafting, Engine& engine) {
+ScheduleOptions MakeReady(const ServeOptions& all, bool is_first, Drafting* drafting,
+                          Engine& engine) {
+  ScheduleOptions options = all.schedule;
+  if (all.warms_up && is_first) engine.WarmUp();
   if (drafting == nullptr) return options;
   drafting->Use(engine);
   options.speculator = &drafting->speculator();
@@ -57,23 +60,23 @@ ScheduleOptions WithSpeculator(ScheduleOptions options, Drafting* drafting, Engi
 
 }  // namespace
 
-LoadedModel::LoadedModel(const ServeOptions& options, ScheduleStats stats_before)
-    : LoadedModel(options, std::make_unique<OpenedModel>(options.engine), std::move(stats_before)) {
-}
+LoadedModel::LoadedModel(const ServeOptions& options, ScheduleStats stats_before, bool is_first)
+    : LoadedModel(options, std::make_unique<OpenedModel>(options.engine), std::move(stats_before),
+                  is_first) {}
 
 LoadedModel::LoadedModel(const ServeOptions& options, std::unique_ptr<OpenedModel> model,
-                         ScheduleStats stats_before)
+                         ScheduleStats stats_before, bool is_first)
     : drafting(MakeDrafting(options.draft, *model)),
       engine(std::move(model)),
       before(std::move(stats_before)),
-      scheduler(engine, WithSpeculator(options.schedule, drafting.get(), engine)) {}
+      scheduler(engine, MakeReady(options, is_first, drafting.get(), engine)) {}
 
 ModelHost::ModelHost(const ServeOptions& options)
     : options_(options),
       opened_(std::make_unique<OpenedModel>(options.engine)),
       tokenizer_(opened_->tokenizer()),
       tier_names_(opened_->TierNames()),
-      loaded_(std::make_shared<LoadedModel>(options, ScheduleStats())) {
+      loaded_(std::make_shared<LoadedModel>(options, ScheduleStats(), true)) {
   context_tokens_ = loaded_->engine.context_tokens();
   for (const LayerWeights& layer : loaded_->engine.weights().layers) {
     int64_t n_all = 0;
@@ -92,7 +95,7 @@ ModelHost::~ModelHost() {
 std::shared_ptr<LoadedModel> ModelHost::Wake() {
   const std::lock_guard lock(mutex_);
   used_ = std::chrono::steady_clock::now();
-  if (loaded_ == nullptr) loaded_ = std::make_shared<LoadedModel>(options_, asleep_);
+  if (loaded_ == nullptr) loaded_ = std::make_shared<LoadedModel>(options_, asleep_, false);
   return loaded_;
 }
 

@@ -16,9 +16,10 @@ namespace thermocline {
 
 // While somebody holds one, the model stays loaded.
 struct LoadedModel {
-  LoadedModel(const ServeOptions& options, ScheduleStats before);
-  LoadedModel(const ServeOptions& options, std::unique_ptr<OpenedModel> model,
-              ScheduleStats before);
+  // is_first: nobody waits for it yet, so there is time to warm up.
+  LoadedModel(const ServeOptions& options, ScheduleStats before, bool is_first);
+  LoadedModel(const ServeOptions& options, std::unique_ptr<OpenedModel> model, ScheduleStats before,
+              bool is_first);
 
   std::unique_ptr<Drafting> drafting;  // null: nothing drafts
   Engine engine;

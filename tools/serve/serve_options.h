@@ -23,6 +23,7 @@ struct ServeOptions {
   RequestDefaults defaults;
   std::vector<std::string> dry_breakers;  // texts that no repetition goes across
   bool context_shift = false;
+  bool warms_up = true;  // before the first request is taken
 
   std::string host = "127.0.0.1";
   uint16_t port = 8080;

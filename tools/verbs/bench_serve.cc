@@ -20,8 +20,6 @@
 namespace thermocline {
 namespace {
 
-constexpr int64_t kWarmUpTokens = 16;
-
 constexpr const char* kBenchServeDetails =
     "Sends requests to a scheduler in this process, each when it arrives, and prints how long "
     "their\n"
@@ -63,14 +61,6 @@ void Print(const BenchServeRun& run, const ServeReport& report) {
   ClearStderrProgress();
   if (!run.report_path.empty()) WritePage(run.report_path, ServePage(report));
   WriteOutput(run.format == "json" ? ServeJson(report) : ServeTable(report));
-}
-
-// Reads all weights once, so that the first request does not pay for what was still on a disk.
-void WarmUp(Engine& engine) {
-  const auto n_tokens = std::min<int64_t>(kWarmUpTokens, engine.context_tokens());
-  engine.Feed(std::vector<int32_t>(static_cast<size_t>(n_tokens), 0));
-  engine.Reset();
-  engine.executor().ResetCounts();
 }
 
 }  // namespace
@@ -141,7 +131,7 @@ void RunBenchServe(BenchServeRun run, const BenchServeArgs& args) {
   if (run.draft.kind != DraftKind::kNone) drafting.emplace(run.draft, *model);
   if (drafting) options.speculator = &drafting->speculator();
   Engine engine(std::move(model));
-  WarmUp(engine);
+  engine.WarmUp();
   const ServeReport report{
       .model = engine.config().name.empty() ? run.engine.model_path : engine.config().name,
       .n_threads = engine.model().n_threads(),

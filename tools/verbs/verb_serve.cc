@@ -242,7 +242,7 @@ void AddServingOptions(CLI::App& verb, ServeArgs* args) {
   verb.add_option("--rates", args->rates_path,
                   "Rates of this machine, made by `calibrate`, by which small batches skip neurons "
                   "where that pays; default: those that it keeps, and where there are none batches "
-                  "of four texts and more run dense")
+                  "of nine texts and more run dense")
       ->type_name("FILE");
   AddNumberOption(
       verb, "--queue", &options->schedule.max_waiting, {.least = 1, .most = 1 << 20},
@@ -253,6 +253,8 @@ void AddServingOptions(CLI::App& verb, ServeArgs* args) {
   AddSwitch(verb, "--context-shift", "--no-context-shift", &options->context_shift,
             "When a context is full, forget the older half of what follows the prompt's kept part "
             "and go on (default: the reply ends)");
+  AddSwitch(verb, "--warmup", "--no-warmup", &options->warms_up,
+            "Read the weights once before the first request is taken (the default)");
   AddSwitch(verb, "--slots", "--no-slots", &options->tells_slots,
             "Show at /slots what is being worked on (the default)");
   verb.add_option("--slot-save-path", options->slot_save_path,
