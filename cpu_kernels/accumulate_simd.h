@@ -6,10 +6,13 @@
 // are decoded; more tokens take some rows in turn, from the second cache. For quantised rows h_i *
 // d is one f32 scale per block, computed for some blocks of all eight rows before their weights are
 // looked at. Weights with an offset are decoded first (d q + m, rounded once) and then multiplied
-// by h_i: sums of the offsets apart would depend on how the list falls into groups.
+// by h_i: sums of the offsets apart would depend on how the list falls into groups. So are those of
+// types that are read as octets.
 #pragma once
 
 #include <immintrin.h>
+
+#include <utility>
 
 #include "cpu_kernels/kernel_args.h"
 #include "cpu_kernels/prefetch_plan.h"
@@ -210,11 +213,14 @@ template <class W, class Strip, int kTokens>
 void accumulate_tokens_of_rows(const AccumulateArgs& args, int64_t first, int64_t end) {
   if (args.n_tokens == kTokens) {
     first = accumulate_groups<W, Strip, kAccumulateRows, kTokens>(args, first, end);
-    if constexpr (kTokens == 1) {
+    if constexpr (kTokens == 1 && !reads_octets<W>()) {
       first = accumulate_groups<W, Strip, 4>(args, first, end);
       first = accumulate_groups<W, Strip, 2>(args, first, end);
     }
-    accumulate_groups<W, Strip, 1, kTokens>(args, first, end);
+    AccumulateArgs one = args;
+    for (int t = 0; t < kTokens; ++t, one.h += args.h_stride, one.y += args.y_stride) {
+      accumulate_groups<W, Strip, 1>(one, first, end);
+    }
   } else if constexpr (kTokens > 1) {
     accumulate_tokens_of_rows<W, Strip, kTokens - 1>(args, first, end);
   }
@@ -242,92 +248,122 @@ void accumulate_strips(const AccumulateArgs& args) {
   }
 }
 
-// Types whose groups of 32 columns do not lie at equal distances (Q6_K) go four rows at a time, and
-// the same part of the rows that follow in the list is prefetched.
-template <class V, class W, int kRows>
-int64_t accumulate_chunk_rows(const AccumulateArgs& args, int64_t first) {
-  const auto row_at = [&args](int64_t i) {
-    const int64_t at = i < args.n_rows ? i : args.n_rows - 1;
-    return args.w + (args.rows != nullptr ? args.rows[at] : at) * args.row_stride_bytes;
-  };
-  for (; first + kRows <= args.n_rows; first += kRows) {
-    const std::byte* rows[kRows];
-    const std::byte* next[kRows];
+// What Strips does, of types that are read as octets: a strip is an octet of columns, whose weights
+// are decoded into registers, a few chunks of all rows after the other.
+template <class V, DType kType>
+struct OctetStrips {
+  using Reg = typename V::Reg;
+  using TypeOctet = Octet<V, kType>;
+  // What is decoded by chunks is no type of rows by neuron (for_down), so one token will do.
+  static constexpr int kMostTokens = kIsByChunks<kType> ? 1 : V::kLanes == 16 ? 4 : 3;
+  static constexpr int64_t kCols = kOctetCols;
+
+  template <int kRows, int kTokens>
+  static void add(const std::byte* const* w, int64_t offset, const StripTokens& to) {
+    add_octets<kTokens>(w, offset, to, std::make_integer_sequence<int, kRows>());
+  }
+
+  // The n columns, a multiple of 32, that do not fill a strip, of one token.
+  template <int kRows>
+  static void add_rest(const std::byte* const* w, int64_t offset, const StripTokens& to,
+                       int64_t n) {
+    if (n > 0) add_part(w, kRows, offset, 0, n, to.h, to.y);
+  }
+
+  // Columns [begin, end) of an octet.
+  static void add_part(const std::byte* const* w, int n_rows, int64_t offset, int64_t begin,
+                       int64_t end, const float* h, float* y) {
+    alignas(64) float weights[kOctetCols];
+    for (int r = 0; r < n_rows; ++r) {
+      octet_to_floats<V, kType>(w[r] + offset, begin / kQuantBlock, end / kQuantBlock, weights);
+      for (int64_t i = 0; i < end - begin; i += V::kLanes) {
+        V::store(y + i, V::fma(V::set1(h[r]), V::load(weights + i), V::load(y + i)));
+      }
+    }
+  }
+
+ private:
+  static constexpr int kRegs = kQuantBlock / V::kLanes;
+
+  template <int kTokens, int... kRow>
+  static void add_octets(const std::byte* const* w, int64_t offset, const StripTokens& to,
+                         std::integer_sequence<int, kRow...> /*rows*/) {
+    constexpr int kRows = sizeof...(kRow);
+    const TypeOctet octets[kRows] = {TypeOctet{w[kRow] + offset}...};
+    OctetFactorArrays factors[kRows];
     for (int r = 0; r < kRows; ++r) {
-      rows[r] = row_at(first + r);
-      next[r] = row_at(first + r + kRows);
-    }
-    for (int64_t col = args.col_begin; col < args.col_end; col += kQuantBlock) {
-      float* y = args.y + col;
-      typename V::Reg sums[W::kRegs];
-      for (int v = 0; v < W::kRegs; ++v) sums[v] = V::load(y + v * V::kLanes);
-      for (int r = 0; r < kRows; ++r) {
-        const std::byte* ahead = next[r] + col * W::kBytes / W::kElems;
-        _mm_prefetch(reinterpret_cast<const char*>(ahead), _MM_HINT_T0);
-        typename V::Reg weights[W::kRegs];
-        const typename V::Reg d = load_block<W>(rows[r], col, weights);
-        const typename V::Reg scale = V::mul(V::set1(args.h[first + r]), d);
-        for (int v = 0; v < W::kRegs; ++v) sums[v] = V::fma(scale, weights[v], sums[v]);
+      const auto of_row = octets[r].factors();
+      for (int i = 0; i < (TypeOctet::kHalves ? 2 : 1); ++i) {
+        _mm256_storeu_ps(factors[r].scales + 8 * i, of_row.scales[i]);
+        _mm256_storeu_ps(factors[r].offsets + 8 * i, of_row.offsets[i]);
       }
-      for (int v = 0; v < W::kRegs; ++v) V::store(y + v * V::kLanes, sums[v]);
+    }
+    const auto add_chunk = [&]<int kChunk>() __attribute__((always_inline)) {
+      float* const y = to.y + kChunk * kQuantBlock;
+      Reg sums[kTokens][kRegs];
+#pragma GCC unroll 4
+      for (int t = 0; t < kTokens; ++t) {
+        for (int v = 0; v < kRegs; ++v) sums[t][v] = V::load(y + t * to.y_stride + v * V::kLanes);
+      }
+#pragma GCC unroll 1
+      for (int r = 0; r < kRows; ++r) {
+        Reg weights[kRegs];
+        V::widen_bytes(octets[r].template bytes<kChunk>(), weights);
+        for (int v = 0; v < kRegs; ++v) {
+          const int at = TypeOctet::kHalves ? 2 * kChunk + 2 * v / kRegs : kChunk;
+          weights[v] =
+              V::fma(V::set1(factors[r].scales[at]), weights[v], V::set1(factors[r].offsets[at]));
+        }
+#pragma GCC unroll 4
+        for (int t = 0; t < kTokens; ++t) {
+          const Reg factor = V::set1(to.h[t * to.h_stride + r]);
+          for (int v = 0; v < kRegs; ++v) sums[t][v] = V::fma(factor, weights[v], sums[t][v]);
+        }
+      }
+#pragma GCC unroll 4
+      for (int t = 0; t < kTokens; ++t) {
+        for (int v = 0; v < kRegs; ++v) V::store(y + t * to.y_stride + v * V::kLanes, sums[t][v]);
+      }
+    };
+    add_chunk.template operator()<0>();
+    add_chunk.template operator()<1>();
+    add_chunk.template operator()<2>();
+    add_chunk.template operator()<3>();
+    add_chunk.template operator()<4>();
+    add_chunk.template operator()<5>();
+    add_chunk.template operator()<6>();
+    add_chunk.template operator()<7>();
+  }
+};
+
+// Adds the columns before the first whole octet. Returns the first that is left.
+template <class V, DType kType>
+int64_t add_octet_head(const AccumulateArgs& args) {
+  const int64_t begin = args.col_begin % kOctetCols;
+  if (begin == 0) return args.col_begin;
+  const int64_t octet = args.col_begin / kOctetCols;
+  const int64_t octet_end = (octet + 1) * kOctetCols;
+  const int64_t end = args.col_end < octet_end ? args.col_end : octet_end;
+  for (int64_t t = 0; t < args.n_tokens; ++t) {
+    for (int64_t i = 0; i < args.n_rows; ++i) {
+      const int64_t row = args.rows != nullptr ? args.rows[i] : i;
+      const std::byte* const w = args.w + row * args.row_stride_bytes;
+      OctetStrips<V, kType>::add_part(&w, 1, octet * kOctetBytes<kType>, begin,
+                                      end - octet * kOctetCols, args.h + t * args.h_stride + i,
+                                      args.y + t * args.y_stride + args.col_begin);
     }
   }
-  return first;
+  return end;
 }
 
-template <class V, class W>
-void accumulate_chunks(const AccumulateArgs& args) {
-  const int64_t left = accumulate_chunk_rows<V, W, 4>(args, 0);
-  accumulate_chunk_rows<V, W, 1>(args, left);
-}
-
-// Types that are read as octets are decoded into memory first, the octets of kRows rows that lie
-// above each other.
-template <class V, class W, int kRows>
-int64_t accumulate_octet_rows(const AccumulateArgs& args, int64_t first) {
-  const auto row_at = [&args](int64_t i) {
-    const int64_t at = i < args.n_rows ? i : args.n_rows - 1;
-    return args.w + (args.rows != nullptr ? args.rows[at] : at) * args.row_stride_bytes;
-  };
-  for (; first + kRows <= args.n_rows; first += kRows) {
-    for (int64_t col = args.col_begin; col < args.col_end;) {
-      const int64_t octet_end = (col / kOctetCols + 1) * kOctetCols;
-      const int64_t end = args.col_end < octet_end ? args.col_end : octet_end;
-      alignas(64) float weights[kRows][kOctetCols];
-      for (int r = 0; r < kRows; ++r) {
-        const std::byte* next = row_at(first + r + kRows) + column_offset<W>(col);
-        for (int64_t line = 0; line < kOctetCols / W::kElems * W::kBytes; line += kCacheLine) {
-          _mm_prefetch(reinterpret_cast<const char*>(next + line), _MM_HINT_T0);
-        }
-        W::to_floats(row_at(first + r), col, end, weights[r]);
-      }
-      for (int64_t i = 0; i < end - col; i += V::kLanes) {
-        typename V::Reg sum = V::load(args.y + col + i);
-        for (int r = 0; r < kRows; ++r) {
-          sum = V::fma(V::set1(args.h[first + r]), V::load(weights[r] + i), sum);
-        }
-        V::store(args.y + col + i, sum);
-      }
-      col = end;
-    }
-  }
-  return first;
-}
-
-// Whether weights go through memory on their way into sums, or four rows at a time, so that several
-// tokens take them best from there (accumulate_many.h).
-template <class W>
-constexpr bool decodes_slowly() {
-  return reads_octets<W>() || has_super_blocks<W>();
-}
-
-template <class V, class W>
+// args: any number of tokens.
+template <class V, DType kType>
 void accumulate(const AccumulateArgs& args) {
+  using W = Weights<V, kType>;
   if constexpr (reads_octets<W>()) {
-    const int64_t left = accumulate_octet_rows<V, W, 4>(args, 0);
-    accumulate_octet_rows<V, W, 1>(args, left);
-  } else if constexpr (has_super_blocks<W>()) {
-    accumulate_chunks<V, W>(args);
+    AccumulateArgs rest = args;
+    rest.col_begin = add_octet_head<V, kType>(args);
+    if (rest.col_begin < rest.col_end) accumulate_strips<W, OctetStrips<V, kType>>(rest);
   } else {
     accumulate_strips<W, Strips<V, W>>(args);
   }

@@ -9,7 +9,7 @@ namespace {
 struct Accumulate {
   template <DType kType>
   static void run(const AccumulateArgs& args) {
-    accumulate<Simd, Weights<Simd, kType>>(args);
+    accumulate<Simd, kType>(args);
   }
 };
 

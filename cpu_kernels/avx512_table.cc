@@ -14,7 +14,7 @@ struct Accumulate {
     } else if constexpr (kType == DType::kQ4_1) {
       accumulate_q4_1(args);
     } else {
-      accumulate<Simd, Weights<Simd, kType>>(args);
+      accumulate<Simd, kType>(args);
     }
   }
 };

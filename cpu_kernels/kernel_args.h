@@ -9,13 +9,14 @@
 
 namespace thermocline {
 
-// How far apart the vectors of several tokens, of n_bytes each, should lie: whole cache lines, and
-// 9 of them more than a multiple of 4 kB. A pass goes over the same columns of up to eight vectors
-// at once; a multiple of 4 kB apart they would all want the same few lines of the first cache (of
-// 48 kB: products of 8 tokens then took 1.4 to 1.8 times as long).
+// How far apart the vectors of several tokens, of n_bytes (whole cache lines) each, should lie. Of
+// those that are longer than 4 kB 9 lines more than a multiple of that: a pass goes over the same
+// columns of up to eight vectors at once, and a multiple of 4 kB apart they would all want the same
+// few lines of the first cache (of 48 kB: products of 8 tokens then took 1.4 to 1.8 times as long).
 inline constexpr int64_t TokenStride(int64_t n_bytes) {
   constexpr int64_t kPage = 4096;
   constexpr int64_t kOff = 9 * 64;
+  if (n_bytes <= kPage) return n_bytes;
   return (n_bytes - kOff + kPage - 1) / kPage * kPage + kOff;
 }
 

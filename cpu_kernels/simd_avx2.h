@@ -77,29 +77,6 @@ struct Simd {
     out[2] = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(high));
     out[3] = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(high, 8)));
   }
-  static __m256i unsigned_six_bits(const std::byte* low, int low_shift, const std::byte* high,
-                                   int high_shift) {
-    const __m256i low_bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(low));
-    const __m256i high_bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(high));
-    const __m256i four = _mm256_and_si256(_mm256_srl_epi16(low_bytes, _mm_cvtsi32_si128(low_shift)),
-                                          _mm256_set1_epi8(15));
-    const __m256i two = _mm256_and_si256(
-        _mm256_srl_epi16(high_bytes, _mm_cvtsi32_si128(high_shift)), _mm256_set1_epi8(3));
-    return _mm256_or_si256(four, _mm256_slli_epi16(two, 4));
-  }
-  static __m256i six_bits(const std::byte* low, int low_shift, const std::byte* high,
-                          int high_shift) {
-    return _mm256_sub_epi8(unsigned_six_bits(low, low_shift, high, high_shift),
-                           _mm256_set1_epi8(32));
-  }
-  [[gnu::always_inline]] static inline void load_six_bits(const std::byte* low, int low_shift,
-                                                          const std::byte* high, int high_shift,
-                                                          Reg* out) {
-    alignas(32) int8_t bytes[32];
-    _mm256_store_si256(reinterpret_cast<__m256i*>(bytes),
-                       six_bits(low, low_shift, high, high_shift));
-    for (int v = 0; v < 4; ++v) out[v] = load_i8(bytes + v * kLanes);
-  }
 
   static __m128i narrow_f16(Reg x) {
     return _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);

@@ -73,27 +73,6 @@ struct Simd {
     out[0] = _mm512_permutexvar_ps(wide, values);
     out[1] = _mm512_permutexvar_ps(_mm512_srli_epi32(wide, 4), values);
   }
-  // Decodes 32 weights of six bits, less 32, in order: four bits of each of 32 bytes at `low`,
-  // shifted down by low_shift, and above them two bits of each of 32 bytes at `high`, shifted down
-  // by high_shift.
-  [[gnu::always_inline]] static inline void load_six_bits(const std::byte* low, int low_shift,
-                                                          const std::byte* high, int high_shift,
-                                                          Reg* out) {
-    const __m128i low_count = _mm_cvtsi32_si128(low_shift);
-    const __m128i high_count = _mm_cvtsi32_si128(high_shift);
-    for (int v = 0; v < 2; ++v) {
-      const __m512i low_bytes =
-          _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(low + v * kLanes)));
-      const __m512i high_bytes = _mm512_cvtepu8_epi32(
-          _mm_loadu_si128(reinterpret_cast<const __m128i*>(high + v * kLanes)));
-      const __m512i four =
-          _mm512_and_si512(_mm512_srl_epi32(low_bytes, low_count), _mm512_set1_epi32(15));
-      const __m512i two =
-          _mm512_and_si512(_mm512_srl_epi32(high_bytes, high_count), _mm512_set1_epi32(3));
-      const __m512i six = _mm512_or_si512(four, _mm512_slli_epi32(two, 4));
-      out[v] = _mm512_cvtepi32_ps(_mm512_sub_epi32(six, _mm512_set1_epi32(32)));
-    }
-  }
 
   static __m256i narrow_f16(Reg x) {
     return _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);

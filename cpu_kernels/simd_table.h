@@ -2,7 +2,6 @@
 // once per instruction set, in a translation unit compiled for it.
 #pragma once
 
-#include "cpu_kernels/accumulate_many.h"
 #include "cpu_kernels/accumulate_simd.h"
 #include "cpu_kernels/convert_simd.h"
 #include "cpu_kernels/float_matvec.h"
@@ -12,8 +11,7 @@
 
 namespace thermocline {
 
-// Accumulate::run<type>(args): accumulate_rows of a type; of several tokens where the type is
-// decoded as fast as it is read.
+// Accumulate::run<type>(args): accumulate_tokens of a type.
 template <class V, class Accumulate>
 struct SimdKernels {
   static void matvec_float(DType dtype, const MatvecArgs& args) {
@@ -34,13 +32,7 @@ struct SimdKernels {
   }
 
   static void accumulate_tokens(DType dtype, const AccumulateArgs& args) {
-    VisitWeightType(dtype, [&](auto type) {
-      if constexpr (decodes_slowly<Weights<V, type()>>()) {
-        accumulate_many<V, type()>(args);
-      } else {
-        Accumulate::template run<type()>(args);
-      }
-    });
+    VisitWeightType(dtype, [&](auto type) { Accumulate::template run<type()>(args); });
   }
 
   template <class To>

@@ -8,7 +8,6 @@
 
 #include "cpu_kernels/octet_unpack.h"
 #include "runtime/core/dtype.h"
-#include "runtime/core/q6_k_block.h"
 
 namespace thermocline {
 
@@ -102,36 +101,6 @@ concept HasOffset = requires(const std::byte* p) {
   W::offset(p);
 };
 
-// For blocks of 256, integers(p, c, out) gives the 32 weights of chunk c, each times the scale that
-// 16 of them share, without the block's: at most 32 * 128, exact in f32.
-template <class V>
-struct Weights<V, DType::kQ6_K> {
-  static constexpr bool kBlocks = true;
-  static constexpr int64_t kElems = kSuperBlock;
-  static constexpr int64_t kBytes = q6_k::kBytes;
-  static constexpr int kRegs = kQuantBlock / V::kLanes;
-  static typename V::Reg scale(const std::byte* p) { return V::broadcast_f16(p + q6_k::kDAt); }
-  [[gnu::always_inline]] static inline void integers(const std::byte* p, int64_t c,
-                                                     typename V::Reg* out) {
-    V::load_six_bits(p + q6_k::LowAt(c), q6_k::LowShift(c), p + q6_k::HighAt(c), q6_k::HighShift(c),
-                     out);
-    for (int v = 0; v < kRegs; ++v) {
-      const std::byte scale = p[q6_k::kScalesAt + 2 * c + v * V::kLanes / q6_k::kScaled];
-      out[v] = V::mul(out[v], V::set1(static_cast<float>(static_cast<int8_t>(scale))));
-    }
-  }
-};
-
-// Whether groups of 32 columns share blocks, and so do not lie at equal distances.
-template <class W>
-constexpr bool has_super_blocks() {
-  if constexpr (W::kBlocks) {
-    return W::kElems > kQuantBlock;
-  } else {
-    return false;
-  }
-}
-
 // Byte offset of a column (of its block for quantised types).
 template <class W>
 constexpr int64_t column_offset(int64_t col) {
@@ -142,25 +111,14 @@ constexpr int64_t column_offset(int64_t col) {
   }
 }
 
-// Decodes columns [col, col + 32) of a row of a quantised type, without the scale that is returned.
-// col: a multiple of 32.
-template <class W, class Reg>
-Reg load_block(const std::byte* row, int64_t col, Reg* out) {
-  const std::byte* p = row + column_offset<W>(col);
-  if constexpr (has_super_blocks<W>()) {
-    W::integers(p, col % W::kElems / kQuantBlock, out);
-  } else {
-    W::integers(p, out);
-  }
-  return W::scale(p);
-}
-
 // Decodes columns [col, col + 32) as they are, scale included.
 template <class V, class W>
 void load_weights(const std::byte* row, int64_t col, typename V::Reg* out) {
-  const typename V::Reg scale = load_block<W>(row, col, out);
+  const std::byte* const p = row + column_offset<W>(col);
+  W::integers(p, out);
+  const typename V::Reg scale = W::scale(p);
   if constexpr (HasOffset<W>) {
-    const typename V::Reg offset = W::offset(row + column_offset<W>(col));
+    const typename V::Reg offset = W::offset(p);
     for (int v = 0; v < W::kRegs; ++v) out[v] = V::fma(scale, out[v], offset);
   } else {
     for (int v = 0; v < W::kRegs; ++v) out[v] = V::mul(scale, out[v]);
