@@ -291,14 +291,8 @@ struct OctetStrips {
     constexpr int kRows = sizeof...(kRow);
     const TypeOctet octets[kRows] = {TypeOctet{w[kRow] + offset}...};
     OctetFactorArrays factors[kRows];
-    for (int r = 0; r < kRows; ++r) {
-      const auto of_row = octets[r].factors();
-      for (int i = 0; i < (TypeOctet::kHalves ? 2 : 1); ++i) {
-        _mm256_storeu_ps(factors[r].scales + 8 * i, of_row.scales[i]);
-        _mm256_storeu_ps(factors[r].offsets + 8 * i, of_row.offsets[i]);
-      }
-    }
-    const auto add_chunk = [&]<int kChunk>() __attribute__((always_inline)) {
+    for (int r = 0; r < kRows; ++r) store_factors<V>(octets[r], &factors[r]);
+    each_chunk<V>([&]<int kChunk>() __attribute__((always_inline)) {
       float* const y = to.y + kChunk * kQuantBlock;
       Reg sums[kTokens][kRegs];
 #pragma GCC unroll 4
@@ -324,15 +318,7 @@ struct OctetStrips {
       for (int t = 0; t < kTokens; ++t) {
         for (int v = 0; v < kRegs; ++v) V::store(y + t * to.y_stride + v * V::kLanes, sums[t][v]);
       }
-    };
-    add_chunk.template operator()<0>();
-    add_chunk.template operator()<1>();
-    add_chunk.template operator()<2>();
-    add_chunk.template operator()<3>();
-    add_chunk.template operator()<4>();
-    add_chunk.template operator()<5>();
-    add_chunk.template operator()<6>();
-    add_chunk.template operator()<7>();
+    });
   }
 };
 

@@ -481,6 +481,28 @@ struct OctetFactorArrays {
   float offsets[2 * kOctetChunks];
 };
 
+template <class V, class TypeOctet>
+[[gnu::always_inline]] inline void store_factors(const TypeOctet& octet, OctetFactorArrays* out) {
+  const auto factors = octet.factors();
+  for (int i = 0; i < (TypeOctet::kHalves ? 2 : 1); ++i) {
+    _mm256_storeu_ps(out->scales + 8 * i, factors.scales[i]);
+    _mm256_storeu_ps(out->offsets + 8 * i, factors.offsets[i]);
+  }
+}
+
+// Calls f.operator()<chunk>() for all chunks of an octet.
+template <class V, class F>
+[[gnu::always_inline]] inline void each_chunk(const F& f) {
+  f.template operator()<0>();
+  f.template operator()<1>();
+  f.template operator()<2>();
+  f.template operator()<3>();
+  f.template operator()<4>();
+  f.template operator()<5>();
+  f.template operator()<6>();
+  f.template operator()<7>();
+}
+
 // Calls f(bytes, factors, first) for chunks [begin, end) of an octet at p, with kHalves two factors
 // from `first` on, else one. Blocks from `end` on are not read where they are small.
 template <class V, DType kType, class F>
@@ -498,26 +520,14 @@ template <class V, DType kType, class F>
     from = copy;
   }
   const TypeOctet octet{from};
-  const auto factors = octet.factors();
   OctetFactorArrays arrays;
-  for (int i = 0; i < (TypeOctet::kHalves ? 2 : 1); ++i) {
-    _mm256_storeu_ps(arrays.scales + 8 * i, factors.scales[i]);
-    _mm256_storeu_ps(arrays.offsets + 8 * i, factors.offsets[i]);
-  }
+  store_factors<V>(octet, &arrays);
   constexpr int kEach = TypeOctet::kHalves ? 2 : 1;
-  const auto one = [&]<int kChunk>() __attribute__((always_inline)) {
+  each_chunk<V>([&]<int kChunk>() __attribute__((always_inline)) {
     if (kChunk >= begin && kChunk < end) {
       f(octet.template bytes<kChunk>(), arrays, kChunk * kEach);
     }
-  };
-  one.template operator()<0>();
-  one.template operator()<1>();
-  one.template operator()<2>();
-  one.template operator()<3>();
-  one.template operator()<4>();
-  one.template operator()<5>();
-  one.template operator()<6>();
-  one.template operator()<7>();
+  });
 }
 
 }  // namespace thermocline
