@@ -12,12 +12,12 @@ void matvec_float(DType dtype, const MatvecArgs& args);  // x: kF32
 
 // VectorForm::kQ8 of this instruction set, and the products with it.
 int64_t q8_bytes(int64_t n);
-void prepare_q8(const float* x, int64_t n, void* out);
+void prepare_q8(const float* x, int64_t n, Plane plane, void* out);
 void matvec_quantised(DType dtype, const MatvecArgs& args);
 
 // VectorForm::kQ8Super and the products with it.
 int64_t super_bytes(int64_t n);
-void prepare_super(const float* x, int64_t n, void* out);
+void prepare_super(const float* x, int64_t n, Plane plane, void* out);
 void matvec_super(DType dtype, const MatvecArgs& args);
 
 // GEMM in f32 (GemmForm::kF32).

@@ -8,14 +8,14 @@
 namespace thermocline::avx2 {
 int64_t q8_bytes(int64_t n) { return Q8Vector(n).total(); }
 
-void prepare_q8(const float* x, int64_t n, void* out) {
+void prepare_q8(const float* x, int64_t n, Plane plane, void* out) {
   const Q8Vector layout(n);
   auto* q = static_cast<int8_t*>(out);
   auto* scales = reinterpret_cast<float*>(q + layout.scales());
   auto* sums = reinterpret_cast<float*>(q + layout.sums());
   auto* half_sums = reinterpret_cast<float*>(q + layout.half_sums());
   for (int64_t b = 0; b < n / kQuantBlock; ++b) {
-    quantise_activations<Simd>(x + b * kQuantBlock, q + b * kQuantBlock, scales + b);
+    quantise_activations<Simd>(x + b * kQuantBlock, plane, q + b * kQuantBlock, scales + b);
     const auto* bytes = reinterpret_cast<const __m256i*>(q + b * kQuantBlock);
     const __m256i fours = Maddubs::fours(_mm256_set1_epi8(1), _mm256_loadu_si256(bytes));
     const auto store_fours = [&](int64_t at, __m256i values) {

@@ -65,11 +65,21 @@ void prepare_block(const float* x, int8_t* q, SuperFacts* facts) {
   }
 }
 
+// Writes what is left of 256 values when what stands for them is taken away.
+void rest_of_block(const float* x, const int8_t* q, const SuperFacts& facts, float* rest) {
+  for (int c = 0; c < kOctetChunks; ++c) {
+    const __m256 step = Simd::set1(facts.scale * static_cast<float>(facts.factors[c]));
+    for (int i = c * kQuantBlock; i < (c + 1) * kQuantBlock; i += Simd::kLanes) {
+      Simd::store(rest + i, Simd::fnma(step, Simd::load_i8(q + i), Simd::load(x + i)));
+    }
+  }
+}
+
 }  // namespace
 
 int64_t super_bytes(int64_t n) { return SuperVector(n).total(); }
 
-void prepare_super(const float* x, int64_t n, void* out) {
+void prepare_super(const float* x, int64_t n, Plane plane, void* out) {
   const SuperVector layout(n);
   auto* q = static_cast<int8_t*>(out);
   std::memset(q, 0, static_cast<size_t>(layout.total()));
@@ -83,6 +93,12 @@ void prepare_super(const float* x, int64_t n, void* out) {
       block = padded;
     }
     prepare_block(block, q + b * kOctetCols, facts + b);
+    if (plane == Plane::kRounded) continue;
+    float rest[kOctetCols];
+    rest_of_block(block, q + b * kOctetCols, facts[b], rest);
+    std::memset(q + b * kOctetCols, 0, kOctetCols);
+    facts[b] = {};
+    prepare_block(rest, q + b * kOctetCols, facts + b);
   }
 }
 

@@ -22,7 +22,7 @@ int64_t vnni_q8_bytes(int64_t n);
 void vnni_accumulate_channels(DType dtype, const std::byte* w, int64_t row_stride_bytes,
                               const float* h, const int32_t* rows, int64_t n_rows,
                               int64_t col_begin, int64_t col_end, float* y);
-void vnni_prepare_q8(const float* x, int64_t n, void* out);
+void vnni_prepare_q8(const float* x, int64_t n, Plane plane, void* out);
 void vnni_matvec_quantised(DType dtype, const MatvecArgs& args);
 void vnni_matvec_q6_k(const MatvecArgs& args);
 void vnni_matvec_q4_1(const MatvecArgs& args);

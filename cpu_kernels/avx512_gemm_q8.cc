@@ -292,7 +292,8 @@ void prepare_tiles(const GemmPrepareArgs& args) {
       for (int64_t t = 0; t < size; ++t) {
         alignas(32) int8_t q[kQuantBlock];
         float scale = 0.0F;
-        quantise_activations<Simd>(args.x + (begin + t) * args.k + b * kQuantBlock, q, &scale);
+        const float* const x = args.x + (begin + t) * args.k + b * kQuantBlock;
+        quantise_activations<Simd>(x, args.plane, q, &scale);
         auto* words = out + t * 4;
         for (int at = 0; at < kQuantBlock; at += Op::kBlock, words += step) {
           const __m256i sums =

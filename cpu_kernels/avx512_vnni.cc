@@ -411,7 +411,7 @@ __m128 half_sums_of_pair(__m512i bytes) {
 
 int64_t vnni_q8_bytes(int64_t n) { return VnniVector(n).total(); }
 
-void vnni_prepare_q8(const float* x, int64_t n, void* out) {
+void vnni_prepare_q8(const float* x, int64_t n, Plane plane, void* out) {
   const VnniVector layout(n);
   auto* base = static_cast<std::byte*>(out);
   auto* scales = reinterpret_cast<float*>(base + layout.scales());
@@ -421,7 +421,8 @@ void vnni_prepare_q8(const float* x, int64_t n, void* out) {
   for (int64_t i = 0; i < layout.n_quads; ++i) {
     alignas(64) int8_t q[4 * kQuantBlock] = {};
     for (int64_t b = 4 * i; b < 4 * i + 4 && b * kQuantBlock < n; ++b) {
-      quantise_activations<Simd>(x + b * kQuantBlock, q + (b - 4 * i) * kQuantBlock, scales + b);
+      quantise_activations<Simd>(x + b * kQuantBlock, plane, q + (b - 4 * i) * kQuantBlock,
+                                 scales + b);
     }
     const __m512i pairs[2] = {_mm512_load_si512(q), _mm512_load_si512(q + 64)};
     for (int64_t p = 2 * i; p < 2 * i + 2 && p < layout.n_pairs; ++p) {

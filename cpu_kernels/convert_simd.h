@@ -60,15 +60,15 @@ void convert_row(const std::byte* row, int64_t col, int64_t col_end, typename To
 
 // q = x / scale rounded to nearest even, scale = max|x| / 127. The bits are the same with every V.
 // A block that holds NaN or infinity gets the scale NaN and q = 0.
+// values: the block, in registers.
 template <class V>
-void quantise_activations(const float* x, int8_t* q, float* scale) {
+[[gnu::always_inline]] inline void quantise_block(const typename V::Reg* values, int8_t* q,
+                                                  float* scale) {
   constexpr int kRegs = kQuantBlock / V::kLanes;
-  typename V::Reg values[kRegs];
   typename V::Reg largest = V::zero();
   bool finite = true;
   const typename V::Reg infinity = V::set1(__builtin_inff());
   for (int v = 0; v < kRegs; ++v) {
-    values[v] = V::load(x + v * V::kLanes);
     const typename V::Reg magnitude = V::abs(values[v]);
     finite = V::all_less(magnitude, infinity) && finite;
     largest = V::max(largest, magnitude);
@@ -84,12 +84,27 @@ void quantise_activations(const float* x, int8_t* q, float* scale) {
   }
 }
 
+// Quantises a block of x, or what is left of it when it is quantised.
+template <class V>
+void quantise_activations(const float* x, Plane plane, int8_t* q, float* scale) {
+  constexpr int kRegs = kQuantBlock / V::kLanes;
+  typename V::Reg values[kRegs];
+  for (int v = 0; v < kRegs; ++v) values[v] = V::load(x + v * V::kLanes);
+  quantise_block<V>(values, q, scale);
+  if (plane == Plane::kRounded) return;
+  const typename V::Reg step = V::set1(*scale);
+  for (int v = 0; v < kRegs; ++v) {
+    values[v] = V::fnma(step, V::load_i8(q + v * V::kLanes), values[v]);
+  }
+  quantise_block<V>(values, q, scale);
+}
+
 // Stores a row of Q8_0 blocks.
 template <class V>
 void quantise_q8_0(const float* x, int64_t n, std::byte* out) {
   for (int64_t i = 0; i < n; i += kQuantBlock, out += kTypeBlockBytes<DType::kQ8_0>) {
     float scale;
-    quantise_activations<V>(x + i, reinterpret_cast<int8_t*>(out + 2), &scale);
+    quantise_activations<V>(x + i, Plane::kRounded, reinterpret_cast<int8_t*>(out + 2), &scale);
     V::store_f16_n(reinterpret_cast<uint16_t*>(out), V::set1(scale), 1);
   }
 }

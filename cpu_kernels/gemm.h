@@ -57,6 +57,9 @@ struct GemmProduct {
   float* out;       // (n_tokens, ldo), n_outputs columns
   int64_t ldo;
   RowsAhead ahead;
+  // A second vector of each token, prepared as x is, or null: outputs are the sums of both. An
+  // output's chain takes the one and then the other after every kGemmBlock of k.
+  const std::byte* rest = nullptr;
 };
 
 struct GemmKernels {
@@ -70,6 +73,10 @@ struct GemmKernels {
   // f32. out: 64-byte aligned.
   void (*prepare)(GemmForm form, const float* x, int64_t n_tokens, int64_t k, int64_t tile_begin,
                   int64_t tile_end, std::byte* out);
+  // Prepares what is left of x when what `prepare` makes of it is taken away. Only for forms in
+  // int8.
+  void (*prepare_rest)(GemmForm form, const float* x, int64_t n_tokens, int64_t k,
+                       int64_t tile_begin, int64_t tile_end, std::byte* out);
   int64_t (*panel_bytes)(GemmForm form, int64_t k);
   // Packs columns [k_begin, k_end) of n_rows rows; outputs are rows. form: rows_form(dtype) or
   // kF32. Never reads past a row's columns.

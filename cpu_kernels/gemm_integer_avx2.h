@@ -304,7 +304,8 @@ void prepare_tiles(const GemmPrepareArgs& args) {
       for (int64_t t = 0; t < size; ++t) {
         alignas(32) int8_t q[kQuantBlock];
         float scale = 0.0F;
-        quantise_activations<Simd>(args.x + (begin + t) * args.k + b * kQuantBlock, q, &scale);
+        const float* const x = args.x + (begin + t) * args.k + b * kQuantBlock;
+        quantise_activations<Simd>(x, args.plane, q, &scale);
         const __m256i pairs = _mm256_maddubs_epi16(
             _mm256_set1_epi8(1), _mm256_load_si256(reinterpret_cast<const __m256i*>(q)));
         alignas(32) int32_t quads[8];

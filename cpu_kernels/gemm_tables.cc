@@ -127,6 +127,10 @@ struct Entries : Choice {
                       int64_t tile_begin, int64_t tile_end, std::byte* out) {
     kernels_of(form).prepare({x, n_tokens, k, tile_begin, tile_end, out});
   }
+  static void prepare_rest(GemmForm form, const float* x, int64_t n_tokens, int64_t k,
+                           int64_t tile_begin, int64_t tile_end, std::byte* out) {
+    kernels_of(form).prepare({x, n_tokens, k, tile_begin, tile_end, out, Plane::kRest});
+  }
   static int64_t panel_bytes(GemmForm form, int64_t k) { return kernels_of(form).panel_bytes(k); }
   static void pack_rows(GemmForm form, DType dtype, const std::byte* w, int64_t row_stride_bytes,
                         int64_t n_rows, int64_t k_begin, int64_t k_end, const RowsAhead& ahead,
@@ -146,8 +150,9 @@ struct Entries : Choice {
 
 template <class E>
 constexpr GemmKernels kKernels = {
-    E::rows_form,   E::columns_form, E::tile_tokens,  E::input_bytes, E::prepare,
-    E::panel_bytes, E::pack_rows,    E::pack_columns, E::multiply,    E::multiply_registers};
+    E::rows_form,    E::columns_form, E::tile_tokens, E::input_bytes,  E::prepare,
+    E::prepare_rest, E::panel_bytes,  E::pack_rows,   E::pack_columns, E::multiply,
+    E::multiply_registers};
 
 }  // namespace
 

@@ -80,12 +80,26 @@ void multiply_tiles(const GemmProduct& p) {
   for (int64_t tile = 0; tile < tiles.n_tiles; ++tile) {
     const int64_t begin = tiles.begin(tile);
     const int64_t size = tiles.size(tile);
-    const std::byte* x = p.x + (begin * x_steps + size * first_step) * Kernel::kInputStepBytes;
+    const int64_t x_offset = (begin * x_steps + size * first_step) * Kernel::kInputStepBytes;
     for (int64_t o = 0; o < p.n_outputs; o += Kernel::kOutputs) {
       const std::byte* panel = p.panels + o / Kernel::kOutputs * steps * Kernel::kPanelStepBytes;
-      const typename Kernel::Output out(p.out + begin * p.ldo + o, p.ldo, p.accumulate,
-                                        p.n_outputs - o);
-      run_for_tokens<Kernel, Kernel::kTileTokens>(size, panel, x, steps, out, ahead);
+      const auto run = [&](const std::byte* x, int64_t first, int64_t n_steps, bool accumulate) {
+        const typename Kernel::Output out(p.out + begin * p.ldo + o, p.ldo, accumulate,
+                                          p.n_outputs - o);
+        const std::byte* const part = panel + first * Kernel::kPanelStepBytes;
+        const std::byte* const x_part = x + x_offset + size * first * Kernel::kInputStepBytes;
+        run_for_tokens<Kernel, Kernel::kTileTokens>(size, part, x_part, n_steps, out, ahead);
+      };
+      if (p.rest == nullptr) {
+        run(p.x, 0, steps, p.accumulate);
+        continue;
+      }
+      constexpr int64_t kBlockSteps = kGemmBlock / Kernel::kStep;
+      for (int64_t first = 0; first < steps; first += kBlockSteps) {
+        const int64_t n_steps = steps - first < kBlockSteps ? steps - first : kBlockSteps;
+        run(p.x, first, n_steps, p.accumulate || first > 0);
+        run(p.rest, first, n_steps, true);
+      }
     }
   }
 }

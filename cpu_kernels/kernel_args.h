@@ -20,6 +20,9 @@ inline constexpr int64_t TokenStride(int64_t n_bytes) {
   return (n_bytes - kOff + kPage - 1) / kPage * kPage + kOff;
 }
 
+// What of x is rounded to int8: x, or what is left when the first is taken away.
+enum class Plane : uint8_t { kRounded, kRest };
+
 struct MatvecArgs {
   const std::byte* w;
   int64_t row_stride_bytes;
@@ -59,6 +62,7 @@ struct GemmPrepareArgs {
   int64_t tile_begin;
   int64_t tile_end;
   std::byte* out;
+  Plane plane = Plane::kRounded;
 };
 
 struct GemmPackArgs {

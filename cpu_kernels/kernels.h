@@ -31,16 +31,23 @@ enum class VectorForm : uint8_t {
 struct KernelTable {
   std::string_view isa;       // "scalar", "avx2", "avx512"
   std::string_view features;  // "avx512 vnni bf16 vbmi", for the logs
+  // Of what quantised weights are multiplied by. A table of 16 bits keeps two vectors for one (and
+  // two batches of activations, in `gemm`): x rounded to 8 bits, and what that leaves of x rounded
+  // to 8 bits. See KernelsOf.
+  int activation_bits = 8;
 
   // ---- vectors ----
 
   // The form in which matvec of this weight type wants x.
   VectorForm (*vector_form)(DType weights);
-  // Bytes of a prepared vector of n elements (a multiple of 64). Those of several tokens lie best
-  // TokenStride of it apart (kernel_args.h).
+  // Bytes of a prepared vector of n elements (a multiple of 64). Those of several tokens lie
+  // PreparedStride apart.
   int64_t (*prepared_bytes)(VectorForm form, int64_t n);
   // x: (n) f32. out: prepared_bytes(form, n), 64-byte aligned. REQUIRES: n % 32 == 0 for kQ8.
   void (*prepare)(VectorForm form, const float* x, int64_t n, void* out);
+  // Prepares what is left of x when what `prepare` makes of it is taken away. Only for forms in
+  // int8.
+  void (*prepare_rest)(VectorForm form, const float* x, int64_t n, void* out);
 
   // ---- matrix-vector ----
 
@@ -53,7 +60,8 @@ struct KernelTable {
                  const void* x, const int32_t* rows, int64_t begin, int64_t end, float* out);
 
   // The same for args.n_tokens tokens, whose vectors lie x_stride_bytes apart (those of kF32 as
-  // close as they are, others whole cache lines) and whose results lie out_stride apart. Each row
+  // close as they are, others whole cache lines, and those of 16 bits PreparedStride apart) and
+  // whose results lie out_stride apart. Each row
   // is read from memory once and decoded once for some tokens. A token's results have the bits that
   // matvec gives it alone, however many there are (docs/few-tokens.md).
   void (*matvec_tokens)(DType dtype, const MatvecArgs& args);
@@ -148,6 +156,14 @@ struct KernelTable {
 // f16c" is AVX2 without VNNI). Throws Error when it names what is unknown or what this machine
 // lacks.
 const KernelTable& CpuKernels();
+
+// Returns the table that computes as `table` does, with activations of 8 or 16 bits (cpu_kernels/
+// two_planes.cc). table: one of AvailableCpuKernels. Both have the same vector forms; those in int8
+// are prepared otherwise, so a vector belongs to the table that made it.
+const KernelTable& KernelsOf(const KernelTable& table, int activation_bits);
+
+// Returns how far apart the prepared vectors of several tokens lie, in bytes.
+int64_t PreparedStride(const KernelTable& table, VectorForm form, int64_t n);
 
 // Every table this machine can run, slowest first (scalar is always there). Tests and benches use
 // it.

@@ -8,6 +8,7 @@ namespace thermocline::scalar {
 VectorForm vector_form(DType weights);
 int64_t prepared_bytes(VectorForm form, int64_t n);
 void prepare(VectorForm form, const float* x, int64_t n, void* out);
+void prepare_rest(VectorForm form, const float* x, int64_t n, void* out);
 void matvec(DType dtype, const std::byte* w, int64_t row_stride_bytes, int64_t n_cols,
             const void* x, const int32_t* rows, int64_t begin, int64_t end, float* out);
 void matvec_tokens(DType dtype, const MatvecArgs& args);

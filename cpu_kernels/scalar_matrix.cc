@@ -235,7 +235,7 @@ LoadChunk load_chunk_for(DType dtype) {
 // Rounds to nearest even; exact for |x| < 2^22.
 float round_even(float x) { return (x + 12582912.0F) - 12582912.0F; }
 
-void prepare_q8_block(const float* x, int8_t* q, float* scale) {
+void prepare_q8_block(const float* x, Plane plane, int8_t* q, float* scale) {
   float largest = 0.0F;
   bool finite = true;
   for (int i = 0; i < kQuantBlock; ++i) {
@@ -248,6 +248,26 @@ void prepare_q8_block(const float* x, int8_t* q, float* scale) {
   *scale = largest / 127.0F;
   const float inverse = 1.0F / *scale;
   for (int i = 0; i < kQuantBlock; ++i) q[i] = static_cast<int8_t>(round_even(x[i] * inverse));
+  if (plane == Plane::kRounded) return;
+  float rest[kQuantBlock];
+  for (int i = 0; i < kQuantBlock; ++i) rest[i] = std::fma(-*scale, q[i], x[i]);
+  prepare_q8_block(rest, Plane::kRounded, q, scale);
+}
+
+void prepare_plane(VectorForm form, const float* x, int64_t n, Plane plane, void* out) {
+  CHECK(form != VectorForm::kBF16);
+  if (form == VectorForm::kF32) {
+    std::memcpy(out, x, static_cast<size_t>(n) * 4);
+    return;
+  }
+  DCHECK(n % kQuantBlock == 0);
+  auto* q = static_cast<int8_t*>(out);
+  auto* scales = static_cast<std::byte*>(out) + q8_scales_offset(n);
+  for (int64_t b = 0; b < n / kQuantBlock; ++b) {
+    float scale = 0.0F;
+    prepare_q8_block(x + b * kQuantBlock, plane, q + b * kQuantBlock, &scale);
+    std::memcpy(scales + b * 4, &scale, 4);
+  }
 }
 
 }  // namespace
@@ -262,19 +282,12 @@ int64_t prepared_bytes(VectorForm form, int64_t n) {
 }
 
 void prepare(VectorForm form, const float* x, int64_t n, void* out) {
-  CHECK(form != VectorForm::kBF16);
-  if (form == VectorForm::kF32) {
-    std::memcpy(out, x, static_cast<size_t>(n) * 4);
-    return;
-  }
-  DCHECK(n % kQuantBlock == 0);
-  auto* q = static_cast<int8_t*>(out);
-  auto* scales = static_cast<std::byte*>(out) + q8_scales_offset(n);
-  for (int64_t b = 0; b < n / kQuantBlock; ++b) {
-    float scale = 0.0F;
-    prepare_q8_block(x + b * kQuantBlock, q + b * kQuantBlock, &scale);
-    std::memcpy(scales + b * 4, &scale, 4);
-  }
+  prepare_plane(form, x, n, Plane::kRounded, out);
+}
+
+void prepare_rest(VectorForm form, const float* x, int64_t n, void* out) {
+  DCHECK(form == VectorForm::kQ8);
+  prepare_plane(form, x, n, Plane::kRest, out);
 }
 
 void matvec(DType dtype, const std::byte* w, int64_t row_stride_bytes, int64_t n_cols,
@@ -343,7 +356,7 @@ void f32_to_bf16_row(const float* x, int64_t n, uint16_t* out) {
 void f32_to_q8_0_row(const float* x, int64_t n, std::byte* out) {
   for (int64_t i = 0; i < n; i += kQuantBlock, out += 2 + kQuantBlock) {
     float scale = 0.0F;
-    prepare_q8_block(x + i, reinterpret_cast<int8_t*>(out + 2), &scale);
+    prepare_q8_block(x + i, Plane::kRounded, reinterpret_cast<int8_t*>(out + 2), &scale);
     const uint16_t half = F32ToF16(scale);
     std::memcpy(out, &half, sizeof(half));
   }

@@ -7,6 +7,7 @@
 #include "cpu_kernels/kernel_args.h"
 #include "cpu_kernels/prefetch_plan.h"
 #include "cpu_kernels/scalar.h"
+#include "runtime/core/error.h"
 #if defined(THERMOCLINE_X86)
 #include <cpuid.h>
 
@@ -25,6 +26,7 @@ KernelTable scalar_table() {
   table.vector_form = scalar::vector_form;
   table.prepared_bytes = scalar::prepared_bytes;
   table.prepare = scalar::prepare;
+  table.prepare_rest = scalar::prepare_rest;
   table.matvec = scalar::matvec;
   table.accumulate_rows = scalar::accumulate_rows;
   table.matvec_tokens = scalar::matvec_tokens;
@@ -71,10 +73,16 @@ struct Composed {
   }
 
   static void prepare(VectorForm form, const float* x, int64_t n, void* out) {
-    if (form == VectorForm::kQ8) return Parts::kPrepareQ8(x, n, out);
-    if (form == VectorForm::kQ8Super) return avx2::prepare_super(x, n, out);
+    if (form == VectorForm::kQ8) return Parts::kPrepareQ8(x, n, Plane::kRounded, out);
+    if (form == VectorForm::kQ8Super) return avx2::prepare_super(x, n, Plane::kRounded, out);
     if (form == VectorForm::kBF16) return avx512::bf16_prepare(x, n, out);
     std::memcpy(out, x, static_cast<size_t>(n) * 4);
+  }
+
+  static void prepare_rest(VectorForm form, const float* x, int64_t n, void* out) {
+    if (form == VectorForm::kQ8) return Parts::kPrepareQ8(x, n, Plane::kRest, out);
+    CHECK(form == VectorForm::kQ8Super);
+    avx2::prepare_super(x, n, Plane::kRest, out);
   }
 
   static void matvec(DType dtype, const std::byte* w, int64_t row_stride_bytes, int64_t n_cols,
@@ -100,6 +108,7 @@ struct Composed {
     table->vector_form = vector_form;
     table->prepared_bytes = prepared_bytes;
     table->prepare = prepare;
+    table->prepare_rest = prepare_rest;
     table->matvec = matvec;
     table->matvec_tokens = matvec_tokens;
   }

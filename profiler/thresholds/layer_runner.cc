@@ -17,6 +17,7 @@ CpuDeviceLimits LimitsOf(const Engine& engine, int64_t n_tokens, int n_lanes) {
       MakeCpuDeviceLimits(engine.config(), n_tokens, n_tokens, n_lanes, kNoPredictor);
   limits.cuts = true;
   limits.by_column = engine.model().has_columns();
+  limits.activation_bits = engine.model().options().activation_bits;
   return limits;
 }
 

@@ -48,6 +48,7 @@ EngineOptions ModelDraft::OptionsFor(const EngineOptions& model, const std::stri
   EngineOptions options;
   options.n_threads = model.n_threads;
   options.pinning = model.pinning;
+  options.activation_bits = model.activation_bits;
   options.model_path = draft_path;
   options.fast_tier = model.fast_tier;
   options.overcommit = model.overcommit;

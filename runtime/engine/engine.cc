@@ -39,6 +39,7 @@ Engine::Engine(std::unique_ptr<OpenedModel> model)
   limits.max_sequences = options.n_sequences;
   limits.cuts = model_->cuts_channels();
   limits.by_column = model_->has_columns();
+  limits.activation_bits = options.activation_bits;
   const std::vector<std::string> names = model_->TierNames();
   if (model_->gpu().empty()) {
     tiers_.push_back(std::make_unique<CpuDevice>(names[kVram], limits));

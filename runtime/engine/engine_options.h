@@ -108,6 +108,12 @@ struct ThreadOptions {
   Pinning pinning = Pinning::kAuto;
 };
 
+struct PrecisionOptions {
+  // Of the activations that the CPU multiplies quantised weights by: 8 or 16. 16 are two vectors of
+  // 8 (cpu_kernels/two_planes.cc).
+  int activation_bits = 8;
+};
+
 // How much is fed, and what is kept of it.
 struct ContextOptions {
   int64_t context_tokens = 0;  // 0: the model's own, at most kDefaultContext
@@ -129,6 +135,7 @@ struct EngineOptions : FileOptions,
                        TierOptions,
                        AdaptOptions,
                        ThreadOptions,
+                       PrecisionOptions,
                        ContextOptions {
   ProgressFn progress;
 };

@@ -273,7 +273,8 @@ MemoryPlan PlanMemory(const PlanInput& input) {
   limits.max_sequences = input.n_sequences;
   limits.cuts = input.cuts;
   limits.by_column = input.has_columns;
-  const uint64_t cpu_scratch = limits.ScratchBytes(CpuKernels());
+  limits.activation_bits = input.activation_bits;
+  const uint64_t cpu_scratch = limits.ScratchBytes(limits.Kernels());
   plan.tiers[0].scratch_bytes = buffers[0] + input.gpu_scratch_bytes.value_or(cpu_scratch);
   for (size_t tier = 1; tier < plan.tiers.size(); ++tier) {
     if (!used[tier]) continue;

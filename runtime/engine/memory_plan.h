@@ -88,6 +88,7 @@ struct PlanInput {
   int64_t n_sequences = 1;  // at a time
   KvLayout kv_layout;
   DType cache_type = DType::kF16;
+  int activation_bits = 8;
   int n_threads = 1;
   std::optional<uint64_t> gpu_scratch_bytes;  // of the fast tier, where it is a GPU
   uint64_t gpu_pinned_bytes = 0;              // of the host, for it

@@ -254,6 +254,16 @@ void CheckCacheType(const EngineOptions& options, const std::string& gpu) {
                .settings = {{Setting::kCacheType, "f16"}, {Setting::kFastTier, "cpu"}}});
 }
 
+void CheckActivations(const EngineOptions& options, const std::string& gpu) {
+  if (gpu.empty() || options.activation_bits == 8) return;
+  throw Error({.path = options.model_path,
+               .what = "the GPU multiplies quantised weights by activations of 8 bits",
+               .expected = "8",
+               .found = std::to_string(options.activation_bits),
+               .hint = "take activations of 8 bits, or run it on the CPU",
+               .settings = {{Setting::kFastTier, "cpu"}}});
+}
+
 // A layer that makes something of all its neurons needs them on one tier.
 void CheckWholeLayers(const ModelConfig& config, const Placement& placement,
                       const EngineOptions& options) {
@@ -329,6 +339,7 @@ OpenedModel::OpenedModel(const EngineOptions& options)
   CheckGpuStream(options_, config_, gpu_, StoresFfnByColumn());
   CheckSequences(options_);
   CheckCacheType(options_, gpu_);
+  CheckActivations(options_, gpu_);
   if (placement_) CheckWholeLayers(config_, *placement_, options_);
   if (placement_) CheckAttentionTiers(config_, *placement_, options_);
   CheckKvTokens(options_, context_tokens_);
@@ -465,6 +476,7 @@ MemoryPlan OpenedModel::PlanOf(const Placement* placement) const {
   input.n_sequences = options_.n_sequences;
   input.kv_layout = KvLayoutFor(placement);
   input.cache_type = options_.cache_type;
+  input.activation_bits = options_.activation_bits;
   input.n_threads = n_threads_;
   if (!gpu_.empty()) {
     const FastTierNeeds needs = NeedsOf(placement);

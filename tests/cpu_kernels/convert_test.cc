@@ -180,8 +180,7 @@ TEST_P(ConvertTest, PreparedBytesAreWholeCacheLines) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Tables, ConvertTest,
-                         ::testing::ValuesIn(AvailableCpuKernels().begin(),
-                                             AvailableCpuKernels().end()),
+                         ::testing::ValuesIn(TablesOfAllBits()),
                          [](const auto& test) { return TableName(*test.param); });
 
 }  // namespace

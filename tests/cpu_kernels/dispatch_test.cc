@@ -7,6 +7,7 @@
 
 #include "cpu_kernels/kernels.h"
 #include "runtime/core/error.h"
+#include "tests/cpu_kernels/kernel_reference.h"
 
 namespace thermocline {
 namespace {
@@ -41,8 +42,9 @@ class DispatchTest : public ::testing::Test {
 TEST_F(DispatchTest, EveryTableIsComplete) {
   ASSERT_FALSE(AvailableCpuKernels().empty());
   EXPECT_EQ(AvailableCpuKernels().front()->isa, "scalar");
-  for (const KernelTable* table : AvailableCpuKernels()) {
+  for (const KernelTable* table : testing::TablesOfAllBits()) {
     EXPECT_TRUE(table->vector_form && table->prepared_bytes && table->prepare && table->matvec);
+    EXPECT_TRUE(table->prepare_rest && table->matvec_tokens && table->accumulate_tokens);
     EXPECT_TRUE(table->accumulate_rows && table->dequantize_f32);
     EXPECT_TRUE(table->f32_to_f16 && table->f32_to_bf16 && table->rms_norm && table->rope);
     EXPECT_TRUE(table->exp_scores && table->activate && table->multiply);
@@ -51,7 +53,7 @@ TEST_F(DispatchTest, EveryTableIsComplete) {
       const GemmKernels& gemm = *table->gemm;
       EXPECT_TRUE(gemm.rows_form && gemm.columns_form && gemm.tile_tokens && gemm.input_bytes);
       EXPECT_TRUE(gemm.prepare && gemm.panel_bytes && gemm.pack_rows && gemm.pack_columns);
-      EXPECT_TRUE(gemm.multiply && gemm.multiply_registers);
+      EXPECT_TRUE(gemm.prepare_rest && gemm.multiply && gemm.multiply_registers);
     }
     EXPECT_TRUE(table->pack_signs && table->count_sign_differences);
     EXPECT_EQ(table->features.substr(0, table->isa.size()), table->isa);

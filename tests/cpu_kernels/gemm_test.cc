@@ -69,6 +69,7 @@ class Batch {
 class GemmTest : public ::testing::TestWithParam<Param> {
  protected:
   const GemmKernels& gemm() const { return *std::get<0>(GetParam())->gemm; }
+  int activation_bits() const { return std::get<0>(GetParam())->activation_bits; }
   DType dtype() const { return std::get<1>(GetParam()); }
   bool by_rows() const { return std::get<2>(GetParam()) == Axis::kRows; }
   GemmForm form() const {
@@ -137,7 +138,7 @@ class GemmTest : public ::testing::TestWithParam<Param> {
   void ExpectClose(const Matrix& w, const Batch& x, int64_t outputs,
                    const std::vector<float>& got) const {
     std::vector<std::vector<double>> tokens;
-    for (int64_t t = 0; t < x.n(); ++t) tokens.push_back(GemmActivations(form(), x.token(t)));
+    for (int64_t t = 0; t < x.n(); ++t) tokens.push_back(GemmActivations(form(), x.token(t), activation_bits()));
     for (int64_t o = 0; o < outputs; ++o) {
       const auto [weights, relative_to] = GemmWeights(form(), w, by_rows(), o);
       for (int64_t t = 0; t < x.n(); ++t) {
@@ -254,7 +255,7 @@ TEST_P(GemmTest, GarbageStaysVisibleInItsOwnToken) {
 
 std::vector<const KernelTable*> TablesWithGemm() {
   std::vector<const KernelTable*> tables;
-  for (const KernelTable* table : AvailableCpuKernels()) {
+  for (const KernelTable* table : TablesOfAllBits()) {
     if (table->gemm != nullptr) tables.push_back(table);
   }
   return tables;

@@ -14,7 +14,18 @@ namespace thermocline::testing {
 std::string TableName(const KernelTable& table) {
   std::string name(table.features);
   std::replace(name.begin(), name.end(), ' ', '_');
+  if (table.activation_bits != 8) name += "_" + std::to_string(table.activation_bits) + "_bits";
   return name;
+}
+
+std::vector<const KernelTable*> TablesOfAllBits() {
+  std::vector<const KernelTable*> tables;
+  for (const int bits : {8, 16}) {
+    for (const KernelTable* table : AvailableCpuKernels()) {
+      tables.push_back(&KernelsOf(*table, bits));
+    }
+  }
+  return tables;
 }
 
 Tolerance DotTolerance(DType dtype, VectorForm form) {
@@ -24,7 +35,17 @@ Tolerance DotTolerance(DType dtype, VectorForm form) {
   return {.fixed = 10, .per_term = 1.0 / 8};
 }
 
-std::vector<double> EffectiveActivations(VectorForm form, const std::vector<float>& x) {
+std::vector<double> EffectiveActivations(VectorForm form, const std::vector<float>& x,
+                                         int activation_bits) {
+  const bool is_int8 = form == VectorForm::kQ8 || form == VectorForm::kQ8Super;
+  if (is_int8 && activation_bits == 16) {
+    std::vector<double> sum = EffectiveActivations(form, x);
+    std::vector<float> rest(x.size());
+    for (size_t i = 0; i < x.size(); ++i) rest[i] = static_cast<float>(x[i] - sum[i]);
+    const std::vector<double> rounded = EffectiveActivations(form, rest);
+    for (size_t i = 0; i < x.size(); ++i) sum[i] += rounded[i];
+    return sum;
+  }
   if (form == VectorForm::kQ8) return QuantisedActivations(x);
   if (form == VectorForm::kQ8Super) return SuperQuantisedActivations(x);
   return {x.begin(), x.end()};
@@ -72,8 +93,9 @@ double RoundToBf16(double value) {
   return std::ldexp(std::nearbyint(std::ldexp(mantissa, 8)), exponent - 8);
 }
 
-std::vector<double> GemmActivations(GemmForm form, const std::vector<float>& x) {
-  if (TakesInt8(form)) return EffectiveActivations(VectorForm::kQ8, x);
+std::vector<double> GemmActivations(GemmForm form, const std::vector<float>& x,
+                                    int activation_bits) {
+  if (TakesInt8(form)) return EffectiveActivations(VectorForm::kQ8, x, activation_bits);
   std::vector<double> out(x.begin(), x.end());
   if (form != GemmForm::kBF16) return out;
   for (double& value : out) value = RoundToBf16(value);

@@ -13,12 +13,18 @@
 
 namespace thermocline::testing {
 
-// Returns "avx512_vnni", for the names of parametrised tests.
+// Returns "avx512_vnni", or "avx512_vnni_16_bits" with activations of 16, for the names of
+// parametrised tests.
 std::string TableName(const KernelTable& table);
 
+// All tables, each with activations of 8 and of 16 bits.
+std::vector<const KernelTable*> TablesOfAllBits();
+
 Tolerance DotTolerance(DType dtype, VectorForm form);
-// Returns the activations that a form in int8 stands for (kF32, kBF16: x itself).
-std::vector<double> EffectiveActivations(VectorForm form, const std::vector<float>& x);
+// Returns the activations that a form in int8 stands for (kF32, kBF16: x itself), with activations
+// of 8 or 16 bits.
+std::vector<double> EffectiveActivations(VectorForm form, const std::vector<float>& x,
+                                         int activation_bits = 8);
 
 // The same of products of batches (cpu_kernels/gemm.h).
 bool TakesInt8(GemmForm form);
@@ -27,7 +33,8 @@ Tolerance GemmTolerance(GemmForm form);
 double FixedPointBound(const std::vector<double>& w, const std::vector<double>& x);
 // Rounds to the nearest bf16, ties to even.
 double RoundToBf16(double value);
-std::vector<double> GemmActivations(GemmForm form, const std::vector<float>& x);
+std::vector<double> GemmActivations(GemmForm form, const std::vector<float>& x,
+                                    int activation_bits = 8);
 
 // 64-byte aligned bytes of a prepared vector.
 class Prepared {

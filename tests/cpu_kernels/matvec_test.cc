@@ -59,7 +59,7 @@ TEST_P(MatvecTest, MatchesDoubleForEveryWidthAndStride) {
       const Matrix w(dtype(), 9, n_cols, padding, &rng);
       const std::vector<float> x = RandomFloats(&rng, n_cols);
       const Prepared prepared(kernels(), form(), x);
-      const std::vector<double> effective = EffectiveActivations(form(), x);
+      const std::vector<double> effective = EffectiveActivations(form(), x, kernels().activation_bits);
       const std::vector<float> out = run(w, prepared, nullptr, 0, 9, 9);
       for (int64_t r = 0; r < 9; ++r) expect_close(w, r, effective, out[static_cast<size_t>(r)]);
     }
@@ -175,7 +175,7 @@ TEST_P(MatvecTest, ExtremeActivationsStayExact) {
     x[i] = (i % 2 == 0 ? 1.0F : -1.0F) * (i < 64 ? 1e30F : i < 96 ? 0.0F : 1e-20F);
   }
   const Prepared prepared(kernels(), form(), x);
-  const std::vector<double> effective = EffectiveActivations(form(), x);
+  const std::vector<double> effective = EffectiveActivations(form(), x, kernels().activation_bits);
   const std::vector<float> out = run(w, prepared, nullptr, 0, 6, 6);
   for (int64_t r = 0; r < 6; ++r) expect_close(w, r, effective, out[static_cast<size_t>(r)]);
 }
@@ -189,7 +189,7 @@ TEST_P(MatvecTest, ExtremeIntegersMatchDouble) {
     const Matrix w(dtype(), 3, n_cols, static_cast<std::byte>(fill), &rng);
     for (const float sign : {127.0F, -127.0F}) {
       const std::vector<float> x(static_cast<size_t>(n_cols), sign);
-      const std::vector<double> effective = EffectiveActivations(form(), x);
+      const std::vector<double> effective = EffectiveActivations(form(), x, kernels().activation_bits);
       const std::vector<float> out = run(w, Prepared(kernels(), form(), x), nullptr, 0, 3, 3);
       for (int64_t r = 0; r < 3; ++r) expect_close(w, r, effective, out[static_cast<size_t>(r)]);
     }
@@ -261,21 +261,18 @@ std::string ParamName(const ::testing::TestParamInfo<Param>& info) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Tables, MatvecTest,
-                         ::testing::Combine(::testing::ValuesIn(AvailableCpuKernels().begin(),
-                                                                AvailableCpuKernels().end()),
+                         ::testing::Combine(::testing::ValuesIn(TablesOfAllBits()),
                                             ::testing::ValuesIn(kWeightDTypes)),
                          ParamName);
 
 INSTANTIATE_TEST_SUITE_P(Tables, QuantisedMatvecTest,
-                         ::testing::Combine(::testing::ValuesIn(AvailableCpuKernels().begin(),
-                                                                AvailableCpuKernels().end()),
+                         ::testing::Combine(::testing::ValuesIn(TablesOfAllBits()),
                                             ::testing::Values(DType::kQ8_0, DType::kQ4_1,
                                                               DType::kQ4_0)),
                          ParamName);
 
 INSTANTIATE_TEST_SUITE_P(Tables, Q6KMatvecTest,
-                         ::testing::Combine(::testing::ValuesIn(AvailableCpuKernels().begin(),
-                                                                AvailableCpuKernels().end()),
+                         ::testing::Combine(::testing::ValuesIn(TablesOfAllBits()),
                                             ::testing::Values(DType::kQ6_K)),
                          ParamName);
 

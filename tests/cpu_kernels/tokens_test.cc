@@ -23,7 +23,7 @@ class PreparedTokens {
  public:
   PreparedTokens(const KernelTable& kernels, VectorForm form,
                  const std::vector<std::vector<float>>& x)
-      : stride_(TokenStride(kernels.prepared_bytes(form, static_cast<int64_t>(x.front().size())))),
+      : stride_(PreparedStride(kernels, form, static_cast<int64_t>(x.front().size()))),
         storage_(static_cast<size_t>(stride_) * x.size() + 64) {
     data_ = storage_.data() + (64 - reinterpret_cast<uintptr_t>(storage_.data()) % 64) % 64;
     for (size_t t = 0; t < x.size(); ++t) {
@@ -233,8 +233,7 @@ std::string ParamName(const ::testing::TestParamInfo<Param>& info) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Tables, TokensTest,
-                         ::testing::Combine(::testing::ValuesIn(AvailableCpuKernels().begin(),
-                                                                AvailableCpuKernels().end()),
+                         ::testing::Combine(::testing::ValuesIn(TablesOfAllBits()),
                                             ::testing::ValuesIn(kWeightDTypes)),
                          ParamName);
 

@@ -8,7 +8,8 @@ float32. Two comparisons:
   perplexity  over a text, in the windows of `thermocline perplexity`: a window's tokens stand behind BOS.
 
 Ids come from `thermocline tokenize`, so that this is about the model and not about the tokenizer, which has tests of
-its own. Usage: check_real_model.py PROGRAM MODEL TEXT. Requires requirements_real_model.txt.
+its own. Usage: check_real_model.py PROGRAM MODEL TEXT [BITS...]: with activations of so many bits (8). Requires
+requirements_real_model.txt.
 """
 
 import json
@@ -108,11 +109,11 @@ def tokenize(program, model, text):
     return [int(word) for word in ids.split()]
 
 
-def compare_greedy(program, model, run):
+def compare_greedy(program, model, bits, run):
     n_tokens = n_others = n_skipped = 0
     for prompt in PROMPTS:
         text = call(program, "run", "-m", model, "--raw", "-p", prompt, "--temp", "0",
-                    "-n", str(N_TOKENS), "-c", str(CONTEXT))
+                    "-n", str(N_TOKENS), "-c", str(CONTEXT), "--activations", bits)
         n_prompt = len(tokenize(program, model, prompt))
         ids = tokenize(program, model, prompt + text.removesuffix("\n"))
         if ids[:n_prompt] != tokenize(program, model, prompt):
@@ -126,12 +127,11 @@ def compare_greedy(program, model, run):
                 n_others += 1
                 print(f"  {prompt!r} token {at - n_prompt}: transformers' choice is likelier by "
                       f"{scores.max() - scores[ids[at]]:.4f} nats")
-    print(f"greedy: {n_tokens} tokens of {len(PROMPTS) - n_skipped} prompts, "
+    print(f"greedy, activations of {bits} bits: {n_tokens} tokens of {len(PROMPTS) - n_skipped} prompts, "
           f"{n_others} others than transformers' choice")
 
 
-def compare_perplexity(program, model, text_path, run, bos):
-    ours = json.loads(call(program, "perplexity", "-m", model, "-f", text_path, "-c", str(CONTEXT), "--json"))
+def compare_perplexity(program, model, text_path, all_bits, run, bos):
     with open(text_path, encoding="utf-8", newline="") as file:
         ids = tokenize(program, model, file.read())
     total = 0.0
@@ -140,15 +140,20 @@ def compare_perplexity(program, model, text_path, run, bos):
         scores = run([bos] + window[:-1])
         total -= float(scores[np.arange(len(window)), window].astype(np.float64).sum())
     theirs = float(np.exp(total / len(ids)))
-    print(f"perplexity: {len(ids)} tokens, thermocline {ours['perplexity']:.4f} over {ours['tokens']}, "
-          f"transformers {theirs:.4f}, {100 * (ours['perplexity'] / theirs - 1):+.3f} %")
+    for bits in all_bits:
+        ours = json.loads(call(program, "perplexity", "-m", model, "-f", text_path, "-c", str(CONTEXT),
+                               "--activations", bits, "--json"))
+        print(f"perplexity, activations of {bits} bits: {len(ids)} tokens, thermocline {ours['perplexity']:.4f} over "
+              f"{ours['tokens']}, transformers {theirs:.4f}, {100 * (ours['perplexity'] / theirs - 1):+.3f} %", flush=True)
 
 
 def main():
-    program, model, text_path = sys.argv[1:]
+    program, model, text_path, *all_bits = sys.argv[1:]
+    all_bits = all_bits or ["8"]
     run, bos = load(model)
-    compare_greedy(program, model, run)
-    compare_perplexity(program, model, text_path, run, bos)
+    for bits in all_bits:
+        compare_greedy(program, model, bits, run)
+    compare_perplexity(program, model, text_path, all_bits, run, bos)
 
 
 if __name__ == "__main__":

@@ -92,6 +92,16 @@ TEST_F(GpuTier, WhatIsAllocatedIsWhatWasPlanned) {
   }
 }
 
+TEST_F(GpuTier, RefusesActivationsOfSixteenBits) {
+  EngineOptions options;
+  options.model_path = Golden("gqa_relu");
+  options.fast_tier = FastTier::kGpu;
+  options.activation_bits = 16;
+  EXPECT_THAT([&] { Engine{options}; },
+              testing::ThrowsMessage<Error>(testing::HasSubstr(
+                  "the GPU multiplies quantised weights by activations of 8 bits")));
+}
+
 // The slow tier fails in the middle of a pass: one error, and the next pass works.
 TEST_F(GpuTier, AFailingSlowTierLeavesNobodyWaiting) {
   const GgufReader gguf(Golden("gqa_relu"));

@@ -53,8 +53,7 @@ class TokensBench {
       : bench_(bench),
         kernels_(CpuKernels()),
         w_{weights.data(), bench.dtype, weights.n_rows(), bench.cols, weights.stride_bytes()},
-        stride_(
-            TokenStride(kernels_.prepared_bytes(kernels_.vector_form(bench.dtype), bench.cols))) {
+        stride_(PreparedStride(kernels_, kernels_.vector_form(bench.dtype), bench.cols)) {
     rows_ =
         std::min(w_.rows / 2, kTokensSegmentBytes / w_.row_stride_bytes) / kPanelRows * kPanelRows;
     std::mt19937 rng(5);

@@ -295,6 +295,15 @@ void AddEngineOptions(CLI::App& verb, EngineOptions* options) {
           "half and rounds them to 8 bit; or f32, which rounds nothing, on the CPU")
       ->type_name("f32|f16|q8_0")
       ->check(CLI::IsMember({"f32", "f16", "q8_0"}));
+  const auto choose_activations = [options](const std::string& bits) {
+    options->activation_bits = bits == "16" ? 16 : 8;
+  };
+  verb.add_option_function<std::string>(
+          "--activations", choose_activations,
+          "Bits of the activations that quantised weights are multiplied by: 8 (the default), or "
+          "16, on the CPU, which follows the weights more closely and is slower")
+      ->type_name("8|16")
+      ->check(CLI::IsMember({"8", "16"}));
   verb.add_flag("--swa-full", options->keep_all_kv,
                 "Keep the keys and values of all positions also for layers that see a window: more "
                 "memory, and any rollback of a chat is read from the cache");

@@ -59,7 +59,7 @@ int64_t CpuDeviceLimits::ChunkedRows() const {
 }
 
 CpuDevice::CpuDevice(std::string name, const CpuDeviceLimits& limits)
-    : kernels_(CpuKernels()),
+    : kernels_(limits.Kernels()),
       name_(std::move(name)),
       rows_(kernels_, limits),
       low_rank_(kernels_, limits),

@@ -43,6 +43,10 @@ struct CpuDeviceLimits {
   int64_t max_sequences = 1;  // of a pass
   bool cuts = false;          // passes may leave out channels (ChannelCut)
   bool by_column = false;     // matrices may be stored by column
+  int activation_bits = 8;    // of what quantised weights are multiplied by: 8 or 16
+
+  // The kernels of a device with these limits.
+  const KernelTable& Kernels() const { return KernelsOf(CpuKernels(), activation_bits); }
 
   int64_t KvChunk() const;  // positions whose attention is computed together
   // Rows whose chunks of positions, up to a whole context of them, are kept at a time: what rows

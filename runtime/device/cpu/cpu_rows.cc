@@ -25,9 +25,9 @@ uint64_t LaneBytes(const KernelTable& kernels, const CpuDeviceLimits& limits) {
 uint64_t PreparedVectorBytes(const KernelTable& kernels, int64_t d) {
   int64_t most = 0;
   for (const VectorForm form : kForms) {
-    most = std::max(most, kernels.prepared_bytes(form, AlignUp(d, kQuantBlock)));
+    most = std::max(most, PreparedStride(kernels, form, AlignUp(d, kQuantBlock)));
   }
-  return static_cast<uint64_t>(TokenStride(most));
+  return static_cast<uint64_t>(most);
 }
 
 CpuRows::CpuRows(const KernelTable& kernels, const CpuDeviceLimits& limits)
@@ -42,7 +42,7 @@ uint64_t CpuRows::Bytes(const KernelTable& kernels, const CpuDeviceLimits& limit
 }
 
 int64_t CpuRows::PreparedStride(VectorForm form, int64_t d) const {
-  return TokenStride(kernels_.prepared_bytes(form, d));
+  return thermocline::PreparedStride(kernels_, form, d);
 }
 
 const std::byte* CpuRows::Prepare(const Lane& lane, VectorForm form, const float* x, int64_t n,
