@@ -149,10 +149,10 @@ struct Entries : Choice {
 };
 
 template <class E>
-constexpr GemmKernels kKernels = {
-    E::rows_form,    E::columns_form, E::tile_tokens, E::input_bytes,  E::prepare,
-    E::prepare_rest, E::panel_bytes,  E::pack_rows,   E::pack_columns, E::multiply,
-    E::multiply_registers};
+constexpr GemmKernels kKernels = {E::rows_form,   E::columns_form,      E::tile_tokens,
+                                  E::input_bytes, E::prepare,           E::prepare_rest,
+                                  E::panel_bytes, E::pack_rows,         E::pack_columns,
+                                  E::multiply,    E::multiply_registers};
 
 }  // namespace
 

@@ -85,9 +85,7 @@ struct TwoPlanes {
   // ---- batches: the second plane lies behind the first ----
 
   // bf16 rounds activations to 8 bits as well, and two planes of it would take as long as f32.
-  static GemmForm precise(GemmForm form) {
-    return form == GemmForm::kBF16 ? GemmForm::kF32 : form;
-  }
+  static GemmForm precise(GemmForm form) { return form == GemmForm::kBF16 ? GemmForm::kF32 : form; }
   static GemmForm rows_form(DType weights) { return precise(gemm().rows_form(weights)); }
   static GemmForm columns_form(DType weights) { return precise(gemm().columns_form(weights)); }
 

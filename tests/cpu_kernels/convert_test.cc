@@ -179,8 +179,7 @@ TEST_P(ConvertTest, PreparedBytesAreWholeCacheLines) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Tables, ConvertTest,
-                         ::testing::ValuesIn(TablesOfAllBits()),
+INSTANTIATE_TEST_SUITE_P(Tables, ConvertTest, ::testing::ValuesIn(TablesOfAllBits()),
                          [](const auto& test) { return TableName(*test.param); });
 
 }  // namespace

@@ -138,7 +138,8 @@ class GemmTest : public ::testing::TestWithParam<Param> {
   void ExpectClose(const Matrix& w, const Batch& x, int64_t outputs,
                    const std::vector<float>& got) const {
     std::vector<std::vector<double>> tokens;
-    for (int64_t t = 0; t < x.n(); ++t) tokens.push_back(GemmActivations(form(), x.token(t), activation_bits()));
+    for (int64_t t = 0; t < x.n(); ++t)
+      tokens.push_back(GemmActivations(form(), x.token(t), activation_bits()));
     for (int64_t o = 0; o < outputs; ++o) {
       const auto [weights, relative_to] = GemmWeights(form(), w, by_rows(), o);
       for (int64_t t = 0; t < x.n(); ++t) {

@@ -59,7 +59,8 @@ TEST_P(MatvecTest, MatchesDoubleForEveryWidthAndStride) {
       const Matrix w(dtype(), 9, n_cols, padding, &rng);
       const std::vector<float> x = RandomFloats(&rng, n_cols);
       const Prepared prepared(kernels(), form(), x);
-      const std::vector<double> effective = EffectiveActivations(form(), x, kernels().activation_bits);
+      const std::vector<double> effective =
+          EffectiveActivations(form(), x, kernels().activation_bits);
       const std::vector<float> out = run(w, prepared, nullptr, 0, 9, 9);
       for (int64_t r = 0; r < 9; ++r) expect_close(w, r, effective, out[static_cast<size_t>(r)]);
     }
@@ -189,7 +190,8 @@ TEST_P(MatvecTest, ExtremeIntegersMatchDouble) {
     const Matrix w(dtype(), 3, n_cols, static_cast<std::byte>(fill), &rng);
     for (const float sign : {127.0F, -127.0F}) {
       const std::vector<float> x(static_cast<size_t>(n_cols), sign);
-      const std::vector<double> effective = EffectiveActivations(form(), x, kernels().activation_bits);
+      const std::vector<double> effective =
+          EffectiveActivations(form(), x, kernels().activation_bits);
       const std::vector<float> out = run(w, Prepared(kernels(), form(), x), nullptr, 0, 3, 3);
       for (int64_t r = 0; r < 3; ++r) expect_close(w, r, effective, out[static_cast<size_t>(r)]);
     }

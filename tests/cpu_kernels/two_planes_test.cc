@@ -58,8 +58,8 @@ class TwoPlanesTest : public ::testing::TestWithParam<Param> {
     AlignedBytes panels(kRows / kGemmPanel * gemm.panel_bytes(form, kCols));
     gemm.pack_rows(form, dtype(), w.data(), w.stride(), kRows, 0, kCols, {}, panels.data);
     std::vector<float> out(kRows);
-    gemm.multiply({form, panels.data, kRows, input.data, 1, kCols, 0, kCols, false, out.data(),
-                   kRows, {}});
+    gemm.multiply(
+        {form, panels.data, kRows, input.data, 1, kCols, 0, kCols, false, out.data(), kRows, {}});
     return ErrorOf(w, x, out.data());
   }
 

@@ -90,8 +90,8 @@ class Activations : public ::testing::Test {
 // Each type is multiplied by other kernels. Where batches are multiplied in f32 anyway, 16 bits are
 // not closer there.
 TEST_F(Activations, OfSixteenBitsGiveLogitsNearThoseOfF32) {
-  for (const DType dtype : {DType::kQ8_0, DType::kQ4_1, DType::kQ4_0, DType::kQ4_K, DType::kQ6_K,
-                            DType::kQ5_0}) {
+  for (const DType dtype :
+       {DType::kQ8_0, DType::kQ4_1, DType::kQ4_0, DType::kQ4_K, DType::kQ6_K, DType::kQ5_0}) {
     SCOPED_TRACE(DTypeName(dtype));
     const std::string model = Model(dtype);
     const std::string f32_model = dir_.file("f32.gguf");
@@ -104,8 +104,7 @@ TEST_F(Activations, OfSixteenBitsGiveLogitsNearThoseOfF32) {
     const auto precise = LogitsOf(wide, 1);
     EXPECT_LT(Apart(precise, expected, 0, 1), 1e-4);
     EXPECT_LT(Apart(precise, expected, 1, kRows + 1), 1e-4);
-    EXPECT_LT(Apart(precise, expected, 1, kRows + 1),
-              Apart(rounded, expected, 1, kRows + 1) / 50);
+    EXPECT_LT(Apart(precise, expected, 1, kRows + 1), Apart(rounded, expected, 1, kRows + 1) / 50);
   }
 }
 
