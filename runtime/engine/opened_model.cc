@@ -260,8 +260,7 @@ void CheckActivations(const EngineOptions& options, const std::string& gpu) {
                .what = "the GPU multiplies quantised weights by activations of 8 bits",
                .expected = "8",
                .found = std::to_string(options.activation_bits),
-               .hint = "take activations of 8 bits, or run it on the CPU",
-               .settings = {{Setting::kFastTier, "cpu"}}});
+               .settings = {{Setting::kActivations, "8"}, {Setting::kFastTier, "cpu"}}});
 }
 
 // A layer that makes something of all its neurons needs them on one tier.

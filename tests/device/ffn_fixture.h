@@ -41,6 +41,7 @@ struct FfnCase {
   float gate_cut = 0;
   bool in_batches = false;  // so many tokens at once that they run as panels
   bool alike = false;       // tokens differ little, and so fire mostly the same neurons
+  int activation_bits = 8;
 };
 
 inline constexpr float kHiddenNormEps = 0.01F;
@@ -137,7 +138,8 @@ class Ffn {
                            .max_neurons = case_.n_neurons,
                            .max_seq_len = 1,
                            .n_heads = 1,
-                           .head_dim = 32};
+                           .head_dim = 32,
+                           .activation_bits = case_.activation_bits};
     if (run.predictor != nullptr) {
       limits.predicts = true;
       limits.max_rank = run.predictor->layer.in_proj.rows;
@@ -178,6 +180,7 @@ class Ffn {
     return predictor_x_.data() + token * case_.d_model;
   }
   const FfnSlice& slice() const { return slice_; }
+  const KernelTable& kernels() const { return KernelsOf(CpuKernels(), case_.activation_bits); }
 
   // Checks n tokens from the first. Neurons that `computed` leaves out count as 0. Returns how many
   // of the computed neurons are active.
@@ -197,11 +200,12 @@ class Ffn {
   Dot DotOf(const TensorView& w, int64_t row, const std::vector<float>& x) const {
     const std::vector<double> weights = DecodeRow(w.dtype, w.row(row), w.cols);
     // Without panels of an instruction set's own a batch multiplies decoded weights.
-    const bool panels = case_.in_batches && CpuKernels().gemm != nullptr;
-    const GemmForm gemm = panels ? CpuKernels().gemm->rows_form(w.dtype) : GemmForm::kF32;
-    const VectorForm form = case_.in_batches ? VectorForm::kF32 : CpuKernels().vector_form(w.dtype);
+    const bool panels = case_.in_batches && kernels().gemm != nullptr;
+    const GemmForm gemm = panels ? kernels().gemm->rows_form(w.dtype) : GemmForm::kF32;
+    const VectorForm form = case_.in_batches ? VectorForm::kF32 : kernels().vector_form(w.dtype);
     const std::vector<double> effective =
-        panels ? GemmActivations(gemm, x) : EffectiveActivations(form, x);
+        panels ? GemmActivations(gemm, x, case_.activation_bits)
+               : EffectiveActivations(form, x, case_.activation_bits);
     double value = 0;
     double magnitudes = 0;
     for (size_t i = 0; i < weights.size(); ++i) {
@@ -266,9 +270,9 @@ class Ffn {
     double square_error = 0;
     int64_t n_active = 0;
     const std::vector<Dot> gates = GatesOf(x);
-    const bool panels = case_.in_batches && CpuKernels().gemm != nullptr;
+    const bool panels = case_.in_batches && kernels().gemm != nullptr;
     const GemmForm down_form =
-        panels ? CpuKernels().gemm->columns_form(slice_.down.dtype) : GemmForm::kF32;
+        panels ? kernels().gemm->columns_form(slice_.down.dtype) : GemmForm::kF32;
     // Half a step of bf16 in either factor of a product.
     const double rounding = down_form == GemmForm::kBF16 ? 0x1.02p-8 : 0;
     std::vector<double> hidden;                // by neuron, with its norm

@@ -88,6 +88,21 @@ const std::vector<FfnCase> kCases = {
      .d_model = 96,
      .plain = true,
      .alike = true},
+    {.gate = DType::kQ4_1,
+     .up = DType::kQ8_0,
+     .down = DType::kQ4_0,
+     .n_neurons = 343,
+     .d_model = 160,
+     .bias = true,
+     .activation_bits = 16},
+    {.gate = DType::kQ4_K,
+     .up = DType::kQ6_K,
+     .down = DType::kF16,
+     .n_neurons = 344,
+     .d_model = 256,
+     .h_norm = true,
+     .alike = true,
+     .activation_bits = 16},
 };
 
 // Tokens of a pass that are few.
@@ -157,13 +172,16 @@ TEST(FfnWithoutZeros, DenseMatchesDouble) {
 
 // Batches run as panels.
 TEST(FfnBatches, OfEveryKindMatchDouble) {
-  for (FfnCase c : kCases) {
-    if (c.n_neurons < 333 || c.n_neurons > 339) continue;
-    c.side_by_side = false;
-    c.in_batches = true;
-    const Ffn ffn(c);
-    const FfnResult result = ffn.Run({.n = kFewTokens + 1, .n_lanes = 2, .exact = false});
-    ffn.ExpectMatchesDouble(result, kFewTokens + 1);
+  for (const int bits : {8, 16}) {
+    for (FfnCase c : kCases) {
+      if (c.n_neurons < 333 || c.n_neurons > 339) continue;
+      c.side_by_side = false;
+      c.in_batches = true;
+      c.activation_bits = bits;
+      const Ffn ffn(c);
+      const FfnResult result = ffn.Run({.n = kFewTokens + 1, .n_lanes = 2, .exact = false});
+      ffn.ExpectMatchesDouble(result, kFewTokens + 1);
+    }
   }
 }
 

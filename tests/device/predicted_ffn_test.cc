@@ -21,7 +21,7 @@ class RandomPredictor {
     layer.relu = relu;
     layer.points = {{.bias = bias_.data()}};
     predictor_.runs = true;
-    LowRankScorer scorer(CpuKernels(), layer);
+    LowRankScorer scorer(ffn.kernels(), layer);
     std::vector<std::vector<float>> scores;
     std::vector<float> all;
     for (int64_t t = 0; t < kListMaxTokens; ++t) {
@@ -75,6 +75,13 @@ const std::vector<FfnCase> kPredictedCases = {
      .up_bias = true,
      .relu_up = true,
      .alike = true},
+    {.gate = DType::kQ4_1,
+     .up = DType::kQ8_0,
+     .down = DType::kQ4_1,
+     .n_neurons = 1601,
+     .d_model = 128,
+     .bias = true,
+     .activation_bits = 16},
 };
 
 class PredictedFfn : public ::testing::TestWithParam<FfnCase> {

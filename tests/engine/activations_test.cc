@@ -95,7 +95,7 @@ TEST_F(Activations, OfSixteenBitsGiveLogitsNearThoseOfF32) {
     SCOPED_TRACE(DTypeName(dtype));
     const std::string model = Model(dtype);
     const std::string f32_model = dir_.file("f32.gguf");
-    QuantizeModel(model, f32_model, {.rule = {.dtype = DType::kF32, .pure = true}});
+    QuantizeModel(model, f32_model, {.rule = {.dtype = DType::kF32, .pure = true}, .progress = {}});
     Engine f32(OptionsFor(f32_model, 8));
     Engine narrow(OptionsFor(model, 8));
     Engine wide(OptionsFor(model, 16));

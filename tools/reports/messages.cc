@@ -31,6 +31,7 @@ constexpr FlagRow kFlags[] = {
     {Setting::kThresholds, "--thresholds"},
     {Setting::kByColumn, "--columns"},
     {Setting::kCacheType, "--cache-type"},
+    {Setting::kActivations, "--activations"},
     {Setting::kFastTier, "--fast-tier"},
     {Setting::kGpuLayers, "-ngl"},
     {Setting::kGpuStream, "--gpu-stream"},
