@@ -32,7 +32,7 @@ class Activations : public ::testing::Test {
   // Nothing but the type of the weights: their activation has no true zeros, so that no down
   // projection is stored otherwise.
   std::string Model(DType dtype) const {
-    const std::string path = dir_.file(std::string(DTypeName(dtype)) + ".gguf");
+    std::string path = dir_.file(std::string(DTypeName(dtype)) + ".gguf");
     SynthOptions synth;
     synth.n_layers = 3;
     synth.d_model = 256;
