@@ -18,6 +18,7 @@ struct TimeGoal {
   SparseMode mode = SparseMode::kDense;
   int64_t rows = 1;
   int64_t context_tokens = 0;  // that a token attends to
+  double slow_bytes_per_s = 0;  // PassShape::slow_bytes_per_s
 };
 
 // The mode that a run of this model has unless it is told otherwise.

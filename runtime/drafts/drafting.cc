@@ -11,7 +11,7 @@
 namespace thermocline {
 namespace {
 
-std::unique_ptr<DraftSource> MakeModelDraft(const DraftOptions& options, OpenedModel& model) {
+std::unique_ptr<ModelDraft> MakeModelDraft(const DraftOptions& options, OpenedModel& model) {
   EngineOptions of_draft = ModelDraft::OptionsFor(model.options(), options.model_path);
   const int64_t longest = OpenedModel(of_draft).config().max_seq_len;
   // Texts that are longer than what it was made for are not drafted for.
@@ -45,7 +45,10 @@ Drafting::Drafting(const DraftOptions& options, OpenedModel& model)
   if (is_auto || options.kind == DraftKind::kNgram) {
     sources_.push_back(std::make_unique<NgramDraft>());
   }
-  if (wants_model) sources_.push_back(MakeModelDraft(options, model));
+  if (!wants_model) return;
+  auto draft = MakeModelDraft(options, model);
+  draft_model_ = &draft->engine().model();
+  sources_.push_back(std::move(draft));
 }
 
 void Drafting::AddSource(std::unique_ptr<DraftSource> source) {

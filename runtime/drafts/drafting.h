@@ -40,6 +40,9 @@ class Drafting {
   // The engine of that model, which drafts for itself where its hot neurons are to. Throws Error
   // where the draft does not go with it. REQUIRES: as AddSource.
   void Use(Engine& engine);
+  size_t n_sources() const { return sources_.size(); }
+  // The model that drafts; null: none does.
+  const OpenedModel* draft_model() const { return draft_model_; }
   // For the engine of that model. REQUIRES: the engine was opened with DraftedRows.
   Speculator& speculator();
   // Another one of the same sources, for texts that are written in turn with those of the first.
@@ -52,6 +55,7 @@ class Drafting {
   bool hot_ = false;
   SpeculateOptions options_;
   int64_t vocab_size_;
+  const OpenedModel* draft_model_ = nullptr;
   std::vector<std::unique_ptr<DraftSource>> sources_;
   std::unique_ptr<DraftSource> chosen_;  // among several
   std::unique_ptr<Speculator> speculator_;

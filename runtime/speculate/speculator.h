@@ -27,6 +27,11 @@
 
 namespace thermocline {
 
+// How likely a token must be to be accepted, with all before it, to be worth drafting: at so many
+// tokens per millisecond, its own time and that which its row adds to the pass. However dear it is,
+// what is nearly certain is tried: that it does not pay is seen then.
+double LeastChanceWorth(double tokens_per_ms, double draft_ms, double row_ms);
+
 struct SpeculateOptions {
   int64_t max_tokens = 16;    // that are drafted for a text at a time
   int64_t max_children = 1;   // of them that may follow the same token; 1: chains
@@ -58,9 +63,12 @@ struct SpeculateStats {
   double draft_ms = 0;
   double verify_ms = 0;  // of passes that verified something
   double plain_ms = 0;   // of the others
+  int64_t n_draft_passes = 0;  // that sources ran
   int64_t n_verify_passes = 0;
   int64_t n_plain_passes = 0;
   int64_t n_pauses = 0;      // times that drafting was found not to pay for a text
+  // Drafts by their number of tokens, from 1 on: their verifying passes where one text is written.
+  std::vector<int64_t> n_of_size = {};
   std::string failure = {};  // why there are no more drafts; empty: there are
 
   SpeculateStats& operator+=(const SpeculateStats& other);

@@ -20,6 +20,9 @@ struct SpeculationResult {
   Spread plain_tokens_per_s;  // decode
   Spread tokens_per_s;        // decode with drafts
   Spread speed_up;            // prompt by prompt
+  // Of all prompts together.
+  double plain_ms_per_token = 0;
+  double ms_per_token = 0;
   SpeculateStats stats;
   // The texts must be the same but where two tokens nearly tie: passes of several rows round
   // differently. All tokens behind a text's first difference count as different.
