@@ -107,9 +107,8 @@ CostModel::LayerCost CostModel::ReadLayer(int64_t layer) const {
                        }
                        const bool whole = tensor.row->use == TensorUse::kMatrix && !IsFfn(role);
                        if (whole && tensor.row->tier == TensorTier::kFast) {
-                         cost.attention.push_back(
-                             {KeyOf(*info), Elements(*info), tensor.row->goes_with_attention(),
-                             tensor.name});
+                         cost.attention.push_back({KeyOf(*info), Elements(*info),
+                                                   tensor.row->goes_with_attention(), tensor.name});
                        }
                      });
   const ModelPredictor* predictor = model_.predictor();
@@ -214,8 +213,7 @@ RateKey CostModel::KeyIn(const DraftFile* draft, const Matrix& matrix) {
 
 double CostModel::HeadSeconds(const DraftFile* draft) const {
   const int64_t logits = shape_.prompt ? 1 : shape_.rows;
-  return 2 * FastOpSeconds() +
-         OnTier(KeyIn(draft, head_), head_.n_weights, logits, fast_is_host_);
+  return 2 * FastOpSeconds() + OnTier(KeyIn(draft, head_), head_.n_weights, logits, fast_is_host_);
 }
 
 // There and back, of a layer's inputs and outputs.
@@ -412,8 +410,8 @@ double CostModel::DraftFfnSeconds(int64_t layer, const DraftFile& draft) const {
   for (const DraftMatrix* map : {&of_draft.left, &of_draft.right}) {
     if (map->view.empty()) continue;
     const auto n_weights = static_cast<double>(map->view.rows * map->view.cols);
-    seconds += FastOpSeconds() + OnTier({map->view.dtype, map->view.cols}, n_weights, shape_.rows,
-                                        fast_is_host_);
+    seconds += FastOpSeconds() +
+               OnTier({map->view.dtype, map->view.cols}, n_weights, shape_.rows, fast_is_host_);
   }
   return seconds;
 }

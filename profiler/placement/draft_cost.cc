@@ -20,6 +20,8 @@ struct Walked {
   int64_t n_draft_passes = 0;
   int64_t n_computed = 0;  // tokens that draft passes are shared out over, as Speculator does
   int64_t n_written = 0;
+  int64_t n_drafts = 0;  // turns in which something was drafted, and what was written in them
+  int64_t n_written_by_drafts = 0;
   double verify_ms = 0;
 };
 
@@ -55,8 +57,7 @@ class ChainWalk {
       chance = with_it;
       ++n;
     }
-    const auto accepted =
-        std::min(n, static_cast<size_t>(chains_.accepted[chain]));
+    const auto accepted = std::min(n, static_cast<size_t>(chains_.accepted[chain]));
     for (size_t i = 0; i < std::min(n, accepted + 1); ++i) {
       of_text->Learn(0, certainty[i], i < accepted);
       all_.Learn(0, certainty[i], i < accepted);
@@ -66,6 +67,10 @@ class ChainWalk {
     walked->n_computed += std::max<int64_t>(1, static_cast<int64_t>(n));
     walked->n_written += static_cast<int64_t>(accepted) + 1;
     walked->verify_ms += times_.verify_ms[n];
+    if (n > 0) {
+      ++walked->n_drafts;
+      walked->n_written_by_drafts += static_cast<int64_t>(accepted) + 1;
+    }
     return static_cast<int64_t>(accepted) + 1;
   }
 
@@ -121,10 +126,10 @@ DraftPrediction PredictChains(const DraftChains& chains, const DraftingTimes& ti
   for (int turn = 0; turn < kTurnsToSettle; ++turn) {
     std::vector<double> least;
     for (int64_t n = 1; n <= max_drafted; ++n) {
-      const double row_ms = (times.verify_ms[static_cast<size_t>(n)] - plain_ms) /
-                            static_cast<double>(n);
-      least.push_back(std::max(least_chance,
-                               LeastChanceWorth(gain / plain_ms, ms_per_drafted, row_ms)));
+      const double row_ms =
+          (times.verify_ms[static_cast<size_t>(n)] - plain_ms) / static_cast<double>(n);
+      least.push_back(
+          std::max(least_chance, LeastChanceWorth(gain / plain_ms, ms_per_drafted, row_ms)));
     }
     const Walked walked = ChainWalk(chains, times, std::move(least)).Go();
     const auto n_turns = static_cast<double>(walked.n_turns);
@@ -135,6 +140,10 @@ DraftPrediction PredictChains(const DraftChains& chains, const DraftingTimes& ti
                   .draft_ms = draft_ms / n_turns,
                   .verify_ms = walked.verify_ms / n_turns,
                   .tokens_per_pass = static_cast<double>(walked.n_written) / n_turns};
+    if (walked.n_drafts > 0) {
+      prediction.tokens_per_draft =
+          static_cast<double>(walked.n_written_by_drafts) / static_cast<double>(walked.n_drafts);
+    }
     gain = std::max(1.0, plain_ms / prediction.ms_per_token());
     ms_per_drafted = draft_ms / static_cast<double>(walked.n_computed);
   }
@@ -175,8 +184,8 @@ DraftedSplit SplitForDrafting(const OpenedModel& model, const ProfileStats& stat
     break;
   }
   if (!split.fits) return split;
-  split.times = TimesOfDrafting(model, stats, rates, shape, split.splits, draft,
-                                draft->chains.depth);
+  split.times =
+      TimesOfDrafting(model, stats, rates, shape, split.splits, draft, draft->chains.depth);
   split.predictions = PredictDrafting(draft->chains, split.times);
   return split;
 }

@@ -16,7 +16,7 @@ namespace thermocline {
 struct LayerSplits {
   std::vector<std::vector<int32_t>> orders;  // (n_layers), or empty: as in the file
   std::vector<int64_t> n_hot;                // (n_layers) on the fast tier
-  std::vector<uint8_t> away;                 // (n_layers) attends on the slow tier; empty: none does
+  std::vector<uint8_t> away;  // (n_layers) attends on the slow tier; empty: none does
 };
 // As a model was opened.
 LayerSplits SplitsOf(const OpenedModel& model);
@@ -43,6 +43,7 @@ struct DraftPrediction {
   double draft_ms = 0;        // of all of them
   double verify_ms = 0;
   double tokens_per_pass = 1;
+  double tokens_per_draft = 1;  // the same of passes that have something to verify
 
   double ms_per_token() const { return (draft_ms + verify_ms) / tokens_per_pass; }
 };
@@ -54,8 +55,8 @@ DraftPrediction PredictChains(const DraftChains& chains, const DraftingTimes& ti
                               int64_t max_drafted, double least_chance = 0);
 // By the most tokens that are drafted, plain decoding first.
 std::vector<DraftPrediction> PredictDrafting(const DraftChains& chains, const DraftingTimes& times);
-// The split that drafting wants: the draft's hot neurons and stand-ins on the fast tier, and of what
-// is left there more neurons, the same number of each layer, which verifying reads.
+// The split that drafting wants: the draft's hot neurons and stand-ins on the fast tier, and of
+// what is left there more neurons, the same number of each layer, which verifying reads.
 struct DraftedSplit {
   bool fits = false;        // else only what the fast tier would have to hold
   uint64_t fast_bytes = 0;  // of all that lies there, the cache and scratch included

@@ -60,8 +60,7 @@ TEST(DraftCost, AChainThatIsNeverRightEndsAtOnce) {
 TEST(DraftCost, GoesOnBehindWhatWasAccepted) {
   // Right for three tokens at the positions where a draft begins, which are every fourth, and never
   // at those between.
-  const DraftPrediction p =
-      PredictChains(Chains(400, {3, 0, 0, 0}, 0.9F), Times(0.01, 0.01), 3);
+  const DraftPrediction p = PredictChains(Chains(400, {3, 0, 0, 0}, 0.9F), Times(0.01, 0.01), 3);
   EXPECT_NEAR(p.tokens_per_pass, 4, 1e-9);
 }
 
@@ -105,8 +104,7 @@ TEST(DraftCost, WhatAVerifyingPassReads) {
   PassShape shape{.context_tokens = 16, .n_threads = 2};
   // So slow that the slow tier is all that counts: its weights come once, whatever the rows are.
   shape.slow_bytes_per_s = 1e6;
-  const DraftingTimes slow =
-      TimesOfDrafting(model, {}, rates, shape, splits, nullptr, kDepth);
+  const DraftingTimes slow = TimesOfDrafting(model, {}, rates, shape, splits, nullptr, kDepth);
   ASSERT_EQ(slow.verify_ms.size(), static_cast<size_t>(kDepth) + 1);
   EXPECT_EQ(slow.draft_ms, 0);
   EXPECT_LT(slow.verify_ms[7], 1.05 * slow.plain_ms());

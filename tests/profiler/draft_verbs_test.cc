@@ -60,8 +60,8 @@ TEST_F(DraftVerbsTest, ProfileTriesAndKeepsTheBest) {
   double n[2] = {0, 0};
   for (size_t i = 0; i < file.chains.accepted.size(); ++i) {
     const size_t accepted = file.chains.accepted[i] > 0 ? 1 : 0;
-    said[accepted] += static_cast<double>(
-        file.chains.certainty[i * static_cast<size_t>(file.chains.depth)]);
+    said[accepted] +=
+        static_cast<double>(file.chains.certainty[i * static_cast<size_t>(file.chains.depth)]);
     n[accepted] += 1;
   }
   EXPECT_GT(n[1], 0);
@@ -85,7 +85,7 @@ TEST_F(DraftVerbsTest, PlaceSaysWhatDraftingWouldBring) {
                                                "-b",
                                                "32",
                                                "--vram",
-                                               "1500K",
+                                               "2M",
                                                "--ram",
                                                "1G",
                                                "--rates",
@@ -104,9 +104,9 @@ TEST_F(DraftVerbsTest, PlaceSaysWhatDraftingWouldBring) {
   const std::string old = dir_.file("old.draft.gguf");
   WriteDraft(old, file);
   EXPECT_THAT(MessageOf([&] {
-                CallVerb(&AddVerbs, {"place", "-m", SiluModelPath(), "--profile", profile_, "--vram",
-                                     "1500K", "--ram", "1G", "--rates", rates, "--explain",
-                                     "--draft", old});
+                CallVerb(&AddVerbs,
+                         {"place", "-m", SiluModelPath(), "--profile", profile_, "--vram", "2M",
+                          "--ram", "1G", "--rates", rates, "--explain", "--draft", old});
               }),
               AllOf(HasSubstr(old), HasSubstr("make it again")));
 }

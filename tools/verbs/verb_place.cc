@@ -144,9 +144,8 @@ void ExplainDrafting(const PlaceArgs& args, const OpenedModel& model, const Prof
                            .mode = goal.mode,
                            .n_threads = model.n_threads(),
                            .slow_bytes_per_s = goal.slow_bytes_per_s};
-  const DraftedSplit drafted =
-      SplitForDrafting(model, stats, *goal.rates, shape,
-                       {args.common.vram_bytes, args.common.ram_bytes});
+  const DraftedSplit drafted = SplitForDrafting(model, stats, *goal.rates, shape,
+                                                {args.common.vram_bytes, args.common.ram_bytes});
   *text += DraftingTable(plain, drafted, *model.draft()) + "\n";
   (*json)["drafting"] = DraftingJson(plain, drafted);
 }
