@@ -81,7 +81,7 @@ void HotDraft::Draft(std::span<const DraftRequest> requests) {
     const int64_t n_past = request.sequence < 0 ? -1 : kv.length(request.sequence);
     const bool there = n_past >= 0 && !request.ids.empty() && n_past < engine_.context_tokens() &&
                        n_past + 1 == static_cast<int64_t>(request.ids.size());
-    if (!there || !request.tree->WantsMore(DraftTree::kText)) continue;
+    if (!there || !request.tree->WantsPass(DraftTree::kText)) continue;
     rolled_back.Keep(request.sequence);
     running.push_back({.growth = DraftGrowth(request.tree),
                        .sequence = request.sequence,

@@ -151,7 +151,7 @@ bool ModelDraft::GrowTrees(std::span<Running> running) {
 void ModelDraft::Draft(std::span<const DraftRequest> requests) {
   std::vector<Running> running;
   for (const DraftRequest& request : requests) {
-    if (!CanRead(request.ids) || !request.tree->WantsMore(DraftTree::kText)) continue;
+    if (!CanRead(request.ids) || !request.tree->WantsPass(DraftTree::kText)) continue;
     Text& text = texts_[request.text];
     running.push_back(
         {.growth = DraftGrowth(request.tree), .text = &text, .unread = TakeUp(text, request.ids)});

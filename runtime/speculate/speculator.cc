@@ -156,9 +156,10 @@ std::vector<DraftTree> Speculator::Draft(std::span<const SpeculatedText> texts) 
     trees.push_back(MakeTree(TextOf(asked.text), asked, n_texts, most));
     if (most > 0) requests.push_back({asked.text, asked.ids, asked.sequence, &trees.back()});
   }
+  const int64_t n_passes = stats_.n_draft_passes;
   const double ms = AskSource(requests);
   stats_.draft_ms += ms;
-  last_ = {.n_texts = n_texts, .draft_ms = ms};
+  last_ = {.n_texts = n_texts, .n_draft_passes = stats_.n_draft_passes - n_passes, .draft_ms = ms};
   for (const DraftTree& tree : trees) last_.n_drafted += static_cast<int64_t>(tree.nodes().size());
   ShareDraftTime(requests, ms);
   return trees;
@@ -168,10 +169,11 @@ std::vector<DraftTree> Speculator::Draft(std::span<const SpeculatedText> texts) 
 // all the same. The first draft of a text is no measure: its source may have had to read all of it.
 void Speculator::ShareDraftTime(std::span<const DraftRequest> requests, double ms) {
   const auto n_computed = [](const DraftRequest& request) {
-    return static_cast<double>(std::max<int64_t>(1, request.tree->depth()));
+    return static_cast<double>(std::max<int64_t>(1, request.tree->drafted_depth()));
   };
   double n_all = 0;
-  bool is_measure = true;
+  // Of a source that runs a model, drafts without it are none either.
+  bool is_measure = stats_.n_draft_passes == 0 || last_.n_draft_passes > 0;
   for (const DraftRequest& request : requests) {
     n_all += n_computed(request);
     is_measure = is_measure && TextOf(request.text).was_drafted;

@@ -9,6 +9,8 @@
 namespace thermocline {
 namespace {
 
+constexpr int64_t kWarmUpTokens = 16;
+
 struct SpeculativeRun {
   std::vector<int32_t> ids;  // prompt and reply
   double tokens_per_s = 0;
@@ -51,6 +53,7 @@ void CompareTexts(Engine& engine, const SpeculativeRun& plain, const Speculative
 
 std::vector<SpeculationResult> MeasureSpeculation(Engine& engine, SparseMode mode,
                                                   std::span<Speculator* const> speculators,
+                                                  Speculator& warms_up,
                                                   const std::vector<std::vector<int32_t>>& prompts,
                                                   const ComparisonOptions& options) {
   engine.executor().set_mode(mode);
@@ -60,7 +63,9 @@ std::vector<SpeculationResult> MeasureSpeculation(Engine& engine, SparseMode mod
   ways.insert(ways.end(), speculators.begin(), speculators.end());
   std::vector<std::vector<double>> speeds(ways.size());
   std::vector<SpeculationResult> results(ways.size());
-  DecodeOnce(engine, greedy, nullptr, prompts.front(), 2);  // warms up
+  DecodeOnce(engine, greedy, nullptr, prompts.front(), 2);
+  DecodeOnce(engine, greedy, &warms_up, prompts.front(),
+             std::min(kWarmUpTokens, options.decode_tokens));
   for (size_t p = 0; p < prompts.size(); ++p) {
     Report(options.progress, "drafting (prompts)", p, prompts.size());
     std::vector<SpeculativeRun> runs(ways.size());

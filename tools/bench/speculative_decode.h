@@ -32,10 +32,12 @@ struct SpeculationResult {
   std::vector<float> first_difference_margins;
 };
 
-// By speculator, all of which may have the same source. REQUIRES: the engine was opened with room
-// for their drafts; prompts that fit its context.
+// By speculator, all of which may have the same source. warms_up: another one of these, which
+// writes a little before anything is timed. REQUIRES: the engine was opened with room for their
+// drafts; prompts that fit its context.
 std::vector<SpeculationResult> MeasureSpeculation(Engine& engine, SparseMode mode,
                                                   std::span<Speculator* const> speculators,
+                                                  Speculator& warms_up,
                                                   const std::vector<std::vector<int32_t>>& prompts,
                                                   const ComparisonOptions& options);
 

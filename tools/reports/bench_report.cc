@@ -76,8 +76,7 @@ std::string WayName(const SpeculationResult& r) {
 
 // Returns a column per mode, and of each for chains and for trees.
 std::string SpeculationTable(const std::vector<SpeculationResult>& results) {
-  std::string text =
-      fmt::format("\ndrafts by {}, in turn with plain decoding\n", results.front().source);
+  std::string text = "\ndrafts, in turn with plain decoding\n";
   const auto row = [&](const std::string& label, const auto& cell) {
     text += fmt::format("{:<26}", label);
     for (const SpeculationResult& result : results) text += fmt::format("{:>24}", cell(result));
@@ -85,6 +84,7 @@ std::string SpeculationTable(const std::vector<SpeculationResult>& results) {
   };
   using Result = SpeculationResult;
   row("", WayName);
+  row("drafted by", [](const Result& r) { return r.source; });
   row("plain: decode tokens/s", [](const Result& r) { return SpreadText(r.plain_tokens_per_s); });
   row("drafted: decode tokens/s", [](const Result& r) { return SpreadText(r.tokens_per_s); });
   row("  times plain", [](const Result& r) {
@@ -109,7 +109,8 @@ std::string SpeculationTable(const std::vector<SpeculationResult>& results) {
     return fmt::format("{:.2f}", PerOne(r.stats.draft_ms, r.stats.n_verify_passes));
   });
   row("  passes of a model", [](const Result& r) {
-    return fmt::format("{:.2f}", PerOne(static_cast<double>(r.stats.n_draft_passes), r.stats.n_verify_passes));
+    return fmt::format(
+        "{:.2f}", PerOne(static_cast<double>(r.stats.n_draft_passes), r.stats.n_verify_passes));
   });
   row("ms to verify", [](const Result& r) {
     return fmt::format("{:.2f}", PerOne(r.stats.verify_ms, r.stats.n_verify_passes));

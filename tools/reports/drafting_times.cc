@@ -22,6 +22,7 @@ DraftingComparison CompareDrafting(const SpeculationResult& measured, const Draf
   const SpeculateStats& stats = measured.stats;
   DraftingComparison both;
   both.mode = measured.mode;
+  both.source = measured.source;
   both.width = measured.width;
   double verify_ms = 0;  // of all
   for (size_t i = 0; i < stats.n_of_size.size(); ++i) {
@@ -42,7 +43,7 @@ DraftingComparison CompareDrafting(const SpeculationResult& measured, const Draf
   if (chains == nullptr || chains->empty() || measured.width != 1) return both;
   const DraftPrediction recorded = PredictChains(*chains, times, max_drafted);
   both.tokens_per_pass = {
-      recorded.tokens_per_pass,
+      recorded.tokens_per_draft,
       Each(static_cast<double>(stats.n_written - stats.n_plain), stats.n_drafts)};
   both.recorded_speed_up = {gain(times.plain_ms(), recorded.ms_per_token()),
                             both.speed_up.measured};
@@ -50,10 +51,10 @@ DraftingComparison CompareDrafting(const SpeculationResult& measured, const Draf
 }
 
 std::string DraftingComparisonTable(const DraftingComparison& comparison) {
-  std::string text = fmt::format("{}, {}: by the rates of this machine\n{:<34}{:>11}{:>11}{:>9}\n",
-                                 SparseModeName(comparison.mode),
-                                 comparison.width == 1 ? "chains" : "trees", "", "predicted",
-                                 "measured", "error");
+  std::string text =
+      fmt::format("\n{}, {} by {}, by the rates of this machine\n{:<34}{:>11}{:>11}{:>9}\n",
+                  SparseModeName(comparison.mode), comparison.width == 1 ? "chains" : "trees",
+                  comparison.source, "", "predicted", "measured", "error");
   const auto row = [&](const char* label, const PredictedAndMeasured& both) {
     text += fmt::format("{:<34}{:>11.3f}{:>11.3f}{:>+8.1f}%\n", label, both.predicted,
                         both.measured, 100 * both.error());
@@ -72,6 +73,7 @@ std::string DraftingComparisonTable(const DraftingComparison& comparison) {
 
 nlohmann::ordered_json DraftingComparisonJson(const DraftingComparison& comparison) {
   nlohmann::ordered_json json = {{"mode", SparseModeName(comparison.mode)},
+                                 {"source", comparison.source},
                                  {"width", comparison.width},
                                  {"plain_ms", BothJson(comparison.plain_ms)},
                                  {"draft_ms", BothJson(comparison.draft_ms)},

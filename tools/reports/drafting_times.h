@@ -20,6 +20,7 @@ struct PredictedAndMeasured {
 
 struct DraftingComparison {
   SparseMode mode = SparseMode::kDense;
+  std::string source;
   int64_t width = 1;
   PredictedAndMeasured plain_ms;   // of a token without drafts
   PredictedAndMeasured draft_ms;   // of a pass that drafts; 0: none was
@@ -32,8 +33,8 @@ struct DraftingComparison {
   std::optional<PredictedAndMeasured> recorded_speed_up;
 };
 
-// What was measured, beside times for as many drafted tokens as the largest draft has. chains: null,
-// or of the draft. max_drafted: of a draft.
+// What was measured, beside times for as many drafted tokens as the largest draft has. chains:
+// null, or of the draft, where nothing extends it. max_drafted: of a draft.
 DraftingComparison CompareDrafting(const SpeculationResult& measured, const DraftingTimes& times,
                                    const DraftChains* chains, int64_t max_drafted);
 

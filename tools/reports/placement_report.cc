@@ -147,9 +147,8 @@ std::string DraftedLayers(const RatedSplit& plain, const DraftedSplit& drafted,
         bar += neuron < layer.n_hot + n_stand_ins ? '+' : '.';
       }
     }
-    text += fmt::format("{:<6}{:>8}{:>10}{:>8}{:>10}  {}\n", l,
-                        plain.fits ? plain.n_hot[l] : 0, drafted.splits.n_hot[l], layer.n_hot,
-                        n_stand_ins, bar);
+    text += fmt::format("{:<6}{:>8}{:>10}{:>8}{:>10}  {}\n", l, plain.fits ? plain.n_hot[l] : 0,
+                        drafted.splits.n_hot[l], layer.n_hot, n_stand_ins, bar);
   }
   return text;
 }

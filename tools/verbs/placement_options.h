@@ -43,8 +43,8 @@ void AddBudgetOptions(CLI::App& verb, PlacementArgs* args);
 // are used.
 std::string SettleBudgets(PlacementArgs* args);
 // Finds the rates of this machine: those of --rates, else of the cache, else, where the placement
-// or `needed` asks for them, measured now. draft: null, or what is rated beside the model. Returns a
-// line that says which, or an empty text.
+// or `needed` asks for them, measured now. draft: null, or what is rated beside the model. Returns
+// a line that says which, or an empty text.
 std::string SettleRates(const OpenedModel& model, bool needed, PlacementArgs* args,
                         const DraftFile* draft = nullptr);
 // Whether there are rates of a file, or kept ones.

@@ -169,12 +169,11 @@ void CompareWithPlan(const Drafting& drafting, const SpeculationResult& measured
                      Expectation& expected, Engine& engine, BenchReport* report) {
   if (options.draft.options.kind == DraftKind::kAuto && drafting.n_sources() > 1) return;
   const OpenedModel& model = engine.model();
-  const PassShape shape = {
-      .context_tokens = static_cast<int64_t>(prompts.front().size()) +
-                        options.comparison.decode_tokens / 2,
-      .mode = measured.mode,
-      .n_threads = model.n_threads(),
-      .placed = model.placement() != nullptr};
+  const PassShape shape = {.context_tokens = static_cast<int64_t>(prompts.front().size()) +
+                                             options.comparison.decode_tokens / 2,
+                           .mode = measured.mode,
+                           .n_threads = model.n_threads(),
+                           .placed = model.placement() != nullptr};
   const int64_t most = options.draft.options.speculate.max_tokens;
   DraftingTimes times = TimesOfDrafting(model, expected.stats, expected.rates, shape,
                                         SplitsOf(model), model.draft(), most);
@@ -183,11 +182,12 @@ void CompareWithPlan(const Drafting& drafting, const SpeculationResult& measured
     PassShape of_draft = shape;
     of_draft.mode = other->mode();
     of_draft.placed = false;
-    times.draft_ms = TimesOfDrafting(*other, {}, expected.rates, of_draft, SplitsOf(*other),
-                                     nullptr, 0)
-                         .plain_ms();
+    times.draft_ms =
+        TimesOfDrafting(*other, {}, expected.rates, of_draft, SplitsOf(*other), nullptr, 0)
+            .plain_ms();
   }
-  const DraftChains* const chains = model.draft() == nullptr ? nullptr : &model.draft()->chains;
+  const bool is_recorded = model.draft() != nullptr && measured.source == "hot";
+  const DraftChains* const chains = is_recorded ? &model.draft()->chains : nullptr;
   report->drafting.push_back(CompareDrafting(measured, times, chains, most));
 }
 
@@ -199,15 +199,18 @@ void MeasureDrafts(const std::vector<SparseMode>& modes,
     // Each learns for itself.
     Drafting drafting(options.draft.options, model);
     drafting.Use(engine);
-    // Trees beside chains of as many tokens.
+    // Trees beside chains of as many tokens, and what is extended beside what is not.
     std::vector<Speculator*> speculators = {&drafting.speculator()};
-    std::unique_ptr<Speculator> chains;
-    if (speculators.front()->options().max_children > 1) {
-      chains = drafting.MakeSpeculator(1);
-      speculators.insert(speculators.begin(), chains.get());
-    }
+    std::vector<std::unique_ptr<Speculator>> others;
+    const auto warms_up = drafting.MakeSpeculator(1, false);
+    const auto add = [&](int64_t width, bool extend) {
+      others.push_back(drafting.MakeSpeculator(width, extend));
+      speculators.insert(speculators.begin(), others.back().get());
+    };
+    if (speculators.front()->options().max_children > 1) add(1, drafting.extends());
+    if (drafting.extends()) add(1, false);
     for (SpeculationResult& result :
-         MeasureSpeculation(engine, mode, speculators, prompts, options.comparison)) {
+         MeasureSpeculation(engine, mode, speculators, *warms_up, prompts, options.comparison)) {
       if (expected) {
         CompareWithPlan(drafting, result, options, prompts, *expected, engine, report);
       }
@@ -298,7 +301,8 @@ void Run(BenchArgs& options) {
   report.adapt = AdaptText(engine);
   report.slow_tier_bytes_per_s = options.engine.slow_tier_bytes_per_s;
   MeasurePassesOf(modes, prompts, options, engine, trace ? &*trace : nullptr, &report);
-  if (!options.profile_path.empty()) MeasureLayers(modes, prompts, options, *expected, engine, &report);
+  if (!options.profile_path.empty())
+    MeasureLayers(modes, prompts, options, *expected, engine, &report);
   for (size_t m = 0; options.engine.n_sequences > 1 && m < modes.size(); ++m) {
     report.parallel.push_back(MeasureParallel(engine, modes[m], options.engine.n_sequences, prompts,
                                               options.comparison.decode_tokens));
@@ -360,10 +364,11 @@ void AddBenchVerb(CLI::App& app) {
                    "beside what they and the rates of this machine predict (table, json and "
                    "--report)")
       ->type_name("FILE");
-  verb->add_option("--rates", options->rates_path,
-                   "With --profile or drafts: rates of this machine, made by `calibrate`; "
-                   "default: those that it keeps, and with --profile, where there are none, what is "
-                   "needed is measured")
+  verb->add_option(
+          "--rates", options->rates_path,
+          "With --profile or drafts: rates of this machine, made by `calibrate`; "
+          "default: those that it keeps, and with --profile, where there are none, what is "
+          "needed is measured")
       ->type_name("FILE");
   AddDraftOptions(*verb, &options->draft, kBenchDraftWidth);
   AddTraceOption(*verb, &options->trace_path);
