@@ -251,10 +251,10 @@ DraftChains DraftMeter::MeasureChains(DraftPass& draft, int64_t max_texts, int64
       std::vector<DraftTree> trees;
       for (int64_t t = begin; t < begin + n; ++t) {
         lengths.push_back(t);
-        trees.emplace_back(DraftLimits{.vocab_size = engine_.config().vocab_size,
-                                       .max_depth = depth,
-                                       .max_nodes = depth},
-                           greedy, nullptr, unknown);
+        trees.emplace_back(
+            DraftLimits{
+                .vocab_size = engine_.config().vocab_size, .max_depth = depth, .max_nodes = depth},
+            greedy, nullptr, unknown);
       }
       const std::vector<int32_t> forks = Fork(lengths);
       const auto behind = std::span(text).subspan(static_cast<size_t>(begin));
