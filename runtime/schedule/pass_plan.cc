@@ -2,9 +2,16 @@
 #include <algorithm>
 
 #include "runtime/core/error.h"
+#include "runtime/device/ops.h"
 #include "runtime/schedule/scheduler_state.h"
 
 namespace thermocline {
+
+int64_t Scheduler::State::RowsOf(std::span<const Feed> plan) {
+  int64_t n = 0;
+  for (const Feed& feed : plan) n += feed.n;
+  return n;
+}
 
 std::vector<Scheduler::State::Feed> Scheduler::State::Plan() {
   std::ranges::fill(planned_pages_, 0);
@@ -15,8 +22,7 @@ std::vector<Scheduler::State::Feed> Scheduler::State::Plan() {
     if (IsRunning(*entry) && PendingOf(*entry->text) == 1) PlanWriter(entry, &plan);
   }
   PlanDrafts(&plan);
-  int64_t n_written = 0;
-  for (const Feed& feed : plan) n_written += feed.n;
+  const int64_t n_written = RowsOf(plan);
   int64_t budget = engine_.model().batch_tokens() - n_written;
   if (n_written > 0 && options_.max_slowdown > 0) {
     const int64_t most = pace_.ReadTokens(options_.max_slowdown, n_written);
@@ -24,12 +30,35 @@ std::vector<Scheduler::State::Feed> Scheduler::State::Plan() {
     // A pass without prompts, now and then, shows what they would wait for.
     if (pace_.wants_writing()) budget = 0;
   }
+  const bool feeds_again = FeedsAgain(entries, n_written);
+  if (feeds_again) budget = std::min(budget, kFewTokens - n_written);
   for (const auto entry : entries) {
     if (budget <= 0) break;
     if (!IsRunning(*entry) || PendingOf(*entry->text) == 1) continue;
+    if (n_written < kFewTokens && IsFedAgain(*entry->text) != feeds_again) continue;
     budget -= PlanReader(entry, budget, &plan);
   }
   return plan;
+}
+
+// Whether what is fed next was written by a text that was sent away since.
+bool Scheduler::State::IsFedAgain(const TextRun& text) {
+  return FedOf(text) >= text.n_fed_as_prompt();
+}
+
+// Whether this pass feeds again what texts had written before they were sent away: in passes of few
+// rows, which give it the keys and values that it had (docs/few-tokens.md), and in turn with passes
+// that read prompts. Where those who write make larger passes anyway there is no such choice.
+bool Scheduler::State::FeedsAgain(std::span<const Entries::iterator> entries, int64_t n_written) {
+  bool is_wanted = false;
+  bool reads_prompts = false;
+  for (const auto entry : entries) {
+    if (!IsRunning(*entry) || PendingOf(*entry->text) == 1) continue;
+    (IsFedAgain(*entry->text) ? is_wanted : reads_prompts) = true;
+  }
+  const bool is_its_turn = !reads_prompts || !fed_again_last_;
+  fed_again_last_ = is_wanted && is_its_turn && n_written < kFewTokens;
+  return fed_again_last_;
 }
 
 // A row for a text that is being written. Where pages are short the youngest goes, if need be the
@@ -80,11 +109,18 @@ void Scheduler::State::PlanDrafts(std::vector<Feed>* writers) {
   *writers = std::move(plan);
 }
 
-// Returns how many tokens of it the pass reads: at most `most`, and as many as there are pages for.
+// Returns how many tokens of it the pass reads: about `most`, and as many as there are pages for.
 // A text that finds none takes them from the youngest, where that is younger.
 int64_t Scheduler::State::PlanReader(Entries::iterator entry, int64_t most,
                                      std::vector<Feed>* plan) {
   int64_t n = std::min(most, PendingOf(*entry->text));
+  // What it has written since is fed again as it was before: in passes of few rows.
+  const int64_t n_of_prompt = entry->text->n_fed_as_prompt() - FedOf(*entry->text);
+  if (n_of_prompt > 0) n = std::min(n, n_of_prompt);
+  // A last piece of few tokens goes along with the one before it: alone it would be computed as few
+  // rows are, and the others as many.
+  const bool leaves_few = n < n_of_prompt && n_of_prompt - n <= kFewTokens;
+  if (leaves_few && RowsOf(*plan) + n_of_prompt <= engine_.model().batch_tokens()) n = n_of_prompt;
   while (!MakeRoom(*entry->text, n)) {
     if (n > 1) {
       n = (n + 1) / 2;

@@ -89,8 +89,11 @@ class Scheduler::State {
 
   // ---- pass_plan.cc ----
   std::vector<Feed> Plan();
+  static int64_t RowsOf(std::span<const Feed> plan);
   // Whether it still has its slot.
   static bool IsRunning(const Entry& entry) { return entry.text->stats().slot >= 0; }
+  bool IsFedAgain(const TextRun& text);
+  bool FeedsAgain(std::span<const Entries::iterator> entries, int64_t n_written);
   void PlanWriter(Entries::iterator entry, std::vector<Feed>* plan);
   // Has the writers' next tokens drafted, as far as there is room.
   void PlanDrafts(std::vector<Feed>* writers);
@@ -150,6 +153,7 @@ class Scheduler::State {
   std::vector<DraftTree> drafts_;        // of the pass, where there is a speculator
   std::map<int32_t, TreeRows> drafted_;  // of those that propose something, as they are fed
   PassPace pace_;
+  bool fed_again_last_ = false;  // the last pass planned fed again what texts had written before
   int64_t next_order_ = 0;
   int64_t next_choice_tokens_ = kFirstChoiceTokens;  // when so many tokens were counted
   ScheduleStats stats_;

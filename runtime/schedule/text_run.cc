@@ -53,7 +53,8 @@ TextRun::TextRun(std::shared_ptr<const SharedRequest> shared, int32_t index, int
       tokenizer_(tokenizer),
       sampler_(OptionsOf(shared_->request, index)),
       mask_(shared_->request.mask ? shared_->request.mask->Clone() : nullptr),
-      ids_(shared_->request.prompt) {
+      ids_(shared_->request.prompt),
+      n_fed_as_prompt_(n_ids()) {
   for (const int32_t id : ids_) sampler_.Accept(id);
   stats_.prompt_tokens = n_ids();
 }
@@ -86,6 +87,7 @@ void TextRun::Preempt() {
 void TextRun::Shift(int64_t n_keep, int64_t n_dropped) {
   const auto begin = ids_.begin() + n_keep;
   ids_.erase(begin, begin + n_dropped);
+  n_fed_as_prompt_ = n_ids();  // what is left is fed again as a prompt of these tokens
   ++stats_.n_shifted;
 }
 

@@ -40,6 +40,9 @@ class TextRun {
   // Prompt and what was written: all that is or will be fed.
   const std::vector<int32_t>& ids() const { return ids_; }
   int64_t n_ids() const { return static_cast<int64_t>(ids_.size()); }
+  // So many of its first tokens were fed as a prompt, or will be; the others one by one, as they
+  // were written.
+  int64_t n_fed_as_prompt() const { return n_fed_as_prompt_; }
   bool has_written() const { return stats_.generated_tokens > 0; }
   const RunStats& stats() const { return stats_; }
 
@@ -96,6 +99,7 @@ class TextRun {
   Sampler sampler_;
   std::unique_ptr<TokenMask> mask_;
   std::vector<int32_t> ids_;
+  int64_t n_fed_as_prompt_;
   std::vector<float> embedding_;  // the sum so far, or the last
   RunStats stats_;
   Clock::time_point submitted_ = Clock::now();

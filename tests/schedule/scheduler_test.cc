@@ -119,6 +119,53 @@ TEST(Scheduler, WhoFindsTooFewPagesIsReadAgainAndWritesTheSame) {
   EXPECT_EQ(comparison.n_parted, 0) << "of " << comparison.n_tokens << " tokens";
 }
 
+// What a text had written goes through passes of few rows again, which give it the bits that it
+// had.
+TEST(Scheduler, WhoIsSentAwayGetsTheSameProbabilitiesToTheBit) {
+  const auto request = [](int i) {
+    Request made = GreedyRequest(PromptOf(i, 2), 90);
+    made.n_probs = 0;
+    return made;
+  };
+  for (const bool keeps_prefixes : {false, true}) {
+    EngineOptions options = SmallModel(3);
+    options.kv_tokens = 160;  // five pages for three texts of up to three each
+    Served served(options, {.n_slots = 3, .keeps_prefixes = keeps_prefixes});
+    std::vector<std::shared_ptr<Collector>> all;
+    for (int i = 0; i < 3; ++i) all.push_back(served.Submit(request(i)));
+    served.RunAll();
+    const ScheduleStats stats = served.scheduler.stats();
+    EXPECT_GT(stats.n_preempted, 0);
+    EXPECT_GT(stats.tokens_again, 30);
+    for (int i = 0; i < 3; ++i) {
+      Served alone(SmallModel(1), {.n_slots = 1});
+      const Collector::Text expected = alone.Run(request(i));
+      const Collector::Text& found = all[static_cast<size_t>(i)]->texts[0];
+      EXPECT_EQ(found.ids, expected.ids);
+      EXPECT_EQ(found.logprobs, expected.logprobs);
+    }
+  }
+}
+
+// Who is sent away with much to be fed again, and who comes with a long prompt, both get on.
+TEST(Scheduler, WhoIsFedAgainAndWhoReadsAPromptTakeTurns) {
+  EngineOptions options = SmallModel(4);
+  options.kv_tokens = 224;
+  Served served(options, {.n_slots = 4, .keeps_prefixes = false});
+  std::vector<std::shared_ptr<Collector>> all;
+  for (int i = 0; i < 12; ++i) {
+    all.push_back(
+        served.Submit(GreedyRequest(PromptOf(i, i % 4 == 3 ? 100 : 2), i % 4 == 3 ? 4 : 90)));
+  }
+  int64_t n_steps = 0;
+  while (served.scheduler.Step() && n_steps < 2000) ++n_steps;
+  EXPECT_LT(n_steps, 2000);
+  EXPECT_GT(served.scheduler.stats().n_preempted, 0);
+  for (int i = 0; i < 12; ++i) {
+    EXPECT_EQ(all[static_cast<size_t>(i)]->texts[0].reason, EndReason::kTokenLimit) << i;
+  }
+}
+
 // Every page is the slot's, and the prefix cache has them, too: who goes on in the middle of one
 // needs no page more.
 TEST(Scheduler, APageThatOnlyTheCacheSharesIsNotCopiedWhereThereIsNone) {
