@@ -7,6 +7,7 @@
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
 #include "runtime/engine/evaluate.h"
+#include "runtime/engine/generate.h"
 #include "runtime/engine/growth_pass.h"
 #include "runtime/speculate/tree_rows.h"
 
@@ -164,29 +165,21 @@ int64_t Accepted(bool greedy, const Chain& chain, std::span<const float> p, size
 
 void DraftMeter::Grow(DraftPass& draft, std::span<const int32_t> forks,
                       std::span<const int32_t> tokens, std::span<DraftTree> trees) {
-  const auto width = static_cast<size_t>(engine_.config().vocab_size);
   std::vector<DraftGrowth> growths;
-  std::vector<SequenceInput> inputs;
+  growths.reserve(trees.size());
+  GrowthPass texts;
   for (size_t i = 0; i < forks.size(); ++i) {
-    growths.emplace_back(&trees[i]);
-    inputs.push_back({.sequence = forks[i], .ids = tokens.subspan(i, 1)});
+    texts.AddText(&growths.emplace_back(&trees[i]), forks[i], tokens.subspan(i, 1));
   }
-  const auto first = draft.Feed(inputs);
+  texts.Run(engine_, draft.executor());
   std::vector<int64_t> begins;
-  for (size_t i = 0; i < forks.size(); ++i) {
-    growths[i].TakeText({.all = first.subspan(i * width, width)});
-    begins.push_back(engine_.sequences().length(forks[i]));
-  }
+  for (const int32_t fork : forks) begins.push_back(engine_.sequences().length(fork));
   const int64_t share = engine_.model().max_sampled_rows() / std::ssize(forks);
   while (true) {
     GrowthPass pass;
     for (size_t i = 0; i < forks.size(); ++i) pass.Add(&growths[i], forks[i], begins[i], share);
     if (pass.inputs().empty()) return;
-    const auto logits = draft.Feed(pass.inputs());
-    for (size_t row = 0; row < pass.n_rows(); ++row) {
-      pass.Take(row, {.all = logits.subspan(row * width, width)});
-    }
-    for (DraftGrowth& growth : growths) growth.EndPass();
+    pass.Run(engine_, draft.executor());
   }
 }
 
@@ -232,6 +225,56 @@ void DraftMeter::MeasureTrees(DraftPass& draft, const std::vector<int32_t>& wind
     trees[i].Teach(at, /*tested=*/true, &learnt->all);
     trees[i].Teach(at, /*tested=*/true, &learnt->text);
   }
+}
+
+DraftChains DraftMeter::MeasureChains(DraftPass& draft, int64_t max_texts, int64_t n_positions,
+                                      int64_t depth) {
+  CHECK(!windows_.empty() && n_positions >= 1 && depth >= 1);
+  const SamplerOptions options = EndlessGreedy(engine_.tokenizer());
+  const Sampler greedy(options);
+  const Confidence unknown;
+  DraftChains result;
+  result.n_texts = std::min<int64_t>(max_texts, std::ssize(windows_));
+  result.depth = depth;
+  for (int64_t w = 0; w < result.n_texts; ++w) {
+    const std::vector<int32_t>& window = windows_[static_cast<size_t>(w)];
+    const int64_t n_prompt = std::ssize(window) - n_positions;
+    CHECK(n_prompt >= 1);
+    Generator writer(engine_, options);
+    writer.Continue({window.begin(), window.begin() + n_prompt}, n_positions + depth,
+                    [](std::string_view) {});
+    ThrowIfInterrupted();
+    const std::vector<int32_t> text = writer.Ids();
+    for (int64_t begin = n_prompt - 1; begin < n_prompt - 1 + n_positions; begin += n_forks_) {
+      const int64_t n = std::min(n_forks_, n_prompt - 1 + n_positions - begin);
+      std::vector<int64_t> lengths;
+      std::vector<DraftTree> trees;
+      for (int64_t t = begin; t < begin + n; ++t) {
+        lengths.push_back(t);
+        trees.emplace_back(
+            DraftLimits{
+                .vocab_size = engine_.config().vocab_size, .max_depth = depth, .max_nodes = depth},
+            greedy, nullptr, unknown);
+      }
+      const std::vector<int32_t> forks = Fork(lengths);
+      const auto behind = std::span(text).subspan(static_cast<size_t>(begin));
+      Grow(draft, forks, behind.first(static_cast<size_t>(n)), trees);
+      Remove(forks);
+      for (size_t i = 0; i < trees.size(); ++i) {
+        const std::span<const DraftTree::Node> nodes = trees[i].nodes();
+        int32_t n_accepted = 0;
+        for (size_t d = 0; d < static_cast<size_t>(depth); ++d) {
+          const bool there = d < nodes.size();
+          result.certainty.push_back(there ? static_cast<float>(nodes[d].confidence) : 0);
+          const bool goes_on = there && n_accepted == static_cast<int32_t>(d) &&
+                               i + 1 + d < behind.size() && nodes[d].token == behind[i + 1 + d];
+          if (goes_on) ++n_accepted;
+        }
+        result.accepted.push_back(n_accepted);
+      }
+    }
+  }
+  return result;
 }
 
 DraftDepth DraftMeter::MeasureDepth(DraftPass& draft, int64_t depth, int64_t stride, uint64_t seed,

@@ -8,6 +8,7 @@
 
 #include "profiler/drafts/draft_build.h"
 #include "runtime/engine/engine.h"
+#include "runtime/placement/draft_file.h"
 #include "runtime/speculate/draft_tree.h"
 #include "runtime/stand_ins/draft_pass.h"
 
@@ -48,6 +49,11 @@ class DraftMeter {
   DraftDepth MeasureDepth(DraftPass& draft, int64_t depth, int64_t stride, uint64_t seed,
                           int64_t tree_width = kUsualWidth);
   static constexpr int64_t kUsualWidth = 3;
+  // Chains of this depth behind each of so many positions of texts that the model writes greedily,
+  // without ending them: one behind the beginning of each window, of at most so many windows.
+  // REQUIRES: 1 <= n_positions < a window; the engine was opened for chains of this depth.
+  DraftChains MeasureChains(DraftPass& draft, int64_t max_texts, int64_t n_positions,
+                            int64_t depth);
 
  private:
   struct Learnt {

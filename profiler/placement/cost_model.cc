@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "runtime/core/checked_math.h"
 #include "runtime/core/error.h"
@@ -70,7 +71,7 @@ CostModel::CostModel(const OpenedModel& model, const ProfileStats& stats,
       rates_(rates),
       shape_(shape),
       fast_is_host_(model.gpu().empty()),
-      head_{KeyOf(HeadTensor(model)), Elements(HeadTensor(model))} {
+      head_{KeyOf(HeadTensor(model)), Elements(HeadTensor(model)), false, HeadTensor(model).name} {
   CHECK(fast_is_host_ || rates.gpu.has_value());
   const SplitActivity& counted = stats.calibration;
   for (int64_t l = 0; l < model.config().n_layers; ++l) {
@@ -106,8 +107,8 @@ CostModel::LayerCost CostModel::ReadLayer(int64_t layer) const {
                        }
                        const bool whole = tensor.row->use == TensorUse::kMatrix && !IsFfn(role);
                        if (whole && tensor.row->tier == TensorTier::kFast) {
-                         cost.attention.push_back(
-                             {KeyOf(*info), Elements(*info), tensor.row->goes_with_attention()});
+                         cost.attention.push_back({KeyOf(*info), Elements(*info),
+                                                   tensor.row->goes_with_attention(), tensor.name});
                        }
                      });
   const ModelPredictor* predictor = model_.predictor();
@@ -170,32 +171,49 @@ double CostModel::OpSeconds(bool on_host) const {
 double CostModel::CacheSeconds(int64_t layer, bool on_host) const {
   const AttentionConfig& a = model_.config().layer(layer).attention;
   const auto rows = static_cast<double>(shape_.rows);
-  double seen = static_cast<double>(shape_.context_tokens) + (shape_.prompt ? rows / 2 : 1);
+  const bool one_sequence = shape_.prompt || shape_.verify;
+  double seen = static_cast<double>(shape_.context_tokens) + (one_sequence ? rows / 2 : 1);
   if (a.window > 0) seen = std::min(seen, static_cast<double>(a.window));
   const DType dtype = model_.options().cache_type;
-  if (shape_.prompt) {
+  if (shape_.prompt || (shape_.verify && shape_.rows >= kPanelAttentionTokens)) {
     // Products of panels: of each query with the keys, and of the weights with the values.
     return OnTier({dtype, a.head_dim}, 2 * seen * static_cast<double>(a.q_dim()), shape_.rows,
                   on_host);
   }
-  const double n_weights = 2 * seen * static_cast<double>(a.kv_dim()) * rows;
-  const double n_bytes = n_weights * BytesPerWeight(dtype);
+  // Rows of one sequence find in a cache what the first of them has read; heads of queries that
+  // share keys and values do, too.
+  const double n_read = shape_.verify ? 1 : rows;
+  const double n_weights = 2 * seen * static_cast<double>(a.kv_dim());
+  const double n_bytes = n_read * n_weights * BytesPerWeight(dtype);
   if (!on_host) return n_bytes / rates_.gpu->read_bytes_per_s;
-  // Heads of queries that share keys and values find them in a cache.
+  const double n_cached = rows * static_cast<double>(a.group()) - n_read;
   return n_bytes / rates_.AttendBytesPerSecond(shape_.n_threads) +
-         static_cast<double>(a.group() - 1) *
-             rates_.CachedSeconds({dtype, a.head_dim}, shape_.n_threads, n_weights);
+         n_cached * rates_.CachedSeconds({dtype, a.head_dim}, shape_.n_threads, n_weights);
 }
 
 // Away, what attention reads and gives is handed over, unless both tiers are one memory.
-double CostModel::AttentionSeconds(int64_t layer, bool away) const {
+double CostModel::AttentionSeconds(int64_t layer, bool away, const DraftFile* draft) const {
   const bool on_host = fast_is_host_ || away;
   double seconds = kAttentionOps * OpSeconds(on_host) + CacheSeconds(layer, on_host);
   for (const Matrix& matrix : layers_[static_cast<size_t>(layer)].attention) {
     const bool here = matrix.goes_with_attention ? on_host : fast_is_host_;
-    seconds += OnTier(matrix.key, matrix.n_weights, shape_.rows, here);
+    seconds += OnTier(KeyIn(draft, matrix), matrix.n_weights, shape_.rows, here);
   }
   return seconds + (away && !fast_is_host_ ? HandoverMs() / kMsPerSecond : 0);
+}
+
+RateKey CostModel::KeyIn(const DraftFile* draft, const Matrix& matrix) {
+  if (draft != nullptr) {
+    for (const DraftReplacement& other : draft->replacements) {
+      if (other.name == matrix.name) return {other.matrix.view.dtype, other.matrix.view.cols};
+    }
+  }
+  return matrix.key;
+}
+
+double CostModel::HeadSeconds(const DraftFile* draft) const {
+  const int64_t logits = shape_.prompt ? 1 : shape_.rows;
+  return 2 * FastOpSeconds() + OnTier(KeyIn(draft, head_), head_.n_weights, logits, fast_is_host_);
 }
 
 // There and back, of a layer's inputs and outputs.
@@ -361,14 +379,76 @@ PassTime CostModel::Pass(std::span<const int64_t> n_hot, std::span<const uint8_t
     pass.layers.push_back(
         Layer(static_cast<int64_t>(l), n_hot[l], fast_threads, !away.empty() && away[l] != 0));
   }
-  const int64_t logits = shape_.prompt ? 1 : shape_.rows;
-  pass.head_ms = kMsPerSecond *
-                 (2 * FastOpSeconds() + OnTier(head_.key, head_.n_weights, logits, fast_is_host_));
+  pass.head_ms = kMsPerSecond * HeadSeconds(nullptr);
   pass.pass_ms = rates_.WakeUs(shape_.n_threads) / 1e3;
   return pass;
 }
 
-std::vector<RateKey> RateTypesOf(const OpenedModel& model) {
+double CostModel::DraftFfnSeconds(int64_t layer, const DraftFile& draft) const {
+  const LayerCost& cost = layers_[static_cast<size_t>(layer)];
+  const DraftLayer& of_draft = draft.layers[static_cast<size_t>(layer)];
+  const auto seconds_of = [&](const LayerCost& of, int64_t begin, int64_t end) {
+    const Slice slice{&of, begin, end, shape_.n_threads, false};
+    return fast_is_host_ ? HostSlice(slice) : GpuSlice(slice);
+  };
+  double seconds = seconds_of(cost, 0, of_draft.n_hot);
+  int64_t begin = of_draft.n_hot;
+  LayerCost of_slice = cost;  // the same neurons in fewer bits
+  for (const DraftSlice& slice : of_draft.slices) {
+    if (slice.n_neurons == 0) continue;
+    const auto in_fewer_bits = [](const DraftMatrix& matrix, NeuronRow* row) {
+      if (matrix.view.empty()) return;
+      row->key = {matrix.view.dtype, matrix.view.cols};
+      row->n_bytes = row->n_weights * BytesPerWeight(matrix.view.dtype);
+    };
+    in_fewer_bits(slice.gate, &of_slice.gate);
+    in_fewer_bits(slice.up, &of_slice.up);
+    in_fewer_bits(slice.down, &of_slice.down);
+    seconds += seconds_of(of_slice, begin, begin + slice.n_neurons);
+    begin += slice.n_neurons;
+  }
+  for (const DraftMatrix* map : {&of_draft.left, &of_draft.right}) {
+    if (map->view.empty()) continue;
+    const auto n_weights = static_cast<double>(map->view.rows * map->view.cols);
+    seconds += FastOpSeconds() +
+               OnTier({map->view.dtype, map->view.cols}, n_weights, shape_.rows, fast_is_host_);
+  }
+  return seconds;
+}
+
+PassTime CostModel::Draft(const DraftFile& draft) const {
+  CHECK(draft.layers.size() == layers_.size());
+  PassTime pass;
+  for (size_t l = 0; l < layers_.size(); ++l) {
+    const auto layer = static_cast<int64_t>(l);
+    LayerTime& time = pass.layers.emplace_back();
+    time.attention_ms = kMsPerSecond * AttentionSeconds(layer, /*away=*/false, &draft);
+    time.fast_ms = time.ffn_ms = kMsPerSecond * DraftFfnSeconds(layer, draft);
+  }
+  pass.head_ms = kMsPerSecond * HeadSeconds(&draft);
+  pass.pass_ms = rates_.WakeUs(shape_.n_threads) / 1e3;
+  return pass;
+}
+
+namespace {
+
+void AddTypes(const DraftFile& draft, std::vector<RateKey>* types) {
+  const auto add = [&](const DraftMatrix& matrix) {
+    if (!matrix.view.empty()) types->push_back({matrix.view.dtype, matrix.view.cols});
+  };
+  for (const DraftLayer& layer : draft.layers) {
+    for (const DraftSlice& slice : layer.slices) {
+      for (const DraftMatrix* matrix : {&slice.gate, &slice.up, &slice.down}) add(*matrix);
+    }
+    add(layer.left);
+    add(layer.right);
+  }
+  for (const DraftReplacement& other : draft.replacements) add(other.matrix);
+}
+
+}  // namespace
+
+std::vector<RateKey> RateTypesOf(const OpenedModel& model, const DraftFile* draft) {
   const int64_t d_model = model.config().d_model;
   // Of the cache any length will do, in whole blocks.
   const DType cache = model.options().cache_type;
@@ -382,6 +462,7 @@ std::vector<RateKey> RateTypesOf(const OpenedModel& model) {
                       role == TensorRole::kDown ? PlacedDownType(model, info->dtype) : info->dtype;
                   types.push_back(IsFfn(role) ? RateKey{dtype, d_model} : KeyOf(*info));
                 });
+  if (draft != nullptr) AddTypes(*draft, &types);
   std::sort(types.begin(), types.end());
   types.erase(std::unique(types.begin(), types.end()), types.end());
   return types;

@@ -10,11 +10,13 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "predictor/sparse_mode.h"
 #include "profiler/activations/profile_stats.h"
 #include "runtime/engine/opened_model.h"
+#include "runtime/placement/draft_file.h"
 #include "runtime/rates/machine_rates.h"
 
 namespace thermocline {
@@ -23,6 +25,7 @@ namespace thermocline {
 struct PassShape {
   int64_t rows = 1;
   bool prompt = false;         // the rows are a piece of one sequence; else each has its own
+  bool verify = false;         // they are, and each wants its logits: drafted tokens
   int64_t context_tokens = 0;  // in each sequence before the rows
   SparseMode mode = SparseMode::kDense;
   int n_threads = 1;
@@ -67,6 +70,10 @@ class CostModel {
   int FastThreads(std::span<const int64_t> n_hot) const;
   // away: (n_layers) which layers attend on the slow tier; empty: none.
   PassTime Pass(std::span<const int64_t> n_hot, std::span<const uint8_t> away = {}) const;
+  // A pass of the draft on the fast tier alone: attention and head, in fewer bits where the draft
+  // has them so, hot neurons, and what stands in for the others (LayerTime::fast_ms has all of
+  // these). REQUIRES: orders are the draft's; rates with its types, too.
+  PassTime Draft(const DraftFile& draft) const;
 
  private:
   // Weights that are multiplied whole.
@@ -74,6 +81,7 @@ class CostModel {
     RateKey key;
     double n_weights;
     bool goes_with_attention = false;
+    std::string name = {};  // in the model's file
   };
   // A neuron's part of gate, up or down.
   struct NeuronRow {
@@ -103,7 +111,11 @@ class CostModel {
   LayerCost ReadLayer(int64_t layer) const;
   void CountActive(const LayerActivity* activity, const std::vector<int32_t>* order,
                    int64_t n_tokens, LayerCost* cost) const;
-  double AttentionSeconds(int64_t layer, bool away) const;
+  // draft: null, or what may have matrices in fewer bits.
+  double AttentionSeconds(int64_t layer, bool away, const DraftFile* draft = nullptr) const;
+  double HeadSeconds(const DraftFile* draft) const;
+  static RateKey KeyIn(const DraftFile* draft, const Matrix& matrix);
+  double DraftFfnSeconds(int64_t layer, const DraftFile& draft) const;
   double CacheSeconds(int64_t layer, bool on_host) const;
   double HandoverMs() const;
   double HostSlice(const Slice& slice) const;
@@ -125,7 +137,8 @@ class CostModel {
   Matrix head_;
 };
 
-// What a model's passes multiply with, placed or not, and the type of its KV cache.
-std::vector<RateKey> RateTypesOf(const OpenedModel& model);
+// What a model's passes multiply with, placed or not, and the type of its KV cache; with a draft
+// also what that has of its own.
+std::vector<RateKey> RateTypesOf(const OpenedModel& model, const DraftFile* draft = nullptr);
 
 }  // namespace thermocline

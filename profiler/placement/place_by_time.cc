@@ -30,7 +30,8 @@ TimePlacer::TimePlacer(const OpenedModel& model, const ProfileStats& stats, cons
   const PassShape shape{.rows = goal.rows,
                         .context_tokens = goal.context_tokens,
                         .mode = goal.mode,
-                        .n_threads = model.n_threads()};
+                        .n_threads = model.n_threads(),
+                        .slow_bytes_per_s = goal.slow_bytes_per_s};
   costs_.emplace(model, stats, orders_, *goal.rates, shape);
   if (model.config().attention_may_move()) attention_ = MakeMovableAttention(model);
 }

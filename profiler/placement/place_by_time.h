@@ -17,7 +17,8 @@ struct TimeGoal {
   const MachineRates* rates = nullptr;
   SparseMode mode = SparseMode::kDense;
   int64_t rows = 1;
-  int64_t context_tokens = 0;  // that a token attends to
+  int64_t context_tokens = 0;   // that a token attends to
+  double slow_bytes_per_s = 0;  // PassShape::slow_bytes_per_s
 };
 
 // The mode that a run of this model has unless it is told otherwise.

@@ -33,6 +33,12 @@ std::string AutoDraft::name() const {
 
 DraftCost AutoDraft::cost() const { return sources_.front()->cost(); }
 
+int64_t AutoDraft::n_passes() const {
+  int64_t n = 0;
+  for (const DraftSource* const source : sources_) n += source->n_passes();
+  return n;
+}
+
 AutoDraft::Text& AutoDraft::TextOf(int32_t text) {
   Text& found = texts_[text];
   found.records.resize(sources_.size());

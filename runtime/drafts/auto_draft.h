@@ -20,6 +20,7 @@ class AutoDraft : public DraftSource {
 
   std::string name() const override;
   DraftCost cost() const override;
+  int64_t n_passes() const override;
   // Who has nothing to propose for a text leaves it to the next best.
   void Draft(std::span<const DraftRequest> requests) override;
   void Accepted(int32_t text, int64_t n_accepted, double verify_ms) override;

@@ -6,12 +6,13 @@
 #include "runtime/core/error.h"
 #include "runtime/drafts/auto_draft.h"
 #include "runtime/drafts/hot_draft.h"
+#include "runtime/speculate/extended_draft.h"
 #include "runtime/speculate/ngram_draft.h"
 
 namespace thermocline {
 namespace {
 
-std::unique_ptr<DraftSource> MakeModelDraft(const DraftOptions& options, OpenedModel& model) {
+std::unique_ptr<ModelDraft> MakeModelDraft(const DraftOptions& options, OpenedModel& model) {
   EngineOptions of_draft = ModelDraft::OptionsFor(model.options(), options.model_path);
   const int64_t longest = OpenedModel(of_draft).config().max_seq_len;
   // Texts that are longer than what it was made for are not drafted for.
@@ -35,6 +36,7 @@ int64_t DraftedRows(const DraftOptions& options, int64_t n_texts) {
 
 Drafting::Drafting(const DraftOptions& options, OpenedModel& model)
     : hot_(options.kind == DraftKind::kHot || (options.kind == DraftKind::kAuto && options.hot)),
+      extend_(options.extend),
       options_(options.speculate),
       vocab_size_(model.config().vocab_size) {
   CHECK(options.kind != DraftKind::kNone);
@@ -43,40 +45,51 @@ Drafting::Drafting(const DraftOptions& options, OpenedModel& model)
   const bool wants_model =
       (is_auto || options.kind == DraftKind::kModel) && !options.model_path.empty();
   if (is_auto || options.kind == DraftKind::kNgram) {
-    sources_.push_back(std::make_unique<NgramDraft>());
+    sources_.push_back({std::make_unique<NgramDraft>(), /*can_be_extended=*/false});
   }
-  if (wants_model) sources_.push_back(MakeModelDraft(options, model));
+  if (!wants_model) return;
+  auto draft = MakeModelDraft(options, model);
+  draft_model_ = &draft->engine().model();
+  sources_.push_back({std::move(draft)});
 }
 
 void Drafting::AddSource(std::unique_ptr<DraftSource> source) {
-  CHECK(speculator_ == nullptr && chosen_ == nullptr);
-  sources_.insert(sources_.begin(), std::move(source));
+  CHECK(speculator_ == nullptr);
+  sources_.insert(sources_.begin(), Made{std::move(source)});
 }
 
 void Drafting::Use(Engine& engine) {
   if (hot_) AddSource(std::make_unique<HotDraft>(engine));
 }
 
-DraftSource& Drafting::Source() {
+DraftSource& Drafting::Source(bool extend) {
   CHECK(!sources_.empty());
-  if (sources_.size() == 1) return *sources_.front();
-  if (chosen_ == nullptr) {
-    std::vector<DraftSource*> all;
-    for (const auto& each : sources_) all.push_back(each.get());
-    chosen_ = std::make_unique<AutoDraft>(std::move(all));
+  Chosen& chosen = chosen_[extend ? 1 : 0];
+  if (chosen.source != nullptr) return *chosen.source;
+  std::vector<DraftSource*> all;
+  for (const auto& each : sources_) {
+    all.push_back(each.source.get());
+    if (!extend || !each.can_be_extended) continue;
+    chosen.extended.push_back(std::make_unique<ExtendedDraft>(each.source.get()));
+    all.back() = chosen.extended.back().get();
   }
-  return *chosen_;
+  chosen.source = all.front();
+  if (all.size() > 1) {
+    chosen.among = std::make_unique<AutoDraft>(std::move(all));
+    chosen.source = chosen.among.get();
+  }
+  return *chosen.source;
 }
 
 Speculator& Drafting::speculator() {
-  if (speculator_ == nullptr) speculator_ = MakeSpeculator(options_.max_children);
+  if (speculator_ == nullptr) speculator_ = MakeSpeculator(options_.max_children, extend_);
   return *speculator_;
 }
 
-std::unique_ptr<Speculator> Drafting::MakeSpeculator(int64_t max_children) {
+std::unique_ptr<Speculator> Drafting::MakeSpeculator(int64_t max_children, bool extend) {
   SpeculateOptions options = options_;
   options.max_children = max_children;
-  return std::make_unique<Speculator>(Source(), options, vocab_size_);
+  return std::make_unique<Speculator>(Source(extend), options, vocab_size_);
 }
 
 }  // namespace thermocline

@@ -21,6 +21,8 @@ struct DraftOptions {
   // The model is opened with a draft of its hot neurons (FileOptions::draft_path); kAuto tries it,
   // too.
   bool hot = false;
+  // Whether what models draft is extended by n-grams (ExtendedDraft).
+  bool extend = true;
   SpeculateOptions speculate;
 };
 
@@ -40,20 +42,38 @@ class Drafting {
   // The engine of that model, which drafts for itself where its hot neurons are to. Throws Error
   // where the draft does not go with it. REQUIRES: as AddSource.
   void Use(Engine& engine);
+  size_t n_sources() const { return sources_.size(); }
+  // The model that drafts; null: none does.
+  const OpenedModel* draft_model() const { return draft_model_; }
   // For the engine of that model. REQUIRES: the engine was opened with DraftedRows.
   Speculator& speculator();
   // Another one of the same sources, for texts that are written in turn with those of the first.
   // REQUIRES: as speculator().
-  std::unique_ptr<Speculator> MakeSpeculator(int64_t max_children);
+  std::unique_ptr<Speculator> MakeSpeculator(int64_t max_children, bool extend);
+  bool extends() const { return extend_ && runs_model(); }
+  // Whether a source is a model.
+  bool runs_model() const { return draft_model_ != nullptr || hot_; }
 
  private:
-  DraftSource& Source();
+  // What drafts, with or without extensions.
+  struct Chosen {
+    std::vector<std::unique_ptr<DraftSource>> extended;
+    std::unique_ptr<DraftSource> among;  // several
+    DraftSource* source = nullptr;       // null: not made yet
+  };
+  DraftSource& Source(bool extend);
 
   bool hot_ = false;
+  bool extend_ = true;
   SpeculateOptions options_;
   int64_t vocab_size_;
-  std::vector<std::unique_ptr<DraftSource>> sources_;
-  std::unique_ptr<DraftSource> chosen_;  // among several
+  const OpenedModel* draft_model_ = nullptr;
+  struct Made {
+    std::unique_ptr<DraftSource> source;
+    bool can_be_extended = true;
+  };
+  std::vector<Made> sources_;
+  Chosen chosen_[2];  // by whether they are extended
   std::unique_ptr<Speculator> speculator_;
 };
 

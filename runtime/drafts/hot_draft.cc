@@ -5,13 +5,9 @@
 
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
-#include "runtime/engine/growth_pass.h"
 
 namespace thermocline {
 namespace {
-
-// Of the best logits, enough to know how certain the best one is.
-constexpr int64_t kBestForHotCertainty = 8;
 
 const DraftFile& DraftOf(const OpenedModel& model) {
   CHECK(model.draft() != nullptr);
@@ -54,38 +50,17 @@ bool HotDraft::HasRoom(std::span<const SequenceInput> inputs) const {
   return true;
 }
 
-int64_t HotDraft::BestNeeded(std::span<Running> running) const {
-  int64_t most = kBestForHotCertainty;
-  for (Running& text : running) {
-    const int64_t n = text.growth.tree().n_deciding();
-    if (n == 0) return 0;
-    most = std::max(most, n);
-  }
-  return most > pass_.max_best() ? 0 : most;
-}
-
-void HotDraft::Feed(std::span<const SequenceInput> inputs, int64_t n_best, const Take& take) {
-  if (n_best > 0) {
-    const auto best = pass_.FeedBest(inputs, n_best);
-    for (size_t i = 0; i < best.size(); ++i) take(i, {.best = best[i], .n_best = n_best});
-    return;
-  }
-  const auto width = static_cast<size_t>(engine_.config().vocab_size);
-  const auto logits = pass_.Feed(inputs);
-  for (size_t i = 0; i < logits.size() / width; ++i) {
-    take(i, {.all = logits.subspan(i * width, width)});
-  }
+bool HotDraft::Run(GrowthPass& pass) {
+  if (pass.inputs().empty() || !HasRoom(pass.inputs())) return false;
+  pass.Run(engine_, pass_.executor());
+  ++n_passes_;
+  return true;
 }
 
 bool HotDraft::ReadTexts(std::span<Running> running) {
-  std::vector<SequenceInput> inputs;
-  for (const Running& text : running) {
-    inputs.push_back({.sequence = text.sequence, .ids = {&text.next, 1}});
-  }
-  if (inputs.empty() || !HasRoom(inputs)) return false;
-  Feed(inputs, BestNeeded(running),
-       [&](size_t i, const NextLogits& logits) { running[i].growth.TakeText(logits); });
-  return true;
+  GrowthPass pass;
+  for (Running& text : running) pass.AddText(&text.growth, text.sequence, {&text.next, 1});
+  return Run(pass);
 }
 
 bool HotDraft::GrowTrees(std::span<Running> running) {
@@ -95,11 +70,7 @@ bool HotDraft::GrowTrees(std::span<Running> running) {
     const int64_t room = engine_.context_tokens() - engine_.sequences().length(text.sequence);
     pass.Add(&text.growth, text.sequence, text.tree_begin, std::min(share, room));
   }
-  if (pass.inputs().empty() || !HasRoom(pass.inputs())) return false;
-  Feed(pass.inputs(), BestNeeded(running),
-       [&](size_t row, const NextLogits& logits) { pass.Take(row, logits); });
-  for (Running& text : running) text.growth.EndPass();
-  return true;
+  return Run(pass);
 }
 
 void HotDraft::Draft(std::span<const DraftRequest> requests) {
@@ -110,7 +81,7 @@ void HotDraft::Draft(std::span<const DraftRequest> requests) {
     const int64_t n_past = request.sequence < 0 ? -1 : kv.length(request.sequence);
     const bool there = n_past >= 0 && !request.ids.empty() && n_past < engine_.context_tokens() &&
                        n_past + 1 == static_cast<int64_t>(request.ids.size());
-    if (!there || !request.tree->WantsMore(DraftTree::kText)) continue;
+    if (!there || !request.tree->WantsPass(DraftTree::kText)) continue;
     rolled_back.Keep(request.sequence);
     running.push_back({.growth = DraftGrowth(request.tree),
                        .sequence = request.sequence,

@@ -4,13 +4,13 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "runtime/engine/engine.h"
+#include "runtime/engine/growth_pass.h"
 #include "runtime/placement/draft_file.h"
 #include "runtime/speculate/draft_growth.h"
 #include "runtime/speculate/draft_source.h"
@@ -25,6 +25,7 @@ class HotDraft : public DraftSource {
   explicit HotDraft(Engine& engine);
 
   std::string name() const override { return "hot"; }
+  int64_t n_passes() const override { return n_passes_; }
   const DraftPass& pass() const { return pass_; }
 
   // A token of each text per pass, or what of its tree is about as likely (DraftGrowth).
@@ -45,13 +46,11 @@ class HotDraft : public DraftSource {
   // there was room for them, and any.
   bool ReadTexts(std::span<Running> running);
   bool GrowTrees(std::span<Running> running);
-  // Feeds them, and hands what follows each row to take(row, logits).
-  using Take = std::function<void(size_t, const NextLogits&)>;
-  void Feed(std::span<const SequenceInput> inputs, int64_t n_best, const Take& take);
-  int64_t BestNeeded(std::span<Running> running) const;
+  bool Run(GrowthPass& pass);
 
   Engine& engine_;
   DraftPass pass_;
+  int64_t n_passes_ = 0;
 };
 
 }  // namespace thermocline

@@ -7,16 +7,12 @@
 
 #include "runtime/core/error.h"
 #include "runtime/core/interrupt.h"
-#include "runtime/engine/growth_pass.h"
 
 namespace thermocline {
 namespace {
 
 // Rows that fill a vocabulary up; more is another vocabulary.
 constexpr int64_t kMostFilling = 512;
-// Of the best logits, enough to know how certain the best one is.
-constexpr int64_t kBestForCertainty = 8;
-
 }  // namespace
 
 void CheckSameVocabulary(OpenedModel& draft, OpenedModel& model) {
@@ -121,39 +117,19 @@ bool ModelDraft::ReadLong(Running& running, size_t most) {
   return true;
 }
 
-int64_t ModelDraft::BestNeeded(std::span<Running> running) const {
-  int64_t most = kBestForCertainty;
-  for (Running& text : running) {
-    const int64_t n = text.growth.tree().n_deciding();
-    if (n == 0) return 0;
-    most = std::max(most, n);
-  }
-  return most > engine_->max_best() ? 0 : most;
-}
-
-void ModelDraft::Feed(std::span<const SequenceInput> inputs, int64_t n_best, const Take& take) {
-  if (n_best > 0) {
-    const auto best = engine_->FeedSequencesBest(inputs, n_best);
-    for (size_t i = 0; i < best.size(); ++i) take(i, {.best = best[i], .n_best = n_best});
-    return;
-  }
-  const auto width = static_cast<size_t>(engine_->config().vocab_size);
-  const auto logits = engine_->FeedSequences(inputs);
-  for (size_t i = 0; i < logits.size() / width; ++i) {
-    take(i, {.all = logits.subspan(i * width, width)});
-  }
+void ModelDraft::Run(GrowthPass& pass) {
+  pass.Run(*engine_, engine_->executor());
+  ++n_passes_;
 }
 
 void ModelDraft::ReadTexts(std::span<Running> running) {
-  std::vector<SequenceInput> inputs;
-  for (const Running& text : running) {
-    inputs.push_back({.sequence = text.text->sequence, .ids = text.unread});
+  GrowthPass pass;
+  for (Running& text : running) pass.AddText(&text.growth, text.text->sequence, text.unread);
+  Run(pass);
+  for (Running& text : running) {
+    std::vector<int32_t>& ids = text.text->ids;
+    ids.insert(ids.end(), text.unread.begin(), text.unread.end());
   }
-  Feed(inputs, BestNeeded(running), [&](size_t i, const NextLogits& logits) {
-    std::vector<int32_t>& ids = running[i].text->ids;
-    ids.insert(ids.end(), running[i].unread.begin(), running[i].unread.end());
-    running[i].growth.TakeText(logits);
-  });
 }
 
 bool ModelDraft::GrowTrees(std::span<Running> running) {
@@ -165,10 +141,8 @@ bool ModelDraft::GrowTrees(std::span<Running> running) {
              std::min(share, engine_->context_tokens() - n_past));
   }
   if (pass.inputs().empty()) return false;
-  Feed(pass.inputs(), BestNeeded(running),
-       [&](size_t row, const NextLogits& logits) { pass.Take(row, logits); });
+  Run(pass);
   for (Running& text : running) {
-    text.growth.EndPass();
     text.text->tree_ids = text.growth.read();
     text.text->tree_parents = text.growth.parents();
   }
@@ -178,7 +152,7 @@ bool ModelDraft::GrowTrees(std::span<Running> running) {
 void ModelDraft::Draft(std::span<const DraftRequest> requests) {
   std::vector<Running> running;
   for (const DraftRequest& request : requests) {
-    if (!CanRead(request.ids) || !request.tree->WantsMore(DraftTree::kText)) continue;
+    if (!CanRead(request.ids) || !request.tree->WantsPass(DraftTree::kText)) continue;
     Text& text = texts_[request.text];
     running.push_back(
         {.growth = DraftGrowth(request.tree), .text = &text, .unread = TakeUp(text, request.ids)});

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -10,6 +9,7 @@
 #include <vector>
 
 #include "runtime/engine/engine.h"
+#include "runtime/engine/growth_pass.h"
 #include "runtime/speculate/draft_growth.h"
 #include "runtime/speculate/draft_source.h"
 
@@ -28,6 +28,7 @@ class ModelDraft : public DraftSource {
   explicit ModelDraft(std::unique_ptr<Engine> engine);
 
   std::string name() const override { return "model"; }
+  int64_t n_passes() const override { return n_passes_; }
   // A token of each text per pass, or what of its tree is about as likely (DraftGrowth). What the
   // draft's model has not read of a text comes first.
   void Draft(std::span<const DraftRequest> requests) override;
@@ -56,14 +57,11 @@ class ModelDraft : public DraftSource {
   void ReadTexts(std::span<Running> running);
   // A pass of the next tokens of their trees. Returns whether there were any.
   bool GrowTrees(std::span<Running> running);
-  // Feeds them, and hands what follows each row that wants logits to take(row, logits).
-  using Take = std::function<void(size_t, const NextLogits&)>;
-  void Feed(std::span<const SequenceInput> inputs, int64_t n_best, const Take& take);
-  // How many of the best logits these texts are content with; 0: all are needed.
-  int64_t BestNeeded(std::span<Running> running) const;
+  void Run(GrowthPass& pass);
 
   std::unique_ptr<Engine> engine_;
   std::map<int32_t, Text> texts_;
+  int64_t n_passes_ = 0;
 };
 
 }  // namespace thermocline

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
 #include <utility>
 
 #include "runtime/core/error.h"
@@ -35,6 +36,17 @@ Generation& Generation::operator+=(const Generation& other) {
   decode_ms += other.decode_ms;
   kept_tokens += other.kept_tokens;
   return *this;
+}
+
+SamplerOptions EndlessGreedy(const Tokenizer& tokenizer) {
+  SamplerOptions greedy;
+  greedy.temperature = 0;
+  for (int32_t id = 0; id < tokenizer.vocab_size(); ++id) {
+    if (tokenizer.EndsText(id)) {
+      greedy.logit_bias.push_back({id, -std::numeric_limits<float>::infinity()});
+    }
+  }
+  return greedy;
 }
 
 Generator::Generator(Engine& engine, const SamplerOptions& options)

@@ -42,6 +42,9 @@ struct Generation {
   Generation& operator+=(const Generation& other);
 };
 
+// The likeliest token, and never the end of a text: for texts that are to be measured.
+SamplerOptions EndlessGreedy(const Tokenizer& tokenizer);
+
 class Generator {
  public:
   using TextSink = std::function<void(std::string_view)>;

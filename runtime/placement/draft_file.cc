@@ -18,6 +18,8 @@ constexpr const char* kDraftFileType = "thermocline-draft";
 constexpr const char* kDraftDamaged = "the file is damaged: make the draft again";
 constexpr uint64_t kMaxDraftWidth = 1U << 20;
 constexpr uint64_t kMaxDraftTokens = uint64_t{1} << 53;
+constexpr uint64_t kMaxChainTexts = 1U << 10;
+constexpr uint64_t kMaxChainPositions = 1U << 12;
 constexpr DraftRanking kRankings[] = {DraftRanking::kFrequency, DraftRanking::kMass,
                                       DraftRanking::kAcceptance};
 
@@ -152,6 +154,33 @@ int64_t ReadDraftCount(const GgufReader& gguf, const char* key, uint64_t least, 
   return static_cast<int64_t>(gguf.RequireU64(key, least, most));
 }
 
+constexpr const char* kCertaintyTensor = "chains.draft_certainty";
+constexpr const char* kAcceptedTensor = "chains.draft_accepted";
+
+DraftChains ReadChains(const GgufReader& gguf) {
+  DraftChains chains;
+  if (gguf.FindTensor(kAcceptedTensor) == nullptr) return chains;
+  chains.n_texts = ReadDraftCount(gguf, "thermocline.draft.chain_texts", 1, kMaxChainTexts);
+  chains.depth = ReadDraftCount(gguf, "thermocline.draft.chain_depth", 1, uint64_t{kMaxChainDepth});
+  const int64_t n_chains =
+      chains.n_texts *
+      ReadDraftCount(gguf, "thermocline.draft.chain_positions", 1, kMaxChainPositions);
+  chains.certainty =
+      ReadVector<float>(gguf, kCertaintyTensor, DType::kF32, n_chains * chains.depth);
+  for (const float value : chains.certainty) {
+    if (value >= 0 && value <= 1) continue;
+    FailDraft(gguf, std::string("tensor ") + kCertaintyTensor, "shares from 0 to 1",
+              fmt::format("{}", value));
+  }
+  chains.accepted = ReadVector<int32_t>(gguf, kAcceptedTensor, DType::kI32, n_chains);
+  for (const int32_t value : chains.accepted) {
+    if (value >= 0 && value <= chains.depth) continue;
+    FailDraft(gguf, std::string("tensor ") + kAcceptedTensor,
+              fmt::format("counts from 0 to {}", chains.depth), std::to_string(value));
+  }
+  return chains;
+}
+
 // Matrices that are no part of a layer's neurons: whatever the file has under other names. What
 // they are of is checked against the model.
 void ReadReplacements(const GgufReader& gguf, DraftFile* file) {
@@ -189,6 +218,11 @@ class DraftTensors {
   void Vector(const std::string& name, DType dtype, const std::vector<T>& values) {
     if (declares_) return writer_.DeclareTensor(name, dtype, {values.size()});
     writer_.WriteTensor(name, values.data(), values.size() * sizeof(T));
+  }
+  void Chains(const DraftChains& chains) {
+    CHECK(std::ssize(chains.certainty) == std::ssize(chains.accepted) * chains.depth);
+    Vector(kCertaintyTensor, DType::kF32, chains.certainty);
+    Vector(kAcceptedTensor, DType::kI32, chains.accepted);
   }
   void Layer(const DraftLayer& layer, int64_t l) {
     std::vector<int32_t> counts = {static_cast<int32_t>(layer.n_hot)};
@@ -229,6 +263,7 @@ void WriteTensors(GgufWriter& writer, const DraftFile& file, bool declares) {
   for (const DraftReplacement& other : file.replacements) {
     tensors.Matrix(other.name, other.matrix.view);
   }
+  if (!file.chains.empty()) tensors.Chains(file.chains);
 }
 
 }  // namespace
@@ -297,6 +332,11 @@ void WriteDraft(const std::string& path, const DraftFile& file) {
   writer.Set("thermocline.draft.corpus_hash", GgufValue::string(file.corpus_hash));
   writer.Set("thermocline.draft.acceptance", GgufValue::f64(file.acceptance));
   writer.Set("thermocline.draft.agreement", GgufValue::f64(file.agreement));
+  if (!file.chains.empty()) {
+    writer.Set("thermocline.draft.chain_texts", count(file.chains.n_texts));
+    writer.Set("thermocline.draft.chain_positions", count(file.chains.n_positions()));
+    writer.Set("thermocline.draft.chain_depth", count(file.chains.depth));
+  }
   WriteTensors(writer, file, /*declares=*/true);
   WriteTensors(writer, file, /*declares=*/false);
   writer.Finish();
@@ -328,6 +368,7 @@ DraftFile ReadDraft(std::shared_ptr<const GgufReader> mapping) {
   file.corpus_hash = gguf.RequireString("thermocline.draft.corpus_hash");
   file.acceptance = ReadShare(gguf, "thermocline.draft.acceptance");
   file.agreement = ReadShare(gguf, "thermocline.draft.agreement");
+  file.chains = ReadChains(gguf);
   for (int64_t layer = 0; layer < n_layers; ++layer) {
     file.layers.push_back(ReadDraftLayer(gguf, file, layer, n_slices, bias));
   }

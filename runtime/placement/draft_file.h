@@ -15,6 +15,8 @@
 //   draft.calibration_tokens, draft.heldout_tokens, draft.corpus_hash
 //   draft.acceptance          what one drafted token was accepted with on held-out text, as sampled
 //   draft.agreement           how often its likeliest token was the model's; both in [0, 1]
+// and where chains were drafted behind texts that the model wrote
+//   draft.chain_texts, draft.chain_positions, draft.chain_depth
 // Tensors per layer:
 //   blk.N.draft_order             (d_ff)            I32: hot, the slices, the rest
 //   blk.N.draft_counts            (1 + slices)      I32: neurons that are hot, and of each slice
@@ -26,6 +28,9 @@
 //   blk.N.draft_left.weight       (rank, d_model)   any type of weights
 //   blk.N.draft_right.weight      (d_model, rank)
 //   blk.N.draft_bias              (d_model)         F32
+// And where there are chains:
+//   chains.draft_certainty        (texts * positions * depth) F32, in [0, 1]
+//   chains.draft_accepted         (texts * positions)         I32, 0 to depth
 #pragma once
 
 #include <cstdint>
@@ -42,6 +47,7 @@
 namespace thermocline {
 
 inline constexpr int64_t kMaxDraftSlices = 4;
+inline constexpr int64_t kMaxChainDepth = 64;
 inline constexpr int64_t kDraftRankUnit = kQuantBlock;  // so that Q8_0 rows are whole blocks
 
 enum class DraftRanking : uint8_t { kFrequency, kMass, kAcceptance };
@@ -79,6 +85,20 @@ struct DraftReplacement {
   DraftMatrix matrix;
 };
 
+// What was drafted behind every position of texts that the model wrote greedily: from it follows
+// how many tokens a pass writes, however drafts are ended.
+struct DraftChains {
+  int64_t n_texts = 0;            // each of n_positions() positions, one behind the other
+  int64_t depth = 0;              // tokens of each chain
+  std::vector<float> certainty;   // (n_texts * n_positions, depth) what the draft gave each token
+  std::vector<int32_t> accepted;  // (n_texts * n_positions) how many the text went on with
+
+  bool empty() const { return accepted.empty(); }
+  int64_t n_positions() const {
+    return n_texts == 0 ? 0 : static_cast<int64_t>(accepted.size()) / n_texts;
+  }
+};
+
 struct DraftFile {
   std::string path;  // where it was read from; for messages
   std::string model_fingerprint;
@@ -91,6 +111,7 @@ struct DraftFile {
   std::string corpus_hash;
   double acceptance = 0;
   double agreement = 0;
+  DraftChains chains;
   std::vector<DraftLayer> layers;
   std::vector<DraftReplacement> replacements;
   std::shared_ptr<const GgufReader> mapping;  // the file that this was read from

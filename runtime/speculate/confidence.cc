@@ -29,7 +29,7 @@ size_t Confidence::PlaceOf(int32_t place) {
 }
 
 double Confidence::Of(int32_t source, double said, int32_t place) const {
-  CHECK(source >= 0 && source < kMaxSources);
+  CHECK(source >= 0 && source < 2 * kMaxSources);
   double prior = IsCertainty(said) ? said : kUnknown;
   if (others_ != nullptr) prior = others_->Of(source, said, place);
   const Count& count = counts_[static_cast<size_t>(source)][PlaceOf(place)][BinOf(said)];
@@ -37,7 +37,7 @@ double Confidence::Of(int32_t source, double said, int32_t place) const {
 }
 
 void Confidence::Learn(int32_t source, double said, bool accepted, int32_t place) {
-  CHECK(source >= 0 && source < kMaxSources);
+  CHECK(source >= 0 && source < 2 * kMaxSources);
   Count& count = counts_[static_cast<size_t>(source)][PlaceOf(place)][BinOf(said)];
   count.n = kFading * count.n + 1;
   count.n_accepted = kFading * count.n_accepted + (accepted ? 1 : 0);

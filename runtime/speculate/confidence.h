@@ -12,6 +12,8 @@ namespace thermocline {
 class Confidence {
  public:
   static constexpr int32_t kMaxSources = 4;
+  // What extends a source's drafts counts as a source of its own.
+  static constexpr int32_t ExtensionOf(int32_t source) { return kMaxSources + source; }
 
   // others: what was learnt from other texts; null: this is that. It must outlive this one.
   explicit Confidence(const Confidence* others = nullptr) : others_(others) {}
@@ -38,7 +40,7 @@ class Confidence {
   static size_t PlaceOf(int32_t place);
 
   const Confidence* others_;
-  std::array<std::array<Bins, kPlaces>, kMaxSources> counts_ = {};
+  std::array<std::array<Bins, kPlaces>, 2 * kMaxSources> counts_ = {};
 };
 
 }  // namespace thermocline

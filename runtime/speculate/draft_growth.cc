@@ -34,9 +34,9 @@ void DraftGrowth::TakeOffers() {
 
 size_t DraftGrowth::Next(size_t most) {
   // What seemed worth it may not be any more, with more in the tree.
-  std::erase_if(unread_, [&](int32_t node) { return !tree_->WantsMore(node); });
+  std::erase_if(unread_, [&](int32_t node) { return !tree_->WantsPass(node); });
   if (unread_.empty()) TakeOffers();
-  std::erase_if(unread_, [&](int32_t node) { return !tree_->WantsMore(node); });
+  std::erase_if(unread_, [&](int32_t node) { return !tree_->WantsPass(node); });
   std::ranges::stable_sort(unread_, [&](int32_t a, int32_t b) {
     return tree_->nodes()[static_cast<size_t>(a)].chance >
            tree_->nodes()[static_cast<size_t>(b)].chance;

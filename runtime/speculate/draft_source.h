@@ -40,6 +40,8 @@ class DraftSource {
   // As it is called on the command line: `ngram`, `model`, ...
   virtual std::string name() const = 0;
   virtual DraftCost cost() const { return {}; }
+  // Passes of a model that it has run.
+  virtual int64_t n_passes() const { return 0; }
 
   // Proposes for each text what it can, while DraftTree::WantsMore says that more is wanted. Those
   // that run a model take a token of each text per pass. What it throws ends all drafting, and no

@@ -33,6 +33,23 @@ int64_t DraftTree::depth() const {
   return deepest + 1;
 }
 
+int64_t DraftTree::drafted_depth() const {
+  int32_t deepest = -1;
+  for (const Node& node : nodes_) {
+    if (node.source < Confidence::kMaxSources) deepest = std::max(deepest, node.depth);
+  }
+  return deepest + 1;
+}
+
+std::vector<int32_t> DraftTree::PathTo(int32_t node) const {
+  std::vector<int32_t> path;
+  for (int32_t at = node; at != kText; at = nodes_[static_cast<size_t>(at)].parent) {
+    path.push_back(nodes_[static_cast<size_t>(at)].token);
+  }
+  std::ranges::reverse(path);
+  return path;
+}
+
 int32_t DraftTree::CountBehind(int32_t parent) const {
   return static_cast<int32_t>(std::ranges::count(nodes_, parent, &Node::parent));
 }
@@ -46,12 +63,13 @@ double DraftTree::ChanceLeft(int32_t parent) const {
 }
 
 double DraftTree::LeastChance(bool first) const {
-  const std::vector<double>& least = first ? limits_.least_chance : limits_.least_beside;
+  const bool is_computed = first && !extends_;
+  const std::vector<double>& least = is_computed ? limits_.least_chance : limits_.least_beside;
   return nodes_.size() < least.size() ? least[nodes_.size()] : 0;
 }
 
 double DraftTree::OwnChance(const Node& node) const {
-  return std::clamp(confidence_->Of(source_, node.confidence, node.place), 0.0, 1.0);
+  return std::clamp(confidence_->Of(SourceNow(), node.confidence, node.place), 0.0, 1.0);
 }
 
 int64_t DraftTree::RoomBehind(int32_t parent) const {
@@ -74,9 +92,32 @@ bool DraftTree::WantsMore(int32_t parent) const {
   return ChanceLeft(parent) >= LeastChance(n_behind == 0);
 }
 
+// A pass costs as much as makes up the difference of the two least chances. With a token that is
+// certain it would bring what the extension lacks.
+bool DraftTree::WantsPass(int32_t parent) const {
+  if (!WantsMore(parent)) return false;
+  if (!extension_) return true;
+  const double said = extension_(parent);
+  if (!(said >= 0 && said <= 1)) return true;
+  const double chance = confidence_->Of(Confidence::ExtensionOf(source_), said);
+  const double before = parent == kText ? 1 : nodes_[static_cast<size_t>(parent)].chance;
+  const size_t n = nodes_.size();
+  const double pass = n < limits_.least_chance.size() && n < limits_.least_beside.size()
+                          ? limits_.least_chance[n] - limits_.least_beside[n]
+                          : 0;
+  return before * (1 - chance) > pass;
+}
+
+void DraftTree::BeginExtension() {
+  extends_ = true;
+  extension_ = nullptr;
+  offers_.clear();
+}
+
 int32_t DraftTree::Push(Node node) {
   node.depth = DepthBehind(node.parent);
   node.place = CountBehind(node.parent);
+  node.source = SourceNow();
   node.own_chance = OwnChance(node);
   node.chance = ChanceLeft(node.parent) * node.own_chance;
   if (node.chance < LeastChance(node.place == 0)) return kNothing;
@@ -259,11 +300,7 @@ void DraftTree::StandBehind(int32_t parent) {
   } else {
     copy_ = std::make_unique<Sampler>(sampler_.WithSeed(limits_.seed + 1));
     mask_copy_ = mask_ == nullptr ? nullptr : mask_->Clone();
-    std::vector<int32_t> path;
-    for (int32_t at = parent; at != kText; at = nodes_[static_cast<size_t>(at)].parent) {
-      path.push_back(nodes_[static_cast<size_t>(at)].token);
-    }
-    for (auto token = path.rbegin(); token != path.rend(); ++token) Step(*token);
+    for (const int32_t token : PathTo(parent)) Step(token);
   }
   standing_ = parent;
 }
@@ -277,7 +314,7 @@ int32_t DraftTree::ChildWith(int32_t parent, int32_t token) const {
 
 void DraftTree::Teach(int32_t last, bool tested, Confidence* confidence) const {
   const auto learn = [&](const Node& node, bool accepted) {
-    confidence->Learn(source_, node.confidence, accepted, node.place);
+    confidence->Learn(node.source, node.confidence, accepted, node.place);
   };
   for (int32_t at = last; at != kText; at = nodes_[static_cast<size_t>(at)].parent) {
     const Node& accepted = nodes_[static_cast<size_t>(at)];

@@ -61,7 +61,8 @@ class DraftTree {
     // and all before it are.
     double own_chance = 1;
     double chance = 1;
-    double share = 0;  // of what its source expects behind the parent; 0: it did not say
+    double share = 0;    // of what its source expects behind the parent; 0: it did not say
+    int32_t source = 0;  // whose confidence it is (Confidence)
     std::vector<TokenChance> drawn_from = {};  // in the order of ids; empty: chosen, not drawn
   };
 
@@ -78,6 +79,9 @@ class DraftTree {
   // Whether anything, or anything more, may follow `parent`: asked before a source computes what.
   // False for kNothing.
   bool WantsMore(int32_t parent) const;
+  // Whether what may follow `parent` is worth a pass of a model: where more is wanted, and what
+  // will extend the draft there for nothing is not as good as certain.
+  bool WantsPass(int32_t parent) const;
   // How many tokens may still follow `parent`, one behind the other.
   int64_t RoomBehind(int32_t parent) const;
   // Each proposes a token behind `parent` and returns its node, or kNothing where none is taken:
@@ -105,16 +109,35 @@ class DraftTree {
   // The sampler's: how many of the best logits decide (Sampler::n_deciding); 0: all are needed.
   int64_t n_deciding() const { return sampler_.n_deciding(); }
   // Which of several sources the following nodes come from: confidences are theirs.
-  void set_source(int32_t source) { source_ = source; }
+  void set_source(int32_t source) {
+    source_ = source;
+    extension_ = nullptr;
+    extends_ = false;
+  }
+
+  // The tokens from the text's end to this node, itself the last.
+  std::vector<int32_t> PathTo(int32_t node) const;
+  bool IsLeaf(int32_t node) const { return CountBehind(node) == 0; }
+
+  // ---- for what extends a source's drafts by tokens that cost nothing to find ----
+
+  // Before the source drafts: how certain what would follow `parent` is (as in Add; NaN: nothing
+  // would).
+  using Extension = std::function<double(int32_t parent)>;
+  void set_extension(Extension extension) { extension_ = std::move(extension); }
+  // The source is done: what follows extends its draft. Its certainty is learnt apart, and its rows
+  // are all that it costs. What the source offered and did not take is gone.
+  void BeginExtension();
 
   // ---- for who verifies ----
 
   bool empty() const { return nodes_.empty(); }
   // Tokens behind each other, of its longest path.
   int64_t depth() const;
+  // The same of what its source drafted, without what extends that.
+  int64_t drafted_depth() const;
   // Parents stand before children.
   std::span<const Node> nodes() const { return nodes_; }
-  int32_t source() const { return source_; }
   // The child of `parent` that has the token, or kNothing.
   int32_t ChildWith(int32_t parent, int32_t token) const;
   // Tells what came of it: the path to `last` was accepted (kText: nothing), and where it was
@@ -140,6 +163,7 @@ class DraftTree {
   // How likely a token more must be to be accepted: the first behind its parent, or another.
   double LeastChance(bool first) const;
   double OwnChance(const Node& node) const;
+  int32_t SourceNow() const { return extends_ ? Confidence::ExtensionOf(source_) : source_; }
   // What comes first behind `parent` and what beside it.
   std::vector<Offered> OffersFrom(int32_t parent, const NextLogits& logits);
   // As a node; its confidence is what it is by now.
@@ -161,6 +185,8 @@ class DraftTree {
   std::vector<Node> nodes_;
   std::vector<Offered> offers_;
   int32_t source_ = 0;
+  Extension extension_;  // null: there is none
+  bool extends_ = false;
   std::unique_ptr<Sampler> copy_;  // where something asked for it
   std::unique_ptr<TokenMask> mask_copy_;
   int32_t standing_ = kText;  // the node that the copies stand behind

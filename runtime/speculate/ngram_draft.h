@@ -31,7 +31,9 @@ class NgramIndex {
   void Follow(std::span<const int32_t> ids);
   Match Find() const;
   // The best of these matches, the longest first, at most so many; of one length the latest first.
-  std::vector<Match> FindSeveral(size_t most) const;
+  std::vector<Match> FindSeveral(size_t most) const { return FindBehind({}, most); }
+  // The same as if the text went on with these tokens: where it ended like that before.
+  std::vector<Match> FindBehind(std::span<const int32_t> path, size_t most) const;
   const std::vector<int32_t>& ids() const { return ids_; }
 
  private:
@@ -44,6 +46,14 @@ class NgramIndex {
   std::unordered_map<uint64_t, int64_t> last_;  // where a pair of tokens ends for the last time
   std::vector<int64_t> before_;  // by position: where the pair that ends there ended before; -1
 };
+
+// How certain what follows a stretch of this length is taken to be, before it is known.
+inline double NgramCertainty(int64_t length) {
+  return static_cast<double>(length) / (static_cast<double>(length) + 2);
+}
+// Proposes behind these nodes (DraftTree::kText: the text) what followed where the text ended like
+// it would with the paths to them.
+void ProposeNgrams(const NgramIndex& index, std::span<const int32_t> parents, DraftTree* tree);
 
 class NgramDraft : public DraftSource {
  public:

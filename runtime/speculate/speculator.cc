@@ -22,7 +22,6 @@ constexpr size_t kLongestPause = 512;
 constexpr double kNewest = 0.2;  // the weight of the last time in what is kept of late ones
 constexpr double kNewestDraft =
     0.08;  // and of the last draft: they are worth very different amounts
-// However dear a row is, what is nearly certain is tried: that it does not pay is seen then.
 constexpr double kSurelyTried = 0.9;
 // A source that takes less of a pass than this is asked whatever comes of it.
 constexpr double kCheapShare = 0.01;
@@ -30,6 +29,10 @@ constexpr double kCheapShare = 0.01;
 void Blend(double* mean, double value, double weight) { *mean += weight * (value - *mean); }
 
 }  // namespace
+
+double LeastChanceWorth(double tokens_per_ms, double draft_ms, double row_ms) {
+  return std::min(kSurelyTried, tokens_per_ms * (draft_ms + std::max(0.0, row_ms)));
+}
 
 SpeculateStats& SpeculateStats::operator+=(const SpeculateStats& other) {
   n_drafted += other.n_drafted;
@@ -41,9 +44,12 @@ SpeculateStats& SpeculateStats::operator+=(const SpeculateStats& other) {
   draft_ms += other.draft_ms;
   verify_ms += other.verify_ms;
   plain_ms += other.plain_ms;
+  n_draft_passes += other.n_draft_passes;
   n_verify_passes += other.n_verify_passes;
   n_plain_passes += other.n_plain_passes;
   n_pauses += other.n_pauses;
+  n_of_size.resize(std::max(n_of_size.size(), other.n_of_size.size()));
+  for (size_t i = 0; i < other.n_of_size.size(); ++i) n_of_size[i] += other.n_of_size[i];
   return *this;
 }
 
@@ -83,11 +89,9 @@ std::vector<double> Speculator::LeastChances(int64_t n_texts, int64_t n_tokens,
   const double tokens_per_ms = std::max(1.0, gain_) * static_cast<double>(n_texts) / plain_ms;
   for (int64_t n = 0; n < n_tokens; ++n) {
     const int64_t n_more = n_texts * (n + 1);
-    const double row_ms =
-        std::max(0.0, times_.Of(n_texts + n_more) - plain_ms) / static_cast<double>(n_more);
-    const double worth = std::min(kSurelyTried, tokens_per_ms * (draft_ms + row_ms));
+    const double row_ms = (times_.Of(n_texts + n_more) - plain_ms) / static_cast<double>(n_more);
     double& at = least[static_cast<size_t>(n)];
-    at = std::max(at, worth);
+    at = std::max(at, LeastChanceWorth(tokens_per_ms, draft_ms, row_ms));
   }
   return least;
 }
@@ -111,6 +115,7 @@ DraftTree Speculator::MakeTree(Text& text, const SpeculatedText& asked, int64_t 
 
 double Speculator::AskSource(std::span<const DraftRequest> requests) {
   if (requests.empty()) return 0;
+  const int64_t n_before = source_.n_passes();
   const auto started = std::chrono::steady_clock::now();
   try {
     source_.Draft(requests);
@@ -119,6 +124,7 @@ double Speculator::AskSource(std::span<const DraftRequest> requests) {
   } catch (const std::exception& failure) {
     stats_.failure = failure.what();
   }
+  stats_.n_draft_passes += source_.n_passes() - n_before;
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started)
       .count();
 }
@@ -150,9 +156,10 @@ std::vector<DraftTree> Speculator::Draft(std::span<const SpeculatedText> texts) 
     trees.push_back(MakeTree(TextOf(asked.text), asked, n_texts, most));
     if (most > 0) requests.push_back({asked.text, asked.ids, asked.sequence, &trees.back()});
   }
+  const int64_t n_passes = stats_.n_draft_passes;
   const double ms = AskSource(requests);
   stats_.draft_ms += ms;
-  last_ = {.n_texts = n_texts, .draft_ms = ms};
+  last_ = {.n_texts = n_texts, .n_draft_passes = stats_.n_draft_passes - n_passes, .draft_ms = ms};
   for (const DraftTree& tree : trees) last_.n_drafted += static_cast<int64_t>(tree.nodes().size());
   ShareDraftTime(requests, ms);
   return trees;
@@ -162,10 +169,11 @@ std::vector<DraftTree> Speculator::Draft(std::span<const SpeculatedText> texts) 
 // all the same. The first draft of a text is no measure: its source may have had to read all of it.
 void Speculator::ShareDraftTime(std::span<const DraftRequest> requests, double ms) {
   const auto n_computed = [](const DraftRequest& request) {
-    return static_cast<double>(std::max<int64_t>(1, request.tree->depth()));
+    return static_cast<double>(std::max<int64_t>(1, request.tree->drafted_depth()));
   };
   double n_all = 0;
-  bool is_measure = true;
+  // Of a source that runs a model, drafts without it are none either.
+  bool is_measure = stats_.n_draft_passes == 0 || last_.n_draft_passes > 0;
   for (const DraftRequest& request : requests) {
     n_all += n_computed(request);
     is_measure = is_measure && TextOf(request.text).was_drafted;
@@ -212,6 +220,8 @@ void Speculator::Verified(int32_t text, const DraftTree& tree, int32_t last, boo
   const auto n_drafted = static_cast<int64_t>(nodes.size());
   ++stats_.n_drafts;
   stats_.n_drafted += n_drafted;
+  if (stats_.n_of_size.size() < nodes.size()) stats_.n_of_size.resize(nodes.size());
+  ++stats_.n_of_size[nodes.size() - 1];
   stats_.n_accepted += n_accepted;
   const int64_t n_rows = last_.n_texts + last_.n_drafted;
   const double verify_ms = times_.Of(n_rows);

@@ -27,6 +27,11 @@
 
 namespace thermocline {
 
+// How likely a token must be to be accepted, with all before it, to be worth drafting: at so many
+// tokens per millisecond, its own time and that which its row adds to the pass. However dear it is,
+// what is nearly certain is tried: that it does not pay is seen then.
+double LeastChanceWorth(double tokens_per_ms, double draft_ms, double row_ms);
+
 struct SpeculateOptions {
   int64_t max_tokens = 16;    // that are drafted for a text at a time
   int64_t max_children = 1;   // of them that may follow the same token; 1: chains
@@ -56,11 +61,14 @@ struct SpeculateStats {
   int64_t n_empty = 0;     // of them those for which a source was asked and nothing was worth it
   int64_t n_written = 0;   // tokens that texts got by both
   double draft_ms = 0;
-  double verify_ms = 0;  // of passes that verified something
-  double plain_ms = 0;   // of the others
+  double verify_ms = 0;        // of passes that verified something
+  double plain_ms = 0;         // of the others
+  int64_t n_draft_passes = 0;  // that sources ran
   int64_t n_verify_passes = 0;
   int64_t n_plain_passes = 0;
-  int64_t n_pauses = 0;      // times that drafting was found not to pay for a text
+  int64_t n_pauses = 0;  // times that drafting was found not to pay for a text
+  // Drafts by their number of tokens, from 1 on: their verifying passes where one text is written.
+  std::vector<int64_t> n_of_size = {};
   std::string failure = {};  // why there are no more drafts; empty: there are
 
   SpeculateStats& operator+=(const SpeculateStats& other);
@@ -125,6 +133,7 @@ class Speculator {
   struct LastPass {
     int64_t n_texts = 0;
     int64_t n_drafted = 0;
+    int64_t n_draft_passes = 0;
     double draft_ms = 0;
     bool is_pure = false;  // nothing of a prompt was in it
   };

@@ -30,12 +30,6 @@ class DraftPass {
   std::span<const float> Feed(std::span<const SequenceInput> inputs) {
     return engine_.FeedSequencesBy(*executor_, inputs);
   }
-  // The same with the k best of each only. REQUIRES: 1 <= k <= max_best().
-  std::span<const std::vector<TokenLogit>> FeedBest(std::span<const SequenceInput> inputs,
-                                                    int64_t k) {
-    return engine_.FeedSequencesBestBy(*executor_, inputs, k);
-  }
-  int64_t max_best() const { return executor_->max_best(); }
   Engine& engine() { return engine_; }
   Executor& executor() { return *executor_; }
   // Bytes of weights that a token reads, but for what it skips; and what of them is the draft's

@@ -11,6 +11,7 @@
 #include "runtime/drafts/auto_draft.h"
 #include "runtime/drafts/model_draft.h"
 #include "runtime/engine/generate.h"
+#include "runtime/speculate/extended_draft.h"
 #include "runtime/speculate/ngram_draft.h"
 #include "tests/speculate/toy_text.h"
 #include "tests/tools/models.h"
@@ -110,6 +111,10 @@ TEST(Speculate, WritesTheSameTextWhateverIsDrafted) {
       Speculator speculator(source, {.max_tokens = kDrafted, .follows_times = false},
                             engine.config().vocab_size);
       ExpectSame(Write(engine, sampling, 60, &speculator), plain, name);
+      ExtendedDraft extended(&source);
+      Speculator of_extended(extended, {.max_tokens = kDrafted, .follows_times = false},
+                             engine.config().vocab_size);
+      ExpectSame(Write(engine, sampling, 60, &of_extended), plain, name + ", extended");
     }
     NgramDraft ngram;
     Speculator speculator(ngram, {.max_tokens = kDrafted, .follows_times = false},

@@ -54,6 +54,10 @@ DraftFile MadeDraft() {
   file.corpus_hash = "0123456789abcdef";
   file.acceptance = 0.75;
   file.agreement = 0.5;
+  file.chains = {.n_texts = 2,
+                 .depth = 3,
+                 .certainty = {0.5, 0.25, 1, 0, 0.5, 0.5, 1, 1, 1, 0.125, 0.25, 0.75},
+                 .accepted = {1, 0, 3, 2}};
   for (int l = 0; l < 2; ++l) {
     DraftLayer layer;
     for (int64_t i = 0; i < kDff; ++i) layer.order.push_back(static_cast<int32_t>(kDff - 1 - i));
@@ -113,6 +117,11 @@ TEST_F(DraftFileTest, ComesBackTheSame) {
   EXPECT_EQ(read.agreement, 0.5);
   EXPECT_EQ(read.own_bytes(), file.own_bytes());
   EXPECT_EQ(read.n_hot(), 32);
+  EXPECT_EQ(read.chains.n_texts, 2);
+  EXPECT_EQ(read.chains.n_positions(), 2);
+  EXPECT_EQ(read.chains.depth, 3);
+  EXPECT_EQ(read.chains.certainty, file.chains.certainty);
+  EXPECT_EQ(read.chains.accepted, file.chains.accepted);
   ASSERT_EQ(read.layers.size(), 2U);
   for (size_t l = 0; l < 2; ++l) {
     EXPECT_EQ(read.layers[l].order, file.layers[l].order);
@@ -133,6 +142,14 @@ TEST_F(DraftFileTest, ComesBackTheSame) {
   ExpectSame(read.replacements[0].matrix, file.replacements[0].matrix);
 }
 
+TEST_F(DraftFileTest, HasChainsOrNone) {
+  DraftFile file = MadeDraft();
+  file.chains = {};
+  WriteDraft(path_, file);
+  EXPECT_TRUE(ReadDraft(path_).chains.empty());
+  EXPECT_EQ(ReadDraft(path_).chains.n_positions(), 0);
+}
+
 TEST_F(DraftFileTest, RefusesWhatCannotBe) {
   EXPECT_THAT(ReadError([](DraftFile* f) { Last(f).order[3] = Last(f).order[4]; }),
               AllOf(HasSubstr("blk.1.draft_order"), HasSubstr("twice")));
@@ -150,6 +167,17 @@ TEST_F(DraftFileTest, RefusesWhatCannotBe) {
               }),
               HasSubstr("draft_down.1"));
   EXPECT_THAT(ReadError([](DraftFile* f) { f->acceptance = 1.5; }), HasSubstr("acceptance"));
+  EXPECT_THAT(ReadError([](DraftFile* f) { f->chains.accepted[2] = 4; }),
+              AllOf(HasSubstr("draft_accepted"), HasSubstr("0 to 3")));
+  EXPECT_THAT(ReadError([](DraftFile* f) { f->chains.accepted[1] = -1; }),
+              HasSubstr("draft_accepted"));
+  EXPECT_THAT(ReadError([](DraftFile* f) { f->chains.certainty[1] = std::nanf(""); }),
+              HasSubstr("draft_certainty"));
+  EXPECT_THAT(ReadError([](DraftFile* f) {
+                f->chains.depth = kMaxChainDepth + 1;
+                f->chains.certainty.resize(4 * (kMaxChainDepth + 1));
+              }),
+              HasSubstr("chain_depth"));
   EXPECT_THAT(ReadError([](DraftFile* f) { f->rank = 31; }), HasSubstr("draft_left"));
 }
 

@@ -5,12 +5,12 @@
 
 #include <CLI/CLI.hpp>
 
-#include "profiler/placement/draft_cost.h"
 #include "runtime/core/interrupt.h"
 #include "runtime/placement/draft_file.h"
 #include "tests/profiler/profiler_testing.h"
 #include "tests/rates/fixed_rates.h"
 #include "tests/support/call_verb.h"
+#include "tests/support/message_of.h"
 #include "tests/support/temp_dir.h"
 #include "tools/verbs/verbs.h"
 
@@ -53,6 +53,21 @@ TEST_F(DraftVerbsTest, ProfileTriesAndKeepsTheBest) {
   EXPECT_GT(file.acceptance, 0.5);
   EXPECT_GT(file.heldout_tokens, 100);
   EXPECT_EQ(file.corpus_hash.size(), 16U);
+  EXPECT_GE(file.chains.n_texts, 1);
+  EXPECT_GE(file.chains.n_positions(), 10);
+  // What is likelier to be accepted is what the draft is surer of.
+  double said[2] = {0, 0};
+  double n[2] = {0, 0};
+  for (size_t i = 0; i < file.chains.accepted.size(); ++i) {
+    const size_t accepted = file.chains.accepted[i] > 0 ? 1 : 0;
+    said[accepted] +=
+        static_cast<double>(file.chains.certainty[i * static_cast<size_t>(file.chains.depth)]);
+    n[accepted] += 1;
+  }
+  EXPECT_GT(n[1], 0);
+  if (n[0] > 0) {
+    EXPECT_GT(said[1] / n[1], said[0] / n[0]);
+  }
 }
 
 TEST_F(DraftVerbsTest, PlaceSaysWhatDraftingWouldBring) {
@@ -70,7 +85,7 @@ TEST_F(DraftVerbsTest, PlaceSaysWhatDraftingWouldBring) {
                                                "-b",
                                                "32",
                                                "--vram",
-                                               "1500K",
+                                               "2M",
                                                "--ram",
                                                "1G",
                                                "--rates",
@@ -80,8 +95,20 @@ TEST_F(DraftVerbsTest, PlaceSaysWhatDraftingWouldBring) {
                                                draft_,
                                                "--slow-tier-limit",
                                                "0.1"});
-  EXPECT_THAT(out, AllOf(HasSubstr("none (plain)"), HasSubstr("tokens per pass"),
-                         HasSubstr("of drafted tokens accepted")));
+  EXPECT_THAT(out, AllOf(HasSubstr("split for"), HasSubstr("none (plain)"),
+                         HasSubstr("ms to draft a token"), HasSubstr("tokens per pass"),
+                         HasSubstr("drafted at most")));
+  // An older draft says nothing of its chains.
+  DraftFile file = ReadDraft(draft_);
+  file.chains = {};
+  const std::string old = dir_.file("old.draft.gguf");
+  WriteDraft(old, file);
+  EXPECT_THAT(MessageOf([&] {
+                CallVerb(&AddVerbs,
+                         {"place", "-m", SiluModelPath(), "--profile", profile_, "--vram", "2M",
+                          "--ram", "1G", "--rates", rates, "--explain", "--draft", old});
+              }),
+              AllOf(HasSubstr(old), HasSubstr("make it again")));
 }
 
 TEST_F(DraftVerbsTest, DraftsTables) {
@@ -125,13 +152,6 @@ TEST_F(DraftVerbsTest, WrongUsage) {
   EXPECT_THAT(error({"--stand-ins", "none,5bit"}), HasSubstr("'5bit'"));
   EXPECT_THAT(error({"--by", "weight"}), HasSubstr("bytes or hot"));
   EXPECT_THAT(error({"--ranking", "size"}), HasSubstr("'size'"));
-}
-
-TEST(DraftCost, TokensPerPass) {
-  EXPECT_DOUBLE_EQ(TokensPerPass(0.8, 0), 1);
-  EXPECT_DOUBLE_EQ(TokensPerPass(0.5, 3), 1.875);
-  EXPECT_DOUBLE_EQ(TokensPerPass(1, 7), 8);
-  EXPECT_DOUBLE_EQ(TokensPerPass(0, 7), 1);
 }
 
 }  // namespace

@@ -1,7 +1,6 @@
 #include "tools/bench/speculative_decode.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "runtime/core/interrupt.h"
 #include "runtime/engine/evaluate.h"
@@ -9,6 +8,8 @@
 
 namespace thermocline {
 namespace {
+
+constexpr int64_t kWarmUpTokens = 16;
 
 struct SpeculativeRun {
   std::vector<int32_t> ids;  // prompt and reply
@@ -29,6 +30,13 @@ SpeculativeRun DecodeOnce(Engine& engine, const SamplerOptions& greedy, Speculat
                                : 0};
 }
 
+// Of as many tokens at each of these speeds.
+double MeanMs(const std::vector<double>& tokens_per_s) {
+  double sum = 0;
+  for (const double speed : tokens_per_s) sum += speed > 0 ? 1e3 / speed : 0;
+  return sum / static_cast<double>(tokens_per_s.size());
+}
+
 void CompareTexts(Engine& engine, const SpeculativeRun& plain, const SpeculativeRun& drafted,
                   size_t n_prompt, SpeculationResult* result) {
   const auto parts = std::ranges::mismatch(plain.ids, drafted.ids);
@@ -45,22 +53,19 @@ void CompareTexts(Engine& engine, const SpeculativeRun& plain, const Speculative
 
 std::vector<SpeculationResult> MeasureSpeculation(Engine& engine, SparseMode mode,
                                                   std::span<Speculator* const> speculators,
+                                                  Speculator& warms_up,
                                                   const std::vector<std::vector<int32_t>>& prompts,
                                                   const ComparisonOptions& options) {
   engine.executor().set_mode(mode);
-  SamplerOptions greedy;
-  greedy.temperature = 0;
-  for (int32_t id = 0; id < engine.config().vocab_size; ++id) {
-    if (engine.tokenizer().EndsText(id)) {
-      greedy.logit_bias.push_back({id, -std::numeric_limits<float>::infinity()});
-    }
-  }
+  const SamplerOptions greedy = EndlessGreedy(engine.tokenizer());
   // The first is plain decoding.
   std::vector<Speculator*> ways = {nullptr};
   ways.insert(ways.end(), speculators.begin(), speculators.end());
   std::vector<std::vector<double>> speeds(ways.size());
   std::vector<SpeculationResult> results(ways.size());
-  DecodeOnce(engine, greedy, nullptr, prompts.front(), 2);  // warms up
+  DecodeOnce(engine, greedy, nullptr, prompts.front(), 2);
+  DecodeOnce(engine, greedy, &warms_up, prompts.front(),
+             std::min(kWarmUpTokens, options.decode_tokens));
   for (size_t p = 0; p < prompts.size(); ++p) {
     Report(options.progress, "drafting (prompts)", p, prompts.size());
     std::vector<SpeculativeRun> runs(ways.size());
@@ -87,6 +92,8 @@ std::vector<SpeculationResult> MeasureSpeculation(Engine& engine, SparseMode mod
     result.plain_tokens_per_s = SpreadOf(speeds[0]);
     result.tokens_per_s = SpreadOf(speeds[i + 1]);
     result.speed_up = SpreadOf(speed_ups);
+    result.plain_ms_per_token = MeanMs(speeds[0]);
+    result.ms_per_token = MeanMs(speeds[i + 1]);
     result.stats = speculators[i]->stats();
   }
   return results;

@@ -20,6 +20,9 @@ struct SpeculationResult {
   Spread plain_tokens_per_s;  // decode
   Spread tokens_per_s;        // decode with drafts
   Spread speed_up;            // prompt by prompt
+  // Of all prompts together.
+  double plain_ms_per_token = 0;
+  double ms_per_token = 0;
   SpeculateStats stats;
   // The texts must be the same but where two tokens nearly tie: passes of several rows round
   // differently. All tokens behind a text's first difference count as different.
@@ -29,10 +32,12 @@ struct SpeculationResult {
   std::vector<float> first_difference_margins;
 };
 
-// By speculator, all of which may have the same source. REQUIRES: the engine was opened with room
-// for their drafts; prompts that fit its context.
+// By speculator, all of which may have the same source. warms_up: another one of these, which
+// writes a little before anything is timed. REQUIRES: the engine was opened with room for their
+// drafts; prompts that fit its context.
 std::vector<SpeculationResult> MeasureSpeculation(Engine& engine, SparseMode mode,
                                                   std::span<Speculator* const> speculators,
+                                                  Speculator& warms_up,
                                                   const std::vector<std::vector<int32_t>>& prompts,
                                                   const ComparisonOptions& options);
 

@@ -76,8 +76,7 @@ std::string WayName(const SpeculationResult& r) {
 
 // Returns a column per mode, and of each for chains and for trees.
 std::string SpeculationTable(const std::vector<SpeculationResult>& results) {
-  std::string text =
-      fmt::format("\ndrafts by {}, in turn with plain decoding\n", results.front().source);
+  std::string text = "\ndrafts, in turn with plain decoding\n";
   const auto row = [&](const std::string& label, const auto& cell) {
     text += fmt::format("{:<26}", label);
     for (const SpeculationResult& result : results) text += fmt::format("{:>24}", cell(result));
@@ -85,6 +84,7 @@ std::string SpeculationTable(const std::vector<SpeculationResult>& results) {
   };
   using Result = SpeculationResult;
   row("", WayName);
+  row("drafted by", [](const Result& r) { return r.source; });
   row("plain: decode tokens/s", [](const Result& r) { return SpreadText(r.plain_tokens_per_s); });
   row("drafted: decode tokens/s", [](const Result& r) { return SpreadText(r.tokens_per_s); });
   row("  times plain", [](const Result& r) {
@@ -107,6 +107,10 @@ std::string SpeculationTable(const std::vector<SpeculationResult>& results) {
   });
   row("ms to draft", [](const Result& r) {
     return fmt::format("{:.2f}", PerOne(r.stats.draft_ms, r.stats.n_verify_passes));
+  });
+  row("  passes of a model", [](const Result& r) {
+    return fmt::format(
+        "{:.2f}", PerOne(static_cast<double>(r.stats.n_draft_passes), r.stats.n_verify_passes));
   });
   row("ms to verify", [](const Result& r) {
     return fmt::format("{:.2f}", PerOne(r.stats.verify_ms, r.stats.n_verify_passes));
@@ -161,6 +165,7 @@ nlohmann::ordered_json SpeculationJson(const SpeculationResult& r) {
           {"verifying_passes", s.n_verify_passes},
           {"plain_passes", s.n_plain_passes},
           {"draft_ms", PerOne(s.draft_ms, s.n_verify_passes)},
+          {"draft_passes", s.n_draft_passes},
           {"verify_ms", PerOne(s.verify_ms, s.n_verify_passes)},
           {"plain_ms", PerOne(s.plain_ms, s.n_plain_passes)},
           {"turned_off", s.n_pauses},
@@ -296,6 +301,7 @@ std::string BenchTable(const BenchReport& report) {
   for (const PassReport& steps : report.steps) text += PassTable(steps);
   if (!report.parallel.empty()) text += ParallelTable(report.parallel);
   if (!report.speculation.empty()) text += SpeculationTable(report.speculation);
+  for (const DraftingComparison& both : report.drafting) text += DraftingComparisonTable(both);
   return text;
 }
 
@@ -326,6 +332,9 @@ std::string BenchJson(const BenchReport& report) {
   }
   for (const SpeculationResult& result : report.speculation) {
     json["speculation"].push_back(SpeculationJson(result));
+  }
+  for (const DraftingComparison& both : report.drafting) {
+    json["drafting"].push_back(DraftingComparisonJson(both));
   }
   return json.dump(2) + "\n";
 }

@@ -8,6 +8,7 @@
 #include "tools/bench/compare_modes.h"
 #include "tools/bench/parallel_decode.h"
 #include "tools/bench/speculative_decode.h"
+#include "tools/reports/drafting_times.h"
 #include "tools/reports/layer_times.h"
 #include "tools/reports/pass_report.h"
 #include "tools/reports/roofline.h"
@@ -34,6 +35,7 @@ struct BenchReport {
   std::vector<PassReport> steps;         // with a GPU
   std::vector<ParallelResult> parallel;  // reports of several sequences
   std::vector<SpeculationResult> speculation;
+  std::vector<DraftingComparison> drafting;  // of these, where rates of the machine are known
 };
 
 std::string BenchTable(const BenchReport& report);

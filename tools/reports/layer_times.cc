@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <span>
 
-#include "profiler/placement/cost_model.h"
+#include "profiler/placement/draft_cost.h"
 #include "tools/pictures/svg.h"
 
 namespace thermocline {
@@ -93,21 +93,9 @@ LayerTimes MakeLayerTimes(const Engine& engine, const PassReport& measured,
                            .mode = measured.mode,
                            .n_threads = model.n_threads(),
                            .placed = model.placement() != nullptr};
-  std::vector<std::vector<int32_t>> orders;
-  std::vector<int64_t> n_hot;
-  for (int64_t l = 0; l < model.config().n_layers; ++l) {
-    const Placement* const placement = model.placement();
-    if (placement != nullptr) {
-      const LayerPlacement& own = placement->layers[static_cast<size_t>(l)];
-      orders.push_back(own.neuron_order);
-      n_hot.push_back(own.n_on[kVram]);
-    } else {
-      n_hot.push_back(model.config().d_ff_of(l));
-    }
-  }
-  const std::vector<uint8_t> away =
-      model.placement() == nullptr ? std::vector<uint8_t>{} : AttendsAway(*model.placement());
-  const PassTime predicted = CostModel(model, stats, orders, rates, shape).Pass(n_hot, away);
+  const LayerSplits splits = SplitsOf(model);
+  const PassTime predicted =
+      CostModel(model, stats, splits.orders, rates, shape).Pass(splits.n_hot, splits.away);
   const LayerSamples samples = SamplesOf(measured.profile, predicted.layers.size());
   LayerTimes times{.mode = measured.mode,
                    .context_tokens = context_tokens,

@@ -124,33 +124,111 @@ Json SweepJson(std::span<const SweepPoint> points) {
   return list;
 }
 
-std::string DraftingTable(std::span<const DraftPrediction> predictions, double acceptance) {
-  if (predictions.empty()) return "";
-  const double plain = predictions.front().ms_per_token();
+namespace {
+
+// Where a layer's neurons lie while drafting: hot ones #, more of them on the fast tier =, those
+// that have stand-ins there +, the others.
+std::string DraftedLayers(const RatedSplit& plain, const DraftedSplit& drafted,
+                          const DraftFile& draft) {
   std::string text =
-      fmt::format("{:<17}{:>10}{:>11}{:>17}{:>10}{:>10}\n", "drafted tokens", "draft ms",
-                  "verify ms", "tokens per pass", "ms/token", "speed-up");
-  for (const DraftPrediction& p : predictions) {
-    text += fmt::format("{:<17}{:>10.3f}{:>11.3f}{:>17.2f}{:>10.3f}{:>10.2f}\n",
-                        p.n_drafted == 0 ? "none (plain)" : std::to_string(p.n_drafted), p.draft_ms,
-                        p.verify_ms, p.tokens_per_pass, p.ms_per_token(), plain / p.ms_per_token());
+      fmt::format("\n{:<6}{:>8}{:>10}{:>8}{:>10}  {}\n", "layer", "plain", "drafting", "drafts",
+                  "stand-ins", "# draft's hot, = more on the fast tier, + stand-ins, . others");
+  for (size_t l = 0; l < draft.layers.size(); ++l) {
+    const DraftLayer& layer = draft.layers[l];
+    const int64_t n_stand_ins = draft.d_ff - layer.n_hot - layer.n_left_out();
+    std::string bar;
+    for (int64_t i = 0; i < kBarWidth; ++i) {
+      const int64_t neuron = i * draft.d_ff / kBarWidth;
+      if (neuron < layer.n_hot) {
+        bar += '#';
+      } else if (neuron < drafted.splits.n_hot[l]) {
+        bar += '=';
+      } else {
+        bar += neuron < layer.n_hot + n_stand_ins ? '+' : '.';
+      }
+    }
+    text += fmt::format("{:<6}{:>8}{:>10}{:>8}{:>10}  {}\n", l, plain.fits ? plain.n_hot[l] : 0,
+                        drafted.splits.n_hot[l], layer.n_hot, n_stand_ins, bar);
   }
-  return text + fmt::format(
-                    "predicted, with the draft's neurons on the fast tier and {:.1f} % of "
-                    "drafted tokens accepted, as measured\nwhen it was made.\n",
-                    100 * acceptance);
+  return text;
 }
 
-Json DraftingJson(std::span<const DraftPrediction> predictions, double acceptance) {
+std::string SideBySide(const RatedSplit& plain, const DraftedSplit& drafted,
+                       const DraftFile& draft) {
+  const DraftPrediction& best = BestOf(drafted.predictions);
+  const auto hot_share = [&](std::span<const int64_t> n_hot) {
+    double sum = 0;
+    for (const int64_t n : n_hot) sum += static_cast<double>(n);
+    return 100 * sum / static_cast<double>(draft.d_ff * std::ssize(draft.layers));
+  };
+  std::string text = fmt::format("{:<34}{:>12}{:>12}\n", "split for", "plain", "drafting");
+  const auto row = [&](const char* label, const std::string& of_plain,
+                       const std::string& of_drafting) {
+    text += fmt::format("{:<34}{:>12}{:>12}\n", label, plain.fits ? of_plain : "-", of_drafting);
+  };
+  row("neurons on the fast tier", fmt::format("{:.1f} %", hot_share(plain.n_hot)),
+      fmt::format("{:.1f} %", hot_share(drafted.splits.n_hot)));
+  row("stand-ins there", "-", FormatBytes(draft.own_bytes()));
+  row("ms of a plain token", fmt::format("{:.3f}", plain.ms_per_token),
+      fmt::format("{:.3f}", drafted.times.plain_ms()));
+  row("ms to draft a token", "-", fmt::format("{:.3f}", drafted.times.draft_ms));
+  row("most drafted tokens that pay", "-", std::to_string(best.max_drafted));
+  row("tokens per pass", "1", fmt::format("{:.2f}", best.tokens_per_pass));
+  row("ms per token", fmt::format("{:.3f}", plain.ms_per_token),
+      fmt::format("{:.3f}", best.ms_per_token()));
+  if (plain.fits) {
+    row("times plain", "1", fmt::format("{:.2f}", plain.ms_per_token / best.ms_per_token()));
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string DraftingTable(const RatedSplit& plain, const DraftedSplit& drafted,
+                          const DraftFile& draft) {
+  if (!drafted.fits) {
+    return fmt::format("drafting does not fit: with the draft the fast tier holds {} or more\n",
+                       FormatBytes(drafted.fast_bytes));
+  }
+  std::string text = SideBySide(plain, drafted, draft);
+  text += fmt::format("\n{:<17}{:>9}{:>8}{:>10}{:>11}{:>13}{:>10}{:>10}\n", "drafted at most",
+                      "drafted", "passes", "draft ms", "verify ms", "tokens/pass", "ms/token",
+                      "speed-up");
+  const double plain_ms = drafted.times.plain_ms();
+  for (const DraftPrediction& p : drafted.predictions) {
+    text += fmt::format("{:<17}{:>9.2f}{:>8.2f}{:>10.3f}{:>11.3f}{:>13.2f}{:>10.3f}{:>10.2f}\n",
+                        p.max_drafted == 0 ? "none (plain)" : std::to_string(p.max_drafted),
+                        p.n_drafted, p.n_draft_passes, p.draft_ms, p.verify_ms, p.tokens_per_pass,
+                        p.ms_per_token(), plain_ms / p.ms_per_token());
+  }
+  return text +
+         "predicted, by how far the draft was right in texts that the model wrote when it was "
+         "made;\nspeed-up: over plain decoding with the same split\n" +
+         DraftedLayers(plain, drafted, draft);
+}
+
+Json DraftingJson(const RatedSplit& plain, const DraftedSplit& drafted) {
+  Json json = {{"fits", drafted.fits},
+               {"fast_bytes", drafted.fast_bytes},
+               {"slow_bytes", drafted.slow_bytes}};
+  if (!drafted.fits) return json;
   Json rows = Json::array();
-  for (const DraftPrediction& p : predictions) {
-    rows.push_back({{"n_drafted", p.n_drafted},
+  for (const DraftPrediction& p : drafted.predictions) {
+    rows.push_back({{"max_drafted", p.max_drafted},
+                    {"drafted", p.n_drafted},
+                    {"draft_passes", p.n_draft_passes},
                     {"draft_ms", p.draft_ms},
                     {"verify_ms", p.verify_ms},
                     {"tokens_per_pass", p.tokens_per_pass},
                     {"ms_per_token", p.ms_per_token()}});
   }
-  return {{"acceptance", acceptance}, {"by_drafted", rows}};
+  json["n_hot"] = drafted.splits.n_hot;
+  json["ms_to_draft"] = drafted.times.draft_ms;
+  json["by_drafted"] = std::move(rows);
+  const DraftPrediction& best = BestOf(drafted.predictions);
+  json["best_max_drafted"] = best.max_drafted;
+  if (plain.fits) json["speed_up"] = plain.ms_per_token / best.ms_per_token();
+  return json;
 }
 
 }  // namespace thermocline

@@ -23,9 +23,10 @@ struct SweepPoint {
 std::string SweepTable(std::span<const SweepPoint> points);
 nlohmann::ordered_json SweepJson(std::span<const SweepPoint> points);
 
-// What drafting is expected to bring, beside plain decoding.
-std::string DraftingTable(std::span<const DraftPrediction> predictions, double acceptance);
-nlohmann::ordered_json DraftingJson(std::span<const DraftPrediction> predictions,
-                                    double acceptance);
+// The split that drafting wants and what it is expected to bring, beside plain decoding with the
+// best split for that.
+std::string DraftingTable(const RatedSplit& plain, const DraftedSplit& drafted,
+                          const DraftFile& draft);
+nlohmann::ordered_json DraftingJson(const RatedSplit& plain, const DraftedSplit& drafted);
 
 }  // namespace thermocline

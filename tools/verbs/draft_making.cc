@@ -19,6 +19,10 @@ namespace thermocline {
 namespace {
 
 constexpr const char* kAutoDraft = "auto";
+// Of the texts that the model writes, behind each token of which the draft does, for the plan.
+constexpr int64_t kChainTexts = 6;
+constexpr int64_t kChainPositions = 96;
+constexpr int64_t kChainDepth = 12;
 
 std::vector<DraftRanking> RankingsOf(const std::string& name) {
   if (name == kAutoDraft) {
@@ -123,6 +127,7 @@ std::string MakeDraft(const DraftMakingArgs& args, const EngineOptions& engine,
   work.engine.n_threads = engine.n_threads;
   work.engine.pinning = engine.pinning;
   work.progress = profile.progress;
+  work.max_depth = kChainDepth + 1;
   OpenedModel model(work.engine);
   FitWindow(model.config(), &work);
   const auto read = [&](const std::string& path, int64_t n, int64_t skip) {
@@ -159,6 +164,15 @@ std::string MakeDraft(const DraftMakingArgs& args, const EngineOptions& engine,
                  .found = fmt::format("{}", args.share),
                  .hint = "allow more bytes, or another stand-in"});
   }
+  const bool best_by_mass = best.file.ranking != DraftRanking::kFrequency;
+  if (by_mass != best_by_mass) {
+    shop.reset();
+    work.ranking = best_by_mass ? DraftRanking::kMass : DraftRanking::kFrequency;
+    shop.emplace(work, stats, calibration);
+  }
+  best.file.chains = shop->Meter(heldout).MeasureChains(
+      shop->builder().Run(best.file), kChainTexts,
+      std::min(kChainPositions, work.window_tokens / 2), kChainDepth);
   best.file.corpus_hash = stats.calibration.corpus_hash;
   WriteDraft(args.path, best.file);
   ClearStderrProgress();

@@ -64,6 +64,16 @@ void AddDraftOptions(CLI::App& verb, DraftArgs* args, int64_t width) {
   verb.add_option("--draft-model", args->options.model_path,
                   "Also written -md. A small model of the same vocabulary, which drafts")
       ->type_name("FILE");
+  verb.add_option(
+          "--draft-extend",
+          [args](const CLI::results_t& given) {
+            args->options.extend = given.front() == "ngram";
+            return true;
+          },
+          "What goes on behind a model's drafts for nothing: ngram (what followed earlier in the "
+          "text, the default) or none")
+      ->type_name("ngram|none")
+      ->check(CLI::IsMember({"ngram", "none"}));
   SpeculateOptions& speculate = args->options.speculate;
   // With what is written behind the last token that is as many rows as have the bits of each alone.
   speculate.max_tokens = kFewTokens - 1;

@@ -14,8 +14,8 @@ struct DraftArgs {
   DraftOptions options;
 };
 
-// Adds --speculate, --draft, --draft-model, --draft-max, --draft-width (which is `width` where it
-// is not given) and --draft-p-min. `args` must outlive the parsing.
+// Adds --speculate, --draft, --draft-model, --draft-extend, --draft-max, --draft-width (which is
+// `width` where it is not given) and --draft-p-min. `args` must outlive the parsing.
 void AddDraftOptions(CLI::App& verb, DraftArgs* args, int64_t width = 1);
 
 // Makes of them what the verb asks for, and makes room for that in what the engine is opened with

@@ -140,8 +140,9 @@ bool PlacementArgs::by_time(const OpenedModel& model) const {
   return objective == "auto" ? !model.gpu().empty() : objective == "time";
 }
 
-std::string SettleRates(const OpenedModel& model, bool needed, PlacementArgs* args) {
-  const std::vector<RateKey> types = RateTypesOf(model);
+std::string SettleRates(const OpenedModel& model, bool needed, PlacementArgs* args,
+                        const DraftFile* draft) {
+  const std::vector<RateKey> types = RateTypesOf(model, draft);
   const auto complete = [&] { return AddMissingTypes(types, /*quick=*/true, &*args->rates); };
   if (!args->rates_path.empty()) {
     args->rates = ReadRates(args->rates_path);
@@ -166,12 +167,15 @@ std::string SettleRates(const OpenedModel& model, bool needed, PlacementArgs* ar
   return "rates: measured now, in short (`thermocline calibrate` measures and keeps them)\n";
 }
 
+bool HasRates(const std::string& rates_path) {
+  const std::string cache = RatesCachePath(ThisMachine());
+  return !rates_path.empty() || (!cache.empty() && std::filesystem::exists(cache));
+}
+
 std::shared_ptr<const MachineRates> RatesForBatches(const OpenedModel& model,
                                                     const std::string& rates_path) {
   if (model.mode() != SparseMode::kExact) return nullptr;
-  const std::string cache = RatesCachePath(ThisMachine());
-  const bool has_cache = !cache.empty() && std::filesystem::exists(cache);
-  if (rates_path.empty() && !has_cache) return nullptr;
+  if (!HasRates(rates_path)) return nullptr;
   PlacementArgs args;
   args.rates_path = rates_path;
   PrintNote(SettleRates(model, /*needed=*/true, &args));

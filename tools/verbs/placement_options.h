@@ -43,8 +43,12 @@ void AddBudgetOptions(CLI::App& verb, PlacementArgs* args);
 // are used.
 std::string SettleBudgets(PlacementArgs* args);
 // Finds the rates of this machine: those of --rates, else of the cache, else, where the placement
-// or `needed` asks for them, measured now. Returns a line that says which, or an empty text.
-std::string SettleRates(const OpenedModel& model, bool needed, PlacementArgs* args);
+// or `needed` asks for them, measured now. draft: null, or what is rated beside the model. Returns
+// a line that says which, or an empty text.
+std::string SettleRates(const OpenedModel& model, bool needed, PlacementArgs* args,
+                        const DraftFile* draft = nullptr);
+// Whether there are rates of a file, or kept ones.
+bool HasRates(const std::string& rates_path);
 // The same for who only uses rates that are there: those of a file, else of the cache, with what
 // they lack of the model's types measured. Null where there are none, or where the model's neurons
 // are not skipped exactly.

@@ -8,6 +8,7 @@
 
 #include "profiler/activations/profile_file.h"
 #include "runtime/core/error.h"
+#include "runtime/rates/measure_rates.h"
 #include "runtime/rates/read_bandwidth.h"
 #include "tools/bench/compare_modes.h"
 #include "tools/bench/parallel_decode.h"
@@ -47,7 +48,9 @@ constexpr const char* kBenchDetails =
     "the share in which either had nothing to do, and the bytes over the bus (table and json).\n"
     "With --speculate, or what else asks for drafts, the prompts are also continued with them, in\n"
     "turn with plain decoding: as chains, and as trees of --draft-width; with --draft-max and\n"
-    "--draft-p-min, as `run` would.\n"
+    "--draft-p-min, as `run` would. Where rates of the machine are kept (`thermocline calibrate`)\n"
+    "or given, what they predict of it stands beside what was measured; with --profile they know\n"
+    "what is skipped.\n"
     "With --profile another pass of its own shows what every layer takes beside what was "
     "predicted.\n"
     "\n"
@@ -121,21 +124,27 @@ void MeasurePassesOf(const std::vector<SparseMode>& modes,
   if (!gpu) report->steps.clear();
 }
 
-// What the prediction of layers goes by.
+// What predictions go by.
 struct Expectation {
   ProfileStats stats;
   MachineRates rates;
 };
 
-// Returns nothing where it was not asked for.
+// Returns nothing where it was not asked for, nor rates are there by which drafting is predicted.
+// Without a profile every neuron counts as active.
 std::optional<Expectation> ExpectationOf(const BenchArgs& options, const OpenedModel& model) {
-  if (options.profile_path.empty()) return std::nullopt;
-  Expectation expected{ReadProfile(options.profile_path), {}};
-  CheckProfileFits(expected.stats, model.config(), options.engine.model_path,
-                   ModelFingerprints(model.gguf()));
+  const bool drafts = options.draft.options.kind != DraftKind::kNone;
+  const bool profiled = !options.profile_path.empty();
+  if (!profiled && !(drafts && HasRates(options.rates_path))) return std::nullopt;
+  Expectation expected;
+  if (profiled) {
+    expected.stats = ReadProfile(options.profile_path);
+    CheckProfileFits(expected.stats, model.config(), options.engine.model_path,
+                     ModelFingerprints(model.gguf()));
+  }
   PlacementArgs rates;
   rates.rates_path = options.rates_path;
-  PrintNote(SettleRates(model, /*needed=*/true, &rates));
+  PrintNote(SettleRates(model, /*needed=*/true, &rates, model.draft()));
   expected.rates = *rates.rates;
   return expected;
 }
@@ -153,22 +162,58 @@ void MeasureLayers(const std::vector<SparseMode>& modes,
   }
 }
 
+// What was measured beside what was to be expected. Nothing where one of several sources drafts:
+// which one follows from what is measured.
+void CompareWithPlan(const Drafting& drafting, const SpeculationResult& measured,
+                     const BenchArgs& options, const std::vector<std::vector<int32_t>>& prompts,
+                     Expectation& expected, Engine& engine, BenchReport* report) {
+  if (options.draft.options.kind == DraftKind::kAuto && drafting.n_sources() > 1) return;
+  const OpenedModel& model = engine.model();
+  const PassShape shape = {.context_tokens = static_cast<int64_t>(prompts.front().size()) +
+                                             options.comparison.decode_tokens / 2,
+                           .mode = measured.mode,
+                           .n_threads = model.n_threads(),
+                           .placed = model.placement() != nullptr};
+  const int64_t most = options.draft.options.speculate.max_tokens;
+  DraftingTimes times = TimesOfDrafting(model, expected.stats, expected.rates, shape,
+                                        SplitsOf(model), model.draft(), most);
+  if (const OpenedModel* const other = drafting.draft_model()) {
+    AddMissingTypes(RateTypesOf(*other), /*quick=*/true, &expected.rates);
+    PassShape of_draft = shape;
+    of_draft.mode = other->mode();
+    of_draft.placed = false;
+    times.draft_ms =
+        TimesOfDrafting(*other, {}, expected.rates, of_draft, SplitsOf(*other), nullptr, 0)
+            .plain_ms();
+  }
+  const bool is_recorded = model.draft() != nullptr && measured.source == "hot";
+  const DraftChains* const chains = is_recorded ? &model.draft()->chains : nullptr;
+  report->drafting.push_back(CompareDrafting(measured, times, chains, most));
+}
+
 void MeasureDrafts(const std::vector<SparseMode>& modes,
                    const std::vector<std::vector<int32_t>>& prompts, const BenchArgs& options,
-                   OpenedModel& model, Engine& engine, BenchReport* report) {
+                   OpenedModel& model, std::optional<Expectation>& expected, Engine& engine,
+                   BenchReport* report) {
   for (const SparseMode mode : modes) {
     // Each learns for itself.
     Drafting drafting(options.draft.options, model);
     drafting.Use(engine);
-    // Trees beside chains of as many tokens.
+    // Trees beside chains of as many tokens, and what is extended beside what is not.
     std::vector<Speculator*> speculators = {&drafting.speculator()};
-    std::unique_ptr<Speculator> chains;
-    if (speculators.front()->options().max_children > 1) {
-      chains = drafting.MakeSpeculator(1);
-      speculators.insert(speculators.begin(), chains.get());
-    }
+    std::vector<std::unique_ptr<Speculator>> others;
+    const auto warms_up = drafting.MakeSpeculator(1, false);
+    const auto add = [&](int64_t width, bool extend) {
+      others.push_back(drafting.MakeSpeculator(width, extend));
+      speculators.insert(speculators.begin(), others.back().get());
+    };
+    if (speculators.front()->options().max_children > 1) add(1, drafting.extends());
+    if (drafting.extends()) add(1, false);
     for (SpeculationResult& result :
-         MeasureSpeculation(engine, mode, speculators, prompts, options.comparison)) {
+         MeasureSpeculation(engine, mode, speculators, *warms_up, prompts, options.comparison)) {
+      if (expected) {
+        CompareWithPlan(drafting, result, options, prompts, *expected, engine, report);
+      }
       report->speculation.push_back(std::move(result));
     }
   }
@@ -183,8 +228,8 @@ void Run(BenchArgs& options) {
   if (options.format == "csv" && (options.roofline || options.engine.n_sequences > 1)) {
     FailUsage("bench", "--roofline and --parallel go with -o table or -o json, not with csv");
   }
-  if (!options.rates_path.empty() && options.profile_path.empty()) {
-    FailUsage("bench", "--rates goes with --profile, which has layers predicted");
+  if (!options.rates_path.empty() && options.profile_path.empty() && !drafts) {
+    FailUsage("bench", "--rates goes with --profile, which has layers predicted, and with drafts");
   }
   std::optional<TraceFile> trace;
   if (options.trace_path) {
@@ -202,7 +247,7 @@ void Run(BenchArgs& options) {
   options.comparison.progress = options.engine.progress;
   auto model = std::make_unique<OpenedModel>(options.engine);
   RequireNoEncoder(model->config(), options.engine.model_path, "a bench");
-  const std::optional<Expectation> expected = ExpectationOf(options, *model);
+  std::optional<Expectation> expected = ExpectationOf(options, *model);
   OpenedModel& opened = *model;
   Engine engine(std::move(model));
   if (options.roofline && !engine.model().gpu().empty()) {
@@ -256,12 +301,13 @@ void Run(BenchArgs& options) {
   report.adapt = AdaptText(engine);
   report.slow_tier_bytes_per_s = options.engine.slow_tier_bytes_per_s;
   MeasurePassesOf(modes, prompts, options, engine, trace ? &*trace : nullptr, &report);
-  if (expected) MeasureLayers(modes, prompts, options, *expected, engine, &report);
+  if (!options.profile_path.empty())
+    MeasureLayers(modes, prompts, options, *expected, engine, &report);
   for (size_t m = 0; options.engine.n_sequences > 1 && m < modes.size(); ++m) {
     report.parallel.push_back(MeasureParallel(engine, modes[m], options.engine.n_sequences, prompts,
                                               options.comparison.decode_tokens));
   }
-  if (drafts) MeasureDrafts(modes, prompts, options, opened, engine, &report);
+  if (drafts) MeasureDrafts(modes, prompts, options, opened, expected, engine, &report);
   ClearStderrProgress();
   if (!options.report_path.empty()) WritePage(options.report_path, BenchPage(report));
   if (options.format == "json") return WriteOutput(BenchJson(report));
@@ -318,9 +364,11 @@ void AddBenchVerb(CLI::App& app) {
                    "beside what they and the rates of this machine predict (table, json and "
                    "--report)")
       ->type_name("FILE");
-  verb->add_option("--rates", options->rates_path,
-                   "With --profile: rates of this machine, made by `calibrate`; default: those "
-                   "that it keeps, and where there are none what is needed is measured")
+  verb->add_option(
+          "--rates", options->rates_path,
+          "With --profile or drafts: rates of this machine, made by `calibrate`; "
+          "default: those that it keeps, and with --profile, where there are none, what is "
+          "needed is measured")
       ->type_name("FILE");
   AddDraftOptions(*verb, &options->draft, kBenchDraftWidth);
   AddTraceOption(*verb, &options->trace_path);

@@ -30,8 +30,9 @@ much of the held-out activations the placement covers (an LRU cache for comparis
 `profile` prints it). The model is opened but not loaded.
 
 --explain prints what the fastest split is expected to take beside other ways to split: by activations
-per byte, the same share of every layer, and whole layers; with --draft FILE also what drafting with the
-hot neurons would bring (docs/drafts.md), by the acceptance that was measured when the draft was made.
+per byte, the same share of every layer, and whole layers; with --draft FILE also the split that drafting
+with the hot neurons wants and what it would bring (docs/drafts.md), by how far its chains were right when
+it was made. --slow-tier-limit holds the slow tier to a rate in all that is predicted.
 --sweep vram=4G..24G[:1G] prints what more memory would bring.
 
 The plan holds for runs with this context (-c), batch (-b) and number of threads (-t), or smaller ones.
@@ -115,26 +116,44 @@ void CheckPlaceArgs(const PlaceArgs& args) {
   }
 }
 
-// What drafting would bring with as many hot neurons as the draft has.
+TimeGoal PlaceGoal(const PlaceArgs& args, const OpenedModel& model) {
+  TimeGoal goal = GoalOf(model, args.common);
+  goal.slow_bytes_per_s = args.slow_gb_per_s * kBytesPerGb;
+  return goal;
+}
+
+// Opens the model with the draft. Throws Error where that does not say how far it is right.
+std::unique_ptr<OpenedModel> OpenDrafted(const PlaceArgs& args) {
+  EngineOptions options = args.common.engine;
+  options.draft_path = args.draft_path;
+  auto model = std::make_unique<OpenedModel>(options);
+  if (model->draft()->chains.empty()) {
+    throw Error({.path = args.draft_path,
+                 .what = "the draft does not say how far its chains are right",
+                 .hint = "make it again",
+                 .jobs = {Job::kProfile}});
+  }
+  return model;
+}
+
+// What drafting would bring, beside the split that plain decoding wants.
 void ExplainDrafting(const PlaceArgs& args, const OpenedModel& model, const ProfileStats& stats,
-                     std::string* text, nlohmann::ordered_json* json) {
-  const DraftFile draft = ReadDraft(args.draft_path);
-  CheckDraftFits(draft, model.gguf(), model.family(), model.config());
-  const TimeGoal goal = GoalOf(model, args.common);
-  std::vector<int64_t> n_hot;
-  for (const DraftLayer& layer : draft.layers) n_hot.push_back(layer.n_hot);
+                     const RatedSplit& plain, std::string* text, nlohmann::ordered_json* json) {
+  const TimeGoal goal = PlaceGoal(args, model);
   const PassShape shape = {.context_tokens = goal.context_tokens,
                            .mode = goal.mode,
                            .n_threads = model.n_threads(),
-                           .slow_bytes_per_s = args.slow_gb_per_s * kBytesPerGb};
-  const auto predictions = PredictDrafting(model, stats, *goal.rates, shape, draft, n_hot);
-  *text += DraftingTable(predictions, draft.acceptance) + "\n";
-  (*json)["drafting"] = DraftingJson(predictions, draft.acceptance);
+                           .slow_bytes_per_s = goal.slow_bytes_per_s};
+  const DraftedSplit drafted = SplitForDrafting(model, stats, *goal.rates, shape,
+                                                {args.common.vram_bytes, args.common.ram_bytes});
+  *text += DraftingTable(plain, drafted, *model.draft()) + "\n";
+  (*json)["drafting"] = DraftingJson(plain, drafted);
 }
 
 // What --explain and --sweep print.
-PlacementTimes Explain(const PlaceArgs& args, const OpenedModel& model, const ProfileStats& stats) {
-  const TimePlacer placer(model, stats, GoalOf(model, args.common));
+PlacementTimes Explain(const PlaceArgs& args, const OpenedModel& model, const OpenedModel* drafted,
+                       const ProfileStats& stats) {
+  const TimePlacer placer(model, stats, PlaceGoal(args, model));
   PlacementTimes times;
   std::string text;
   nlohmann::ordered_json json;
@@ -142,7 +161,9 @@ PlacementTimes Explain(const PlaceArgs& args, const OpenedModel& model, const Pr
     times.splits = placer.Explain({args.common.vram_bytes, args.common.ram_bytes});
     text += SplitsTable(times.splits, model.config().d_ff) + "\n";
     json["explain"] = SplitsJson(times.splits);
-    if (!args.draft_path.empty()) ExplainDrafting(args, model, stats, &text, &json);
+    if (drafted != nullptr) {
+      ExplainDrafting(args, *drafted, stats, times.splits.front(), &text, &json);
+    }
   }
   if (!args.sweep.empty()) {
     times.sweep = RunSweep(placer, ParseSweep(args.sweep), args.common.ram_bytes);
@@ -182,11 +203,14 @@ void RunPlace(PlaceArgs& args) {
   const OpenedModel model(args.common.engine);
   const ProfileStats stats = ReadProfile(args.profile_path);
   CheckProfileFits(stats, model.config(), model.gguf().path(), ModelFingerprints(model.gguf()));
+  std::unique_ptr<OpenedModel> drafted;
+  if (!args.draft_path.empty()) drafted = OpenDrafted(args);
+  const DraftFile* const draft = drafted == nullptr ? nullptr : drafted->draft();
   const std::string budgets =
-      SettleBudgets(&args.common) + SettleRates(model, /*needed=*/asks, &args.common);
+      SettleBudgets(&args.common) + SettleRates(model, /*needed=*/asks, &args.common, draft);
   if (!args.json) WriteOutput(budgets + "\n");
   PlacementTimes times;
-  if (asks) times = Explain(args, model, stats);
+  if (asks) times = Explain(args, model, drafted.get(), stats);
   if (args.output_path.empty()) return;
   const SolvedPlacement solved = SolvePlacement(model, stats, args.common);
   WritePlacement(args.output_path, solved.placement);
@@ -225,7 +249,7 @@ void AddPlaceVerb(CLI::App& app) {
       ->type_name("FILE");
   AddNumberOption(*verb, "--slow-tier-limit", &args->slow_gb_per_s,
                   {.least = 0, .most = 1e6, .above = true},
-                  "GB/s that the slow tier is held to in what --draft says, as a run with that "
+                  "GB/s that the slow tier is held to in what is predicted, as a run with that "
                   "option would be");
   verb->add_option("--sweep", args->sweep,
                    "Print what the fastest split takes for several budgets: vram=FROM..TO[:STEP]")
