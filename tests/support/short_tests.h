@@ -8,4 +8,7 @@ namespace thermocline {
 
 inline bool ShortTests() { return std::getenv("THERMOCLINE_SHORT_TESTS") != nullptr; }
 
+// And everything in tools/test --everything.
+inline bool WholeTests() { return std::getenv("THERMOCLINE_WHOLE_TESTS") != nullptr; }
+
 }  // namespace thermocline
