@@ -1,7 +1,7 @@
 // The loop of products with a few tokens. Weights are read from memory once, a row (or two) at a
 // time, which is decoded once for all tokens. Where the tokens' vectors do not fit the first cache,
 // a group of rows is taken tile by tile of its columns, and the sums wait in memory in between.
-// What is read next, in this order, is prefetched into the first cache.
+// What is read next, in this order, is prefetched.
 //
 // A kernel is one of matvec_rows.h. Its steps are called with the number of tokens as a second
 // parameter, and then sums[r * kTokens + token] are those of a row and a token. Each is added to in
@@ -20,6 +20,7 @@
 
 #include "cpu_kernels/kernel_args.h"
 #include "cpu_kernels/matvec_rows.h"
+#include "cpu_kernels/prefetch_lines.h"
 #include "cpu_kernels/prefetch_plan.h"
 
 namespace thermocline {
@@ -166,14 +167,10 @@ class ManyLoop {
     }
   }
 
-  // Inlining is forced, since GCC takes a function that only prefetches for one without effect and
-  // drops the call.
   template <int kRows, int64_t kBytes>
-  [[gnu::always_inline]] static inline void prefetch(const std::byte** next) {
+  [[gnu::always_inline]] inline void prefetch(const std::byte** next) const {
     for (int r = 0; r < kRows; ++r) {
-      for (int64_t line = 0; line < kBytes; line += kCacheLine) {
-        _mm_prefetch(reinterpret_cast<const char*>(next[r] + line), _MM_HINT_T0);
-      }
+      prefetch_lines<kBytes>(next[r], near_);
       next[r] += kBytes;
     }
   }
@@ -181,6 +178,7 @@ class ManyLoop {
   const MatvecArgs& args_;
   int64_t n_steps_;
   int64_t group_;
+  const bool near_ = prefetches_near();
 };
 
 template <class Kernel>

@@ -24,6 +24,7 @@
 #include <cstdint>
 
 #include "cpu_kernels/kernel_args.h"
+#include "cpu_kernels/prefetch_lines.h"
 #include "cpu_kernels/prefetch_plan.h"
 
 namespace thermocline {
@@ -139,22 +140,16 @@ class MatvecLoop {
     constexpr int kMany = kManySteps<Kernel>;
     if constexpr (kMany > 1) {
       for (; t <= end - kMany; t += kMany) {
-        ahead = prefetch_stream<kMany * kRows * Kernel::kStepBytes>(ahead);
+        prefetch_lines<kMany * kRows * Kernel::kStepBytes>(ahead, near_);
+        ahead += kMany * kRows * Kernel::kStepBytes;
         kernel_.template many_steps<kRows>(rows, t, sums);
       }
     }
     for (; t < end; ++t) {
-      ahead = prefetch_stream<kRows * Kernel::kStepBytes>(ahead);
+      prefetch_lines<kRows * Kernel::kStepBytes>(ahead, near_);
+      ahead += kRows * Kernel::kStepBytes;
       kernel_.template step<kRows>(rows, t, sums);
     }
-  }
-
-  template <int kBytes>
-  [[gnu::always_inline]] static inline const std::byte* prefetch_stream(const std::byte* p) {
-    for (int line = 0; line < kBytes; line += kCacheLine) {
-      _mm_prefetch(reinterpret_cast<const char*>(p + line), _MM_HINT_T0);
-    }
-    return p + kBytes;
   }
 
   // Reads rows that lie apart. `ahead` holds for the first steps, whose bytes to prefetch lie in
@@ -182,15 +177,10 @@ class MatvecLoop {
     finish<kRows>(rows, sums, args_.out + i);
   }
 
-  // Inlining is forced, since GCC takes a function that only prefetches for one without effect and
-  // drops the call.
   template <int kRows>
-  [[gnu::always_inline]] static inline void prefetch(const std::byte* const* ahead, int64_t step) {
-    const int64_t offset = step * Kernel::kStepBytes;
+  [[gnu::always_inline]] inline void prefetch(const std::byte* const* ahead, int64_t step) const {
     for (int r = 0; r < kRows; ++r) {
-      for (int line = 0; line < Kernel::kStepBytes; line += kCacheLine) {
-        _mm_prefetch(reinterpret_cast<const char*>(ahead[r] + offset + line), _MM_HINT_T0);
-      }
+      prefetch_lines<Kernel::kStepBytes>(ahead[r] + step * Kernel::kStepBytes, near_);
     }
   }
 
@@ -207,6 +197,7 @@ class MatvecLoop {
   const Kernel kernel_;
   int64_t n_steps_;
   PrefetchPlan plan_;
+  const bool near_ = prefetches_near();
 };
 
 template <class Kernel>

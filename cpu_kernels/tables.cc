@@ -246,8 +246,14 @@ int64_t four_rows_bytes() {
   return n_bytes;
 }
 
+// Zen 5 is AMD's first with AVX-VNNI.
+bool prefetches_near() {
+  static const bool near = !is_amd() || has_avx_vnni();
+  return near;
+}
+
 bool prefetches_rows_near() {
-  static const bool near = is_amd() && has_avx_vnni();  // Zen 5 is their first with AVX-VNNI
+  static const bool near = is_amd() && has_avx_vnni();
   return near;
 }
 #endif
