@@ -21,7 +21,7 @@ namespace {
 constexpr const char* kAutoDraft = "auto";
 // Of the texts that the model writes, behind each token of which the draft does, for the plan.
 constexpr int64_t kChainTexts = 6;
-constexpr int64_t kChainPositions = 128;
+constexpr int64_t kChainPositions = 96;
 constexpr int64_t kChainDepth = 12;
 
 std::vector<DraftRanking> RankingsOf(const std::string& name) {
