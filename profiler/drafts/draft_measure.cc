@@ -236,15 +236,18 @@ DraftChains DraftMeter::MeasureChains(DraftPass& draft, int64_t max_texts, int64
   DraftChains result;
   result.n_texts = std::min<int64_t>(max_texts, std::ssize(windows_));
   result.depth = depth;
+  result.n_prompt = std::ssize(windows_.front()) - n_positions;
   for (int64_t w = 0; w < result.n_texts; ++w) {
     const std::vector<int32_t>& window = windows_[static_cast<size_t>(w)];
     const int64_t n_prompt = std::ssize(window) - n_positions;
-    CHECK(n_prompt >= 1);
+    CHECK(n_prompt >= 1 && n_prompt == result.n_prompt);
     Generator writer(engine_, options);
     writer.Continue({window.begin(), window.begin() + n_prompt}, n_positions + depth,
                     [](std::string_view) {});
     ThrowIfInterrupted();
     const std::vector<int32_t> text = writer.Ids();
+    CHECK(std::ssize(text) == n_prompt + n_positions + depth);
+    result.ids.insert(result.ids.end(), text.begin(), text.end());
     for (int64_t begin = n_prompt - 1; begin < n_prompt - 1 + n_positions; begin += n_forks_) {
       const int64_t n = std::min(n_forks_, n_prompt - 1 + n_positions - begin);
       std::vector<int64_t> lengths;

@@ -51,7 +51,8 @@ class DraftMeter {
   static constexpr int64_t kUsualWidth = 3;
   // Chains of this depth behind each of so many positions of texts that the model writes greedily,
   // without ending them: one behind the beginning of each window, of at most so many windows.
-  // REQUIRES: 1 <= n_positions < a window; the engine was opened for chains of this depth.
+  // REQUIRES: windows of one length, 1 <= n_positions < that; the engine was opened for chains of
+  // this depth.
   DraftChains MeasureChains(DraftPass& draft, int64_t max_texts, int64_t n_positions,
                             int64_t depth);
 

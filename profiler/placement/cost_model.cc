@@ -163,6 +163,26 @@ double CostModel::OnTier(const RateKey& key, double n_weights, int64_t rows, boo
                  : GpuProduct(key, n_weights, rows);
 }
 
+double CostModel::OfFile(const RateKey& key, double n_weights, int64_t rows, bool on_host) const {
+  const double seconds = OnTier(key, n_weights, rows, on_host);
+  if (!on_host) return seconds;
+  return std::max(seconds, n_weights * BytesPerWeight(key.dtype) /
+                               rates_.MappedBytesPerSecond(shape_.n_threads));
+}
+
+// What a draft has in fewer bits lies in memory of its own.
+double CostModel::Whole(const DraftFile* draft, const Matrix& matrix, int64_t rows,
+                        bool on_host) const {
+  if (draft != nullptr) {
+    for (const DraftReplacement& other : draft->replacements) {
+      if (other.name != matrix.name) continue;
+      const TensorView& view = other.matrix.view;
+      return OnTier({view.dtype, view.cols}, matrix.n_weights, rows, on_host);
+    }
+  }
+  return OfFile(matrix.key, matrix.n_weights, rows, on_host);
+}
+
 double CostModel::OpSeconds(bool on_host) const {
   return (on_host ? rates_.OpUs(shape_.n_threads) : rates_.gpu->op_us) / kUsPerSecond;
 }
@@ -197,23 +217,14 @@ double CostModel::AttentionSeconds(int64_t layer, bool away, const DraftFile* dr
   double seconds = kAttentionOps * OpSeconds(on_host) + CacheSeconds(layer, on_host);
   for (const Matrix& matrix : layers_[static_cast<size_t>(layer)].attention) {
     const bool here = matrix.goes_with_attention ? on_host : fast_is_host_;
-    seconds += OnTier(KeyIn(draft, matrix), matrix.n_weights, shape_.rows, here);
+    seconds += Whole(draft, matrix, shape_.rows, here);
   }
   return seconds + (away && !fast_is_host_ ? HandoverMs() / kMsPerSecond : 0);
 }
 
-RateKey CostModel::KeyIn(const DraftFile* draft, const Matrix& matrix) {
-  if (draft != nullptr) {
-    for (const DraftReplacement& other : draft->replacements) {
-      if (other.name == matrix.name) return {other.matrix.view.dtype, other.matrix.view.cols};
-    }
-  }
-  return matrix.key;
-}
-
 double CostModel::HeadSeconds(const DraftFile* draft) const {
   const int64_t logits = shape_.prompt ? 1 : shape_.rows;
-  return 2 * FastOpSeconds() + OnTier(KeyIn(draft, head_), head_.n_weights, logits, fast_is_host_);
+  return 2 * FastOpSeconds() + Whole(draft, head_, logits, fast_is_host_);
 }
 
 // There and back, of a layer's inputs and outputs.

@@ -114,7 +114,6 @@ class CostModel {
   // draft: null, or what may have matrices in fewer bits.
   double AttentionSeconds(int64_t layer, bool away, const DraftFile* draft = nullptr) const;
   double HeadSeconds(const DraftFile* draft) const;
-  static RateKey KeyIn(const DraftFile* draft, const Matrix& matrix);
   double DraftFfnSeconds(int64_t layer, const DraftFile& draft) const;
   double CacheSeconds(int64_t layer, bool on_host) const;
   double HandoverMs() const;
@@ -126,6 +125,9 @@ class CostModel {
   double Product(const RateKey& key, double n_weights, int n_threads, int64_t rows) const;
   double GpuProduct(const RateKey& key, double n_weights, int64_t rows) const;
   double OnTier(const RateKey& key, double n_weights, int64_t rows, bool on_host) const;
+  // The same of a matrix that a host uses where it lies in its mapped file, in small pages.
+  double OfFile(const RateKey& key, double n_weights, int64_t rows, bool on_host) const;
+  double Whole(const DraftFile* draft, const Matrix& matrix, int64_t rows, bool on_host) const;
   double OpSeconds(bool on_host) const;
   double FastOpSeconds() const { return OpSeconds(fast_is_host_); }
 

@@ -2,83 +2,67 @@
 
 #include <algorithm>
 
+#include "profiler/placement/recorded_draft.h"
 #include "runtime/core/checked_math.h"
 #include "runtime/core/error.h"
+#include "runtime/sampling/sampler.h"
+#include "runtime/speculate/extended_draft.h"
 #include "runtime/speculate/speculator.h"
 
 namespace thermocline {
 namespace {
 
 constexpr int64_t kMostDrafted[] = {1, 2, 3, 4, 6, 7, 8, 12, 16, 24, 32, 64};
-// What a draft is expected to bring bears on how far it goes, and that on what it brings.
-constexpr int kTurnsToSettle = 6;
 
-// Sums over the verifying passes of all texts.
-struct Walked {
-  int64_t n_turns = 0;
-  int64_t n_drafted = 0;
-  int64_t n_draft_passes = 0;
-  int64_t n_computed = 0;  // tokens that draft passes are shared out over, as Speculator does
-  int64_t n_written = 0;
-  int64_t n_drafts = 0;  // turns in which something was drafted, and what was written in them
-  int64_t n_written_by_drafts = 0;
-  double verify_ms = 0;
-};
-
-class ChainWalk {
+// A Speculator's texts written again, as Generator writes them: the tokens are known, and passes
+// take what they are said to take.
+class ChainReplay {
  public:
-  ChainWalk(const DraftChains& chains, const DraftingTimes& times, std::vector<double> least)
-      : chains_(chains), times_(times), least_(std::move(least)) {}
+  ChainReplay(const DraftChains& chains, const DraftingTimes& times,
+              const SpeculateOptions& options, bool extend)
+      : chains_(chains),
+        times_(times),
+        texts_(chains),
+        draft_(chains, texts_, times.draft_ms),
+        extended_(&draft_),
+        speculator_(extend ? static_cast<DraftSource&>(extended_) : draft_, options,
+                    texts_.vocab_size(), [this] { return draft_.passed_ms(); }) {}
 
-  Walked Go() {
-    Walked unused;
-    for (Walked* walked : {&unused, &walked_}) {  // what is known of the draft is learnt first
-      for (int64_t text = 0; text < chains_.n_texts; ++text) {
-        Confidence of_text(&all_);
-        int64_t at = 0;
-        while (at < chains_.n_positions()) at += Turn(text, at, &of_text, walked);
-      }
+  const SpeculateStats& Run() {
+    for (int64_t text = 0; text < chains_.n_texts; ++text) {
+      draft_.set_text(text);
+      speculator_.Forget(0);
+      for (int64_t at = 0; at < chains_.n_positions();) at += Turn(texts_.Of(text), at);
     }
-    return walked_;
+    return speculator_.stats();
   }
 
  private:
   // Drafts behind a position and verifies. Returns the tokens that the text got.
-  int64_t Turn(int64_t text, int64_t position, Confidence* of_text, Walked* walked) {
-    const auto chain = static_cast<size_t>(text * chains_.n_positions() + position);
-    const float* const certainty = &chains_.certainty[chain * static_cast<size_t>(chains_.depth)];
-    double chance = 1;
-    size_t n = 0;
-    // A token is computed before it is known how certain it is.
-    while (n < least_.size() && chance >= least_[n]) {
-      ++walked->n_draft_passes;
-      const double with_it = chance * of_text->Of(0, certainty[n]);
-      if (with_it < least_[n]) break;
-      chance = with_it;
-      ++n;
+  int64_t Turn(std::span<const int32_t> text, int64_t position) {
+    const auto n_ids = static_cast<size_t>(texts_.n_prompt() + position);
+    const SpeculatedText asked{
+        .ids = text.first(n_ids), .sampler = &greedy_, .most = chains_.depth, .draws = false};
+    const std::vector<DraftTree> trees = speculator_.Draft({&asked, 1});
+    const DraftTree& tree = trees.front();
+    speculator_.MeasurePass(trees, 0, times_.verify_ms[tree.nodes().size()]);
+    int64_t n_written = 0;
+    int32_t last = DraftTree::kText;
+    for (int32_t next = last; next != DraftTree::kNothing; ++n_written) {
+      last = next;
+      next = tree.ChildWith(last, text[n_ids + static_cast<size_t>(n_written)]);
     }
-    const auto accepted = std::min(n, static_cast<size_t>(chains_.accepted[chain]));
-    for (size_t i = 0; i < std::min(n, accepted + 1); ++i) {
-      of_text->Learn(0, certainty[i], i < accepted);
-      all_.Learn(0, certainty[i], i < accepted);
-    }
-    ++walked->n_turns;
-    walked->n_drafted += static_cast<int64_t>(n);
-    walked->n_computed += std::max<int64_t>(1, static_cast<int64_t>(n));
-    walked->n_written += static_cast<int64_t>(accepted) + 1;
-    walked->verify_ms += times_.verify_ms[n];
-    if (n > 0) {
-      ++walked->n_drafts;
-      walked->n_written_by_drafts += static_cast<int64_t>(accepted) + 1;
-    }
-    return static_cast<int64_t>(accepted) + 1;
+    speculator_.Verified(0, tree, last, /*tested=*/true, n_written);
+    return n_written;
   }
 
   const DraftChains& chains_;
   const DraftingTimes& times_;
-  std::vector<double> least_;  // by the tokens that a draft has already
-  Confidence all_;
-  Walked walked_;
+  RecordedTexts texts_;
+  RecordedDraft draft_;
+  ExtendedDraft extended_;
+  Speculator speculator_;
+  Sampler greedy_{SamplerOptions{.temperature = 0}};
 };
 
 }  // namespace
@@ -115,47 +99,34 @@ DraftingTimes TimesOfDrafting(const OpenedModel& model, const ProfileStats& stat
 }
 
 DraftPrediction PredictChains(const DraftChains& chains, const DraftingTimes& times,
-                              int64_t max_drafted, double least_chance) {
-  CHECK(!chains.empty());
-  max_drafted = std::min(max_drafted, chains.depth);
-  CHECK(max_drafted >= 1 && max_drafted < std::ssize(times.verify_ms));
-  const double plain_ms = times.plain_ms();
-  DraftPrediction prediction;
-  double gain = 1;
-  double ms_per_drafted = times.draft_ms;
-  for (int turn = 0; turn < kTurnsToSettle; ++turn) {
-    std::vector<double> least;
-    for (int64_t n = 1; n <= max_drafted; ++n) {
-      const double row_ms =
-          (times.verify_ms[static_cast<size_t>(n)] - plain_ms) / static_cast<double>(n);
-      least.push_back(
-          std::max(least_chance, LeastChanceWorth(gain / plain_ms, ms_per_drafted, row_ms)));
-    }
-    const Walked walked = ChainWalk(chains, times, std::move(least)).Go();
-    const auto n_turns = static_cast<double>(walked.n_turns);
-    const double draft_ms = times.draft_ms * static_cast<double>(walked.n_draft_passes);
-    prediction = {.max_drafted = max_drafted,
-                  .n_drafted = static_cast<double>(walked.n_drafted) / n_turns,
-                  .n_draft_passes = static_cast<double>(walked.n_draft_passes) / n_turns,
-                  .draft_ms = draft_ms / n_turns,
-                  .verify_ms = walked.verify_ms / n_turns,
-                  .tokens_per_pass = static_cast<double>(walked.n_written) / n_turns};
-    if (walked.n_drafts > 0) {
-      prediction.tokens_per_draft =
-          static_cast<double>(walked.n_written_by_drafts) / static_cast<double>(walked.n_drafts);
-    }
-    gain = std::max(1.0, plain_ms / prediction.ms_per_token());
-    ms_per_drafted = draft_ms / static_cast<double>(walked.n_computed);
+                              SpeculateOptions options, bool extend) {
+  CHECK(!chains.empty() && (!extend || chains.has_ids()));
+  options.max_tokens = std::min(options.max_tokens, chains.depth);
+  options.max_children = 1;
+  CHECK(options.max_tokens >= 1 && options.max_tokens < std::ssize(times.verify_ms));
+  const SpeculateStats stats = ChainReplay(chains, times, options, extend).Run();
+  const auto n_passes = static_cast<double>(stats.n_verify_passes + stats.n_plain_passes);
+  DraftPrediction prediction = {
+      .max_drafted = options.max_tokens,
+      .n_drafted = static_cast<double>(stats.n_drafted) / n_passes,
+      .n_draft_passes = static_cast<double>(stats.n_draft_passes) / n_passes,
+      .n_pauses = static_cast<double>(stats.n_pauses) / static_cast<double>(chains.n_texts),
+      .draft_ms = stats.draft_ms / n_passes,
+      .verify_ms = (stats.verify_ms + stats.plain_ms) / n_passes,
+      .tokens_per_pass = static_cast<double>(stats.n_written) / n_passes};
+  if (stats.n_drafts > 0) {
+    prediction.tokens_per_draft =
+        static_cast<double>(stats.n_written - stats.n_plain) / static_cast<double>(stats.n_drafts);
   }
   return prediction;
 }
 
-std::vector<DraftPrediction> PredictDrafting(const DraftChains& chains,
-                                             const DraftingTimes& times) {
+std::vector<DraftPrediction> PredictDrafting(const DraftChains& chains, const DraftingTimes& times,
+                                             bool extend) {
   std::vector<DraftPrediction> predictions = {{.verify_ms = times.plain_ms()}};
   for (const int64_t most : kMostDrafted) {
     if (most > chains.depth || most >= std::ssize(times.verify_ms)) break;
-    predictions.push_back(PredictChains(chains, times, most));
+    predictions.push_back(PredictChains(chains, times, {.max_tokens = most}, extend));
   }
   return predictions;
 }
@@ -186,7 +157,10 @@ DraftedSplit SplitForDrafting(const OpenedModel& model, const ProfileStats& stat
   if (!split.fits) return split;
   split.times =
       TimesOfDrafting(model, stats, rates, shape, split.splits, draft, draft->chains.depth);
-  split.predictions = PredictDrafting(draft->chains, split.times);
+  split.predictions = PredictDrafting(draft->chains, split.times, /*extend=*/false);
+  if (draft->chains.has_ids()) {
+    split.extended = PredictDrafting(draft->chains, split.times, /*extend=*/true);
+  }
   return split;
 }
 

@@ -9,6 +9,7 @@
 #include "profiler/placement/cost_model.h"
 #include "profiler/placement/placement_problem.h"
 #include "runtime/placement/draft_file.h"
+#include "runtime/speculate/speculator.h"
 
 namespace thermocline {
 
@@ -35,12 +36,14 @@ DraftingTimes TimesOfDrafting(const OpenedModel& model, const ProfileStats& stat
                               const MachineRates& rates, const PassShape& shape,
                               const LayerSplits& splits, const DraftFile* draft, int64_t most);
 
-// Drafting with at most so many tokens at a time, in the mean of a verifying pass.
+// Drafting with at most so many tokens at a time, in the mean of a pass of the whole model, whether
+// it has something to verify or not.
 struct DraftPrediction {
   int64_t max_drafted = 0;  // 0: plain decoding
   double n_drafted = 0;
   double n_draft_passes = 0;  // one may find that its token is not worth a row
-  double draft_ms = 0;        // of all of them
+  double n_pauses = 0;        // of a text
+  double draft_ms = 0;        // of all draft passes
   double verify_ms = 0;
   double tokens_per_pass = 1;
   double tokens_per_draft = 1;  // the same of passes that have something to verify
@@ -48,13 +51,15 @@ struct DraftPrediction {
   double ms_per_token() const { return (draft_ms + verify_ms) / tokens_per_pass; }
 };
 
-// Goes through the texts that chains were drafted behind as a Speculator would that ends drafts
-// where a token more is not worth its time. max_drafted is cut to the chains' depth.
-// REQUIRES: chains that are not empty, times for max_drafted.
+// Writes the texts that chains were drafted behind once more, one after the other, by a Speculator
+// that begins knowing nothing, as that of a run does. options: max_tokens is cut to the chains'
+// depth. extend: by n-grams, as a run does unless it is told not to.
+// REQUIRES: chains that are not empty, with ids where they are extended; times for max_tokens.
 DraftPrediction PredictChains(const DraftChains& chains, const DraftingTimes& times,
-                              int64_t max_drafted, double least_chance = 0);
+                              SpeculateOptions options, bool extend);
 // By the most tokens that are drafted, plain decoding first.
-std::vector<DraftPrediction> PredictDrafting(const DraftChains& chains, const DraftingTimes& times);
+std::vector<DraftPrediction> PredictDrafting(const DraftChains& chains, const DraftingTimes& times,
+                                             bool extend);
 // The split that drafting wants: the draft's hot neurons and stand-ins on the fast tier, and of
 // what is left there more neurons, the same number of each layer, which verifying reads.
 struct DraftedSplit {
@@ -64,6 +69,7 @@ struct DraftedSplit {
   LayerSplits splits;
   DraftingTimes times;
   std::vector<DraftPrediction> predictions;  // PredictDrafting
+  std::vector<DraftPrediction> extended;     // by n-grams; empty: the draft has no texts' ids
 };
 // model: opened with the draft, which has chains and hot neurons. shape: of a plain token.
 // REQUIRES: as TimesOfDrafting.

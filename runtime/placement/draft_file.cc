@@ -20,6 +20,7 @@ constexpr uint64_t kMaxDraftWidth = 1U << 20;
 constexpr uint64_t kMaxDraftTokens = uint64_t{1} << 53;
 constexpr uint64_t kMaxChainTexts = 1U << 10;
 constexpr uint64_t kMaxChainPositions = 1U << 12;
+constexpr uint64_t kMaxChainPrompt = 1U << 20;
 constexpr DraftRanking kRankings[] = {DraftRanking::kFrequency, DraftRanking::kMass,
                                       DraftRanking::kAcceptance};
 
@@ -156,6 +157,19 @@ int64_t ReadDraftCount(const GgufReader& gguf, const char* key, uint64_t least, 
 
 constexpr const char* kCertaintyTensor = "chains.draft_certainty";
 constexpr const char* kAcceptedTensor = "chains.draft_accepted";
+constexpr const char* kChainIdsTensor = "chains.draft_ids";
+
+void ReadChainIds(const GgufReader& gguf, DraftChains* chains) {
+  if (gguf.FindTensor(kChainIdsTensor) == nullptr) return;
+  chains->n_prompt = ReadDraftCount(gguf, "thermocline.draft.chain_prompt", 1, kMaxChainPrompt);
+  const int64_t n_ids = chains->n_prompt + chains->n_positions() + chains->depth;
+  chains->ids = ReadVector<int32_t>(gguf, kChainIdsTensor, DType::kI32, chains->n_texts * n_ids);
+  for (const int32_t id : chains->ids) {
+    if (id >= 0) continue;
+    FailDraft(gguf, std::string("tensor ") + kChainIdsTensor, "tokens, from 0 on",
+              std::to_string(id));
+  }
+}
 
 DraftChains ReadChains(const GgufReader& gguf) {
   DraftChains chains;
@@ -178,6 +192,7 @@ DraftChains ReadChains(const GgufReader& gguf) {
     FailDraft(gguf, std::string("tensor ") + kAcceptedTensor,
               fmt::format("counts from 0 to {}", chains.depth), std::to_string(value));
   }
+  ReadChainIds(gguf, &chains);
   return chains;
 }
 
@@ -223,6 +238,10 @@ class DraftTensors {
     CHECK(std::ssize(chains.certainty) == std::ssize(chains.accepted) * chains.depth);
     Vector(kCertaintyTensor, DType::kF32, chains.certainty);
     Vector(kAcceptedTensor, DType::kI32, chains.accepted);
+    if (!chains.has_ids()) return;
+    CHECK(std::ssize(chains.ids) ==
+          chains.n_texts * (chains.n_prompt + chains.n_positions() + chains.depth));
+    Vector(kChainIdsTensor, DType::kI32, chains.ids);
   }
   void Layer(const DraftLayer& layer, int64_t l) {
     std::vector<int32_t> counts = {static_cast<int32_t>(layer.n_hot)};
@@ -336,6 +355,9 @@ void WriteDraft(const std::string& path, const DraftFile& file) {
     writer.Set("thermocline.draft.chain_texts", count(file.chains.n_texts));
     writer.Set("thermocline.draft.chain_positions", count(file.chains.n_positions()));
     writer.Set("thermocline.draft.chain_depth", count(file.chains.depth));
+    if (file.chains.has_ids()) {
+      writer.Set("thermocline.draft.chain_prompt", count(file.chains.n_prompt));
+    }
   }
   WriteTensors(writer, file, /*declares=*/true);
   WriteTensors(writer, file, /*declares=*/false);
@@ -378,6 +400,18 @@ DraftFile ReadDraft(std::shared_ptr<const GgufReader> mapping) {
 }
 
 namespace {
+
+void CheckChainIds(const DraftFile& file, const ModelConfig& config) {
+  for (const int32_t id : file.chains.ids) {
+    if (id < config.vocab_size) continue;
+    throw Error({.path = file.path,
+                 .what = std::string("tensor ") + kChainIdsTensor,
+                 .expected = fmt::format("tokens from 0 to {}", config.vocab_size - 1),
+                 .found = std::to_string(id),
+                 .hint = "make the draft again",
+                 .jobs = {Job::kProfile}});
+  }
+}
 
 // A replacement is of a matrix that every token reads: of attention, or the head.
 void CheckReplacements(const DraftFile& file, const GgufReader& gguf, const Family& family,
@@ -449,6 +483,7 @@ void CheckDraftFits(const DraftFile& file, const GgufReader& gguf, const Family&
                    .jobs = {Job::kProfile}});
     }
   }
+  CheckChainIds(file, config);
   CheckReplacements(file, gguf, family, config);
 }
 

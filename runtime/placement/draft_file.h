@@ -17,6 +17,7 @@
 //   draft.agreement           how often its likeliest token was the model's; both in [0, 1]
 // and where chains were drafted behind texts that the model wrote
 //   draft.chain_texts, draft.chain_positions, draft.chain_depth
+//   draft.chain_prompt        and with their ids, tokens of each text up to the first position
 // Tensors per layer:
 //   blk.N.draft_order             (d_ff)            I32: hot, the slices, the rest
 //   blk.N.draft_counts            (1 + slices)      I32: neurons that are hot, and of each slice
@@ -31,6 +32,7 @@
 // And where there are chains:
 //   chains.draft_certainty        (texts * positions * depth) F32, in [0, 1]
 //   chains.draft_accepted         (texts * positions)         I32, 0 to depth
+//   chains.draft_ids              (texts * (prompt + positions + depth)) I32, tokens; optional
 #pragma once
 
 #include <cstdint>
@@ -86,14 +88,20 @@ struct DraftReplacement {
 };
 
 // What was drafted behind every position of texts that the model wrote greedily: from it follows
-// how many tokens a pass writes, however drafts are ended.
+// how many tokens a pass writes, however drafts are ended. With the texts themselves it also
+// follows what extends the drafts.
 struct DraftChains {
   int64_t n_texts = 0;            // each of n_positions() positions, one behind the other
   int64_t depth = 0;              // tokens of each chain
   std::vector<float> certainty;   // (n_texts * n_positions, depth) what the draft gave each token
   std::vector<int32_t> accepted;  // (n_texts * n_positions) how many the text went on with
+  // (n_texts, n_prompt + n_positions + depth) the texts; empty: they are not known. The first
+  // position of a text is that behind n_prompt tokens.
+  std::vector<int32_t> ids;
+  int64_t n_prompt = 0;
 
   bool empty() const { return accepted.empty(); }
+  bool has_ids() const { return !ids.empty(); }
   int64_t n_positions() const {
     return n_texts == 0 ? 0 : static_cast<int64_t>(accepted.size()) / n_texts;
   }

@@ -114,6 +114,10 @@ double ValueAt(std::span<const double> at, std::span<const double> values, doubl
 double MachineRates::ReadBytesPerSecond(int n_threads) const {
   return AtThreads(host, host.read_bytes_per_s, n_threads);
 }
+double MachineRates::MappedBytesPerSecond(int n_threads) const {
+  if (host.mapped_bytes_per_s.empty()) return ReadBytesPerSecond(n_threads);
+  return AtThreads(host, host.mapped_bytes_per_s, n_threads);
+}
 double MachineRates::OpUs(int n_threads) const { return AtThreads(host, host.op_us, n_threads); }
 double MachineRates::WakeUs(int n_threads) const {
   return AtThreads(host, host.wake_us, n_threads);
@@ -144,6 +148,7 @@ MachineRates MachineRates::WithMemoryAt(std::span<const double> shares) const {
   MachineRates scaled = *this;
   for (size_t count = 0; count < shares.size(); ++count) {
     scaled.host.read_bytes_per_s[count] *= shares[count];
+    if (!host.mapped_bytes_per_s.empty()) scaled.host.mapped_bytes_per_s[count] *= shares[count];
     scaled.host.attend_bytes_per_s[count] *= std::min(1.0, shares[count]);
   }
   for (TypeRates& type : scaled.host.types) {

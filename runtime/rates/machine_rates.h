@@ -66,8 +66,12 @@ struct TypeRates {
 struct HostRates {
   std::vector<int64_t> thread_counts = {};    // (n_counts) ascending, the first is 1
   std::vector<double> read_bytes_per_s = {};  // (n_counts) plain reads, all threads together
-  std::vector<double> op_us = {};             // (n_counts) what an op costs beside its bytes
-  std::vector<double> wake_us = {};           // (n_counts) what a pass costs beside its ops
+  // (n_counts) The same of memory in small pages, as that of a mapped file is. Weights that are
+  // used where they lie in their file are read no faster. Empty: rates of a program that did not
+  // know.
+  std::vector<double> mapped_bytes_per_s = {};
+  std::vector<double> op_us = {};    // (n_counts) what an op costs beside its bytes
+  std::vector<double> wake_us = {};  // (n_counts) what a pass costs beside its ops
   // (n_counts) bytes of keys and values per second that a token of each sequence attends to, where
   // each head of queries has its own.
   std::vector<double> attend_bytes_per_s = {};
@@ -115,6 +119,7 @@ struct MachineRates {
 
   // ---- by how many threads; between and beyond the counts measured, as the nearest say ----
   double ReadBytesPerSecond(int n_threads) const;
+  double MappedBytesPerSecond(int n_threads) const;  // where it is not known, ReadBytesPerSecond
   double OpUs(int n_threads) const;
   double WakeUs(int n_threads) const;
   double HandoverUs(int n_threads) const;

@@ -1,5 +1,7 @@
 #include "runtime/rates/measure_rates.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstring>
 #include <ctime>
@@ -102,6 +104,21 @@ class RateMemory {
   int64_t next_ = 0;
 };
 
+// Memory in pages of the smallest size, written once.
+class SmallPages {
+ public:
+  explicit SmallPages(uint64_t n_bytes) : buffer_(n_bytes, "measuring the machine") {
+    // It has none yet.
+    (void)::madvise(buffer_.data(), n_bytes, MADV_NOHUGEPAGE);
+    std::memset(buffer_.data(), 0x3a, n_bytes);
+  }
+  const std::byte* data() const { return static_cast<const std::byte*>(buffer_.data()); }
+  uint64_t size() const { return buffer_.size(); }
+
+ private:
+  AlignedBuffer buffer_;
+};
+
 // Neurons of an FFN of about so many rows, gate, up and down. Panels go over all neurons of a down
 // projection at once, of which a model has no more than this.
 int64_t FfnNeurons(int64_t rows, int64_t n_rows) {
@@ -134,10 +151,11 @@ class HostMeter {
                  sizeof(float),
              "measuring the machine") {}
 
-  double ReadBytesPerSecond() {
-    const auto* words = reinterpret_cast<const uint64_t*>(memory_.data());
+  double ReadBytesPerSecond() { return ReadBytesPerSecond(memory_.data(), memory_.size()); }
+  double ReadBytesPerSecond(const std::byte* memory, uint64_t n_bytes) {
+    const auto* words = reinterpret_cast<const uint64_t*>(memory);
     constexpr int64_t kWords = kSampleBytes / sizeof(uint64_t);
-    const auto n_segments = static_cast<int64_t>(memory_.size() / kSampleBytes);
+    const auto n_segments = static_cast<int64_t>(n_bytes / kSampleBytes);
     int64_t segment = 0;
     std::vector<uint64_t> sums(static_cast<size_t>(lanes_.n_threads()));
     const double seconds = lanes_.TypicalSeconds(
@@ -149,6 +167,11 @@ class HostMeter {
               CpuKernels().sum_words(words + segment * kWords + begin, end - begin);
         });
     return static_cast<double>(kSampleBytes) / seconds;
+  }
+
+  // Of memory in small pages.
+  double MappedBytesPerSecond(const SmallPages& pages) {
+    return ReadBytesPerSecond(pages.data(), pages.size());
   }
 
   // Of the type that the memory was filled with.
@@ -421,9 +444,11 @@ void MeasureGather(RateMemory& memory, NoiseMeter& noise, HostRates* host) {
 
 void MeasureMemoryAndThreads(RateMemory& memory, NoiseMeter& noise, HostRates* host) {
   memory.Fill(kGatherType, kCols);
+  const SmallPages small_pages(memory.size());
   for (const int64_t n : host->thread_counts) {
     HostMeter meter(static_cast<int>(n), memory, noise);
     host->read_bytes_per_s.push_back(meter.ReadBytesPerSecond());
+    host->mapped_bytes_per_s.push_back(meter.MappedBytesPerSecond(small_pages));
     host->op_us.push_back(meter.OpUs());
     host->wake_us.push_back(meter.WakeUs());
     host->attend_bytes_per_s.push_back(meter.AttendBytesPerSecond());
@@ -434,13 +459,10 @@ void MeasureMemoryAndThreads(RateMemory& memory, NoiseMeter& noise, HostRates* h
 using RatesOfHost = std::vector<double> HostRates::*;
 using RatesOfType = std::vector<double> TypeRates::*;
 
-constexpr RatesOfHost kOfHost[] = {&HostRates::read_bytes_per_s,
-                                   &HostRates::op_us,
-                                   &HostRates::wake_us,
-                                   &HostRates::handover_us,
-                                   &HostRates::attend_bytes_per_s,
-                                   &HostRates::linear_gather,
-                                   &HostRates::sum_gather};
+constexpr RatesOfHost kOfHost[] = {
+    &HostRates::read_bytes_per_s, &HostRates::mapped_bytes_per_s, &HostRates::op_us,
+    &HostRates::wake_us,          &HostRates::handover_us,        &HostRates::attend_bytes_per_s,
+    &HostRates::linear_gather,    &HostRates::sum_gather};
 constexpr RatesOfType kOfType[] = {&TypeRates::linear_weights_per_s, &TypeRates::ffn_weights_per_s,
                                    &TypeRates::cached_weights_per_s, &TypeRates::sum_weights_per_s};
 

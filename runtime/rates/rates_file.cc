@@ -141,6 +141,9 @@ HostRates ReadHost(const GgufReader& gguf) {
   }
   const size_t n = host.thread_counts.size();
   host.read_bytes_per_s = ReadList(gguf, "host.read_bytes_per_s", n);
+  if (gguf.FindTensor("host.mapped_bytes_per_s") != nullptr) {
+    host.mapped_bytes_per_s = ReadList(gguf, "host.mapped_bytes_per_s", n);
+  }
   host.op_us = ReadList(gguf, "host.op_us", n);
   host.wake_us = ReadList(gguf, "host.wake_us", n);
   host.handover_us = ReadList(gguf, "host.handover_us", n);
@@ -206,6 +209,7 @@ void WriteRates(const std::string& path, const MachineRates& rates) {
   const HostRates& host = rates.host;
   writer.Add("host.thread_counts", {host.thread_counts.begin(), host.thread_counts.end()});
   writer.Add("host.read_bytes_per_s", host.read_bytes_per_s);
+  writer.Add("host.mapped_bytes_per_s", host.mapped_bytes_per_s);
   writer.Add("host.op_us", host.op_us);
   writer.Add("host.wake_us", host.wake_us);
   writer.Add("host.handover_us", host.handover_us);

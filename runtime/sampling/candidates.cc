@@ -28,19 +28,25 @@ double ChanceIn(std::span<const TokenChance> chances, int32_t id) {
 }  // namespace
 
 void Candidates::Collect(std::span<const float> logits, std::span<const uint32_t> allowed) {
-  all_.clear();
   by_id_ = true;
-  const auto add = [&](size_t id) {
-    if (std::isfinite(logits[id])) all_.push_back({logits[id], static_cast<int32_t>(id), 0.0});
-  };
   if (allowed.empty()) {
-    for (size_t id = 0; id < logits.size(); ++id) add(id);
+    // Written over each other, so that nothing is asked of a vector for every one of very many.
+    all_.resize(logits.size());
+    size_t n = 0;
+    for (size_t id = 0; id < logits.size(); ++id) {
+      all_[n] = {logits[id], static_cast<int32_t>(id), 0.0};
+      n += std::isfinite(logits[id]) ? 1 : 0;
+    }
+    all_.resize(n);
     return;
   }
+  all_.clear();
   for (size_t word = 0; word < allowed.size(); ++word) {
     for (uint32_t bits = allowed[word]; bits != 0; bits &= bits - 1) {
       const size_t id = word * 32 + static_cast<size_t>(std::countr_zero(bits));
-      if (id < logits.size()) add(id);
+      if (id < logits.size() && std::isfinite(logits[id])) {
+        all_.push_back({logits[id], static_cast<int32_t>(id), 0.0});
+      }
     }
   }
 }

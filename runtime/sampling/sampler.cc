@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
+#include "cpu_kernels/kernels.h"
 #include "runtime/core/error.h"
 
 namespace thermocline {
@@ -19,6 +21,19 @@ namespace {
   }
   throw Error({"", "the model's output", "at least one finite logit",
                fmt::format("none among {}", n_all), "the model file or its computation is broken"});
+}
+
+// Of any order, several at a time: std::max_element goes one by one.
+float Largest(std::span<const float> values) {
+  constexpr size_t kAtOnce = 16;
+  float most[kAtOnce];
+  std::fill(std::begin(most), std::end(most), values.front());
+  size_t i = 0;
+  for (; i + kAtOnce <= values.size(); i += kAtOnce) {
+    for (size_t j = 0; j < kAtOnce; ++j) most[j] = std::max(most[j], values[i + j]);
+  }
+  for (; i < values.size(); ++i) most[0] = std::max(most[0], values[i]);
+  return *std::max_element(std::begin(most), std::end(most));
 }
 
 }  // namespace
@@ -71,6 +86,12 @@ bool Sampler::CollectSome(const NextLogits& logits, TokenMask* mask) {
 }
 
 int32_t Sampler::Sample(std::span<const float> logits, TokenMask* mask, const Proposal* proposal) {
+  if (const auto best = is_greedy() ? BestUnlisted(logits, mask) : std::nullopt) {
+    const TokenLogit chosen[] = {{*best, scores_[static_cast<size_t>(*best)]}};
+    candidates_.Collect(chosen);
+    candidates_.KeepOnly(*best);
+    return *best;
+  }
   if (!CollectAll(logits, mask)) {
     FailEmpty(!allowed_.empty() || !options_.logit_bias.empty(), logits.size());
   }
@@ -113,7 +134,33 @@ std::span<const Candidates::Candidate> Sampler::Chances(const NextLogits& logits
   return candidates_.all();
 }
 
+std::optional<int32_t> Sampler::BestUnlisted(std::span<const float> logits, const TokenMask* mask) {
+  const bool is_masked = mask != nullptr && mask->constrains();
+  if (logits.empty() || is_masked || penalties_.has_recent() || penalties_.has_dry()) return {};
+  constexpr float kLeftOut = std::numeric_limits<float>::lowest();
+  // x - x is 0 where x is finite, and no number else.
+  scores_.resize(logits.size());
+  std::ranges::transform(logits, scores_.begin(),
+                         [](float x) { return x - x == 0 ? x : kLeftOut; });
+  for (const TokenLogit& bias : options_.logit_bias) {
+    if (bias.id < 0 || static_cast<size_t>(bias.id) >= scores_.size()) continue;
+    float& score = scores_[static_cast<size_t>(bias.id)];
+    const float biased = score + bias.logit;
+    score = score != kLeftOut && std::isfinite(biased) ? biased : kLeftOut;
+  }
+  const float most = Largest(scores_);
+  if (most == kLeftOut) return {};
+  return static_cast<int32_t>(std::ranges::find(scores_, most) - scores_.begin());
+}
+
 std::vector<TokenChance> Sampler::Likeliest(const NextLogits& logits, TokenMask* mask, size_t n) {
+  if (n == 1) {
+    if (const auto best = BestUnlisted(logits.all, mask)) {
+      float most = 0;
+      const float sum = CpuKernels().exp_scores(scores_.data(), std::ssize(scores_), 1, &most);
+      return {{*best, 1 / std::max(1.0, static_cast<double>(sum))}};
+    }
+  }
   if (!CollectSome(logits, mask)) return {};
   for (const SamplerStep step : options_.steps) {
     if (step == SamplerStep::kPenalties || step == SamplerStep::kDry) Run(step);

@@ -72,6 +72,9 @@ class Sampler {
   bool CollectBest(std::span<const TokenLogit> best, int64_t n_needed, int64_t n, TokenMask* mask);
   // Collects what there is, deciding or not, for a draft; false: nothing may come.
   bool CollectSome(const NextLogits& logits, TokenMask* mask);
+  // The likeliest where nothing but biases changes logits, which takes no list of all of them; none
+  // where it takes more. scores_ then has what the logits are behind biases.
+  std::optional<int32_t> BestUnlisted(std::span<const float> logits, const TokenMask* mask);
   int32_t Choose(const Proposal* proposal);
   // Leaves the candidates that a token is drawn from.
   void RunSteps();
@@ -86,7 +89,8 @@ class Sampler {
   TextPenalties penalties_;
   std::vector<uint32_t> allowed_;  // a mask's, while a token is chosen
   Candidates candidates_;
-  double surprise_;  // the most that mirostat lets a token have now, in bits
+  std::vector<float> scores_;  // BestUnlisted's
+  double surprise_;            // the most that mirostat lets a token have now, in bits
 };
 
 }  // namespace thermocline

@@ -53,14 +53,22 @@ SpeculateStats& SpeculateStats::operator+=(const SpeculateStats& other) {
   return *this;
 }
 
-Speculator::Speculator(DraftSource& source, const SpeculateOptions& options, int64_t vocab_size)
+double SteadyMs() {
+  return std::chrono::duration<double, std::milli>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+Speculator::Speculator(DraftSource& source, const SpeculateOptions& options, int64_t vocab_size,
+                       MillisecondClock clock)
     : source_(source),
       options_(options),
       vocab_size_(vocab_size),
+      clock_(std::move(clock)),
       random_(options.seed),
       ms_per_drafted_(source.cost().ms_per_token) {
   CHECK(options.max_tokens >= 1 && options.max_rows >= 1 && vocab_size >= 1);
-  CHECK(options.max_children >= 1);
+  CHECK(options.max_children >= 1 && clock_ != nullptr);
 }
 
 Speculator::Text& Speculator::TextOf(int32_t text) {
@@ -116,7 +124,7 @@ DraftTree Speculator::MakeTree(Text& text, const SpeculatedText& asked, int64_t 
 double Speculator::AskSource(std::span<const DraftRequest> requests) {
   if (requests.empty()) return 0;
   const int64_t n_before = source_.n_passes();
-  const auto started = std::chrono::steady_clock::now();
+  const double started_ms = clock_();
   try {
     source_.Draft(requests);
   } catch (const Interrupted&) {
@@ -125,8 +133,7 @@ double Speculator::AskSource(std::span<const DraftRequest> requests) {
     stats_.failure = failure.what();
   }
   stats_.n_draft_passes += source_.n_passes() - n_before;
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started)
-      .count();
+  return clock_() - started_ms;
 }
 
 std::vector<DraftTree> Speculator::Draft(std::span<const SpeculatedText> texts) {

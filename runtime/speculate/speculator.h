@@ -74,10 +74,15 @@ struct SpeculateStats {
   SpeculateStats& operator+=(const SpeculateStats& other);
 };
 
+// Milliseconds since any moment, always the same one.
+using MillisecondClock = std::function<double()>;
+double SteadyMs();
+
 class Speculator {
  public:
-  // The source must outlive it.
-  Speculator(DraftSource& source, const SpeculateOptions& options, int64_t vocab_size);
+  // The source must outlive it. clock: by which it measures what the source takes.
+  Speculator(DraftSource& source, const SpeculateOptions& options, int64_t vocab_size,
+             MillisecondClock clock = SteadyMs);
 
   // What to verify behind each text, in their order; an empty tree: nothing. The trees refer to the
   // texts' samplers and masks.
@@ -124,6 +129,7 @@ class Speculator {
   DraftSource& source_;
   SpeculateOptions options_;
   int64_t vocab_size_;
+  MillisecondClock clock_;
   Random random_;
   Confidence confidence_;  // of all texts
   std::map<int32_t, Text> texts_;

@@ -25,7 +25,7 @@ ROOMS = {
     "gpu_kernels/base": ["gpu_kernels/emulation", "runtime/core"],
     "gpu_kernels/products": ["gpu_kernels/base"],
     "gpu_kernels/tokens": ["gpu_kernels/products"],
-    "runtime/sampling": ["runtime/core"],
+    "runtime/sampling": ["cpu_kernels"],
     "runtime/speculate": ["runtime/sampling"],
     "runtime/timing": ["runtime/core"],
     "runtime/threads": ["runtime/timing"],

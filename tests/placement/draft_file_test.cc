@@ -57,7 +57,9 @@ DraftFile MadeDraft() {
   file.chains = {.n_texts = 2,
                  .depth = 3,
                  .certainty = {0.5, 0.25, 1, 0, 0.5, 0.5, 1, 1, 1, 0.125, 0.25, 0.75},
-                 .accepted = {1, 0, 3, 2}};
+                 .accepted = {1, 0, 3, 2},
+                 .ids = {7, 8, 9, 7, 8, 9, 7, 0, 1, 2, 3, 4, 5, 6},
+                 .n_prompt = 2};
   for (int l = 0; l < 2; ++l) {
     DraftLayer layer;
     for (int64_t i = 0; i < kDff; ++i) layer.order.push_back(static_cast<int32_t>(kDff - 1 - i));
@@ -122,6 +124,8 @@ TEST_F(DraftFileTest, ComesBackTheSame) {
   EXPECT_EQ(read.chains.depth, 3);
   EXPECT_EQ(read.chains.certainty, file.chains.certainty);
   EXPECT_EQ(read.chains.accepted, file.chains.accepted);
+  EXPECT_EQ(read.chains.n_prompt, 2);
+  EXPECT_EQ(read.chains.ids, file.chains.ids);
   ASSERT_EQ(read.layers.size(), 2U);
   for (size_t l = 0; l < 2; ++l) {
     EXPECT_EQ(read.layers[l].order, file.layers[l].order);
@@ -150,6 +154,40 @@ TEST_F(DraftFileTest, HasChainsOrNone) {
   EXPECT_EQ(ReadDraft(path_).chains.n_positions(), 0);
 }
 
+// As files were before texts were kept with them.
+TEST_F(DraftFileTest, HasChainsWithoutTheirTexts) {
+  DraftFile file = MadeDraft();
+  file.chains.ids.clear();
+  WriteDraft(path_, file);
+  const DraftFile read = ReadDraft(path_);
+  EXPECT_FALSE(read.chains.has_ids());
+  EXPECT_EQ(read.chains.accepted, file.chains.accepted);
+}
+
+TEST_F(DraftFileTest, RefusesTextsThatCannotBe) {
+  EXPECT_THAT(ReadError([](DraftFile* f) { f->chains.ids[3] = -1; }),
+              AllOf(HasSubstr("draft_ids"), HasSubstr("-1")));
+  EXPECT_THAT(ReadError([](DraftFile* f) {
+                f->chains.n_prompt = 0;
+                f->chains.ids.resize(10);
+              }),
+              HasSubstr("chain_prompt"));
+  EXPECT_THAT(ReadError([](DraftFile* f) {
+                f->chains.n_prompt = (1 << 20) + 1;
+                f->chains.ids.resize(2 * static_cast<size_t>(f->chains.n_prompt + 2 + 3));
+              }),
+              HasSubstr("chain_prompt"));
+  // Of another number of tokens than its keys say.
+  WriteDraft(path_, MadeDraft());
+  std::string whole = ReadWholeFile(path_);
+  const std::string key = "thermocline.draft.chain_prompt";
+  const size_t value = whole.find(key) + key.size() + sizeof(uint32_t);
+  ASSERT_EQ(whole.at(value), 2);
+  whole[value] = 3;
+  WriteWholeFile(path_, whole);
+  EXPECT_THAT(MessageOf([&] { ReadDraft(path_); }), HasSubstr("draft_ids"));
+}
+
 TEST_F(DraftFileTest, RefusesWhatCannotBe) {
   EXPECT_THAT(ReadError([](DraftFile* f) { Last(f).order[3] = Last(f).order[4]; }),
               AllOf(HasSubstr("blk.1.draft_order"), HasSubstr("twice")));
@@ -176,6 +214,7 @@ TEST_F(DraftFileTest, RefusesWhatCannotBe) {
   EXPECT_THAT(ReadError([](DraftFile* f) {
                 f->chains.depth = kMaxChainDepth + 1;
                 f->chains.certainty.resize(4 * (kMaxChainDepth + 1));
+                f->chains.ids.clear();
               }),
               HasSubstr("chain_depth"));
   EXPECT_THAT(ReadError([](DraftFile* f) { f->rank = 31; }), HasSubstr("draft_left"));
@@ -218,6 +257,15 @@ TEST_F(DraftFileTest, IsRefusedByAnotherModel) {
   file.model_fingerprint = gguf.fingerprint();
   EXPECT_THAT(MessageOf([&] { CheckDraftFits(file, gguf, family, config); }),
               HasSubstr("shape does not fit"));
+  file.d_model = config.d_model;
+  file.d_ff = config.d_ff;
+  file.layers.resize(static_cast<size_t>(config.n_layers));
+  for (DraftLayer& layer : file.layers) layer.slices.clear();
+  file.replacements.clear();
+  CheckDraftFits(file, gguf, family, config);
+  file.chains.ids[5] = static_cast<int32_t>(config.vocab_size);
+  EXPECT_THAT(MessageOf([&] { CheckDraftFits(file, gguf, family, config); }),
+              AllOf(HasSubstr("draft_ids"), HasSubstr(std::to_string(config.vocab_size))));
 }
 
 TEST_F(DraftFileTest, AsAPlacement) {

@@ -19,6 +19,7 @@ namespace {
 
 using testing::AllOf;
 using testing::HasSubstr;
+using testing::Not;
 
 class DraftVerbsTest : public testing::Test {
  protected:
@@ -55,6 +56,9 @@ TEST_F(DraftVerbsTest, ProfileTriesAndKeepsTheBest) {
   EXPECT_EQ(file.corpus_hash.size(), 16U);
   EXPECT_GE(file.chains.n_texts, 1);
   EXPECT_GE(file.chains.n_positions(), 10);
+  // A text goes on with what was accepted of the chains behind it.
+  const int64_t n_ids = file.chains.n_prompt + file.chains.n_positions() + file.chains.depth;
+  EXPECT_EQ(std::ssize(file.chains.ids), file.chains.n_texts * n_ids);
   // What is likelier to be accepted is what the draft is surer of.
   double said[2] = {0, 0};
   double n[2] = {0, 0};
@@ -97,9 +101,16 @@ TEST_F(DraftVerbsTest, PlaceSaysWhatDraftingWouldBring) {
                                                "0.1"});
   EXPECT_THAT(out, AllOf(HasSubstr("split for"), HasSubstr("none (plain)"),
                          HasSubstr("ms to draft a token"), HasSubstr("tokens per pass"),
-                         HasSubstr("drafted at most")));
-  // An older draft says nothing of its chains.
+                         HasSubstr("drafted at most"), HasSubstr("and n-grams")));
+  // An older draft does not know its chains' texts, or nothing of its chains.
   DraftFile file = ReadDraft(draft_);
+  file.chains.ids.clear();
+  const std::string without_ids = dir_.file("without_ids.draft.gguf");
+  WriteDraft(without_ids, file);
+  const std::string less =
+      CallVerb(&AddVerbs, {"place", "-m", SiluModelPath(), "--profile", profile_, "--vram", "4M",
+                           "--ram", "1G", "--rates", rates, "--explain", "--draft", without_ids});
+  EXPECT_THAT(less, AllOf(HasSubstr("drafted at most"), Not(HasSubstr("n-grams"))));
   file.chains = {};
   const std::string old = dir_.file("old.draft.gguf");
   WriteDraft(old, file);

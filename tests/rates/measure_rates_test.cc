@@ -19,6 +19,7 @@ TEST(MeasureRatesTest, MeasuresWhatAFileHolds) {
   MachineRates rates = MeasureRates(options);
   EXPECT_EQ(rates.machine, ThisMachine());
   EXPECT_EQ(rates.host.thread_counts, (std::vector<int64_t>{1, 2}));
+  EXPECT_EQ(rates.host.mapped_bytes_per_s.size(), 2U);
   EXPECT_TRUE(rates.HasType(DType::kQ4_0));
   EXPECT_FALSE(rates.HasType(DType::kQ4_1));
   const GpuSupport gpu = QueryGpuSupport();

@@ -31,6 +31,8 @@ class RatesFileTest : public testing::Test {
 TEST_F(RatesFileTest, WhatIsWrittenIsRead) {
   for (const bool gpu : {false, true}) {
     MachineRates rates = FixedRates(gpu);
+    // Files of older programs have none.
+    if (gpu) rates.host.mapped_bytes_per_s = {5e9, 10e9, 20e9, 20e9};
     rates.host.storage_block_bytes = {4096, 65536};
     rates.host.storage_bytes_per_s = {1e8, 1e9};
     rates.noise = {0.9, 0, 1.25};
@@ -42,6 +44,8 @@ TEST_F(RatesFileTest, WhatIsWrittenIsRead) {
     EXPECT_EQ(read.host.thread_counts, rates.host.thread_counts);
     EXPECT_EQ(read.host.read_bytes_per_s, rates.host.read_bytes_per_s);
     EXPECT_EQ(read.host.attend_bytes_per_s, rates.host.attend_bytes_per_s);
+    EXPECT_EQ(read.host.mapped_bytes_per_s, rates.host.mapped_bytes_per_s);
+    EXPECT_EQ(read.MappedBytesPerSecond(2), gpu ? 10e9 : 20e9);
     EXPECT_EQ(read.host.op_us, rates.host.op_us);
     EXPECT_EQ(read.host.wake_us, rates.host.wake_us);
     EXPECT_EQ(read.host.handover_us, rates.host.handover_us);
@@ -69,6 +73,11 @@ TEST_F(RatesFileTest, WhatIsWrittenIsRead) {
 TEST_F(RatesFileTest, NumbersThatCannotBeAreErrors) {
   const std::pair<std::function<void(MachineRates*)>, const char*> cases[] = {
       {[](MachineRates* r) { r->host.read_bytes_per_s[1] = 0; }, "host.read_bytes_per_s"},
+      {[](MachineRates* r) { r->host.mapped_bytes_per_s = {1e9}; }, "host.mapped_bytes_per_s"},
+      {[](MachineRates* r) {
+         r->host.mapped_bytes_per_s = {1e9, 1e9, 0, 1e9};
+       },
+       "host.mapped_bytes_per_s"},
       {[](MachineRates* r) { r->host.op_us[0] = -1; }, "host.op_us"},
       {[](MachineRates* r) { r->host.wake_us[0] = std::nan(""); }, "host.wake_us"},
       {[](MachineRates* r) { r->host.handover_us[0] = INFINITY; }, "host.handover_us"},

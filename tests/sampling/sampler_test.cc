@@ -37,6 +37,34 @@ TEST(SamplerTest, GreedyTakesTheBestAndOfEqualsTheLowestId) {
   EXPECT_EQ(sampler.Sample(std::vector<float>{0, kInf}), 0);
 }
 
+// One token is found without a list of all, several in one: the first is the same.
+TEST(SamplerTest, TheLikeliestIsTheSameAloneAndAmongOthers) {
+  std::mt19937 random(5);
+  std::normal_distribution<float> normal(0, 4);
+  for (const int n : {1, 2, 15, 16, 17, 1000}) {
+    std::vector<float> logits(static_cast<size_t>(n));
+    for (float& logit : logits) logit = normal(random);
+    if (n > 10) {
+      logits[3] = kNan;
+      logits[5] = kInf;
+      logits[7] = -kInf;
+      logits[9] = 50;  // no bias leaves it there
+    }
+    SamplerOptions options;
+    options.logit_bias = {{9, -kInf}, {11, 3}, {n, 1}, {-1, 1}};
+    Sampler sampler(options);
+    const auto alone = sampler.Likeliest({.all = logits}, nullptr, 1);
+    const auto among = sampler.Likeliest({.all = logits}, nullptr, 2);
+    ASSERT_EQ(alone.size(), 1U);
+    EXPECT_EQ(alone[0].id, among[0].id);
+    EXPECT_NE(alone[0].id, 9);
+    EXPECT_NEAR(alone[0].probability, among[0].probability, 1e-5);
+  }
+  Sampler sampler(Greedy());
+  EXPECT_EQ(sampler.Likeliest({.all = std::vector<float>{1, 2, 2}}, nullptr)[0].id, 1);
+  EXPECT_TRUE(sampler.Likeliest({.all = std::vector<float>{kNan, -kInf}}, nullptr).empty());
+}
+
 TEST(SamplerTest, NoFiniteLogitIsAnError) {
   for (const SamplerOptions& options : {Greedy(), Plain()}) {
     Sampler sampler(options);

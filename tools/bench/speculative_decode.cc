@@ -94,6 +94,7 @@ std::vector<SpeculationResult> MeasureSpeculation(Engine& engine, SparseMode mod
     result.speed_up = SpreadOf(speed_ups);
     result.plain_ms_per_token = MeanMs(speeds[0]);
     result.ms_per_token = MeanMs(speeds[i + 1]);
+    result.n_texts = std::ssize(prompts);
     result.stats = speculators[i]->stats();
   }
   return results;

@@ -23,6 +23,7 @@ struct SpeculationResult {
   // Of all prompts together.
   double plain_ms_per_token = 0;
   double ms_per_token = 0;
+  int64_t n_texts = 0;
   SpeculateStats stats;
   // The texts must be the same but where two tokens nearly tie: passes of several rows round
   // differently. All tokens behind a text's first difference count as different.

@@ -18,7 +18,7 @@ nlohmann::ordered_json BothJson(const PredictedAndMeasured& both) {
 }  // namespace
 
 DraftingComparison CompareDrafting(const SpeculationResult& measured, const DraftingTimes& times,
-                                   const DraftChains* chains, int64_t max_drafted) {
+                                   const RecordedDrafting& recorded) {
   const SpeculateStats& stats = measured.stats;
   DraftingComparison both;
   both.mode = measured.mode;
@@ -40,12 +40,15 @@ DraftingComparison CompareDrafting(const SpeculationResult& measured, const Draf
   const auto gain = [](double plain, double drafted) { return drafted > 0 ? plain / drafted : 0; };
   both.speed_up = {gain(both.plain_ms.predicted, both.ms_per_token.predicted),
                    gain(both.plain_ms.measured, both.ms_per_token.measured)};
+  const DraftChains* const chains = recorded.chains;
   if (chains == nullptr || chains->empty() || measured.width != 1) return both;
-  const DraftPrediction recorded = PredictChains(*chains, times, max_drafted);
+  if (recorded.extend && !chains->has_ids()) return both;
+  const DraftPrediction expected = PredictChains(*chains, times, recorded.options, recorded.extend);
   both.tokens_per_pass = {
-      recorded.tokens_per_draft,
+      expected.tokens_per_draft,
       Each(static_cast<double>(stats.n_written - stats.n_plain), stats.n_drafts)};
-  both.recorded_speed_up = {gain(times.plain_ms(), recorded.ms_per_token()),
+  both.pauses = {expected.n_pauses, Each(static_cast<double>(stats.n_pauses), measured.n_texts)};
+  both.recorded_speed_up = {gain(times.plain_ms(), expected.ms_per_token()),
                             both.speed_up.measured};
   return both;
 }
@@ -67,6 +70,8 @@ std::string DraftingComparisonTable(const DraftingComparison& comparison) {
   if (!comparison.recorded_speed_up) return text;
   text += "by how far the draft was right when it was made:\n";
   row("tokens per verifying pass", *comparison.tokens_per_pass);
+  text += fmt::format("{:<34}{:>11.1f}{:>11.1f}\n", "pauses of a text",
+                      comparison.pauses->predicted, comparison.pauses->measured);
   row("times plain", *comparison.recorded_speed_up);
   return text;
 }
@@ -82,6 +87,7 @@ nlohmann::ordered_json DraftingComparisonJson(const DraftingComparison& comparis
                                  {"speed_up", BothJson(comparison.speed_up)}};
   if (comparison.recorded_speed_up) {
     json["recorded_tokens_per_pass"] = BothJson(*comparison.tokens_per_pass);
+    json["recorded_pauses"] = BothJson(*comparison.pauses);
     json["recorded_speed_up"] = BothJson(*comparison.recorded_speed_up);
   }
   return json;

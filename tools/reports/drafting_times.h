@@ -28,15 +28,23 @@ struct DraftingComparison {
   // With drafts of the sizes that were drafted, and accepted as they were.
   PredictedAndMeasured ms_per_token;
   PredictedAndMeasured speed_up;
-  // By how far the draft was right when it was made, where its file says so; of chains.
+  // By how far the draft was right when it was made, where its file says so; of chains. Tokens of
+  // passes that have something to verify, and pauses of a text.
   std::optional<PredictedAndMeasured> tokens_per_pass;
+  std::optional<PredictedAndMeasured> pauses;
   std::optional<PredictedAndMeasured> recorded_speed_up;
 };
 
-// What was measured, beside times for as many drafted tokens as the largest draft has. chains:
-// null, or of the draft, where nothing extends it. max_drafted: of a draft.
+// What a draft's file says of how far it is right.
+struct RecordedDrafting {
+  const DraftChains* chains = nullptr;  // null: nothing
+  bool extend = false;                  // by n-grams
+  SpeculateOptions options;
+};
+
+// What was measured, beside times for as many drafted tokens as the largest draft has.
 DraftingComparison CompareDrafting(const SpeculationResult& measured, const DraftingTimes& times,
-                                   const DraftChains* chains, int64_t max_drafted);
+                                   const RecordedDrafting& recorded);
 
 std::string DraftingComparisonTable(const DraftingComparison& comparison);
 nlohmann::ordered_json DraftingComparisonJson(const DraftingComparison& comparison);

@@ -153,33 +153,74 @@ std::string DraftedLayers(const RatedSplit& plain, const DraftedSplit& drafted,
   return text;
 }
 
+// Of drafts alone and, where that is known, of drafts that n-grams extend.
 std::string SideBySide(const RatedSplit& plain, const DraftedSplit& drafted,
                        const DraftFile& draft) {
-  const DraftPrediction& best = BestOf(drafted.predictions);
+  std::vector<const DraftPrediction*> best = {&BestOf(drafted.predictions)};
+  if (!drafted.extended.empty()) best.push_back(&BestOf(drafted.extended));
   const auto hot_share = [&](std::span<const int64_t> n_hot) {
     double sum = 0;
     for (const int64_t n : n_hot) sum += static_cast<double>(n);
     return 100 * sum / static_cast<double>(draft.d_ff * std::ssize(draft.layers));
   };
-  std::string text = fmt::format("{:<34}{:>12}{:>12}\n", "split for", "plain", "drafting");
-  const auto row = [&](const char* label, const std::string& of_plain,
-                       const std::string& of_drafting) {
-    text += fmt::format("{:<34}{:>12}{:>12}\n", label, plain.fits ? of_plain : "-", of_drafting);
+  std::string text = fmt::format("{:<34}{:>12}{:>12}{}\n", "split for", "plain", "drafting",
+                                 best.size() > 1 ? "  and n-grams" : "");
+  const auto row = [&](const char* label, const std::string& of_plain, const auto& of_drafting) {
+    text += fmt::format("{:<34}{:>12}", label, plain.fits ? of_plain : "-");
+    for (const DraftPrediction* each : best) text += fmt::format("{:>12}", of_drafting(*each));
+    text += "\n";
+  };
+  const auto same = [](const std::string& value) {
+    return [value](const DraftPrediction&) { return value; };
   };
   row("neurons on the fast tier", fmt::format("{:.1f} %", hot_share(plain.n_hot)),
-      fmt::format("{:.1f} %", hot_share(drafted.splits.n_hot)));
-  row("stand-ins there", "-", FormatBytes(draft.own_bytes()));
+      same(fmt::format("{:.1f} %", hot_share(drafted.splits.n_hot))));
+  row("stand-ins there", "-", same(FormatBytes(draft.own_bytes())));
   row("ms of a plain token", fmt::format("{:.3f}", plain.ms_per_token),
-      fmt::format("{:.3f}", drafted.times.plain_ms()));
-  row("ms to draft a token", "-", fmt::format("{:.3f}", drafted.times.draft_ms));
-  row("most drafted tokens that pay", "-", std::to_string(best.max_drafted));
-  row("tokens per pass", "1", fmt::format("{:.2f}", best.tokens_per_pass));
+      same(fmt::format("{:.3f}", drafted.times.plain_ms())));
+  row("ms to draft a token", "-", same(fmt::format("{:.3f}", drafted.times.draft_ms)));
+  row("most drafted tokens that pay", "-",
+      [](const DraftPrediction& p) { return std::to_string(p.max_drafted); });
+  row("tokens per pass", "1",
+      [](const DraftPrediction& p) { return fmt::format("{:.2f}", p.tokens_per_pass); });
   row("ms per token", fmt::format("{:.3f}", plain.ms_per_token),
-      fmt::format("{:.3f}", best.ms_per_token()));
+      [](const DraftPrediction& p) { return fmt::format("{:.3f}", p.ms_per_token()); });
   if (plain.fits) {
-    row("times plain", "1", fmt::format("{:.2f}", plain.ms_per_token / best.ms_per_token()));
+    row("times plain", "1", [&](const DraftPrediction& p) {
+      return fmt::format("{:.2f}", plain.ms_per_token / p.ms_per_token());
+    });
   }
   return text;
+}
+
+std::string PredictionRows(const char* head, std::span<const DraftPrediction> predictions,
+                           double plain_ms) {
+  std::string text = fmt::format("\n{:<17}{:>9}{:>8}{:>8}{:>10}{:>11}{:>13}{:>10}{:>10}\n", head,
+                                 "drafted", "passes", "pauses", "draft ms", "verify ms",
+                                 "tokens/pass", "ms/token", "speed-up");
+  for (const DraftPrediction& p : predictions) {
+    text +=
+        fmt::format("{:<17}{:>9.2f}{:>8.2f}{:>8.1f}{:>10.3f}{:>11.3f}{:>13.2f}{:>10.3f}{:>10.2f}\n",
+                    p.max_drafted == 0 ? "none (plain)" : std::to_string(p.max_drafted),
+                    p.n_drafted, p.n_draft_passes, p.n_pauses, p.draft_ms, p.verify_ms,
+                    p.tokens_per_pass, p.ms_per_token(), plain_ms / p.ms_per_token());
+  }
+  return text;
+}
+
+Json PredictionsJson(std::span<const DraftPrediction> predictions) {
+  Json rows = Json::array();
+  for (const DraftPrediction& p : predictions) {
+    rows.push_back({{"max_drafted", p.max_drafted},
+                    {"drafted", p.n_drafted},
+                    {"draft_passes", p.n_draft_passes},
+                    {"pauses", p.n_pauses},
+                    {"draft_ms", p.draft_ms},
+                    {"verify_ms", p.verify_ms},
+                    {"tokens_per_pass", p.tokens_per_pass},
+                    {"ms_per_token", p.ms_per_token()}});
+  }
+  return rows;
 }
 
 }  // namespace
@@ -191,19 +232,15 @@ std::string DraftingTable(const RatedSplit& plain, const DraftedSplit& drafted,
                        FormatBytes(drafted.fast_bytes));
   }
   std::string text = SideBySide(plain, drafted, draft);
-  text += fmt::format("\n{:<17}{:>9}{:>8}{:>10}{:>11}{:>13}{:>10}{:>10}\n", "drafted at most",
-                      "drafted", "passes", "draft ms", "verify ms", "tokens/pass", "ms/token",
-                      "speed-up");
   const double plain_ms = drafted.times.plain_ms();
-  for (const DraftPrediction& p : drafted.predictions) {
-    text += fmt::format("{:<17}{:>9.2f}{:>8.2f}{:>10.3f}{:>11.3f}{:>13.2f}{:>10.3f}{:>10.2f}\n",
-                        p.max_drafted == 0 ? "none (plain)" : std::to_string(p.max_drafted),
-                        p.n_drafted, p.n_draft_passes, p.draft_ms, p.verify_ms, p.tokens_per_pass,
-                        p.ms_per_token(), plain_ms / p.ms_per_token());
+  text += PredictionRows("drafted at most", drafted.predictions, plain_ms);
+  if (!drafted.extended.empty()) {
+    text += PredictionRows("and n-grams", drafted.extended, plain_ms);
   }
   return text +
          "predicted, by how far the draft was right in texts that the model wrote when it was "
-         "made;\nspeed-up: over plain decoding with the same split\n" +
+         "made;\nof a pass of the whole model in the mean; speed-up: over plain decoding with the "
+         "same split;\npauses: times that drafting was found not to pay, of each text\n" +
          DraftedLayers(plain, drafted, draft);
 }
 
@@ -212,22 +249,17 @@ Json DraftingJson(const RatedSplit& plain, const DraftedSplit& drafted) {
                {"fast_bytes", drafted.fast_bytes},
                {"slow_bytes", drafted.slow_bytes}};
   if (!drafted.fits) return json;
-  Json rows = Json::array();
-  for (const DraftPrediction& p : drafted.predictions) {
-    rows.push_back({{"max_drafted", p.max_drafted},
-                    {"drafted", p.n_drafted},
-                    {"draft_passes", p.n_draft_passes},
-                    {"draft_ms", p.draft_ms},
-                    {"verify_ms", p.verify_ms},
-                    {"tokens_per_pass", p.tokens_per_pass},
-                    {"ms_per_token", p.ms_per_token()}});
-  }
   json["n_hot"] = drafted.splits.n_hot;
   json["ms_to_draft"] = drafted.times.draft_ms;
-  json["by_drafted"] = std::move(rows);
+  json["by_drafted"] = PredictionsJson(drafted.predictions);
+  if (!drafted.extended.empty()) json["by_drafted_extended"] = PredictionsJson(drafted.extended);
   const DraftPrediction& best = BestOf(drafted.predictions);
   json["best_max_drafted"] = best.max_drafted;
-  if (plain.fits) json["speed_up"] = plain.ms_per_token / best.ms_per_token();
+  if (!plain.fits) return json;
+  json["speed_up"] = plain.ms_per_token / best.ms_per_token();
+  if (!drafted.extended.empty()) {
+    json["speed_up_extended"] = plain.ms_per_token / BestOf(drafted.extended).ms_per_token();
+  }
   return json;
 }
 

@@ -25,6 +25,9 @@ std::string HostTable(const HostRates& host) {
   std::string text = fmt::format("{:<34}", "threads");
   for (const int64_t n : host.thread_counts) text += fmt::format("{:>10}", n);
   text += "\n" + ByThreads(host, "plain reads, GB/s", host.read_bytes_per_s, kGiga);
+  if (!host.mapped_bytes_per_s.empty()) {
+    text += ByThreads(host, "plain reads of small pages, GB/s", host.mapped_bytes_per_s, kGiga);
+  }
   text += ByThreads(host, "attention reads, GB/s", host.attend_bytes_per_s, kGiga);
   text += ByThreads(host, "an op, us", host.op_us, 1);
   text += ByThreads(host, "a pass, us", host.wake_us, 1);
@@ -137,6 +140,7 @@ Json RatesJson(const MachineRates& rates) {
   json["measured_at_s"] = rates.measured_at_s;
   json["host"] = {{"thread_counts", host.thread_counts},
                   {"read_bytes_per_s", host.read_bytes_per_s},
+                  {"mapped_bytes_per_s", host.mapped_bytes_per_s},
                   {"attend_bytes_per_s", host.attend_bytes_per_s},
                   {"op_us", host.op_us},
                   {"pass_us", host.wake_us},

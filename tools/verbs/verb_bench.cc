@@ -186,9 +186,10 @@ void CompareWithPlan(const Drafting& drafting, const SpeculationResult& measured
         TimesOfDrafting(*other, {}, expected.rates, of_draft, SplitsOf(*other), nullptr, 0)
             .plain_ms();
   }
-  const bool is_recorded = model.draft() != nullptr && measured.source == "hot";
-  const DraftChains* const chains = is_recorded ? &model.draft()->chains : nullptr;
-  report->drafting.push_back(CompareDrafting(measured, times, chains, most));
+  RecordedDrafting recorded = {.extend = measured.source != "hot",
+                               .options = options.draft.options.speculate};
+  if (options.draft.options.kind == DraftKind::kHot) recorded.chains = &model.draft()->chains;
+  report->drafting.push_back(CompareDrafting(measured, times, recorded));
 }
 
 void MeasureDrafts(const std::vector<SparseMode>& modes,
