@@ -32,8 +32,8 @@ much of the held-out activations the placement covers (an LRU cache for comparis
 --explain prints what the fastest split is expected to take beside other ways to split: by activations
 per byte, the same share of every layer, and whole layers; with --draft FILE also the split that drafting
 with the hot neurons wants and what it would bring (docs/drafts.md), alone and extended by n-grams, by how
-far its chains were right when it was made. --slow-tier-limit holds the slow tier to a rate in all that is predicted.
---sweep vram=4G..24G[:1G] prints what more memory would bring.
+far its chains were right when it was made. --slow-tier-limit holds the slow tier to a rate in all that
+is predicted. --sweep vram=4G..24G[:1G] prints what more memory would bring.
 
 The plan holds for runs with this context (-c), batch (-b) and number of threads (-t), or smaller ones.
 Sizes: 8G, 512M, 1.5G (binary units). Output: a .placement.gguf, for `run --placement`.
