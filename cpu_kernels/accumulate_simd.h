@@ -284,6 +284,8 @@ struct OctetStrips {
 
  private:
   static constexpr int kRegs = kQuantBlock / V::kLanes;
+  static constexpr OctetCentre kCentre = octet_centre(kType);
+  static constexpr bool kHasOffsets = !TypeOctet::kSigned && kCentre.centre == 0;
 
   template <int kTokens, int... kRow>
   static void add_octets(const std::byte* const* w, int64_t offset, const StripTokens& to,
@@ -291,34 +293,78 @@ struct OctetStrips {
     constexpr int kRows = sizeof...(kRow);
     const TypeOctet octets[kRows] = {TypeOctet{w[kRow] + offset}...};
     OctetFactorArrays factors[kRows];
-    for (int r = 0; r < kRows; ++r) store_factors<V>(octets[r], &factors[r]);
-    each_chunk<V>([&]<int kChunk>() __attribute__((always_inline)) {
-      float* const y = to.y + kChunk * kQuantBlock;
-      Reg sums[kTokens][kRegs];
+    for (int r = 0; r < kRows; ++r) {
+      store_factors<V, kHasOffsets>(octets[r], &factors[r]);
+      if constexpr (kCentre.times != 1) {
+        static_assert(!TypeOctet::kHalves);
+        for (int c = 0; c < kOctetChunks; ++c) factors[r].scales[c] *= 1.0F / kCentre.times;
+      }
+    }
+    const auto add_chunks = [&]<int... kChunk>() __attribute__((always_inline)) {
+      constexpr int kChunks = sizeof...(kChunk);
+      float* const y[kChunks] = {to.y + kChunk * kQuantBlock...};
+      Reg sums[kTokens][kChunks][kRegs];
 #pragma GCC unroll 4
       for (int t = 0; t < kTokens; ++t) {
-        for (int v = 0; v < kRegs; ++v) sums[t][v] = V::load(y + t * to.y_stride + v * V::kLanes);
+        for (int c = 0; c < kChunks; ++c) {
+          for (int v = 0; v < kRegs; ++v) {
+            sums[t][c][v] = V::load(y[c] + t * to.y_stride + v * V::kLanes);
+          }
+        }
       }
 #pragma GCC unroll 1
       for (int r = 0; r < kRows; ++r) {
-        Reg weights[kRegs];
-        V::widen_bytes(octets[r].template bytes<kChunk>(), weights);
-        for (int v = 0; v < kRegs; ++v) {
-          const int at = TypeOctet::kHalves ? 2 * kChunk + 2 * v / kRegs : kChunk;
-          weights[v] =
-              V::fma(V::set1(factors[r].scales[at]), weights[v], V::set1(factors[r].offsets[at]));
-        }
+        Reg weights[kChunks][kRegs];
+        int c = 0;
+        (decode<kChunk>(octets[r], factors[r], weights[c++]), ...);
 #pragma GCC unroll 4
         for (int t = 0; t < kTokens; ++t) {
           const Reg factor = V::set1(to.h[t * to.h_stride + r]);
-          for (int v = 0; v < kRegs; ++v) sums[t][v] = V::fma(factor, weights[v], sums[t][v]);
+          for (c = 0; c < kChunks; ++c) {
+            for (int v = 0; v < kRegs; ++v) {
+              sums[t][c][v] = V::fma(factor, weights[c][v], sums[t][c][v]);
+            }
+          }
         }
       }
 #pragma GCC unroll 4
       for (int t = 0; t < kTokens; ++t) {
-        for (int v = 0; v < kRegs; ++v) V::store(y + t * to.y_stride + v * V::kLanes, sums[t][v]);
+        for (int c = 0; c < kChunks; ++c) {
+          for (int v = 0; v < kRegs; ++v) {
+            V::store(y[c] + t * to.y_stride + v * V::kLanes, sums[t][c][v]);
+          }
+        }
       }
-    });
+    };
+    // Two chunks at a time have one load for what both are read from, and twice the sums that need
+    // not wait for each other; 16 registers have no room for them.
+    if constexpr (V::kLanes == 16) {
+      each_two_chunks<kType>(add_chunks);
+    } else {
+      each_chunk<V>(add_chunks);
+    }
+  }
+
+  // Decodes a chunk. A centre is taken from the bytes, which needs no offset for each chunk or
+  // half.
+  template <int kChunk>
+  [[gnu::always_inline]] static inline void decode(const TypeOctet& octet,
+                                                   const OctetFactorArrays& factors, Reg* weights) {
+    __m256i bytes = octet.template bytes<kChunk>();
+    if constexpr (kCentre.times == 2) bytes = _mm256_add_epi8(bytes, bytes);
+    if constexpr (kCentre.centre != 0) {
+      bytes = _mm256_sub_epi8(bytes, _mm256_set1_epi8(kCentre.centre));
+    }
+    V::widen_bytes(bytes, weights);
+    for (int v = 0; v < kRegs; ++v) {
+      const int at = TypeOctet::kHalves ? 2 * kChunk + 2 * v / kRegs : kChunk;
+      const Reg scale = V::set1(factors.scales[at]);
+      if constexpr (kHasOffsets) {
+        weights[v] = V::fma(scale, weights[v], V::set1(factors.offsets[at]));
+      } else {
+        weights[v] = V::mul(scale, weights[v]);
+      }
+    }
   }
 };
 

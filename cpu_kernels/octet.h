@@ -49,6 +49,32 @@ inline constexpr bool kIsOctets =
 template <DType kType>
 inline constexpr int64_t kOctetBytes = kOctetCols / kTypeBlockElems<kType>* kTypeBlockBytes<kType>;
 
+// What a type takes away from its integers, where that makes up its offsets: a weight is
+// scale / times * (times * byte - centre), which is the same number.
+struct OctetCentre {
+  int centre = 0;  // 0: offsets are others, or there are none
+  int times = 1;
+};
+constexpr OctetCentre octet_centre(DType type) {
+  switch (type) {
+    case DType::kQ6_K:
+      return {.centre = 32};
+    case DType::kQ5_0:
+    case DType::kMXFP4:
+      return {.centre = 16};
+    case DType::kQ3_K:
+      return {.centre = 4};
+    case DType::kTQ2_0:
+      return {.centre = 1};
+    case DType::kS2_0:
+      return {.centre = 3, .times = 2};
+    case DType::kS3_0:
+      return {.centre = 7, .times = 2};
+    default:
+      return {};
+  }
+}
+
 template <class V>
 struct OctetTools {
   [[gnu::always_inline]] static inline __m256i load(const std::byte* p) {
@@ -481,12 +507,12 @@ struct OctetFactorArrays {
   float offsets[2 * kOctetChunks];
 };
 
-template <class V, class TypeOctet>
+template <class V, bool kOffsets = true, class TypeOctet>
 [[gnu::always_inline]] inline void store_factors(const TypeOctet& octet, OctetFactorArrays* out) {
   const auto factors = octet.factors();
   for (int i = 0; i < (TypeOctet::kHalves ? 2 : 1); ++i) {
     _mm256_storeu_ps(out->scales + 8 * i, factors.scales[i]);
-    _mm256_storeu_ps(out->offsets + 8 * i, factors.offsets[i]);
+    if constexpr (kOffsets) _mm256_storeu_ps(out->offsets + 8 * i, factors.offsets[i]);
   }
 }
 
@@ -501,6 +527,16 @@ template <class V, class F>
   f.template operator()<5>();
   f.template operator()<6>();
   f.template operator()<7>();
+}
+
+// The same for two chunks at a time, which share what they are read from where chunks do.
+template <DType kType, class F>
+[[gnu::always_inline]] inline void each_two_chunks(const F& f) {
+  constexpr int kBeside = kType == DType::kQ6_K ? 2 : 1;
+  f.template operator()<0, kBeside>();
+  f.template operator()<3 - kBeside, 3>();
+  f.template operator()<4, 4 + kBeside>();
+  f.template operator()<7 - kBeside, 7>();
 }
 
 // Calls f(bytes, factors, first) for chunks [begin, end) of an octet at p, with kHalves two factors
