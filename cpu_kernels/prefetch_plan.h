@@ -38,7 +38,7 @@ bool prefetches_rows_near();
 
 // Whether the rows that follow are best prefetched into the first cache, on this processor: not on
 // AMD's before Zen 5, whose first cache has 32 kB. Zen 4 reads neighbouring rows of 11008 columns
-// 1.2 to 1.5 times as fast where it is the second, and rows that lie apart 1.4 to 1.7 times. (In
+// 1.1 to 1.5 times as fast where it is the second, and rows that lie apart up to 1.7 times. (In
 // tables.cc.)
 bool prefetches_near();
 

@@ -28,11 +28,14 @@ constexpr double kCheapShare = 0.01;
 
 void Blend(double* mean, double value, double weight) { *mean += weight * (value - *mean); }
 
-}  // namespace
-
+// How likely a token must be to be accepted, with all before it, to be worth drafting: at so many
+// tokens per millisecond, its own time and that which its row adds to the pass. However dear it is,
+// what is nearly certain is tried: that it does not pay is seen then.
 double LeastChanceWorth(double tokens_per_ms, double draft_ms, double row_ms) {
   return std::min(kSurelyTried, tokens_per_ms * (draft_ms + std::max(0.0, row_ms)));
 }
+
+}  // namespace
 
 SpeculateStats& SpeculateStats::operator+=(const SpeculateStats& other) {
   n_drafted += other.n_drafted;

@@ -27,11 +27,6 @@
 
 namespace thermocline {
 
-// How likely a token must be to be accepted, with all before it, to be worth drafting: at so many
-// tokens per millisecond, its own time and that which its row adds to the pass. However dear it is,
-// what is nearly certain is tried: that it does not pay is seen then.
-double LeastChanceWorth(double tokens_per_ms, double draft_ms, double row_ms);
-
 struct SpeculateOptions {
   int64_t max_tokens = 16;    // that are drafted for a text at a time
   int64_t max_children = 1;   // of them that may follow the same token; 1: chains

@@ -172,12 +172,16 @@ TEST(DraftCost, TheBestDepthIsThatOfTheFormula) {
   }
 }
 
-TEST(DraftCost, WhatAVerifyingPassReads) {
+EngineOptions OnTwoTiers() {
   EngineOptions options;
   options.model_path = SiluModelPath();
   options.n_threads = 2;
   options.fast_tier = FastTier::kCpu;
-  const OpenedModel model(options);
+  return options;
+}
+
+TEST(DraftCost, WhatAVerifyingPassReads) {
+  const OpenedModel model(OnTwoTiers());
   const MachineRates rates = FixedRates();
   LayerSplits splits = SplitsOf(model);
   for (int64_t& n_hot : splits.n_hot) n_hot = model.config().d_ff / 2;
@@ -200,11 +204,7 @@ TEST(DraftCost, WhatAVerifyingPassReads) {
 
 // Attention and head lie where the file is mapped.
 TEST(DraftCost, MappedWeightsAreReadAsFastAsSmallPages) {
-  EngineOptions options;
-  options.model_path = SiluModelPath();
-  options.n_threads = 2;
-  options.fast_tier = FastTier::kCpu;
-  const OpenedModel model(options);
+  const OpenedModel model(OnTwoTiers());
   const PassShape shape{.context_tokens = 16, .n_threads = 2};
   const auto plain_ms = [&](std::vector<double> mapped_bytes_per_s) {
     MachineRates rates = FixedRates();
