@@ -16,8 +16,6 @@
 namespace thermocline::emulation {
 namespace {
 
-thread_local BlockRunner* current_block = nullptr;
-
 // Unwinds the threads of a kernel that failed.
 struct KernelStopped {};
 
@@ -45,11 +43,6 @@ std::string Describe(const Exchange& exchange) {
 constexpr char kSyncWarp[] = "__syncwarp";
 
 }  // namespace
-
-BlockRunner& CurrentBlock() {
-  CHECK(current_block != nullptr);
-  return *current_block;
-}
 
 BlockRunner::BlockRunner() = default;
 BlockRunner::~BlockRunner() = default;
@@ -263,6 +256,7 @@ void BlockRunner::CheckExchange(const Warp& warp, const Exchange& mine) {
     if (post.mask != mine.mask || !SameText(post.what, mine.what)) {
       Fail(fmt::format("calls {} while lane {} waits in {}", call(), other, Describe(post)));
     }
+    break;  // who waits with the same mask was compared with that lane when it came
   }
 }
 

@@ -13,6 +13,7 @@
 #include "gpu_kernels/emulation/fiber.h"
 #include "gpu_kernels/emulation/shared_memory.h"
 #include "gpu_kernels/emulation/vector_types.h"
+#include "runtime/core/error.h"
 
 namespace thermocline::emulation {
 
@@ -148,8 +149,13 @@ class BlockRunner {
   std::string report_;  // not empty where the kernel failed; its threads unwind then
 };
 
-// The block that runs on this host thread. REQUIRES: called from a kernel.
-BlockRunner& CurrentBlock();
+// The block that runs on this host thread, nullptr outside of kernels.
+inline thread_local constinit BlockRunner* current_block = nullptr;
+// REQUIRES: called from a kernel.
+inline BlockRunner& CurrentBlock() {
+  CHECK(current_block != nullptr);
+  return *current_block;
+}
 inline const Thread& CurrentThread() { return CurrentBlock().running(); }
 
 }  // namespace thermocline::emulation

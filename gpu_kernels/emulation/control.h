@@ -19,6 +19,8 @@ struct Settings {
   // What the emulated device holds.
   uint64_t device_bytes = uint64_t{8} << 30;
   int n_devices = 1;  // or 0: a machine without one
+  // Whether memory is closed to the host by a protection key, where the processor has keys.
+  bool protection_keys = true;
 };
 
 Settings CurrentSettings();

@@ -29,6 +29,8 @@ struct Allocation {
   size_t n_bytes = 0;
   size_t back_bytes = 0;  // of the canary behind the data
   bool on_device = false;
+  bool on_pages = false;    // of its own
+  bool keyed = false;       // its pages have DeviceKey()
   bool registered = false;  // the user's memory, which has no canaries
 };
 
@@ -36,7 +38,8 @@ struct Registry {
   std::mutex mutex;
   std::map<const std::byte*, Allocation> allocations;  // allocations by their data
   size_t device_bytes = 0;
-  int n_users = 0;  // how many users device memory has
+  int n_unkeyed = 0;  // allocations on the device that are closed one by one
+  int n_users = 0;    // how many users device memory has
 };
 
 Registry& TheRegistry() {
@@ -44,15 +47,33 @@ Registry& TheRegistry() {
   return registry;
 }
 
-// Device memory lies on pages of its own, which can be closed; for AddressSanitizer it is poisoned.
-constexpr bool kClosesPages = !kAddressSanitizer;
+// The protection key of the device's memory, or -1 where the processor or the kernel has none left.
+// A thread that has not set its rights to it has none.
+int DeviceKey() {
+  static const int key = pkey_alloc(/*flags=*/0, PKEY_DISABLE_ACCESS);
+  return key;
+}
+
+// Sets this thread's rights to the device's memory, as pkey_set() has them, and returns those
+// before.
+int SetRights(int rights) {
+  if (DeviceKey() < 0) return 0;
+  const int before = pkey_get(DeviceKey());
+  CHECK(pkey_set(DeviceKey(), static_cast<unsigned>(rights)) == 0);
+  return before;
+}
+
+// Device memory lies on pages of its own, which are closed by the key or one by one; without a key
+// it is poisoned for AddressSanitizer instead.
 constexpr size_t kPage = 4096;
 
 std::byte* PagesOf(const Allocation& a) { return a.data - kPage; }
 size_t PageBytes(const Allocation& a) { return kPage + a.n_bytes + a.back_bytes; }
 
+// What has the key stays as it is.
 void SetOpen(const Allocation& a, bool open) {
-  if (!kClosesPages) {
+  if (a.keyed) return;
+  if (!a.on_pages) {
     (open ? Unpoison : Poison)(a.data, a.n_bytes);
     return;
   }
@@ -60,13 +81,15 @@ void SetOpen(const Allocation& a, bool open) {
 }
 
 void SetAllOpen(const Registry& registry, bool open) {
+  if (registry.n_unkeyed == 0) return;
   for (const auto& [data, a] : registry.allocations) {
     if (a.on_device) SetOpen(a, open);
   }
 }
 
+// REQUIRES: n_bytes > 0.
 bool IsCanary(const std::byte* from, size_t n_bytes) {
-  return std::all_of(from, from + n_bytes, [](std::byte byte) { return byte == kCanary; });
+  return from[0] == kCanary && std::memcmp(from, from + 1, n_bytes - 1) == 0;
 }
 
 void WriteCanaries(const Allocation& a) {
@@ -74,12 +97,12 @@ void WriteCanaries(const Allocation& a) {
   std::fill_n(a.data + a.n_bytes, a.back_bytes, kCanary);
 }
 
-// Returns "" or what happened; each damage is reported once. AddressSanitizer guards its canaries
-// itself.
-std::string BrokenCanary(const Allocation& a) {
+// Returns "" or what happened; each damage is reported once. back_bytes: how much is looked at
+// behind the end. AddressSanitizer guards its canaries itself.
+std::string BrokenCanary(const Allocation& a, size_t back_bytes) {
   if (kAddressSanitizer || a.registered) return "";
   const bool front = IsCanary(a.data - kCanaryBytes, kCanaryBytes);
-  if (front && IsCanary(a.data + a.n_bytes, a.back_bytes)) return "";
+  if (front && IsCanary(a.data + a.n_bytes, back_bytes)) return "";
   WriteCanaries(a);
   return fmt::format("memory {} {} of {} bytes was written to", front ? "behind" : "in front of",
                      a.on_device ? "an allocation" : "a pinned allocation", a.n_bytes);
@@ -93,20 +116,30 @@ std::byte* NewPages(size_t n_bytes) {
 }
 
 void* Allocate(Registry& registry, size_t n_bytes, bool on_device) {
-  const bool pages = on_device && kClosesPages;
-  const size_t front = pages ? kPage : kCanaryBytes;
-  const size_t unit = pages ? kPage : kAlignment;
+  const bool keyed = on_device && CurrentSettings().protection_keys && DeviceKey() >= 0;
+  const bool on_pages = keyed || (on_device && !kAddressSanitizer);
+  const size_t front = on_pages ? kPage : kCanaryBytes;
+  const size_t unit = on_pages ? kPage : kAlignment;
   const size_t padded = (n_bytes + kCanaryBytes + unit - 1) / unit * unit;
-  Allocation a{.n_bytes = n_bytes, .back_bytes = padded - n_bytes, .on_device = on_device};
-  std::byte* base = pages ? NewPages(front + padded)
-                          : static_cast<std::byte*>(std::aligned_alloc(unit, front + padded));
+  Allocation a{.n_bytes = n_bytes,
+               .back_bytes = padded - n_bytes,
+               .on_device = on_device,
+               .on_pages = on_pages,
+               .keyed = keyed};
+  std::byte* base = on_pages ? NewPages(front + padded)
+                             : static_cast<std::byte*>(std::aligned_alloc(unit, front + padded));
   if (base == nullptr) return nullptr;
   a.data = base + front;
   std::fill_n(a.data, n_bytes, kFresh);
   WriteCanaries(a);
   Poison(a.data - kCanaryBytes, kCanaryBytes);
   Poison(a.data + n_bytes, a.back_bytes);
+  if (keyed) {
+    const int rights = PROT_READ | PROT_WRITE;
+    CHECK(pkey_mprotect(PagesOf(a), PageBytes(a), rights, DeviceKey()) == 0);
+  }
   if (on_device && registry.n_users == 0) SetOpen(a, false);
+  if (on_device && !keyed) ++registry.n_unkeyed;
   registry.allocations[a.data] = a;
   return a.data;
 }
@@ -121,15 +154,17 @@ cudaError_t Free(void* pointer, bool on_device) {
     return cudaErrorInvalidValue;
   }
   const Allocation a = found->second;
-  const bool pages = a.on_device && kClosesPages;
   if (a.on_device) SetOpen(a, true);
-  const std::string broken = BrokenCanary(a);
+  const int rights = SetRights(0);
+  const std::string broken = BrokenCanary(a, a.back_bytes);
+  SetRights(rights);
   if (!broken.empty()) SetReport(broken + " before it was freed");
   if (on_device) registry.device_bytes -= a.n_bytes;
+  if (on_device && !a.keyed) --registry.n_unkeyed;
   registry.allocations.erase(found);
   Unpoison(a.data - kCanaryBytes, kCanaryBytes);
   Unpoison(a.data + a.n_bytes, a.back_bytes);
-  if (pages) {
+  if (a.on_pages) {
     munmap(PagesOf(a), PageBytes(a));
   } else {
     std::free(a.data - kCanaryBytes);
@@ -139,13 +174,14 @@ cudaError_t Free(void* pointer, bool on_device) {
 
 }  // namespace
 
-DeviceAccess::DeviceAccess() {
+DeviceAccess::DeviceAccess() : rights_(SetRights(0)) {
   Registry& registry = TheRegistry();
   const std::lock_guard lock(registry.mutex);
   if (registry.n_users++ == 0) SetAllOpen(registry, true);
 }
 
 DeviceAccess::~DeviceAccess() {
+  SetRights(rights_);
   Registry& registry = TheRegistry();
   const std::lock_guard lock(registry.mutex);
   if (--registry.n_users == 0) SetAllOpen(registry, false);
@@ -169,7 +205,8 @@ std::string FindBrokenCanary() {
   Registry& registry = TheRegistry();
   const std::lock_guard lock(registry.mutex);
   for (const auto& [data, allocation] : registry.allocations) {
-    std::string broken = BrokenCanary(allocation);
+    // What lies behind these bytes is looked at when the allocation is freed.
+    std::string broken = BrokenCanary(allocation, kCanaryBytes);
     if (!broken.empty()) return broken;
   }
   return "";

@@ -1,8 +1,9 @@
 // Memory of the emulated device and pinned host memory. Both lie between canaries, which are looked
 // at after every kernel and when the memory is freed; under AddressSanitizer touching one is an
 // error at once. Fresh memory is filled with 0xff bytes (a NaN in every floating point format).
-// While no stream has work the device's memory cannot be touched: a host that follows a device
-// pointer then dies, as it would on hardware.
+// A host that follows a device pointer dies, as it would on hardware: the device's memory has a
+// protection key that only threads with DeviceAccess open. On processors without such keys the
+// memory is closed while no stream has work, page by page.
 #pragma once
 
 #include <cstddef>
@@ -21,13 +22,16 @@ enum class Place {
 };
 Place PlaceOf(const void* at, size_t n_bytes);
 
-// Whoever holds one may touch the device's memory.
+// The thread that holds one may touch the device's memory.
 class DeviceAccess {
  public:
   DeviceAccess();
   ~DeviceAccess();
   DeviceAccess(const DeviceAccess&) = delete;
   DeviceAccess& operator=(const DeviceAccess&) = delete;
+
+ private:
+  int rights_;  // that the thread had before
 };
 
 // Returns "" or which allocation's neighbourhood was written to.

@@ -81,7 +81,7 @@ SharedRegion& SharedMemory::Dynamic(const char* name, size_t offset_bytes, size_
   return *dynamic_regions_.back();
 }
 
-void SharedMemory::Record(SharedRegion& region, size_t index, Access access) {
+void SharedMemory::RecordAny(SharedRegion& region, size_t index, Access access) {
   BlockRunner& block = CurrentBlock();
   if (index >= region.n) {
     block.Fail(fmt::format("accesses {}; it has {} elements", Element(region, index), region.n));
@@ -90,19 +90,20 @@ void SharedMemory::Record(SharedRegion& region, size_t index, Access access) {
   const Thread& thread = block.running();
   CheckOrder(region, index, access);
   if (access == Access::kRead) {
+    SharedReads& reads = region.reads[index];
     if (cell.read_epoch != epoch_) {
       cell.read_epoch = epoch_;
-      cell.read_warp = thread.warp();
+      cell.read_warp = static_cast<uint16_t>(thread.warp());
       cell.many_warps = false;
-      std::fill_n(cell.read_clock, kWarpSize, 0);
+      reads = {};
     }
     cell.many_warps |= cell.read_warp != thread.warp();
-    cell.read_clock[thread.lane()] = thread.own_clock;
+    reads.clock[thread.lane()] = thread.own_clock;
     return;
   }
   cell.write_epoch = epoch_;
   cell.write_clock = thread.own_clock;
-  cell.writer = thread.number;
+  cell.writer = static_cast<uint16_t>(thread.number);
   cell.atomic = access == Access::kAtomic;
 }
 
@@ -123,9 +124,10 @@ void SharedMemory::CheckOrder(const SharedRegion& region, size_t index, Access a
   }
   if (access == Access::kRead || cell.read_epoch != epoch_) return;
   bool race = cell.many_warps;
+  const SharedReads& reads = region.reads[index];
   for (unsigned lane = 0; lane < kWarpSize; ++lane) {
     const unsigned reader = cell.read_warp * kWarpSize + lane;
-    race |= cell.read_clock[lane] != 0 && !HappenedBefore(reader, cell.read_clock[lane], thread);
+    race |= reads.clock[lane] != 0 && !HappenedBefore(reader, reads.clock[lane], thread);
   }
   if (race) {
     block.Fail(fmt::format("writes {}, which another thread has read with no barrier between",

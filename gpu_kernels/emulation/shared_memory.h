@@ -20,17 +20,20 @@ struct SharedCell {
   uint64_t write_epoch = 0;
   uint64_t read_epoch = 0;
   uint32_t write_clock = 0;
-  uint32_t writer = 0;      // thread that wrote last
-  uint32_t read_warp = 0;   // warp of the readers in read_epoch
+  uint16_t writer = 0;      // thread that wrote last
+  uint16_t read_warp = 0;   // warp of the readers in read_epoch
   bool many_warps = false;  // readers of more than one warp were there
   bool atomic = false;      // the last write was atomic
-  uint32_t read_clock[32] = {};
+};
+// When the lanes of read_warp read an element last, in read_epoch.
+struct SharedReads {
+  uint32_t clock[32] = {};
 };
 
 // An array in shared memory.
 struct SharedRegion {
   SharedRegion(const char* array, size_t n_elements, size_t bytes)
-      : name(array), n(n_elements), element_bytes(bytes), cells(n_elements) {}
+      : name(array), n(n_elements), element_bytes(bytes), cells(n_elements), reads(n_elements) {}
 
   const char* name;
   size_t n;
@@ -39,7 +42,8 @@ struct SharedRegion {
   size_t offset_bytes = 0;         // where a dynamic array lies
   std::vector<std::byte> storage;  // holds a static array
   uint64_t block_epoch = 0;        // epoch of the block that used it last
-  std::vector<SharedCell> cells;   // one per element
+  std::vector<SharedCell> cells;   // one per element, as are reads
+  std::vector<SharedReads> reads;
 };
 
 class SharedMemory {
@@ -56,9 +60,19 @@ class SharedMemory {
   SharedRegion& Dynamic(const char* name, size_t offset_bytes, size_t n, size_t element_bytes);
 
   // Records an access by the running thread; reports it when it races or reads what is not there.
-  void Record(SharedRegion& region, size_t index, Access access);
+  void Record(SharedRegion& region, size_t index, Access access) {
+    if (access == Access::kRead && index < region.n) {
+      // Most reads are of what was written before the last barrier and warps read since: a write
+      // before the next one is a race, whoever else reads.
+      const SharedCell& cell = region.cells[index];
+      const bool written = cell.write_epoch >= first_epoch_ && cell.write_epoch < epoch_;
+      if (written && cell.read_epoch == epoch_ && cell.many_warps) return;
+    }
+    RecordAny(region, index, access);
+  }
 
  private:
+  void RecordAny(SharedRegion& region, size_t index, Access access);
   void CheckOrder(const SharedRegion& region, size_t index, Access access);
 
   uint64_t epoch_ = 1;

@@ -293,8 +293,15 @@ TEST_F(BrokenKernelTest, LaunchesThatNoDeviceTakes) {
 // Weights in a form of the GPU's, say, read as if they lay in a file.
 TEST(EmulatorDeathTest, AHostThatFollowsADevicePointer) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
-  const DeviceMemory memory(64, "a test");
-  EXPECT_DEATH({ *memory.as<volatile char>() = 1; }, "");
+  const emulation::Settings before = emulation::CurrentSettings();
+  for (const bool keys : {true, false}) {
+    emulation::Settings settings = before;
+    settings.protection_keys = keys;
+    emulation::ChangeSettings(settings);
+    const DeviceMemory memory(64, "a test");
+    EXPECT_DEATH({ *memory.as<volatile char>() = 1; }, "") << "with keys: " << keys;
+  }
+  emulation::ChangeSettings(before);
 }
 
 }  // namespace
