@@ -82,10 +82,13 @@ if(THERMOCLINE_LEAN_TESTS AND "address" IN_LIST THERMOCLINE_SANITIZE AND CMAKE_C
 endif()
 
 # Libraries that compute little: a lean tree with a sanitizer does not optimise them, as compiling takes longer there than they
-# run. Not those that libFuzzer runs for as long as it may.
+# run.
 set(THERMOCLINE_COLD tc_chat tc_convert tc_device tc_device_gpu tc_drafts tc_engine tc_gguf tc_grammar tc_import tc_jinja
   tc_load tc_lora tc_model tc_moves tc_pass tc_placement tc_rates tc_reply tc_safetensors tc_schedule tc_speculate
   tc_stand_ins tc_synth tc_timing)
+# Of these, what runs for every token: `test`, where users' speeds are measured now and then, too, optimises it like a release, and
+# the others little.
+set(THERMOCLINE_PER_TOKEN tc_device tc_device_gpu tc_engine tc_grammar tc_moves tc_pass tc_schedule tc_speculate)
 # Libraries that libFuzzer follows into: what parses.
 set(THERMOCLINE_FUZZED tc_core tc_gguf tc_text tc_grammar tc_reply tc_jinja tc_import tc_safetensors tc_lora tc_placement tc_schedule tc_serve)
 if(THERMOCLINE_FUZZ)
@@ -100,8 +103,11 @@ function(thermocline_library name)
   target_link_libraries(${name} PUBLIC ${ARG_LINKS})
   if(THERMOCLINE_FUZZ AND name IN_LIST THERMOCLINE_FUZZED)
     target_compile_options(${name} PRIVATE -fsanitize=fuzzer-no-link)
-  elseif(THERMOCLINE_LEAN_TESTS AND THERMOCLINE_SANITIZE AND name IN_LIST THERMOCLINE_COLD)
+  endif()
+  if(THERMOCLINE_LEAN_TESTS AND THERMOCLINE_SANITIZE AND name IN_LIST THERMOCLINE_COLD)
     target_compile_options(${name} PRIVATE -O0)
+  elseif(THERMOCLINE_UNITY AND NOT THERMOCLINE_SANITIZE AND name IN_LIST THERMOCLINE_COLD AND NOT name IN_LIST THERMOCLINE_PER_TOKEN)
+    target_compile_options(${name} PRIVATE -O1)
   endif()
 endfunction()
 
