@@ -6,7 +6,7 @@
 
 BUILD_DIR holds compile_commands.json; with FOLDERs only files in them are looked at. Without THERMOCLINE_TIDY_ALL in the
 environment clang-tidy looks at sources that the last commits touched, or whose headers they touched, and at a tenth of
-the others, another one with every commit. Files that nvcc compiles are left out:
+the others' translation units, another one with every commit. Files that nvcc compiles are left out:
 the build in which the host compiler does has them. Where the build compiles a target's sources together
 (THERMOCLINE_UNITY), so does clang-tidy, which takes a third of the time: most of it goes into headers.
 
@@ -114,15 +114,17 @@ def git(root, *arguments):
     return result.stdout if result.returncode == 0 else None
 
 
-def select(root, sources, known):
-    """Those of the sources that a run looks at: all, or what changed lately and a part of the rest."""
+def select(root, units):
+    """Those of the units' sources that a run looks at: all, or what changed lately and a part of the rest. The part is of
+    whole units, since what costs time is a unit's headers."""
+    sources = {source for unit in units.values() for source in unit}
     if "THERMOCLINE_TIDY_ALL" in os.environ:
-        return set(sources)
+        return sources
     log = git(root, "log", f"-{RECENT_COMMITS}", "--name-only", "--format=")
     changed = git(root, "diff", "--name-only", "HEAD")
     count = git(root, "rev-list", "--count", "HEAD")
     if log is None or changed is None or count is None:  # not a clone
-        return set(sources)
+        return sources
     recent = set(log.split()) | set(changed.split())
     part = int(count) % PARTS
 
@@ -134,7 +136,8 @@ def select(root, sources, known):
     def turn(name):
         return int(hashlib.sha256(name.encode()).hexdigest(), 16) % PARTS
 
-    return {name for name in sources if is_recent(name) or turn(name) == part}
+    in_turn = {source for name, unit in units.items() if turn(name) == part for source in unit}
+    return in_turn | {name for name in sources if is_recent(name)}
 
 
 def is_for_nvcc(entry):
@@ -183,7 +186,7 @@ def check_tidy(root, build_dir, folders):
     stamp_dir = os.path.join(build_dir, "clang_tidy")
     os.makedirs(stamp_dir, exist_ok=True)
     all_sources = {source for name in entries for source in sources[name]}
-    selected = select(root, all_sources, known)
+    selected = select(root, {name: sources[name] for name in entries})
     entries, sources = reduce_units(root, stamp_dir, entries, sources, selected)
     for entry in entries.values():
         command = entry.get("command") or shlex.join(entry["arguments"])
