@@ -86,6 +86,8 @@ endif()
 set(THERMOCLINE_COLD tc_chat tc_convert tc_device tc_device_gpu tc_drafts tc_engine tc_gguf tc_grammar tc_import tc_jinja
   tc_load tc_lora tc_model tc_moves tc_pass tc_placement tc_rates tc_reply tc_safetensors tc_schedule tc_speculate
   tc_stand_ins tc_synth tc_timing)
+# Of these, what AddressSanitizer's tests run for minutes where it is not optimised.
+set(THERMOCLINE_WARM_WITH_ADDRESSES tc_grammar tc_jinja)
 # Of these, what runs for every token: `test`, where users' speeds are measured now and then, too, optimises it like a release, and
 # the others little.
 set(THERMOCLINE_PER_TOKEN tc_device tc_device_gpu tc_engine tc_grammar tc_moves tc_pass tc_schedule tc_speculate)
@@ -104,7 +106,11 @@ function(thermocline_library name)
   if(THERMOCLINE_FUZZ AND name IN_LIST THERMOCLINE_FUZZED)
     target_compile_options(${name} PRIVATE -fsanitize=fuzzer-no-link)
   endif()
-  if(THERMOCLINE_LEAN_TESTS AND THERMOCLINE_SANITIZE AND name IN_LIST THERMOCLINE_COLD)
+  set(warm "")
+  if("address" IN_LIST THERMOCLINE_SANITIZE)
+    set(warm ${THERMOCLINE_WARM_WITH_ADDRESSES})
+  endif()
+  if(THERMOCLINE_LEAN_TESTS AND THERMOCLINE_SANITIZE AND name IN_LIST THERMOCLINE_COLD AND NOT name IN_LIST warm)
     target_compile_options(${name} PRIVATE -O0)
   elseif(THERMOCLINE_UNITY AND NOT THERMOCLINE_SANITIZE AND name IN_LIST THERMOCLINE_COLD AND NOT name IN_LIST THERMOCLINE_PER_TOKEN)
     target_compile_options(${name} PRIVATE -O1)
