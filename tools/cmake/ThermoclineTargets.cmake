@@ -81,16 +81,22 @@ if(THERMOCLINE_LEAN_TESTS AND "address" IN_LIST THERMOCLINE_SANITIZE AND CMAKE_C
   set(THERMOCLINE_CHECKS_BY_CALLS -mllvm -asan-instrumentation-with-call-threshold=0)
 endif()
 
-# Libraries that compute little: a lean tree with a sanitizer does not optimise them, as compiling takes longer there than they
-# run.
+# Libraries that compute little: a lean tree with a sanitizer does not optimise them, and `test` little, as compiling takes longer
+# there than they run. Not grammars and templates where AddressSanitizer's tests run them for minutes, nor, in `test`, where a
+# user's speed may be measured, what runs for every token.
 set(THERMOCLINE_COLD tc_chat tc_convert tc_device tc_device_gpu tc_drafts tc_engine tc_gguf tc_grammar tc_import tc_jinja
   tc_load tc_lora tc_model tc_moves tc_pass tc_placement tc_rates tc_reply tc_safetensors tc_schedule tc_speculate
   tc_stand_ins tc_synth tc_timing)
-# Of these, what AddressSanitizer's tests run for minutes where it is not optimised.
-set(THERMOCLINE_WARM_WITH_ADDRESSES tc_grammar tc_jinja)
-# Of these, what runs for every token: `test`, where users' speeds are measured now and then, too, optimises it like a release, and
-# the others little.
-set(THERMOCLINE_PER_TOKEN tc_device tc_device_gpu tc_engine tc_grammar tc_moves tc_pass tc_schedule tc_speculate)
+set(THERMOCLINE_COLD_OPTION "")
+if(THERMOCLINE_SANITIZE AND THERMOCLINE_LEAN_TESTS)
+  set(THERMOCLINE_COLD_OPTION -O0)
+  if("address" IN_LIST THERMOCLINE_SANITIZE)
+    list(REMOVE_ITEM THERMOCLINE_COLD tc_grammar tc_jinja)
+  endif()
+elseif(THERMOCLINE_UNITY AND NOT THERMOCLINE_SANITIZE)
+  set(THERMOCLINE_COLD_OPTION -O1)
+  list(REMOVE_ITEM THERMOCLINE_COLD tc_device tc_device_gpu tc_engine tc_grammar tc_moves tc_pass tc_schedule tc_speculate)
+endif()
 # Libraries that libFuzzer follows into: what parses.
 set(THERMOCLINE_FUZZED tc_core tc_gguf tc_text tc_grammar tc_reply tc_jinja tc_import tc_safetensors tc_lora tc_placement tc_schedule tc_serve)
 if(THERMOCLINE_FUZZ)
@@ -106,14 +112,8 @@ function(thermocline_library name)
   if(THERMOCLINE_FUZZ AND name IN_LIST THERMOCLINE_FUZZED)
     target_compile_options(${name} PRIVATE -fsanitize=fuzzer-no-link)
   endif()
-  set(warm "")
-  if("address" IN_LIST THERMOCLINE_SANITIZE)
-    set(warm ${THERMOCLINE_WARM_WITH_ADDRESSES})
-  endif()
-  if(THERMOCLINE_LEAN_TESTS AND THERMOCLINE_SANITIZE AND name IN_LIST THERMOCLINE_COLD AND NOT name IN_LIST warm)
-    target_compile_options(${name} PRIVATE -O0)
-  elseif(THERMOCLINE_UNITY AND NOT THERMOCLINE_SANITIZE AND name IN_LIST THERMOCLINE_COLD AND NOT name IN_LIST THERMOCLINE_PER_TOKEN)
-    target_compile_options(${name} PRIVATE -O1)
+  if(name IN_LIST THERMOCLINE_COLD)
+    target_compile_options(${name} PRIVATE ${THERMOCLINE_COLD_OPTION})
   endif()
 endfunction()
 
