@@ -1,7 +1,6 @@
 #include "runtime/drafts/auto_draft.h"
 
 #include <algorithm>
-#include <chrono>
 #include <numeric>
 #include <utility>
 
@@ -14,14 +13,11 @@ constexpr int64_t kDraftsToKnow = 3;   // of a source, before it is judged
 constexpr int64_t kTurnsToRetry = 24;  // the others get one, since texts change
 constexpr double kLatest = 0.2;
 
-double MsFrom(std::chrono::steady_clock::time_point started) {
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started)
-      .count();
-}
-
 }  // namespace
 
-AutoDraft::AutoDraft(std::vector<DraftSource*> sources) : sources_(std::move(sources)) {
+AutoDraft::AutoDraft(std::vector<DraftSource*> sources, MillisecondClock clock)
+    : sources_(std::move(sources)), clock_(std::move(clock)) {
+  CHECK(clock_ != nullptr);
   CHECK(!sources_.empty() && sources_.size() <= static_cast<size_t>(Confidence::kMaxSources));
 }
 
@@ -80,9 +76,9 @@ void AutoDraft::Draft(std::span<const DraftRequest> requests) {
         asked.push_back(requests[i]);
       }
       if (asked.empty()) continue;
-      const auto started = std::chrono::steady_clock::now();
+      const double started_ms = clock_();
       sources_[s]->Draft(asked);
-      const double ms = MsFrom(started) / static_cast<double>(asked.size());
+      const double ms = (clock_() - started_ms) / static_cast<double>(asked.size());
       for (const DraftRequest& request : asked) {
         Text& text = TextOf(request.text);
         text.source = s;

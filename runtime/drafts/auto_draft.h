@@ -9,14 +9,15 @@
 #include <vector>
 
 #include "runtime/speculate/draft_source.h"
+#include "runtime/speculate/speculator.h"
 
 namespace thermocline {
 
 class AutoDraft : public DraftSource {
  public:
   // The cheapest first: where nothing is known, they are tried in this order. They must outlive it.
-  // REQUIRES: 1 to Confidence::kMaxSources.
-  explicit AutoDraft(std::vector<DraftSource*> sources);
+  // clock: by which it measures what each takes. REQUIRES: 1 to Confidence::kMaxSources.
+  explicit AutoDraft(std::vector<DraftSource*> sources, MillisecondClock clock = SteadyMs);
 
   std::string name() const override;
   DraftCost cost() const override;
@@ -43,6 +44,7 @@ class AutoDraft : public DraftSource {
   std::vector<size_t> Ranking(Text& text) const;
 
   std::vector<DraftSource*> sources_;
+  MillisecondClock clock_;
   std::map<int32_t, Text> texts_;
 };
 

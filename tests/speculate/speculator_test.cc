@@ -23,7 +23,7 @@ class Trial {
             at = request.tree->Add(at, 5, std::nan(""));
           }
         }),
-        speculator_(source_, {.max_tokens = 16}, kToyVocab) {}
+        speculator_(source_, {.max_tokens = 16}, kToyVocab, [] { return 0.0; }) {}
 
   void Write(int n_tokens) {
     const Sampler sampler(Plain());
