@@ -33,23 +33,30 @@ int64_t gemm_f32_multiply_registers(int64_t n);
 // GEMM in int8: Q8_0 (GemmForm::kQ8), Q4_0 and Q4_1 (GemmForm::kQ8Offset).
 int64_t gemm_q8_tile_tokens();
 int64_t gemm_q8_input_bytes(int64_t n_tokens, int64_t k);
-void gemm_q8_prepare(const GemmPrepareArgs& args);
 void gemm_q8_offset_prepare(const GemmPrepareArgs& args);
-int64_t gemm_q8_panel_bytes(int64_t k);
 int64_t gemm_q8_offset_panel_bytes(int64_t k);
 void gemm_q8_pack_rows(DType dtype, const GemmPackArgs& args);
-void gemm_q8_multiply(const GemmProduct& product);
 void gemm_q8_offset_multiply(const GemmProduct& product);
 int64_t gemm_q8_halves_input_bytes(int64_t n_tokens, int64_t k);
 void gemm_q8_halves_prepare(const GemmPrepareArgs& args);
 int64_t gemm_q8_halves_panel_bytes(int64_t k);
 void gemm_q8_halves_multiply(const GemmProduct& product);
 void gemm_q8_wide_multiply(const GemmProduct& product);
-int64_t gemm_q8_wide_multiply_registers(int64_t n);
+int64_t gemm_q8_halves_multiply_registers(int64_t n);
 int64_t gemm_q8_multiply_registers(int64_t n);
+void gemm_q8_centred_prepare(const GemmPrepareArgs& args);
+int64_t gemm_q8_centred_panel_bytes(int64_t k);
+void gemm_q8_centred_multiply(const GemmProduct& product);
+// Weights of eight bits, and activations, multiplied in 16.
+int64_t gemm_pairs_input_bytes(int64_t n_tokens, int64_t k);
+void gemm_pairs_prepare(const GemmPrepareArgs& args);
+int64_t gemm_pairs_panel_bytes(int64_t k);
+void gemm_pairs_multiply(const GemmProduct& product);
+int64_t gemm_pairs_multiply_registers(int64_t n);
 
 // The same products of the same activations. REQUIRES: AVX-VNNI.
 void vnni_matvec_quantised(DType dtype, const MatvecArgs& args);
+void gemm_vnni_prepare(const GemmPrepareArgs& args);
 int64_t gemm_vnni_panel_bytes(int64_t k);
 int64_t gemm_vnni_offset_panel_bytes(int64_t k);
 void gemm_vnni_pack_rows(DType dtype, const GemmPackArgs& args);

@@ -23,22 +23,30 @@ struct VnniOp {
   using Sum = __m256i;
   static constexpr int kProducts = 32;
   static constexpr int64_t kBlock = kQuantBlock;
-  static constexpr int kPlanes = 1;
-  static constexpr bool kOffsets = false;
+  static constexpr int kWordValues = 4;
+  static constexpr Origin kOrigin = Origin::kCentred;
+  static constexpr int kCentre = 128;
+  static constexpr int kLaneWords = 0;
   static constexpr int kUnroll = 8;
   [[gnu::always_inline]] static inline __m256i multiply_add(__m256i sum, __m256i w, __m256i x) {
     return _mm256_dpbusd_avx_epi32(sum, w, x);
   }
-  [[gnu::always_inline]] static inline __m256i total(__m256i dots, __m256i /*unused*/) {
-    return dots;
-  }
 };
 struct VnniOffsetOp : VnniOp {
-  static constexpr bool kOffsets = true;
+  static constexpr Origin kOrigin = Origin::kOffsets;
 };
 struct VnniHalvesOp : VnniOffsetOp {
   static constexpr int64_t kBlock = kQuantBlock / 2;
   static constexpr int kUnroll = 4;
+};
+
+struct VnniOps {
+  using Whole = VnniOp;
+  using Offset = VnniOffsetOp;
+  using Wide = VnniOffsetOp;
+  using Halves = VnniHalvesOp;
+  using Centred = void;  // of no type
+  static constexpr GemmForm form_of(DType weights) { return integer_form(weights); }
 };
 
 }  // namespace
@@ -55,11 +63,12 @@ void vnni_matvec_quantised(DType dtype, const MatvecArgs& args) {
   });
 }
 
+void gemm_vnni_prepare(const GemmPrepareArgs& args) { prepare_tiles<VnniOp>(args); }
 int64_t gemm_vnni_panel_bytes(int64_t k) { return panel_bytes_of<VnniOp>(k); }
 int64_t gemm_vnni_offset_panel_bytes(int64_t k) { return panel_bytes_of<VnniOffsetOp>(k); }
 int64_t gemm_vnni_halves_panel_bytes(int64_t k) { return panel_bytes_of<VnniHalvesOp>(k); }
 void gemm_vnni_pack_rows(DType dtype, const GemmPackArgs& args) {
-  pack_rows_of<VnniOp, VnniOffsetOp, VnniOffsetOp, VnniHalvesOp>(dtype, args);
+  pack_rows_of<VnniOps>(dtype, args);
 }
 void gemm_vnni_multiply(const GemmProduct& product) {
   multiply_tiles<IntegerTile<VnniOp>>(product);

@@ -26,14 +26,15 @@ enum class GemmForm : uint8_t {
   kBF16,  // bf16 both, summed in f32
   kQ8,    // int8 per block of 32 with scales, as VectorForm::kQ8; blocks along k
   kI16,   // 12 and 13 bits and signs per kGemmBlock with scales: F16, no less precise than it is
-  kQ8Offset,  // as kQ8, and offsets that are added to an output's weights of a block; with AVX2
-              // without VNNI integers of at most four bits
-  kQ8Wide,    // as kQ8Offset, of at most seven bits
-  kQ8Halves,  // as kQ8Wide, with scales and offsets of 16 weights each
+  kQ8Offset,   // as kQ8, and offsets that are added to an output's weights of a block; with AVX2
+               // without VNNI integers of at most four bits
+  kQ8Wide,     // as kQ8Offset, there of at most five bits
+  kQ8Halves,   // as kQ8Offset, of at most seven bits, with scales and offsets of 16 weights each
+  kQ8Centred,  // as kQ8Halves, from -32 to 31 and without offsets
 };
 inline constexpr GemmForm kGemmForms[] = {
-    GemmForm::kF32,      GemmForm::kBF16,   GemmForm::kQ8,      GemmForm::kI16,
-    GemmForm::kQ8Offset, GemmForm::kQ8Wide, GemmForm::kQ8Halves};
+    GemmForm::kF32,      GemmForm::kBF16,   GemmForm::kQ8,       GemmForm::kI16,
+    GemmForm::kQ8Offset, GemmForm::kQ8Wide, GemmForm::kQ8Halves, GemmForm::kQ8Centred};
 
 // Rows of weights that will be read next. Packing or the multiplication prefetches them while it
 // works, and never reads them. Without rows nothing is prefetched.

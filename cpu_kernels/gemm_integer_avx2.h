@@ -1,12 +1,11 @@
-// The GEMM in int8 for AVX2, with and without VNNI.
+// The GEMM in integers for AVX2, with and without VNNI.
 //
-// A block of k (Op::kBlock, 32 or 16) holds words of four bytes, unsigned in a panel and signed in
-// a tile. A run takes kOutputs outputs, 8 to a register. Its part of a panel holds, per block,
-// words of two registers each, then an f32 scale for each output, and with kOffsets an f32 offset
-// for each. The two registers are two groups of 8 outputs, or with two planes the high and the low
-// half-bytes of one group. A tile of T tokens holds, per block, the words of each token (words
-// outside, tokens inside), T int32 that the sums start from (with kOffsets instead T f32 sums of
-// the block, which the offsets are multiplied by), and T f32 scales.
+// A block of k (Op::kBlock, 32 or 16) holds words of 32 bits: four bytes, unsigned in a panel and
+// signed in a tile, or two signed integers of 16 bits in both. A run takes kOutputs outputs, 8 to a
+// register. Its part of a panel holds, per block, words of two registers each, then an f32 scale
+// for each output, and with offsets an f32 offset for each. A tile of T tokens holds, per block,
+// the words of each token (words outside, tokens inside), T facts and T f32 scales. A fact is what
+// Op::kOrigin says: the int32 that a sum starts from, or the f32 sum of the block.
 #pragma once
 
 #include <cstring>
@@ -22,22 +21,92 @@ namespace thermocline::avx2 {
 
 constexpr int64_t kPanelWordBytes = 64;  // two registers
 
-// Multiplies by T tokens. 2 T sums of a block are in registers, 8 for T = 4; with more of them the
-// compiler runs out of registers. The sums over blocks are in memory. Op: kBlock, kPlanes,
-// kOffsets, kUnroll (words at a time), multiply_add(sum, w, x), and total(first, second), the sum
-// in int32 of one group: of one plane's register, or of both planes'.
+// What the integers of a panel stand for.
+enum class Origin : uint8_t {
+  kSigned,   // themselves
+  kCentred,  // Op::kCentre more than themselves, which a sum of products starts from
+  kOffsets,  // f32 offsets are added, which the sums of x are multiplied by
+};
+
+// Multiplies by T tokens. Op: kBlock, kWordValues, kOrigin and kCentre, kLaneWords, kUnroll (words
+// at a time). Where kLaneWords is 0 there is multiply_add(sum, w, x), in 32 bits; else so many
+// words' products, multiplied in bytes, fit a lane of 16 bits together. The sums over blocks are in
+// memory, those of a block in registers, 8 for T = 4: the asm keeps the compiler from moving them
+// about.
 template <class Op>
 struct IntegerTile {
   using V = Simd;
   using Output = TileOutput;
   static constexpr int kTileTokens = 4;
-  static constexpr int kGroups = 2 / Op::kPlanes;
+  static constexpr int kGroups = 2;
   static constexpr int64_t kOutputs = 8 * kGroups;
   static constexpr int64_t kStep = Op::kBlock;
-  static constexpr int kBlockWords = Op::kBlock / 4;
+  static constexpr int kBlockWords = Op::kBlock / Op::kWordValues;
+  static constexpr bool kOffsets = Op::kOrigin == Origin::kOffsets;
   static constexpr int64_t kInputStepBytes = (kBlockWords + 2) * 4;
   static constexpr int64_t kPanelStepBytes =
-      kBlockWords * kPanelWordBytes + kGroups * 32 * (1 + Op::kOffsets);
+      kBlockWords * kPanelWordBytes + kGroups * 32 * (1 + kOffsets);
+
+  template <int kTokens>
+  using Sums = __m256i[kTokens][kGroups];
+
+  // The words of a block, summed in 32 bits.
+  template <int kTokens>
+  [[gnu::always_inline]] static inline void multiply_words(const std::byte* panel,
+                                                           const int32_t* words,
+                                                           Sums<kTokens>& dots) {
+#pragma GCC unroll 1
+    for (int i = 0; i < kBlockWords; i += Op::kUnroll) {
+#pragma GCC unroll 8
+      for (int j = i; j < i + Op::kUnroll; ++j) {
+        const auto* at = reinterpret_cast<const __m256i*>(panel + j * kPanelWordBytes);
+        const __m256i w[kGroups] = {_mm256_load_si256(at), _mm256_load_si256(at + 1)};
+#pragma GCC unroll 16
+        for (int t = 0; t < kTokens; ++t) {
+          const __m256i word = _mm256_set1_epi32(words[j * kTokens + t]);
+#pragma GCC unroll 2
+          for (int g = 0; g < kGroups; ++g) dots[t][g] = Op::multiply_add(dots[t][g], w[g], word);
+          asm("" : "+x"(dots[t][0]), "+x"(dots[t][1]));
+        }
+      }
+    }
+  }
+
+  // The same through lanes of 16 bits, kLaneWords words at a time.
+  template <int kTokens>
+  [[gnu::always_inline]] static inline void multiply_lanes(const std::byte* panel,
+                                                           const int32_t* words,
+                                                           Sums<kTokens>& dots) {
+#pragma GCC unroll 1
+    for (int first = 0; first < kBlockWords; first += Op::kLaneWords) {
+      __m256i lanes[kTokens][kGroups] = {};
+#pragma GCC unroll 1
+      for (int i = first; i < first + Op::kLaneWords; i += Op::kUnroll) {
+#pragma GCC unroll 8
+        for (int j = i; j < i + Op::kUnroll; ++j) {
+          const auto* at = reinterpret_cast<const __m256i*>(panel + j * kPanelWordBytes);
+          const __m256i w[kGroups] = {_mm256_load_si256(at), _mm256_load_si256(at + 1)};
+#pragma GCC unroll 16
+          for (int t = 0; t < kTokens; ++t) {
+            const __m256i word = _mm256_set1_epi32(words[j * kTokens + t]);
+#pragma GCC unroll 2
+            for (int g = 0; g < kGroups; ++g) {
+              lanes[t][g] = _mm256_add_epi16(lanes[t][g], _mm256_maddubs_epi16(w[g], word));
+            }
+            asm("" : "+x"(lanes[t][0]), "+x"(lanes[t][1]));
+          }
+        }
+      }
+#pragma GCC unroll 16
+      for (int t = 0; t < kTokens; ++t) {
+#pragma GCC unroll 2
+        for (int g = 0; g < kGroups; ++g) {
+          const __m256i widened = _mm256_madd_epi16(lanes[t][g], _mm256_set1_epi16(1));
+          dots[t][g] = _mm256_add_epi32(dots[t][g], widened);
+        }
+      }
+    }
+  }
 
   template <int kTokens>
   static void run(const std::byte* panel, const std::byte* x, int64_t n_blocks,
@@ -52,38 +121,33 @@ struct IntegerTile {
     LinePrefetcher lines = ahead;
     for (int64_t b = 0; b < n_blocks; ++b) {
       const auto* words = reinterpret_cast<const int32_t*>(x);
-      __m256i dots[kTokens][2] = {};
+      const int32_t* facts = words + kBlockWords * kTokens;
+      const auto* scales = reinterpret_cast<const float*>(facts + kTokens);
       lines.step();
-#pragma GCC unroll 1
-      for (int i = 0; i < kBlockWords; i += Op::kUnroll) {
-#pragma GCC unroll 8
-        for (int j = i; j < i + Op::kUnroll; ++j) {
-          const auto* at = reinterpret_cast<const __m256i*>(panel + j * kPanelWordBytes);
-          const __m256i w0 = _mm256_load_si256(at);
-          const __m256i w1 = _mm256_load_si256(at + 1);
+      Sums<kTokens> dots = {};
+      if constexpr (Op::kOrigin == Origin::kCentred) {
 #pragma GCC unroll 16
-          for (int t = 0; t < kTokens; ++t) {
-            const __m256i word = _mm256_set1_epi32(words[j * kTokens + t]);
-            dots[t][0] = Op::multiply_add(dots[t][0], w0, word);
-            dots[t][1] = Op::multiply_add(dots[t][1], w1, word);
-          }
+        for (int i = 0; i < kTokens * kGroups; ++i) {
+          dots[i / kGroups][i % kGroups] = _mm256_set1_epi32(facts[i / kGroups]);
         }
       }
+      if constexpr (Op::kLaneWords == 0) {
+        multiply_words<kTokens>(panel, words, dots);
+      } else {
+        multiply_lanes<kTokens>(panel, words, dots);
+      }
+      asm volatile("" : "+r"(sums)::"memory");  // or it would carry them from block to block
       const auto* factors = reinterpret_cast<const float*>(panel + kBlockWords * kPanelWordBytes);
-      const int32_t* starts = words + kBlockWords * kTokens;
-      const auto* scales = reinterpret_cast<const float*>(starts + kTokens);
 #pragma GCC unroll 16
       for (int t = 0; t < kTokens; ++t) {
 #pragma GCC unroll 2
         for (int g = 0; g < kGroups; ++g) {
-          __m256i dot = Op::total(dots[t][g], dots[t][1]);
-          if constexpr (!Op::kOffsets) dot = _mm256_add_epi32(dot, _mm256_set1_epi32(starts[t]));
           const __m256 scaled =
-              _mm256_mul_ps(_mm256_cvtepi32_ps(dot), _mm256_load_ps(factors + g * 8));
+              _mm256_mul_ps(_mm256_cvtepi32_ps(dots[t][g]), _mm256_load_ps(factors + g * 8));
           float* at = sums + (t * kGroups + g) * 8;
           __m256 sum = _mm256_fmadd_ps(scaled, _mm256_broadcast_ss(scales + t), _mm256_load_ps(at));
-          if constexpr (Op::kOffsets) {
-            const float* x_sums = scales - kTokens;
+          if constexpr (kOffsets) {
+            const auto* x_sums = reinterpret_cast<const float*>(facts);
             sum = _mm256_fmadd_ps(_mm256_load_ps(factors + (kGroups + g) * 8),
                                   _mm256_broadcast_ss(x_sums + t), sum);
           }
@@ -132,6 +196,21 @@ struct IntegerTile {
 [[gnu::always_inline]] inline __m256i high_nibbles(__m256i bytes) {
   return low_nibbles(_mm256_srli_epi16(bytes, 4));
 }
+// Stores word c of four signed bytes of each row, as the two words of two 16-bit integers that it
+// becomes.
+[[gnu::always_inline]] inline void store_pairs(std::byte* out, int c, __m256i bytes) {
+#pragma GCC unroll 2
+  for (int half = 0; half < 2; ++half) {
+    const auto at = static_cast<int8_t>(2 * half);
+    const auto next = static_cast<int8_t>(at + 1);
+    // Each byte to the upper half of its integer, twice so that nothing is left out.
+    const __m128i lane =
+        _mm_setr_epi8(at, at, next, next, at + 4, at + 4, next + 4, next + 4, at + 8, at + 8,
+                      next + 8, next + 8, at + 12, at + 12, next + 12, next + 12);
+    const __m256i spread = _mm256_shuffle_epi8(bytes, _mm256_broadcastsi128_si256(lane));
+    store_word(out, 2 * c + half, _mm256_srai_epi16(spread, 8));
+  }
+}
 
 // How a block of 8 rows is packed. Q4_0 is a nibble times its scale minus 8 times that: an offset.
 template <DType kType>
@@ -141,7 +220,7 @@ struct PackedBlock {
 
 template <>
 struct PackedBlock<DType::kQ8_0> {
-  template <int kPlanes>
+  template <class Op>
   [[gnu::always_inline]] static inline void pack(const std::byte* rows, int64_t stride,
                                                  std::byte* out) {
 #pragma GCC unroll 2
@@ -150,9 +229,12 @@ struct PackedBlock<DType::kQ8_0> {
       transpose_words(rows, stride, 2 + half * 16, words);
 #pragma GCC unroll 4
       for (int c = 0; c < 4; ++c) {
-        const __m256i bytes = _mm256_xor_si256(words[c], _mm256_set1_epi8(-128));
-        store_word(out, half * 4 + c, kPlanes == 2 ? high_nibbles(bytes) : bytes);
-        if constexpr (kPlanes == 2) store_word(out + 32, half * 4 + c, low_nibbles(bytes));
+        if constexpr (Op::kWordValues == 2) {
+          store_pairs(out, half * 4 + c, words[c]);
+        } else {
+          static_assert(Op::kOrigin == Origin::kCentred && Op::kCentre == 128);
+          store_word(out, half * 4 + c, _mm256_xor_si256(words[c], _mm256_set1_epi8(-128)));
+        }
       }
     }
   }
@@ -160,10 +242,10 @@ struct PackedBlock<DType::kQ8_0> {
 
 template <int kOffset>
 struct PackedNibbles {
-  template <int kPlanes>
+  template <class Op>
   [[gnu::always_inline]] static inline void pack(const std::byte* rows, int64_t stride,
                                                  std::byte* out) {
-    static_assert(kPlanes == 1);
+    static_assert(Op::kOrigin == Origin::kOffsets);
     __m256i words[4];
     transpose_words(rows, stride, kOffset, words);
 #pragma GCC unroll 4
@@ -191,7 +273,7 @@ template <class Op, DType kType>
 [[gnu::always_inline]] inline void pack_block(const std::byte* rows, int64_t stride, int group,
                                               std::byte* out) {
   using Tile = IntegerTile<Op>;
-  PackedBlock<kType>::template pack<Op::kPlanes>(rows, stride, out + group * 32);
+  PackedBlock<kType>::template pack<Op>(rows, stride, out + group * 32);
   uint16_t pairs[2][8];
 #pragma GCC unroll 8
   for (int r = 0; r < 8; ++r) {
@@ -201,7 +283,7 @@ template <class Op, DType kType>
   auto* factors = reinterpret_cast<float*>(out + Tile::kBlockWords * kPanelWordBytes);
   const __m256 scales = Simd::load_f16(pairs[0]);
   _mm256_store_ps(factors + group * 8, scales);
-  if constexpr (Op::kOffsets) {
+  if constexpr (Tile::kOffsets) {
     _mm256_store_ps(factors + (Tile::kGroups + group) * 8,
                     PackedBlock<kType>::offsets(scales, pairs[1]));
   }
@@ -226,6 +308,14 @@ void pack_group(const std::byte* w, int64_t stride, int64_t n, int64_t n_blocks,
   }
 }
 
+// What octet_to_bytes adds to the integers of a type that has no offsets but for that.
+template <DType kType>
+constexpr int centre_of_bytes() {
+  if constexpr (kType == DType::kQ6_K) return 32;
+  if constexpr (kType == DType::kQ3_K) return 4;
+  return OctetBytes<Simd, kType>::kAdds128 ? 128 : OctetBytes<Simd, kType>::kZero;
+}
+
 // Packs columns [begin, end) of rows [0, n) of 8 as group `group` of a run's part, octet by octet.
 template <class Op, DType kType>
 void pack_octets(const std::byte* w, int64_t stride, int64_t n, int64_t begin, int64_t end,
@@ -233,6 +323,9 @@ void pack_octets(const std::byte* w, int64_t stride, int64_t n, int64_t begin, i
   using Tile = IntegerTile<Op>;
   constexpr int kLines = static_cast<int>((8 * kOctetBytes<kType> + 63) / 64);
   constexpr int kEach = kQuantBlock / Op::kBlock;  // blocks of a chunk
+  // From what octet_to_bytes writes to what the op takes.
+  constexpr auto kMoved = static_cast<int8_t>(
+      Op::kOrigin == Origin::kOffsets ? 0 : Op::kCentre - centre_of_bytes<kType>());
   alignas(32) uint8_t bytes[8][kOctetCols] = {};
   OctetFactorArrays arrays[8] = {};
   while (begin < end) {
@@ -246,20 +339,23 @@ void pack_octets(const std::byte* w, int64_t stride, int64_t n, int64_t begin, i
                                   bytes[r], &arrays[r]);
     }
     for (int64_t b = first * kEach; b < last * kEach; ++b, out += Tile::kPanelStepBytes) {
-      for (int part = 0; part < Tile::kBlockWords / 4; ++part) {
+      for (int part = 0; part < Op::kBlock / 16; ++part) {
         __m256i words[4];
         transpose_words(reinterpret_cast<const std::byte*>(bytes), kOctetCols,
                         b * Op::kBlock + part * 16, words);
         for (int c = 0; c < 4; ++c) {
-          std::byte* at = out + group * 32;
-          store_word(at, part * 4 + c, Op::kPlanes == 2 ? high_nibbles(words[c]) : words[c]);
-          if (Op::kPlanes == 2) store_word(at + 32, part * 4 + c, low_nibbles(words[c]));
+          const __m256i placed = _mm256_add_epi8(words[c], _mm256_set1_epi8(kMoved));
+          if constexpr (Op::kWordValues == 2) {
+            store_pairs(out + group * 32, part * 4 + c, placed);
+          } else {
+            store_word(out + group * 32, part * 4 + c, placed);
+          }
         }
       }
       auto* factors = reinterpret_cast<float*>(out + Tile::kBlockWords * kPanelWordBytes);
       for (int r = 0; r < 8; ++r) {
         factors[group * 8 + r] = arrays[r].scales[b];
-        if (Op::kOffsets) factors[(Tile::kGroups + group) * 8 + r] = arrays[r].offsets[b];
+        if (Tile::kOffsets) factors[(Tile::kGroups + group) * 8 + r] = arrays[r].offsets[b];
       }
     }
     begin = octet_end;
@@ -311,16 +407,26 @@ void prepare_tiles(const GemmPrepareArgs& args) {
         alignas(32) int32_t quads[8];
         _mm256_store_si256(reinterpret_cast<__m256i*>(quads),
                            _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+        alignas(32) std::byte values[kQuantBlock * 4 / Op::kWordValues];
+        if constexpr (Op::kWordValues == 2) {
+          for (int half = 0; half < 2; ++half) {
+            const __m256i wide = _mm256_cvtepi8_epi16(
+                _mm_load_si128(reinterpret_cast<const __m128i*>(q + half * 16)));
+            _mm256_store_si256(reinterpret_cast<__m256i*>(values) + half, wide);
+          }
+        } else {
+          std::memcpy(values, q, sizeof(q));
+        }
         auto* words = out + t * 4;
         for (int at = 0; at < kQuantBlock; at += Op::kBlock, words += step) {
           int32_t sum = 0;
-          for (int i = 0; i < Tile::kBlockWords; ++i) sum += quads[at / 4 + i];
-          const int32_t start = -128 * sum;
-          const float scaled_sum = scale * static_cast<float>(sum);
+          for (int i = 0; i < Op::kBlock / 4; ++i) sum += quads[at / 4 + i];
           for (int i = 0; i < Tile::kBlockWords; ++i) {
-            std::memcpy(words + i * size * 4, q + at + i * 4, 4);
+            std::memcpy(words + i * size * 4, values + (at / Op::kWordValues + i) * 4, 4);
           }
-          const void* fact = Op::kOffsets ? static_cast<const void*>(&scaled_sum) : &start;
+          const int32_t start = -Op::kCentre * sum;
+          const float scaled_sum = scale * static_cast<float>(sum);
+          const void* fact = Tile::kOffsets ? static_cast<const void*>(&scaled_sum) : &start;
           std::memcpy(words + Tile::kBlockWords * size * 4, fact, 4);
           std::memcpy(words + (Tile::kBlockWords + 1) * size * 4, &scale, 4);
         }
@@ -341,20 +447,22 @@ int64_t panel_bytes_of(int64_t k) {
          (kGemmPanel / IntegerTile<Op>::kOutputs);
 }
 
-// Packs rows of the types in int8, with the Op of each form.
-template <class Op, class OffsetOp, class WideOp, class HalvesOp>
+// Packs rows of the types in integers, with the Op of each form.
+template <class Ops>
 void pack_rows_of(DType dtype, const GemmPackArgs& args) {
   VisitWeightType(dtype, [&](auto type) {
     if constexpr (!kIsQuantised<type()>) {
       CheckFailed(__FILE__, __LINE__, "a type that is packed in int8");  // rows_form takes another
-    } else if constexpr (integer_form(type()) == GemmForm::kQ8) {
-      pack_panels<Op, type()>(args);
-    } else if constexpr (integer_form(type()) == GemmForm::kQ8Offset) {
-      pack_panels<OffsetOp, type()>(args);
-    } else if constexpr (integer_form(type()) == GemmForm::kQ8Wide) {
-      pack_panels<WideOp, type()>(args);
     } else {
-      pack_panels<HalvesOp, type()>(args);
+      constexpr GemmForm kForm = Ops::form_of(type());
+      using Op = std::conditional_t<
+          kForm == GemmForm::kQ8, typename Ops::Whole,
+          std::conditional_t<
+              kForm == GemmForm::kQ8Offset, typename Ops::Offset,
+              std::conditional_t<kForm == GemmForm::kQ8Wide, typename Ops::Wide,
+                                 std::conditional_t<kForm == GemmForm::kQ8Halves,
+                                                    typename Ops::Halves, typename Ops::Centred>>>>;
+      pack_panels<Op, type()>(args);
     }
   });
 }

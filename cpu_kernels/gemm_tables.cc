@@ -20,6 +20,8 @@ struct FormKernels {
   int64_t (*multiply_registers)(int64_t n);
 };
 
+constexpr FormKernels kNone = {};  // a form that the table never chooses
+
 constexpr FormKernels kAvx512Offset = {
     avx512::gemm_q8_tile_tokens,        avx512::gemm_q8_input_bytes,
     avx512::gemm_q8_offset_panel_bytes, avx512::gemm_q8_offset_prepare,
@@ -45,30 +47,33 @@ constexpr FormKernels kAvx512Forms[] = {
     {avx512::gemm_q8_tile_tokens, avx512::gemm_q8_halves_input_bytes,
      avx512::gemm_q8_halves_panel_bytes, avx512::gemm_q8_halves_prepare, avx512::gemm_q8_pack_rows,
      nullptr, avx512::gemm_q8_halves_multiply, avx512::gemm_q8_multiply_registers},
+    kNone,
 };
 
 constexpr FormKernels kAvx2F32 = {avx2::gemm_f32_tile_tokens, avx2::gemm_f32_input_bytes,
                                   avx2::gemm_f32_panel_bytes, avx2::gemm_f32_prepare,
                                   avx2::gemm_f32_pack_rows,   avx2::gemm_f32_pack_columns,
                                   avx2::gemm_f32_multiply,    avx2::gemm_f32_multiply_registers};
-constexpr FormKernels kNone = {};  // a form that the table never chooses
 
 constexpr FormKernels kAvx2Forms[] = {
     kAvx2F32,
     kNone,
-    {avx2::gemm_q8_tile_tokens, avx2::gemm_q8_input_bytes, avx2::gemm_q8_panel_bytes,
-     avx2::gemm_q8_prepare, avx2::gemm_q8_pack_rows, nullptr, avx2::gemm_q8_multiply,
-     avx2::gemm_q8_multiply_registers},
+    {avx2::gemm_q8_tile_tokens, avx2::gemm_pairs_input_bytes, avx2::gemm_pairs_panel_bytes,
+     avx2::gemm_pairs_prepare, avx2::gemm_q8_pack_rows, nullptr, avx2::gemm_pairs_multiply,
+     avx2::gemm_pairs_multiply_registers},
     kNone,
     {avx2::gemm_q8_tile_tokens, avx2::gemm_q8_input_bytes, avx2::gemm_q8_offset_panel_bytes,
      avx2::gemm_q8_offset_prepare, avx2::gemm_q8_pack_rows, nullptr, avx2::gemm_q8_offset_multiply,
      avx2::gemm_q8_multiply_registers},
     {avx2::gemm_q8_tile_tokens, avx2::gemm_q8_input_bytes, avx2::gemm_q8_offset_panel_bytes,
      avx2::gemm_q8_offset_prepare, avx2::gemm_q8_pack_rows, nullptr, avx2::gemm_q8_wide_multiply,
-     avx2::gemm_q8_wide_multiply_registers},
+     avx2::gemm_q8_multiply_registers},
     {avx2::gemm_q8_tile_tokens, avx2::gemm_q8_halves_input_bytes, avx2::gemm_q8_halves_panel_bytes,
      avx2::gemm_q8_halves_prepare, avx2::gemm_q8_pack_rows, nullptr, avx2::gemm_q8_halves_multiply,
-     avx2::gemm_q8_wide_multiply_registers},
+     avx2::gemm_q8_halves_multiply_registers},
+    {avx2::gemm_q8_tile_tokens, avx2::gemm_q8_halves_input_bytes, avx2::gemm_q8_centred_panel_bytes,
+     avx2::gemm_q8_centred_prepare, avx2::gemm_q8_pack_rows, nullptr,
+     avx2::gemm_q8_centred_multiply, avx2::gemm_q8_halves_multiply_registers},
 };
 constexpr FormKernels kAvx2VnniOffset = {
     avx2::gemm_q8_tile_tokens,          avx2::gemm_q8_input_bytes,
@@ -79,7 +84,7 @@ constexpr FormKernels kAvx2VnniForms[] = {
     kAvx2F32,
     kNone,
     {avx2::gemm_q8_tile_tokens, avx2::gemm_q8_input_bytes, avx2::gemm_vnni_panel_bytes,
-     avx2::gemm_q8_prepare, avx2::gemm_vnni_pack_rows, nullptr, avx2::gemm_vnni_multiply,
+     avx2::gemm_vnni_prepare, avx2::gemm_vnni_pack_rows, nullptr, avx2::gemm_vnni_multiply,
      avx2::gemm_vnni_multiply_registers},
     kNone,
     kAvx2VnniOffset,
@@ -87,11 +92,14 @@ constexpr FormKernels kAvx2VnniForms[] = {
     {avx2::gemm_q8_tile_tokens, avx2::gemm_q8_halves_input_bytes,
      avx2::gemm_vnni_halves_panel_bytes, avx2::gemm_q8_halves_prepare, avx2::gemm_vnni_pack_rows,
      nullptr, avx2::gemm_vnni_halves_multiply, avx2::gemm_vnni_multiply_registers},
+    kNone,
 };
 
+template <bool kVnni>
 struct Avx2Choice {
   static GemmForm rows_form(DType weights) {
-    return has_quantised_dot(weights) ? integer_form(weights) : GemmForm::kF32;
+    if (!has_quantised_dot(weights)) return GemmForm::kF32;
+    return kVnni ? integer_form(weights) : avx2_form(weights);
   }
   static GemmForm columns_form(DType /*weights*/) { return GemmForm::kF32; }
 };
@@ -156,8 +164,8 @@ constexpr GemmKernels kKernels = {E::rows_form,   E::columns_form,      E::tile_
 
 }  // namespace
 
-const GemmKernels& avx2_gemm() { return kKernels<Entries<Avx2Choice, kAvx2Forms>>; }
-const GemmKernels& avx2_vnni_gemm() { return kKernels<Entries<Avx2Choice, kAvx2VnniForms>>; }
+const GemmKernels& avx2_gemm() { return kKernels<Entries<Avx2Choice<false>, kAvx2Forms>>; }
+const GemmKernels& avx2_vnni_gemm() { return kKernels<Entries<Avx2Choice<true>, kAvx2VnniForms>>; }
 const GemmKernels& avx512_gemm() {
   return kKernels<Entries<Avx512Choice<false, false>, kAvx512Forms>>;
 }

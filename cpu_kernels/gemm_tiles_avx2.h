@@ -54,7 +54,10 @@ int64_t multiply_registers(int64_t n) {
   for (int64_t i = 0; i < n; ++i) {
     asm volatile("" : "+x"(w), "+x"(x));
 #pragma GCC unroll 16
-    for (int c = 0; c < kChains; ++c) sums[c] = Op::multiply_add(sums[c], w, x);
+    for (int c = 0; c < kChains; ++c) {
+      sums[c] = Op::multiply_add(sums[c], w, x);
+      asm volatile("" : "+x"(w));
+    }
   }
 #pragma GCC unroll 16
   for (int c = 0; c < kChains; ++c) asm volatile("" ::"x"(sums[c]));

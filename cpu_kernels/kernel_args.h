@@ -111,6 +111,12 @@ struct GemmPackArgs {
   }
 }
 
+// The same with AVX2 alone, where integers of six bits, a scale for each 16 of them, have a form.
+[[gnu::always_inline]] constexpr GemmForm avx2_form(DType weights) {
+  const bool centred = weights == DType::kQ6_K || weights == DType::kQ3_K;
+  return centred ? GemmForm::kQ8Centred : integer_form(weights);
+}
+
 // A block of activations whose largest magnitude is below this is stored as zeros: its scale's
 // reciprocal would leave the range of f32.
 inline constexpr float kSmallestQ8Block = 0x1p-100F;

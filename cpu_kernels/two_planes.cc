@@ -23,7 +23,7 @@ bool has_planes(VectorForm form) { return form == VectorForm::kQ8 || form == Vec
 
 bool has_planes(GemmForm form) {
   return form == GemmForm::kQ8 || form == GemmForm::kQ8Offset || form == GemmForm::kQ8Wide ||
-         form == GemmForm::kQ8Halves;
+         form == GemmForm::kQ8Halves || form == GemmForm::kQ8Centred;
 }
 
 // Table kIndex of AvailableCpuKernels with two planes.

@@ -53,13 +53,15 @@ std::vector<double> EffectiveActivations(VectorForm form, const std::vector<floa
 
 bool TakesInt8(GemmForm form) {
   return form == GemmForm::kQ8 || form == GemmForm::kQ8Offset || form == GemmForm::kQ8Wide ||
-         form == GemmForm::kQ8Halves;
+         form == GemmForm::kQ8Halves || form == GemmForm::kQ8Centred;
 }
 
 // An output is one chain of sums; integer products add one term per block.
 Tolerance GemmTolerance(GemmForm form) {
   if (form == GemmForm::kI16) return {.fixed = 10, .per_term = 1.0 / kGemmBlock};
-  if (form == GemmForm::kQ8Halves) return {.fixed = 10, .per_term = 1.0 / 16};
+  if (form == GemmForm::kQ8Halves || form == GemmForm::kQ8Centred) {
+    return {.fixed = 10, .per_term = 1.0 / 16};
+  }
   return {.fixed = 10, .per_term = TakesInt8(form) ? 1.0 / 32 : 1.0};
 }
 
