@@ -83,7 +83,8 @@ struct GemmPackArgs {
 // Types whose rows AVX2 without VNNI multiplies in integers over a whole block of 256
 // (VectorForm::kQ8Super), always inlined since every instruction set has it.
 [[gnu::always_inline]] constexpr bool takes_super_vector(DType weights) {
-  return weights == DType::kQ4_K || weights == DType::kQ5_K || weights == DType::kQ6_K;
+  return weights == DType::kQ4_K || weights == DType::kQ5_K || weights == DType::kQ6_K ||
+         weights == DType::kIQ4_XS;
 }
 
 // In which form panels of a quantised type are multiplied in int8, always inlined since every

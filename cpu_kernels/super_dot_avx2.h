@@ -1,8 +1,8 @@
-// Products of rows of super-blocks (Q4_K, Q5_K, Q6_K) with one vector, in integers over a whole
-// block of 256 (VectorForm::kQ8Super). Scales of 32 or 16 weights are integers, and so is what a
-// vector's 32 values have on top of the scale of its 256, so the product of both multiplies the
-// sums of pairs, which takes them to 32 bits as well. What is left for f32 is one conversion per
-// block. Included by units of AVX2 only.
+// Products of rows of super-blocks (Q4_K, Q5_K, Q6_K, IQ4_XS) with one vector, in integers over a
+// whole block of 256 (VectorForm::kQ8Super). Scales of 32 or 16 weights are integers, and so is
+// what a vector's 32 values have on top of the scale of its 256, so the product of both multiplies
+// the sums of pairs, which takes them to 32 bits as well. What is left for f32 is one conversion
+// per block. Included by units of AVX2 only.
 #pragma once
 
 #include <cstddef>
@@ -41,7 +41,7 @@ struct SuperVector {
 
 // The factors of a block of weights, multiplied by those of the vector's chunks. Lane c of either
 // half of `scales` is that of chunk c, or of its half. `offsets`, which are taken away, are the
-// sums of offsets times x in units of their own.
+// sums of offsets times x in units of their own; signed types have none.
 struct SuperProduct {
   __m256i scales;
   float unit;
@@ -53,12 +53,14 @@ struct SuperProduct {
   return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x.factors)));
 }
 
+// kMostScale: the largest magnitude of a scale of weights.
 template <DType kType>
 struct SuperFactors;
 
 // d, dmin and the six-bit scales and offsets: the low half of a register takes scales, the high
 // half offsets. |scale * factor| <= 63 * 127.
 struct PackedSuperFactors {
+  static constexpr int kMostScale = 63;
   [[gnu::always_inline]] static inline SuperProduct read(const std::byte* p, const SuperFacts& x) {
     PackedBytes bytes = packed_bytes<Simd>(p);
     // General registers have time for this, vector registers do not.
@@ -84,6 +86,7 @@ struct SuperFactors<DType::kQ5_K> : PackedSuperFactors {};
 // Scales of 16 weights, of which 32 is taken away. |scale * factor| <= 128 * 127.
 template <>
 struct SuperFactors<DType::kQ6_K> {
+  static constexpr int kMostScale = 128;
   [[gnu::always_inline]] static inline SuperProduct read(const std::byte* p, const SuperFacts& x) {
     const __m128i first_halves =
         _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
@@ -98,9 +101,31 @@ struct SuperFactors<DType::kQ6_K> {
   }
 };
 
-// Two chunks that come out of the same bytes: `first` and `second` say which.
-template <DType kType>
-struct SuperPairs;
+// Four bits of each scale, two bits of each, of which 32 is taken away. |scale * factor| <= 32 *
+// 127.
+template <>
+struct SuperFactors<DType::kIQ4_XS> {
+  static constexpr int kMostScale = 32;
+  [[gnu::always_inline]] static inline SuperProduct read(const std::byte* p, const SuperFacts& x) {
+    // Spread to a byte each, in general registers, which have time for it.
+    uint64_t four = OctetTools<Simd>::load_as<uint32_t>(p + 4);
+    four = (four | four << 16) & 0x0000ffff0000ffff;
+    four = (four | four << 8) & 0x00ff00ff00ff00ff;
+    four = (four | four << 4) & 0x0f0f0f0f0f0f0f0f;
+    uint64_t two = OctetTools<Simd>::load_as<uint16_t>(p + 2);
+    two = (two | two << 24) & 0x000000ff000000ff;
+    two = (two | two << 12) & 0x000f000f000f000f;
+    two = (two | two << 6) & 0x0303030303030303;
+    uint64_t six = four | two << 4;
+    asm("" : "+r"(six));
+    const __m128i wide = _mm_cvtepu8_epi16(_mm_cvtsi64_si128(static_cast<int64_t>(six)));
+    const __m128i factors = _mm_loadu_si128(reinterpret_cast<const __m128i*>(x.factors));
+    const __m128i scales = _mm_mullo_epi16(_mm_sub_epi16(wide, _mm_set1_epi16(32)), factors);
+    const auto half = OctetTools<Simd>::load_as<uint16_t>(p);
+    const float unit = _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(half))) * x.scale;
+    return {_mm256_broadcastsi128_si256(scales), unit, _mm256_setzero_ps(), _mm256_setzero_ps()};
+  }
+};
 
 // Keeps a value in a register.
 [[gnu::always_inline]] inline __m256i keep(__m256i value) {
@@ -114,10 +139,43 @@ struct SuperPairs;
   return keep(OctetTools<Simd>::load(p));
 }
 
-template <>
-struct SuperPairs<DType::kQ4_K> {
+// 32 values of x, and where the scales that they go with lie among those of a block: the same
+// place for all, or one in either half.
+struct SuperX {
+  __m256i x;
+  __m256i lane;
+};
+constexpr int16_t scale_lane(int chunk) {
+  return static_cast<int16_t>((2 * chunk + 1) << 8 | (2 * chunk));
+}
+
+// Registers a and b of 32 weights each that come out of the same bytes: a pair, of four. x: what
+// they are multiplied by.
+template <DType kType>
+struct SuperPairs;
+
+// Whose registers hold a chunk each. Chunks: first(pair) and second(pair).
+template <class Chunks>
+struct WholeChunks {
+  template <int kPair>
+  [[gnu::always_inline]] static inline void x(const std::byte* x, SuperX* a, SuperX* b) {
+    *a = chunk<Chunks::first(kPair)>(x);
+    *b = chunk<Chunks::second(kPair)>(x);
+  }
+
+ private:
+  template <int kChunk>
+  [[gnu::always_inline]] static inline SuperX chunk(const std::byte* x) {
+    return {load_once(x + kChunk * kQuantBlock), keep(_mm256_set1_epi16(scale_lane(kChunk)))};
+  }
+};
+
+struct NibbleChunks {
   static constexpr int first(int pair) { return 2 * pair; }
   static constexpr int second(int pair) { return 2 * pair + 1; }
+};
+template <>
+struct SuperPairs<DType::kQ4_K> : WholeChunks<NibbleChunks> {
   template <int kPair>
   [[gnu::always_inline]] static inline void read(const std::byte* p, __m256i* a, __m256i* b) {
     using Tools = OctetTools<Simd>;
@@ -139,21 +197,51 @@ struct SuperPairs<DType::kQ5_K> : SuperPairs<DType::kQ4_K> {
   }
 };
 
-template <>
-struct SuperPairs<DType::kQ6_K> {
+struct SixBitChunks {
   static constexpr int first(int pair) { return pair / 2 * 4 + pair % 2; }
   static constexpr int second(int pair) { return first(pair) + 2; }
+};
+template <>
+struct SuperPairs<DType::kQ6_K> : WholeChunks<SixBitChunks> {
   template <int kPair>
   [[gnu::always_inline]] static inline void read(const std::byte* p, __m256i* a, __m256i* b) {
     using Tools = OctetTools<Simd>;
-    constexpr int kFirst = first(kPair);
-    constexpr int kSecond = second(kPair);
+    constexpr int kFirst = SixBitChunks::first(kPair);
+    constexpr int kSecond = SixBitChunks::second(kPair);
     const __m256i low = load_once(p + q6_k::LowAt(kFirst));
     const __m256i high = load_once(p + q6_k::HighAt(kFirst));
     *a = _mm256_or_si256(Tools::bits_at<0, 0>(low, 15),
                          Tools::bits_at<q6_k::HighShift(kFirst), 4>(high, 48));
     *b = _mm256_or_si256(Tools::bits_at<4, 0>(low, 15),
                          Tools::bits_at<q6_k::HighShift(kSecond), 4>(high, 48));
+  }
+};
+
+// The low nibbles of two chunks' bytes are their first halves, the high ones their second.
+template <>
+struct SuperPairs<DType::kIQ4_XS> {
+  template <int kPair>
+  [[gnu::always_inline]] static inline void x(const std::byte* x, SuperX* a, SuperX* b) {
+    *a = halves<2 * kPair>(x);
+    *b = halves<2 * kPair>(x + kQuantBlock / 2);
+  }
+  template <int kPair>
+  [[gnu::always_inline]] static inline void read(const std::byte* p, __m256i* a, __m256i* b) {
+    using Tools = OctetTools<Simd>;
+    const __m256i both = load_once(p + 8 + kPair * kQuantBlock);
+    *a = Tools::look_up(kUnevenNibbles, Tools::bits_at<0, 0>(both, 15));
+    *b = Tools::look_up(kUnevenNibbles, Tools::bits_at<4, 0>(both, 15));
+  }
+
+ private:
+  template <int kChunk>
+  [[gnu::always_inline]] static inline SuperX halves(const std::byte* x) {
+    const auto half = [&](int chunk) __attribute__((always_inline)) {
+      return _mm_loadu_si128(reinterpret_cast<const __m128i*>(x + chunk * kQuantBlock));
+    };
+    const __m256i lanes = _mm256_set_m128i(_mm_set1_epi16(scale_lane(kChunk + 1)),
+                                           _mm_set1_epi16(scale_lane(kChunk)));
+    return {keep(_mm256_set_m128i(half(kChunk + 1), half(kChunk))), keep(lanes)};
   }
 };
 
@@ -195,7 +283,7 @@ class SuperDot {
       const SuperProduct product = SuperFactors<kType>::read(blocks[r], facts_[t]);
       scales[r] = product.scales;
       units[r] = product.unit;
-      sums[r][0] = Simd::fnma(product.offsets, product.offset_unit, sums[r][0]);
+      take_offsets(product, &sums[r][0]);
     }
     const std::byte* x = x_ + t * kOctetCols;
     __m256i dots[kRows] = {};
@@ -218,13 +306,19 @@ class SuperDot {
   static float total(Reg sum0, Reg /*unused*/) { return Simd::sum(sum0); }
 
  private:
-  // A lane's sum of a chunk has four products. With scales of eight bits and a sign only four
-  // chunks fit 32 bits.
+  // A lane's sum of 32 weights has four products. With scales of eight bits and a sign only four
+  // such sums fit 32 bits.
   static constexpr int64_t kMostOfChunk =
-      int64_t{4} * 127 * TypeOctet::kMost * kMostChunkFactor * (TypeOctet::kHalves ? 128 : 63);
+      int64_t{4} * 127 * TypeOctet::kMost * kMostChunkFactor * SuperFactors<kType>::kMostScale;
   static constexpr bool kAllFit = 8 * kMostOfChunk < (1LL << 31);
   static_assert(4 * kMostOfChunk < (1LL << 31));
   static_assert(2 * 127 * TypeOctet::kMost < (1 << 15), "a pair must fit 16 bits");
+
+  [[gnu::always_inline]] static inline void take_offsets(const SuperProduct& product, Reg* sum) {
+    if constexpr (!TypeOctet::kSigned) {
+      *sum = Simd::fnma(product.offsets, product.offset_unit, *sum);
+    }
+  }
 
   template <int kTokens>
   [[gnu::always_inline]] inline void many(const std::byte* p, int64_t t, Reg (*sums)[2]) const {
@@ -239,7 +333,7 @@ class SuperDot {
       const SuperProduct product = SuperFactors<kType>::read(p, *facts);
       scales[token] = product.scales;
       units[token] = product.unit;
-      sums[token][0] = Simd::fnma(product.offsets, product.offset_unit, sums[token][0]);
+      take_offsets(product, &sums[token][0]);
     }
     __m256i dots[kTokens] = {};
     add_pair_of_all<0>(p, x, scales, dots);
@@ -264,10 +358,11 @@ class SuperDot {
     Pairs::template read<kPair>(p, &first, &second);
 #pragma GCC unroll 4
     for (int token = 0; token < kTokens; ++token) {
-      dots[token] = _mm256_add_epi32(
-          dots[token], chunk<Pairs::first(kPair)>(x[token]).scaled(first, scales[token]));
-      dots[token] = _mm256_add_epi32(
-          dots[token], chunk<Pairs::second(kPair)>(x[token]).scaled(second, scales[token]));
+      SuperX a;
+      SuperX b;
+      Pairs::template x<kPair>(x[token], &a, &b);
+      dots[token] = _mm256_add_epi32(dots[token], scaled(first, a, scales[token]));
+      dots[token] = _mm256_add_epi32(dots[token], scaled(second, b, scales[token]));
     }
   }
 
@@ -276,32 +371,28 @@ class SuperDot {
                                                      const std::byte* x,
                                                      const __m256i (&scales)[kRows],
                                                      __m256i (&dots)[kRows]) {
-    constexpr int kFirst = Pairs::first(kPair);
-    constexpr int kSecond = Pairs::second(kPair);
-    const Chunk first = chunk<kFirst>(x);
-    const Chunk second = chunk<kSecond>(x);
+    SuperX first;
+    SuperX second;
+    Pairs::template x<kPair>(x, &first, &second);
 #pragma GCC unroll 4
     for (int r = 0; r < kRows; ++r) {
-      __m256i bytes[2];
-      Pairs::template read<kPair>(blocks[r], &bytes[0], &bytes[1]);
-      dots[r] = _mm256_add_epi32(dots[r], first.scaled(bytes[0], scales[r]));
-      dots[r] = _mm256_add_epi32(dots[r], second.scaled(bytes[1], scales[r]));
+      __m256i a;
+      __m256i b;
+      Pairs::template read<kPair>(blocks[r], &a, &b);
+      dots[r] = _mm256_add_epi32(dots[r], scaled(a, first, scales[r]));
+      dots[r] = _mm256_add_epi32(dots[r], scaled(b, second, scales[r]));
     }
   }
 
-  // A chunk of x, and where its scale lies among the scales of a block.
-  struct Chunk {
-    __m256i x;
-    __m256i lane;
-
-    [[gnu::always_inline]] inline __m256i scaled(__m256i bytes, __m256i scales) const {
-      return _mm256_madd_epi16(_mm256_maddubs_epi16(bytes, x), _mm256_shuffle_epi8(scales, lane));
+  // Signed bytes, |w| <= 127, are multiplied as |w| and x with the sign of w.
+  [[gnu::always_inline]] static inline __m256i scaled(__m256i w, const SuperX& x, __m256i scales) {
+    const __m256i scale = _mm256_shuffle_epi8(scales, x.lane);
+    if constexpr (TypeOctet::kSigned) {
+      const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x.x, w));
+      return _mm256_madd_epi16(pairs, scale);
+    } else {
+      return _mm256_madd_epi16(_mm256_maddubs_epi16(w, x.x), scale);
     }
-  };
-  template <int kChunk>
-  [[gnu::always_inline]] static inline Chunk chunk(const std::byte* x) {
-    constexpr int16_t kLane = (2 * kChunk + 1) << 8 | (2 * kChunk);
-    return {load_once(x + kChunk * kQuantBlock), keep(_mm256_set1_epi16(kLane))};
   }
 
   template <int kRows>

@@ -39,9 +39,14 @@ std::vector<double> EffectiveActivations(VectorForm form, const std::vector<floa
                                          int activation_bits) {
   const bool is_int8 = form == VectorForm::kQ8 || form == VectorForm::kQ8Super;
   if (is_int8 && activation_bits == 16) {
-    std::vector<double> sum = EffectiveActivations(form, x);
     std::vector<float> rest(x.size());
-    for (size_t i = 0; i < x.size(); ++i) rest[i] = static_cast<float>(x[i] - sum[i]);
+    std::vector<double> sum;
+    if (form == VectorForm::kQ8Super) {
+      sum = SuperQuantisedActivations(x, &rest);
+    } else {
+      sum = QuantisedActivations(x);
+      for (size_t i = 0; i < x.size(); ++i) rest[i] = static_cast<float>(x[i] - sum[i]);
+    }
     const std::vector<double> rounded = EffectiveActivations(form, rest);
     for (size_t i = 0; i < x.size(); ++i) sum[i] += rounded[i];
     return sum;

@@ -211,6 +211,7 @@ TEST_P(MatvecTest, GarbageStaysVisible) {
 
 class QuantisedMatvecTest : public MatvecTest {};
 class Q6KMatvecTest : public MatvecTest {};
+class Iq4XsMatvecTest : public MatvecTest {};
 
 // These are the largest integer sums that VNNI and the 16-bit pairs of AVX2 can meet.
 TEST_P(QuantisedMatvecTest, LargestWeightsTimesLargestActivations) {
@@ -257,6 +258,31 @@ TEST_P(Q6KMatvecTest, LargestScalesTimesLargestWeightsTimesLargestActivations) {
   }
 }
 
+// The same of IQ4_XS, whose largest sums are 8 * 4 * 127 * 127 * 32 * 127 to a lane, just below
+// 2^31.
+TEST_P(Iq4XsMatvecTest, LargestScalesTimesLargestWeightsTimesLargestActivations) {
+  for (const int nibbles : {0x00, 0xff}) {
+    for (const int scale : {0, 31, 63, 32}) {  // 32 is taken away
+      GuardedBytes row(136);
+      const uint16_t one = 0x3c00;
+      std::memcpy(row.data(), &one, 2);
+      const int low = scale & 15;
+      const int high = scale >> 4;
+      std::memset(row.data() + 2, high << 6 | high << 4 | high << 2 | high, 2);
+      std::memset(row.data() + 4, low << 4 | low, 4);
+      std::memset(row.data() + 8, nibbles, 128);
+      const double weight = (nibbles == 0 ? -127.0 : 113.0) * (scale - 32);
+      for (const float sign : {1.0F, -1.0F}) {
+        const Prepared x(kernels(), form(), std::vector<float>(256, sign * 127.0F));
+        float out = 0;
+        kernels().matvec(dtype(), row.data(), 0, 256, x.data(), nullptr, 0, 1, &out);
+        EXPECT_FLOAT_EQ(out, static_cast<float>(256 * weight * sign * 127.0))
+            << nibbles << " " << scale;
+      }
+    }
+  }
+}
+
 std::string ParamName(const ::testing::TestParamInfo<Param>& info) {
   return TableName(*std::get<0>(info.param)) + "_" +
          std::string(DTypeName(std::get<1>(info.param)));
@@ -276,6 +302,11 @@ INSTANTIATE_TEST_SUITE_P(Tables, QuantisedMatvecTest,
 INSTANTIATE_TEST_SUITE_P(Tables, Q6KMatvecTest,
                          ::testing::Combine(::testing::ValuesIn(TablesOfAllBits()),
                                             ::testing::Values(DType::kQ6_K)),
+                         ParamName);
+
+INSTANTIATE_TEST_SUITE_P(Tables, Iq4XsMatvecTest,
+                         ::testing::Combine(::testing::ValuesIn(TablesOfAllBits()),
+                                            ::testing::Values(DType::kIQ4_XS)),
                          ParamName);
 
 }  // namespace

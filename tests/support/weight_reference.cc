@@ -306,8 +306,10 @@ std::vector<double> QuantisedActivations(const std::vector<float>& x) {
   return out;
 }
 
-std::vector<double> SuperQuantisedActivations(const std::vector<float>& x) {
+std::vector<double> SuperQuantisedActivations(const std::vector<float>& x,
+                                              std::vector<float>* rest) {
   std::vector<double> out(x.size());
+  if (rest != nullptr) *rest = x;
   const auto largest_of = [&](size_t begin, size_t end) {
     float largest = 0;
     for (size_t i = begin; i < end; ++i) largest = std::max(largest, std::fabs(x[i]));
@@ -319,10 +321,15 @@ std::vector<double> SuperQuantisedActivations(const std::vector<float>& x) {
     for (size_t c = b; c < std::min(b + 256, x.size()); c += 32) {
       const float wanted = std::ceil(largest_of(c, c + 32) / 127.0F / scale);
       const float factor = std::clamp(wanted, 1.0F, 127.0F);
-      const float inverse = 1.0F / (scale * factor);
+      const float step = scale * factor;
+      const float inverse = 1.0F / step;
       for (size_t i = c; i < c + 32; ++i) {
-        out[i] = static_cast<double>(std::nearbyint(x[i] * inverse)) * static_cast<double>(factor) *
-                 static_cast<double>(scale);
+        const double q = std::nearbyint(x[i] * inverse);
+        out[i] = q * static_cast<double>(factor) * static_cast<double>(scale);
+        if (rest != nullptr) {
+          (*rest)[i] =
+              static_cast<float>(static_cast<double>(x[i]) - static_cast<double>(step) * q);
+        }
       }
     }
   }

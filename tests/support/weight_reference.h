@@ -49,6 +49,9 @@ std::vector<float> RandomFloats(std::mt19937* rng, int64_t n, float scale = 1.0F
 // elements.
 std::vector<double> QuantisedActivations(const std::vector<float>& x);
 // The same where 256 activations share a scale, and each 32 of them a factor from 1 to 127.
-std::vector<double> SuperQuantisedActivations(const std::vector<float>& x);
+// rest, where it is not null, becomes what that leaves of x, as f32 has it: steps are scale times
+// factor, rounded.
+std::vector<double> SuperQuantisedActivations(const std::vector<float>& x,
+                                              std::vector<float>* rest = nullptr);
 
 }  // namespace thermocline::testing
