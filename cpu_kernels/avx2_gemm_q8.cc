@@ -17,6 +17,7 @@ struct BytesOp {
   static constexpr int kWordValues = 4;
   static constexpr Origin kOrigin = Origin::kOffsets;
   static constexpr int kCentre = 0;
+  static constexpr int kMostByte = kMost;
   static constexpr int kFit = 32767 / (2 * 127 * kMost);  // words
   static constexpr int kLaneWords = kFit < 2 ? 0 : kFit < 4 ? 2 : kFit < 8 ? 4 : 8;
   static constexpr int kUnroll = kLaneWords == 2 ? 2 : 4;
@@ -44,6 +45,7 @@ struct PairsOp {
   static constexpr int kWordValues = 2;
   static constexpr Origin kOrigin = Origin::kSigned;
   static constexpr int kCentre = 0;
+  static constexpr int kMostByte = 127;
   static constexpr int kLaneWords = 0;
   static constexpr int kUnroll = 4;
   [[gnu::always_inline]] static inline __m256i multiply_add(__m256i sum, __m256i w, __m256i x) {

@@ -26,6 +26,7 @@ struct VnniOp {
   static constexpr int kWordValues = 4;
   static constexpr Origin kOrigin = Origin::kCentred;
   static constexpr int kCentre = 128;
+  static constexpr int kMostByte = 255;
   static constexpr int kLaneWords = 0;
   static constexpr int kUnroll = 8;
   [[gnu::always_inline]] static inline __m256i multiply_add(__m256i sum, __m256i w, __m256i x) {

@@ -28,11 +28,11 @@ enum class Origin : uint8_t {
   kOffsets,  // f32 offsets are added, which the sums of x are multiplied by
 };
 
-// Multiplies by T tokens. Op: kBlock, kWordValues, kOrigin and kCentre, kLaneWords, kUnroll (words
-// at a time). Where kLaneWords is 0 there is multiply_add(sum, w, x), in 32 bits; else so many
-// words' products, multiplied in bytes, fit a lane of 16 bits together. The sums over blocks are in
-// memory, those of a block in registers, 8 for T = 4: the asm keeps the compiler from moving them
-// about.
+// Multiplies by T tokens. Op: kBlock, kWordValues, kOrigin and kCentre, kMostByte (the
+// largest integer of a panel), kLaneWords, kUnroll (words at a time). Where kLaneWords is 0 there
+// is multiply_add(sum, w, x), in 32 bits; else so many words' products, multiplied in bytes, fit a
+// lane of 16 bits together. The sums over blocks are in memory, those of a block in registers, 8
+// for T = 4: the asm keeps the compiler from moving them about.
 template <class Op>
 struct IntegerTile {
   using V = Simd;
@@ -316,6 +316,13 @@ constexpr int centre_of_bytes() {
   return OctetBytes<Simd, kType>::kAdds128 ? 128 : OctetBytes<Simd, kType>::kZero;
 }
 
+// The largest that octet_to_bytes writes.
+template <DType kType>
+constexpr int most_of_bytes() {
+  using Bytes = OctetBytes<Simd, kType>;
+  return Bytes::kAdds128 ? 255 : Octet<Simd, kType>::kMost + Bytes::kZero;
+}
+
 // Packs columns [begin, end) of rows [0, n) of 8 as group `group` of a run's part, octet by octet.
 template <class Op, DType kType>
 void pack_octets(const std::byte* w, int64_t stride, int64_t n, int64_t begin, int64_t end,
@@ -326,6 +333,7 @@ void pack_octets(const std::byte* w, int64_t stride, int64_t n, int64_t begin, i
   // From what octet_to_bytes writes to what the op takes.
   constexpr auto kMoved = static_cast<int8_t>(
       Op::kOrigin == Origin::kOffsets ? 0 : Op::kCentre - centre_of_bytes<kType>());
+  static_assert(most_of_bytes<kType>() + kMoved <= Op::kMostByte);
   alignas(32) uint8_t bytes[8][kOctetCols] = {};
   OctetFactorArrays arrays[8] = {};
   while (begin < end) {
