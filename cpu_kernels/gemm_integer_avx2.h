@@ -28,9 +28,9 @@ enum class Origin : uint8_t {
   kOffsets,  // f32 offsets are added, which the sums of x are multiplied by
 };
 
-// Multiplies by T tokens. Op: kBlock, kWordValues, kOrigin and kCentre, kMostByte (the
-// largest integer of a panel), kLaneWords, kUnroll (words at a time). Where kLaneWords is 0 there
-// is multiply_add(sum, w, x), in 32 bits; else so many words' products, multiplied in bytes, fit a
+// Multiplies by T tokens. Op: kBlock, kWordValues, kOrigin and kCentre, kMostByte (the largest
+// integer of a panel), kLaneWords, kUnroll (words at a time). Where kLaneWords is 0 there is
+// multiply_add(sum, w, x), in 32 bits; else so many words' products, multiplied in bytes, fit a
 // lane of 16 bits together. The sums over blocks are in memory, those of a block in registers, 8
 // for T = 4: the asm keeps the compiler from moving them about.
 template <class Op>
@@ -311,8 +311,8 @@ void pack_group(const std::byte* w, int64_t stride, int64_t n, int64_t n_blocks,
 // What octet_to_bytes adds to the integers of a type that has no offsets but for that.
 template <DType kType>
 constexpr int centre_of_bytes() {
-  if constexpr (kType == DType::kQ6_K) return 32;
-  if constexpr (kType == DType::kQ3_K) return 4;
+  constexpr int kCentre = octet_centre(kType).centre;
+  if constexpr (kCentre != 0) return kCentre;
   return OctetBytes<Simd, kType>::kAdds128 ? 128 : OctetBytes<Simd, kType>::kZero;
 }
 

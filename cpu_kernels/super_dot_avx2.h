@@ -101,8 +101,7 @@ struct SuperFactors<DType::kQ6_K> {
   }
 };
 
-// Four bits of each scale, two bits of each, of which 32 is taken away. |scale * factor| <= 32 *
-// 127.
+// Four bits of each scale, two bits of each, and 32 taken away. |scale * factor| <= 32 * 127.
 template <>
 struct SuperFactors<DType::kIQ4_XS> {
   static constexpr int kMostScale = 32;
